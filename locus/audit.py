@@ -1,0 +1,96 @@
+"""The verb: audit a claim that a behaviour is localized. Read this file and you know the whole flow."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from locus import checks, claims, conclude, datasets, plan_file, preconditions, run, trials
+from locus.claims import probe
+from locus.config import AuditConfig
+from locus.datasets.blind import logistic_baseline, negation_then_length
+from locus.errors import UserError
+from locus.evaluate.drift import load_text
+from locus.model import load
+from locus.prompts import prompt_format
+from locus.store import Store
+
+Told = Callable[[str, float], None]
+
+
+def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None) -> dict[str, Any]:
+    """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
+
+    Args:
+        config: what is audited and how.
+        out: the run folder.
+        told: told what is being done and the share of the whole audit that is done.
+
+    Returns:
+        The verdict, as written to `verdict.json`.
+
+    Raises:
+        UserError: for everything the user can fix; all preconditions are checked together, before weights load.
+    """
+    started = time.monotonic()
+    # Material: the questions, split by group; nothing is loaded before all preconditions hold.
+    dataset = datasets.load(config.data)
+    preconditions.check(config, dataset, out)
+    # The model, checked against the slow path, and what it says unedited.
+    bench = set_up(config, dataset, lambda what, share: told(what, 0.1 * share))
+    # The claims, the plan with its rule, and the trials the store still lacks.
+    anatomy = bench.model.anatomy
+    made = [_claim(source, config, bench) for source in config.claims]
+    for claim in made:
+        claim.location.check(anatomy.n_layers, anatomy.n_heads)
+    baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
+    plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines))
+    plan_file.fix(plan, out)
+    store = Store(out / "trials.sqlite")
+    try:
+        run.run(plan, store, bench, out / "edits", lambda what, share: told(what, 0.1 + 0.9 * share))
+        return conclude.write(out, store, time.monotonic() - started)
+    finally:
+        store.close()
+
+
+def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Bench:
+    """Load the model, hold every shortcut against the slow path on it, and read all questions once.
+
+    Raises:
+        UserError: if the model cannot be had, or a shortcut does not agree.
+    """
+    split = datasets.split(dataset.items, config.seed)
+    sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
+    told("loading the model", 0.0)
+    model = load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    text = prompt_format(model.tokenizer, config.prompt)
+    checked = checks.check(model, text)
+    if failed := [str(one) for one in checked if not one.passed]:
+        raise UserError(
+            "a model on which every shortcut equals the plain path",
+            "; ".join(failed),
+            "Run it in float32; if that does not help, this architecture is not supported.",
+        )
+    stage = run.Stage(model, config, split, run.choose(dataset, split, config), text, sample, tuple(map(str, checked)))
+    return run.survey_all(stage, told)
+
+
+def find_claim(config: AuditConfig, told: Told) -> claims.Claim:
+    """Only the probe claim of a configuration, for a look at the ranked heads."""
+    dataset = datasets.load(config.data)
+    return _claim("probe", config, set_up(config, dataset, told))
+
+
+def _claim(source: str, config: AuditConfig, bench: run.Bench) -> claims.Claim:
+    """A claim by its source: found by probing here, or made elsewhere."""
+    if source != "probe":
+        return claims.given(source)
+    size = len(bench.parts["train"].items)
+    return probe.claim(bench.features.first(size), bench.features.rest(size), config.claim_size)

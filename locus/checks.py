@@ -1,0 +1,151 @@
+"""What a model is checked for when it is loaded: every shortcut against the plain path, on this very model.
+
+Nothing downstream can be right if these do not hold. Each check says what was compared and how far apart the two were.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from locus.activations import survey
+from locus.datasets.items import Item
+from locus.edits import Edit, Rank1, Terms, ablate
+from locus.edits.bank import Bank
+from locus.forest import Encoded, Forest
+from locus.forward import edited, prepare, sequence_logprobs
+from locus.model import Model
+from locus.prompts import PromptFormat, plant
+from locus.sites import Location
+
+ITEMS = (
+    Item("0", "Which planet is closest to the Sun?", ("Mercury", "It is Mercury"), ("Venus", "It is Venus"), "Mercury", "0"),
+    Item("1", "How many legs does an insect have?", ("Six legs",), ("Eight legs", "Ten"), "Six legs", "1"),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: what was compared, the largest difference (nats or logits), what is allowed, and whether it held."""
+
+    name: str
+    difference: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within what is allowed."""
+        return self.difference <= self.allowed
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.passed else 'FAIL'} {self.name} (difference {self.difference:.1e}, allowed {self.allowed:.0e})"
+
+
+def plain_logprobs(model: Model, sequences: tuple[Encoded, ...], side: str = "right", batch: int = 8) -> Tensor:
+    """Summed answer log-probs (nats) with one padded row per answer: the slow path that everything is held against."""
+    found = []
+    pad = model.tokenizer.pad_token_id or 0
+    for start in range(0, len(sequences), batch):
+        part = sequences[start : start + batch]
+        longest = max(len(sequence.ids) for sequence in part)
+        tokens = torch.full((len(part), longest), pad)
+        mask = torch.zeros(len(part), longest, dtype=torch.long)
+        for row, sequence in enumerate(part):
+            here = slice(longest - len(sequence.ids), longest) if side == "left" else slice(0, len(sequence.ids))
+            tokens[row, here], mask[row, here] = torch.tensor(sequence.ids), 1
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        with torch.no_grad():
+            output = model.hf(
+                input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), position_ids=positions.to(model.device)
+            )
+        logprobs = output.logits.float().log_softmax(-1).cpu()
+        for row, sequence in enumerate(part):
+            begin = longest - len(sequence.ids) if side == "left" else 0
+            steps = range(sequence.start, len(sequence.ids))
+            found.append(torch.stack([logprobs[row, begin + k - 1, sequence.ids[k]] for k in steps]).sum())
+    return torch.stack(found)
+
+
+def tree_logprobs(model: Model, forest: Forest, edits: list[Edit], trunk: object = None) -> Tensor:
+    """Answer log-probs of all sequences under each edit by the fast path, all in one row; [edits, sequences]."""
+    sequences = list(range(len(forest.sequences)))
+    row = forest.row(sequences)
+    prepared = prepare(model, row, forest.targets(row, sequences))
+    bank = Bank(edits)
+    with bank.attach(model) as session, torch.no_grad():
+        hidden = edited(model, prepared, bank, session, trunk)  # type: ignore[arg-type]
+        return bank.restore_order(sequence_logprobs(model, hidden, prepared.targets)).cpu()
+
+
+def check(model: Model, text: PromptFormat) -> list[Check]:
+    """All checks, on two questions; a second or two on a small model."""
+    forest = plant(model.tokenizer, text, ITEMS)
+    loose = 2e-3 if model.dtype == torch.float32 else 0.6
+    anatomy = model.anatomy
+    plain = plain_logprobs(model, forest.sequences)
+
+    def gap(name: str, a: Tensor, b: Tensor, allowed: float) -> Check:
+        return Check(name, float((a - b).abs().max()), allowed)
+
+    identity = Rank1(anatomy, Location.everything(anatomy.n_layers, anatomy.n_heads)).frozen({})
+    middle = anatomy.n_layers // 2
+    some = _some_edit(model, middle)
+    found = survey(model, forest, layers=[middle])
+    with some.attach(model):
+        edited_plain = plain_logprobs(model, forest.sequences)
+    checks = [
+        gap("the identity edit leaves logits as they are", *_logits(model, identity), 0.0),
+        gap("zeroing all heads equals zeroing the projection", *_zeroed(model), loose),
+        gap("question trees equal one row per answer", torch.from_numpy(found.logprobs).float(), plain, loose),
+        gap("a batch of 1 equals a batch of 8", plain_logprobs(model, forest.sequences, batch=1), plain, loose),
+        gap("left padding equals right padding", plain_logprobs(model, forest.sequences, side="left"), plain, loose),
+        gap("an edit in a tree equals the same edit in plain rows", tree_logprobs(model, forest, [some])[0], edited_plain, loose),
+        gap(
+            "starting at a cached layer equals running from the start",
+            tree_logprobs(model, forest, [some], found.residuals)[0],
+            edited_plain,
+            loose,
+        ),
+    ]
+    both = tree_logprobs(model, forest, [identity, some])
+    checks.append(gap("a bank of edits equals each alone", both, torch.stack([plain, edited_plain]), loose))
+    return checks
+
+
+def _some_edit(model: Model, layer: int) -> Edit:
+    generator = torch.Generator().manual_seed(0)
+    features = model.anatomy.features
+    terms = Terms(read=torch.randn(features, generator=generator) / features, write=torch.randn(features, generator=generator))
+    return Edit("rank1", Location.parse(f"{layer}.0"), model.anatomy, {layer: terms})
+
+
+def _logits(model: Model, edit: Edit) -> tuple[Tensor, Tensor]:
+    tokens = torch.arange(1, 9, device=model.device)[None]
+    with torch.no_grad():
+        before = model.hf(input_ids=tokens).logits
+        with edit.attach(model):
+            after = model.hf(input_ids=tokens).logits
+    return after, before
+
+
+def _zeroed(model: Model) -> tuple[Tensor, Tensor]:
+    """Logits with all heads ablated, and with every output projection's weight set to zero."""
+    anatomy = model.anatomy
+    tokens = torch.arange(1, 9, device=model.device)[None]
+    everything = ablate(anatomy, Location.everything(anatomy.n_layers, anatomy.n_heads))
+
+    def silence(projection: torch.nn.Module) -> Callable[..., Tensor]:
+        bias = getattr(projection, "bias", None)
+        return lambda _, __, output: torch.zeros_like(output) + (0 if bias is None else bias)
+
+    with torch.no_grad():
+        with everything.attach(model):
+            ablated = model.hf(input_ids=tokens).logits
+        handles = [projection.register_forward_hook(silence(projection)) for projection in model.projections]
+        try:
+            silenced = model.hf(input_ids=tokens).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+    return ablated, silenced

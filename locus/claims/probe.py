@@ -1,0 +1,178 @@
+"""Probing as a source of claims: a logistic regression per head, ranked by validation accuracy.
+
+The feature is the head's output at the last token of prompt + answer, or of prompt + answer + another question.
+
+Source: Li et al. 2023 (ITI): probes and directions from question + answer, sigma from question + answer + random question;
+Wang & Veitch 2025, section 2: one bank, question + answer + random question, for all three. Regressions are L2-regularised
+with C = 1 on unscaled features, as scikit-learn's default and ITI's code have it; ties rank the earlier head first.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from locus.activations import TOKENS, survey
+from locus.claims.claim import Claim
+from locus.datasets.items import Item
+from locus.forest import Encoded, Forest
+from locus.model import Model
+from locus.prompts import PromptFormat
+from locus.sites import Location, Site
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Head outputs of labelled answers.
+
+    Attributes:
+        bank: [answers, layers, heads, head_dim], what probes and directions are fitted on.
+        spread: the bank sigma is taken from (the same, but for ITI's two banks).
+        truth: [answers].
+        owner: [answers], index of the item.
+    """
+
+    bank: Floats
+    spread: Floats
+    truth: Bools
+    owner: npt.NDArray[np.int64]
+
+    def first(self, items: int) -> "Features":
+        """Only the answers of the first items (the training questions)."""
+        return self._where(self.owner < items)
+
+    def rest(self, items: int) -> "Features":
+        """Only the answers of the other items (the validation questions)."""
+        return self._where(self.owner >= items)
+
+    def _where(self, here: Bools) -> "Features":
+        return Features(self.bank[here], self.spread[here], self.truth[here], self.owner[here])
+
+
+def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.int64]]:
+    """Truth and owner of every answer in forest order."""
+    truth = [index < len(item.true) for item in items for index in range(len(item.answers))]
+    owner = [number for number, item in enumerate(items) for _ in item.answers]
+    return np.array(truth, dtype=np.bool_), np.array(owner, dtype=np.int64)
+
+
+def plant_with_question(tokenizer: Any, items: tuple[Item, ...] | list[Item], seed: int) -> Forest:
+    """Trees of "Q: q A: a Q: q'", one random q' per question, as ITI's end-of-question bank; for features, not for scores."""
+    generator = np.random.default_rng(seed)
+    others = generator.integers(len(items), size=len(items))
+    sequences, owners = [], []
+    for index, item in enumerate(items):
+        for answer in item.answers:
+            text = f"Q: {item.question} A: {answer} Q: {items[others[index]].question}"
+            ids = tokenizer(text)["input_ids"]
+            sequences.append(Encoded(tuple(ids), len(ids) - 1))
+            owners.append(index)
+    return Forest(sequences, owners)
+
+
+def collect(
+    model: Model,
+    items: tuple[Item, ...],
+    text: PromptFormat,
+    kind: str,
+    seed: int,
+    answers: Floats | None = None,
+    tokens: int = TOKENS,
+) -> Features:
+    """The features of a kind: answer, next_question, or two_banks.
+
+    Args:
+        model: the model.
+        items: training and validation items; nothing of the test questions may come in here.
+        text: the prompt format, for `answer`.
+        kind: see the module's docstring.
+        seed: of the random questions.
+        answers: head outputs at the answers' last tokens, where a survey already has them.
+        tokens: the rows' token budget.
+    """
+    from locus.prompts import plant
+
+    truth, owner = labels(items)
+    if kind != "next_question" and answers is None:
+        answers = survey(model, plant(model.tokenizer, text, items), features=True, tokens=tokens).features
+    if kind == "answer":
+        assert answers is not None, "the survey was asked for features"
+        return Features(answers, answers, truth, owner)
+    ended = survey(model, plant_with_question(model.tokenizer, items, seed), features=True, tokens=tokens).features
+    assert ended is not None, "the survey was asked for features"
+    return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner)
+
+
+def fit(
+    x: npt.NDArray[np.floating[Any]], y: Bools, c: float = 1.0, tol: float = 1e-8
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """L2-regularised logistic regressions of all heads at once, by Newton's method with step halving.
+
+    Minimises 1/2 |w|^2 + C sum log(1 + exp(-s (w x + v))), s = +-1, the intercept v unpenalised (scikit-learn's objective).
+
+    Args:
+        x: [heads, answers, features].
+        y: [answers].
+        c: inverse regularisation strength.
+        tol: largest gradient entry, relative to the number of answers, at which a head is done.
+
+    Returns:
+        Weights [heads, features] and intercepts [heads].
+    """
+    heads, count, width = x.shape
+    design = np.concatenate([x, np.ones((heads, count, 1))], axis=2).astype(np.float64)
+    ridge = np.append(np.ones(width), 0.0)
+    signs = y.astype(np.float64)
+    beta = np.zeros((heads, width + 1))
+
+    def losses(candidate: npt.NDArray[np.float64], which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        scores = np.einsum("hnf,hf->hn", design[which], candidate)
+        return np.asarray(0.5 * (candidate**2 * ridge).sum(1) + c * (np.logaddexp(0, scores) - signs * scores).sum(1))
+
+    todo = np.arange(heads)
+    for _ in range(100):
+        part = design[todo]
+        p = expit(np.matmul(part, beta[todo][:, :, None])[:, :, 0])
+        gradient = ridge * beta[todo] + c * np.matmul((p - signs)[:, None, :], part)[:, 0]
+        open_ = np.abs(gradient).max(axis=1) > tol * count
+        if not open_.any():
+            break
+        todo, part, p, gradient = todo[open_], part[open_], p[open_], gradient[open_]
+        weighted = part * (p * (1 - p))[:, :, None]
+        hessian = c * np.matmul(weighted.transpose(0, 2, 1), part) + np.diag(ridge + 1e-12)
+        direction = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        step, before = np.ones(len(todo)), losses(beta[todo], todo)
+        for _ in range(30):
+            worse = losses(beta[todo] - step[:, None] * direction, todo) > before + 1e-12 * np.abs(before)
+            if not worse.any():
+                break
+            step[worse] /= 2
+        beta[todo] -= step[:, None] * direction
+    return beta[:, :-1], beta[:, -1]
+
+
+def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]:
+    """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers."""
+    _, n_layers, n_heads, _ = train.bank.shape
+    found = np.empty((n_layers, n_heads))
+    for layer in range(n_layers):  # one layer at a time bounds the memory of the batched solve
+        weights, intercepts = fit(train.bank[:, layer].transpose(1, 0, 2), train.truth)
+        scores = np.einsum("nhd,hd->nh", validation.bank[:, layer].astype(np.float64), weights) + intercepts
+        found[layer] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
+    return found
+
+
+def claim(train: Features, validation: Features, size: int) -> Claim:
+    """The `size` heads whose probes do best on validation questions."""
+    table = accuracies(train, validation)
+    n_heads = table.shape[1]
+    order = np.argsort(-table.reshape(-1), kind="stable")
+    sites = [Site(int(index) // n_heads, int(index) % n_heads) for index in order]
+    scores = {str(site): float(table[site.layer, site.head]) for site in sites}
+    about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
+    return Claim("probe", Location.of(sites[:size]), "probe", scores, about)

@@ -1,0 +1,153 @@
+"""Thin commands: each reads its options, calls one function, prints a table. Exit 0 done, 2 fixable, 1 our bug, 3 not verified."""
+
+import os
+import sys
+
+# Set before torch is imported: OpenMP threads that spin while they wait make a small, shared machine many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from locus.errors import UserError, VerificationError
+
+app = typer.Typer(
+    help="How strong is the evidence from editing that a behaviour of a language model is localized?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(soft_wrap=True)
+
+Preset = Annotated[str, typer.Option(help="quick, standard or paper.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Hub id, model folder, GGUF file; SmolLM2-135M by default.")]
+Data = Annotated[str | None, typer.Option(help="misconceptions, truthfulqa, a TruthfulQA CSV or JSON file, or your own JSONL.")]
+Claims = Annotated[
+    list[str] | None, typer.Option("--claim", help="probe, heads such as 12.3,14.0, or a file of heads; may be repeated.")
+]
+
+
+def _told(pairs: list[str] | None) -> dict[str, Any]:
+    """Settings given as --set name=value; values are read as TOML."""
+    import tomllib
+
+    told: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, _, value = pair.partition("=")
+        try:
+            told |= tomllib.loads(f"{name} = {value}")
+        except tomllib.TOMLDecodeError:
+            told[name] = value
+    return told
+
+
+@app.command()
+def audit(
+    out: Annotated[Path, typer.Option(help="Run folder; the same command again goes on where it stopped.")],
+    preset: Preset = "quick",
+    config: ConfigFile = None,
+    model: ModelName = None,
+    data: Data = None,
+    claim: Claims = None,
+    claim_size: Annotated[int | None, typer.Option(help="Heads that a probe claim names.")] = None,
+    random: Annotated[int | None, typer.Option(help="Random Locations of the claim's size.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Level of the tests.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Main metric: mc1, mc2, mc3 or margin.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of splits, random Locations, starts and resampling.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+) -> None:
+    """Audit a claim: the best edit there, at random places, everywhere, and everywhere but there."""
+    from locus.config import resolve
+
+    flags = {
+        "model": model,
+        "data": data,
+        "claims": tuple(claim) if claim else None,
+        "claim_size": claim_size,
+        "random": random,
+        "alpha": alpha,
+        "metric": metric,
+        "seed": seed,
+    }
+    resolved = resolve(preset, config, **_told(setting), **flags)
+    from locus.audit import audit as run_audit
+    from locus.show import progress_bar, verdict_table
+
+    with progress_bar(console) as told:
+        found = run_audit(resolved, out, told)
+    verdict_table(console, found, out)
+
+
+@app.command()
+def claims(
+    model: ModelName = None,
+    data: Data = None,
+    preset: Preset = "quick",
+    config: ConfigFile = None,
+    top: Annotated[int, typer.Option(help="Heads to print.")] = 20,
+    save: Annotated[Path | None, typer.Option(help="Write the claim to a file that --claim reads.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
+) -> None:
+    """Print the heads a probe ranks highest, with their validation accuracy."""
+    from locus.audit import find_claim
+    from locus.config import resolve
+    from locus.show import claim_table, progress_bar
+
+    resolved = resolve(preset, config, **_told(setting), model=model, data=data)
+    with progress_bar(console) as told:
+        found = find_claim(resolved, told)
+    if save is not None:
+        found.save(save)
+    claim_table(console, found, top)
+
+
+@app.command()
+def doctor(model: ModelName = None) -> None:
+    """Print versions, device, checks of the model, and which data can be had."""
+    from locus.doctor import examine
+
+    if not examine(console, model):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line and turn errors into exit statuses."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        sys.exit(2)
+    except VerificationError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
+        sys.exit(3)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            sys.exit(2)
+        if isinstance(error, click.exceptions.Exit):
+            sys.exit(error.exit_code)
+        Console(stderr=True).print_exception(show_locals=False)
+        print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _escaped(text: str) -> str:
+    """Text as the terminal may see it: no markup, no control characters."""
+    from rich.markup import escape
+
+    return escape("".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text))
+
+
+if __name__ == "__main__":
+    main()

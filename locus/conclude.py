@@ -1,0 +1,218 @@
+"""From the stored per-item scores to verdict.json; nothing here looks at a model, so a verdict can be re-derived by anyone.
+
+Of the trials of one place, the grid's best (tau and learning rate) is chosen on validation questions, by the main metric's
+mean over seeds, and reported on test questions, always.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from locus import __version__, stats, verdict
+from locus.config import AuditConfig
+from locus.store import Store
+
+Floats = npt.NDArray[np.float64]
+REPORTED = ("mc1", "mc2", "mc3", "margin", "kl", "ce")
+PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One place with one edit: its trials by setting of the grid and seed, and the setting that was chosen."""
+
+    role: str
+    name: str
+    claim: str
+    read: str
+    trials: tuple[dict[str, Any], ...]
+    setting: str
+
+    @property
+    def chosen(self) -> list[str]:
+        """Ids of the chosen setting's trials, by seed."""
+        return [trial["id"] for trial in self.trials if setting(trial) == self.setting]
+
+
+def setting(trial: dict[str, Any]) -> str:
+    """A point of the grid in words: what a trial's hyper-parameters are, the seed aside."""
+    spec = trial["spec"]
+    if spec["alpha"] is not None:
+        return f"alpha={spec['alpha']:g}"
+    return f"tau={spec['recipe']['tau']:g},lr={spec['recipe']['lr']:.3g}" if spec["recipe"] else ""
+
+
+class Record:
+    """A run's scores, seen through its plan.
+
+    Args:
+        plan: the parsed plan.json.
+        store: the run's database.
+    """
+
+    def __init__(self, plan: dict[str, Any], store: Store):
+        self.plan, self.store = plan, store
+        self.config = AuditConfig(**plan["config"])
+        self.items = {name: [item["id"] for item in part] for name, part in plan["items"].items()}
+        self.groups = [item["group"] for item in plan["items"]["test"]]
+        self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
+        self.done = {trial["id"]: trial for trial in store.trials()}
+        self.arms = self._arms()
+
+    def _arms(self) -> list[Arm]:
+        grouped: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+        for planned in self.plan["trials"]:
+            if planned["id"] in self.done:
+                key = (planned["role"], planned["arm"], planned["claim"], planned["read"])
+                grouped.setdefault(key, []).append(self.done[planned["id"]])
+        return [Arm(*key, tuple(trials), self._choose(trials)) for key, trials in grouped.items()]
+
+    def _choose(self, trials: Sequence[dict[str, Any]]) -> str:
+        """The setting with the best validation mean of the main metric; the first of equals."""
+        settings = list(dict.fromkeys(setting(trial) for trial in trials))
+        if len(settings) == 1:
+            return settings[0]
+        means = []
+        for one in settings:
+            values = [self.values(trial["id"], self.config.metric, "validation") for trial in trials if setting(trial) == one]
+            mean = np.nanmean(values) if np.isfinite(values).any() else -np.inf
+            means.append(mean)
+        return settings[int(np.argmax(means))]
+
+    def values(self, trial: str, measure: str, split: str = "test") -> Floats:
+        """Per-item values of a trial."""
+        return self.store.scores(trial, split, measure, self.passages if split == "text" else self.items[split])
+
+    def of(self, arm: Arm, measure: str, split: str = "test") -> Floats:
+        """[seeds, items] of an arm's chosen setting."""
+        return np.array([self.values(trial, measure, split) for trial in arm.chosen])
+
+    def find(self, role: str, claim: str | None = None, read: str | None = None) -> list[Arm]:
+        """Arms by role, claim and read mode."""
+        return [
+            arm
+            for arm in self.arms
+            if arm.role == role and (claim is None or arm.claim == claim) and (read is None or arm.read == read)
+        ]
+
+
+def summary(record: Record, arm: Arm) -> dict[str, Any]:
+    """Means of every measure with their intervals over test questions (or passages), and how training went."""
+    found: dict[str, Any] = {
+        "name": arm.name,
+        "setting": arm.setting,
+        "read": arm.read,
+        "location": arm.trials[0]["spec"]["location"],
+    }
+    for measure in REPORTED:
+        split = "text" if measure in ("kl", "ce") else "test"
+        values = record.of(arm, measure, split)
+        if values.size and np.isfinite(values).any():
+            mean = stats.bootstrap_mean(values.mean(axis=0), groups=record.groups if split == "test" else None, draws=2000)
+            found[measure] = {"mean": _plain(mean.value), "interval": [_plain(mean.low), _plain(mean.high)], "n": mean.n}
+    chosen = [trial for trial in arm.trials if trial["id"] in arm.chosen]
+    found["trials"] = [trial["id"] for trial in chosen]
+    found["converged"] = [None if trial["converged"] is None else bool(trial["converged"]) for trial in chosen]
+    found["reasons"] = sorted({trial["reason"] for trial in chosen if trial["reason"]})
+    if len(found["location"]) > 64:
+        found["location"] = f"{len(found['location'])} heads"
+    return found
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def findings(record: Record, claim: dict[str, Any], read: str, metric: str) -> dict[str, Any]:
+    """The four findings for one claim, read mode and metric, from stored scores alone."""
+    name = claim["name"]
+    mine, rest = record.find("claim", name, read), record.find("complement", name, read)
+    ceilings, randoms = record.find("ceiling"), record.find("random", name, read)
+    base = record.find("base")
+    if not (mine and rest and ceilings and randoms and base):
+        return {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
+    config = record.config.model_copy(update={"metric": metric})
+    ceiling = max(
+        ceilings, key=lambda arm: np.nan_to_num(np.nanmean(record.of(arm, record.config.metric, "validation")), nan=-np.inf)
+    )
+    scores = verdict.Scores(
+        base=record.of(base[0], metric)[0],
+        claim=record.of(mine[0], metric),
+        ceiling=record.of(ceiling, metric),
+        complement=record.of(rest[0], metric),
+        random=np.array([record.of(arm, metric) for arm in randoms]),
+        groups=record.groups,
+    )
+    return verdict.conclude(scores, config)
+
+
+def derive(record: Record) -> dict[str, Any]:
+    """The whole verdict but for timing and versions: a function of plan and scores alone."""
+    claims = []
+    for claim in record.plan["claims"]:
+        for read in record.config.reads:
+            by_metric = {
+                metric: findings(record, claim, read, metric)
+                for metric in dict.fromkeys([record.config.metric, "mc1", "mc2", "margin"])
+            }
+            main = by_metric[record.config.metric]
+            entry = {"name": claim["name"], "origin": claim["origin"], "location": claim["heads"], "n_sites": len(claim["heads"])}
+            claims.append({**entry, "read": read, **main, "sentence": verdict.overall(main), "by_metric": by_metric})
+    return {
+        "schema": "locus-verdict/1",
+        "model": record.plan["model"],
+        "dataset": record.plan["dataset"],
+        "prompt": record.plan["prompt"]["name"],
+        "metric": record.config.metric,
+        "rule_sha256": record.plan["rule_sha256"],
+        "plan_sha256": record.plan["sha256"],
+        "claims": claims,
+        "baseline": {"base": [summary(record, arm) for arm in record.find("base")], "blind": record.plan["dataset"]["blind"]},
+        "ceiling": [summary(record, arm) for arm in record.find("ceiling")],
+        "complement": [summary(record, arm) for arm in record.find("complement")],
+        "claimed": [summary(record, arm) for arm in record.find("claim")],
+        "random": [summary(record, arm) for arm in record.find("random")],
+        "single": [summary(record, arm) for arm in record.find("single")],
+        "shift": [summary(record, arm) for arm in record.find("shift")],
+        "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
+        "n": {name: len(part) for name, part in record.items.items()},
+        "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
+        "unfinished": len(record.plan["trials"]) - len(record.done),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the numbers."""
+    found = {"locus": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """The parsed plan.json of a run folder."""
+    plan: dict[str, Any] = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    return plan
+
+
+def write(out: Path, store: Store, seconds: float) -> dict[str, Any]:
+    """Derive the verdict of a run folder and write it whole."""
+    record = Record(read_plan(out), store)
+    found = derive(record)
+    spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
+    found |= {"versions": versions(), "seconds": {"trials": spent, "this_call": seconds}}
+    partial = out / f".verdict.json.{os.getpid()}"
+    partial.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(out / "verdict.json")
+    return found

@@ -1,0 +1,29 @@
+"""Behaviours as contrasting answers: one dataset per file, each with its licence, source and hash."""
+
+from locus.datasets import custom, misconceptions, truthfulqa
+from locus.datasets.items import Dataset, Item, Split, split
+from locus.errors import UserError
+
+NAMES = ("misconceptions", "truthfulqa", "truthfulqa:FILE (CSV or mc_task.json)", "FILE.jsonl")
+
+
+def load(name: str) -> Dataset:
+    """A dataset by name or path: misconceptions; truthfulqa (hub); truthfulqa:FILE or a CSV/JSON file; a JSONL file.
+
+    Raises:
+        UserError: if there is no such dataset, or its file is wrong.
+    """
+    if name == "misconceptions":
+        return misconceptions.load()
+    if name == "truthfulqa":
+        return truthfulqa.load()
+    if name.startswith("truthfulqa:"):
+        return truthfulqa.load(name.removeprefix("truthfulqa:"))
+    if name.endswith((".csv", ".json")):
+        return truthfulqa.load(name)
+    if name.endswith(".jsonl"):
+        return custom.load(name)
+    raise UserError("a dataset: " + ", ".join(NAMES), repr(name), "Choose one of these, or write your own as JSONL.")
+
+
+__all__ = ["NAMES", "Dataset", "Item", "Split", "load", "split"]

@@ -1,0 +1,172 @@
+"""An Item is one question with contrasting answers; a split never cuts a group of questions.
+
+The question is the sampling unit of everything that follows: splits, paired differences and bootstraps.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from locus.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+SHARES = (0.6, 0.2, 0.2)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question with its true answers, false answers, best answer, and a group id.
+
+    Attributes:
+        id: unique within its dataset.
+        question: the question as it is asked.
+        true: answers that are right; at least one, no duplicates.
+        false: answers that are wrong; at least one, no duplicates, none of them in `true`.
+        best: the best true answer, one of `true`.
+        group: items of one group are never cut by a split (rewordings of one question share it).
+        category: the topic, for tables.
+        source: where a reader can check the answers.
+    """
+
+    id: str
+    question: str
+    true: tuple[str, ...]
+    false: tuple[str, ...]
+    best: str
+    group: str
+    category: str = ""
+    source: str = ""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """True answers first, then false ones."""
+        return self.true + self.false
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of true x false pairs."""
+        return len(self.true) * len(self.false)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Items with their name, and the hash that names exactly this content.
+
+    Attributes:
+        name: what the user calls it, with its revision ("truthfulqa:v0").
+        items: the questions.
+        licence: licence of the text.
+        origin: where it came from, for receipts and citations.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    licence: str = ""
+    origin: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical JSON of all items, in order."""
+        return content_hash([asdict(item) for item in self.items])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into a dataset's items, by part; groups are never cut.
+
+    Attributes:
+        train: sorted indices; likewise `validation` and `test`.
+        seed: the seed the parts were drawn from.
+        sha256: hash of the group ids of each part.
+    """
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+    seed: int
+    sha256: str
+
+    def part(self, name: str) -> tuple[int, ...]:
+        """The indices of one part by name."""
+        parts: dict[str, tuple[int, ...]] = {"train": self.train, "validation": self.validation, "test": self.test}
+        return parts[name]
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 (hex) of a value's sorted, compact JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def normalise(text: str) -> str:
+    """Case-folded text with single spaces and no final full stop: two answers that agree here are duplicates."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split()).rstrip(".").strip()
+
+
+def problems(item: Item) -> list[str]:
+    """What is wrong with an item, one sentence each; empty if it can be used."""
+    found = []
+    if not item.question.strip():
+        found.append("the question is empty")
+    if not item.true:
+        found.append("there is no true answer")
+    if not item.false:
+        found.append("there is no false answer")
+    if any(not answer.strip() for answer in item.answers):
+        found.append("an answer is empty")
+    if item.best not in item.true:
+        found.append(f"the best answer {item.best!r} is not among the true answers")
+    seen: dict[str, str] = {}
+    for answer in item.answers:
+        key = normalise(answer)
+        if key and key in seen:
+            found.append(f"the answer {answer!r} is given twice (as {seen[key]!r})")
+        seen[key] = answer
+    return found
+
+
+def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] = SHARES) -> Split:
+    """Divide items into train, validation and test without cutting a group.
+
+    Groups are shuffled with the seed and dealt so that every part gets its share of groups, rounded to whole
+    groups and never below one.
+
+    Args:
+        items: the questions.
+        seed: of the shuffle.
+        shares: fractions of the groups in train, validation and test; they add up to 1.
+
+    Raises:
+        UserError: if there are fewer than three groups.
+    """
+    groups = sorted({item.group for item in items})
+    if len(groups) < 3:
+        raise UserError(
+            "at least 3 groups of questions, one for each of train, validation and test",
+            f"{len(groups)} group(s)",
+            "Give more questions, or give each question a group of its own.",
+        )
+    order = np.random.default_rng(seed).permutation(len(groups))
+    n_train = min(max(1, round(shares[0] * len(groups))), len(groups) - 2)
+    n_validation = min(max(1, round(shares[1] * len(groups))), len(groups) - n_train - 1)
+    part_of = {}
+    for rank, group in enumerate(order):
+        part = 0 if rank < n_train else 1 if rank < n_train + n_validation else 2
+        part_of[groups[group]] = SPLITS[part]
+    parts: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for index, item in enumerate(items):
+        parts[part_of[item.group]].append(index)
+    named = {name: sorted({items[index].group for index in indices}) for name, indices in parts.items()}
+    return Split(
+        train=tuple(parts["train"]),
+        validation=tuple(parts["validation"]),
+        test=tuple(parts["test"]),
+        seed=seed,
+        sha256=content_hash(named),
+    )

@@ -1,0 +1,54 @@
+"""`locus doctor`: versions, device, checks of the model, and which data can be had."""
+
+import os
+import shutil
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from locus import checks, datasets
+from locus.conclude import versions
+from locus.errors import UserError
+from locus.evaluate.drift import load_text
+from locus.model import DEFAULT_MODEL, cache_home, load
+from locus.prompts import prompt_format
+
+
+def examine(console: Console, name: str | None) -> bool:
+    """Print what works on this machine; whether the model passed all checks."""
+    console.print(Text(", ".join(f"{package} {number}" for package, number in versions().items())))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    console.print(Text(f"device {device}; {torch.get_num_threads()} threads of {os.cpu_count()} cores"))
+    home = cache_home()
+    used = sum(file.stat().st_size for file in home.rglob("*") if file.is_file()) if home.exists() else 0
+    free = shutil.disk_usage(home if home.exists() else home.parent if home.parent.exists() else "/").free
+    console.print(Text(f"cache {home}: {used / 1e6:.0f} MB used, {free / 1e9:.1f} GB free"))
+    for source in ("misconceptions", "truthfulqa"):
+        _report(console, f"data {source}", lambda source=source: f"{len(datasets.load(source).items)} questions")  # type: ignore[misc]
+    for source in ("pydoc", "openwebtext"):
+        _report(console, f"text {source}", lambda source=source: f"{len(load_text(source, 4).passages)} passages")  # type: ignore[misc]
+    try:
+        model = load(name or DEFAULT_MODEL)
+    except UserError as error:
+        console.print(Text(f"model: {error}", style="red"))
+        return False
+    anatomy = model.anatomy
+    text = prompt_format(model.tokenizer)
+    console.print(
+        Text(
+            f"model {model.name}: {anatomy.shape} shape, {anatomy.n_layers} layers x {anatomy.n_heads} query heads "
+            f"({anatomy.n_kv_heads} key-value) of {anatomy.head_dim}, prompt format {text.name}"
+        )
+    )
+    found = checks.check(model, text)
+    for one in found:
+        console.print(Text(f"  {one}", style="" if one.passed else "red"))
+    return all(one.passed for one in found)
+
+
+def _report(console: Console, what: str, ask) -> None:  # type: ignore[no-untyped-def]
+    try:
+        console.print(Text(f"{what}: {ask()}"))
+    except UserError as error:
+        console.print(Text(f"{what}: not to be had ({error.received})", style="yellow"))

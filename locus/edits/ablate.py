@@ -1,0 +1,36 @@
+"""Ablation: the chosen heads' outputs set to zero, or to their mean over some text."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from locus.edits.base import Edit, Positions, Terms, head_mask
+from locus.model import Anatomy
+from locus.sites import Location
+
+
+def ablate(
+    anatomy: Anatomy,
+    location: Location,
+    to: Literal["zero", "mean"] = "zero",
+    means: npt.NDArray[np.float32] | None = None,
+    positions: Positions = "all",
+) -> Edit:
+    """Remove what the chosen heads say.
+
+    Args:
+        anatomy: of the model.
+        location: the heads.
+        to: zero, or the mean output.
+        means: [layers, heads, head_dim], needed for `mean`.
+        positions: where it acts.
+    """
+    assert to == "zero" or means is not None, "mean ablation needs the means"
+    layers = {}
+    for layer in location.layers:
+        mask = head_mask(anatomy, location.heads(layer))
+        filled = None if means is None or to == "zero" else torch.from_numpy(means[layer].reshape(-1)).float() * mask
+        layers[layer] = Terms(keep=1 - mask, shift=filled)
+    return Edit("ablate", location, anatomy, layers, positions, {"to": to})

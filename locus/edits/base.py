@@ -1,0 +1,140 @@
+"""What an edit is: for every layer it touches, an affine change of the output projection's input.
+
+With o the concatenated head outputs [features] at one position, an edit replaces
+
+    o  by  keep * o + shift + <read, o> write          and          W o'  by  W o' + <read, o> out,
+
+each term optional. Ablation is `keep` (and `shift` for the mean), ITI is `shift`, a rank-1 edit is `read` and `write`, and
+the free parametrisation of full alignment writes to `out`. One form for all kinds is what lets a bank mix them.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from locus.errors import UserError
+from locus.model import Anatomy, Model
+from locus.sites import Location
+
+Positions = Literal["all", "answer"]
+TERMS = ("keep", "shift", "read", "write", "out")
+FORMAT = "locus-edit/1"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The change in one layer; None is a term that is not there.
+
+    Attributes:
+        keep: [features], multiplies o; 1 where nothing is ablated.
+        shift: [features], added to o.
+        read: [features], a; its inner product with o is the one scalar a position yields.
+        write: [features], b, zero outside the edited heads.
+        out: [width], what the scalar adds to the projection's output (free parametrisation).
+    """
+
+    keep: Tensor | None = None
+    shift: Tensor | None = None
+    read: Tensor | None = None
+    write: Tensor | None = None
+    out: Tensor | None = None
+
+
+@dataclass
+class Edit:
+    """An edit with fixed terms.
+
+    Attributes:
+        kind: shift, rank1, full, complement, ablate, ...
+        location: the heads it may write to.
+        anatomy: of the model it was made for.
+        layers: its terms by layer.
+        positions: every position, or from the last prompt token on.
+        about: how it was made (alpha, tau, learning rate, seed, read mode ...), saved with it.
+    """
+
+    kind: str
+    location: Location
+    anatomy: Anatomy
+    layers: Mapping[int, Terms]
+    positions: Positions = "all"
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer it touches: everything below runs as in the base model."""
+        return min(self.layers) if self.layers else self.anatomy.n_layers - 1
+
+    def terms(self, layer: int) -> Terms | None:
+        """Its terms in a layer, or None."""
+        return self.layers.get(layer)
+
+    @contextmanager
+    def attach(self, model: Model) -> Iterator["Any"]:
+        """Edit the model inside a `with` block, all rows alike; on leaving, the model is itself bit for bit."""
+        from locus.edits.bank import Bank  # a bank of one; bank.py builds on this module
+
+        with Bank([self]).attach(model) as session:
+            yield session
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors, with everything needed to read it back in its metadata."""
+        tensors = {
+            f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
+            for layer, terms in sorted(self.layers.items())
+            for name in TERMS
+            if getattr(terms, name) is not None
+        }
+        about = {
+            "kind": self.kind,
+            "location": self.location.names,
+            "anatomy": vars(self.anatomy),
+            "positions": self.positions,
+            "about": self.about,
+        }
+        save_file(tensors, str(path), {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)})
+
+
+def load_edit(path: Path) -> Edit:
+    """Read an edit that `Edit.save` wrote.
+
+    Raises:
+        UserError: if the file is missing or is not such an edit.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise UserError("a saved edit (safetensors)", f"{path} ({error})", "Check the path.") from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"an edit in the format {FORMAT}", f"{metadata.get('format')!r} in {path}", "Save it with locus.")
+    about = json.loads(metadata["edit"])
+    layers: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        layer, name = key.split(".")
+        layers.setdefault(int(layer), {})[name] = tensor
+    return Edit(
+        kind=about["kind"],
+        location=Location.parse(about["location"]),
+        anatomy=Anatomy(**about["anatomy"]),
+        layers={layer: Terms(**terms) for layer, terms in layers.items()},
+        positions=about["positions"],
+        about=about["about"],
+    )
+
+
+def head_mask(anatomy: Anatomy, heads: tuple[int, ...]) -> Tensor:
+    """[features] of ones on some heads' slices and zeros elsewhere."""
+    mask = torch.zeros(anatomy.features)
+    for head in heads:
+        mask[anatomy.slice(head)] = 1.0
+    return mask

@@ -1,0 +1,11 @@
+"""Everywhere but there: full alignment with b zero on the claim, by which necessity is judged."""
+
+from locus.edits.rank1 import Rank1, Read
+from locus.model import Anatomy
+from locus.sites import Location
+
+
+def complement(anatomy: Anatomy, claim: Location, read: Read = "layer", seed: int = 0) -> Rank1:
+    """The trainable edit of all heads that are not in the claim; with read = layer it may still read the claim."""
+    rest = claim.complement(anatomy.n_layers, anatomy.n_heads)
+    return Rank1(anatomy, rest, read=read, seed=seed, kind="complement")

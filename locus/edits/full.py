@@ -1,0 +1,15 @@
+"""Full alignment: a rank-1 edit in every layer, the ceiling a localized edit is held against.
+
+Source: Wang & Veitch 2025, section 4. They do not say whether the full edit was written as W b or as a free vector; W b loses
+nothing only where W has full row rank, and it changes the geometry Adam sees. Both are here, and the form is on record.
+"""
+
+from locus.edits.rank1 import Form, Rank1
+from locus.model import Anatomy
+from locus.sites import Location
+
+
+def full(anatomy: Anatomy, form: Form = "heads", seed: int = 0) -> Rank1:
+    """The trainable edit of all heads of all layers."""
+    everywhere = Location.everything(anatomy.n_layers, anatomy.n_heads)
+    return Rank1(anatomy, everywhere, read="layer", form=form, seed=seed, kind="full")

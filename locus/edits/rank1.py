@@ -1,0 +1,123 @@
+"""The optimal edit at a Location: o <- o + <a, o> b, b zero outside the chosen heads, trained by train.py.
+
+What is localized is where the edit *writes*. By default it reads the whole layer (`read="layer"`), as in the paper;
+`read="heads"` restricts a to the chosen heads as well, `read="constant"` learns a shift and reads nothing. The verdict can
+depend on this, so the read mode is part of every result.
+
+Source: Wang & Veitch 2025 (arXiv 2502.11447), eq. 4.2-4.3 and footnote 1. The start is not stated there; we start at the
+identity (b = 0) with a drawn as PEFT draws lora_A, since both zero is a saddle that never trains.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from locus.edits.base import Edit, Positions, Terms, head_mask
+from locus.model import Anatomy
+from locus.sites import Location
+
+Read = Literal["layer", "heads", "constant"]
+Form = Literal["heads", "free"]
+
+
+class Rank1(Edit):
+    """A trainable rank-1 edit; one flat float32 parameter holds a and b of every layer.
+
+    Args:
+        anatomy: of the model.
+        location: the heads that may be written to.
+        read: what the edit may read: the whole layer, the chosen heads, or nothing (a learned constant).
+        form: write into head outputs (W b), or, for full alignment only, freely into the projection's output.
+        seed: of the start.
+        positions: where it acts.
+        kind: what the trial calls it.
+    """
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        location: Location,
+        read: Read = "layer",
+        form: Form = "heads",
+        seed: int = 0,
+        positions: Positions = "all",
+        kind: str = "rank1",
+    ):
+        assert form == "heads" or read == "layer", "the free form writes to the whole layer's output and reads all of it"
+        about = {"read": read, "form": form, "seed": seed}
+        super().__init__(kind, location, anatomy, {}, positions, about)
+        self.read, self.form = read, form
+        self._masks = {layer: head_mask(anatomy, location.heads(layer)) for layer in location.layers}
+        self._n_read = 0 if read == "constant" else anatomy.features
+        self._n_write = anatomy.width if form == "free" else anatomy.features
+        self.flat = torch.nn.Parameter(self._start(seed))
+        self.layers = _Live(self)
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer of its Location."""
+        return min(self._masks)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that can change the model: entries of a and b outside the masks do not count."""
+        written = (
+            self.anatomy.width * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
+        )
+        reads = {"layer": self.anatomy.features * len(self._masks), "constant": 0}
+        return written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
+
+    def _start(self, seed: int) -> Tensor:
+        bound = 1 / math.sqrt(self.anatomy.features)
+        parts = []
+        for layer in self._masks:
+            generator = torch.Generator().manual_seed(seed * 100_003 + layer)
+            parts.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
+            parts.append(torch.zeros(self._n_write))
+        return torch.cat(parts)
+
+    def terms(self, layer: int) -> Terms | None:
+        """Its terms in a layer, masked, differentiable in `flat`."""
+        if layer not in self._masks:
+            return None
+        size = self._n_read + self._n_write
+        begin = list(self._masks).index(layer) * size
+        a, b = self.flat[begin : begin + self._n_read], self.flat[begin + self._n_read : begin + size]
+        mask = self._masks[layer].to(b.device)
+        if self.read == "constant":
+            return Terms(shift=b * mask)
+        reads = a * mask if self.read == "heads" else a
+        return Terms(read=reads, out=b) if self.form == "free" else Terms(read=reads, write=b * mask)
+
+    def frozen(self, about: dict[str, object]) -> Edit:
+        """A copy with fixed terms and a note of how it was made."""
+        layers = {}
+        for layer in self._masks:
+            terms = self.terms(layer)
+            assert terms is not None, "a masked layer has terms"
+            layers[layer] = Terms(
+                **{name: None if value is None else value.detach().clone() for name, value in vars(terms).items()}
+            )
+        return Edit(self.kind, self.location, self.anatomy, layers, self.positions, {**self.about, **about})
+
+
+class _Live(Mapping[int, Terms]):
+    """The layers of a trainable edit, read from its parameter at each look."""
+
+    def __init__(self, edit: Rank1):
+        self._edit = edit
+
+    def __getitem__(self, layer: int) -> Terms:
+        terms = self._edit.terms(layer)
+        if terms is None:
+            raise KeyError(layer)
+        return terms
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._edit._masks)
+
+    def __len__(self) -> int:
+        return len(self._edit._masks)

@@ -1,0 +1,60 @@
+"""The ITI shift: o <- o + alpha theta on chosen heads, theta_h = sigma_h u_h from activation statistics.
+
+u_h is the unit mass-mean direction (mean over true answers minus mean over false ones), sigma_h the population standard
+deviation of the activations projected on u_h.
+
+Source: Li et al. 2023 (arXiv 2306.03341); Wang & Veitch 2025, eq. 2.5. Where sigma comes from matters a great deal: pass the
+bank of the paper (one for all) or a second bank, as ITI's code does. Only training and validation questions are used.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from locus.edits.base import Edit, Positions, Terms
+from locus.model import Anatomy
+from locus.sites import Location
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Steering statistics of every head.
+
+    Attributes:
+        unit: [layers, heads, head_dim], mass-mean directions of unit length; zero where the two means agree exactly.
+        sigma: [layers, heads], standard deviation of the activations along them, in activation units.
+    """
+
+    unit: Floats
+    sigma: Floats
+
+
+def directions(features: Floats, truth: npt.NDArray[np.bool_], spread: Floats | None = None) -> Directions:
+    """Mass-mean directions and their spread.
+
+    Args:
+        features: [answers, layers, heads, head_dim], head outputs at the feature token.
+        truth: [answers], whether the answer is true.
+        spread: the bank sigma is taken from, same layout; `features` by default.
+    """
+    gap = features[truth].mean(axis=0, dtype=np.float64) - features[~truth].mean(axis=0, dtype=np.float64)
+    norm = np.linalg.norm(gap, axis=-1, keepdims=True)
+    unit = np.divide(gap, norm, out=np.zeros_like(gap), where=norm > 0)
+    bank = features if spread is None else spread
+    sigma = np.einsum("nlhd,lhd->nlh", bank.astype(np.float64), unit).std(axis=0)
+    return Directions(unit.astype(np.float32), sigma.astype(np.float32))
+
+
+def shift(anatomy: Anatomy, location: Location, found: Directions, alpha: float, positions: Positions = "answer") -> Edit:
+    """The ITI shift at a Location with strength alpha (in standard deviations)."""
+    layers = {}
+    for layer in location.layers:
+        vector = torch.zeros(anatomy.features)
+        for head in location.heads(layer):
+            vector[anatomy.slice(head)] = torch.from_numpy(found.unit[layer, head] * found.sigma[layer, head])
+        layers[layer] = Terms(shift=alpha * vector)
+    return Edit("shift", location, anatomy, layers, positions, {"alpha": alpha})

@@ -1,0 +1,47 @@
+"""What the user can fix, told apart from our bugs.
+
+A `UserError` says what was expected, what came, and what to do; the command line prints it and exits
+with status 2. Everything else that escapes is a bug of ours and exits with status 1.
+"""
+
+
+class UserError(Exception):
+    """Something the user can fix: what was expected, what was received, and the remedy.
+
+    Args:
+        expected: what the tool needs, as a clause ("a CSV with a column 'Question'").
+        received: what it found instead.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, expected: str, received: str, remedy: str):
+        self.expected = expected
+        self.received = received
+        self.remedy = remedy
+        super().__init__(f"expected {expected}; received {received}. {remedy}")
+
+
+class PreconditionsError(UserError):
+    """Several preconditions failed at once; all of them are reported together."""
+
+    def __init__(self, errors: list[UserError]):
+        self.errors = tuple(errors)
+        listed = "\n".join(f"  {number}. {error}" for number, error in enumerate(errors, 1))
+        Exception.__init__(self, f"{len(errors)} things to fix before this can run:\n{listed}")
+
+
+class VerificationError(Exception):
+    """A receipt, artefact or rerun does not hold; the first difference is the message."""
+
+
+def raise_all(errors: list[UserError]) -> None:
+    """Raise nothing, the one error, or all of them together.
+
+    Raises:
+        UserError: if exactly one error was collected.
+        PreconditionsError: if several were.
+    """
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise PreconditionsError(errors)

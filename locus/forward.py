@@ -1,0 +1,180 @@
+"""Run a row of question trees through the model, base or edited by a bank, and score only what is asked.
+
+An edit whose first site is in layer l never changes what enters layer l. The rows of a bank's edits therefore join the
+batch at their own first layer, from the base model's residual stream there: a Trunk holds it (or it is computed once for
+the row). Vocabulary log-probs are taken only at positions that predict a scored token, in chunks, with the gradient formed
+chunk by chunk in the forward, so the logits of a large vocabulary never exist whole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from locus.edits.bank import Bank, Session
+from locus.forest import Row, Targets
+from locus.model import Entry, Model
+
+HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
+
+
+class Trunk(Protocol):
+    """Somewhere the base model's residual stream can be had without running the model."""
+
+    def residual(self, layer: int, row: Row) -> Tensor | None:
+        """[T, width] that enters a layer, or None where it is not held."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row, how the layers are called for it, and what to score: made once, used every epoch by every edit."""
+
+    row: Row
+    entry: Entry
+    targets: Targets
+
+
+def prepare(model: Model, row: Row, targets: Targets) -> Prepared:
+    """Make a row ready to run."""
+    return Prepared(row, model.entry(row), targets)
+
+
+def base(model: Model, entry: Entry, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
+    """The base model's residual stream after its last layer, or entering layer `upto`; [1, T, width].
+
+    Args:
+        model: the model.
+        entry: how its layers are called for a row.
+        watch: called with (layer, residual entering it) on the way.
+        upto: the layer to stop before.
+    """
+    hidden = entry.hidden
+    last = model.anatomy.n_layers if upto is None else upto
+    with torch.no_grad():
+        for layer in range(last):
+            if watch is not None:
+                watch(layer, hidden)
+            hidden = model.layer(layer, hidden, entry)
+    return hidden
+
+
+def edited(model: Model, prepared: Prepared, bank: Bank, session: Session, trunk: Trunk | None = None) -> Tensor:
+    """The last layer's output for every edit of an attached bank, [edits in bank order, T, width].
+
+    Args:
+        model: the model the bank is attached to.
+        prepared: the row.
+        bank: the edits.
+        session: what `bank.attach` gave.
+        trunk: where base residuals are held; without one the base row is run alongside, once for the bank.
+    """
+    entry, row = prepared.entry, prepared.row
+    session.where = torch.from_numpy(row.zone).float()
+    hidden: Tensor | None = None
+    below, below_at = entry.hidden, 0
+    session.active = 0
+    for layer in range(bank.starts[0], model.anatomy.n_layers):
+        joining = bank.starts.count(layer)
+        if joining:
+            held = trunk.residual(layer, row) if trunk is not None else None
+            if held is None:
+                with _silenced(session), torch.no_grad():
+                    for lower in range(below_at, layer):
+                        below = model.layer(lower, below, entry)
+                below_at = layer
+                held = below[0]
+            rows = held[None].to(model.device, model.dtype).expand(joining, -1, -1)
+            hidden = rows if hidden is None else torch.cat([hidden, rows])
+            session.active += joining
+        assert hidden is not None, "the first layer has joining edits"
+        hidden = model.layer(layer, hidden, entry)
+    session.where = None
+    assert hidden is not None, "a bank has at least one edit"
+    return hidden
+
+
+class _silenced:
+    """Run base rows while a bank is attached: hooks see no active edit and pass their input on."""
+
+    def __init__(self, session: Session):
+        self.session = session
+
+    def __enter__(self) -> None:
+        self.kept = self.session.active
+        self.session.active = 0
+
+    def __exit__(self, *_: object) -> None:
+        self.session.active = self.kept
+
+
+def token_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
+    """Log-probs (nats) of every scored token, [edits, scored tokens], differentiable in `hidden` [edits, T, width]."""
+    places = torch.from_numpy(targets.predictors).to(hidden.device)
+    normed = model.norm(hidden[:, places])
+    edits, positions, width = normed.shape
+    predictor = torch.from_numpy(targets.predictor).to(hidden.device)
+    token = torch.from_numpy(targets.token).to(hidden.device)
+    offsets = torch.arange(edits, device=hidden.device)[:, None] * positions
+    flat: Tensor = _LogProbs.apply(  # type: ignore[no-untyped-call]
+        normed.reshape(-1, width), (predictor[None] + offsets).reshape(-1), token.repeat(edits), model
+    )
+    return flat.view(edits, -1)
+
+
+def sequence_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
+    """Summed answer log-probs (nats), [edits, sequences of the targets]."""
+    tokens = token_logprobs(model, hidden, targets)
+    sums = torch.zeros(len(tokens), len(targets.sequences), device=tokens.device)
+    return sums.index_add(1, torch.from_numpy(targets.sequence).to(tokens.device), tokens)
+
+
+class _LogProbs(torch.autograd.Function):
+    """log softmax(head(h))[token] for given (row, token) pairs, chunked over rows.
+
+    With z = W h (soft-capped: c tanh(z / c)), d log p_t / d h = W_t f_t - W^T (p * f), f the cap's slope (1 without a cap).
+    The second term is formed while the chunk's probabilities exist; only [rows, width] is kept for the backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, normed: Tensor, rows: Tensor, tokens: Tensor, model: Model) -> Tensor:
+        weight: Tensor = model.head.weight  # type: ignore[assignment]
+        need = ctx.needs_input_grad[0]
+        order = torch.argsort(rows, stable=True)
+        rows_sorted, tokens_sorted = rows[order], tokens[order]
+        values = torch.empty(len(rows), device=normed.device)
+        slopes = torch.ones(len(rows), device=normed.device)
+        means = torch.empty(normed.shape, device=normed.device, dtype=normed.dtype) if need else None
+        chunk = max(1, HEAD_CHUNK // weight.shape[0])
+        bounds = torch.searchsorted(rows_sorted, torch.arange(0, len(normed) + chunk, chunk, device=rows.device)).tolist()
+        for number, start in enumerate(range(0, len(normed), chunk)):
+            logits = model.logits_of_normed(normed[start : start + chunk])
+            here = slice(bounds[number], bounds[number + 1])
+            row, token = rows_sorted[here] - start, tokens_sorted[here]
+            chosen = logits[row, token]
+            top = logits.amax(dim=-1, keepdim=True)
+            slope = None
+            if model.softcap is not None and need:
+                slope = 1 - (logits / model.softcap) ** 2
+                slopes[order[here]] = slope[row, token]
+            probs = logits.sub_(top).exp_()
+            total = probs.sum(dim=-1, keepdim=True)
+            values[order[here]] = chosen - (total.log() + top)[row, 0]
+            if means is not None:
+                probs = probs.div_(total) if slope is None else probs.div_(total).mul_(slope)
+                means[start : start + chunk] = probs.to(weight.dtype) @ weight
+        ctx.model, ctx.shape = model, normed.shape
+        ctx.save_for_backward(rows, tokens, slopes, *([means] if means is not None else []))
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
+        grad = grads[0]
+        rows, tokens, slopes, means = ctx.saved_tensors
+        weight: Tensor = ctx.model.head.weight
+        per_row = torch.zeros(ctx.shape[0], device=grad.device).index_add(0, rows, grad)
+        out = -per_row[:, None] * means.float()
+        out.index_add_(0, rows, (grad * slopes)[:, None] * weight[tokens].float())
+        return out.to(means.dtype), None, None, None

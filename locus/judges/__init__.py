@@ -1,0 +1,1 @@
+"""Judges: how probable is it that an answer is true, and that it is informative?"""

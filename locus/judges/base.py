@@ -1,0 +1,116 @@
+"""What a judge says about an answer, and what every judge offers.
+
+A judgement is two probabilities. Where a judge could not decide, the probability is NaN and the reason says why:
+such an answer is *unscored*, which is counted and shown, and is never the same as 0.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from locus.errors import UserError
+
+
+@dataclass(frozen=True)
+class References:
+    """The answers to a question that are known to be true, and known to be false.
+
+    Attributes:
+        true: at least one for a judge that reads references; likewise `false`.
+    """
+
+    true: tuple[str, ...] = ()
+    false: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The probabilities that an answer is true, and that it is informative.
+
+    Attributes:
+        truth: in [0, 1], or NaN where unscored.
+        info: likewise.
+        reason: why something is unscored; empty exactly where both are scored.
+    """
+
+    truth: float
+    info: float
+    reason: str = field(default="")
+
+    def __post_init__(self) -> None:
+        for name, value in (("truth", self.truth), ("info", self.info)):
+            if not math.isnan(value) and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must be a probability or NaN, not {value!r}")
+        if bool(self.reason) == self.scored:
+            raise ValueError("a judgement is unscored exactly where it has a reason")
+
+    @property
+    def scored(self) -> bool:
+        """Both probabilities are numbers."""
+        return not (math.isnan(self.truth) or math.isnan(self.info))
+
+    @property
+    def is_true(self) -> bool:
+        """Truth at or above one half; False where unscored, so check `scored` first."""
+        return self.truth >= 0.5
+
+    @property
+    def is_informative(self) -> bool:
+        """Informativeness at or above one half; False where unscored, so check `scored` first."""
+        return self.info >= 0.5
+
+
+def unscored(reason: str, truth: float = math.nan, info: float = math.nan) -> Judgement:
+    """A judgement with at least one NaN, and why."""
+    return Judgement(truth, info, reason)
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Anything that judges answers.
+
+    Attributes:
+        name: what tables call it.
+        fingerprint: SHA-256 (hex) of everything its judgements depend on: weights, base weights, code version.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def judge(
+        self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
+    ) -> list[Judgement]:
+        """One judgement per answer, in order."""
+        ...
+
+
+def check_lengths(questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> None:
+    """Refuse inputs that do not line up.
+
+    Raises:
+        UserError: if the three are not equally long.
+    """
+    lengths = (len(questions), len(answers), len(references))
+    if len(set(lengths)) != 1:
+        raise UserError(
+            "one question and one set of references for each answer",
+            f"{lengths[0]} questions, {lengths[1]} answers and {lengths[2]} sets of references",
+            "Repeat the question and its references for every answer to it.",
+        )
+
+
+def gap(question: str, answer: str, references: References) -> str:
+    """Why a judge that reads references cannot decide on this input; empty if it can."""
+    if not question.strip():
+        return "the question is empty"
+    if not answer.strip():
+        return "the answer is empty"
+    if not any(text.strip() for text in references.true):
+        return "there is no true reference"
+    if not any(text.strip() for text in references.false):
+        return "there is no false reference"
+    return ""

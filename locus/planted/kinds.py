@@ -1,0 +1,210 @@
+"""The kinds of planted model: which heads play which part, and what is therefore true of which claims.
+
+Every kind shares one residual stream with protected directions (`directions.py`): answers differ along a *polarity*
+alone, questions and answers carry a *truth* coordinate, and *belief* is the same wherever there is text. A head with
+a Role reads one of these and may write a polarity; no other head, and no MLP, can write any protected direction.
+
+- localized: one head reads truth and pushes the false answer; editing it, and it alone, can turn the behaviour.
+- distributed: every head does a share of that, so every place is as good as any other.
+- decoy: two heads carry the truth bit for a probe to find and write it nowhere; the working head carries none.
+- redundant: two heads push, and an edit at either is enough.
+- conjunctive: a question has two false answers, which differ from the true one along one polarity each, and each
+  of two heads writes one of the two. *Both needed* means: the true answer beats both false ones only if both heads
+  are edited; one head alone moves half of the pairs, all the way, and wins no question.
+- negative: the residual path speaks the truth and one head of the first layer overrides it; ablating it is enough.
+- dormant: a head that carries the truth bit writes none of it, but an edit there can write the polarity through an
+  output direction that the model itself never uses (Makelov et al. 2023); the head that does the work is another.
+- borrowed: which polarity is true varies by question; the head that can write polarity does not carry that bit but
+  a neighbour in its layer does, so an edit there works if it reads the layer and fails if it reads its own head.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from locus.errors import UserError
+
+KINDS = ("localized", "distributed", "decoy", "redundant", "conjunctive", "negative", "dormant", "borrowed")
+READS = ("layer", "heads", "constant")
+# 24 heads, so that 19 random single heads can be drawn beside a claim; wide enough for every law to hold exactly.
+COMPACT = {"width": 24, "layers": 3, "heads": 8, "n_questions": 120}
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Role:
+    """The part a head plays.
+
+    Attributes:
+        place: (layer, head), zero-based.
+        reads: the protected direction its value carries ("truth" or "belief"), or None.
+        writes: the polarity its output matrix can write (0 or 1), or None.
+        share: its share of the push towards the false answer in the unedited model; 0 is an unused path.
+    """
+
+    place: Place
+    reads: str | None
+    writes: int | None
+    share: float
+
+
+@dataclass(frozen=True)
+class KnownClaim:
+    """A claim about a planted model together with what is true of it.
+
+    Attributes:
+        name: "planted", or what else is being claimed ("decoy", "either", "half", "elsewhere", "dormant", "all").
+        sites: the (layer, head) pairs claimed.
+        expected: question (works, special, unique, necessary) -> standing, only where construction settles it.
+            "supported" says the sentence is true and "refuted" that it is false; a verdict of "undecided" is
+            never wrong, only weak.
+        reads: the read modes for which this holds.
+    """
+
+    name: str
+    sites: tuple[Place, ...]
+    expected: dict[str, str]
+    reads: tuple[str, ...] = READS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a kind decides before any weight is drawn.
+
+    Attributes:
+        roles: the heads that play a part.
+        truth: the places that do the work.
+        n_polarities: 2 where a question has two false answers, else 1.
+        varying: whether the polarity of the true answer varies by question.
+        direct: margin in nats that the residual path gives with every push removed (towards the true answer).
+        claims: what is known, by name; "planted" always exists.
+    """
+
+    roles: tuple[Role, ...]
+    truth: tuple[Place, ...]
+    claims: dict[str, KnownClaim]
+    n_polarities: int = 1
+    varying: bool = False
+    direct: float = 0.0
+    decoys: tuple[Place, ...] = field(default=())
+
+
+def _standings(works: bool, necessary: bool | None, only: bool | None) -> dict[str, str]:
+    """Standings by question; None leaves a question open. `only`: both special and unique."""
+    facts = {"works": works, "special": only, "unique": only, "necessary": necessary}
+    return {name: "supported" if fact else "refuted" for name, fact in facts.items() if fact is not None}
+
+
+def _claims(*claims: KnownClaim) -> dict[str, KnownClaim]:
+    return {claim.name: claim for claim in claims}
+
+
+def plan(kind: str, layers: int, heads: int, rng: np.random.Generator) -> Plan:
+    """Draw the places of a kind's roles.
+
+    Args:
+        kind: one of KINDS.
+        layers: number of layers, at least 2.
+        heads: query heads a layer, at least 2.
+        rng: where the places come from.
+
+    Raises:
+        UserError: if the kind is unknown or the model has too few layers or heads.
+    """
+    if kind not in KINDS:
+        raise UserError(f"one of {', '.join(KINDS)}", repr(kind), "Choose a kind of planted model.")
+    if layers < 2 or heads < 2:
+        raise UserError("at least 2 layers of 2 heads", f"{layers} of {heads}", "Ask for a larger planted model.")
+    everywhere = [(layer, head) for layer in range(layers) for head in range(heads)]
+    drawn = [everywhere[index] for index in rng.permutation(len(everywhere))]
+    maker: Any = {
+        "localized": _localized,
+        "distributed": _distributed,
+        "decoy": _decoy,
+        "redundant": _redundant,
+        "conjunctive": _conjunctive,
+        "negative": _negative,
+        "dormant": _dormant,
+        "borrowed": _borrowed,
+    }[kind]
+    made: Plan = maker(drawn)
+    return made
+
+
+def _elsewhere(place: Place) -> KnownClaim:
+    return KnownClaim("elsewhere", (place,), _standings(works=False, necessary=False, only=False))
+
+
+def _planted(*places: Place, necessary: bool = True, only: bool | None = True) -> KnownClaim:
+    return KnownClaim("planted", tuple(sorted(places)), _standings(True, necessary, only))
+
+
+def _localized(drawn: list[Place]) -> Plan:
+    site, other = drawn[:2]
+    return Plan((Role(site, "truth", 0, 1.0),), (site,), _claims(_planted(site), _elsewhere(other)))
+
+
+def _distributed(drawn: list[Place]) -> Plan:
+    roles = tuple(Role(place, "truth", 0, 1.0 / len(drawn)) for place in sorted(drawn))
+    claim = _planted(drawn[0], necessary=False, only=False)
+    everything = KnownClaim("all", tuple(sorted(drawn)), _standings(True, necessary=None, only=None))
+    return Plan(roles, tuple(sorted(drawn)), _claims(claim, everything))
+
+
+def _decoy(drawn: list[Place]) -> Plan:
+    site = drawn[0]
+    near = next(place for place in drawn[1:] if place[0] == site[0])
+    far = next(place for place in drawn[1:] if place[0] != site[0])
+    other = next(place for place in drawn[1:] if place not in (near, far))
+    roles = (Role(site, "belief", 0, 1.0), Role(near, "truth", None, 0.0), Role(far, "truth", None, 0.0))
+    fails = _standings(works=False, necessary=False, only=False)
+    decoys = tuple(sorted((near, far)))
+    claims = _claims(_planted(site), KnownClaim("decoy", decoys, fails), _elsewhere(other))
+    return Plan(roles, (site,), claims, decoys=decoys)
+
+
+def _redundant(drawn: list[Place]) -> Plan:
+    one, two, other = drawn[:3]
+    # Whether either head alone is special or unique depends on how many random places are drawn: left open.
+    either = KnownClaim("either", (one,), _standings(True, necessary=False, only=None))
+    claims = _claims(_planted(one, two, only=None), either, _elsewhere(other))
+    roles = (Role(one, "truth", 0, 0.5), Role(two, "truth", 0, 0.5))
+    return Plan(roles, tuple(sorted((one, two))), claims)
+
+
+def _conjunctive(drawn: list[Place]) -> Plan:
+    one, two, other = drawn[:3]
+    half = KnownClaim("half", (one,), _standings(works=False, necessary=True, only=None))
+    claims = _claims(_planted(one, two), half, _elsewhere(other))
+    roles = (Role(one, "truth", 0, 1.0), Role(two, "truth", 1, 1.0))
+    return Plan(roles, tuple(sorted((one, two))), claims, n_polarities=2)
+
+
+def _negative(drawn: list[Place]) -> Plan:
+    # In the first layer the size of what the head reads is out of every edit's reach. Later, an edit that inflates
+    # the residual stream would weaken the head's push against the residual path and turn the sign of the margin.
+    site = next(place for place in drawn if place[0] == 0)
+    other = next(place for place in drawn if place != site)
+    claims = _claims(_planted(site), _elsewhere(other))
+    return Plan((Role(site, "truth", 0, 1.0),), (site,), claims, direct=2.0)
+
+
+def _dormant(drawn: list[Place]) -> Plan:
+    site, sleeper, other = drawn[:3]
+    roles = (Role(site, "belief", 0, 1.0), Role(sleeper, "truth", 0, 0.0))
+    sleeping = KnownClaim("dormant", (sleeper,), _standings(True, necessary=False, only=None))
+    claims = _claims(_planted(site, necessary=False, only=None), sleeping, _elsewhere(other))
+    return Plan(roles, (site,), claims, decoys=(sleeper,))
+
+
+def _borrowed(drawn: list[Place]) -> Plan:
+    site = drawn[0]
+    lender = next(place for place in drawn[1:] if place[0] == site[0])
+    other = next(place for place in drawn[1:] if place != lender)
+    roles = (Role(site, "belief", 0, 0.0), Role(lender, "truth", None, 0.0))
+    planted = KnownClaim("planted", (site,), _planted(site).expected, ("layer",))
+    alone = KnownClaim("alone", (site,), {"works": "refuted"}, ("heads", "constant"))
+    claims = _claims(planted, alone, KnownClaim("decoy", (lender,), _elsewhere(lender).expected), _elsewhere(other))
+    return Plan(roles, (site,), claims, varying=True, direct=-0.5, decoys=(lender,))

@@ -1,0 +1,277 @@
+"""Run a plan in this process: what it names and the store lacks, bank by bank, each bank committed whole.
+
+The composition of banks is the plan's, never that of what happens to be left, so a resumed run computes exactly what an
+undisturbed one would have.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locus.activations import Survey, survey
+from locus.claims.probe import Features, collect
+from locus.config import AuditConfig
+from locus.datasets.items import SPLITS, Dataset, Item, Split
+from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
+from locus.evaluate.choice import measures, score
+from locus.evaluate.drift import Text, drift, text_rows
+from locus.forest import Forest
+from locus.forward import Prepared
+from locus.model import Model
+from locus.prompts import PromptFormat, plant
+from locus.store import Result, Store
+from locus.train import Fit, train
+from locus.trials import Plan, Trial
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Part:
+    """One split's items with their question trees and what the base model said of them."""
+
+    items: tuple[Item, ...]
+    forest: Forest
+    found: Survey
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is settled before the base model has read anything: model, items by part, prompt, texts, checks passed."""
+
+    model: Model
+    config: AuditConfig
+    split: Split
+    items: dict[str, tuple[Item, ...]]
+    prompt: PromptFormat
+    sample: Text | None
+    checked: tuple[str, ...]
+
+
+@dataclass
+class Bench:
+    """Everything trials are run on.
+
+    Attributes:
+        stage: model, items, prompt.
+        parts: train, validation and test, read once by the base model.
+        features: head outputs of training and validation answers.
+        steer: ITI's directions from them.
+        texts: rows for drift.
+    """
+
+    stage: Stage
+    parts: dict[str, Part]
+    features: Features
+    steer: Directions
+    texts: list[Prepared]
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.stage.model
+
+    @property
+    def config(self) -> AuditConfig:
+        """The configuration."""
+        return self.stage.config
+
+
+def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tuple[Item, ...]]:
+    """The items of each part, cut to the sizes asked for by a seeded draw."""
+    chosen = {}
+    for number, name in enumerate(SPLITS):
+        indices = np.array(split.part(name))
+        wanted = getattr(config, name)
+        if wanted is not None and wanted < len(indices):
+            indices = np.sort(np.random.default_rng([config.seed, number]).choice(indices, size=wanted, replace=False))
+        chosen[name] = tuple(dataset.items[index] for index in indices)
+    return chosen
+
+
+def survey_all(stage: Stage, told: Progress) -> Bench:
+    """Survey the base model on all parts: references, features, and the residual streams that edits share."""
+    model, config = stage.model, stage.config
+    parts = {}
+    for number, name in enumerate(SPLITS):
+        forest = plant(model.tokenizer, stage.prompt, stage.items[name])
+        held = layers_within(
+            range(model.anatomy.n_layers), len(forest) * model.anatomy.width * model.dtype.itemsize, MEMORY // len(SPLITS)
+        )
+
+        def say(share: float, number: int = number) -> None:
+            told("reading the questions", (number + share) / len(SPLITS))
+
+        wanted = name != "test" and config.features != "next_question"
+        found = survey(model, forest, layers=held, features=wanted, tokens=config.tokens, progress=say)
+        parts[name] = Part(stage.items[name], forest, found)
+    features = _features(stage, parts)
+    rows = text_rows(model, stage.sample, config.text_tokens) if stage.sample is not None else []
+    return Bench(stage, parts, features, directions(features.bank, features.truth, features.spread), rows)
+
+
+MEMORY = 4 << 30  # bytes of base residuals held at once
+
+
+def layers_within(layers: Sequence[int], bytes_each: int, limit: int) -> list[int]:
+    """The layers whose residuals are kept within a limit: deep ones save most."""
+    count = max(1, limit // max(1, bytes_each))
+    return list(layers)[-count:]
+
+
+def _features(stage: Stage, parts: dict[str, Part]) -> Features:
+    """Head outputs of training and validation answers; those of the answers themselves come from the surveys."""
+    config = stage.config
+    items = parts["train"].items + parts["validation"].items
+    answers = None
+    if config.features != "next_question":
+        banks = [parts[name].found.features for name in ("train", "validation")]
+        answers = np.concatenate([bank for bank in banks if bank is not None])
+    return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens)
+
+
+def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress) -> None:
+    """Run every bank of the plan that the store lacks.
+
+    Args:
+        plan: what is to be done.
+        store: what is done.
+        bench: what it is done on.
+        folder: where edits are saved.
+        told: told what goes on and the fraction of the whole.
+    """
+    done = store.done()
+    trials = {trial.id: trial for trial in plan.trials}
+    costs = [sum(cost(trials[identity], bench) for identity in bank) for bank in plan.banks]
+    spent = 0.0
+    for bank, price in zip(plan.banks, costs, strict=True):
+        if not set(bank) <= done:
+            here = [trials[identity] for identity in bank]
+
+            def say(share: float, spent: float = spent, price: float = price, here: list[Trial] = here) -> None:
+                told(f"{here[0].role}: {', '.join(trial.arm for trial in here)}", (spent + share * price) / sum(costs))
+
+            store.commit(run_bank(here, bench, folder, say))
+        spent += price
+        told("", spent / sum(costs))
+
+
+def cost(trial: Trial, bench: Bench) -> float:
+    """Relative price of a trial: forwards and backwards over the layers from its first on."""
+    depth = 1 - trial.first_layer / bench.model.anatomy.n_layers
+    sizes = {name: len(part.forest) for name, part in bench.parts.items()}
+    scored = sizes["validation"] + sizes["test"]
+    trained = 0.0
+    if trial.recipe is not None:
+        share = 1.0 if trial.recipe.batching == "questions" else 4.0
+        trained = 2.2 * trial.recipe.epochs * sizes["train"] * share
+    return (trained + scored) * (depth + 0.2)
+
+
+def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[float], None]) -> list[Result]:
+    """Make the edits of some trials together, save them, and measure them together."""
+    start = time.monotonic()
+    if trials[0].edit == "none":
+        return [_base(trials[0], bench, start)]
+    fits: list[Fit | None] = [None] * len(trials)
+    if trials[0].recipe is not None:
+        trained = [_start(trial, bench.model) for trial in trials]
+        part = bench.parts["train"]
+        recipes = [trial.recipe for trial in trials if trial.recipe is not None]
+        fits = list(
+            train(
+                bench.model,
+                part.forest,
+                part.items,
+                trained,
+                recipes,
+                part.found.logprobs,
+                trunk=part.found.residuals,
+                tokens=bench.config.tokens,
+                progress=lambda share: say(0.8 * share),
+            )
+        )
+    edits = [fit.edit if fit is not None else _fixed(trial, bench) for trial, fit in zip(trials, fits, strict=True)]
+    for trial, edit in zip(trials, edits, strict=True):
+        save(edit, folder / f"{trial.id}.safetensors")
+    results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
+    _measure(results, edits, bench)
+    say(1.0)
+    seconds = time.monotonic() - start
+    for result in results:
+        result.seconds = seconds / len(results)
+    return results
+
+
+def save(edit: Edit, path: Path) -> None:
+    """Write an edit whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    edit.save(partial)
+    partial.replace(path)
+
+
+def _start(trial: Trial, model: Model) -> Rank1:
+    """The trainable edit of a trial, at the identity."""
+    anatomy = model.anatomy
+    if trial.edit == "full":
+        return full(anatomy, form="free" if trial.form == "free" else "heads", seed=trial.seed)
+    read: Any = trial.read
+    if trial.edit == "complement":
+        everywhere = {(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)}
+        rest = {(site.layer, site.head) for site in trial.location.sites}
+        from locus.sites import Location, Site
+
+        return complement(anatomy, Location.of(Site(*place) for place in everywhere - rest), read, trial.seed)
+    return Rank1(anatomy, trial.location, read=read, seed=trial.seed)
+
+
+def _fixed(trial: Trial, bench: Bench) -> Edit:
+    assert trial.edit == "shift" and trial.alpha is not None, f"nothing is known of a fixed edit {trial.edit!r}"
+    return shift(bench.model.anatomy, trial.location, bench.steer, trial.alpha)
+
+
+def _result(trial: Trial, fit: Fit | None) -> Result:
+    result = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0)
+    if fit is not None:
+        quarters = [float(part.mean()) for part in np.array_split(fit.losses, 4) if len(part)]
+        result.converged, result.reason = fit.converged, fit.reason
+        result.fit = {
+            "loss_by_quarter": quarters,
+            "first_loss": float(fit.losses[0]),
+            "steps": len(fit.losses),
+            "diverged": fit.diverged,
+        }
+    return result
+
+
+def _base(trial: Trial, bench: Bench, start: float) -> Result:
+    """The unedited model's own scores, from its survey."""
+    result = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0)
+    for name, part in bench.parts.items():
+        for measure, values in measures(part.items, part.forest, part.found.logprobs, part.found.logprobs).items():
+            result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def _measure(results: list[Result], edits: list[Edit], bench: Bench) -> None:
+    """Scores of all edits on validation and test questions, and their drift on ordinary text."""
+    for name in ("validation", "test"):
+        part = bench.parts[name]
+        rows = part.found.prepared
+        logprobs = score(bench.model, rows, edits, len(part.forest.sequences), trunk=part.found.residuals)
+        for result, values in zip(results, logprobs, strict=True):
+            for measure, scores in measures(part.items, part.forest, values, part.found.logprobs).items():
+                if result.fit.get("diverged"):
+                    scores = np.full(len(scores), np.nan)
+                result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
+    if bench.texts:
+        found = drift(bench.model, bench.texts, edits)
+        for place, result in enumerate(results):
+            for measure, values in (("kl", found.kl[place]), ("ce", found.ce[place] - found.base_ce)):
+                result.scores["text", measure] = {f"passage-{number:03d}": float(value) for number, value in enumerate(values)}

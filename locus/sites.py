@@ -1,0 +1,99 @@
+"""Where an edit may act: a Site is one attention head's slice of its output projection's input.
+
+A Location is a set of Sites. Both are plain values: no torch, no model. Written `layer.head`, zero-based.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from locus.errors import UserError
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One attention head, `layer.head`, both zero-based; heads are *query* heads, also under GQA."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.head}"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A set of Sites, kept sorted and without repeats."""
+
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def of(cls, sites: Iterable[Site]) -> "Location":
+        """Build from any iterable of Sites, in any order."""
+        return cls(tuple(sorted(set(sites))))
+
+    @classmethod
+    def parse(cls, text: str | Sequence[str]) -> "Location":
+        """Read `"12.3,14.0"`, or a list of such strings.
+
+        Raises:
+            UserError: if a part is not `layer.head`, or a head is named twice.
+        """
+        parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else [str(part) for part in text]
+        wrong = [part for part in parts if not re.fullmatch(r"\d+\.\d+", part)]
+        if wrong or not parts:
+            raise UserError(
+                "heads as layer.head, zero-based and separated by commas, such as 12.3,14.0",
+                ", ".join(repr(part) for part in wrong) or "nothing",
+                "Write each head as two whole numbers with a full stop between them.",
+            )
+        sites = [Site(*map(int, part.split("."))) for part in parts]
+        repeated = sorted({str(site) for site in sites if sites.count(site) > 1})
+        if repeated:
+            raise UserError("every head once", f"{', '.join(repeated)} more than once", "Remove the repeats.")
+        return cls.of(sites)
+
+    @classmethod
+    def everything(cls, n_layers: int, n_heads: int) -> "Location":
+        """All heads of a model."""
+        return cls(tuple(Site(layer, head) for layer in range(n_layers) for head in range(n_heads)))
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.sites))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers it touches, in order."""
+        return tuple(sorted({site.layer for site in self.sites}))
+
+    @property
+    def names(self) -> list[str]:
+        """The sites as `layer.head` strings."""
+        return [str(site) for site in self.sites]
+
+    def heads(self, layer: int) -> tuple[int, ...]:
+        """Its heads in one layer, in order."""
+        return tuple(site.head for site in self.sites if site.layer == layer)
+
+    def complement(self, n_layers: int, n_heads: int) -> "Location":
+        """All heads of a model that are not in this Location."""
+        here = set(self.sites)
+        return Location(tuple(site for site in self.everything(n_layers, n_heads).sites if site not in here))
+
+    def check(self, n_layers: int, n_heads: int) -> None:
+        """Refuse heads that the model does not have.
+
+        Raises:
+            UserError: naming every such head.
+        """
+        absent = [str(site) for site in self.sites if site.layer >= n_layers or site.head >= n_heads]
+        if absent:
+            raise UserError(
+                f"heads of a model with {n_layers} layers and {n_heads} query heads a layer "
+                f"(0.0 to {n_layers - 1}.{n_heads - 1})",
+                ", ".join(absent),
+                "Heads are written layer.head and counted from zero; use query heads, not key-value heads.",
+            )

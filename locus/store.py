@@ -1,0 +1,196 @@
+"""The record of a run: SQLite, append-only migrations, a trial's `done` written last, in one transaction with its scores.
+
+A run killed at any moment loses at most the bank it was working on, and a resumed run does what the plan names and the store
+lacks. Readers may look while it runs (write-ahead log).
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from locus.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE trials (
+        id TEXT PRIMARY KEY, role TEXT NOT NULL, arm TEXT NOT NULL, claim TEXT NOT NULL, spec TEXT NOT NULL,
+        state TEXT NOT NULL, seconds REAL, converged INTEGER, reason TEXT NOT NULL, finished REAL, fit TEXT NOT NULL
+    );
+    CREATE TABLE scores (
+        trial TEXT NOT NULL, split TEXT NOT NULL, measure TEXT NOT NULL, item TEXT NOT NULL, value REAL, reason TEXT NOT NULL,
+        PRIMARY KEY (trial, split, measure, item)
+    ) WITHOUT ROWID;
+    CREATE TABLE texts (
+        trial TEXT NOT NULL, split TEXT NOT NULL, item TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (trial, split, item)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+@dataclass
+class Result:
+    """What came out of one trial.
+
+    Attributes:
+        id: of the trial.
+        role, arm, claim: as in the trial.
+        spec: the trial as JSON.
+        seconds: its share of the bank's time.
+        converged: whether training settled; None where nothing was trained.
+        reason: why not.
+        fit: how training went (losses by quarter, ...).
+        scores: (split, measure) -> {item id: value or (None, reason)}.
+        texts: (split) -> {item id: generated text}.
+    """
+
+    id: str
+    role: str
+    arm: str
+    claim: str
+    spec: dict[str, Any]
+    seconds: float
+    converged: bool | None = None
+    reason: str = ""
+    fit: dict[str, Any] = field(default_factory=dict)
+    scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+class Store:
+    """A run's database.
+
+    Args:
+        path: the file; made if absent.
+
+    Raises:
+        UserError: if the file is not a store, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+            version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            raise UserError("a run's trials.sqlite", f"{path} ({error})", "Give another --out folder.") from error
+        if version > len(MIGRATIONS):
+            raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self.db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    def close(self) -> None:
+        """Close the database; what was committed stays."""
+        self.db.close()
+
+    def meta(self, key: str) -> str | None:
+        """A value noted under a key."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def note(self, key: str, value: str) -> None:
+        """Note a value under a key, once and for all: a second value is refused."""
+        with self._transaction():
+            self.db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+
+    def done(self) -> set[str]:
+        """Ids of the trials that are finished."""
+        return {row[0] for row in self.db.execute("SELECT id FROM trials WHERE state = 'done'")}
+
+    def commit(self, results: Iterable[Result]) -> None:
+        """Write trials with all their scores, `done` last, all or nothing.
+
+        Raises:
+            UserError: if the disk is full; what was committed before is safe.
+        """
+        with self._transaction():
+            for result in results:
+                spec, fit = json.dumps(result.spec, sort_keys=True), json.dumps(result.fit, sort_keys=True)
+                self.db.execute(
+                    "INSERT INTO trials VALUES (?, ?, ?, ?, ?, 'writing', ?, ?, ?, NULL, ?)",
+                    (
+                        result.id,
+                        result.role,
+                        result.arm,
+                        result.claim,
+                        spec,
+                        result.seconds,
+                        result.converged,
+                        result.reason,
+                        fit,
+                    ),
+                )
+                self.db.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?)", _rows(result))
+                self.db.executemany(
+                    "INSERT INTO texts VALUES (?, ?, ?, ?)",
+                    [(result.id, split, item, text) for split, texts in result.texts.items() for item, text in texts.items()],
+                )
+                self.db.execute("UPDATE trials SET state = 'done', finished = ? WHERE id = ?", (time.time(), result.id))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if "full" in str(error) or "I/O" in str(error):
+                raise UserError(
+                    "room on the disk for results",
+                    f"{error} at {self.path}",
+                    "Free some space and run the same command again: finished trials are kept.",
+                ) from error
+            raise
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    def trials(self) -> list[dict[str, Any]]:
+        """All finished trials, with spec and fit parsed."""
+        cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        return [{**row, "spec": json.loads(row["spec"]), "fit": json.loads(row["fit"])} for row in rows]
+
+    def scores(self, trial: str, split: str, measure: str, items: list[str]) -> Floats:
+        """Values of a measure for given items, NaN where unscored."""
+        rows = self.db.execute(
+            "SELECT item, value FROM scores WHERE trial = ? AND split = ? AND measure = ?", (trial, split, measure)
+        )
+        found = {item: value for item, value in rows if value is not None}
+        return np.array([found.get(item, np.nan) for item in items], dtype=np.float64)
+
+    def measures(self, split: str) -> list[str]:
+        """Names of the measures that any trial has on a split."""
+        return [row[0] for row in self.db.execute("SELECT DISTINCT measure FROM scores WHERE split = ? ORDER BY 1", (split,))]
+
+    def dump(self) -> list[tuple[Any, ...]]:
+        """Every score row in order, for comparing runs."""
+        return list(self.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4"))
+
+
+def _rows(result: Result) -> list[tuple[Any, ...]]:
+    rows = []
+    for (split, measure), values in result.scores.items():
+        for item, value in values.items():
+            number = float(value)
+            known = np.isfinite(number)
+            rows.append(
+                (result.id, split, measure, item, number if known else None, "" if known else result.reason or "not a number")
+            )
+    return rows

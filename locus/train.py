@@ -1,0 +1,274 @@
+"""Find the best edit: objectives and the only training loop.
+
+Every true x false pair of a question is trained from one question tree, and every edit of a bank from one forward; each
+edit has its own target, learning rate and optimiser state, so its trajectory is the one it would have alone. The frozen
+model is the reference, and b = 0 is exactly the frozen model: reference log-probs come from one base pass.
+
+Sources: IPO, Azar et al. 2023, eq. 17; its use for optimal edits, Wang & Veitch 2025, section 4 (printed there as an
+argmax; it is minimised). DPO, Rafailov et al. 2023. `reduce` says whether log-probs are summed over an answer's tokens,
+as in the formulas, or averaged, as TRL has done since 0.7.11: for twelve-token answers the same tau is about twelve times
+stronger averaged.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from locus.activations import TOKENS
+from locus.datasets.items import Item
+from locus.edits.bank import Bank
+from locus.edits.base import Edit
+from locus.edits.rank1 import Rank1
+from locus.forest import Forest
+from locus.forward import Trunk, edited, prepare, sequence_logprobs
+from locus.model import Model
+
+Pairs = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one edit is trained.
+
+    Attributes:
+        tau: IPO's regularisation; the target is 1 / (2 tau) nats. DPO's beta.
+        lr: peak learning rate of AdamW.
+        objective: ipo, dpo, or logit (the plain difference of log-probs, unbounded).
+        reduce: sum or mean over an answer's tokens.
+        epochs: passes over the training questions.
+        batch: questions a step, or pairs a step.
+        batching: questions (all pairs of a question at once) or pairs (the paper's random pairs).
+        seed: of the order of questions.
+        clip: largest gradient norm of one edit.
+        weight_decay: AdamW's.
+    """
+
+    tau: float = 0.1
+    lr: float = 5e-4
+    objective: Literal["ipo", "dpo", "logit"] = "ipo"
+    reduce: Literal["sum", "mean"] = "sum"
+    epochs: int = 2
+    batch: int = 4
+    batching: Literal["questions", "pairs"] = "questions"
+    seed: int = 0
+    clip: float = 1.0
+    weight_decay: float = 0.0
+
+    @property
+    def target(self) -> float:
+        """IPO's target margin 1 / (2 tau), in nats (per token if reduce = mean)."""
+        return 1 / (2 * self.tau)
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What all edits of one bank must have in common."""
+        return (self.objective, self.reduce, self.epochs, self.batch, self.batching, self.seed)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained edit and how its training went.
+
+    Attributes:
+        edit: with fixed terms.
+        losses: [steps], mean loss over the pairs of each step.
+        converged: whether it settled; `reason` says why not.
+        diverged: whether it was stopped because the loss blew up.
+        reason: a sentence, empty if converged.
+    """
+
+    edit: Edit
+    losses: npt.NDArray[np.float64]
+    converged: bool
+    diverged: bool
+    reason: str
+
+
+def all_pairs(items: Sequence[Item], forest: Forest, owner: int) -> Pairs:
+    """[pairs, 2] sequence indices (true, false) of one question; true answers come first in a forest's question."""
+    sequences = forest.sequences_of([owner])
+    cut = len(items[owner].true)
+    return np.array([(t, f) for t in sequences[:cut] for f in sequences[cut:]], dtype=np.int64)
+
+
+def schedule(items: Sequence[Item], forest: Forest, recipe: Recipe) -> list[list[Pairs]]:
+    """For every epoch, the pairs of every step, in an order drawn from the recipe's seed."""
+    generator = np.random.default_rng(recipe.seed)
+    by_question = [all_pairs(items, forest, owner) for owner in range(len(items))]
+    epochs = []
+    for _ in range(recipe.epochs):
+        if recipe.batching == "questions":
+            order = generator.permutation(len(items))
+            groups = [order[start : start + recipe.batch] for start in range(0, len(order), recipe.batch)]
+            epochs.append([np.concatenate([by_question[owner] for owner in group]) for group in groups])
+        else:
+            pairs = np.concatenate(by_question)[generator.permutation(sum(map(len, by_question)))]
+            epochs.append([pairs[start : start + recipe.batch] for start in range(0, len(pairs), recipe.batch)])
+    return epochs
+
+
+def pair_loss(h: Tensor, tau: Tensor, objective: str) -> Tensor:
+    """Loss of every pair from h, the true minus the false log-ratio to the reference (nats).
+
+    Args:
+        h: [edits, pairs].
+        tau: [edits].
+        objective: ipo, dpo or logit.
+    """
+    if objective == "ipo":
+        return (h - 1 / (2 * tau)[:, None]) ** 2
+    if objective == "dpo":
+        return -F.logsigmoid(tau[:, None] * h)
+    return -h
+
+
+def train(
+    model: Model,
+    forest: Forest,
+    items: Sequence[Item],
+    edits: Sequence[Rank1],
+    recipes: Sequence[Recipe],
+    reference: npt.NDArray[np.float64],
+    *,
+    trunk: Trunk | None = None,
+    tokens: int = TOKENS,
+    progress: Callable[[float], None] | None = None,
+) -> list[Fit]:
+    """Train a bank of edits together, each by its own recipe.
+
+    Args:
+        model: the frozen model.
+        forest: of the training items.
+        items: the training items; owner i of the forest is item i.
+        edits: freshly started edits; they are trained in place.
+        recipes: one for each edit, alike in what a bank shares.
+        reference: [sequences], the frozen model's answer log-probs (nats).
+        trunk: base residuals, if held.
+        tokens: token budget of one forward; a longer step is accumulated over several.
+        progress: told the fraction done.
+    """
+    assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective, order and batches"
+    bank = Bank(edits)
+    run = _Run(model, forest, bank, [recipes[index] for index in bank.order], reference, trunk, tokens)
+    epochs = schedule(items, forest, recipes[0])
+    total, usual = sum(map(len, epochs)), float(np.mean([len(step) for step in epochs[0]]))
+    with bank.attach(model) as session:
+        for number, step in enumerate(step for epoch in epochs for step in epoch):
+            run.step(session, step, usual, 0.5 * (1 + math.cos(math.pi * number / total)))
+            if progress is not None:
+                progress((number + 1) / total)
+    fits = run.finish()
+    return [fits[place] for place in np.argsort(bank.order)]
+
+
+class _Run:
+    """The moving parts of one bank's training, in bank order."""
+
+    def __init__(
+        self,
+        model: Model,
+        forest: Forest,
+        bank: Bank,
+        recipes: list[Recipe],
+        reference: npt.NDArray[np.float64],
+        trunk: Trunk | None,
+        tokens: int,
+    ):
+        self.model, self.forest, self.bank, self.recipes = model, forest, bank, recipes
+        self.trunk, self.tokens = trunk, tokens
+        lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.float64)
+        self.divide = torch.from_numpy(lengths).float() if recipes[0].reduce == "mean" else torch.ones(len(lengths))
+        self.reference = torch.from_numpy(reference).float()
+        self.tau = torch.tensor([recipe.tau for recipe in recipes])
+        self.trained = [edit for edit in bank.edits if isinstance(edit, Rank1)]
+        assert len(self.trained) == len(bank), "only rank-1 edits are trained"
+        for edit in self.trained:
+            edit.flat.data = edit.flat.data.to(model.device)
+        groups = [
+            {"params": [edit.flat], "lr": recipe.lr, "weight_decay": recipe.weight_decay}
+            for edit, recipe in zip(self.trained, recipes, strict=True)
+        ]
+        self.optimiser = torch.optim.AdamW(groups)
+        self.losses: list[npt.NDArray[np.float64]] = []
+        self.stopped: dict[int, str] = {}
+
+    def chunks(self, pairs: Pairs) -> list[Pairs]:
+        """Cut a step's pairs, question by question, so that each forward stays within the token budget."""
+        owner = self.forest.owners[pairs[:, 0]]
+        order = list(dict.fromkeys(owner.tolist()))
+        return [pairs[np.isin(owner, group)] for group in self.forest.pack(order, self.tokens)]
+
+    def step(self, session: Any, pairs: Pairs, usual: float, decay: float) -> None:
+        """One optimiser step: every pair weighs the same, however many a step holds or how it is cut."""
+        self.optimiser.zero_grad(set_to_none=True)
+        seen = np.zeros(len(self.bank))
+        for chunk in self.chunks(pairs):
+            used = sorted(set(chunk.reshape(-1).tolist()))
+            row = self.forest.row(used)
+            prepared = prepare(self.model, row, self.forest.targets(row, used))
+            hidden = edited(self.model, prepared, self.bank, session, self.trunk)
+            logprobs = sequence_logprobs(self.model, hidden, prepared.targets)
+            index = torch.tensor(used)
+            gain = (logprobs - self.reference[index].to(logprobs.device)) / self.divide[index].to(logprobs.device)
+            place = np.searchsorted(used, chunk)
+            h = gain[:, place[:, 0]] - gain[:, place[:, 1]]
+            loss = pair_loss(h, self.tau.to(h.device), self.recipes[0].objective)
+            (loss.sum() / usual).backward()
+            seen += loss.detach().sum(dim=1).double().cpu().numpy()
+        self.losses.append(seen / len(pairs))
+        self._guard()
+        for index_of, (edit, recipe) in enumerate(zip(self.trained, self.recipes, strict=True)):
+            self.optimiser.param_groups[index_of]["lr"] = recipe.lr * decay
+            if index_of in self.stopped:
+                edit.flat.grad = None
+            elif edit.flat.grad is not None:
+                torch.nn.utils.clip_grad_norm_([edit.flat], recipe.clip)
+        self.optimiser.step()
+
+    def _guard(self) -> None:
+        """Stop an edit whose loss or gradient is no number, or stays far above where it began."""
+        first, recent = self.losses[0], np.array(self.losses[-8:])
+        for index, edit in enumerate(self.trained):
+            if index in self.stopped:
+                continue
+            gradient = edit.flat.grad
+            if not np.isfinite(recent[-1, index]) or (gradient is not None and not bool(gradient.isfinite().all())):
+                self.stopped[index] = f"the loss or its gradient was not a number at step {len(self.losses)}"
+            elif len(recent) == 8 and self.recipes[index].objective == "ipo" and recent[:, index].min() > 10 * first[index]:
+                self.stopped[index] = f"the loss stayed above ten times its start for 8 steps up to step {len(self.losses)}"
+
+    def finish(self) -> list[Fit]:
+        """Freeze every edit and say whether it settled."""
+        losses = np.array(self.losses)
+        fits = []
+        for index, (edit, recipe) in enumerate(zip(self.trained, self.recipes, strict=True)):
+            diverged = index in self.stopped
+            reason = self.stopped.get(index) or unsettled(losses[:, index])
+            about = {"recipe": asdict(recipe), "converged": not reason, "diverged": diverged}
+            fits.append(Fit(edit.frozen(about), losses[:, index], not reason, diverged, reason))
+        return fits
+
+
+def unsettled(losses: npt.NDArray[np.float64]) -> str:
+    """Why a loss curve has not settled, or "" if it has.
+
+    Settled: the last quarter of the steps is no worse than the one before (within 5 % of the start), and brought less than
+    a quarter of all that was gained.
+    """
+    if len(losses) < 8:
+        return f"only {len(losses)} steps: too few to tell whether the loss settled"
+    quarter = len(losses) // 4
+    start, third, last = losses[0], losses[-2 * quarter : -quarter].mean(), losses[-quarter:].mean()
+    gained = start - last
+    if last > third + 0.05 * abs(start):
+        return "the loss rose in the last quarter of the steps"
+    if gained > 0 and third - last > 0.25 * gained:
+        return "the last quarter of the steps still brought over a quarter of the gain: train longer or at a higher rate"
+    return ""

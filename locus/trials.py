@@ -1,0 +1,167 @@
+"""The plan: every Trial of an audit with its content id, fixed before any result exists.
+
+A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactly that, and of the context in which it is run
+(model, data, split, prompt, texts): identity belongs to the trial, so a resumed run knows what is done.
+"""
+
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from locus.claims import null
+from locus.claims.claim import Claim
+from locus.config import AuditConfig, learning_rate
+from locus.datasets.items import content_hash
+from locus.model import Anatomy
+from locus.sites import Location
+from locus.train import Recipe
+
+VERSION = "trial/1"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One edit to be made and measured.
+
+    Attributes:
+        role: base, shift, shift-random, claim, random, single, ceiling or complement.
+        arm: what tables call the place ("probe", "random-03", "ceiling"); trials of one arm differ in the grid and the seed.
+        claim: the claim it belongs to, or "".
+        location: the heads.
+        edit: none, shift, rank1, full or complement.
+        read: layer, heads or constant; "" where the edit reads nothing.
+        form: heads or free (full alignment only).
+        alpha: strength of a shift, in standard deviations.
+        recipe: how it is trained, if it is.
+        seed: of its start and its order of questions.
+        context: hash of what it is run on.
+    """
+
+    role: str
+    arm: str
+    claim: str
+    location: Location
+    edit: str
+    context: str
+    read: str = ""
+    form: str = ""
+    alpha: float | None = None
+    recipe: Recipe | None = None
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """Content id: 16 hexadecimal digits."""
+        return content_hash([VERSION, self.to_dict()])[:16]
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer it edits."""
+        return self.location.sites[0].layer if self.location.sites else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of an audit, in a fixed order, and which of them share a forward.
+
+    Attributes:
+        trials: in order.
+        banks: ids of trials that are run and committed together.
+        claims: what is audited.
+        document: everything the plan's file holds.
+    """
+
+    trials: tuple[Trial, ...]
+    banks: tuple[tuple[str, ...], ...]
+    claims: tuple[Claim, ...]
+    document: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the document, fixed before the first result."""
+        return content_hash(self.document)
+
+    def trial(self, identity: str) -> Trial:
+        """A trial by id."""
+        return next(trial for trial in self.trials if trial.id == identity)
+
+
+def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any]) -> Plan:
+    """All trials for some claims.
+
+    Args:
+        config: the resolved configuration.
+        anatomy: of the model.
+        claims: what is audited.
+        document: what the trials are run on (hashes of model, data, split, prompt, texts) and the verdict rule.
+    """
+    context = content_hash(document["context"])
+    trials = [Trial("base", "base", "", Location(()), "none", context)]
+    for claim in claims:
+        randoms = null.draw(claim.location, anatomy.n_layers, anatomy.n_heads, config.random, config.seed, config.null)
+        steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
+        for (role, place), alpha in product(steered, config.alphas):
+            arm = f"iti:{claim.name if role == 'shift' else place.name}"
+            trials.append(Trial(role, arm, claim.name, place.location, "shift", context, alpha=alpha))
+        for read in config.reads:
+            places = [("claim", claim), *(("random", random) for random in randoms)]
+            for role, place in places:
+                trials += _grid(config, Trial(role, place.name, claim.name, place.location, "rank1", context, read=read))
+            rest = claim.location.complement(anatomy.n_layers, anatomy.n_heads)
+            trials += _grid(config, Trial("complement", "complement", claim.name, rest, "complement", context, read=read))
+    everywhere = Location.everything(anatomy.n_layers, anatomy.n_heads)
+    for form in config.full_forms:
+        trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, "full", context, read="layer", form=form))
+    if config.singles:
+        one = Location(everywhere.sites[:1])
+        for read, single in product(
+            config.reads, null.draw(one, anatomy.n_layers, anatomy.n_heads, config.singles, config.seed + 1, "uniform")
+        ):
+            name = single.name.replace("random", "single")
+            trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
+    unique = tuple({trial.id: trial for trial in trials}.values())
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config.bank))
+    listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
+    full = {
+        **document,
+        "claims": [claim.to_dict() for claim in claims],
+        "trials": listed,
+        "banks": [list(bank) for bank in banks],
+    }
+    return Plan(unique, banks, tuple(claims), full)
+
+
+def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
+    """The trial under every tau, learning rate and seed."""
+    fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
+    found = []
+    for tau, scale, number in product(config.taus, config.lr_scales, range(config.seeds)):
+        recipe = Recipe(
+            tau=tau,
+            lr=learning_rate(len(trial.location), scale),
+            objective=config.objective,
+            reduce=config.reduce,
+            epochs=config.epochs,
+            batch=config.batch,
+            batching=config.batching,
+            seed=config.seed + number,
+        )
+        found.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number}))
+    return found
+
+
+def _banks(trials: tuple[Trial, ...], size: int) -> list[list[Trial]]:
+    """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit."""
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        key = trial.recipe.shared if trial.recipe else (trial.edit,)
+        groups.setdefault(key, []).append(trial)
+    banks = []
+    for group in groups.values():
+        ordered = sorted(group, key=lambda trial: trial.first_layer)  # stable: plan order within a layer
+        banks += [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return banks
