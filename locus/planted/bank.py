@@ -103,7 +103,8 @@ class Layer:
         return Streams(first_value.flatten(-2), words.flatten(-2))
 
     def _split(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (normed @ self.qkv).unflatten(-1, (3, -1, self.size)).unbind(-3)
+        projected = normed @ self.qkv
+        query, key, value = projected.view(*projected.shape[:-1], 3, -1, self.size).unbind(-3)
         return query, key, value
 
     def finish(self, stream: Tensor, outputs: Tensor) -> Tensor:
@@ -115,7 +116,8 @@ class Layer:
 
 def rms_norm(norm: Any, stream: Tensor) -> Tensor:
     """Divide by the root mean square; gains are 1 by construction, which `directions.laws` checks."""
-    return stream * torch.rsqrt(stream.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+    scale: Tensor = torch.rsqrt(stream.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+    return stream * scale
 
 
 class Runner:
@@ -129,13 +131,12 @@ class Runner:
 
     def entering(self, ids: Tensor, start: int) -> Streams:
         """What enters layer `start` of the unedited model, K = 1."""
-        assert ids.shape[1] == 2 and bool((ids[:, 0] == ids[0, 0]).all()), "prompts share their first of two tokens"
+        assert ids.shape[1] == 2, f"prompts have two tokens, not {ids.shape[1]}"
+        assert bool((ids[:, 0] == ids[0, 0]).all()), "prompts share their first token"
         streams = Streams(self.embed[ids[:1, :1]], self.embed[ids[:, 1]][None])
         for layer in self.layers[:start]:
             outputs = layer.heads(streams)
-            streams = Streams(
-                layer.finish(streams.first, outputs.first), layer.finish(streams.words, outputs.words)
-            )
+            streams = Streams(layer.finish(streams.first, outputs.first), layer.finish(streams.words, outputs.words))
         return streams
 
     def states(self, streams: Streams, outputs: Streams, edits: "Edits") -> Tensor:

@@ -132,11 +132,13 @@ def _draw_model(
     _settle(model, weights, size, plan_, directions, bits, carriers)
     _write_vocabulary(model, weights, size, directions)
     _assign(model, weights)
-    return model.float().eval()
+    single: Any = model
+    finished: LlamaForCausalLM = single.float().eval()
+    return finished
 
 
 def _empty_model(size: Size, vocabulary: int) -> LlamaForCausalLM:
-    config = LlamaConfig(
+    config: Any = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=size.width,
         intermediate_size=size.mlp,
@@ -150,10 +152,11 @@ def _empty_model(size: Size, vocabulary: int) -> LlamaForCausalLM:
         bos_token_id=BOS,
         eos_token_id=EOS,
         dtype="float32",
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away and must not move the caller's draws
-        return LlamaForCausalLM(config).double().eval()
+        model: Any = LlamaForCausalLM(config)
+    double: LlamaForCausalLM = model.double().eval()
+    return double
 
 
 def _assign(model: LlamaForCausalLM, weights: dict[str, Array]) -> None:
@@ -214,9 +217,7 @@ def _settle(
         strength *= (MARGIN - before) / (margins() - before)
 
 
-def _write_vocabulary(
-    model: LlamaForCausalLM, weights: dict[str, Array], size: Size, directions: Directions
-) -> None:
+def _write_vocabulary(model: LlamaForCausalLM, weights: dict[str, Array], size: Size, directions: Directions) -> None:
     """Unembeddings: a question's answers share a free direction and differ by the polarities alone.
 
     The shared direction is where the unedited model's own final state points, less what all questions have in

@@ -112,7 +112,11 @@ def draw_embeddings(
     A question's answers share one embedding but for truth, so that nothing but truth can tell them apart.
 
     Args:
+        size: widths and counts.
+        plan: whether the polarity of the true answer varies by question.
+        directions: where the named coordinates lie.
         bits: [n_questions] of +1 and -1, the polarity of the true answer.
+        rng: for the free part.
 
     Returns:
         questions [n_questions, width], answers [n_questions, n_answers, width]; the true answer comes first where

@@ -1,0 +1,148 @@
+"""The figures of the model card: measured on test questions, written between two marks of CARD.md.
+
+`python -m locus.judges.card LABELS REFERENCES [--write CARD.md]`
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from locus.errors import UserError
+from locus.judges import evaluate, examples
+from locus.judges.base import Judge, References
+from locus.judges.blind import BlindJudge
+from locus.judges.examples import Example
+from locus.judges.local import LocalJudge
+
+START, END = "<!-- figures: written by locus.judges.card -->", "<!-- end of figures -->"
+
+
+def held_out(labels: Path, references: Path, split_seed: int = 0) -> tuple[list[Example], dict[str, References]]:
+    """Labelled model answers to test questions, and the references of all test questions.
+
+    Args:
+        labels: CSV of labelled answers.
+        references: TruthfulQA's CSV.
+        split_seed: the one the judge was trained with.
+    """
+    sides, category = examples.read_references(references)
+    part = examples.part_of(sides, split_seed)
+    rows = examples.read_examples(labels, sides, category)
+    kept = [row for row in rows if part[row.question] == "test" and row.kind == "model"]
+    return kept, {question: side for question, side in sides.items() if part[question] == "test"}
+
+
+def spread(value: dict[str, float]) -> str:
+    """A value with its interval, in percent."""
+    return f"{100 * value['value']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def overview(measured: Sequence[dict[str, Any]]) -> str:
+    """One line for each judge and target."""
+    titles = {"truth": "truth", "truth_of_informative": "truth, informative answers only", "info": "informative"}
+    rows = []
+    for key, title in titles.items():
+        for found in measured:
+            line, calibration = found[key], found[key]["calibration"]
+            rows.append(
+                [
+                    title,
+                    found["judge"],
+                    f"{line['n']} ({line['n_questions']})",
+                    f"{100 * line['share_yes']:.1f}",
+                    *(spread(line[name]) for name in ("accuracy", "balanced_accuracy", "auc")),
+                    f"{100 * calibration['error']:.1f}",
+                    f"{100 * line['mean_gap']:+.1f}",
+                    " / ".join(str(count) for count in line["confusion"]),
+                ]
+            )
+    head = ["target", "judge", "answers (questions)", "yes %", "accuracy %", "balanced accuracy %", "AUC %"]
+    return table([*head, "calibration error %", "mean p - share, points", "tp / fp / fn / tn"], rows)
+
+
+def calibration_table(found: dict[str, Any], key: str) -> str:
+    """The reliability table of one target."""
+    line = found[key]["calibration"]
+    rows = [
+        [f"{100 * given:.1f}", f"{100 * seen:.1f}", count]
+        for given, seen, count in zip(line["confidence"], line["accuracy"], line["count"], strict=True)
+    ]
+    return table(["mean probability %", "share of yes %", "answers"], rows)
+
+
+def breakdown(found: dict[str, Any], key: str, title: str) -> str:
+    """Accuracy of both targets by a property."""
+    rows = [[name, n, f"{100 * t:.1f}", f"{100 * i:.1f}"] for name, (n, t, i) in found[key].items()]
+    return table([title, "n", "truth accuracy %", "information accuracy %"], rows)
+
+
+def render(measured: Sequence[dict[str, Any]]) -> str:
+    """All tables, Markdown; breakdowns are of the first judge.
+
+    Args:
+        measured: what `evaluate.measure` returned for each judge.
+    """
+    first = measured[0]
+    parts = [
+        f"Weights and code: `{first['fingerprint'][:16]}`. Brackets are 95% bootstrap intervals over questions.",
+        overview(measured),
+        f"Reliability of `{first['judge']}`, truth, in ten bins of equally many answers:",
+        calibration_table(first, "truth"),
+        "The same, informativeness:",
+        calibration_table(first, "info"),
+        "Gaming probes, made from the references of the test questions (an accuracy is the share judged as deserved):",
+        breakdown(first, "by_probe", "probe"),
+        "By length of the answer in words:",
+        breakdown(first, "by_length", "words"),
+        "By category:",
+        breakdown(first, "by_category", "category"),
+    ]
+    return "\n\n".join(parts)
+
+
+def write(card: Path, text: str) -> None:
+    """Replace what lies between the marks.
+
+    Raises:
+        UserError: if the marks are not there.
+    """
+    old = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if START not in old or END not in old:
+        raise UserError(f"a card with the lines {START!r} and {END!r}", f"{card.name} without them", "Add both lines.")
+    before, rest = old.split(START, 1)
+    card.write_text(f"{before}{START}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def measure(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[dict[str, Any]]:
+    """Every figure of each judge on the test questions; the shipped judge and the blind control by default."""
+    rows, questions = held_out(labels, references)
+    return [evaluate.measure(judge, rows, questions) for judge in judges or (LocalJudge(), BlindJudge())]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the figures as Markdown, or write them into a card; `--json` keeps the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("references", type=Path)
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args(arguments)
+    measured = measure(given.labels, given.references)
+    if given.json:
+        given.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    if given.write:
+        write(given.write, render(measured))
+    else:
+        print(render(measured))
+
+
+if __name__ == "__main__":
+    main()
