@@ -104,7 +104,7 @@ def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> En
     start = next((k for k, (_, end) in enumerate(offsets) if end > boundary), len(ids))
     while len(ids) > start and offsets[-1][1] <= offsets[-1][0] and ids[-1] == tokenizer.eos_token_id:
         ids.pop(), offsets.pop()  # some tokenizers close the text with an end-of-text token; it is not the answer's
-    if start >= len(ids):
+    if start >= len(ids) or not answer.strip():
         raise UserError("an answer of at least one token", repr(answer), f"Mend the answer to {question!r}.")
     if start == 0:
         raise UserError(

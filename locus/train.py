@@ -198,6 +198,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(groups)
         self.losses: list[npt.NDArray[np.float64]] = []
         self.stopped: dict[int, str] = {}
+        self.sound = [edit.flat.detach().clone() for edit in self.trained]
 
     def chunks(self, pairs: Pairs) -> list[Pairs]:
         """Cut a step's pairs, question by question, so that each forward stays within the token budget."""
@@ -233,16 +234,20 @@ class _Run:
         self.optimiser.step()
 
     def _guard(self) -> None:
-        """Stop an edit whose loss or gradient is no number, or stays far above where it began."""
+        """Stop an edit whose loss or gradient is no number, or stays far above where it began; it keeps its last sound state."""
         first, recent = self.losses[0], np.array(self.losses[-8:])
         for index, edit in enumerate(self.trained):
             if index in self.stopped:
                 continue
             gradient = edit.flat.grad
+            ipo = self.recipes[index].objective == "ipo"
             if not np.isfinite(recent[-1, index]) or (gradient is not None and not bool(gradient.isfinite().all())):
                 self.stopped[index] = f"the loss or its gradient was not a number at step {len(self.losses)}"
-            elif len(recent) == 8 and self.recipes[index].objective == "ipo" and recent[:, index].min() > 10 * first[index]:
-                self.stopped[index] = f"the loss stayed above ten times its start for 8 steps up to step {len(self.losses)}"
+                edit.flat.data.copy_(self.sound[index])
+            elif len(recent) == 8 and ipo and recent[:, index].min() > 10 * first[index]:
+                self.stopped[index] = f"the loss was above ten times its start for 8 steps up to step {len(self.losses)}"
+            else:
+                self.sound[index] = edit.flat.detach().clone()
 
     def finish(self) -> list[Fit]:
         """Freeze every edit and say whether it settled."""
@@ -267,6 +272,8 @@ def unsettled(losses: npt.NDArray[np.float64]) -> str:
     quarter = len(losses) // 4
     start, third, last = losses[0], losses[-2 * quarter : -quarter].mean(), losses[-quarter:].mean()
     gained = start - last
+    if last > start:
+        return "the loss ended above where it began: the learning rate is too high"
     if last > third + 0.05 * abs(start):
         return "the loss rose in the last quarter of the steps"
     if gained > 0 and third - last > 0.25 * gained:

@@ -1,6 +1,6 @@
 """Do the intervals cover, and do the tests err, as often as they say? Simulated, printed as a Markdown table.
 
-Run: python studies/coverage.py [--runs 1000] [--draws 1000] [--seed 0] > studies/coverage.md
+Run: python studies/coverage.py [--runs 500] [--draws 500] [--seed 0] > studies/coverage.md
 """
 
 import argparse
@@ -148,7 +148,7 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
 def main() -> None:
     """Run all parts and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("--runs", 1000), ("--draws", 1000), ("--seed", 0)):
+    for name, default in (("--runs", 500), ("--draws", 500), ("--seed", 0)):
         parser.add_argument(name, type=int, default=default)
     options = parser.parse_args()
     sizes = tuple(f"n = {n}" for n in SIZES)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
+from transformers import BertModel
 
 from locus.errors import UserError
-from locus.judges import encoder, evaluate, examples, features, local, training, trees
+from locus.judges import alignment, encoder, evaluate, examples, features, local, training, trees
 from locus.judges.base import Judge, Judgement, References, unscored
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example
@@ -100,8 +101,8 @@ def test_nothing_that_is_learned_belongs_to_a_held_out_question():
     part, category = examples.part_of(sides, 0), dict.fromkeys(sides, "")
     rows = [example(question) for question in list(sides)[::2]]
     learned = examples.training_examples(rows, sides, part, category, 0)
-    assert {part[row.question] for row in learned} == {"train"}
-    held = [question for question in sides if part[question] != "train"]
+    assert {part[row.question] for row in learned} == {"train", "validation"}
+    held = [question for question in sides if part[question] == "test"]
     foreign = {text for question in held for text in (*sides[question].true, *sides[question].false)}
     said = {text for row in learned for text in (row.answer, *row.references.true, *row.references.false)}
     assert not foreign & said
@@ -172,7 +173,7 @@ def test_exported_trees_agree_with_scikit_learn():
     np.testing.assert_array_equal(exported.logit(x), again.logit(x))
 
 
-# --- the cross-encoder
+# --- the base model's readings
 
 
 @pytest.fixture(scope="module")
@@ -181,29 +182,24 @@ def reader():
     return local.Reader(encoder.base_folder())
 
 
-def test_an_untrained_cross_encoder_continues_the_base_model(reader):
-    text = "The seeds pass through."
-    ids = torch.tensor([reader.tokenizer.encode(text).ids])
-    _, [states] = encoder.read(reader.model, reader.tokenizer, [text])
-    crossed = encoder.CrossEncoder(reader.model)
-    hidden = states[None].float()
-    with torch.inference_mode():
-        expected = reader.model(ids).last_hidden_state
-        for layer in crossed.layers:
-            hidden = layer(hidden)
-    # States are kept in half precision, of which 1e-2 in states of size one is a generous multiple.
-    torch.testing.assert_close(hidden, expected, atol=1e-2, rtol=0)
+def test_readings_agree_with_the_plain_model(reader):
+    texts = ["The seeds pass through.", "Nothing", "You grow a watermelon in your stomach, or so they say."]
+    plain = BertModel.from_pretrained(str(encoder.base_folder()), add_pooling_layer=False)
+    for text, reading in zip(texts, encoder.read(reader.model, reader.tokenizer, texts), strict=True):
+        ids = torch.tensor([encoder.load_tokenizer(encoder.base_folder()).encode(text).ids])
+        with torch.inference_mode():
+            out = plain(ids, output_hidden_states=True)
+        vector = torch.nn.functional.normalize(out.last_hidden_state[0].mean(0), dim=-1)
+        states = torch.nn.functional.normalize(out.hidden_states[encoder.STATE_LAYER][0, 1:-1], dim=-1)
+        np.testing.assert_allclose(reading.vector, vector.numpy(), atol=1e-5)
+        # States are kept in half precision: 2^-11 of a value below one.
+        np.testing.assert_allclose(reading.states, states.numpy(), atol=6e-4)
 
 
-def test_joined_texts_keep_their_order_and_roles():
-    def text(n, value):
-        return torch.full((n, encoder.WIDTH), float(value))
-
-    long = text(30, 5)
-    states, roles = encoder.join(text(4, 1), text(3, 2), [text(5, 3), text(6, 4)], [long, text(20, 6)])
-    # 4 of the question; the others lose their first token: 2, 4, 5 and 29; 30 + 20 is over one side's 36.
-    assert roles.tolist() == [0] * 4 + [1] * 2 + [2] * 4 + [3] * 5 + [6] * 29
-    assert states[:, 0].tolist() == [1.0] * 4 + [2.0] * 2 + [3.0] * 4 + [4.0] * 5 + [5.0] * 29
+def test_text_without_tokens_can_be_read(reader):
+    [reading] = encoder.read(reader.model, reader.tokenizer, ["\u200b"])
+    assert reading.ids == (encoder.UNKNOWN,)
+    assert reading.states.shape == (1, encoder.WIDTH)
 
 
 def test_batches_hold_every_index_once_and_stay_small():
@@ -211,6 +207,23 @@ def test_batches_hold_every_index_once_and_stay_small():
     found = encoder.batches(lengths, tokens=300)
     assert sorted(index for batch in found for index in batch) == list(range(200))
     assert all(max(lengths[i] for i in batch) * len(batch) <= 300 for batch in found)
+
+
+def test_coverage_by_hand():
+    # The answer's two tokens have cosines (1, 0.6) with the reference's only one, weights 1 and 3:
+    # support (1 * 1 + 3 * 0.6) / 4 = 0.7; the reference's token is covered by the better of both: 1.
+    answer, reference = np.array([[1.0, 0.0], [0.6, 0.8]], np.float32), np.array([[1.0, 0.0]], np.float32)
+    found = alignment.cover(answer, reference, np.array([1.0, 3.0], np.float32), np.array([2.0], np.float32))
+    assert found == pytest.approx((0.7, 1.0))
+
+
+def test_tokens_of_the_question_and_common_ones_weigh_less():
+    weight = alignment.weights((1996, 9000, 9000, 20000), (9000,))
+    # "the" is 1996: log(1996 / 500) = 1.38; asked tokens count a quarter.
+    assert weight[0] == pytest.approx(math.log(1996 / 500))
+    assert weight[1] == weight[2] == pytest.approx(0.25 * math.log(18))
+    assert weight[3] > weight[0] > weight[1]
+    assert (alignment.weights((5, 999), ()) > 0).all()
 
 
 # --- the shipped judge
@@ -256,15 +269,14 @@ def test_inputs_that_do_not_line_up_are_refused(judge):
 
 def test_shipped_weights_are_small_and_name_their_origin(judge):
     assert local.WEIGHTS.stat().st_size < 5e6
-    recipe = training.Recipe(**json.loads(judge.weights.metadata["recipe"]))
-    assert recipe.rank == int(judge.weights.metadata["rank"])
+    assert training.Recipe(**json.loads(judge.weights.metadata["recipe"])) == training.Recipe()
     assert len(judge.fingerprint) == 64
     assert isinstance(judge, Judge)
 
 
 def test_weights_of_another_version_are_refused(judge, tmp_path):
-    other = dict(judge.weights.metadata, features="others")
-    local.save(local.Weights(judge.weights.encoder, judge.weights.trees, judge.weights.stack, other), tmp_path / "w")
+    other = dict(judge.weights.metadata, columns="others")
+    local.save(replace(judge.weights, metadata=other), tmp_path / "w")
     with pytest.raises(UserError, match="others"):
         local.load(tmp_path / "w")
     with pytest.raises(UserError, match="no file"):
@@ -273,7 +285,7 @@ def test_weights_of_another_version_are_refused(judge, tmp_path):
 
 def test_other_base_weights_are_refused(judge, tmp_path):
     other = dict(judge.weights.metadata, base="0" * 64)
-    local.save(local.Weights(judge.weights.encoder, judge.weights.trees, judge.weights.stack, other), tmp_path / "w")
+    local.save(replace(judge.weights, metadata=other), tmp_path / "w")
     with pytest.raises(UserError, match="base weights"):
         local.LocalJudge(tmp_path / "w")
 
@@ -282,8 +294,10 @@ def test_saved_weights_come_back(judge, tmp_path):
     local.save(judge.weights, tmp_path / "w")
     back = local.load(tmp_path / "w")
     assert back.metadata == judge.weights.metadata
-    np.testing.assert_array_equal(back.stack, judge.weights.stack)
-    assert all(torch.equal(back.encoder[name], tensor) for name, tensor in judge.weights.encoder.items())
+    x = np.random.default_rng(0).normal(size=(20, len(local.COLUMNS))).astype(np.float32)
+    np.testing.assert_array_equal(local.boosted(back.forests, x), local.boosted(judge.weights.forests, x))
+    np.testing.assert_array_equal(back.calibration, judge.weights.calibration)
+    np.testing.assert_array_equal(back.axes, judge.weights.axes)
 
 
 def test_a_missing_base_package_says_what_to_install(monkeypatch):
@@ -295,32 +309,71 @@ def test_a_missing_base_package_says_what_to_install(monkeypatch):
 # --- training
 
 
-def test_the_pace_rises_then_falls_to_zero():
-    assert training.pace(0, 100, 0.1) == 0.0
-    assert training.pace(5, 100, 0.1) == pytest.approx(0.5)
-    assert training.pace(10, 100, 0.1) == pytest.approx(1.0)
-    assert training.pace(55, 100, 0.1) == pytest.approx(0.5)
-    assert training.pace(100, 100, 0.1) == 0.0
+def made_up(n):
+    """Features that give both labels away, and rows with those labels, eight answers to each question."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n, 3)).astype(np.float32)
+    rows = [example(f"q{i // 8}?", truth=float(x[i, 0] > 0), info=float(x[i, 1] > 0)) for i in range(n)]
+    return x, rows
 
 
-def test_training_is_repeatable_and_lowers_the_loss(reader):
-    rows = [
-        Example(SEEDS_QUESTION, answer, truth, 1.0, examples.without(SEEDS, answer), "model")
-        for truth, side in ((1.0, SEEDS.true), (0.0, SEEDS.false))
-        for answer in side
-    ]
-    reader.read([training.case(row) for row in rows])
-    recipe = training.Recipe(epochs=15, batch_size=3, rank=4, learning_rate=3e-3, skip_nearest=0.0)
-    cases, goal = [training.case(row) for row in rows], training.targets(rows)[:, 0]
-    first, second = (
-        local.crossed_logits(training.fit_encoder(reader, rows, recipe, lambda line: None), reader, cases)
-        for _ in range(2)
+def test_folds_never_divide_a_group():
+    _, rows = made_up(400)
+    group = {row.question: row.question for row in rows} | {"q1?": "q0?"}
+    fold = training.folds(rows, group, training.Recipe())
+    assert set(fold.tolist()) == {0, 1, 2, 3, 4}
+    assert all(len(set(fold[start : start + 8].tolist())) == 1 for start in range(0, 400, 8))
+    assert fold[0] == fold[8]
+
+
+def test_unseen_log_odds_come_from_trees_that_saw_no_answer_to_the_question():
+    # Two columns of noise and one that names the question; labels are constant in a question, coin flips across them.
+    # Trees that saw the question would rank perfectly; others cannot do better than chance.
+    rng = np.random.default_rng(2)
+    label = rng.integers(0, 2, 60)
+    rows = [example(f"q{i}?", truth=float(label[i]), info=float(1 - label[i])) for i in range(60) for _ in range(8)]
+    x = rng.normal(size=(480, 3)).astype(np.float32)
+    x[:, 2] = np.repeat(np.arange(60), 8)
+    recipe = training.Recipe(n_forests=1, n_trees=60, least=4)
+    goal = training.targets(rows)[:, 0]
+    fold = training.folds(rows, {row.question: row.question for row in rows}, recipe)
+    seen = local.boosted(training.fit_forests(x, rows, recipe), x)[:, 0]
+    unseen = training.unseen_log_odds(x, rows, fold, recipe, lambda line: None)[:, 0]
+    assert evaluate.auc(seen, goal) > 0.9
+    assert 0.25 < evaluate.auc(unseen, goal) < 0.75
+
+
+def test_calibration_undoes_overconfidence():
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=4000)
+    rows = [example(truth=float(t), info=float(t)) for t in rng.random(4000) < 1 / (1 + np.exp(-z - 1))]
+    # Log-odds that are three times too large and shifted by -1: slope 1/3 and intercept 1 bring them back.
+    found = training.calibrate(np.column_stack([3 * z, 3 * z]), rows)
+    np.testing.assert_allclose(found, [[1 / 3, 1.0]] * 2, atol=0.08)
+
+
+def test_training_is_repeatable():
+    x, rows = made_up(200)
+    recipe = training.Recipe(n_forests=2, n_trees=10)
+    first, second = (local.boosted(training.fit_forests(x, rows, recipe), x) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    goal = training.targets(rows)
+    assert min(evaluate.auc(first[:, column], goal[:, column]) for column in range(2)) > 0.95
+
+
+def test_principal_axes_are_orthonormal_and_catch_the_spread():
+    rng = np.random.default_rng(0)
+    direction = np.zeros(encoder.WIDTH)
+    direction[7] = 1.0
+    vectors = (rng.normal(size=(50, 1)) * direction * 9 + rng.normal(size=(50, encoder.WIDTH)) * 0.1 + 2).astype(
+        np.float32
     )
-    start = local.crossed_logits(encoder.CrossEncoder(reader.model, 4, 0), reader, cases)
-    # Equal but for rounding: matrix libraries choose kernels by where arrays happen to lie in memory.
-    np.testing.assert_allclose(first, second, atol=1e-3)
-    loss = [float(np.mean(np.logaddexp(0, logits[:, 0]) - goal * logits[:, 0])) for logits in (start, first)]
-    assert loss[1] < 0.5 * loss[0]
+    axes, centre = training.principal_axes(vectors)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(local.N_AXES), atol=1e-5)
+    assert abs(axes[0, 7]) > 0.99
+    np.testing.assert_allclose(centre, vectors.mean(0), atol=1e-6)
+    with pytest.raises(UserError, match="model answers"):
+        training.principal_axes(vectors[:5])
 
 
 # --- the other judges

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -113,6 +114,12 @@ def test_interval_moves_and_stretches_with_the_scores(scores: list[int], shift: 
     other = bootstrap_mean([factor * score + shift for score in scores], draws=300)
     for end in ("value", "low", "high"):
         assert getattr(other, end) == pytest.approx(factor * getattr(plain, end) + shift, abs=1e-9, nan_ok=True)
+
+
+def test_rounding_of_group_means_does_not_depend_on_order() -> None:
+    # 0.1 + 0.2 + 0.3 is 0.6000000000000001 and 0.3 + 0.2 + 0.1 is 0.6.
+    values = {bootstrap_mean(order, groups=[0, 0, 0]).value for order in permutations([0.1, 0.2, 0.3])}
+    assert len(values) == 1
 
 
 def test_group_means_are_the_units() -> None:

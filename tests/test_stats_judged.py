@@ -41,12 +41,23 @@ def test_clopper_pearson_by_hand() -> None:
     assert none.reason
 
 
-@settings(max_examples=60, deadline=None)
-@given(PS)
-def test_adjusted_p_values_equal_statsmodels(ps: list[float]) -> None:
+@pytest.mark.parametrize("n", [1, 2, 5, 12])
+def test_adjusted_p_values_equal_statsmodels(n: int) -> None:
     multiple = pytest.importorskip("statsmodels.stats.multitest").multipletests
-    assert holm(ps) == pytest.approx(multiple(ps, method="holm")[1], abs=1e-12)
-    assert benjamini_hochberg(ps) == pytest.approx(multiple(ps, method="fdr_bh")[1], abs=1e-12)
+    for digits in (1, 6):  # with one digit there are ties
+        ps = np.round(np.random.default_rng(n).random(n) ** 2, digits)
+        assert holm(ps) == pytest.approx(multiple(ps, method="holm")[1], abs=1e-12)
+        assert benjamini_hochberg(ps) == pytest.approx(multiple(ps, method="fdr_bh")[1], abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PS, st.data())
+def test_adjusted_p_value_laws(ps: list[float], data: st.DataObject) -> None:
+    assert benjamini_hochberg(ps) == pytest.approx(scipy_stats.false_discovery_control(ps), abs=1e-12)
+    assert (holm(ps) >= benjamini_hochberg(ps) - 1e-12).all()
+    assert (holm(ps) <= np.minimum(1.0, np.array(ps) * len(ps)) + 1e-12).all()
+    order = data.draw(st.permutations(range(len(ps))))
+    assert holm([ps[i] for i in order]).tolist() == holm(ps)[order].tolist()
 
 
 def test_adjusted_p_values_by_hand() -> None:
@@ -72,6 +83,13 @@ def test_rogan_gladen_by_hand() -> None:
     error = math.sqrt((0.25 / 100 + 9 / 49 * 0.09 / 20 + 16 / 49 * 0.16 / 10) / 0.49)
     assert (found.value, found.n) == (pytest.approx(3 / 7), 100)
     assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=1e-6)
+
+
+def test_resampled_judges_without_skill_leave_the_rate_open() -> None:
+    # Sensitivity and specificity 2/3 on three labels each: often no skill is left, and sometimes 0 / 0.
+    judge, truth = labels(3, 2, 3, 1)
+    found = rogan_gladen([1, 0, 0], judge, truth, method="bootstrap")
+    assert (found.low, found.high) == (0.0, 1.0)
 
 
 def test_three_intervals_agree_where_there_are_many_labels() -> None:
@@ -144,6 +162,11 @@ def test_prediction_powered_mean_by_hand() -> None:
     assert alone.value == 0.75
     assert (alone.high - alone.low) / 2 == pytest.approx(1.959964 * math.sqrt(3 / 64), rel=1e-6)
     assert math.isnan(ppi_mean([1.0], [1, 0], [1, 0]).value)
+    # The best weight: covariance of judge and truth 1/2 - 3/8 = 1/8, over (1 + 4/4) times the judge's variance 1/4.
+    # Truth - judge / 4 is 1, 3/4, 0, 3/4 (variance 9/64): error sqrt((1/16)(1/4) / 4 + (9/64) / 4) = sqrt(5/128).
+    tuned = ppi_mean([0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 0, 1], weight=None)
+    assert tuned.method.endswith("weight 0.25")
+    assert (tuned.high - tuned.low) / 2 == pytest.approx(1.959964 * math.sqrt(5 / 128), rel=1e-6)
 
 
 def test_prediction_powered_mean_is_unbiased_and_gains_from_a_good_judge() -> None:

@@ -74,7 +74,7 @@ class Bank:
             filled = [blank if tensor is None else tensor for tensor in tensors]
             stack[name] = torch.stack([tensor.to(like.device) for tensor in filled])
         terms = Terms(**stack)
-        if not any(tensor is not None and tensor.requires_grad for tensor in stack.values()):
+        if not any(edit.trainable for edit in self.edits):
             self._stacks[key] = terms
         return terms
 

@@ -69,6 +69,11 @@ class Edit:
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def trainable(self) -> bool:
+        """Whether its terms can still change."""
+        return False
+
+    @property
     def first_layer(self) -> int:
         """The first layer it touches: everything below runs as in the base model."""
         return min(self.layers) if self.layers else self.anatomy.n_layers - 1

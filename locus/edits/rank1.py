@@ -57,6 +57,11 @@ class Rank1(Edit):
         self.layers = _Live(self)
 
     @property
+    def trainable(self) -> bool:
+        """Until it is frozen, training moves it."""
+        return True
+
+    @property
     def first_layer(self) -> int:
         """The first layer of its Location."""
         return min(self._masks)

@@ -21,6 +21,7 @@ from locus.judges.base import References
 
 NO_COMMENT = "I have no comment."
 PARTS = ("train", "validation", "test")
+HELD_OUT = "test"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ class Example:
         references: of the question, without this very answer.
         kind: "model" (a language model said it), "reference", or the name of a made-up variant.
         category: of the question.
-        weight: in training.
     """
 
     question: str
@@ -44,7 +44,6 @@ class Example:
     references: References
     kind: str
     category: str = ""
-    weight: float = 1.0
 
 
 def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
@@ -185,7 +184,7 @@ def variants(question: str, references: References, category: str, rng: np.rando
     """
 
     def example(kind: str, answer: str, truth: float, info: float, left: References) -> Example:
-        return Example(question, answer, truth, info, left, kind, category, 0.7)
+        return Example(question, answer, truth, info, left, kind, category)
 
     found = []
     usable = [text for text in references.true if normalise(text) != normalise(NO_COMMENT)] or list(references.true)
@@ -215,16 +214,16 @@ def training_examples(
     category: dict[str, str],
     seed: int,
 ) -> list[Example]:
-    """Everything that may be learned from: labelled answers to training questions, the references of training
-    questions nobody labelled, and made-up variants of both.
+    """Everything that may be learned from: labelled answers, the references of questions nobody labelled, and made-up
+    variants of both; nothing of a test question.
 
     A quarter of the references are shown with themselves among the references: a model may well say one verbatim.
     """
     rng = np.random.default_rng(seed)
-    found = [example for example in examples if part[example.question] == "train"]
+    found = [example for example in examples if part[example.question] != HELD_OUT]
     labelled = {example.question for example in examples}
     for question, sides in references.items():
-        if part[question] != "train":
+        if part[question] == HELD_OUT:
             continue
         if question not in labelled:
             for truth, texts in ((1.0, sides.true), (0.0, sides.false)):
@@ -236,5 +235,5 @@ def training_examples(
     for index, example in enumerate(found):
         if example.kind == "reference":
             shown = references[example.question] if rng.random() < 0.25 else example.references
-            found[index] = replace(example, weight=0.7, references=shown)
+            found[index] = replace(example, references=shown)
     return found

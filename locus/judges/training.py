@@ -1,22 +1,20 @@
-"""Train the local judge: cross-encoder and trees on training questions, the stack on validation questions.
+"""Train the local judge: trees on all questions that are not test questions, calibration on answers they did not see.
 
-CPU only. Everything random is drawn from the seed; matrix libraries may still round differently from run to run (they
-choose kernels by memory alignment), unless they are told not to (MKL_CBWR=COMPATIBLE and one thread).
-Test questions are never read here.
+CPU only; everything random is drawn from the seed. Choices (features, weights, sizes) were made with the trees fitted
+on training questions and measured on validation questions; the shipped trees are then fitted on both. Test questions
+are never read here.
 """
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from torch import nn
 
 from locus.datasets.items import content_hash
 from locus.errors import UserError
@@ -24,8 +22,6 @@ from locus.judges import encoder, examples, local, trees
 from locus.judges.examples import Example
 
 Log = Callable[[str], None]
-CHUNK = 20  # batches that are sorted by length together
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -33,29 +29,28 @@ class Recipe:
     """Every choice of the training, as shipped.
 
     Attributes:
-        seed: of the start, the order, dropout and the made-up variants; `split_seed` of the parts.
-        rank: of the low-rank updates.
-        epochs: over the training examples; likewise `batch_size` in examples.
-        learning_rate: peak, reached after `warm_up` (share of steps), then linear to zero.
-        dropout: on hidden states.
-        smoothing: labels become smoothing and 1 - smoothing, since some labels are wrong.
-        info_weight: of the second loss, relative to truth's.
-        skip_nearest: how often an example is shown without its nearest references.
-        other_weight: of references and made-up answers in the trees, relative to model answers.
+        seed: of the made-up variants, the trees and the folds.
+        split_seed: of the parts.
+        n_forests: forests whose log-odds are averaged, each with a seed of its own.
+        n_trees: of a forest.
+        n_leaves: of a tree at most.
+        learning_rate: of the boosting.
+        least: examples in a leaf.
+        column_share: of features looked at for each split.
+        reference_weight: of references and made-up answers, relative to what models said.
+        folds: for calibration.
     """
 
     seed: int = 0
     split_seed: int = 0
-    rank: int = 32
-    epochs: int = 3
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warm_up: float = 0.06
-    dropout: float = 0.1
-    smoothing: float = 0.02
-    info_weight: float = 0.5
-    skip_nearest: float = 0.15
-    other_weight: float = 0.3
+    n_forests: int = 2
+    n_trees: int = 300
+    n_leaves: int = 12
+    learning_rate: float = 0.04
+    least: int = 30
+    column_share: float = 0.3
+    reference_weight: float = 0.1
+    folds: int = 5
 
 
 def case(example: Example) -> local.Case:
@@ -68,177 +63,135 @@ def targets(rows: Sequence[Example]) -> NDArray[np.float64]:
     return np.array([[row.truth, row.info] for row in rows])
 
 
-def set_dropout(model: encoder.CrossEncoder, rate: float) -> None:
-    """Dropout on hidden states only: with it on attention weights the fast attention kernel cannot be used."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0 if name.endswith("attention.self.dropout") else rate
+def spoken(rows: Sequence[Example]) -> NDArray[np.bool_]:
+    """Which rows a language model said, shape (n,)."""
+    return np.array([row.kind == "model" for row in rows])
 
 
-def order_batches(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Random batches whose sequences are of similar length: sorted within chunks, then shuffled."""
-    shuffled = [int(index) for index in rng.permutation(len(lengths))]
-    found = []
-    for start in range(0, len(shuffled), size * CHUNK):
-        chunk = sorted(shuffled[start : start + size * CHUNK], key=lambda index: lengths[index])
-        parts = [chunk[first : first + size] for first in range(0, len(chunk), size)]
-        found += [parts[int(index)] for index in rng.permutation(len(parts))]
-    return found
-
-
-def pace(step: int, steps: int, warm_up: float) -> float:
-    """Share of the peak learning rate at a step: linear up, then linear down to zero."""
-    done = step / steps
-    return done / warm_up if done < warm_up else (1.0 - done) / (1.0 - warm_up)
-
-
-def fit_encoder(
-    reader: local.Reader, rows: Sequence[Example], offsets: NDArray[np.float64], recipe: Recipe, log: Log
-) -> encoder.CrossEncoder:
-    """Train the low-rank updates and the head, by weighted binary cross-entropy, to add what the trees do not know.
+def principal_axes(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The axes along which answers differ most, shape (16, 384), and their mean, shape (384,).
 
     Args:
-        reader: has read all rows.
-        rows: training examples.
-        offsets: log-odds of trees that did not see the row's question, shape (n, 2): the logits are added to them.
-        recipe: every choice.
-        log: told about the progress.
+        vectors: embeddings of answers, shape (n, 384).
+
+    Raises:
+        UserError: if there are fewer answers than axes.
     """
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    model = encoder.CrossEncoder(reader.folder, recipe.rank, recipe.seed)
-    set_dropout(model, recipe.dropout)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    cases, goal, prior = [case(row) for row in rows], targets(rows), torch.tensor(offsets, dtype=torch.float32)
-    goal = goal * (1 - 2 * recipe.smoothing) + recipe.smoothing
-    lengths = [len(reader.pack(given)[0]) for given in cases]
-    steps, step, started, losses = recipe.epochs * -(-len(rows) // recipe.batch_size), 0, time.monotonic(), []
-    model.train()
-    model.bert.embeddings.train(mode=False)
-    for _ in range(recipe.epochs):
-        for batch in order_batches(lengths, recipe.batch_size, rng):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * pace(step, steps, recipe.warm_up)
-            packed = [reader.pack(cases[i], bool(rng.random() < recipe.skip_nearest)) for i in batch]
-            logits = model(*encoder.collate(packed)) + prior[batch]
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                logits, torch.tensor(goal[batch], dtype=torch.float32), reduction="none"
-            )
-            weight = torch.tensor([[rows[i].weight, rows[i].weight * recipe.info_weight] for i in batch])
-            total = (loss * weight).sum(dim=1).mean()
-            optimizer.zero_grad()
-            torch.autograd.backward(total)
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            losses.append(float(total.detach()))
-            step += 1
-            if step % 50 == 0 or step == steps:
-                seconds = time.monotonic() - started
-                log(f"step {step} of {steps}, loss {np.mean(losses[-50:]):.4f}, {seconds:.0f} s")
-    model.train(mode=False)
-    return model
+    if len(vectors) < local.N_AXES:
+        raise UserError(f"at least {local.N_AXES} model answers", f"{len(vectors)}", "Give more labelled answers.")
+    centre = vectors.mean(axis=0)
+    _, _, axes = np.linalg.svd(vectors - centre, full_matrices=False)
+    return axes[: local.N_AXES].astype(np.float32), centre.astype(np.float32)
 
 
-def fit_trees(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe) -> tuple[trees.Trees, trees.Trees]:
-    """Boosted trees on the features, one set for each target."""
-    weight = np.array([1.0 if row.kind == "model" else recipe.other_weight for row in rows])
+def fit_forests(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe) -> tuple[tuple[trees.Trees, ...], ...]:
+    """Boosted trees on the features: for each target, one forest per seed."""
+    weight = np.where(spoken(rows), 1.0, recipe.reference_weight)
     found = []
-    for column in range(2):
-        model = HistGradientBoostingClassifier(
-            max_iter=300,
-            learning_rate=0.04,
-            max_leaf_nodes=10,
-            min_samples_leaf=40,
-            l2_regularization=5.0,
-            max_features=0.3,
-            early_stopping=False,
-            random_state=recipe.seed,
-        )
-        model.fit(x, targets(rows)[:, column], sample_weight=weight)
-        found.append(trees.from_sklearn(model))
-    return found[0], found[1]
+    for column in range(len(local.TARGETS)):
+        group = []
+        for number in range(recipe.n_forests):
+            model = HistGradientBoostingClassifier(
+                max_iter=recipe.n_trees,
+                learning_rate=recipe.learning_rate,
+                max_leaf_nodes=recipe.n_leaves,
+                min_samples_leaf=recipe.least,
+                l2_regularization=5.0,
+                max_features=recipe.column_share,
+                early_stopping=False,
+                random_state=recipe.seed + number,
+            )
+            model.fit(x, targets(rows)[:, column], sample_weight=weight)
+            group.append(trees.from_sklearn(model))
+        found.append(tuple(group))
+    return tuple(found)
 
 
-def unseen_logits(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe) -> NDArray[np.float64]:
-    """Log-odds of every row, shape (n, 2), by trees that saw no answer to its question (nor to its near copies)."""
-    names = sorted({row.question for row in rows})
-    group = examples.group_questions({row.question: row.references for row in rows})
-    fold_of = {name: fold for fold, name in enumerate(np.random.default_rng(recipe.seed).permutation(names))}
-    fold = np.array([fold_of[group[row.question]] % FOLDS for row in rows])
-    found = np.zeros((len(rows), 2))
-    for number in range(FOLDS):
+def folds(rows: Sequence[Example], group: dict[str, str], recipe: Recipe) -> NDArray[np.int64]:
+    """The fold of each row, shape (n,): all answers to a question, and to its near copies, share one."""
+    names = sorted({group[row.question] for row in rows})
+    order = np.random.default_rng(recipe.seed).permutation(len(names))
+    fold = {name: int(rank) % recipe.folds for name, rank in zip(names, order, strict=True)}
+    return np.array([fold[group[row.question]] for row in rows])
+
+
+def unseen_log_odds(
+    x: NDArray[np.float32], rows: Sequence[Example], fold: NDArray[np.int64], recipe: Recipe, log: Log
+) -> NDArray[np.float64]:
+    """Log-odds of every row, shape (n, 2), by trees that saw no answer to its question."""
+    found = np.zeros((len(rows), len(local.TARGETS)))
+    for number in sorted(set(fold.tolist())):
         inside = fold == number
-        forests = fit_trees(x[~inside], [row for row, out in zip(rows, ~inside, strict=True) if out], recipe)
-        found[inside] = np.column_stack([forest.logit(x[inside]) for forest in forests])
+        kept = [row for row, out in zip(rows, ~inside, strict=True) if out]
+        found[inside] = local.boosted(fit_forests(x[~inside], kept, recipe), x[inside])
+        log(f"fold {number + 1} of {recipe.folds}")
     return found
 
 
-def fit_stack(inputs: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
-    """Logistic regression of each target on the stack's inputs, shape (2, n_inputs); the last input is constant."""
-    goal = targets(rows)
+def calibrate(log_odds: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
+    """Slope and intercept for each target, shape (2, 2), by logistic regression on model answers.
+
+    Source: Platt 1999.
+    """
+    own, goal = spoken(rows), targets(rows)
     fitted = []
-    for column in range(2):
-        model = LogisticRegression(C=1.0, max_iter=1000).fit(inputs[:, :-1], goal[:, column])
-        fitted.append(np.append(model.coef_[0], model.intercept_[0]))
+    for column in range(len(local.TARGETS)):
+        model = LogisticRegression(C=1e6).fit(log_odds[own][:, [column]], goal[own, column])
+        fitted.append([model.coef_[0, 0], model.intercept_[0]])
     return np.array(fitted)
 
 
-def material(labels: Path, references: Path, recipe: Recipe) -> tuple[list[Example], list[Example], dict[str, str]]:
-    """Training examples, validation examples (model answers only), and the part of every question.
+def material(labels: Path, references: Path, recipe: Recipe) -> tuple[list[Example], dict[str, str], dict[str, str]]:
+    """What is learned from, and the part and the group of every question.
 
     Raises:
-        UserError: if a file is missing or unfit, or a part has no labelled model answers.
+        UserError: if a file is missing or unfit, or no labelled model answers are left.
     """
     sides, category = examples.read_references(references)
-    rows = examples.read_examples(labels, sides, category)
     part = examples.part_of(sides, recipe.split_seed)
-    fit = examples.training_examples(rows, sides, part, category, recipe.seed)
-    held = [row for row in rows if part[row.question] == "validation" and row.kind == "model"]
-    if not held or not any(row.kind == "model" for row in fit):
+    rows = examples.read_examples(labels, sides, category)
+    learned = examples.training_examples(rows, sides, part, category, recipe.seed)
+    if not spoken(learned).any():
         raise UserError(
-            "labelled model answers to training and to validation questions",
-            f"{len(fit)} training examples and {len(held)} validation answers",
+            "labelled model answers to questions of the references file",
+            f"{len(rows)} labelled answers, none to a question that is not held out",
             "Check that the questions of both files are written alike.",
         )
-    return fit, held, part
+    return learned, part, examples.group_questions(sides)
 
 
-def train(labels: Path, references: Path, out: Path, recipe: Recipe, log: Log = print) -> local.Weights:
+def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = None, log: Log = print) -> local.Weights:
     """Train the judge and write its weights.
 
     Args:
         labels: CSV of labelled answers.
         references: TruthfulQA's CSV.
         out: safetensors file to write.
-        recipe: every choice.
+        recipe: every choice; the shipped one where not given.
         log: told about the progress, one line at a time.
 
     Raises:
         UserError: if the base package or a file is missing.
     """
+    recipe = recipe or Recipe()
     folder = encoder.base_folder()
-    fit, held, part = material(labels, references, recipe)
-    reader = local.Reader(folder)
-    log(f"{len(fit)} training examples, {len(held)} validation answers; reading them once")
-    reader.read([case(row) for row in (*fit, *held)])
-    x_fit, x_held = (reader.features([case(row) for row in rows]) for rows in (fit, held))
-    forests = fit_trees(x_fit, fit, recipe)
-    model = fit_encoder(reader, fit, unseen_logits(x_fit, fit, recipe), recipe, log)
-    # The stack is fitted on what ships: tensors rounded to half precision.
-    model.restore({name: tensor.half() for name, tensor in model.trained().items()})
-    crossed = local.crossed_logits(model, reader, [case(row) for row in held])
-    inputs = local.stack_inputs(crossed, np.column_stack([forest.logit(x_held) for forest in forests]))
-    metadata = {
+    rows, part, group = material(labels, references, recipe)
+    reader, cases = local.Reader(folder), [case(row) for row in rows]
+    log(f"{len(rows)} examples, {int(spoken(rows).sum())} of them answers of models; reading them once")
+    reader.read(cases)
+    axes, centre = principal_axes(reader.vectors(cases)[spoken(rows)])
+    x = reader.features(cases, axes, centre)
+    calibration = calibrate(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
+    weights = local.Weights(fit_forests(x, rows, recipe), axes, centre, calibration, {})
+    metadata: dict[str, Any] = {
         "version": local.VERSION,
-        "features": local.feature_hash(),
+        "columns": local.column_hash(),
         "base": local.file_hash(folder / "model.safetensors"),
-        "rank": str(recipe.rank),
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
         "split": content_hash(part),
         "labels": local.file_hash(labels),
         "references": local.file_hash(references),
     }
-    weights = local.Weights(model.trained(), forests, fit_stack(inputs, held), metadata)
+    weights.metadata.update(metadata)
     local.save(weights, out)
     return weights

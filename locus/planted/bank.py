@@ -13,7 +13,7 @@ code (a test compares it with both).
 Source: Wang & Veitch 2025, equations 4.2 and 4.3; the loss is minimised, with target 1 / (2 tau) for h.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,8 @@ class Training:
         read: layer, heads or constant.
         target: of h, in nats: 1 / (2 tau).
         steps: full-batch AdamW steps without weight decay; the learning rate falls to zero along a cosine.
-        learning_rate: at the start.
+        learning_rate: at the start, of an edit of one site. An edit of n sites moves by n ** -0.25 of it: many
+            sites that write the same direction add their steps, and would overshoot.
         seed: of the initial a; b starts at zero.
     """
 
@@ -111,7 +112,8 @@ class Layer:
         """Add the attention block's output and the MLP's to a stream."""
         stream = stream + outputs @ self.out
         gate, up = (rms_norm(self.between, stream) @ self.gate_up).chunk(2, dim=-1)
-        return stream + (functional.silu(gate) * up) @ self.down
+        finished: Tensor = stream + (functional.silu(gate) * up) @ self.down
+        return finished
 
 
 def rms_norm(norm: Any, stream: Tensor) -> Tensor:
@@ -210,14 +212,7 @@ def initial(mask: Tensor, start: int, training: Training) -> Edits:
     # Drawn for all layers and cut afterwards: an edit starts the same whatever it is trained beside.
     a = torch.randn(mask.shape[1:], generator=generator)[start:] / mask.shape[2] ** 0.5
     kept = mask[:, start:]
-    learned = training.read != "constant"
-    return Edits(
-        start,
-        kept,
-        a.expand_as(kept).clone().requires_grad_(learned),
-        torch.zeros_like(kept).requires_grad_(True),
-        training.read,
-    )
+    return Edits(start, kept, a.expand_as(kept), torch.zeros_like(kept), training.read)
 
 
 def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
@@ -228,8 +223,8 @@ def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
     return torch.einsum("knw,npw->knp", states, questions.contrasts)
 
 
-def fit(runner: Runner, edits: Edits, questions: Questions, before: Tensor, training: Training) -> None:
-    """Minimise the mean of (h - target)^2 over questions and pairs for each edit, in place.
+def fit(runner: Runner, edits: Edits, questions: Questions, before: Tensor, training: Training) -> Edits:
+    """Minimise the mean of (h - target)^2 over questions and pairs for each edit.
 
     Args:
         runner: the model.
@@ -237,19 +232,33 @@ def fit(runner: Runner, edits: Edits, questions: Questions, before: Tensor, trai
         questions: the training questions.
         before: [n, pairs] margins of the unedited model.
         training: target, steps and learning rate.
+
+    Returns:
+        The trained edits.
     """
-    parameters = [edits.b] if training.read == "constant" else [edits.a, edits.b]
+    # AdamW's steps do not depend on the scale of the gradient, so a factor on what it moves is a rate of its own.
+    head_dim = runner.layers[0].size
+    pace = (edits.mask.sum(dim=(1, 2)) / head_dim)[:, None, None] ** -0.25
+    moved_a = torch.zeros_like(edits.mask, requires_grad=training.read != "constant")
+    moved_b = torch.zeros_like(edits.mask, requires_grad=True)
+
+    def moved() -> Edits:
+        return replace(edits, a=edits.a + pace * moved_a, b=edits.b + pace * moved_b)
+
+    parameters = [moved_b] if training.read == "constant" else [moved_a, moved_b]
     optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.steps)
     streams = runner.entering(questions.ids, edits.start)
     outputs = runner.layers[edits.start].heads(streams)
     for _ in range(training.steps):
         optimiser.zero_grad()
-        states = runner.states(streams, outputs, edits)
+        states = runner.states(streams, outputs, moved())
         gain = torch.einsum("knw,npw->knp", states, questions.contrasts) - before
         ((gain - training.target) ** 2).mean(dim=(1, 2)).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
+    with torch.no_grad():
+        return moved()
 
 
 def unedited(model: Any, questions: Questions) -> Tensor:
@@ -266,8 +275,7 @@ def optimal_margins(model: Any, mask: Tensor, train: Questions, test: Questions,
     result = torch.empty(len(mask), *test.contrasts.shape[:2])
     for start in sorted(set(starts.tolist())):
         chosen = (starts == start).nonzero().flatten()
-        edits = initial(mask[chosen], start, training)
-        fit(runner, edits, train, before, training)
+        edits = fit(runner, initial(mask[chosen], start, training), train, before, training)
         result[chosen] = margins_after(runner, edits, test)
     return result
 

@@ -35,7 +35,7 @@ class Planted:
         shuffled: whether the labels of true and false were shuffled, so that no edit can generalise.
         model: float32, evaluation mode.
         tokenizer: one token a word; prompts are "{question}" and texts "{question} {answer}".
-        dataset: its questions; the unedited model prefers the false answer to every one.
+        dataset: its questions; the unedited model prefers the false answer to every one, unless labels are shuffled.
         truth: the (layer, head) places that do the work.
         claims: what is known of claims, by name; "planted" always exists.
         plan: the roles of its heads.

@@ -177,10 +177,13 @@ def _failures(planted: Planted, certificate: dict[str, Any]) -> list[str]:
         return broken + _failures_shuffled(certificate)
     won = {name: edit["accuracy"] for name, edit in certificate["edits"].items()}
     read = certificate["training"]["read"]
+    # Where the true polarity varies, an edit that can write it and cannot read which it is wins by chance.
+    chance = 0.5 + 1.5 / certificate["n_test"] ** 0.5
     for name, works in promised(planted, read).items():
         if works and won[name] < WORKS:
             broken.append(f"an edit at {name} should work and wins {won[name]:.2f} of the questions")
-        if not works and won[name] > FAILS:
+        guesses = planted.plan.varying and bool(set(planted.truth) & set(locations_of(planted)[name]))
+        if not works and won[name] > (chance if guesses else FAILS):
             broken.append(f"an edit at {name} should fail and wins {won[name]:.2f} of the questions")
     carriers = {name_of(role.place) for role in planted.plan.roles if role.reads == "truth"}
     for name, accuracy in certificate["probe"].items():

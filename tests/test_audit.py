@@ -1,0 +1,219 @@
+"""A whole audit on a tiny model: shape of the verdict, resuming after kills, and every kind of bad input."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from locus.audit import audit
+from locus.cli import main
+from locus.config import AuditConfig, learning_rate, resolve
+from locus.errors import PreconditionsError, UserError
+from locus.store import Store
+
+SMALL = {
+    "claims": ("0.1,2.3",),
+    "train": 12,
+    "validation": 5,
+    "test": 10,
+    "epochs": 1,
+    "text_passages": 2,
+    "text_tokens": 16,
+    "alphas": (5.0, 15.0),
+    "shift_random": 1,
+    "bank": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The tiny model as a local folder in hub layout."""
+    from tests.families import tiny
+
+    place = tmp_path_factory.mktemp("model")
+    model = tiny("llama")
+    model.hf.save_pretrained(place)
+    model.tokenizer.save_pretrained(place)
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """An undisturbed run."""
+    out = tmp_path_factory.mktemp("run") / "RUN"
+    heard = []
+    found = audit(resolve("quick", model=folder, **SMALL), out, lambda what, share: heard.append(share))
+    return out, found, heard
+
+
+def test_the_run_folder_and_the_verdict_have_their_shape(finished):
+    out, found, heard = finished
+    assert {"plan.json", "trials.sqlite", "edits", "verdict.json"} <= {child.name for child in out.iterdir()}
+    assert json.loads((out / "verdict.json").read_text())["claims"] == found["claims"]
+    for field in ("model", "dataset", "baseline", "ceiling", "random", "claimed", "seeds", "versions", "seconds"):
+        assert field in found
+    (claim,) = found["claims"]
+    assert (claim["name"], claim["location"], claim["n_sites"], claim["read"]) == ("given", ["0.1", "2.3"], 2, "layer")
+    for question in ("works", "special", "unique", "necessary"):
+        finding = claim[question]
+        assert finding["standing"] in ("supported", "refuted", "undecided", "invalid")
+        assert {"estimate", "interval", "p", "margin", "n", "n_random", "sentence"} <= set(finding)
+    assert len(found["random"]) == 19 and len(found["claimed"]) == 1 and found["unfinished"] == 0
+    assert found["claimed"][0]["mc2"]["n"] == 10
+    assert {entry["name"] for entry in found["baseline"]["blind"]}
+    assert heard == sorted(heard) and heard[-1] == pytest.approx(1.0)
+    assert not [child for child in out.rglob(".*")], "no half-written file is left"
+
+
+def test_every_edit_is_kept(finished):
+    from locus.edits import load_edit
+
+    out = finished[0]
+    plan = json.loads((out / "plan.json").read_text())
+    for trial in plan["trials"]:
+        path = out / "edits" / f"{trial['id']}.safetensors"
+        assert path.exists() == (trial["edit"] != "none")
+        if path.exists() and trial["location"]:
+            assert load_edit(path).location.names == trial["location"]
+
+
+def test_again_is_instant_and_changes_nothing(finished, folder):
+    out, _, _ = finished
+    before = Store(out / "trials.sqlite").dump()
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "edits").iterdir()}
+    audit(resolve("quick", model=folder, **SMALL), out)
+    assert Store(out / "trials.sqlite").dump() == before
+    assert {path: path.stat().st_mtime_ns for path in (out / "edits").iterdir()} == stamps
+
+
+def test_another_configuration_is_refused_with_what_differs(finished, folder):
+    with pytest.raises(UserError, match=r"epochs: 1 there, 2 now"):
+        audit(resolve("quick", model=folder, **{**SMALL, "epochs": 2}), finished[0])
+
+
+def command(folder, out):
+    flags = ["--claim", "0.1,2.3", "--model", folder, "--out", str(out)]
+    for name, value in SMALL.items():
+        if name != "claims":
+            flags += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
+    return [sys.executable, "-m", "locus.cli", "audit", *flags]
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(finished, folder, tmp_path):
+    """SIGKILL at random moments; each time it goes on; at the end the rows equal those of the undisturbed run."""
+    out = tmp_path / "RUN"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 1))}
+    rng = random.Random(4)
+    started = time.monotonic()
+    assert subprocess.run(command(folder, tmp_path / "whole"), env=environment, capture_output=True, check=False).returncode == 0
+    whole = time.monotonic() - started
+    kills, counts = 0, []
+    for _ in range(60):
+        process = subprocess.Popen(command(folder, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait = rng.uniform(0.35, 1.0) * whole if kills < 20 else 10 * whole + 60
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        if (out / "trials.sqlite").exists():
+            counts.append(len(Store(out / "trials.sqlite").done()))
+        if process.returncode == 0 and kills >= 20:
+            break
+        if process.returncode == 0 and kills < 20:  # finished too early to be killed twenty times: start afresh
+            assert Store(out / "trials.sqlite").dump() == Store(finished[0] / "trials.sqlite").dump()
+            out = tmp_path / f"RUN-{kills}"
+            counts = []
+        assert counts == sorted(counts), "a finished trial was lost"
+    assert kills >= 20
+    assert Store(out / "trials.sqlite").dump() == Store(finished[0] / "trials.sqlite").dump()
+
+
+def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["locus", *map(str, arguments)])
+    try:
+        main()
+        status = 0
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "./nowhere"], "a hub id, a model folder"),
+        (["--data", "absent.jsonl"], "absent.jsonl"),
+        (["--random", "16"], "at least 19 random Locations"),
+        (["--random", "16", "--alpha", "0.06"], None),
+        (["--claim", "9.9"], "9.9"),
+        (["--claim", "nobody knows"], "a list of heads"),
+        (["--preset", "huge"], "quick, standard, paper"),
+        (["--set", "epoch=2"], "epoch"),
+        (["--set", "epochs=0"], "epochs"),
+        (["--set", "alphas=[-1.0]"], "alphas above 0"),
+        (["--config", "absent.toml"], "absent.toml"),
+        (["--claim", "0.1", "--set", "null='layer'", "--random", "30"], "at most 3 random Locations"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, folder, arguments, said):
+    if said is None:
+        resolve("quick", random=16, alpha=0.06)
+        return
+    model = [] if "--model" in arguments else ["--model", folder]
+    status, text = run_cli(monkeypatch, capsys, "audit", "--out", tmp_path / "RUN", *model, *arguments)
+    assert status == 2 and "error:" in text and "expected" in text and "received" in text
+    assert said in " ".join(text.split())
+    assert not (tmp_path / "RUN").exists(), "nothing is written half"
+
+
+def test_all_preconditions_are_reported_together(tmp_path, folder):
+    (tmp_path / "RUN").mkdir()
+    (tmp_path / "RUN" / "holiday.jpg").write_text("x")
+    with pytest.raises(PreconditionsError) as caught:
+        audit(resolve("quick", model=folder, claims=("7.7",), random=3), tmp_path / "RUN")
+    text = str(caught.value)
+    assert "3 things to fix" in text and "7.7" in text and "at least 19" in text and "other files" in text
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    from locus.model import load
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match="pickled"):
+        load(str(tmp_path))
+
+
+def test_an_architecture_without_output_projection_is_refused_by_what_was_looked_for():
+    import torch
+
+    from locus.model import Model
+
+    class Odd(torch.nn.Module):
+        config = type("C", (), {"num_attention_heads": 2})()
+
+    with pytest.raises(UserError, match=r"looked for model\.layers\.\*\.self_attn\.o_proj"):
+        Model(Odd(), None, "odd")
+
+
+def test_flags_files_and_presets_say_the_same_things(tmp_path):
+    (tmp_path / "a.toml").write_text('preset = "standard"\nrandom = 25\nclaims = ["1.2"]\n')
+    found = resolve("quick", tmp_path / "a.toml", random=30)
+    assert (found.preset, found.random, found.claims, found.claim_size) == ("standard", 30, ("1.2",), 8)
+    assert resolve("paper").singles == 24 and resolve("paper").taus == (0.1, 0.2, 0.3, 0.4, 0.5)
+    assert AuditConfig(**resolve("quick").model_dump()) == resolve("quick")
+
+
+def test_learning_rates_pass_through_the_papers_points():
+    assert learning_rate(1) == pytest.approx(2e-3)
+    assert learning_rate(16) == pytest.approx(5e-4)
+    assert learning_rate(1024) == pytest.approx(1e-4, rel=0.01)
+    assert learning_rate(4, 3.0) == pytest.approx(3e-3)

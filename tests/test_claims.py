@@ -1,0 +1,123 @@
+"""Claims: probes against scikit-learn, random Locations, lists and files that others wrote."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from locus.claims import given, null, probe
+from locus.claims.probe import Features
+from locus.errors import UserError
+from locus.sites import Location
+
+
+def test_probes_equal_scikit_learn():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 150, 9)) * rng.uniform(0.1, 3, size=(12, 1, 1))
+    y = rng.random(150) < 0.4
+    x[:, y, 0] += 0.7
+    weights, intercepts = probe.fit(x, y)
+    for head in range(12):
+        theirs = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(x[head], y)
+        np.testing.assert_allclose(weights[head], theirs.coef_[0], atol=1e-4)
+        np.testing.assert_allclose(intercepts[head], theirs.intercept_[0], atol=1e-4)
+
+
+def test_separable_and_constant_features_still_have_a_probe():
+    x = np.zeros((2, 10, 3))
+    x[0, 5:, 1] = 10.0
+    weights, _ = probe.fit(x, np.arange(10) >= 5)
+    assert np.isfinite(weights).all() and weights[0, 1] > 0 and np.allclose(weights[1], 0)
+
+
+def features(rng, planted, n=80):
+    truth = np.arange(n) % 2 == 0
+    bank = rng.normal(size=(n, 3, 4, 5)).astype(np.float32)
+    for layer, head in planted:
+        bank[truth, layer, head, 2] += 4
+    return Features(bank, bank, truth, np.arange(n) // 4)
+
+
+def test_the_probe_finds_the_heads_that_carry_the_label():
+    rng = np.random.default_rng(1)
+    found = probe.claim(features(rng, [(1, 2), (2, 0)]), features(rng, [(1, 2), (2, 0)]), 2)
+    assert found.location == Location.parse("1.2,2.0")
+    assert list(found.scores)[:2] in (["1.2", "2.0"], ["2.0", "1.2"]) and found.scores["1.2"] > 0.9
+    assert len(found.scores) == 12
+
+
+def test_ties_rank_the_earlier_head_first():
+    rng = np.random.default_rng(1)
+    blank = features(rng, [])
+    zero = Features(np.zeros_like(blank.bank), blank.spread, blank.truth, blank.owner)
+    assert probe.claim(zero, zero, 3).location == Location.parse("0.0,0.1,0.2")
+
+
+def test_random_locations():
+    claim = Location.parse("0.1,2.3")
+    drawn = null.draw(claim, 3, 4, 40, seed=7)
+    places = [one.location for one in drawn]
+    assert len(set(places)) == 40 and claim not in places and all(len(place) == 2 for place in places)
+    assert [one.location for one in null.draw(claim, 3, 4, 10, seed=7)] == places[:10]  # more draws keep the first
+    assert [one.location for one in null.draw(claim, 3, 4, 10, seed=8)] != places[:10]
+
+
+def test_random_locations_matched_by_layer():
+    claim = Location.parse("0.1,0.2,2.3")
+    for one in null.draw(claim, 3, 4, 20, seed=0, match="layer"):
+        assert [len(one.location.heads(layer)) for layer in range(3)] == [2, 0, 1]
+
+
+def test_more_random_locations_than_there_are():
+    # 4 heads, one named: 3 others
+    assert len(null.draw(Location.parse("0.1"), 1, 4, 3, seed=0)) == 3
+    with pytest.raises(UserError, match="at most 3 random Locations"):
+        null.draw(Location.parse("0.1"), 1, 4, 4, seed=0)
+
+
+def test_random_heads_are_uniform():
+    counts = np.zeros((3, 4))
+    for seed in range(300):
+        for site in null.draw(Location.parse("1.1"), 3, 4, 1, seed=seed)[0].location.sites:
+            counts[site.layer, site.head] += 1
+    assert counts[1, 1] == 0  # the claim itself is never drawn
+    rest = np.delete(counts.reshape(-1), 5)  # 11 heads, 300 draws: 27.3 each, standard deviation 5
+    assert rest.min() > 10 and rest.max() < 48
+
+
+def test_given_lists_and_files(tmp_path):
+    assert given("2.3,0.1").location == Location.parse("0.1,2.3")
+    files = {
+        "list.json": ["9.6", "a10.h0"],
+        "circuit.json": {"nodes": {"a9.h6": True, "a10.h0": True, "m3": True, "a1.h1": False}},
+        "hooks.json": {"edges": ["blocks.9.attn.hook_z[6]", "blocks.10.attn.hook_z[0]", "blocks.3.mlp"]},
+        "pairs.json": [[9, 6], [10, 0]],
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+        assert given(str(tmp_path / name)).location == Location.parse("9.6,10.0"), name
+    np.save(tmp_path / "heads.npy", np.array([[9, 6], [10, 0]]))
+    assert given(str(tmp_path / "heads.npy")).location == Location.parse("9.6,10.0")
+
+
+def test_a_claim_survives_its_file(tmp_path):
+    rng = np.random.default_rng(1)
+    found = probe.claim(features(rng, [(1, 2)]), features(rng, [(1, 2)]), 1)
+    found.save(tmp_path / "claim.json")
+    again = given(str(tmp_path / "claim.json"))
+    assert (again.location, again.scores, again.origin) == (found.location, found.scores, "probe")
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    np.save(tmp_path / "heads.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="not pickled"):
+        given(str(tmp_path / "heads.npy"))
+
+
+def test_what_is_no_claim_is_refused(tmp_path):
+    with pytest.raises(UserError, match="a list of heads"):
+        given("somewhere")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(UserError, match="without any"):
+        given(str(tmp_path / "x.json"))

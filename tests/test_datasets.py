@@ -1,0 +1,140 @@
+"""Datasets: the embedded one is what it says, TruthfulQA's known counts, custom files with all errors at once, splits that never cut."""
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from locus import datasets
+from locus.datasets import custom, misconceptions
+from locus.datasets.blind import logistic_baseline, negation_then_length
+from locus.datasets.items import Item, problems, split
+from locus.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return misconceptions.load()
+
+
+def test_the_embedded_dataset_is_large_and_well_formed(embedded):
+    items = embedded.items
+    assert len(items) >= 300
+    assert min(Counter(item.category for item in items).values()) >= 10 and len({item.category for item in items}) >= 15
+    for item in items:
+        assert problems(item) == [], item.id
+        assert 2 <= len(item.true) <= 4 and 2 <= len(item.false) <= 4, item.id
+        assert item.source, item.id
+    assert len({item.question.casefold() for item in items}) == len(items)
+    assert len({item.id for item in items}) == len(items)
+
+
+@pytest.mark.big
+def test_embedded_answers_are_short(embedded, big_model):
+    lengths = sorted(
+        len(big_model.tokenizer(answer, add_special_tokens=False)["input_ids"]) for item in embedded.items for answer in item.answers
+    )
+    assert lengths[len(lengths) // 2] <= 6 and lengths[-1] <= 15
+
+
+def test_the_embedded_dataset_cannot_be_solved_blind(embedded):
+    """Both question-blind baselines within 5 points of guessing a true/false pair."""
+    assert abs(negation_then_length(embedded.items).pair_accuracy - 0.5) < 0.05
+    for seed in (0, 1, 2):
+        assert abs(logistic_baseline(embedded.items, seed=seed).pair_accuracy - 0.5) < 0.05
+
+
+def test_truthfulqa_v0_counts(data_folder):
+    table = datasets.load(str(data_folder / "truthfulqa/v0/TruthfulQA.csv"))
+    assert table.name == "truthfulqa:v0"
+    assert len(table.items) == 817 and sum(item.n_pairs for item in table.items) == 10_891
+    choices = datasets.load(f"truthfulqa:{data_folder / 'truthfulqa/v0/mc_task.json'}")
+    assert len(choices.items) == 817 and sum(len(item.answers) for item in choices.items) == 5_882
+
+
+def test_truthfulqa_versions_are_told_apart(data_folder):
+    revised = datasets.load(str(data_folder / "truthfulqa/2025/TruthfulQA.csv"))
+    assert revised.name == "truthfulqa:2025" and len(revised.items) == 790
+    assert revised.sha256 != datasets.load(str(data_folder / "truthfulqa/v0/TruthfulQA.csv")).sha256
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("Question,Answer\nWhy?,So\n")
+    with pytest.raises(UserError, match="without Best Answer, Correct Answers, Incorrect Answers"):
+        datasets.load(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("name", ["nothing", "absent.csv", "absent.jsonl", "truthfulqa:absent.json"])
+def test_what_is_not_there_is_refused_with_a_remedy(name):
+    with pytest.raises(UserError) as caught:
+        datasets.load(name)
+    assert caught.value.remedy
+
+
+def write(path, *rows):
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return str(path)
+
+
+GOOD = {"question": "Why?", "true": ["a", "b"], "false": ["c"]}
+
+
+def test_a_custom_file(tmp_path):
+    path = write(tmp_path / "x.jsonl", GOOD, {**GOOD, "question": "How?", "best": "b", "group": "one"}, "")
+    loaded = custom.load(path)
+    assert [item.best for item in loaded.items] == ["a", "b"]
+    assert [item.group for item in loaded.items] == ["why?", "one"]
+
+
+def test_a_custom_file_reports_all_errors_with_their_lines(tmp_path):
+    path = write(
+        tmp_path / "x.jsonl",
+        GOOD,
+        "{not json",
+        {"question": "x", "true": ["a"]},
+        {**GOOD, "question": "empty?", "false": [" "]},
+        {**GOOD, "question": "both?", "false": ["A."]},
+        {**GOOD, "group": "elsewhere"},
+        {**GOOD, "question": "best?", "best": "z"},
+        {**GOOD, "question": "odd?", "answers": []},
+    )
+    with pytest.raises(UserError) as caught:
+        custom.load(path)
+    text = str(caught.value)
+    for part in (
+        "line 2: not JSON",
+        "line 3: no field 'false'",
+        "line 4: an answer is empty",
+        "line 5: the answer 'A.' is given twice",
+        "line 6: the question of line 1 again, in another group",
+        "line 7: the best answer 'z'",
+        "line 8: unknown field 'answers'",
+    ):
+        assert part in text
+    assert "line 1:" not in text
+
+
+def make(groups: list[int]) -> list[Item]:
+    return [Item(str(i), f"q{i}", ("a",), ("b",), "a", f"g{group}") for i, group in enumerate(groups)]
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=80).filter(lambda x: len(set(x)) >= 3), st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_a_split_cuts_no_group_and_loses_no_item(groups, seed):
+    items = make(groups)
+    parts = split(items, seed)
+    assert sorted(parts.train + parts.validation + parts.test) == list(range(len(items)))
+    owners = [{items[index].group for index in part} for part in (parts.train, parts.validation, parts.test)]
+    assert all(owners) and not (owners[0] & owners[1] or owners[0] & owners[2] or owners[1] & owners[2])
+    assert split(items, seed) == parts
+
+
+def test_a_split_has_its_shares_and_depends_on_the_seed():
+    items = make(list(range(100)))
+    parts = split(items, 1)
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (60, 20, 20)
+    assert parts.sha256 != split(items, 2).sha256
+    with pytest.raises(UserError, match="3 groups"):
+        split(make([1, 1, 2]), 0)

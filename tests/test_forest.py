@@ -1,0 +1,180 @@
+"""Question trees equal one row per answer, whatever the shapes; edits and cached layers do not change that."""
+
+import numpy as np
+import pytest
+import torch
+
+from locus.activations import survey
+from locus.checks import check, plain_logprobs
+from locus.datasets.items import Item
+from locus.edits import Rank1
+from locus.edits.bank import Bank
+from locus.errors import UserError
+from locus.evaluate.choice import score
+from locus.forest import Encoded, Forest
+from locus.forward import edited, prepare, sequence_logprobs
+from locus.prompts import encode, plant, prompt_format
+from locus.sites import Location
+
+HOSTILE = {
+    "one-token answers": [((5, 6, 7), [(8,), (9,)])],
+    "one answer": [((5, 6, 7), [(8, 9)])],
+    "a prompt of one token": [((5,), [(8, 9), (8, 10, 11)])],
+    "duplicate answers": [((5, 6), [(8, 9), (8, 9), (7,)])],
+    "one answer begins another": [((5, 6), [(8,), (8, 9), (8, 9, 10)])],
+    "one question begins another": [((5, 6), [(8, 9), (10,)]), ((5, 6, 8), [(9, 3), (11,)])],
+    "equal questions": [((5, 6), [(8,), (9,)]), ((5, 6), [(8,), (10,)])],
+    "a long answer": [((5, 6), [tuple(range(20, 60)), (9,)])],
+}
+
+
+def build(questions) -> Forest:
+    sequences, owners = [], []
+    for owner, (prompt, answers) in enumerate(questions):
+        for answer in answers:
+            sequences.append(Encoded(prompt + answer, len(prompt)))
+            owners.append(owner)
+    return Forest(sequences, owners)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_shapes_equal_plain_rows(model, name):
+    forest = build(HOSTILE[name])
+    plain = plain_logprobs(model, forest.sequences)
+    middle = survey(model, forest, layers=[0, 1, 2], tokens=16)
+    torch.testing.assert_close(torch.from_numpy(middle.logprobs).float(), plain, rtol=1e-4, atol=2e-4)
+    edit = Rank1(model.anatomy, Location.parse("1.0,2.2"), seed=1)
+    with torch.no_grad():
+        edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.2)
+    fixed = edit.frozen({})
+    with fixed.attach(model):
+        expected = plain_logprobs(model, forest.sequences)
+    for trunk in (None, middle.residuals):
+        found = score(model, middle.prepared, [fixed], len(forest.sequences), trunk=trunk)
+        torch.testing.assert_close(torch.from_numpy(found[0]).float(), expected, rtol=1e-4, atol=2e-4)
+
+
+def test_gradients_equal_those_of_plain_rows(model):
+    """The gradient with respect to an edit, through trees, cached layers and the chunked head, against autograd on plain rows."""
+    forest = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
+    weights = torch.tensor([0.3, -1.0, 2.0, 0.7, -0.2, 1.1])
+    gradients = []
+    for fast in (True, False):
+        edit = Rank1(model.anatomy, Location.parse("1.1,2.0"), seed=2)
+        with torch.no_grad():
+            edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.2)
+        with Bank([edit]).attach(model) as session:
+            if fast:
+                trunk = survey(model, forest, layers=[1]).residuals
+                row = forest.row(range(6))
+                prepared = prepare(model, row, forest.targets(row, range(6)))
+                hidden = edited(model, prepared, Bank([edit]), session, trunk)
+                logprobs = sequence_logprobs(model, hidden, prepared.targets)[0]
+            else:
+                sums = []
+                for sequence in forest.sequences:
+                    output = model.hf(input_ids=torch.tensor([sequence.ids])).logits[0].float().log_softmax(-1)
+                    steps = range(sequence.start, len(sequence.ids))
+                    sums.append(torch.stack([output[k - 1, sequence.ids[k]] for k in steps]).sum())
+                logprobs = torch.stack(sums)
+            (logprobs * weights).sum().backward()
+        gradients.append(edit.flat.grad)
+    scale = gradients[1].abs().max()
+    torch.testing.assert_close(gradients[0] / scale, gradients[1] / scale, rtol=1e-3, atol=2e-5)
+
+
+def test_the_self_check_passes_on_every_family(model):
+    for one in check(model, prompt_format(model.tokenizer)):
+        assert one.passed, str(one)
+
+
+def test_a_forest_holds_each_prefix_once():
+    forest = build([((1, 2), [(3, 4), (3, 5)]), ((1, 6), [(7,)])])
+    # nodes: 1, 2, 3, 4, 5, 6, 7; plain rows would hold 4 + 4 + 3 tokens
+    assert len(forest) == 7 and forest.n_plain == 11
+    assert forest.tokens.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert forest.positions.tolist() == [0, 1, 2, 3, 3, 1, 2]
+    row = forest.row([1, 2])
+    assert row.tokens.tolist() == [1, 2, 3, 5, 6, 7]
+    # 5 sees 1, 2, 3 and itself, not the other question
+    assert row.sees[3].tolist() == [True, True, True, True, False, False]
+    assert row.sees[5].tolist() == [True, False, False, False, True, True]
+    targets = forest.targets(row, [1, 2])
+    # answers (3, 5) and (7): predicted from tokens 2, 3 and 6, which stand at row positions 1, 2, 4
+    assert targets.predictors.tolist() == [1, 2, 4]
+    assert targets.token.tolist() == [3, 5, 7] and targets.sequence.tolist() == [0, 0, 1]
+
+
+def test_sharing_stops_where_a_question_begins_another():
+    forest = build(HOSTILE["one question begins another"])
+    for sequence, path in zip(forest.sequences, forest.paths, strict=True):
+        assert forest.zone[path[sequence.start - 1 :]].all()
+        assert not forest.zone[path[: sequence.start - 1]].any()
+
+
+def test_packing_respects_the_budget_and_the_order():
+    questions = [((1, number), [(7, 8), (9,)]) for number in range(10, 20)]  # 1 shared + 4 nodes a question
+    forest = build(questions)
+    packs = forest.pack(range(10), 13)
+    assert packs == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert all(forest.size(pack) <= 13 for pack in packs)
+    assert forest.pack([0], 2) == [[0]]  # a question longer than the budget still gets its row
+
+
+def test_answers_are_found_by_offsets(llama):
+    text = prompt_format(llama.tokenizer, "qa")
+    coded = encode(llama.tokenizer, text, "Why?", "So")
+    # one token a byte after <s>: "Q: Why?\nA:" is 10 bytes, then " So"
+    assert coded.start == 11 and len(coded.ids) == 14
+    assert llama.tokenizer.decode(coded.ids[coded.start :]) == " So"
+    with pytest.raises(UserError, match="at least one token"):
+        encode(llama.tokenizer, prompt_format(llama.tokenizer, "bare"), "Why?", "")
+
+
+def test_a_prompt_without_any_token_is_refused():
+    from tests.families import byte_tokenizer
+
+    with pytest.raises(UserError, match="before the answer"):
+        encode(byte_tokenizer(bos=False), prompt_format(byte_tokenizer(), "bare"), "", "x")
+
+
+def test_chat_is_refused_without_a_template(llama):
+    with pytest.raises(UserError, match="chat template"):
+        prompt_format(llama.tokenizer, "chat")
+    assert prompt_format(llama.tokenizer).name == "qa"
+    llama.tokenizer.chat_template = "{% for m in messages %}<s>{{ m.content }}{% endfor %}|"
+    try:
+        chat = prompt_format(llama.tokenizer)
+        assert (chat.name, chat.template, chat.special_tokens) == ("chat", "<s>{question}|", False)
+        assert chat.sha256 != prompt_format(llama.tokenizer, "qa").sha256
+    finally:
+        llama.tokenizer.chat_template = None
+
+
+def test_features_are_the_projection_inputs(model, items):
+    """Head outputs at an answer's last token equal what a plain forward feeds the projection there."""
+    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
+    found = survey(model, forest, features=True).features
+    for index in (0, 3):
+        seen = {}
+        handles = [
+            projection.register_forward_pre_hook(lambda _, args, layer=layer: seen.__setitem__(layer, args[0][0, -1]))
+            for layer, projection in enumerate(model.projections)
+        ]
+        with torch.no_grad():
+            model.hf(input_ids=torch.tensor([forest.sequences[index].ids]))
+        for handle in handles:
+            handle.remove()
+        expected = torch.stack([seen[layer] for layer in range(3)]).view(3, model.anatomy.n_heads, -1).numpy()
+        np.testing.assert_allclose(found[index], expected, rtol=1e-4, atol=2e-5)
+
+
+def test_a_question_longer_than_the_window_still_agrees():
+    from tests.families import tiny
+
+    model = tiny("mistral")  # a window of 7 tokens
+    item = Item("x", "a question far longer than seven tokens?", ("yes it is",), ("no",), "yes it is", "x")
+    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), [item])
+    torch.testing.assert_close(
+        torch.from_numpy(survey(model, forest).logprobs).float(), plain_logprobs(model, forest.sequences), rtol=1e-4, atol=2e-4
+    )

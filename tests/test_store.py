@@ -1,0 +1,83 @@
+"""The store: a trial is there with all its scores or not at all."""
+
+import sqlite3
+
+import numpy as np
+import pytest
+
+from locus.errors import UserError
+from locus.store import Result, Store
+
+
+def result(identity="t1", value=1.5):
+    scores = {("test", "mc1"): {"a": value, "b": float("nan")}}
+    return Result(identity, "claim", "probe", "probe", {"x": 1}, 2.0, True, scores=scores, texts={"test": {"a": "so"}})
+
+
+def test_what_is_committed_is_there_again(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.commit([result("t1"), result("t2", 3.0)])
+    store.close()
+    again = Store(tmp_path / "x.sqlite")
+    assert again.done() == {"t1", "t2"}
+    assert again.trials()[0]["spec"] == {"x": 1} and again.trials()[0]["converged"] == 1
+    np.testing.assert_array_equal(again.scores("t2", "test", "mc1", ["a", "b", "c"]), [3.0, np.nan, np.nan])
+    assert again.measures("test") == ["mc1"]
+
+
+def test_unscored_has_a_reason_and_no_value(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.commit([result()])
+    rows = {row[3]: row[4:] for row in store.dump()}
+    assert rows["a"] == (1.5, "") and rows["b"][0] is None and rows["b"][1]
+
+
+def test_a_failing_commit_leaves_nothing(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.commit([result("t1")])
+    with pytest.raises(sqlite3.IntegrityError):
+        store.commit([result("t2"), result("t1")])  # t1 a second time
+    assert store.done() == {"t1"} and len(store.dump()) == 2
+
+
+def test_a_full_disk_is_said_and_what_was_done_is_kept(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.commit([result("t1")])
+    pages = store.db.execute("PRAGMA page_count").fetchone()[0]
+    store.db.execute(f"PRAGMA max_page_count = {pages + 1}")  # SQLite's own "database or disk is full"
+    big = result("t2")
+    big.texts = {"test": {str(k): "x" * 5000 for k in range(50)}}
+    with pytest.raises(UserError, match="room on the disk") as caught:
+        store.commit([big])
+    assert "finished trials are kept" in caught.value.remedy
+    store.close()
+    assert Store(tmp_path / "x.sqlite").done() == {"t1"}
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.db.execute("PRAGMA user_version = 99")
+    store.close()
+    with pytest.raises(UserError, match="newer locus"):
+        Store(tmp_path / "x.sqlite")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "x.sqlite").write_text("no database at all, only text that goes on and on" * 20)
+    with pytest.raises(UserError, match=r"trials\.sqlite"):
+        Store(tmp_path / "x.sqlite")
+
+
+def test_a_reader_sees_a_run_in_progress(tmp_path):
+    writer = Store(tmp_path / "x.sqlite")
+    writer.commit([result("t1")])
+    reader = Store(tmp_path / "x.sqlite")
+    writer.commit([result("t2")])
+    assert reader.done() == {"t1", "t2"}
+
+
+def test_a_note_is_written_once(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.note("plan", "a")
+    store.note("plan", "b")
+    assert store.meta("plan") == "a" and store.meta("none") is None

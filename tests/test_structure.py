@@ -1,0 +1,105 @@
+"""The tree says what the design says: imports point down the flow, modules stay small, nothing foreign slips in."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "locus"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Later lines may import from earlier ones, and from their own.
+FLOW = [
+    ["errors", "sites"],
+    ["datasets", "stats"],
+    ["forest"],
+    ["prompts"],
+    ["model"],
+    ["edits"],
+    ["forward"],
+    ["activations"],
+    ["claims"],
+    ["config"],
+    ["train", "evaluate", "judges"],
+    ["trials", "store", "checks"],
+    ["run"],
+    ["verdict"],
+    ["conclude", "plan_file", "preconditions"],
+    ["audit", "planted", "patching", "report"],
+    ["show", "doctor"],
+    ["cli"],
+]
+LEVEL = {name: level for level, names in enumerate(FLOW) for name in names}
+PEERS = {"trl", "peft", "transformer_lens", "pyvene", "nnsight", "lm_eval", "steering_vectors", "sae_lens"}
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [file for file in FILES if part(file) != "__init__"], ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down_the_flow(path):
+    mine = part(path)
+    assert mine in LEVEL, f"{mine} has no place in the flow"
+    for name in imports(path, top_level_only=True):
+        if name.startswith("locus."):
+            other = name.split(".")[1]
+            if other in LEVEL and other != mine:
+                assert LEVEL[other] <= LEVEL[mine], f"{mine} imports {other}, which comes after it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            assert not body or body[-1].end_lineno - body[0].lineno < 60, node.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_peer_is_imported_and_every_module_says_its_idea(path):
+    assert not {name.split(".")[0] for name in imports(path)} & PEERS
+    assert ast.get_docstring(ast.parse(path.read_text())), "a module begins with its idea"
+    assert path.name != "utils.py"
+
+
+def test_sites_need_no_torch():
+    assert not any(name.startswith("torch") for name in imports(PACKAGE / "sites.py"))
+
+
+def test_the_verb_is_short():
+    text = (PACKAGE / "audit.py").read_text()
+    function = next(node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "audit")
+    assert function.end_lineno - function.lineno < 80
+
+
+def test_every_command_has_help_and_is_in_the_readme():
+    from typer.main import get_command
+
+    from locus.cli import app
+
+    readme = (ROOT / "README.md").read_text()
+    for name, command in get_command(app).commands.items():
+        assert command.help, name
+        assert re.search(rf"\blocus {name}\b", readme), f"README does not mention locus {name}"
+
+
+def test_the_project_speaks_of_itself_alone():
+    machine = re.compile(r"/(work|root|tmp/lead)/|\.library\b")
+    for path in [*FILES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]:
+        assert not machine.search(path.read_text()), path

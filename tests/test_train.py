@@ -1,0 +1,155 @@
+"""Training: losses by hand, trajectories of a bank against training alone, and what is said of a run that did not settle."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from locus.activations import survey
+from locus.edits import Rank1, full
+from locus.evaluate.choice import measures, score
+from locus.prompts import plant, prompt_format
+from locus.sites import Location
+from locus.train import Recipe, all_pairs, pair_loss, schedule, train, unsettled
+
+
+@pytest.fixture(scope="module")
+def ground(request):
+    from tests.families import QUESTIONS, tiny
+
+    model = tiny("llama")
+    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+    found = survey(model, forest, layers=[0, 1, 2])
+    return model, QUESTIONS, forest, found
+
+
+def fit(ground, edits, recipes, **more):
+    model, items, forest, found = ground
+    return train(model, forest, items, edits, recipes, found.logprobs, trunk=found.residuals, **more)
+
+
+def test_losses_by_hand():
+    h, tau = torch.tensor([[0.0, 2.0]]), torch.tensor([0.25])  # IPO's target is 1 / (2 * 0.25) = 2
+    assert pair_loss(h, tau, "ipo").tolist() == [[4.0, 0.0]]
+    # DPO: -log sigmoid(0.25 * h): log 2 at 0, log(1 + exp(-1/2)) at 2
+    torch.testing.assert_close(pair_loss(h, tau, "dpo")[0], torch.tensor([math.log(2), math.log1p(math.exp(-0.5))]))
+    assert pair_loss(h, tau, "logit").tolist() == [[0.0, -2.0]]
+
+
+def test_the_first_loss_is_the_squared_target(ground):
+    """b = 0 is the reference itself, so every h is 0 and the first loss is exactly 1 / (2 tau)^2."""
+    recipe = Recipe(tau=0.1, epochs=1)
+    (one,) = fit(ground, [Rank1(ground[0].anatomy, Location.parse("1.0"))], [recipe])
+    assert one.losses[0] == pytest.approx(25.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["ipo", "dpo", "logit"])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_training_raises_the_margin(ground, objective, reduce):
+    model, items, forest, found = ground
+    recipe = Recipe(tau=0.5, lr=0.02, objective=objective, reduce=reduce, epochs=6)
+    (one,) = fit(ground, [full(model.anatomy)], [recipe])
+    logprobs = score(model, found.prepared, [one.edit], len(forest.sequences))
+    assert measures(items, forest, logprobs[0], found.logprobs)["margin"].mean() > 0.2
+
+
+def test_ipo_reaches_its_target_and_stays(ground):
+    model, items, forest, found = ground
+    (one,) = fit(ground, [full(model.anatomy)], [Recipe(tau=0.25, lr=0.02, epochs=40)])
+    margin = measures(items, forest, score(model, found.prepared, [one.edit], len(forest.sequences))[0], found.logprobs)["margin"]
+    assert margin.mean() == pytest.approx(2.0, abs=0.3)  # 1 / (2 tau)
+
+
+def test_a_bank_trains_each_edit_as_if_alone(ground):
+    """50 steps and more, different Locations, read modes, rates and targets; equal to training alone to 1e-5 relative."""
+    model = ground[0]
+    settings = [
+        (lambda: Rank1(model.anatomy, Location.parse("0.1,2.3"), "layer", seed=1), Recipe(tau=0.1, lr=3e-3, epochs=26)),
+        (lambda: Rank1(model.anatomy, Location.parse("1.0"), "heads", seed=2), Recipe(tau=0.5, lr=1e-3, epochs=26)),
+        (lambda: Rank1(model.anatomy, Location.parse("2.2"), "constant", seed=3), Recipe(tau=0.2, lr=2e-3, epochs=26)),
+        (lambda: full(model.anatomy, seed=4), Recipe(tau=0.3, lr=5e-4, epochs=26)),
+        (lambda: full(model.anatomy, form="free", seed=5), Recipe(tau=0.3, lr=5e-4, epochs=26)),
+    ]
+    together = fit(ground, [make() for make, _ in settings], [recipe for _, recipe in settings])
+    for (make, recipe), joint in zip(settings, together, strict=True):
+        (alone,) = fit(ground, [make()], [recipe])
+        assert len(alone.losses) == 52
+        np.testing.assert_allclose(joint.losses, alone.losses, rtol=1e-4)
+        for layer, terms in alone.edit.layers.items():
+            for name in ("read", "write", "shift", "out"):
+                mine, theirs = getattr(terms, name), getattr(joint.edit.layers[layer], name)
+                if mine is not None:
+                    assert (mine - theirs).norm() <= 1e-5 * max(mine.norm(), 1e-3) * 10
+
+
+def test_cutting_a_step_changes_nothing(ground):
+    model = ground[0]
+    recipe = Recipe(tau=0.2, lr=3e-3, epochs=3)
+    whole, cut = (fit(ground, [full(model.anatomy)], [recipe], tokens=tokens)[0] for tokens in (4096, 20))
+    np.testing.assert_allclose(whole.losses, cut.losses, rtol=1e-4)
+
+
+def test_the_trunk_changes_nothing(ground):
+    model, items, forest, found = ground
+    recipe = Recipe(tau=0.2, lr=3e-3, epochs=3)
+    make = lambda: Rank1(model.anatomy, Location.parse("1.1,2.0"))  # noqa: E731
+    (with_trunk,) = fit(ground, [make()], [recipe])
+    (without,) = train(model, forest, items, [make()], [recipe], found.logprobs)
+    np.testing.assert_allclose(with_trunk.losses, without.losses, rtol=1e-4)
+
+
+def test_the_same_seed_trains_the_same_edit(ground):
+    model = ground[0]
+    first, second, other = (
+        fit(ground, [Rank1(model.anatomy, Location.parse("1.1"), seed=seed)], [Recipe(lr=1e-2, epochs=2, seed=seed)])[0] for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first.losses, second.losses)
+    assert not np.array_equal(first.losses, other.losses)
+
+
+def test_every_pair_is_seen_once_an_epoch(ground):
+    _, items, forest, _ = ground
+    every = sorted(map(tuple, np.concatenate([all_pairs(items, forest, owner) for owner in range(len(items))]).tolist()))
+    assert len(every) == sum(item.n_pairs for item in items)
+    for batching in ("questions", "pairs"):
+        for epoch in schedule(items, forest, Recipe(batching=batching, epochs=2)):
+            assert sorted(map(tuple, np.concatenate(epoch).tolist())) == every
+    sizes = [len(step) for step in schedule(items, forest, Recipe(batching="pairs", batch=4))[0]]
+    assert max(sizes) == 4
+
+
+def test_a_blown_up_edit_is_stopped_and_says_so(ground):
+    model = ground[0]
+    wild, calm = fit(
+        ground,
+        [full(model.anatomy, seed=1), full(model.anatomy, seed=1)],
+        [Recipe(tau=1e-320, epochs=12), Recipe(lr=1e-3, epochs=12)],
+    )
+    assert wild.diverged and not wild.converged and "step" in wild.reason
+    assert not calm.diverged
+    for terms in wild.edit.layers.values():
+        assert torch.isfinite(terms.read).all() and torch.isfinite(terms.write).all()
+
+
+def test_what_counts_as_settled():
+    flat = np.concatenate([np.linspace(25, 1, 20), np.full(20, 1.0)])
+    assert unsettled(flat) == ""
+    assert "above where it began" in unsettled(np.linspace(25, 39, 40))
+    assert "rose" in unsettled(np.concatenate([np.linspace(25, 1, 30), np.full(10, 8.0)]))
+    assert "still brought" in unsettled(np.linspace(25, 1, 40))
+    assert "too few" in unsettled(np.array([25.0, 20.0, 10.0]))
+
+
+def test_multiple_choice_by_hand(ground):
+    from locus.datasets.items import Item
+    from locus.forest import Encoded, Forest
+
+    item = Item("x", "?", ("a", "b"), ("c",), "b", "x")
+    forest = Forest([Encoded((1, k), 1) for k in (2, 3, 4)])
+    # p(a) = 0.1, p(b) = 0.5, p(c) = 0.2: the best answer b beats c; mass 0.6 / 0.8; of a and b only b beats c
+    found = measures([item], forest, np.log([0.1, 0.5, 0.2]), np.log([0.1, 0.25, 0.4]))
+    assert found["mc1"][0] == 1 and found["mc2"][0] == pytest.approx(0.75) and found["mc3"][0] == 0.5
+    # gains: a 0, b log 2, c -log 2; mean over pairs (log 2) / 2 + log 2
+    assert found["margin"][0] == pytest.approx(1.5 * math.log(2))
+    assert measures([item], forest, np.array([-2000.0, -2001.0, -2000.0]))["mc2"][0] == pytest.approx(1 - 1 / (2 + math.exp(-1)))
