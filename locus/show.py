@@ -19,13 +19,11 @@ MARKS = {
     "undecided": "[yellow]undecided[/]",
     "invalid": "[magenta]invalid[/]",
 }
-COLUMNS = {
-    "mc1": "MC1 %",
-    "mc2": "MC2 %",
-    "margin": "margin nats",
-    "kl": "KL nats/token",
-    "ce": "CE change",
-}
+COLUMNS = {"mc1": "MC1 %", "mc2": "MC2 %", "margin": "margin, nats", "kl": "KL", "ce": "CE"}
+CAPTION = (
+    "mean [95 % interval over questions]; over several places: mean (least to most). MC1 and MC2: multiple choice. "
+    "Margin: gain of true over false answers. KL to the model as it is, and change of cross-entropy, on other text: nats a token."
+)
 
 
 @contextmanager
@@ -43,7 +41,10 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, float], None]]:
         task = bar.add_task("starting", total=1.0)
 
         def told(what: str, share: float) -> None:
-            bar.update(task, completed=share, **({"description": what[:60]} if what else {}))
+            if what:
+                bar.update(task, completed=share, description=what[:60])
+            else:
+                bar.update(task, completed=share)
 
         yield told
 
@@ -53,10 +54,11 @@ def cell(entry: dict[str, Any], measure: str) -> str:
     value = entry.get(measure)
     if not value or value["mean"] is None:
         return "-"
-    scale = 100 if measure.startswith("mc") else 1
-    digits = 1 if scale == 100 else 2 if measure != "kl" else 3
+    if measure in ("kl", "ce"):
+        return f"{value['mean']:.3f}"
+    scale, digits = (100, 0) if measure.startswith("mc") else (1, 2)
     low, high = (f"{scale * one:.{digits}f}" if one is not None else "?" for one in value["interval"])
-    return f"{scale * value['mean']:.{digits}f} [{low}, {high}]"
+    return f"{scale * value['mean']:.{max(1, digits)}f} [{low}, {high}]"
 
 
 def _spread(entries: list[dict[str, Any]], measure: str) -> str:
@@ -64,54 +66,60 @@ def _spread(entries: list[dict[str, Any]], measure: str) -> str:
     means = [entry[measure]["mean"] for entry in entries if entry.get(measure) and entry[measure]["mean"] is not None]
     if not means:
         return "-"
-    scale, digits = (100, 1) if measure.startswith("mc") else (1, 3 if measure == "kl" else 2)
-    return f"{scale * np.mean(means):.{digits}f} ({scale * min(means):.{digits}f} to {scale * max(means):.{digits}f})"
+    if measure in ("kl", "ce"):
+        return f"{np.mean(means):.3f}"
+    scale, digits = (100, 0) if measure.startswith("mc") else (1, 2)
+    return f"{scale * np.mean(means):.{max(1, digits)}f} ({scale * min(means):.{digits}f} to {scale * max(means):.{digits}f})"
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Label and cells of every row; an empty label is a rule between sections."""
+    base, size = found["baseline"], found["claims"][0]["n_sites"]
+
+    def one(entry: dict[str, Any]) -> list[str]:
+        return [cell(entry, name) for name in COLUMNS]
+
+    def several(entries: list[dict[str, Any]]) -> list[str]:
+        return [_spread(entries, name) for name in COLUMNS]
+
+    rows = [("no edit", one(entry)) for entry in base["base"]]
+    rows += [(f"question-blind: {blind['name']}", [f"{100 * blind['mc1']:.1f}", "-", "-", "-", "-"]) for blind in base["blind"]]
+    rows.append(("", []))
+    rows += [(f"ITI at {entry['name'].removeprefix('iti:')}, {entry['setting']}", one(entry)) for entry in found["shift"]]
+    if found["shift_random"]:
+        rows.append((f"ITI at {len(found['shift_random'])} random places", several(found["shift_random"])))
+    rows.append(("", []))
+    for entry in found["ceiling"]:
+        rows.append((f"optimal everywhere ({entry['name'].removeprefix('ceiling:')})", one(entry)))
+    for read in dict.fromkeys(entry["read"] for entry in found["random"]):
+        mine = {
+            kind: [entry for entry in found[kind] if entry["read"] == read]
+            for kind in ("claimed", "random", "complement", "single")
+        }
+        rows += [(f"optimal at {entry['name']}, read {read}", one(entry)) for entry in mine["claimed"]]
+        rows.append((f"optimal at {len(mine['random'])} random places of {size}", several(mine["random"])))
+        rows += [("optimal everywhere but there", one(entry)) for entry in mine["complement"]]
+        if mine["single"]:
+            rows.append((f"optimal at {len(mine['single'])} single heads", several(mine["single"])))
+    return rows
 
 
 def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     """The audit's results: what was measured, then what follows."""
-    size, n = found["claims"][0]["n_sites"], found["n"]
+    n = found["n"]
     title = (
         f"{found['model']['name']} on {found['dataset']['name']}: {n['test']} test questions, {n['train']} training questions, "
-        f"prompt {found['prompt']}"
+        f"prompt format {found['prompt']}"
     )
-    table = Table(
-        title=title, title_justify="left", caption="mean [95 % interval over questions]; over places: mean (least to most)"
-    )
-    table.add_column("edit")
-    table.add_column("setting")
+    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left", pad_edge=False)
+    table.add_column("edit", overflow="fold", min_width=24)
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
-
-    def row(label: str, setting: str, cells: list[str]) -> None:
-        table.add_row(Text(label), Text(setting), *cells)
-
-    for entry in found["baseline"]["base"]:
-        row("none (the model as it is)", "", [cell(entry, name) for name in COLUMNS])
-    for blind in found["baseline"]["blind"]:
-        row(f"question-blind: {blind['name']}", "", [f"{100 * blind['mc1']:.1f}"] + ["-"] * (len(COLUMNS) - 1))
-    for entry in found["shift"]:
-        row(f"ITI shift at {entry['name'].removeprefix('iti:')}", entry["setting"], [cell(entry, name) for name in COLUMNS])
-    if found["shift_random"]:
-        row(
-            f"ITI shift at {len(found['shift_random'])} random places",
-            "best alpha",
-            [_spread(found["shift_random"], name) for name in COLUMNS],
-        )
-    table.add_section()
-    for kind, label in (
-        ("claimed", "optimal at {}"),
-        ("ceiling", "optimal everywhere ({})"),
-        ("complement", "optimal everywhere but there"),
-    ):
-        for entry in found[kind]:
-            name = entry["name"].removeprefix("ceiling:")
-            row(label.format(name) + f", read {entry['read']}", entry["setting"], [cell(entry, measure) for measure in COLUMNS])
-    for read in dict.fromkeys(entry["read"] for entry in found["random"]):
-        places = [entry for entry in found["random"] if entry["read"] == read]
-        row(f"optimal at {len(places)} random places of {size}, read {read}", "", [_spread(places, name) for name in COLUMNS])
-    if found["single"]:
-        row(f"optimal at {len(found['single'])} single heads", "", [_spread(found["single"], name) for name in COLUMNS])
+    for label, cells in _rows(found):
+        if label:
+            table.add_row(Text(label), *cells)
+        else:
+            table.add_section()
     console.print(table)
     for claim in found["claims"]:
         console.print()
@@ -121,7 +129,7 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
             )
         )
         for question in ("works", "special", "unique", "necessary"):
-            console.print(f"  {question:<10} {MARKS[claim[question]['standing']]:<22} ", Text(claim[question]["sentence"]))
+            console.print(f"  {question:<10}", MARKS[claim[question]["standing"]], Text(claim[question]["sentence"]))
         console.print(Text(claim["sentence"], style="bold"))
     unsettled = [
         entry["name"]

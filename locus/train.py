@@ -221,7 +221,7 @@ class _Run:
             place = np.searchsorted(used, chunk)
             h = gain[:, place[:, 0]] - gain[:, place[:, 1]]
             loss = pair_loss(h, self.tau.to(h.device), self.recipes[0].objective)
-            (loss.sum() / usual).backward()
+            torch.autograd.backward(loss.sum() / usual)
             seen += loss.detach().sum(dim=1).double().cpu().numpy()
         self.losses.append(seen / len(pairs))
         self._guard()

@@ -173,7 +173,9 @@ def overall(found: dict[str, dict[str, Any]]) -> str:
     if "invalid" in standing.values():
         return "No verdict: the question could not be put (see the reasons)."
     if standing["works"] == "refuted":
-        return "Editing the claimed place does not do what editing everywhere does: no evidence from editing that the behaviour is there."
+        return (
+            "Editing the claimed place falls short of editing everywhere: no evidence from editing that the behaviour is there."
+        )
     if standing["special"] == "refuted":
         return "Editing the claimed place works no better than editing random places: the edit is no evidence of localization."
     if standing["special"] == "supported" and standing["works"] == "supported":

@@ -20,7 +20,19 @@ from transformers import (
 from locus.datasets.items import Item
 from locus.model import Model
 
-FAMILIES = ("llama", "llama-mha", "llama-mqa", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2", "gpt_neox", "gpt_neox-serial")
+FAMILIES = (
+    "llama",
+    "llama-mha",
+    "llama-mqa",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox-serial",
+)
 
 QUESTIONS = tuple(
     Item(f"q{number}", question, true, false, true[0], f"g{number}", category="test")
@@ -61,7 +73,9 @@ def configuration(family: str):
         return Gemma2Config(**SMALL, **ATTENTION, **ENDS, head_dim=12, sliding_window=6, query_pre_attn_scalar=12)
     if family == "gemma3":
         types = ["sliding_attention", "full_attention", "sliding_attention"]
-        return Gemma3TextConfig(**SMALL, **ATTENTION, **ENDS, head_dim=12, sliding_window=6, layer_types=types, final_logit_softcapping=3.0)
+        return Gemma3TextConfig(
+            **SMALL, **ATTENTION, **ENDS, head_dim=12, sliding_window=6, layer_types=types, final_logit_softcapping=3.0
+        )
     if family == "gpt2":
         return GPT2Config(vocab_size=384, n_embd=32, n_layer=3, n_head=4, n_positions=512, **ENDS)
     serial = family.endswith("serial")

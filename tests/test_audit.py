@@ -67,7 +67,7 @@ def test_the_run_folder_and_the_verdict_have_their_shape(finished):
     assert found["claimed"][0]["mc2"]["n"] == 10
     assert {entry["name"] for entry in found["baseline"]["blind"]}
     assert heard == sorted(heard) and heard[-1] == pytest.approx(1.0)
-    assert not [child for child in out.rglob(".*")], "no half-written file is left"
+    assert not list(out.rglob(".*")), "no half-written file is left"
 
 
 def test_every_edit_is_kept(finished):

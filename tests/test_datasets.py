@@ -1,4 +1,4 @@
-"""Datasets: the embedded one is what it says, TruthfulQA's known counts, custom files with all errors at once, splits that never cut."""
+"""Datasets: the embedded one is what it says, TruthfulQA's counts, custom files with all their errors, splits that never cut."""
 
 import json
 from collections import Counter
@@ -34,7 +34,9 @@ def test_the_embedded_dataset_is_large_and_well_formed(embedded):
 @pytest.mark.big
 def test_embedded_answers_are_short(embedded, big_model):
     lengths = sorted(
-        len(big_model.tokenizer(answer, add_special_tokens=False)["input_ids"]) for item in embedded.items for answer in item.answers
+        len(big_model.tokenizer(answer, add_special_tokens=False)["input_ids"])
+        for item in embedded.items
+        for answer in item.answers
     )
     assert lengths[len(lengths) // 2] <= 6 and lengths[-1] <= 15
 

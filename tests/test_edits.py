@@ -64,7 +64,9 @@ def projection_changes(model, edit: Edit) -> dict[int, torch.Tensor]:
         seen = []
         handle = None
         with torch.no_grad(), edit.attach(model):
-            handle = projection.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0]))  # after the edit's hook
+            handle = projection.register_forward_pre_hook(
+                lambda _, args, seen=seen: seen.append(args[0])
+            )  # after the edit's hook
             projection(o)
             handle.remove()
         changes[layer] = seen[0] - o

@@ -158,7 +158,7 @@ def test_features_are_the_projection_inputs(model, items):
     for index in (0, 3):
         seen = {}
         handles = [
-            projection.register_forward_pre_hook(lambda _, args, layer=layer: seen.__setitem__(layer, args[0][0, -1]))
+            projection.register_forward_pre_hook(lambda _, args, layer=layer, seen=seen: seen.__setitem__(layer, args[0][0, -1]))
             for layer, projection in enumerate(model.projections)
         ]
         with torch.no_grad():

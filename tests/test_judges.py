@@ -365,9 +365,7 @@ def test_principal_axes_are_orthonormal_and_catch_the_spread():
     rng = np.random.default_rng(0)
     direction = np.zeros(encoder.WIDTH)
     direction[7] = 1.0
-    vectors = (rng.normal(size=(50, 1)) * direction * 9 + rng.normal(size=(50, encoder.WIDTH)) * 0.1 + 2).astype(
-        np.float32
-    )
+    vectors = (rng.normal(size=(50, 1)) * direction * 9 + rng.normal(size=(50, encoder.WIDTH)) * 0.1 + 2).astype(np.float32)
     axes, centre = training.principal_axes(vectors)
     np.testing.assert_allclose(axes @ axes.T, np.eye(local.N_AXES), atol=1e-5)
     assert abs(axes[0, 7]) > 0.99

@@ -56,9 +56,7 @@ class Hooked:
 
     def __enter__(self):
         self.handles = [
-            block.self_attn.o_proj.register_forward_pre_hook(
-                lambda _, args, layer=layer: (self.change(layer, args[0]),)
-            )
+            block.self_attn.o_proj.register_forward_pre_hook(lambda _, args, layer=layer: (self.change(layer, args[0]),))
             for layer, block in enumerate(self.planted.model.model.layers)
         ]
 
@@ -128,9 +126,7 @@ def test_what_cannot_be_built_is_refused(kind, options):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "size", [SMALL, {"width": 64, "layers": 4, "heads": 8}, {"width": 20, "layers": 2, "heads": 5}]
-)
+@pytest.mark.parametrize("size", [SMALL, {"width": 64, "layers": 4, "heads": 8}, {"width": 20, "layers": 2, "heads": 5}])
 def test_laws(kind, size):
     planted = build(kind, 7, **{**size, "n_questions": 20})
     for name, violation in laws(planted.model, planted.directions, planted.plan).items():

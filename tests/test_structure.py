@@ -50,7 +50,9 @@ def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", [file for file in FILES if part(file) != "__init__"], ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [file for file in FILES if part(file) != "__init__"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_point_down_the_flow(path):
     mine = part(path)
     assert mine in LEVEL, f"{mine} has no place in the flow"

@@ -102,7 +102,8 @@ def test_the_trunk_changes_nothing(ground):
 def test_the_same_seed_trains_the_same_edit(ground):
     model = ground[0]
     first, second, other = (
-        fit(ground, [Rank1(model.anatomy, Location.parse("1.1"), seed=seed)], [Recipe(lr=1e-2, epochs=2, seed=seed)])[0] for seed in (1, 1, 2)
+        fit(ground, [Rank1(model.anatomy, Location.parse("1.1"), seed=seed)], [Recipe(lr=1e-2, epochs=2, seed=seed)])[0]
+        for seed in (1, 1, 2)
     )
     assert np.array_equal(first.losses, second.losses)
     assert not np.array_equal(first.losses, other.losses)

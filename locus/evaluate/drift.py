@@ -6,6 +6,7 @@ each). The offline text is the English of Python's own help topics; with a netwo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,7 @@ def text_rows(model: Model, text: Text, tokens: int, rows: int = 4) -> list[Prep
 
 @dataclass(frozen=True)
 class Drift:
-    """KL(original || edited) and cross-entropy of every passage (nats a token), [edits, passages]; base cross-entropy [passages]."""
+    """Nats a token: KL(original || edited) and cross-entropy, [edits, passages]; the base model's cross-entropy, [passages]."""
 
     kl: Floats
     ce: Floats
@@ -119,7 +120,8 @@ def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Prepared)
     pair_place = torch.from_numpy(places[targets.predictor])
     token, owner = torch.from_numpy(targets.token), torch.from_numpy(targets.sequence)
     sums = torch.zeros(2 * len(hidden) + 1, count)
-    chunk = max(1, HEAD_CHUNK // model.head.weight.shape[0])  # type: ignore[index]
+    vocabulary: Any = model.head.weight
+    chunk = max(1, HEAD_CHUNK // len(vocabulary))
     for start in range(0, len(token), chunk):
         here = slice(start, start + chunk)
         where = pair_place[here].to(hidden.device)

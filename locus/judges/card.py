@@ -57,6 +57,7 @@ def overview(measured: Sequence[dict[str, Any]]) -> str:
                     title,
                     found["judge"],
                     f"{line['n']} ({line['n_questions']})",
+                    line["n_unscored"],
                     f"{100 * line['share_yes']:.1f}",
                     *(spread(line[name]) for name in ("accuracy", "balanced_accuracy", "auc")),
                     f"{100 * calibration['error']:.1f}",
@@ -64,7 +65,7 @@ def overview(measured: Sequence[dict[str, Any]]) -> str:
                     " / ".join(str(count) for count in line["confusion"]),
                 ]
             )
-    head = ["target", "judge", "answers (questions)", "yes %", "accuracy %", "balanced accuracy %", "AUC %"]
+    head = ["target", "judge", "answers (questions)", "unscored", "yes %", "accuracy %", "balanced accuracy %", "AUC %"]
     return table([*head, "calibration error %", "mean p - share, points", "tp / fp / fn / tn"], rows)
 
 
@@ -132,10 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labels", type=Path)
     parser.add_argument("references", type=Path)
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", type=Path, help="the card whose figures are replaced")
+    parser.add_argument("--also", type=Path, action="append", default=[], help="other trained weights to compare with")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
-    measured = measure(given.labels, given.references)
+    judges: list[Judge] = [LocalJudge(), *(LocalJudge(weights) for weights in given.also), BlindJudge()]
+    measured = measure(given.labels, given.references, judges)
     if given.json:
         given.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     if given.write:

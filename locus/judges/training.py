@@ -39,6 +39,7 @@ class Recipe:
         column_share: of features looked at for each split.
         reference_weight: of references and made-up answers, relative to what models said.
         folds: for calibration.
+        read_references: False trains the control that judges by question and answer alone.
     """
 
     seed: int = 0
@@ -51,6 +52,7 @@ class Recipe:
     column_share: float = 0.3
     reference_weight: float = 0.1
     folds: int = 5
+    read_references: bool = True
 
 
 def case(example: Example) -> local.Case:
@@ -181,6 +183,7 @@ def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = Non
     reader.read(cases)
     axes, centre = principal_axes(reader.vectors(cases)[spoken(rows)])
     x = reader.features(cases, axes, centre)
+    x = x if recipe.read_references else local.blindfolded(x)
     calibration = calibrate(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
     weights = local.Weights(fit_forests(x, rows, recipe), axes, centre, calibration, {})
     metadata: dict[str, Any] = {
@@ -188,6 +191,7 @@ def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = Non
         "columns": local.column_hash(),
         "base": local.file_hash(folder / "model.safetensors"),
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        local.READS_REFERENCES: "yes" if recipe.read_references else "no",
         "split": content_hash(part),
         "labels": local.file_hash(labels),
         "references": local.file_hash(references),

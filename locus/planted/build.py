@@ -117,9 +117,7 @@ def _invalid(claim: KnownClaim) -> KnownClaim:
     return replace(claim, expected=dict.fromkeys(("works", "special", "unique", "necessary"), "invalid"))
 
 
-def _draw_model(
-    size: Size, plan_: Plan, directions: Directions, bits: Array, rng: np.random.Generator
-) -> LlamaForCausalLM:
+def _draw_model(size: Size, plan_: Plan, directions: Directions, bits: Array, rng: np.random.Generator) -> LlamaForCausalLM:
     weights = draw_layers(size, plan_, directions, rng)
     carriers = [plant(weights, role, size, directions, rng)[0] for role in plan_.roles]
     questions, answers = draw_embeddings(size, plan_, directions, bits, rng)

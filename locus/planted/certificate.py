@@ -40,9 +40,7 @@ def locations_of(planted: Planted) -> dict[str, tuple[Place, ...]]:
     "complement", everywhere but there; and "complement layer.head", everywhere but one place of several.
     """
     config: Any = planted.model.config
-    everywhere = tuple(
-        (layer, head) for layer in range(config.num_hidden_layers) for head in range(config.num_attention_heads)
-    )
+    everywhere = tuple((layer, head) for layer in range(config.num_hidden_layers) for head in range(config.num_attention_heads))
     found: dict[str, tuple[Place, ...]] = {name_of(place): (place,) for place in everywhere}
     found["ceiling"] = everywhere
     if len(planted.truth) == len(everywhere):

@@ -91,9 +91,7 @@ def laws(model: Any, directions: Directions, plan: Plan) -> dict[str, float]:
         roles_leak: what a role's carried bit writes anywhere but to its polarity.
         gains: distance of the norms' gains from 1.
     """
-    found = dict.fromkeys(
-        ("heads_write", "mlps_write", "noise_reads", "roles_read", "roles_attend", "roles_leak", "gains"), 0.0
-    )
+    found = dict.fromkeys(("heads_write", "mlps_write", "noise_reads", "roles_read", "roles_attend", "roles_leak", "gains"), 0.0)
 
     def note(name: str, values: Array) -> None:
         found[name] = max(found[name], float(np.abs(values).max(initial=0.0)))

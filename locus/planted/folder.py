@@ -36,9 +36,7 @@ def save(planted: Planted, folder: Path | str) -> None:
     planted.tokenizer.save_pretrained(home)
     lines = [json.dumps(asdict(item), ensure_ascii=False) for item in planted.dataset.items]
     (home / "dataset.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    directions = {
-        name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)
-    }
+    directions = {name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)}
     truth = {
         "format": FORMAT,
         "kind": planted.kind,

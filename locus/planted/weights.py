@@ -104,9 +104,7 @@ def plant(
     return carrier, lever
 
 
-def draw_embeddings(
-    size: Size, plan: Plan, directions: Directions, bits: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def draw_embeddings(size: Size, plan: Plan, directions: Directions, bits: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Input embeddings, the residual path's own polarity left at zero.
 
     A question's answers share one embedding but for truth, so that nothing but truth can tell them apart.
