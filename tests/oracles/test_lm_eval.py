@@ -1,0 +1,55 @@
+"""MC1 and MC2 per question as lm-eval scores TruthfulQA, for the same prompts: `make oracles`."""
+
+import numpy as np
+import pytest
+
+from locus.activations import survey
+from locus.evaluate.choice import measures
+from locus.prompts import PromptFormat, plant
+
+pytest.importorskip("lm_eval")
+pytestmark = [pytest.mark.oracle, pytest.mark.big]
+
+
+def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
+    """lm-eval's HF backend on its own six-shot prompt: every answer to 1e-3 nats, MC1 and MC2 of every question."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks.truthfulqa import utils
+
+    from locus import datasets
+
+    items = datasets.load(str(data_folder / "truthfulqa/v0/mc_task.json")).items[:12]
+    primer = six_shot()
+    text = PromptFormat("lm-eval", primer + "\n\nQ: {question}\nA:", " ", False)
+    forest = plant(big_model.tokenizer, text, items)
+    ours = survey(big_model, forest).logprobs
+    peer = HFLM(pretrained=big_model.hf, tokenizer=big_model.tokenizer, batch_size=8)
+    requests = [
+        Instance("loglikelihood", {}, (text.prompt(item.question), f" {answer}"), 0) for item in items for answer in item.answers
+    ]
+    theirs = np.array([value for value, _ in peer.loglikelihood(requests, disable_tqdm=True)])
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+    mine = measures(items, forest, ours)
+    begin = 0
+    for index, item in enumerate(items):
+        values = theirs[begin : begin + len(item.answers)]
+        begin += len(item.answers)
+        document = {"mc2_targets": {"labels": [1] * len(item.true) + [0] * len(item.false)}}
+        scored = utils.process_results_mc2(document, [(value, False) for value in values])
+        assert mine["mc2"][index] == pytest.approx(scored["acc"], abs=1e-3)
+        best = values[item.true.index(item.best)]
+        assert mine["mc1"][index] == float(best > values[len(item.true) :].max())
+
+
+def six_shot() -> str:
+    """lm-eval's own six-shot prompt, read from its task file, without the question's template."""
+    from pathlib import Path
+
+    import lm_eval.tasks.truthfulqa as folder
+
+    text = next(Path(folder.__path__[0]).glob("truthfulqa_mc1.yaml")).read_text()
+    begin = text.index('doc_to_text: "') + len('doc_to_text: "')
+    whole = text[begin : text.index('"\n', begin)]
+    return whole.split("{{")[0].replace("\\n", "\n").rstrip("\n")
