@@ -36,8 +36,8 @@ Claims = Annotated[
 ]
 
 
-def _told(pairs: list[str] | None) -> dict[str, Any]:
-    """Settings given as --set name=value; values are read as TOML."""
+def _told(pairs: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """Settings given as --set name=value, read as TOML, and the flags that were given, which win."""
     import tomllib
 
     told: dict[str, Any] = {}
@@ -47,7 +47,7 @@ def _told(pairs: list[str] | None) -> dict[str, Any]:
             told |= tomllib.loads(f"{name} = {value}")
         except tomllib.TOMLDecodeError:
             told[name] = value
-    return told
+    return told | {name: value for name, value in flags.items() if value is not None}
 
 
 @app.command()
@@ -78,7 +78,7 @@ def audit(
         "metric": metric,
         "seed": seed,
     }
-    resolved = resolve(preset, config, **_told(setting), **flags)
+    resolved = resolve(preset, config, **_told(setting, **flags))
     from locus.audit import audit as run_audit
     from locus.show import progress_bar, verdict_table
 
@@ -102,7 +102,7 @@ def claims(
     from locus.config import resolve
     from locus.show import claim_table, progress_bar
 
-    resolved = resolve(preset, config, **_told(setting), model=model, data=data)
+    resolved = resolve(preset, config, **_told(setting, model=model, data=data))
     with progress_bar(console) as told:
         found = find_claim(resolved, told)
     if save is not None:
