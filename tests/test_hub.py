@@ -1,0 +1,105 @@
+"""Models by hub id, against a hub of our own on loopback: same model as from the folder, pickles never fetched."""
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub's protocol as loading a model takes: repository info, file heads, file bodies."""
+
+    folder: Path
+    asked: list[str]
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, body: bool):
+        path = self.path.split("?")[0]
+        self.asked.append(path)
+        if path.startswith("/api/models/someone/tiny"):
+            names = sorted(file.name for file in self.folder.iterdir())
+            if "/tree/" in path:
+                content = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in names]
+            else:
+                content = {"id": "someone/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names], "private": False}
+            return self._send(200, json.dumps(content).encode(), "application/json", body)
+        if "/resolve/" in path and path.startswith("/someone/tiny/"):
+            file = self.folder / path.rsplit("/", 1)[1]
+            if file.is_file():
+                return self._send(200, file.read_bytes(), "application/octet-stream", body)
+        return self._send(404, b"{}", "application/json", body, {"X-Error-Code": "EntryNotFound"})
+
+    def _send(self, status, content, kind, body, more=None):
+        self.send_response(status)
+        tag = hashlib.sha256(content).hexdigest()
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+            "ETag": f'"{tag}"',
+            "X-Repo-Commit": COMMIT,
+            **(more or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A running hub with one repository, someone/tiny."""
+    from tests.families import tiny
+
+    folder = tmp_path / "repository"
+    model = tiny("llama")
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    handler = type("Served", (Hub,), {"folder": folder, "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", handler, model.fingerprint
+    server.shutdown()
+
+
+def load_by_id(endpoint: str, home: Path, name: str = "someone/tiny") -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    script = f"from locus.model import load; print(load({name!r}, dtype='float32').fingerprint)"
+    return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_hub_id_gives_the_same_model_as_its_folder(hub, tmp_path):
+    endpoint, handler, fingerprint = hub
+    done = load_by_id(endpoint, tmp_path / "home")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == fingerprint
+    assert any(path.endswith("model.safetensors") for path in handler.asked)
+
+
+def test_pickled_weights_are_not_even_fetched(hub, tmp_path):
+    endpoint, handler, _ = hub
+    (handler.folder / "model.safetensors").rename(handler.folder / "pytorch_model.bin")
+    done = load_by_id(endpoint, tmp_path / "home")
+    assert done.returncode != 0 and "UserError" in done.stderr and "safetensors" in done.stderr
+    assert not [path for path in handler.asked if path.endswith(".bin") and "resolve" in path and "GET" in path]
+
+
+def test_a_repository_that_is_not_there_is_said(hub, tmp_path):
+    done = load_by_id(hub[0], tmp_path / "home", "someone/else")
+    assert done.returncode != 0 and "UserError" in done.stderr and "someone/else" in done.stderr
