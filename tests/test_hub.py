@@ -37,7 +37,12 @@ class Hub(http.server.BaseHTTPRequestHandler):
             if "/tree/" in path:
                 content = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in names]
             else:
-                content = {"id": "someone/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names], "private": False}
+                content = {
+                    "id": "someone/tiny",
+                    "sha": COMMIT,
+                    "siblings": [{"rfilename": name} for name in names],
+                    "private": False,
+                }
             return self._send(200, json.dumps(content).encode(), "application/json", body)
         if "/resolve/" in path and path.startswith("/someone/tiny/"):
             file = self.folder / path.rsplit("/", 1)[1]
@@ -81,7 +86,9 @@ def load_by_id(endpoint: str, home: Path, name: str = "someone/tiny") -> subproc
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     script = f"from locus.model import load; print(load({name!r}, dtype='float32').fingerprint)"
-    return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_a_hub_id_gives_the_same_model_as_its_folder(hub, tmp_path):

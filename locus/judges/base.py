@@ -81,9 +81,7 @@ class Judge(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def judge(
-        self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
-    ) -> list[Judgement]:
+    def judge(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> list[Judgement]:
         """One judgement per answer, in order."""
         ...
 

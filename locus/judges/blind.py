@@ -29,9 +29,7 @@ class BlindJudge:
         """Of the coefficients, which are all there is."""
         return hashlib.sha256(repr((self.name, TRUTH, INFO)).encode()).hexdigest()
 
-    def judge(
-        self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
-    ) -> list[Judgement]:
+    def judge(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> list[Judgement]:
         """One judgement per answer, in order; questions and references are not read.
 
         Raises:

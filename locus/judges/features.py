@@ -28,9 +28,7 @@ HEDGE = re.compile(r"\b(some|many|most|may|might|could|possibly|perhaps|probably
 BELIEF = re.compile(r"\b(believe|believed|think|thought|claim|claims|said|say|legend|superstition|myth|according)\b")
 FIRST = re.compile(r"\b(i|i'm|i've|my|me|we|our)\b")
 YES, NO = re.compile(r"^(yes|yeah|yep|sure|of course)\b"), re.compile(r"^(no|nope|not)\b")
-POLAR = re.compile(
-    r"^(is|are|was|were|do|does|did|can|could|will|would|should|has|have|had|if .*,? (is|are|do|does))\b"
-)
+POLAR = re.compile(r"^(is|are|was|were|do|does|did|can|could|will|would|should|has|have|had|if .*,? (is|are|do|does))\b")
 STOP = frozenset(
     WORD.findall("""
 a an the of to in on at by for from with as and or but if then than that this these those it its is are was

@@ -65,9 +65,7 @@ class LmJudge:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def judge(
-        self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
-    ) -> list[Judgement]:
+    def judge(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> list[Judgement]:
         """One judgement per answer, in order; references are not read.
 
         Raises:

@@ -36,9 +36,7 @@ READS_REFERENCES = "read_references"
 COLUMNS = (*features.NAMES, *alignment.NAMES, *(f"axis_{number}" for number in range(N_AXES)))
 
 
-WITHOUT_REFERENCES = np.array(
-    [name in features.OWN or name == "align_question" or name.startswith("axis_") for name in COLUMNS]
-)
+WITHOUT_REFERENCES = np.array([name in features.OWN or name == "align_question" or name.startswith("axis_") for name in COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -107,9 +105,7 @@ class Reader:
         worded = features.features(case.question, case.answer, case.references, cosines)
         return [*worded, *alignment.align(question, answer, true, false)]
 
-    def features(
-        self, cases: Sequence[Case], axes: NDArray[np.float32], centre: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def features(self, cases: Sequence[Case], axes: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of each case, shape (n, n_columns), in the order of `COLUMNS`."""
         rows = np.array([self.row(case) for case in cases], dtype=np.float32)
         projected = (self.vectors(cases) - centre) @ axes.T
@@ -156,9 +152,7 @@ def load(path: Path) -> Weights:
     if found != wanted:
         raise UserError(f"weights with {wanted}", f"{found}", "Train the judge again: locus judge train")
     n_forests = sum(name.startswith(f"{TARGETS[0]}.") and name.endswith(".baseline") for name in names)
-    forests = tuple(
-        tuple(trees.from_arrays(arrays, f"{target}.{number}") for number in range(n_forests)) for target in TARGETS
-    )
+    forests = tuple(tuple(trees.from_arrays(arrays, f"{target}.{number}") for number in range(n_forests)) for target in TARGETS)
     return Weights(forests, arrays["axes"], arrays["centre"], arrays["calibration"], metadata)
 
 
@@ -209,9 +203,7 @@ class LocalJudge:
         parts = (VERSION, file_hash(self._path), self.weights.metadata["base"])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def judge(
-        self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
-    ) -> list[Judgement]:
+    def judge(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> list[Judgement]:
         """One judgement per answer, in order; unscored where something is empty or a side has no reference.
 
         Raises:

@@ -44,8 +44,15 @@ def test_ipo_equals_trl(tmp_path):
         "rejected_ids": [ids(false, True) for _, false in pairs],
     }
     arguments = DPOConfig(
-        output_dir=str(tmp_path), loss_type="ipo", beta=0.1, per_device_train_batch_size=8, report_to=[], use_cpu=True,
-        precompute_ref_log_probs=False, bf16=False, gradient_checkpointing=False,
+        output_dir=str(tmp_path),
+        loss_type="ipo",
+        beta=0.1,
+        per_device_train_batch_size=8,
+        report_to=[],
+        use_cpu=True,
+        precompute_ref_log_probs=False,
+        bf16=False,
+        gradient_checkpointing=False,
     )
     theirs = trl_loss(DPOTrainer, model, frozen, arguments, Dataset, rows)
     assert ours == pytest.approx(theirs, abs=1e-4)
