@@ -69,7 +69,15 @@ class AuditConfig(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"train": 48, "validation": 24, "test": 72, "features": "answer", "lr_scales": (10.0,)},
+    "quick": {
+        "train": 40,
+        "validation": 20,
+        "test": 60,
+        "features": "answer",
+        "lr_scales": (10.0,),
+        "text_passages": 3,
+        "text_tokens": 64,
+    },
     "standard": {
         "claim_size": 8,
         "train": 160,
