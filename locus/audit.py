@@ -13,6 +13,7 @@ from locus.errors import UserError
 from locus.evaluate.drift import load_text
 from locus.model import load
 from locus.prompts import prompt_format
+from locus.report import receipt
 from locus.store import Store
 
 Told = Callable[[str, float], None]
@@ -48,8 +49,11 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None)
     plan_file.fix(plan, out)
     store = Store(out / "trials.sqlite")
     try:
+        plan_file.note_time(plan, store)
         run.run(plan, store, bench, out / "edits", lambda what, share: told(what, 0.1 + 0.9 * share))
-        return conclude.write(out, store, time.monotonic() - started)
+        found = conclude.write(out, store, time.monotonic() - started)
+        receipt.write(out, store, str(bench.model.device))
+        return found
     finally:
         store.close()
 

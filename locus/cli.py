@@ -111,6 +111,53 @@ def claims(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
+    compare: Annotated[list[Path] | None, typer.Option(help="Another run to set beside it; may be repeated.")] = None,
+) -> None:
+    """Write a run's report.html, its figures, and how to cite it."""
+    from locus.report.page import write
+
+    console.print(_escaped(str(write(run, compare))), soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    to: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    trial: Annotated[str | None, typer.Option(help="Id of a trial; its edit is exported.")] = None,
+    form: Annotated[
+        str, typer.Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
+    ] = "auto",
+) -> None:
+    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
+    if form not in ("auto", "peft", "bias", "scores"):
+        raise UserError("--as auto, peft, bias or scores", repr(form), "Choose one of them.")
+    from locus.report.export import export_edit, export_scores
+
+    if form == "scores" or (form == "auto" and trial is None):
+        said = [f"wrote {name}" for name in export_scores(run, to)]
+    elif trial is None:
+        raise UserError("--trial with an edit's id", "none", f"Ids are the file names in {run / 'edits'}.")
+    else:
+        said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
+    console.print(_escaped("\n".join(said)))
+
+
+@app.command()
+def verify(
+    run_or_receipt: Annotated[Path, typer.Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
+    expect: Annotated[str | None, typer.Option(help="Id, hash or signer's public key that it must have.")] = None,
+) -> None:
+    """Check hashes and signature, and derive the verdict anew from the stored scores."""
+    from locus.report.verify import verify as check
+
+    found = check(run_or_receipt, expect)
+    signer = f", signed by {found['signed_by']}" if found.get("signed_by") else ", unsigned" if "signed_by" in found else ""
+    console.print(_escaped(f"{found['kind']} {found['id']} verified{signer}"))
+
+
+@app.command()
 def doctor(model: ModelName = None) -> None:
     """Print versions, device, checks of the model, and which data can be had."""
     from locus.doctor import examine

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
 from locus.run import Bench
+from locus.store import Store
 from locus.trials import Plan
 
 
@@ -83,3 +85,9 @@ def fix(plan: Plan, out: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
+
+
+def note_time(plan: Plan, store: Store) -> None:
+    """Note in the store, beside the plan's hash, when the plan was fixed; once, and only while there is no result."""
+    if not store.done():
+        store.note("plan_fixed", f"{plan.sha256} {datetime.now(UTC).isoformat(timespec='seconds')}")

@@ -1,9 +1,11 @@
 """Shared by all tests: tiny random models of every family, small datasets, and what to skip without."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("LOCUS_CONFIG", tempfile.mkdtemp(prefix="locus-test-"))  # never the user's own signing key
 
 from pathlib import Path
 

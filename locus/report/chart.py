@@ -1,0 +1,86 @@
+"""Geometry of the page's own charts: rows of means with intervals on one axis, as numbers a template draws.
+
+Labels stand above their rows, so that a chart keeps its full width on a phone.
+"""
+
+import math
+from typing import Any
+
+from locus.report.words import PERCENT, amount, visible
+
+WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round numbers within [low, high]."""
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step: float = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def entry_row(label: str, kind: str, entry: dict[str, Any], metric: str) -> dict[str, Any] | None:
+    """A row with a mean and its interval; None where the metric was not measured."""
+    value = entry.get(metric)
+    if not value or value["mean"] is None:
+        return None
+    low, high = (value["mean"] if one is None else one for one in value["interval"])
+    return {"label": label, "kind": kind, "mean": value["mean"], "low": low, "high": high, "dots": [], "n": value["n"]}
+
+
+def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str, Any]]:
+    """What carries a verdict: the claim and the ceiling against the distribution of random Locations."""
+    metric, read, name = found["metric"], claim["read"], visible(claim["name"], 24)
+
+    def mine(kind: str) -> list[dict[str, Any]]:
+        return [entry for entry in found[kind] if entry["read"] in (read, "") and entry["claim"] == claim["name"]]
+
+    rows = [entry_row("no edit", "base", entry, metric) for entry in found["baseline"]["base"]]
+    rows += [entry_row(f"ITI at the claim, {entry['setting']}", "shift", entry, metric) for entry in mine("shift")]
+    rows += [entry_row("best edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
+    places = [entry_row("", "random", entry, metric) for entry in mine("random")]
+    means = sorted(place["mean"] for place in places if place)
+    if means:
+        label = f"best edits at {len(means)} random places of {claim['n_sites']}"
+        whole = {"label": label, "kind": "random", "mean": math.fsum(means) / len(means)}
+        rows.append({**whole, "low": means[0], "high": means[-1], "dots": means, "n": len(means)})
+    rows += [entry_row(f"best edit at the claim ({name})", "claim", entry, metric) for entry in mine("claimed")]
+    rows += [entry_row("ceiling: best edit everywhere", "ceiling", entry, metric) for entry in found["ceiling"]]
+    return [row for row in rows if row]
+
+
+def layout(rows: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """Positions of everything drawn, in units of a 400-wide drawing; None where there is nothing to draw."""
+    if not rows:
+        return None
+    lows, highs = [row["low"] for row in rows], [row["high"] for row in rows]
+    low, high = min(lows), max(highs)
+    room: float = 0.06 * (high - low) or 0.05
+    low, high = low - room, high + room
+
+    def x(value: float) -> float:
+        return float(round(SIDE + (WIDTH - 2 * SIDE) * (value - low) / (high - low), 1))
+
+    drawn = []
+    for number, row in enumerate(rows):
+        y = TOP + ROW * number + 28
+        dots = [(x(value), round(y + (-6, 0, 6)[index % 3], 1)) for index, value in enumerate(row["dots"])]
+        place = {"y": y, "x": x(row["mean"]), "x0": x(row["low"]), "x1": x(row["high"]), "dots": dots}
+        drawn.append({**row, **place, "text": amount(row["mean"], metric, sign=metric not in PERCENT)})
+    bottom = TOP + ROW * len(rows) + 8
+    marks = [{"x": x(tick), "text": _tick(tick, metric)} for tick in ticks(low, high)]
+    return {"width": WIDTH, "height": bottom + 34, "top": TOP, "bottom": bottom, "rows": drawn, "ticks": marks}
+
+
+def _tick(value: float, metric: str) -> str:
+    return f"{100 * value:.4g}" if metric in PERCENT else f"{value:.4g}"
+
+
+def described(rows: list[dict[str, Any]], metric: str) -> str:
+    """A chart in words, for those who do not see it."""
+    parts = []
+    for row in rows:
+        span = f"{amount(row['low'], metric)} to {amount(row['high'], metric)}"
+        parts.append(f"{row['label']}: {amount(row['mean'], metric)} ({span})")
+    return "; ".join(parts) + "."

@@ -1,0 +1,128 @@
+"""How to cite: the methods a run used and the run itself, as BibTeX, RIS and EndNote."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from locus.report.words import visible
+
+
+@dataclass(frozen=True)
+class Work:
+    """One thing to cite; `kind` is article or misc, `where` a journal or archive id."""
+
+    key: str
+    authors: tuple[str, ...]
+    title: str
+    year: str
+    where: str
+    kind: str = "article"
+    doi: str = ""
+    note: str = ""
+
+
+def _arxiv(key: str, authors: str, title: str, number: str) -> Work:
+    year = "20" + number[:2]
+    return Work(key, tuple(authors.split("; ")), title, year, f"arXiv:{number}", doi=f"10.48550/arXiv.{number}")
+
+
+EDITING = _arxiv(
+    "wang2025editing", "Wang, Zihao; Veitch, Victor", "Does Editing Provide Evidence for Localization?", "2502.11447"
+)
+ITI = _arxiv(
+    "li2023iti",
+    "Li, Kenneth; Patel, Oam; Viégas, Fernanda; Pfister, Hanspeter; Wattenberg, Martin",
+    "Inference-Time Intervention: Eliciting Truthful Answers from a Language Model",
+    "2306.03341",
+)
+TRUTHFUL = _arxiv(
+    "lin2021truthfulqa",
+    "Lin, Stephanie; Hilton, Jacob; Evans, Owain",
+    "TruthfulQA: Measuring How Models Mimic Human Falsehoods",
+    "2109.07958",
+)
+IPO = _arxiv(
+    "azar2023ipo",
+    "Azar, Mohammad Gheshlaghi; Rowland, Mark; Piot, Bilal; Guo, Daniel; Calandriello, Daniele; Valko, Michal; Munos, Rémi",
+    "A General Theoretical Paradigm to Understand Learning from Human Preferences",
+    "2310.12036",
+)
+DPO = _arxiv(
+    "rafailov2023dpo",
+    "Rafailov, Rafael; Sharma, Archit; Mitchell, Eric; Ermon, Stefano; Manning, Christopher D.; Finn, Chelsea",
+    "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+    "2305.18290",
+)
+RANK = Work(
+    "phipson2010permutation",
+    ("Phipson, Belinda", "Smyth, Gordon K."),
+    "Permutation P-values Should Never Be Zero: Calculating Exact P-values When Permutations Are Randomly Drawn",
+    "2010",
+    "Statistical Applications in Genetics and Molecular Biology",
+    doi="10.2202/1544-6115.1585",
+)
+EXACT = Work(
+    "clopper1934confidence",
+    ("Clopper, C. J.", "Pearson, E. S."),
+    "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial",
+    "1934",
+    "Biometrika",
+    doi="10.1093/biomet/26.4.404",
+)
+
+
+def works(plan: dict[str, Any], version: str) -> list[Work]:
+    """The methods that a run used, and the run itself, last."""
+    roles = {trial["role"] for trial in plan["trials"]}
+    used = [EDITING]
+    if "shift" in roles or any(claim["origin"] == "probe" for claim in plan["claims"]):
+        used.append(ITI)
+    used.append(TRUTHFUL)
+    used += {"ipo": [IPO], "dpo": [DPO]}.get(plan["config"]["objective"], [])
+    if "random" in roles:
+        used += [RANK, EXACT]
+    title = f"Localization audit of {visible(plan['model']['name'], 80)} on {visible(plan['dataset']['name'], 80)}"
+    run = Work(
+        f"locus-{plan['sha256'][:12]}", ("locus",), title, "", f"locus {version}", kind="misc", note=f"plan {plan['sha256']}"
+    )
+    return [*used, run]
+
+
+# Not braces or commands of LaTeX, and not a line break: a name must not end its field.
+SPECIAL = {"\\": r"\textbackslash ", "{": r"\{", "}": r"\}", "~": r"\textasciitilde ", "^": r"\textasciicircum "}
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"[\\{}~^%#&_$]", lambda match: SPECIAL.get(match[0], "\\" + match[0]), text)
+
+
+def bibtex(cited: list[Work]) -> str:
+    """As BibTeX; journals and archive ids both go into the field `journal` or `howpublished`."""
+    parts = []
+    for work in cited:
+        place = "journal" if work.kind == "article" else "howpublished"
+        values = {"author": " and ".join(work.authors), "title": work.title, "year": work.year, place: work.where}
+        values |= {"doi": work.doi, "note": work.note}
+        rows = ",\n".join(f"  {name} = {{{_tex(value)}}}" for name, value in values.items() if value)
+        parts.append(f"@{work.kind}{{{work.key},\n{rows}\n}}")
+    return "\n\n".join(parts) + "\n"
+
+
+def ris(cited: list[Work]) -> str:
+    """As RIS."""
+    parts = []
+    for work in cited:
+        rows = [("TY", "JOUR" if work.kind == "article" else "DATA"), *(("AU", author) for author in work.authors)]
+        rows += [("TI", work.title), ("PY", work.year), ("JO", work.where), ("DO", work.doi), ("N1", work.note)]
+        parts.append("\n".join(f"{tag}  - {value}" for tag, value in rows if value) + "\nER  - ")
+    return "\n".join(parts) + "\n"
+
+
+def endnote(cited: list[Work]) -> str:
+    """As EndNote's tagged import format."""
+    parts = []
+    for work in cited:
+        rows = [("%0", "Journal Article" if work.kind == "article" else "Dataset"), *(("%A", author) for author in work.authors)]
+        rows += [("%T", work.title), ("%D", work.year), ("%J", work.where), ("%R", work.doi), ("%Z", work.note)]
+        parts.append("\n".join(f"{tag} {value}" for tag, value in rows if value))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,131 @@
+"""What a report is made of: plan, verdict, and the settings tried, read from a run folder that may still be growing."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locus import conclude
+from locus.errors import UserError
+from locus.report.words import amount, visible
+from locus.store import Store
+
+
+@dataclass(frozen=True)
+class Material:
+    """One run as a report sees it.
+
+    Attributes:
+        folder: the run folder.
+        plan: the parsed plan.json.
+        found: the verdict, as in verdict.json; each place also names its claim.
+        settings: every strength of ITI and every point of an edit's grid: arm, setting, and means by measure.
+    """
+
+    folder: Path
+    plan: dict[str, Any]
+    found: dict[str, Any]
+    settings: list[dict[str, Any]]
+
+
+def read(folder: Path) -> Material:
+    """Read a run folder; without a verdict, one is derived from the trials there are.
+
+    Raises:
+        UserError: if it is no run folder, or its files are not whole.
+    """
+    if not (folder / "plan.json").is_file() or not (folder / "trials.sqlite").is_file():
+        raise UserError("a run folder with plan.json and trials.sqlite", repr(str(folder)), "Give the --out of an audit.")
+    store = Store(folder / "trials.sqlite")
+    try:
+        plan = conclude.read_plan(folder)
+        record = conclude.Record(plan, store)
+        found = _verdict(folder, record)
+        claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
+        for kind in ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random"):
+            for entry in found[kind]:
+                entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
+        return Material(folder, plan, found, settings(record))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
+        raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error
+    finally:
+        store.close()
+
+
+def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
+    path = folder / "verdict.json"
+    if path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["plan_sha256"] == record.plan["sha256"]:
+            return found
+    spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
+    return {**conclude.derive(record), "versions": conclude.versions(), "seconds": {"trials": spent}}
+
+
+def settings(record: conclude.Record) -> list[dict[str, Any]]:
+    """Means over test questions of every setting that was run at the claims and the ceiling, chosen or not."""
+    found = []
+    for role in ("shift", "claim", "ceiling"):
+        for arm in record.find(role):
+            for setting in dict.fromkeys(conclude.setting(trial) for trial in arm.trials):
+                ids = [trial["id"] for trial in arm.trials if conclude.setting(trial) == setting]
+                row: dict[str, Any] = {"role": role, "name": arm.name, "read": arm.read, "setting": setting}
+                row["chosen"] = setting == arm.setting
+                for measure in conclude.REPORTED:
+                    split = "text" if measure in ("kl", "ce") else "test"
+                    values = np.array([record.values(trial, measure, split) for trial in ids])
+                    row[measure] = float(np.nanmean(values)) if np.isfinite(values).any() else None
+                found.append(row)
+    return found
+
+
+def heads(material: Material) -> list[list[dict[str, Any]]]:
+    """The layer x head map: for each head its claims, random sets, probe accuracy, and what it does alone.
+
+    Returns:
+        By layer, by head: name, score (fraction or None), shade (0 to 5, or None), claims, random, alone, title.
+    """
+    plan, found = material.plan, material.found
+    anatomy, metric = plan["model"]["anatomy"], found["metric"]
+    scores: dict[str, float] = {}
+    for claim in plan["claims"]:
+        scores |= claim["scores"]
+    low, high = (min(scores.values()), max(scores.values())) if scores else (0.0, 1.0)
+    claims: dict[str, list[str]] = {}
+    for claim in plan["claims"]:
+        for name in claim["heads"]:
+            claims.setdefault(name, []).append(claim["name"])
+    random: dict[str, list[str]] = {}
+    for entry in found["random"]:
+        for name in entry["location"] if isinstance(entry["location"], list) else []:
+            random.setdefault(name, []).append(entry["name"].removeprefix("random-"))
+    alone = {entry["location"][0]: entry[metric]["mean"] for entry in found["single"] if entry.get(metric) and entry["location"]}
+    grid = []
+    for layer in range(anatomy["n_layers"]):
+        row = []
+        for head in range(anatomy["n_heads"]):
+            name = f"{layer}.{head}"
+            score = scores.get(name)
+            shade = None if score is None else int(5 * (score - low) / ((high - low) or 1.0) + 0.5)
+            one = {"name": name, "score": score, "shade": shade, "claims": claims.get(name, [])}
+            one |= {"random": list(dict.fromkeys(random.get(name, []))), "alone": alone.get(name)}
+            row.append({**one, "title": _title(one, metric)})
+        grid.append(row)
+    return grid
+
+
+def _title(head: dict[str, Any], metric: str) -> str:
+    """A head in words."""
+    parts = [f"head {head['name']}"]
+    if head["score"] is not None:
+        parts.append(f"probe accuracy {amount(head['score'], 'mc1')}")
+    if head["claims"]:
+        parts.append(f"claimed by {', '.join(visible(name, 24) for name in head['claims'])}")
+    if head["random"]:
+        parts.append(f"in {len(head['random'])} random sets")
+    if head["alone"] is not None:
+        parts.append(f"edited alone: {metric} {amount(head['alone'], metric)}")
+    return ", ".join(parts)

@@ -1,0 +1,178 @@
+"""report.html: one self-contained page without scripts; everything shown is escaped, and what hides is made visible."""
+
+import base64
+import hashlib
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from locus import verdict
+from locus.report import chart, cite, words
+from locus.report.figures import write as write_figures
+from locus.report.material import Material, heads, read
+
+STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
+ASKED = {
+    "works": "Is the best edit at the claim as good as the best edit everywhere?",
+    "special": "Is it better than the best edits at random places of the same size?",
+    "unique": "Do only few random places do as well?",
+    "necessary": "Does the best edit everywhere but there fall short?",
+}
+TESTS = {
+    "works": "paired non-inferiority over questions",
+    "special": "rank among random Locations",
+    "unique": "share of Locations, exact (Clopper–Pearson)",
+    "necessary": "paired difference over questions",
+}
+COLUMNS = ("mc1", "mc2", "margin", "kl", "ce")
+
+
+def write(folder: Path, others: list[Path] | None = None) -> Path:
+    """Write a run's report.html, figures and citations.
+
+    Args:
+        folder: the run folder, finished or not.
+        others: run folders to set beside it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: if a folder is no run, or nothing can be written there.
+    """
+    material = read(folder)
+    drawn = write_figures(material, folder / "figures")
+    cited = cite.works(material.plan, material.found["versions"]["locus"])
+    forms = {"bib": cite.bibtex(cited), "ris": cite.ris(cited), "enw": cite.endnote(cited)}
+    for ending, text in forms.items():
+        _whole(folder / f"cite.{ending}", text)
+    page = render(material, [read(other) for other in others or []], forms, drawn)
+    _whole(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def isolated(text: Any, limit: int = words.LIMIT) -> Markup:
+    """Untrusted text: made visible, escaped, and kept from turning the text around it."""
+    return Markup("<bdi>") + escape(words.visible(text, limit)) + Markup("</bdi>")
+
+
+def render(material: Material, others: list[Material], forms: dict[str, str], drawn: list[str]) -> str:
+    """The page's HTML.
+
+    Args:
+        material: the run.
+        others: runs set beside it.
+        forms: citations by file ending.
+        drawn: names of the figures that were written.
+    """
+    environment = Environment(
+        loader=PackageLoader("locus", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"shown": isolated, "amount": words.amount}
+    style = environment.get_template("page.css").render()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    plan, found = material.plan, material.found
+    return environment.get_template("page.html.j2").render(
+        style=Markup(style),
+        # Only this one sheet, known by its hash: no script, no inline style, no request.
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        plan=plan,
+        config=plan["config"],
+        found=found,
+        claims=[_claim(material, claim) for claim in found["claims"]],
+        rows=table(found),
+        settings=[row for row in material.settings if row["role"] == "shift"],
+        columns=COLUMNS,
+        measures=words.MEASURE,
+        limits=words.limits(plan, found),
+        effects=effects(found),
+        grid=heads(material),
+        scored=any(claim["scores"] for claim in plan["claims"]),
+        compared=[material, *others] if others else [],
+        cited=cite.works(plan, found["versions"]["locus"]),
+        forms=forms,
+        drawn=drawn,
+        asked=ASKED,
+        tests=TESTS,
+        marks=STANDINGS,
+        questions=verdict.QUESTIONS,
+    )
+
+
+def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
+    """A claim with its chart and what would settle it."""
+    metric, rows = material.found["metric"], chart.verdict_rows(material.found, claim)
+    means = [
+        entry[metric]["mean"]
+        for entry in material.found["random"]
+        if entry["claim"] == claim["name"] and entry["read"] == claim["read"] and entry.get(metric)
+    ]
+    empty = {"estimate": None, "interval": [None, None], "p": None, "margin": None, "n": None, "n_random": None, "level": None}
+    whole = {**claim, **{name: {**empty, **claim[name]} for name in verdict.QUESTIONS}}
+    more = {"chart": chart.layout(rows, metric), "described": chart.described(rows, metric)}
+    steps = words.next_steps(whole, [mean for mean in means if mean is not None], material.plan["config"]["alpha"])
+    return {**whole, **more, "next": steps}
+
+
+def table(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the results: label, and by measure the mean with its interval or range."""
+    rows = [_row("no edit", entry) for entry in found["baseline"]["base"]]
+    rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
+    if found["shift_random"]:
+        rows.append(_range(f"ITI at {len(found['shift_random'])} random places", found["shift_random"]))
+    rows += [_row(f"best edit everywhere ({_short(entry['name'])})", entry) for entry in found["ceiling"]]
+    for claim in found["claims"]:
+        name, mode = claim["name"], claim["read"]
+        for kind, label in (("claimed", "best edit at"), ("complement", "best edit everywhere but at")):
+            mine = [entry for entry in found[kind] if entry["claim"] == name and entry["read"] == mode]
+            rows += [_row(f"{label} {_short(name)} (read {mode})", entry) for entry in mine]
+        places = [entry for entry in found["random"] if entry["claim"] == name and entry["read"] == mode]
+        if places:
+            rows.append(_range(f"best edits at {len(places)} random places of {claim['n_sites']} (read {mode})", places))
+    if found["single"]:
+        rows.append(_range(f"best edits at {len(found['single'])} single heads", found["single"]))
+    return rows
+
+
+def _short(name: str) -> str:
+    return words.visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
+
+
+def _row(label: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {"label": label, "cells": {name: entry[name] for name in COLUMNS if entry.get(name)}}
+
+
+def _range(label: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several places in one row: the mean of their means, and the least and most of them."""
+    cells = {}
+    for name in COLUMNS:
+        means = [entry[name]["mean"] for entry in entries if entry.get(name) and entry[name]["mean"] is not None]
+        if means:
+            cells[name] = {"mean": math.fsum(means) / len(means), "interval": [min(means), max(means)], "n": len(means)}
+    return {"label": label, "cells": cells, "range": True}
+
+
+def effects(found: dict[str, Any]) -> list[str]:
+    """Side effects on ordinary text, one sentence an edit."""
+    said = []
+    for kind, what in (("claimed", "The best edit at the claim"), ("ceiling", "The ceiling"), ("shift", "ITI at the claim")):
+        for entry in found[kind]:
+            kl, ce = entry.get("kl"), entry.get("ce")
+            if kl and ce and kl["mean"] is not None and ce["mean"] is not None:
+                name = _short(entry["name"])
+                said.append(
+                    f"{what} ({name}) moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
+                    f"cross-entropy by {ce['mean']:+.4f} nats a token, over {kl['n']} passages."
+                )
+    return said or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]

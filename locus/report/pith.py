@@ -1,0 +1,48 @@
+"""Records of papers with a content number: check that a record is the one its number names.
+
+Such a record (schema 1.0) is hashed as sorted, compact JSON in UTF-8; its number is the first 26 base32 characters of the
+SHA-256. Nothing is fetched: the record and the number are given.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from locus.errors import UserError, VerificationError
+from locus.report.receipt import identity
+
+SCHEMA = "1.0"
+EXPECTED = ("pith_number", "canonical_sha256")
+
+
+def number(record: dict[str, Any]) -> tuple[str, str]:
+    """SHA-256 (hex) and number of a canonical record."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.sha256(text.encode())
+    return digest.hexdigest(), identity(digest.digest())
+
+
+def verify(content: dict[str, Any], expected: str | None = None) -> str:
+    """Check a record, bare or inside an envelope as `canonical_record`, and return its number.
+
+    Args:
+        content: the parsed file.
+        expected: the number or the hash the record must have; an envelope's own are checked as well.
+
+    Raises:
+        UserError: if the schema is not 1.0, or nothing says which number is expected.
+        VerificationError: if the record is not the one that is named.
+    """
+    record = content.get("canonical_record", content)
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA:
+        raise UserError(f"a record of schema {SCHEMA}", f"schema {version!r}", "Use a newer locus.")
+    own = [content[name] for name in EXPECTED if name in content]
+    wanted = [str(one) for one in (*own, expected) if one is not None]
+    if not wanted:
+        raise UserError("the number or hash that the record must have", "neither", "Name it with --expect.")
+    found = number(record)
+    for one in wanted:
+        if one not in found:
+            raise VerificationError(f"the record hashes to {found[0]} (number {found[1]}), not to {one}")
+    return found[1]

@@ -1,0 +1,148 @@
+"""receipt.json: what was run, on what, by which rule, and what came out, as canonical JSON that is hashed and signed.
+
+The body is serialised by RFC 8785, so anyone who has the file can recompute its SHA-256; the receipt's id is the first 26
+characters of that hash in base32. Scores are hashed as rows of the store's tables, never as SQLite's bytes, which change
+when nothing does.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+import torch
+
+import locus
+from locus import conclude
+from locus.errors import UserError
+from locus.report import keys
+from locus.store import Store
+from locus.verdict import QUESTIONS
+
+SCHEMA = "locus-receipt/1"
+ID_LENGTH = 26
+
+
+def identity(digest: bytes) -> str:
+    """The name of a SHA-256: its first 26 base32 characters, that is 130 bits."""
+    return base64.b32encode(digest).decode()[:ID_LENGTH]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def artefacts(out: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run folder that the receipt vouches for, by its path in the folder."""
+    paths = [out / "plan.json", out / "verdict.json", *sorted((out / "edits").glob("*.safetensors"))]
+    return {path.relative_to(out).as_posix(): file_hash(path) for path in paths if path.exists()}
+
+
+def table_hashes(db: sqlite3.Connection) -> dict[str, str]:
+    """SHA-256 of every table: its columns, then its rows in order of all columns, one compact JSON array a line."""
+    names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+    found = {}
+    for name in sorted(names):
+        columns = [str(row[1]) for row in db.execute(f'PRAGMA table_info("{name}")')]
+        order = ", ".join(str(number + 1) for number in range(len(columns)))
+        digest = hashlib.sha256(_line(columns))
+        for row in db.execute(f'SELECT * FROM "{name}" ORDER BY {order}'):
+            digest.update(_line(row))
+        found[name] = digest.hexdigest()
+    return found
+
+
+def _line(row: Any) -> bytes:
+    return (json.dumps(list(row), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def code() -> dict[str, Any]:
+    """The version of locus and, in a checkout, its commit and whether the package differs from it."""
+    folder = Path(locus.__file__).parent
+    found: dict[str, Any] = {"version": locus.__version__, "commit": None, "dirty": None}
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return found  # installed, perhaps inside somebody else's checkout
+    changes = _git(folder, "status", "--porcelain", "--", ".")
+    return found | {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def device_words(device: str) -> str:
+    """A device with the name of the hardware behind it."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    return f"{device} ({name}), {torch.get_num_threads()} threads"
+
+
+def body(out: Path, store: Store, device: str) -> dict[str, Any]:
+    """What the receipt states, without hash and signature."""
+    plan = conclude.read_plan(out)
+    verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+    return {
+        "config": plan["config"],
+        "context": plan["context"],
+        "model": {"name": plan["model"]["name"], "quantised": plan["model"]["quantised"], "sha256": plan["context"]["model"]},
+        "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
+        "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
+        "code": code(),
+        "versions": verdict["versions"],
+        "device": device_words(device),
+        "seeds": verdict["seeds"],
+        "unfinished": verdict["unfinished"],
+        "artefacts": artefacts(out),
+        "tables": table_hashes(store.db),
+        "claims": [standing(claim) for claim in verdict["claims"]],
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def standing(claim: dict[str, Any]) -> dict[str, Any]:
+    """A verdict's claim, down to what it is and how it stands."""
+    kept = {name: claim[name] for name in ("name", "origin", "location", "read", "sentence")}
+    return {**kept, **{question: claim[question]["standing"] for question in QUESTIONS}}
+
+
+def seal(content: dict[str, Any], sign: bool = True) -> dict[str, Any]:
+    """Hash a body and sign it; where no key can be had the receipt says why it is unsigned."""
+    message = rfc8785.dumps(content)
+    digest = hashlib.sha256(message)
+    signature: dict[str, str] | None = None
+    reason = "not asked for"
+    if sign:
+        try:
+            signature, reason = keys.sign(message), ""
+        except (OSError, UserError) as error:
+            reason = str(error)
+    sealed = {"schema": SCHEMA, "body": content, "sha256": digest.hexdigest(), "id": identity(digest.digest())}
+    return {**sealed, "signature": signature, "unsigned_because": reason}
+
+
+def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> dict[str, Any]:
+    """Write the receipt of a run folder whole or not at all.
+
+    Args:
+        out: the run folder, with plan.json and verdict.json.
+        store: its open database.
+        device: what the model was run on.
+        sign: whether the user's key signs it.
+    """
+    sealed = seal(body(out, store, device), sign)
+    partial = out / f".receipt.json.{os.getpid()}"
+    partial.write_text(json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(out / "receipt.json")
+    return sealed

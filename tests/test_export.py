@@ -1,0 +1,168 @@
+"""Exports are exact: an adapter or a baked bias gives the hooked model's logits, and tables give the store's scores."""
+
+import copy
+import csv
+import json
+
+import pytest
+import torch
+
+from locus.audit import audit
+from locus.claims import given
+from locus.config import resolve
+from locus.edits import Directions, Rank1, ablate, complement, full, shift
+from locus.edits.base import Edit, Terms
+from locus.errors import UserError
+from locus.model import load
+from locus.report import export
+from locus.sites import Location
+from locus.store import Store
+from tests.families import tiny
+
+PLACES = Location.parse("0.1,2.3")
+TOKENS = torch.tensor([[257, 40, 41, 90, 7, 33, 120, 64]])
+# In these families the output projection has no bias whatever the configuration says.
+BIASLESS = ("mistral", "qwen2")
+
+
+def moved(edit: Rank1, seed: int = 3) -> Edit:
+    """An edit with a and b drawn so large that logits change a good deal."""
+    with torch.no_grad():
+        edit.flat.normal_(0, 0.3, generator=torch.Generator().manual_seed(seed))
+    return edit.frozen({})
+
+
+def edits_of(anatomy):
+    """Every kind that is exactly an adapter."""
+    return {
+        "layer": moved(Rank1(anatomy, PLACES)),
+        "heads": moved(Rank1(anatomy, PLACES, read="heads")),
+        "full": moved(full(anatomy)),
+        "free": moved(full(anatomy, form="free")),
+        "complement": moved(complement(anatomy, PLACES)),
+    }
+
+
+def steered(anatomy, positions="all") -> Edit:
+    generator = torch.Generator().manual_seed(8)
+    unit = torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator).numpy()
+    sigma = torch.rand(anatomy.n_layers, anatomy.n_heads, generator=generator).numpy()
+    return shift(anatomy, PLACES, Directions(unit, sigma), 2.0, positions)
+
+
+def logits(hf) -> torch.Tensor:
+    with torch.no_grad():
+        return hf(TOKENS).logits
+
+
+def hooked(model, edit) -> torch.Tensor:
+    with edit.attach(model):
+        return logits(model.hf)
+
+
+@pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement"])
+def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
+    """W o' = (W + B A) o: the adapter's factors merged by hand, without PEFT."""
+    edit = edits_of(model.anatomy)[kind]
+    merged = copy.deepcopy(model.hf)
+    with torch.no_grad():
+        for layer, (down, up) in export.lora(model, edit).items():
+            projection = merged.get_submodule(export.module_path(model, layer))
+            change = up @ down
+            projection.weight += change.T if type(projection).__name__ == "Conv1D" else change
+    expected = hooked(model, edit)
+    assert (expected - logits(model.hf)).abs().max() > 0.01, "the edit does something"
+    torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement"])
+def test_peft_loads_the_adapter_and_gives_the_same_logits(model, kind, tmp_path):
+    peft = pytest.importorskip("peft")
+    edit = edits_of(model.anatomy)[kind]
+    assert export.save_peft(model, edit, tmp_path) == []
+    loaded = peft.PeftModel.from_pretrained(copy.deepcopy(model.hf), str(tmp_path)).eval()
+    torch.testing.assert_close(logits(loaded), hooked(model, edit), atol=1e-5, rtol=1e-5)
+
+
+def test_a_shift_baked_as_a_bias_gives_the_same_logits(model, tmp_path):
+    edit = steered(model.anatomy)
+    if any(model.name.endswith(family) for family in BIASLESS):
+        with pytest.raises(UserError, match="hook"):
+            export.baked(model, edit)
+        return
+    before = logits(model.hf)
+    baked = export.baked(model, edit)
+    baked.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    expected = hooked(model, edit)
+    assert (expected - before).abs().max() > 0.01
+    torch.testing.assert_close(logits(load(str(tmp_path), dtype="float32", device="cpu").hf), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(logits(model.hf), before), "the model itself stays as it was"
+
+
+def test_a_learned_constant_is_a_bias_too(llama):
+    edit = moved(Rank1(llama.anatomy, PLACES, read="constant"))
+    torch.testing.assert_close(logits(export.baked(llama, edit)), hooked(llama, edit), atol=1e-5, rtol=1e-5)
+
+
+def test_what_has_no_exact_form_is_refused(llama, tmp_path):
+    rank1 = moved(Rank1(llama.anatomy, PLACES))
+    for wrong in (steered(llama.anatomy), ablate(llama.anatomy, PLACES)):
+        with pytest.raises(UserError, match="rank-1 edit"):
+            export.save_peft(llama, wrong, tmp_path)
+    for wrong in (rank1, ablate(llama.anatomy, PLACES)):
+        with pytest.raises(UserError, match="shift or a constant"):
+            export.baked(llama, wrong)
+    with pytest.raises(UserError, match="an edit of a model with"):
+        export.save_peft(tiny("gpt2"), rank1, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_answer_only_edits_are_exported_with_a_warning(llama, tmp_path):
+    terms = Terms(read=torch.ones(llama.anatomy.features), write=torch.ones(llama.anatomy.features))
+    edit = Edit("rank1", PLACES, llama.anatomy, {0: terms}, "answer")
+    assert export.save_peft(llama, edit, tmp_path) == [export.EVERYWHERE]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small finished run of the tiny model."""
+    folder = tmp_path_factory.mktemp("model")
+    model = tiny("llama")
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    out = tmp_path_factory.mktemp("run") / "RUN"
+    small = {"train": 8, "validation": 3, "test": 6, "epochs": 1, "text_passages": 0, "alphas": (5.0,), "shift_random": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCUS_CONFIG", str(tmp_path_factory.mktemp("config")))
+        audit(resolve("quick", model=str(folder), claims=("0.1,2.3",), random=4, alpha=0.25, **small), out)
+    return out
+
+
+def test_trials_of_a_run_are_exported_by_id(finished, tmp_path):
+    plan = json.loads((finished / "plan.json").read_text())
+    ids = {trial["role"]: trial["id"] for trial in plan["trials"]}
+    assert export.export_edit(finished, ids["claim"], tmp_path / "claim") == []
+    assert (tmp_path / "claim" / "adapter_model.safetensors").is_file()
+    assert export.export_edit(finished, ids["shift"], tmp_path / "shift") == [export.EVERYWHERE]
+    assert json.loads((tmp_path / "shift" / "export.json").read_text())["notes"] == [export.EVERYWHERE]
+    assert load(str(tmp_path / "shift"), device="cpu").has_bias(0)
+    with pytest.raises(UserError, match="finished trial with an edit"):
+        export.export_edit(finished, ids["base"], tmp_path / "base")
+    with pytest.raises(UserError, match="new or empty folder"):
+        export.export_edit(finished, ids["claim"], tmp_path / "claim")
+
+
+def test_tables_hold_the_stores_scores(finished, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert export.export_scores(finished, tmp_path / "out")[:2] == ["scores.parquet", "scores.csv"]
+    store = Store(finished / "trials.sqlite")
+    expected = store.dump()
+    store.close()
+    rows = parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
+    names = ("trial", "split", "measure", "item", "value", "reason")
+    assert [tuple(row[name] for name in names) for row in rows] == expected and len(rows) > 50
+    with (tmp_path / "out" / "scores.csv").open(newline="") as stream:
+        read = list(csv.DictReader(stream))
+    assert [float(row["value"]) if row["value"] else None for row in read] == [row["value"] for row in rows]
+    assert given(str(tmp_path / "out" / "claim-0.json")).location == PLACES

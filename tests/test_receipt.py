@@ -1,0 +1,234 @@
+"""The receipt: one changed byte in any artefact is caught, a forged verdict too, and the key is its owner's alone."""
+
+import json
+import shutil
+import stat
+
+import pytest
+
+from locus.audit import audit
+from locus.config import resolve
+from locus.errors import UserError, VerificationError
+from locus.report import keys, pith, receipt
+from locus.report.verify import first_difference, verify, verify_record, verify_run
+from locus.store import Store
+
+SETTINGS = {
+    "claims": ("0.1,2.3",),
+    "train": 8,
+    "validation": 3,
+    "test": 6,
+    "epochs": 1,
+    "text_passages": 0,
+    "alphas": (5.0,),
+    "shift_random": 0,
+    "random": 4,
+    "alpha": 0.25,
+}
+
+# A public record of arXiv 2309.16042; its hash and number are those printed on its page.
+RECORD = {
+    "metadata": {
+        "abstract_canon_sha256": "080c9b3f05b25967043221c33a05f6dfd8524334bf4eeacae0d6cdfa03a8f9f7",
+        "cross_cats_sorted": ["cs.AI", "cs.CL"],
+        "license": "http://creativecommons.org/licenses/by/4.0/",
+        "primary_cat": "cs.LG",
+        "submitted_at": "2023-09-27T21:53:56Z",
+        "title_canon_sha256": "ddff9c6515e0ed0b541d738fa2ef96374070398ddde2305c90772355b2954c95",
+    },
+    "schema_version": "1.0",
+    "source": {"id": "2309.16042", "kind": "arxiv", "version": 2},
+}
+RECORD_SHA256 = "f5beebcc0837da86b02994defc4443ecf487aefdf1df4577fa756af1d02069e2"
+RECORD_NUMBER = "6W7OXTAIG7NINMBJSTPPYRCD5T"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    """A configuration folder of our own, so that no key is made in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("config")
+        patch.setenv("LOCUS_CONFIG", str(place))
+        yield place
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, home):
+    """A small finished run of the tiny model."""
+    from tests.families import tiny
+
+    folder = tmp_path_factory.mktemp("model")
+    model = tiny("llama")
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    out = tmp_path_factory.mktemp("run") / "RUN"
+    audit(resolve("quick", model=str(folder), **SETTINGS), out)
+    return out
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(finished, tmp_path / "RUN")
+
+
+def flip(path, at=None):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if at is None else at] ^= 1
+    path.write_bytes(content)
+
+
+def rewrite(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def reseal(run):
+    """What a forger with a key of his own would do: hash and sign everything again."""
+    store = Store(run / "trials.sqlite")
+    receipt.write(run, store)
+    store.close()
+
+
+def test_an_honest_run_is_verified_and_left_as_it_was(run):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    found = verify(run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    content = json.loads((run / "receipt.json").read_text())
+    assert found["id"] == content["id"] and len(content["id"]) == 26
+    assert found["signed_by"] == keys.signing_key().public_key().public_bytes_raw().hex()
+    assert found["artefacts"] == 2 + len(list((run / "edits").iterdir()))
+    plan_hash, moment = content["body"]["plan"]["fixed"].split()
+    assert plan_hash == content["body"]["plan"]["sha256"] and moment <= content["body"]["written"]
+
+
+def test_one_flipped_byte_in_any_artefact_is_caught_and_named(run):
+    paths = [run / "plan.json", run / "verdict.json", *sorted((run / "edits").iterdir())]
+    assert len(paths) > 6
+    for path in paths:
+        kept = path.read_bytes()
+        flip(path)
+        with pytest.raises(VerificationError, match=path.name):
+            verify_run(run)
+        path.write_bytes(kept)
+    verify_run(run)
+
+
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.5, 0.7, 0.95])
+def test_one_flipped_byte_in_the_receipt_is_caught(run, part):
+    path = run / "receipt.json"
+    flip(path, int(part * path.stat().st_size))
+    with pytest.raises((VerificationError, UserError)):
+        verify_run(run)
+
+
+def test_one_flipped_byte_of_a_stored_score_is_caught(run):
+    path = run / "trials.sqlite"
+    store = Store(path)
+    item = store.db.execute("SELECT item FROM scores LIMIT 1").fetchone()[0]
+    store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    verify_run(run)  # the checkpoint moved bytes about and changed no row
+    flip(path, path.read_bytes().rindex(item.encode()))
+    with pytest.raises(VerificationError, match=r"trials\.sqlite"):
+        verify_run(run)
+
+
+@pytest.mark.parametrize("sql", ["UPDATE scores SET value = value + 1e-12", "DELETE FROM meta", "UPDATE trials SET seconds = 1"])
+def test_a_changed_row_is_caught(run, sql):
+    store = Store(run / "trials.sqlite")
+    store.db.execute(sql)
+    store.close()
+    with pytest.raises(VerificationError, match="table"):
+        verify_run(run)
+
+
+def test_missing_and_added_files_are_caught(run):
+    first = sorted((run / "edits").iterdir())[0]
+    shutil.copy(first, run / "edits" / "another.safetensors")
+    with pytest.raises(VerificationError, match=r"another\.safetensors is not in the receipt"):
+        verify_run(run)
+    (run / "edits" / "another.safetensors").unlink()
+    first.unlink()
+    with pytest.raises(VerificationError, match="is missing"):
+        verify_run(run)
+
+
+def test_a_verdict_that_does_not_follow_is_caught_although_it_is_sealed_anew(run):
+    rewrite(run / "verdict.json", lambda verdict: verdict["claims"][0]["special"].update(standing="forged"))
+    reseal(run)
+    verify_record(run / "receipt.json")  # in itself it is in order
+    with pytest.raises(VerificationError, match=r"claims\[0\]\.special\.standing is stated as 'forged'"):
+        verify_run(run)
+
+
+def test_a_plan_changed_and_sealed_anew_no_longer_has_its_hash(run):
+    rewrite(run / "plan.json", lambda plan: plan["rule"].update(alpha=0.9))
+    reseal(run)
+    with pytest.raises(VerificationError, match="the plan's"):
+        verify_run(run)
+
+
+def test_a_signature_of_something_else_is_caught(run):
+    other = keys.sign(b"another message")
+    rewrite(run / "receipt.json", lambda content: content.update(signature=other))
+    with pytest.raises(VerificationError, match="signature"):
+        verify_run(run)
+
+
+def test_the_expected_signer_is_held_to(run):
+    verify_run(run, keys.signing_key().public_key().public_bytes_raw().hex())
+    with pytest.raises(VerificationError, match="not 00"):
+        verify_run(run, "00" * 32)
+
+
+def test_a_newer_schema_asks_for_a_newer_locus(run):
+    rewrite(run / "receipt.json", lambda content: content.update(schema="locus-receipt/2"))
+    with pytest.raises(UserError, match="newer locus"):
+        verify_run(run)
+
+
+def test_unsigned_receipts_say_so(run):
+    store = Store(run / "trials.sqlite")
+    written = receipt.write(run, store, sign=False)
+    store.close()
+    assert written["signature"] is None and written["unsigned_because"]
+    assert verify_run(run)["signed_by"] is None
+
+
+def test_the_key_is_its_owners_alone_and_stays(home, monkeypatch, tmp_path):
+    path = home / keys.KEY_FILE
+    first = keys.signing_key().private_bytes_raw()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert keys.signing_key().private_bytes_raw() == first
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "other"))
+    assert keys.signing_key().private_bytes_raw() != first
+    (tmp_path / "other" / keys.KEY_FILE).chmod(0o644)
+    with pytest.raises(UserError, match="chmod 600"):
+        keys.signing_key()
+    assert receipt.seal({"a": 1})["signature"] is None, "a key that others can read signs nothing"
+
+
+def test_the_record_of_a_paper_has_its_printed_hash_and_number(tmp_path):
+    assert pith.number(RECORD) == (RECORD_SHA256, RECORD_NUMBER)
+    bare, wrapped = tmp_path / "bare.json", tmp_path / "wrapped.json"
+    bare.write_text(json.dumps(RECORD, indent=2))
+    wrapped.write_text(json.dumps({"canonical_record": RECORD, "pith_number": RECORD_NUMBER}))
+    assert verify_record(bare, RECORD_NUMBER)["id"] == verify_record(bare, RECORD_SHA256)["id"] == RECORD_NUMBER
+    assert verify_record(wrapped)["id"] == RECORD_NUMBER
+    with pytest.raises(UserError, match="--expect"):
+        verify_record(bare)
+    text = bare.read_text()
+    bare.write_text(text.replace('"version": 2', '"version": 3'))
+    with pytest.raises(VerificationError, match=RECORD_NUMBER):
+        verify_record(bare, RECORD_NUMBER)
+    bare.write_text(text.replace('"1.0"', '"2.0"'))
+    with pytest.raises(UserError, match=r"schema 1\.0"):
+        verify_record(bare, RECORD_NUMBER)
+
+
+def test_the_first_difference_is_named_and_rounding_is_none():
+    assert first_difference({"a": [1.0, {"b": 2.0}]}, {"a": [1.0, {"b": 2.0 + 1e-12}]}) == ""
+    assert first_difference({"a": [1.0, {"b": 2.0}]}, {"a": [1.0, {"b": 2.1}]}) == "a[1].b is stated as 2.0, found 2.1"
+    assert first_difference({"a": True}, {"a": 1}) and first_difference([1], [1, 2]) and first_difference({}, {"a": None})

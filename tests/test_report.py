@@ -1,0 +1,415 @@
+"""The report: prose from numbers, hostile text made inert, the same figures every time, and a page a browser is content with."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from locus import stats
+from locus.audit import audit
+from locus.config import resolve
+from locus.errors import UserError
+from locus.report import chart, cite, words
+from locus.report.material import heads, read
+from locus.report.page import isolated, write
+from locus.store import Store
+
+SMALL = {
+    "claims": ("0.1,2.3",),
+    "train": 8,
+    "validation": 4,
+    "test": 6,
+    "epochs": 1,
+    "random": 4,
+    "alpha": 0.25,
+    "singles": 2,
+    "text_passages": 2,
+    "text_tokens": 16,
+    "alphas": (5.0, 15.0),
+    "shift_random": 1,
+}
+BREAKOUT = "</title></style><script>alert(1)</script><img src=javascript:x onerror=alert(2)>"
+NASTY = BREAKOUT + "\x1b[31m\u202egnp.\u2066\x00 $\\frac{ {{7*7}}"
+LONG = "A" * 2_000_000
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of a tiny model, never written to by a test."""
+    from tests.families import tiny
+
+    place = tmp_path_factory.mktemp("model")
+    model = tiny("llama")
+    model.hf.save_pretrained(place)
+    model.tokenizer.save_pretrained(place)
+    out = tmp_path_factory.mktemp("run") / "RUN"
+    audit(resolve("quick", model=str(place), **SMALL), out)
+    return out
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy that a test may write to."""
+    return Path(shutil.copytree(finished, tmp_path / "RUN"))
+
+
+def poison(folder: Path) -> None:
+    """Put hostile text wherever a model, a dataset or another's run folder could have put it."""
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["model"]["name"], plan["dataset"]["name"] = NASTY, LONG
+    plan["claims"][0]["name"] = NASTY
+    for trial in plan["trials"]:
+        trial["claim"] = NASTY if trial["claim"] else ""
+    plan["dataset"]["blind"][0]["name"] = NASTY
+    (folder / "plan.json").write_text(json.dumps(plan))
+    found = json.loads((folder / "verdict.json").read_text())
+    found["model"]["name"], found["dataset"]["name"] = NASTY, LONG
+    found["baseline"]["blind"][0]["name"] = NASTY
+    claim = found["claims"][0]
+    claim["name"], claim["sentence"] = NASTY, NASTY + LONG
+    claim["works"]["sentence"], claim["special"]["standing"] = NASTY, '" onclick="alert(4)'
+    for entry in found["claimed"]:
+        entry["name"] = NASTY
+    (folder / "verdict.json").write_text(json.dumps(found))
+
+
+class Seen(HTMLParser):
+    """Every element with its attributes, and the text between."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_a_hostile_run_renders_inert(copied):
+    poison(copied)
+    page = write(copied).read_text(encoding="utf-8")
+    seen = Seen(page)
+    for tag, attributes in seen.elements:
+        assert tag not in {"script", "img", "iframe", "object", "embed", "link", "form", "base"}, tag
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("href", "src", "xlink:href", "action"):
+                assert str(value).startswith("#"), value
+    assert not re.search(r"<script|https?://|url\(|@import", page, re.I)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", page), (
+        "hidden characters are spelled out"
+    )
+    assert "⟨U+202E⟩" in page and "⟨U+001B⟩" in page
+    assert "{{7*7}}" in seen.text, "text is no template"
+    assert "2,000,000 characters" in page and len(page) < 200_000
+    for ending in ("bib", "ris", "enw"):
+        assert "\x1b" not in (copied / f"cite.{ending}").read_text(encoding="utf-8")
+
+
+def test_the_policy_allows_one_sheet_and_nothing_else(copied):
+    import base64
+    import hashlib
+
+    page = write(copied).read_text(encoding="utf-8")
+    seen = Seen(page)
+    (policy,) = (meta["content"] for meta in seen.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    sheet = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert not [attributes for _, attributes in seen.elements if "style" in attributes], "the policy would drop them"
+
+
+def test_the_page_can_be_read_without_seeing_it(copied):
+    page = write(copied).read_text(encoding="utf-8")
+    seen = Seen(page)
+    tables = page.count("<table")
+    assert tables >= 3 and page.count("<caption>") == tables
+    assert all(cell.get("scope") in ("row", "col") for cell in seen.all("th"))
+    assert [attributes["lang"] for attributes in seen.all("html")] == ["en"]
+    assert len(seen.all("main")) == len(seen.all("header")) == len(seen.all("footer")) == len(seen.all("h1")) == 1
+    ids = [attributes["id"] for _, attributes in seen.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for drawing in seen.all("svg"):
+        assert drawing["role"] == "img" and set(drawing["aria-labelledby"].split()) <= set(ids)
+    assert seen.all("a")[0] == {"class": "skip", "href": "#verdict"}
+    order = ["verdict", "question", "method", "results", "tests", "limits", "effects", "next", "heads", "cite"]
+    places = [page.index(f'id="{"" if name == "verdict" else "h-"}{name}"') for name in order]
+    assert places == sorted(places)
+
+
+def test_the_numbers_on_the_page_are_the_runs(copied):
+    found = json.loads((copied / "verdict.json").read_text())
+    page = write(copied).read_text(encoding="utf-8")
+    text = Seen(page).text
+    claim = found["claims"][0]
+    assert claim["sentence"] in text
+    for question in ("works", "special", "unique", "necessary"):
+        assert claim[question]["sentence"] in text
+    assert f"{100 * found['claimed'][0]['mc2']['mean']:.1f} %" in text
+    dots = [element for element in Seen(page).all("circle") if element.get("class") == "dot"]
+    assert len(dots) == 4
+
+
+def test_the_map_names_every_head(copied):
+    material = read(copied)
+    grid = heads(material)
+    assert (len(grid), len(grid[0])) == (3, 4)
+    assert [one["name"] for row in grid for one in row if one["claims"]] == ["0.1", "2.3"]
+    assert sum(one["alone"] is not None for row in grid for one in row) == 2
+    drawn = {name for entry in material.found["random"] for name in entry["location"]}
+    assert {one["name"] for row in grid for one in row if one["random"]} == drawn
+    assert "head 2.3, claimed by given" in grid[2][3]["title"]
+
+
+def test_probe_scores_are_on_the_map(copied):
+    plan = json.loads((copied / "plan.json").read_text())
+    plan["claims"][0]["scores"] = {"0.0": 0.5, "2.3": 0.75}
+    (copied / "plan.json").write_text(json.dumps(plan))
+    grid = heads(read(copied))
+    assert (grid[0][0]["shade"], grid[2][3]["shade"], grid[1][1]["shade"]) == (0, 5, None)
+    assert "probe accuracy 75.0 %" in grid[2][3]["title"]
+
+
+def test_an_unfinished_run_shows_what_there_is(copied):
+    (copied / "verdict.json").unlink()
+    with sqlite3.connect(copied / "trials.sqlite") as db:
+        db.execute("UPDATE trials SET state = 'writing' WHERE role IN ('claim', 'single')")
+    page = write(copied).read_text(encoding="utf-8")
+    assert "3 of" in page and "trials are not finished" in page and "Finish the run" in page
+    assert not (copied / "verdict.json").exists(), "a report decides nothing"
+    with sqlite3.connect(copied / "trials.sqlite") as db:
+        db.execute("UPDATE trials SET state = 'writing'")
+    assert "Nothing is measured yet" in write(copied).read_text(encoding="utf-8")
+
+
+def test_a_report_changes_no_result(copied):
+    before = Store(copied / "trials.sqlite").dump(), (copied / "verdict.json").read_bytes(), (copied / "plan.json").read_bytes()
+    write(copied)
+    after = Store(copied / "trials.sqlite").dump(), (copied / "verdict.json").read_bytes(), (copied / "plan.json").read_bytes()
+    assert after == before
+
+
+def test_runs_side_by_side(copied, finished):
+    page = write(copied, [finished]).read_text(encoding="utf-8")
+    assert "Beside other runs" in page and page.count("<td>the same</td>") == 2
+
+
+def test_figures_are_the_same_bytes_again_and_carry_their_numbers(copied, tmp_path):
+    write(copied)
+    first = {path.name: path.read_bytes() for path in (copied / "figures").iterdir()}
+    names = {"verdict", "head-map", "iti-optimal-margin", "iti-optimal-mc2", "random-heads", "single-heads", "mc-scores"}
+    assert set(first) == {f"{name}.{ending}" for name in names for ending in ("svg", "pdf", "png", "csv")}
+    write(copied)
+    assert {path.name: path.read_bytes() for path in (copied / "figures").iterdir()} == first
+    found = json.loads((copied / "verdict.json").read_text())
+    rows = list(csv.DictReader((copied / "figures" / "random-heads.csv").open(encoding="utf-8")))
+    means = sorted(100 * entry["mc2"]["mean"] for entry in found["random"])
+    assert [float(row["mc2"]) for row in rows if row["kind"] == "random"] == pytest.approx(means)
+    width = re.search(rb'<svg[^>]*width="([\d.]+)pt"', first["verdict.svg"]).group(1)
+    assert float(width) / 72 == pytest.approx(3.3)
+
+
+def test_no_folder_no_report(tmp_path, copied):
+    with pytest.raises(UserError, match="a run folder with"):
+        write(tmp_path)
+    (copied / "verdict.json").write_text("{")
+    with pytest.raises(UserError, match="whole"):
+        write(copied)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 漢字", "plain é 漢字"),
+        ("a\u202eb", "a⟨U+202E⟩b"),
+        ("\x1b[2J", "⟨U+001B⟩[2J"),
+        ("a\nb", "a⟨U+000A⟩b"),
+        ("x" * 301, "x" * 300 + " … (301 characters, the first 300 shown)"),
+    ],
+)
+def test_text_is_made_visible(text, shown):
+    assert words.visible(text) == shown
+    assert isolated(text) == f"<bdi>{shown}</bdi>"
+
+
+@pytest.mark.parametrize(
+    ("value", "measure", "shown"),
+    [
+        (0.1234, "mc2", "12.3 %"),
+        (-0.0001, "mc1", "0.0 %"),
+        (1.5, "margin", "1.500"),
+        (None, "kl", "–"),
+        (float("nan"), "mc2", "–"),
+    ],
+)
+def test_amounts_have_units_and_undefined_is_no_number(value, measure, shown):
+    assert words.amount(value, measure) == shown
+
+
+def test_ticks_are_round_and_inside():
+    assert chart.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert chart.ticks(-0.013, 0.031) == pytest.approx([-0.01, 0.0, 0.01, 0.02, 0.03])
+
+
+def test_a_chart_keeps_the_order_of_values():
+    rows = [
+        {"label": "a", "kind": "base", "mean": 0.2, "low": 0.1, "high": 0.3, "dots": [], "n": 5},
+        {"label": "b", "kind": "claim", "mean": 0.6, "low": 0.5, "high": 0.7, "dots": [], "n": 5},
+    ]
+    first, second = chart.layout(rows, "mc2")["rows"]
+    xs = [first["x0"], first["x"], first["x1"], second["x0"], second["x"], second["x1"]]
+    assert xs == sorted(xs) and xs[0] > 0 and xs[-1] < chart.WIDTH
+    assert chart.described(rows, "mc2") == "a: 20.0 % (10.0 % to 30.0 %); b: 60.0 % (50.0 % to 70.0 %)."
+    assert chart.layout([], "mc2") is None
+
+
+def finding(standing, estimate, low, high, **more):
+    return {"standing": standing, "estimate": estimate, "interval": [low, high], "level": 0.9, "n": 100, "n_random": 19, **more}
+
+
+def test_next_steps_are_the_power_functions():
+    settled = finding("supported", 0.0, -0.1, 0.1, margin=0.1)
+    # An interval of half-width 0.0164485 at level 0.9 with n = 100 means a standard error of 0.01 and an sd of 0.1.
+    works = finding("undecided", -0.09, -0.09 - 0.0164485, -0.09 + 0.0164485, margin=0.1)
+    claim = {"works": works, "special": settled, "unique": settled, "necessary": settled}
+    wanted = stats.questions_for_effect(0.01, 0.1, 0.05, 0.8, two_sided=False).n
+    (text,) = words.next_steps(claim, [], 0.05)
+    assert re.search(r"about (\d+) test", text).group(1) == str(wanted) and 610 < wanted < 630
+    # Random places at -1 and 1 have an sd of sqrt(2); a claim 2 sqrt(2) above their mean lies 2 sd above.
+    special = finding("undecided", 2 * 2**0.5, 0.0, 5.0, margin=0.1)
+    (text,) = words.next_steps({**claim, "works": settled, "special": special}, [-1.0, 1.0], 0.05)
+    assert "2.0 standard deviations" in text and str(stats.random_for_power(2.0, 0.8, 0.05).n) in text
+    # 2 of 19 is 10.5 %: with the same share, the exact bounds leave (5 %, 15 %) only with many more.
+    unique = finding("undecided", 2 / 19, 0.02, 0.3, margin=0.1)
+    (text,) = words.next_steps({**claim, "works": settled, "unique": unique}, [], 0.05)
+    number = int(re.search(r"(\d+) random Locations", text).group(1))
+    bound = stats.clopper_pearson(round(number * 2 / 19), number, level=0.9)
+    assert bound.high < 0.15 or bound.low > 0.05
+    assert "Nothing is undecided" in words.next_steps({**claim, "works": settled}, [], 0.05)[0]
+
+
+def test_an_invalid_verdict_is_answered_once():
+    nothing = finding("invalid", -0.01, -0.02, 0.01, margin=None)
+    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), nothing), [], 0.05)
+    assert text.startswith("All four") and "does nothing" in text
+
+
+def test_citations_fit_the_run_and_cannot_be_broken_out_of(copied):
+    plan = read(copied).plan
+    keys = [work.key for work in cite.works(plan, "1.0")]
+    assert keys[0] == "wang2025editing" and "azar2023ipo" in keys and "rafailov2023dpo" not in keys
+    assert keys[-1] == f"locus-{plan['sha256'][:12]}"
+    plan["model"]["name"] = "x}, evil = {\nER  - \n%0 y"
+    cited = cite.works(plan, "1.0")
+    bib = cite.bibtex(cited)
+    depth, free = 0, re.sub(r"\\[{}]", "", bib)
+    for char in free:
+        depth += (char == "{") - (char == "}")
+        assert depth >= 0
+    assert depth == 0 and "\n  evil" not in bib
+    assert cite.ris(cited).count("\nER  - ") == len(cited)
+    assert len(re.findall("^%0 ", cite.endnote(cited), re.M)) == len(cited)
+
+
+class Browser:
+    """Headless Chromium over its debugging pipe: no port, no client library."""
+
+    def __init__(self, program: str, profile: Path):
+        give, self.take = os.pipe()
+        self.read, put = os.pipe()
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
+        wired = f'exec "$0" "$@" 3<&{give} 4>&{put}'
+        command = ["bash", "-c", wired, program, *flags, f"--user-data-dir={profile}", "about:blank"]
+        self.process = subprocess.Popen(command, pass_fds=(give, put), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        os.close(give)
+        os.close(put)
+        self.buffer, self.number, self.events = b"", 0, []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = None
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    session = None
+
+    def _next(self) -> dict:
+        while b"\0" not in self.buffer:
+            chunk = os.read(self.read, 1 << 16)
+            assert chunk, "the browser went away"
+            self.buffer += chunk
+        message, _, self.buffer = self.buffer.partition(b"\0")
+        return json.loads(message)
+
+    def call(self, method: str, **params) -> dict:
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.take, json.dumps(message).encode() + b"\0")
+        while (answer := self._next()).get("id") != self.number:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, page: Path, width: int, height: int = 900, scheme: str = "light") -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        for domain in ("Page", "Log", "Runtime", "Network"):
+            self.call(f"{domain}.enable")
+        self.events.clear()
+        self.call("Page.navigate", url=page.as_uri())
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def value(self, expression: str):
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def shoot(self, path: Path) -> None:
+        import base64
+
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.take)
+        os.close(self.read)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium, or a reason to skip."""
+    program = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    one = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+def test_a_browser_is_content_at_phone_width(copied, browser, hostile):
+    if hostile:
+        poison(copied)
+    page = write(copied, [copied])
+    for width in (360, 1200):
+        browser.open(page, width)
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value("document.scripts.length") == 0
+        assert browser.value("getComputedStyle(document.querySelector('.four')).listStyleType") == "none", "the sheet is applied"
+        wrong = [event for event in browser.events if event.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")]
+        assert not wrong
+        asked = [event for event in browser.events if event.get("method") == "Network.requestWillBeSent"]
+        assert [event["params"]["request"]["url"] for event in asked] == [page.as_uri()]
