@@ -222,11 +222,8 @@ def _start(trial: Trial, model: Model) -> Rank1:
         return full(anatomy, form="free" if trial.form == "free" else "heads", seed=trial.seed)
     read: Any = trial.read
     if trial.edit == "complement":
-        everywhere = {(layer, head) for layer in range(anatomy.n_layers) for head in range(anatomy.n_heads)}
-        rest = {(site.layer, site.head) for site in trial.location.sites}
-        from locus.sites import Location, Site
-
-        return complement(anatomy, Location.of(Site(*place) for place in everywhere - rest), read, trial.seed)
+        claim = trial.location.complement(anatomy.n_layers, anatomy.n_heads)  # the trial names what may be written: all the rest
+        return complement(anatomy, claim, read, trial.seed)
     return Rank1(anatomy, trial.location, read=read, seed=trial.seed)
 
 

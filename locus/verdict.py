@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from locus import stats
 from locus.config import AuditConfig
+from locus.stats.estimate import unit_values
 
 Floats = npt.NDArray[np.float64]
 VERSION = "rule/1"
@@ -121,7 +122,9 @@ def _works(claim: Floats, ceiling: Floats, margin: float, config: AuditConfig, g
 
 
 def _special(claim: Floats, random: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
-    rank = stats.monte_carlo_rank(float(np.nanmean(claim)), np.nanmean(random, axis=1))
+    # Groups of questions are averaged first, as in every other test, so that a duplicated question weighs nothing here either.
+    ours, theirs = _mean(claim, groups), np.array([_mean(place, groups) for place in random])
+    rank = stats.monte_carlo_rank(ours, theirs)
     gap = stats.hierarchical_bootstrap(
         (claim[None] - random)[:, None, :], level=1 - 2 * config.alpha, groups=groups, seed=config.seed, draws=2000
     )
@@ -133,6 +136,12 @@ def _special(claim: Floats, random: Floats, margin: float, config: AuditConfig, 
     else:
         standing, sentence = "undecided", f"Whether the claimed place is better than random places is open: {words}."
     return _finding(standing, sentence, gap, p=_number(rank.p), margin=margin, n_random=len(random))
+
+
+def _mean(scores: Floats, groups: list[str]) -> float:
+    """Mean over groups of questions; NaN where nothing was scored."""
+    units = unit_values(scores, groups)
+    return float(np.nanmean(units)) if np.isfinite(units).any() else float("nan")
 
 
 def _unique(claim: Floats, random: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
@@ -150,10 +159,8 @@ def _unique(claim: Floats, random: Floats, margin: float, config: AuditConfig, g
 
 
 def _necessary(rest: Floats, ceiling: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
-    short = stats.noninferiority(ceiling, rest, -margin, alpha=config.alpha, groups=groups) if margin < 0 else None
     gap = stats.noninferiority(ceiling - margin, rest, 0.0, alpha=config.alpha, groups=groups)
     one = stats.paired_bootstrap(ceiling, rest, level=1 - 2 * config.alpha, groups=groups, seed=config.seed)
-    assert short is None, "the margin is a share of a positive effect"
     words = f"without the claimed heads {one.value:+.3f} of the ceiling is lost ({span(one)}; margin {margin:.3f})"
     if gap.passed:
         standing, sentence = "supported", f"The claimed place is needed: {words}."
