@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None)
     store = Store(out / "trials.sqlite")
     try:
         plan_file.note_time(plan, store)
-        run.run(plan, store, bench, out / "edits", lambda what, share: told(what, 0.1 + 0.9 * share))
+        enough = partial(conclude.enough, out, store)
+        run.run(plan, store, bench, out / "edits", lambda what, share: told(what, 0.1 + 0.9 * share), enough)
         found = conclude.write(out, store, time.monotonic() - started)
         receipt.write(out, store, str(bench.model.device))
         return found

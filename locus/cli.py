@@ -158,6 +158,29 @@ def verify(
 
 
 @app.command()
+def calibrate(
+    out: Annotated[Path, typer.Option(help="Folder; the same command again goes on where it stopped.")],
+    draws: Annotated[int, typer.Option(help="Planted models of each kind.")] = 200,
+    kinds: Annotated[str | None, typer.Option(help="Kinds of planted model, comma-separated; all by default.")] = None,
+    alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
+    margin: Annotated[float, typer.Option(help="Margin, as a share of the ceiling's gain.")] = 0.25,
+    random: Annotated[int, typer.Option(help="Random Locations.")] = 19,
+    workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.")] = None,
+) -> None:
+    """Audit many models whose true location is known, and count how often each answer is wrong."""
+    from locus.config import resolve
+    from locus.planted.calibrate import ALL, table
+    from locus.planted.calibrate import calibrate as run_calibration
+    from locus.show import progress_bar
+
+    config = resolve(alpha=alpha, margin=margin, random=random)
+    chosen = tuple(kinds.split(",")) if kinds else ALL
+    with progress_bar(console) as told:
+        found = run_calibration(out, draws, chosen, config, workers, told)
+    console.print(_escaped(table(found)), soft_wrap=True)
+
+
+@app.command()
 def doctor(model: ModelName = None) -> None:
     """Print versions, device, checks of the model, and which data can be had."""
     from locus.doctor import examine

@@ -21,7 +21,10 @@ from locus.config import AuditConfig
 from locus.store import Store
 
 Floats = npt.NDArray[np.float64]
+Key = tuple[str, str, str, str]  # role, arm, claim, read
 REPORTED = ("mc1", "mc2", "mc3", "margin", "kl", "ce")
+ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
+UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
@@ -65,13 +68,15 @@ class Record:
         self.groups = [item["group"] for item in plan["items"]["test"]]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
         self.done = {trial["id"]: trial for trial in store.trials()}
+        self.planned: dict[Key, int] = {}
         self.arms = self._arms()
 
     def _arms(self) -> list[Arm]:
-        grouped: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+        grouped: dict[Key, list[dict[str, Any]]] = {}
         for planned in self.plan["trials"]:
+            key = (planned["role"], planned["arm"], planned["claim"], planned["read"])
+            self.planned[key] = self.planned.get(key, 0) + 1
             if planned["id"] in self.done:
-                key = (planned["role"], planned["arm"], planned["claim"], planned["read"])
                 grouped.setdefault(key, []).append(self.done[planned["id"]])
         return [Arm(*key, tuple(trials), self._choose(trials)) for key, trials in grouped.items()]
 
@@ -102,6 +107,21 @@ class Record:
             if arm.role == role and (claim is None or arm.claim == claim) and (read is None or arm.read == read)
         ]
 
+    def whole(self, arm: Arm) -> bool:
+        """Whether every planned trial of an arm is done."""
+        return len(arm.trials) == self.planned[arm.role, arm.name, arm.claim, arm.read]
+
+    def drawn(self, claim: str, read: str) -> list[Arm]:
+        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole."""
+        found = {arm.name: arm for arm in self.find("random", claim, read) if self.whole(arm)}
+        arms: list[Arm] = []
+        for role, name, of, mode in self.planned:
+            if (role, of, mode) == ("random", claim, read):
+                if name not in found:
+                    break
+                arms.append(found[name])
+        return arms
+
 
 def summary(record: Record, arm: Arm) -> dict[str, Any]:
     """Means of every measure with their intervals over test questions (or passages), and how training went."""
@@ -130,25 +150,56 @@ def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def findings(record: Record, claim: dict[str, Any], read: str, metric: str) -> dict[str, Any]:
-    """The four findings for one claim, read mode and metric, from stored scores alone."""
+def scores_of(record: Record, claim: dict[str, Any], read: str, metric: str) -> verdict.Scores | None:
+    """A claim's scores in one read mode and metric; None while a trial they need is missing."""
     name = claim["name"]
     mine, rest = record.find("claim", name, read), record.find("complement", name, read)
-    ceilings, randoms = record.find("ceiling"), record.find("random", name, read)
-    base = record.find("base")
-    if not (mine and rest and ceilings and randoms and base):
-        return {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
-    config = record.config.model_copy(update={"metric": metric})
+    ceilings, base = record.find("ceiling"), record.find("base")
+    randoms = record.drawn(name, read)
+    needed = [*mine, *rest, *ceilings]
+    if not (mine and rest and ceilings and base and len(randoms) >= record.config.looks[0]) or not all(map(record.whole, needed)):
+        return None
     ceiling = ceilings[0] if len(ceilings) == 1 else max(ceilings, key=lambda arm: _on_validation(record, arm))
-    scores = verdict.Scores(
+    parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
+    blind = max(one["mc1"] for one in record.plan["dataset"]["blind"]) if metric == "mc1" else None
+    return verdict.Scores(
         base=record.of(base[0], metric)[0],
         claim=record.of(mine[0], metric),
         ceiling=record.of(ceiling, metric),
         complement=record.of(rest[0], metric),
         random=np.array([record.of(arm, metric) for arm in randoms]),
         groups=record.groups,
+        unsettled={part: _unsettled(arms) for part, arms in parts.items()},
+        blind=blind,
     )
-    return verdict.conclude(scores, config)
+
+
+def _unsettled(arms: Sequence[Arm]) -> float:
+    """Share of the chosen trainings that had not settled."""
+    trained = [trial["converged"] for arm in arms for trial in arm.trials if trial["id"] in arm.chosen]
+    return float(np.mean([one is not None and not one for one in trained])) if trained else 0.0
+
+
+def findings(record: Record, read: str, metric: str, look: int | None = None) -> verdict.Verdicts | None:
+    """The findings of all claims in one read mode and metric; None while not all trials they need are finished."""
+    found = [scores_of(record, claim, read, metric) for claim in record.plan["claims"]]
+    scores = [one for one in found if one is not None]
+    if len(scores) < len(found):
+        return None
+    return verdict.conclude(scores, record.config.model_copy(update={"metric": metric}), look)
+
+
+def settled(record: Record) -> bool:
+    """Whether more random Locations could change nothing of the main metric's verdict, in any read mode."""
+    if not record.config.sequential:
+        return False
+    found = [findings(record, read, record.config.metric) for read in record.config.reads]
+    return all(one is not None and one.settled for one in found)
+
+
+def enough(out: Path, store: Store) -> bool:
+    """Whether a running audit's verdict is settled; asked before more random Locations are drawn."""
+    return settled(Record(read_plan(out), store))
 
 
 def _on_validation(record: Record, arm: Arm) -> float:
@@ -159,16 +210,22 @@ def _on_validation(record: Record, arm: Arm) -> float:
 
 def derive(record: Record) -> dict[str, Any]:
     """The whole verdict but for timing and versions: a function of plan and scores alone."""
-    claims = []
-    for claim in record.plan["claims"]:
-        for read in record.config.reads:
-            by_metric = {
-                metric: findings(record, claim, read, metric)
-                for metric in dict.fromkeys([record.config.metric, "mc1", "mc2", "margin"])
-            }
-            main = by_metric[record.config.metric]
+    claims: list[dict[str, Any]] = []
+    seen: list[int] = []
+    for read in record.config.reads:
+        main = findings(record, read, record.config.metric)
+        look = main.look if main is not None else None
+        seen += [look] if look is not None else []
+        others = {
+            metric: findings(record, read, metric, look)
+            for metric in dict.fromkeys([record.config.metric, *ALSO])
+            if look is not None
+        }
+        for index, claim in enumerate(record.plan["claims"]):
             entry = {"name": claim["name"], "origin": claim["origin"], "location": claim["heads"], "n_sites": len(claim["heads"])}
-            claims.append({**entry, "read": read, **main, "sentence": verdict.overall(main), "by_metric": by_metric})
+            mine = main.findings[index] if main is not None else UNFINISHED
+            by_metric = {metric: one.findings[index] for metric, one in others.items() if one is not None}
+            claims.append({**entry, "read": read, **mine, "sentence": verdict.overall(mine), "by_metric": by_metric})
     return {
         "schema": "locus-verdict/1",
         "model": record.plan["model"],
@@ -188,7 +245,8 @@ def derive(record: Record) -> dict[str, Any]:
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         "n": {name: len(part) for name, part in record.items.items()},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
-        "unfinished": len(record.plan["trials"]) - len(record.done),
+        "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": settled(record)},
+        "unfinished": 0 if settled(record) else len(record.plan["trials"]) - len(record.done),
     }
 
 

@@ -63,19 +63,31 @@ class AuditConfig(BaseModel):
     # how it is judged
     alpha: float = Field(0.05, gt=0, lt=1, description="level of the tests")
     margin: float = Field(0.25, gt=0, lt=1, description="non-inferiority margin, as a fraction of the ceiling's effect")
+    sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
     seed: int = Field(0, ge=0, description="of splits, random Locations, starts and resampling")
     bank: int = Field(6, ge=1, description="edits trained in one forward")
     tokens: int = Field(512, ge=32, description="token budget of a row")
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After how many random Locations the verdict is looked at: about four times if it may stop early, else once."""
+        if not self.sequential or self.random < 8:
+            return (self.random,)
+        step = -(-self.random // 4)
+        return (*range(step, self.random, step), self.random)
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": 40,
-        "validation": 20,
-        "test": 60,
+        "train": 36,
+        "validation": 16,
+        "test": 50,
         "features": "answer",
         "lr_scales": (10.0,),
-        "text_passages": 3,
+        "epochs": 1,
+        "batch": 2,
+        "shift_random": 2,
+        "text_passages": 2,
         "text_tokens": 64,
     },
     "standard": {
@@ -103,6 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "text_tokens": 128,
         # 16 random sets cannot reach a rank p below 1/17; the paper's size is run as it was, at the level it can reach.
         "alpha": 0.06,
+        "sequential": False,
     },
 }
 
@@ -114,6 +127,7 @@ PLANTED: dict[str, Any] = {
     "features": "answer",
     "lr_scales": (10.0,),
     "epochs": 15,
+    "batch": 4,
     "train": None,
     "validation": None,
     "test": None,

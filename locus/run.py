@@ -135,7 +135,7 @@ def _features(stage: Stage, parts: dict[str, Part]) -> Features:
     return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens)
 
 
-def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress) -> None:
+def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, enough: Callable[[], bool] = bool) -> None:
     """Run every bank of the plan that the store lacks.
 
     Args:
@@ -144,6 +144,7 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress) ->
         bench: what it is done on.
         folder: where edits are saved.
         told: told what goes on and the fraction of the whole.
+        enough: asked before random Locations are drawn: whether more of them can change nothing.
     """
     done = store.done()
     trials = {trial.id: trial for trial in plan.trials}
@@ -152,6 +153,8 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress) ->
     for bank, price in zip(plan.banks, costs, strict=True):
         if not set(bank) <= done:
             here = [trials[identity] for identity in bank]
+            if here[0].role == "random" and enough():
+                break  # they are the plan's last
 
             def say(share: float, spent: float = spent, price: float = price, here: list[Trial] = here) -> None:
                 told(f"{here[0].role}: {', '.join(trial.arm for trial in here)}", (spent + share * price) / sum(costs))

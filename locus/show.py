@@ -129,8 +129,23 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
             )
         )
         for question in ("works", "special", "unique", "necessary"):
-            console.print(f"  {question:<10}", MARKS[claim[question]["standing"]], Text(claim[question]["sentence"]))
+            finding = claim[question]
+            console.print(f"  {question:<10}", MARKS[finding["standing"]], Text(finding["sentence"]))
+            if finding.get("to_decide"):
+                console.print(Text(f"             would settle it: {finding['to_decide']}", style="dim"))
         console.print(Text(claim["sentence"], style="bold"))
+        for metric, other in claim["by_metric"].items():
+            if metric != found["metric"]:
+                standings = ", ".join(f"{question} {other[question]['standing']}" for question in other)
+                console.print(Text(f"  by {metric}: {standings}", style="dim"))
+    drawn = found["drawn"]
+    if drawn["stopped_early"] and drawn["random"] < drawn["planned"]:
+        console.print(
+            Text(
+                f"Drew {drawn['random']} of {drawn['planned']} random places: more could not change the verdict "
+                "(--set sequential=false draws them all)."
+            )
+        )
     unsettled = [
         entry["name"]
         for kind in ("claimed", "ceiling", "complement", "random")

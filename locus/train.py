@@ -265,17 +265,19 @@ def unsettled(losses: npt.NDArray[np.float64]) -> str:
     """Why a loss curve has not settled, or "" if it has.
 
     Settled: the last quarter of the steps is no worse than the one before (within 5 % of the start), and brought less than
-    a quarter of all that was gained.
+    a quarter of all that was gained. Steps see different questions, so a difference counts only beyond two standard errors.
     """
     if len(losses) < 8:
         return f"only {len(losses)} steps: too few to tell whether the loss settled"
     quarter = len(losses) // 4
-    start, third, last = losses[0], losses[-2 * quarter : -quarter].mean(), losses[-quarter:].mean()
+    before, after = losses[-2 * quarter : -quarter], losses[-quarter:]
+    noise = 2 * math.sqrt(before.var(ddof=1) / quarter + after.var(ddof=1) / quarter)
+    start, third, last = losses[0], before.mean(), after.mean()
     gained = start - last
-    if last > start:
+    if last > start + noise:
         return "the loss ended above where it began: the learning rate is too high"
-    if last > third + 0.05 * abs(start):
+    if last > third + 0.05 * abs(start) + noise:
         return "the loss rose in the last quarter of the steps"
-    if gained > 0 and third - last > 0.25 * gained:
+    if gained > 0 and third - last > 0.25 * gained + noise:
         return "the last quarter of the steps still brought over a quarter of the gain: train longer or at a higher rate"
     return ""

@@ -124,7 +124,7 @@ def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: d
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
     unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config.bank))
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config))
     listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
     full = {
         **document,
@@ -154,14 +154,25 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     return found
 
 
-def _banks(trials: tuple[Trial, ...], size: int) -> list[list[Trial]]:
-    """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit."""
+def _banks(trials: tuple[Trial, ...], config: AuditConfig) -> list[list[Trial]]:
+    """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
+
+    Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop.
+    """
+    order: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        if trial.role == "random" and trial.arm not in (drawn := order.setdefault((trial.claim, trial.read), [])):
+            drawn.append(trial.arm)
+    planned = config.looks
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:
-        key = trial.recipe.shared if trial.recipe else (trial.edit,)
-        groups.setdefault(key, []).append(trial)
+        look = 0
+        if trial.role == "random":
+            place = order[trial.claim, trial.read].index(trial.arm)
+            look = 1 + next(index for index, count in enumerate(planned) if place < count)
+        groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
     banks = []
-    for group in groups.values():
-        ordered = sorted(group, key=lambda trial: trial.first_layer)  # stable: plan order within a layer
-        banks += [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
+        ordered = sorted(groups[key], key=lambda trial: trial.first_layer)  # stable: plan order within a layer
+        banks += [ordered[start : start + config.bank] for start in range(0, len(ordered), config.bank)]
     return banks

@@ -1,53 +1,83 @@
 """The closed set of sentences about a claim, by a rule that is fixed and hashed before any result exists.
 
-Four questions, each answered supported, refuted, undecided or invalid:
+Four questions (locus/findings.py), each answered supported, refuted, undecided or invalid:
 
 works      the best edit at the claim is not inferior to the ceiling (full alignment);
 special    it beats the best edits at random Locations of the same size (rank among them);
 unique     few random Locations do as well as the claim;
 necessary  the best edit everywhere but there falls short of the ceiling.
 
-Refuted is not undecided: a difference is refuted only by a test that shows it smaller than a margin declared beforehand, which
-is a fraction of the ceiling's own effect. If the ceiling has no effect, nothing can be said, and every answer is invalid.
-Source: Wang & Veitch 2025, sections 4 to 7 for the questions; the rules are ours (docs/verdicts.md).
+Refuted is not undecided: refuting needs a test that shows a difference smaller than a margin declared beforehand. Several
+claims of one audit share the level (Holm, question by question). With sequential stopping the random Locations are looked at
+in the order in which they were drawn, at looks fixed beforehand: refuting may happen at any look and pays for all of them
+(Bonferroni); supporting may happen only with all of them, so its rank test keeps its level whatever was looked at.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from locus import stats
+from locus import findings, stats
 from locus.config import AuditConfig
-from locus.stats.estimate import unit_values
+from locus.findings import QUESTIONS, UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 
-Floats = npt.NDArray[np.float64]
-VERSION = "rule/1"
-UNIQUE_MOST, UNIQUE_LEAST = 0.15, 0.05
+__all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
+
+VERSION = "rule/2"
+UNSCORED, UNSETTLED = 0.2, 0.2  # shares from which on a question cannot be put
+ASKED: dict[str, Callable[[Scores, AuditConfig], Test]] = {
+    "works": findings.works,
+    "special": findings.special,
+    "unique": findings.unique,
+    "necessary": findings.necessary,
+}
+# An edit that had not settled shows only the least that the best edit there does. These conclusions lean on more than that.
+LEANS = {
+    "works": {"supported": "ceiling", "refuted": "claim"},
+    "special": {"supported": "random", "refuted": "claim"},
+    "unique": {"supported": "random", "refuted": "claim"},
+    "necessary": {"supported": "complement", "refuted": "ceiling"},
+}
+PLACES = {"claim": "the claim", "ceiling": "the ceiling", "complement": "everywhere but the claim", "random": "random places"}
+SAID = {
+    "works": {
+        "supported": "Editing there works as well as editing everywhere",
+        "refuted": "Editing there falls short of editing everywhere",
+        "undecided": "Whether editing there is as good as editing everywhere is open",
+    },
+    "special": {
+        "supported": "The claimed place is better than random places",
+        "refuted": "The claimed place is no better than random places, within the margin",
+        "undecided": "Whether the claimed place is better than random places is open",
+    },
+    "unique": {
+        "supported": "Hardly any other place does as well",
+        "refuted": "Other places do as well",
+        "undecided": "Whether other places do as well is open",
+    },
+    "necessary": {
+        "supported": "The claimed place is needed",
+        "refuted": "The claimed place is not needed",
+        "undecided": "Whether the claimed place is needed is open",
+    },
+}
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What a verdict is drawn from; every array is per test question, in one order.
+class Verdicts:
+    """The findings of all claims of an audit, and after how many random Locations they were drawn.
 
     Attributes:
-        base: [questions].
-        claim: [seeds, questions], the claim's selected edit.
-        ceiling: [seeds, questions].
-        complement: [seeds, questions].
-        random: [random Locations, seeds, questions].
-        groups: group of each question.
-        unconverged: names of arms whose training did not settle.
+        findings: per claim, question -> finding.
+        look: random Locations looked at.
+        settled: whether more random Locations could change nothing.
     """
 
-    base: Floats
-    claim: Floats
-    ceiling: Floats
-    complement: Floats
-    random: Floats
-    groups: list[str]
-    unconverged: tuple[str, ...] = ()
+    findings: list[dict[str, dict[str, Any]]]
+    look: int
+    settled: bool
 
 
 def rule(config: AuditConfig) -> dict[str, Any]:
@@ -57,128 +87,141 @@ def rule(config: AuditConfig) -> dict[str, Any]:
         "metric": config.metric,
         "alpha": config.alpha,
         "margin": config.margin,
-        "margin_of": "the ceiling's mean gain over the base model",
-        "special": "Monte-Carlo rank p <= alpha; refuted if claim - mean random < margin",
-        "works": "paired non-inferiority of claim to ceiling",
-        "unique": {"supported_if_upper_bound_below": UNIQUE_MOST, "refuted_if_lower_bound_above": UNIQUE_LEAST},
-        "necessary": "ceiling - complement > margin; refuted if below",
+        "margin_of": "the ceiling's gain over the base model, question by question",
+        "works": "mean of claim - ceiling + margin above 0; refuted if below",
+        "special": "Monte-Carlo rank p with all random places; refuted if the mean of claim - random - margin is below 0",
+        "unique": {"supported_if_share_below": UNIQUE_MOST, "refuted_if_share_above": UNIQUE_LEAST},
+        "necessary": "mean of ceiling - complement - margin above 0; refuted if below",
+        "claims": "Holm, question by question",
+        "looks": list(config.looks),
+        "invalid": {"unscored_from": UNSCORED, "unsettled_from": UNSETTLED, "ceiling_without_gain_at": config.alpha},
     }
 
 
-def conclude(scores: Scores, config: AuditConfig) -> dict[str, dict[str, Any]]:
-    """The four findings for one claim, one read mode and one metric."""
-    claim, ceiling, rest = (part.mean(axis=0) for part in (scores.claim, scores.ceiling, scores.complement))
-    random = scores.random.mean(axis=1)
-    effect = stats.noninferiority(ceiling, scores.base, 0.0, alpha=config.alpha, groups=scores.groups)
-    gain = effect.estimate.value
-    if not effect.passed:
-        why = f"the ceiling itself has no clear effect ({gain:+.3f}, {span(effect.estimate)}); nothing can be compared with it"
-        return {name: _invalid(why, effect.estimate, len(random)) for name in ("works", "special", "unique", "necessary")}
-    margin = config.margin * gain
-    return {
-        "works": _works(claim, ceiling, margin, config, scores.groups),
-        "special": _special(claim, random, margin, config, scores.groups),
-        "unique": _unique(claim, random, margin, config, scores.groups),
-        "necessary": _necessary(rest, ceiling, margin, config, scores.groups),
-    }
+def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = None) -> Verdicts:
+    """The findings for all claims of an audit, in one read mode and one metric.
+
+    Args:
+        claims: scores of each claim; all have the same number of random Locations, or some not yet.
+        config: alpha, margin, looks.
+        look: number of random Locations to conclude from; by default the first look at which all is settled, or the last that
+            the scores reach.
+    """
+    planned = config.looks
+    held = min(len(scores.random) for scores in claims)
+    reached = [count for count in planned if count <= held] if look is None else [look]
+    assert reached, f"a first look needs {planned[0]} random Locations, not {held}"
+    for count in reached:
+        found = _at(claims, config, count, planned)
+        settled = count == planned[-1] or all(_closed(one) for one in found)
+        if settled:
+            break
+    return Verdicts(found, count, settled)
 
 
-def span(estimate: stats.Estimate) -> str:
-    """An interval in words."""
-    return f"{100 * estimate.level:.0f} % interval {estimate.low:+.3f} to {estimate.high:+.3f}"
+def _closed(found: dict[str, dict[str, Any]]) -> bool:
+    """Whether random Locations not drawn yet can change nothing."""
+    return all(found[question]["standing"] in ("refuted", "invalid") for question in ("special", "unique"))
 
 
-def _finding(standing: str, sentence: str, estimate: stats.Estimate, **more: Any) -> dict[str, Any]:
-    found = {
-        "standing": standing,
-        "estimate": _number(estimate.value),
-        "interval": [_number(estimate.low), _number(estimate.high)],
-        "level": estimate.level,
-        "n": estimate.n,
-        "sentence": sentence,
-    }
-    return {**found, "p": None, "margin": None, "n_random": None, **more}
+def _at(claims: Sequence[Scores], config: AuditConfig, count: int, planned: Sequence[int]) -> list[dict[str, dict[str, Any]]]:
+    """Findings from the first `count` random Locations."""
+    seen = [scores.first(count) for scores in claims]
+    effects = [findings.effect(scores, config) for scores in seen]
+    refusals = [_refusal(scores, gain, p, config) for scores, (gain, p) in zip(seen, effects, strict=True)]
+    found: list[dict[str, dict[str, Any]]] = [{} for _ in claims]
+    for question in QUESTIONS:
+        tests = [ASKED[question](scores, config) for scores in seen]
+        drawn = question in ("special", "unique")
+        supported = stats.holm([test.p_supported for test in tests])
+        if drawn and count < planned[-1]:
+            supported = np.ones(len(tests))
+        refuted = np.minimum(1.0, stats.holm([test.p_refuted for test in tests]) * (len(planned) if drawn else 1))
+        for index, test in enumerate(tests):
+            if refusals[index]:
+                found[index][question] = _invalid(refusals[index], effects[index][0], count if drawn else 0)
+            else:
+                p = (float(supported[index]), float(refuted[index]))
+                found[index][question] = _finding(question, test, p, seen[index], config)
+    return found
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig) -> str:
+    """Why no question can be put at all, or ""."""
+    parts = ("base", "claim", "ceiling", "complement", "random")
+    worst = max(parts, key=lambda part: float(np.isnan(getattr(scores, part)).mean()))
+    missing = float(np.isnan(getattr(scores, worst)).mean())
+    if missing > UNSCORED:
+        return f"{missing:.0%} of the scores of {PLACES.get(worst, 'the base model')} are missing"
+    if not p <= config.alpha:
+        return (
+            f"the ceiling itself has no clear effect ({gain.value:+.3f}, {findings.span(gain)}); nothing can be compared with it"
+        )
+    reached = float(np.nanmean(scores.mean("ceiling")))
+    if scores.blind is not None and scores.blind >= reached:
+        return f"a rule that never reads the question does as well ({scores.blind:.3f}) as the ceiling ({reached:.3f})"
+    return ""
 
 
-def _invalid(why: str, estimate: stats.Estimate, n_random: int) -> dict[str, Any]:
-    return _finding("invalid", f"Cannot be answered: {why}.", estimate, n_random=n_random)
-
-
-def _works(claim: Floats, ceiling: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
-    test = stats.noninferiority(claim, ceiling, margin, alpha=config.alpha, groups=groups)
+def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, config: AuditConfig) -> dict[str, Any]:
+    """One finding: the standing, or invalid where it would lean on edits that had not settled."""
+    # Being the best of twenty by a lead that is shown to be negligible is refuted, not supported.
+    standing = "refuted" if p[1] <= config.alpha else "supported" if p[0] <= config.alpha else "undecided"
+    part = LEANS[question].get(standing, "")
+    share = scores.unsettled.get(part, 0.0)
+    sentence = f"{SAID[question][standing]}: {test.words}."
+    if share > UNSETTLED:
+        standing = "invalid"
+        sentence = (
+            f"Cannot be answered: training had not settled at {PLACES[part]} ({share:.0%}), "
+            f"so the best edit may do more there than was seen; {test.words}."
+        )
     one = test.estimate
-    words = f"the claim's edit reaches {one.value:+.3f} against the ceiling ({span(one)}; margin {margin:.3f})"
-    if test.passed:
-        standing, sentence = "supported", f"Editing there works as well as editing everywhere: {words}."
-    elif one.high < -margin:
-        standing, sentence = "refuted", f"Editing there falls short of editing everywhere: {words}."
-    else:
-        standing, sentence = "undecided", f"Whether editing there is as good as editing everywhere is open: {words}."
-    return _finding(standing, sentence, one, p=_number(test.p), margin=margin, n_random=0)
+    return {
+        "standing": standing,
+        "estimate": _number(one.value),
+        "interval": [_number(one.low), _number(one.high)],
+        "level": one.level,
+        "n": one.n,
+        "p": _number(p[0]),
+        "p_refuted": _number(p[1]),
+        "margin": _number(test.margin),
+        "n_random": test.n_random,
+        "sentence": sentence,
+        "to_decide": test.to_decide if standing == "undecided" else "",
+        **{name: _number(value) for name, value in test.more.items()},
+    }
 
 
-def _special(claim: Floats, random: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
-    # Groups of questions are averaged first, as in every other test, so that a duplicated question weighs nothing here either.
-    ours, theirs = _mean(claim, groups), np.array([_mean(place, groups) for place in random])
-    rank = stats.monte_carlo_rank(ours, theirs)
-    gap = stats.hierarchical_bootstrap(
-        (claim[None] - random)[:, None, :], level=1 - 2 * config.alpha, groups=groups, seed=config.seed, draws=2000
-    )
-    words = f"{gap.value:+.3f} against the mean of {len(random)} random places ({span(gap)}), rank p = {rank.p:.3f}"
-    if rank.p <= config.alpha:
-        standing, sentence = "supported", f"The claimed place is better than random places: {words}."
-    elif gap.high < margin:
-        standing, sentence = "refuted", f"The claimed place is no better than random places, within {margin:.3f}: {words}."
-    else:
-        standing, sentence = "undecided", f"Whether the claimed place is better than random places is open: {words}."
-    return _finding(standing, sentence, gap, p=_number(rank.p), margin=margin, n_random=len(random))
+def _invalid(why: str, gain: stats.Estimate, n_random: int) -> dict[str, Any]:
+    return {
+        "standing": "invalid",
+        "estimate": _number(gain.value),
+        "interval": [_number(gain.low), _number(gain.high)],
+        "level": gain.level,
+        "n": gain.n,
+        "p": None,
+        "p_refuted": None,
+        "margin": None,
+        "n_random": n_random,
+        "sentence": f"Cannot be answered: {why}.",
+        "to_decide": "",
+    }
 
 
-def _mean(scores: Floats, groups: list[str]) -> float:
-    """Mean over groups of questions; NaN where nothing was scored."""
-    units = unit_values(scores, groups)
-    return float(np.nanmean(units)) if np.isfinite(units).any() else float("nan")
-
-
-def _unique(claim: Floats, random: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
-    tests = [stats.noninferiority(place, claim, margin, alpha=config.alpha, groups=groups) for place in random]
-    count = sum(test.passed for test in tests)
-    share = stats.clopper_pearson(count, len(random), level=1 - 2 * config.alpha)
-    words = f"{count} of {len(random)} random places do as well as the claim, within {margin:.3f} ({span(share)} of all places)"
-    if share.high < UNIQUE_MOST:
-        standing, sentence = "supported", f"Hardly any other place does as well: {words}."
-    elif share.low > UNIQUE_LEAST:
-        standing, sentence = "refuted", f"Other places do as well: {words}."
-    else:
-        standing, sentence = "undecided", f"Whether other places do as well is open: {words}."
-    return _finding(standing, sentence, share, margin=margin, n_random=len(random))
-
-
-def _necessary(rest: Floats, ceiling: Floats, margin: float, config: AuditConfig, groups: list[str]) -> dict[str, Any]:
-    gap = stats.noninferiority(ceiling - margin, rest, 0.0, alpha=config.alpha, groups=groups)
-    one = stats.paired_bootstrap(ceiling, rest, level=1 - 2 * config.alpha, groups=groups, seed=config.seed)
-    words = f"without the claimed heads {one.value:+.3f} of the ceiling is lost ({span(one)}; margin {margin:.3f})"
-    if gap.passed:
-        standing, sentence = "supported", f"The claimed place is needed: {words}."
-    elif one.high < margin:
-        standing, sentence = "refuted", f"The claimed place is not needed: {words}."
-    else:
-        standing, sentence = "undecided", f"Whether the claimed place is needed is open: {words}."
-    return _finding(standing, sentence, one, p=_number(gap.p), margin=margin, n_random=0)
-
-
-QUESTIONS = ("works", "special", "unique", "necessary")
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def overall(found: dict[str, dict[str, Any]]) -> str:
     """One sentence from the four standings."""
     standing = {name: found[name]["standing"] for name in QUESTIONS}
-    if "invalid" in standing.values():
+    if set(standing.values()) == {"invalid"}:
         return "No verdict: the question could not be put (see the reasons)."
+    if standing["works"] == "refuted" and standing["special"] == "supported":
+        return (
+            "The claimed place beats random places but falls short of editing everywhere: at most part of the behaviour is there."
+        )
     if standing["works"] == "refuted":
         return (
             "Editing the claimed place falls short of editing everywhere: no evidence from editing that the behaviour is there."
@@ -197,4 +240,6 @@ def overall(found: dict[str, dict[str, Any]]) -> str:
         return f"Editing the claimed place works and beats random places; {', '.join(more)}."
     if standing["special"] == "supported":
         return "The claimed place is better than random places; whether it reaches the ceiling is open."
+    if standing["special"] == "invalid":
+        return "No verdict: whether the claimed place is special could not be asked (see the reason)."
     return "Undecided: whether the claimed place is better than random places is open."

@@ -45,7 +45,7 @@ def sizes(planted):
 
 def bits(planted):
     """+1 where the true answer is the one on the positive side of the polarity."""
-    return torch.tensor([1.0 if item.best.startswith("up-") else -1.0 for item in planted.dataset.items])
+    return torch.tensor([1.0 if item.best.startswith("upper-") else -1.0 for item in planted.dataset.items])
 
 
 class Hooked:
@@ -470,9 +470,9 @@ def test_tokens():
     tokenizer, item = planted.tokenizer, planted.dataset.items[17]
     text = f"{item.question} {item.best}"
     coded = tokenizer(text, return_offsets_mapping=True)
-    assert text == "Which-017? up-017"
-    assert tokenizer.convert_ids_to_tokens(coded.input_ids) == ["<s>", "Which-017?", "up-017"]
-    assert coded.offset_mapping == [(0, 0), (0, 10), (11, 17)]
+    assert text == "Which-017? upper-017"
+    assert tokenizer.convert_ids_to_tokens(coded.input_ids) == ["<s>", "Which-017?", "upper-017"]
+    assert coded.offset_mapping == [(0, 0), (0, 10), (11, 20)]
     assert tokenizer.decode(coded.input_ids, skip_special_tokens=True) == text
     assert tokenizer("What else?").input_ids == [tokenizer.bos_token_id, *[tokenizer.unk_token_id] * 2]
     assert tokenizer.chat_template is None
@@ -517,7 +517,7 @@ def test_save_and_load(tmp_path):
 def test_changed_questions_are_refused(tmp_path):
     save(drawn("localized"), tmp_path)
     lines = (tmp_path / "dataset.jsonl").read_text()
-    (tmp_path / "dataset.jsonl").write_text(lines.replace("up-004", "up-005", 1))
+    (tmp_path / "dataset.jsonl").write_text(lines.replace("upper-004", "upper-005", 1))
     with pytest.raises(UserError, match="hash"):
         load(tmp_path)
 

@@ -25,6 +25,7 @@ FLOW = [
     ["train", "evaluate", "judges"],
     ["trials", "store", "checks"],
     ["run"],
+    ["findings"],
     ["verdict"],
     ["conclude", "plan_file", "preconditions"],
     ["audit", "planted", "patching", "report"],

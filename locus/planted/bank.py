@@ -13,7 +13,9 @@ code (a test compares it with both).
 Source: Wang & Veitch 2025, equations 4.2 and 4.3; the loss is minimised, with target 1 / (2 tau) for h.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -223,7 +225,12 @@ def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
     return torch.einsum("knw,npw->knp", states, questions.contrasts)
 
 
-def fit(runner: Runner, edits: Edits, questions: Questions, before: Tensor, training: Training) -> Edits:
+Watch = Callable[[Tensor, Tensor], None]
+
+
+def fit(
+    runner: Runner, edits: Edits, questions: Questions, before: Tensor, training: Training, watch: Callable[[Tensor], Any] = id
+) -> Edits:
     """Minimise the mean of (h - target)^2 over questions and pairs for each edit.
 
     Args:
@@ -232,6 +239,7 @@ def fit(runner: Runner, edits: Edits, questions: Questions, before: Tensor, trai
         questions: the training questions.
         before: [n, pairs] margins of the unedited model.
         training: target, steps and learning rate.
+        watch: shown the [K] losses of every step.
 
     Returns:
         The trained edits.
@@ -254,7 +262,9 @@ def fit(runner: Runner, edits: Edits, questions: Questions, before: Tensor, trai
         optimiser.zero_grad()
         states = runner.states(streams, outputs, moved())
         gain = torch.einsum("knw,npw->knp", states, questions.contrasts) - before
-        ((gain - training.target) ** 2).mean(dim=(1, 2)).sum().backward()  # type: ignore[no-untyped-call]
+        losses = ((gain - training.target) ** 2).mean(dim=(1, 2))
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        watch(losses.detach())
         optimiser.step()
         schedule.step()
     with torch.no_grad():
@@ -268,14 +278,19 @@ def unedited(model: Any, questions: Questions) -> Tensor:
     return torch.einsum("nw,npw->np", states, questions.contrasts)
 
 
-def optimal_margins(model: Any, mask: Tensor, train: Questions, test: Questions, training: Training) -> Tensor:
-    """Train an edit for every row of `mask` and give its margins in nats on the test questions, [K, n, pairs]."""
+def optimal_margins(
+    model: Any, mask: Tensor, train: Questions, test: Questions, training: Training, watch: Watch = lambda rows, losses: None
+) -> Tensor:
+    """Train an edit for every row of `mask` and give its margins in nats on the test questions, [K, n, pairs].
+
+    `watch` is shown the rows that train together and their losses, step by step.
+    """
     starts = mask.any(dim=2).int().argmax(dim=1)
     before, runner = unedited(model, train), Runner(model)
     result = torch.empty(len(mask), *test.contrasts.shape[:2])
     for start in sorted(set(starts.tolist())):
         chosen = (starts == start).nonzero().flatten()
-        edits = fit(runner, initial(mask[chosen], start, training), train, before, training)
+        edits = fit(runner, initial(mask[chosen], start, training), train, before, training, partial(watch, chosen))
         result[chosen] = margins_after(runner, edits, test)
     return result
 

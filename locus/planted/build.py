@@ -186,7 +186,7 @@ def _settle(
     """Set the residual path's own polarity and the heads' natural push so that mean margins come out as planned."""
 
     def margins() -> Array:
-        """Mean margin in nats of "up" against each other answer, signed towards the true one, [n_polarities]."""
+        """Mean margin in nats of "upper" against each other answer, signed towards the true one, [n_polarities]."""
         _assign(model, weights)
         states = _final_states(model, _prompts(size))
         mean: Array = (bits[:, None] * states @ directions.polarities.T).mean(axis=0) * SPREAD / np.sqrt(size.width)
@@ -228,7 +228,7 @@ def _write_vocabulary(model: LlamaForCausalLM, weights: dict[str, Array], size: 
     own = states - np.outer(states @ average, average)
     lengths = np.linalg.norm(own, axis=1)
     shared = own / lengths[:, None] @ directions.free * OWN_LOGIT / lengths.mean()
-    # Adding g(p0 + p1) to "up" and turning the sign of one for each other answer makes every pair differ by 2g along
+    # Adding g(p0 + p1) to "upper" and turning the sign of one for each other answer makes every pair differ by 2g along
     # one polarity.
     signs = np.ones((size.answers, len(directions.polarities)))
     signs[np.arange(1, size.answers), np.arange(size.answers - 1)] = -1.0

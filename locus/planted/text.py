@@ -1,7 +1,7 @@
 """The words of a planted model: a tokenizer with one token a word, and a dataset of one-word questions and answers.
 
 A prompt is "Which-017?" after the beginning-of-text token and an answer is one more word, so a question with all its
-answers is one position of one row of two tokens. "up-017" is the answer on the positive side of the polarity.
+answers is one position of one row of two tokens. "upper-017" is the answer on the positive side of the polarity.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from locus.datasets.items import Dataset, Item
 from locus.planted.directions import Array
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-SIDES = ("up", "down", "aside")
+SIDES = ("upper", "lower", "aside")  # of one form, so that no rule can tell them without reading the question
 
 
 def words(n_questions: int, n_answers: int) -> tuple[list[str], list[list[str]]]:

@@ -2,6 +2,7 @@
 
 from locus.stats.agreement import Calibration, calibration_error, cohen_kappa
 from locus.stats.bootstrap import bootstrap_mean, paired_bootstrap
+from locus.stats.crossed import CrossedMean, crossed_mean
 from locus.stats.estimate import Estimate, PValue
 from locus.stats.hierarchical import VarianceComponents, hierarchical_bootstrap, variance_components
 from locus.stats.judged import ppi_mean, rogan_gladen
@@ -31,6 +32,7 @@ from locus.stats.ranks import (
 
 __all__ = [
     "Calibration",
+    "CrossedMean",
     "Estimate",
     "MarginTest",
     "PValue",
@@ -44,6 +46,7 @@ __all__ = [
     "can_change",
     "clopper_pearson",
     "cohen_kappa",
+    "crossed_mean",
     "hierarchical_bootstrap",
     "holm",
     "least_random_for",

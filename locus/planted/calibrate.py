@@ -1,0 +1,203 @@
+"""How often is each sentence of a verdict wrong? Audits of many planted models, counted.
+
+A draw is one planted model with every claim about it whose truth is known. Draws are appended to `draws.jsonl` as they
+finish, so a calibration that was killed goes on where it stopped; the tally is a function of that file alone.
+"""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from locus import stats
+from locus.config import AuditConfig
+from locus.errors import UserError
+from locus.findings import QUESTIONS
+from locus.planted.kinds import KINDS
+
+# Shuffled twins are one kind more: the same weights, labels that mean nothing.
+ALL = (*KINDS, "shuffled")
+LEVEL = 0.95
+Job = tuple[str, int, bool, AuditConfig]
+
+
+def calibrate(
+    out: Path,
+    draws: int,
+    kinds: tuple[str, ...] = ALL,
+    config: AuditConfig | None = None,
+    workers: int | None = None,
+    told: Callable[[str, float], None] = lambda what, share: None,
+) -> dict[str, Any]:
+    """Draw what is missing, and tally all of it.
+
+    Args:
+        out: folder; `draws.jsonl`, `calibration.json` and `calibration.md` are written there.
+        draws: planted models of each kind.
+        kinds: which, of `ALL`.
+        config: alpha, margin, number of random Locations; other settings are not used.
+        workers: processes; one a core by default.
+        told: told what was done and the share of it.
+
+    Returns:
+        The tally, as written to `calibration.json`.
+
+    Raises:
+        UserError: for an unknown kind, fewer than 1 draw, or a folder with draws of other settings.
+    """
+    config = config or AuditConfig()
+    unknown = [kind for kind in kinds if kind not in ALL]
+    if unknown or draws < 1:
+        raise UserError(f"kinds among {', '.join(ALL)} and at least 1 draw", f"{unknown or draws}", "Mend --kinds or --draws.")
+    setting = {"alpha": config.alpha, "margin": config.margin, "random": config.random}
+    held = _read(out, setting)
+    have = {(one["kind"], one["seed"], one["shuffled"]) for one in held}
+    jobs = [job for job in _jobs(kinds, draws, config) if job[:3] not in have]
+    total, done = len(jobs) + len(held), len(held)
+    with (out / "draws.jsonl").open("a", encoding="utf-8") as file:
+        for found in _run(jobs, workers or os.cpu_count() or 1):
+            file.write(json.dumps(found) + "\n")
+            file.flush()
+            held.append(found)
+            done += 1
+            told(f"{found['kind']} {found['seed']}", done / total)
+    wanted = {job[:3] for job in _jobs(kinds, draws, config)}
+    tallied = tally([one for one in held if (one["kind"], one["seed"], one["shuffled"]) in wanted], setting)
+    (out / "calibration.json").write_text(json.dumps(tallied, indent=1) + "\n", encoding="utf-8")
+    (out / "calibration.md").write_text(table(tallied), encoding="utf-8")
+    return tallied
+
+
+def _jobs(kinds: tuple[str, ...], draws: int, config: AuditConfig) -> Iterator[Job]:
+    """Kind by kind within each seed, so that an unfinished calibration has all kinds; shuffled twins go round the kinds."""
+    for seed in range(draws):
+        for kind in kinds:
+            if kind == "shuffled":
+                yield KINDS[seed % len(KINDS)], seed, True, config
+            else:
+                yield kind, seed, False, config
+
+
+def _read(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
+    """The draws a folder holds; a last line cut short by a kill is dropped."""
+    out.mkdir(parents=True, exist_ok=True)
+    about, path = out / "settings.json", out / "draws.jsonl"
+    if about.exists() and json.loads(about.read_text(encoding="utf-8")) != setting:
+        raise UserError(f"draws with {setting}", about.read_text(encoding="utf-8").strip(), "Give another --out.")
+    about.write_text(json.dumps(setting) + "\n", encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    whole = lines[:-1]  # every finished line ends in a newline
+    if lines and lines[-1]:
+        path.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    return [json.loads(line) for line in whole]
+
+
+def _work(job: Job) -> dict[str, Any]:
+    from locus.planted.draws import draw
+
+    return draw(*job)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _run(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
+    if not jobs:
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
+        yield from pool.imap_unordered(_work, jobs)
+
+
+def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any]:
+    """Counts of right and wrong standings with exact intervals.
+
+    Args:
+        draws: as `locus.planted.draws.draw` gives them.
+        setting: alpha, margin and number of random Locations.
+
+    Returns:
+        rows (kind, claim, read, metric, question, expected; n; supported, refuted, undecided, invalid with all random Locations
+        and with sequential stopping; right and wrong with intervals), saved (kind, claim -> share of random Locations that
+        stopping early saved), named (kind -> heuristic -> share), rank (kind, claim -> all rank p-values), settings.
+    """
+    cells: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    saved: dict[str, list[float]] = {}
+    ranks: dict[str, list[float]] = {}
+    named: dict[str, dict[str, list[bool]]] = {}
+    for one in draws:
+        kind = "shuffled" if one["shuffled"] else one["kind"]
+        for heuristic, right in one["named"].items():
+            named.setdefault(kind, {}).setdefault(heuristic, []).append(right)
+        for claim in one["claims"]:
+            name = "any" if one["shuffled"] else claim["name"]
+            for question in QUESTIONS:
+                key = (kind, name, claim["read"], claim["metric"], question, claim["expected"].get(question, ""))
+                cells.setdefault(key, []).append((claim["standings"][question], claim["sequential"][question]))
+            if claim["metric"] == "mc2" and claim["read"] == "layer":
+                saved.setdefault(f"{kind} {name}", []).append(1 - claim["drawn"] / claim["planned"])
+                if claim["rank_p"] is not None:
+                    ranks.setdefault(f"{kind} {name}", []).append(claim["rank_p"])
+    names = ("kind", "claim", "read", "metric", "question", "expected")
+    rows = [{**dict(zip(names, key, strict=True)), **_counts(key[-1], seen)} for key, seen in sorted(cells.items())]
+    return {
+        "settings": setting,
+        "draws": len(draws),
+        "rows": rows,
+        "saved": {name: sum(shares) / len(shares) for name, shares in sorted(saved.items())},
+        "named": {
+            kind: {name: _share(sum(seen), len(seen)) for name, seen in found.items()} for kind, found in sorted(named.items())
+        },
+        "rank_p": ranks,
+    }
+
+
+def _counts(expected: str, seen: list[tuple[str, str]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"n": len(seen)}
+    for index, way in enumerate(("all", "sequential")):
+        counts = {name: sum(one[index] == name for one in seen) for name in ("supported", "refuted", "undecided", "invalid")}
+        found[way] = counts
+        if expected:
+            wrong = sum(counts[name] for name in ("supported", "refuted") if name != expected)
+            found[way] |= {"right": _share(counts[expected], len(seen)), "wrong": _share(wrong, len(seen))}
+    return found
+
+
+def _share(count: int, n: int) -> dict[str, Any]:
+    """A count with its share and exact interval."""
+    share = stats.clopper_pearson(count, n, level=LEVEL)
+    return {"count": count, "n": n, "share": share.value, "low": share.low, "high": share.high}
+
+
+def table(found: dict[str, Any], metric: str = "mc2") -> str:
+    """The tally as a Markdown table: by kind and claim, how often each answer was wrong, and how often right."""
+    setting = found["settings"]
+    said = [
+        f"Audits of {found['draws']} planted models; alpha = {setting['alpha']:g}, margin = {setting['margin']:g} of the "
+        f"ceiling's gain, {setting['random']} random places, metric {metric}.",
+        "Wrong and right in percent of audits [exact 95 % interval]; what is neither is undecided, or invalid. "
+        "The last columns stop drawing random places once the verdict can no longer change.",
+        "",
+        "| planted | claim | read | question | truth | n | wrong % | right % | wrong %, stopping early | right % |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found["rows"]:
+        if row["metric"] == metric and row["expected"]:
+            cells = [_cell(row[way][what]) for way in ("all", "sequential") for what in ("wrong", "right")]
+            truth = {"supported": "yes", "refuted": "no", "invalid": "no question"}[row["expected"]]
+            about = (row["kind"], row["claim"], row["read"], row["question"], truth, str(row["n"]))
+            said.append(f"| {' | '.join((*about, *cells))} |")
+    said += ["", "Random places saved by stopping early, mean over audits:", ""]
+    said += [f"- {name}: {100 * share:.0f} %" for name, share in found["saved"].items()]
+    said += ["", "How often the head that a heuristic ranks first does the work:", ""]
+    for kind, heuristics in found["named"].items():
+        said.append(f"- {kind}: " + ", ".join(f"{name} {_cell(share)} %" for name, share in heuristics.items()))
+    return "\n".join(said) + "\n"
+
+
+def _cell(share: dict[str, Any]) -> str:
+    return f"{100 * share['share']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
