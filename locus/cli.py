@@ -158,6 +158,36 @@ def verify(
 
 
 @app.command()
+def power(
+    run: Annotated[Path | None, typer.Argument(help="A finished run, to take effect and noise from.")] = None,
+    random: Annotated[int, typer.Option(help="Random Locations.")] = 19,
+    questions: Annotated[int, typer.Option(help="Test questions.")] = 100,
+    effect: Annotated[float | None, typer.Option(help="Claim above random Locations, in sd between Locations.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Noise of a Location's mean, in sd between Locations.")] = None,
+    alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
+    want: Annotated[float, typer.Option(help="Wanted power.")] = 0.8,
+    claims: Annotated[int, typer.Option(help="Claims that share the level.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write the numbers to a JSON file.")] = None,
+) -> None:
+    """Say what an audit of a given size can find, and what size finds an effect."""
+    import json
+
+    from locus.power import power as find_power
+    from locus.power import scales
+    from locus.show import power_table
+
+    measured = scales(run) if run is not None else {}
+    given = {"effect": effect, "noise": noise}
+    chosen = {
+        name: value if value is not None else measured[name] for name, value in given.items() if value is not None or measured
+    }
+    found = find_power(random, questions, alpha=alpha, want=want, n_claims=claims, **chosen) | {"run": measured}
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    power_table(console, found)
+
+
+@app.command()
 def calibrate(
     out: Annotated[Path, typer.Option(help="Folder; the same command again goes on where it stopped.")],
     draws: Annotated[int, typer.Option(help="Planted models of each kind.")] = 200,

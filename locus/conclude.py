@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from locus import __version__, stats, verdict
 from locus.config import AuditConfig
+from locus.findings import sided
 from locus.store import Store
 
 Floats = npt.NDArray[np.float64]
@@ -208,6 +209,32 @@ def _on_validation(record: Record, arm: Arm) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf
 
 
+def singles(record: Record) -> list[dict[str, Any]]:
+    """Single heads, each with the p that its edit is not inferior to the ceiling's, as it is and for all of them (BH)."""
+    arms, metric = record.find("single"), record.config.metric
+    ceilings, base = record.find("ceiling"), record.find("base")
+    found = [summary(record, arm) for arm in arms]
+    if not (arms and ceilings and base):
+        return found
+    ceiling, plain = record.of(ceilings[0], metric).mean(axis=0), record.of(base[0], metric)[0]
+    ps = []
+    for arm in arms:
+        contrast = record.of(arm, metric).mean(axis=0) - ceiling + record.config.margin * (ceiling - plain)
+        ps.append(sided(contrast, record.config, record.groups)[0])
+    for entry, p, adjusted in zip(found, ps, stats.benjamini_hochberg(ps), strict=True):
+        entry |= {"p_works": _plain(p), "p_works_bh": _plain(float(adjusted))}
+    return found
+
+
+def variance(record: Record, read: str) -> dict[str, Any] | None:
+    """Where the variance of the main metric at random Locations comes from; None with fewer than two."""
+    arms = record.find("random", None, read)
+    whole = [arm for arm in arms if record.whole(arm)]
+    if len(whole) < 2:
+        return None
+    return stats.variance_components(np.array([record.of(arm, record.config.metric) for arm in whole]), record.groups).to_dict()
+
+
 def derive(record: Record) -> dict[str, Any]:
     """The whole verdict but for timing and versions: a function of plan and scores alone."""
     claims: list[dict[str, Any]] = []
@@ -240,7 +267,8 @@ def derive(record: Record) -> dict[str, Any]:
         "complement": [summary(record, arm) for arm in record.find("complement")],
         "claimed": [summary(record, arm) for arm in record.find("claim")],
         "random": [summary(record, arm) for arm in record.find("random")],
-        "single": [summary(record, arm) for arm in record.find("single")],
+        "single": singles(record),
+        "variance": {read: variance(record, read) for read in record.config.reads},
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         "n": {name: len(part) for name, part in record.items.items()},

@@ -101,6 +101,7 @@ def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[flo
     t for few distinct values (what 0/1 scores give) and from 100 questions on; a studentised bootstrap for smooth scores of
     fewer questions, where t errs up to twice as often as it says when losses are skewed (studies/coverage.md).
     """
+    contrast = np.round(contrast, 12)  # a contrast that is 0 but for rounding is 0
     units = unit_values(contrast, groups)
     smooth = len(units) < SMALL and len(np.unique(units)) > len(units) / 2
     method, nothing = ("bootstrap" if smooth else "t"), np.zeros_like(contrast)

@@ -165,3 +165,30 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     for rank, (head, accuracy) in enumerate(list(claim.scores.items())[:top], 1):
         table.add_row(str(rank), head, f"{100 * accuracy:.1f} %", "yes" if head in claim.location.names else "")
     console.print(table)
+
+
+def power_table(console: Console, found: dict[str, Any]) -> None:
+    """What an audit of a given size can find."""
+    special, paired, want = found["special"], found["paired"], f"{found['want']:.0%}"
+    table = Table(title=f"{found['n_random']} random places, {found['n_questions']} test questions, alpha {found['alpha']:g}")
+    table.add_column("question")
+    table.add_column("answer", justify="right")
+    table.add_row("least p that the rank test can give", f"{found['least_p']:.4f}")
+    table.add_row(
+        f"special: power for a claim {special['effect']:.2f} sd above random places (noise {found['noise']:.2f} sd)",
+        f"{special['power']:.0%}",
+    )
+    table.add_row(f"special: least effect found with {want} power, in sd between places", f"{special['smallest_effect']:.2f}")
+    table.add_row(
+        f"special: random places that find {special['effect']:.2f} sd", str(special["random_for_effect"] or special["reason"])
+    )
+    table.add_row(
+        f"works, necessary: least distance from the margin found with {want} power, in sd of a question's difference",
+        f"{paired['smallest_effect']:.2f}",
+    )
+    for size, n in paired["questions_for"].items():
+        table.add_row(f"works, necessary: questions that find {size} sd", str(n))
+    if found["run"]:
+        for name, value in found["run"].items():
+            table.add_row(f"from the run: {name.replace('_', ' ')}", f"{value:.4g}")
+    console.print(table)

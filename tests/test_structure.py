@@ -28,6 +28,7 @@ FLOW = [
     ["findings"],
     ["verdict"],
     ["conclude", "plan_file", "preconditions"],
+    ["power"],
     ["audit", "planted", "patching", "report"],
     ["show", "doctor"],
     ["cli"],

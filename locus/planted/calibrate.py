@@ -173,30 +173,84 @@ def _share(count: int, n: int) -> dict[str, Any]:
     return {"count": count, "n": n, "share": share.value, "low": share.low, "high": share.high}
 
 
+AIMS = (
+    (
+        "special said of a place that is not (distributed, decoys, elsewhere, shuffled)",
+        "special",
+        ("refuted", "invalid"),
+        "wrong",
+        None,
+    ),
+    ("special denied of the planted place (localized)", "special", ("supported",), "wrong", "localized"),
+    ("special found at the planted place (localized)", "special", ("supported",), "right", "localized"),
+    ("works found at the planted place (localized)", "works", ("supported",), "right", "localized"),
+    ("necessary answered rightly (redundant)", "necessary", ("supported", "refuted"), "right", "redundant"),
+    ("necessary answered rightly (conjunctive)", "necessary", ("supported", "refuted"), "right", "conjunctive"),
+)
+
+
+def aims(found: dict[str, Any], metric: str = "mc2", way: str = "all") -> list[tuple[str, dict[str, Any]]]:
+    """The error rates and powers that matter most, pooled over the claims they concern."""
+    pooled = []
+    for said, question, expected, what, kind in AIMS:
+        rows = [
+            row
+            for row in found["rows"]
+            if row["metric"] == metric
+            and row["question"] == question
+            and row["expected"] in expected
+            and (kind is None or row["kind"] == kind)
+        ]
+        # Of a place that is not special, only "supported" is the error meant here.
+        count = sum(row[way]["supported"] if kind is None else row[way][what]["count"] for row in rows)
+        pooled.append((said, _share(count, sum(row["n"] for row in rows))))
+    return pooled
+
+
 def table(found: dict[str, Any], metric: str = "mc2") -> str:
-    """The tally as a Markdown table: by kind and claim, how often each answer was wrong, and how often right."""
+    """The tally as Markdown: the rates that matter most, then every claim and question."""
     setting = found["settings"]
     said = [
         f"Audits of {found['draws']} planted models; alpha = {setting['alpha']:g}, margin = {setting['margin']:g} of the "
         f"ceiling's gain, {setting['random']} random places, metric {metric}.",
-        "Wrong and right in percent of audits [exact 95 % interval]; what is neither is undecided, or invalid. "
-        "The last columns stop drawing random places once the verdict can no longer change.",
         "",
-        "| planted | claim | read | question | truth | n | wrong % | right % | wrong %, stopping early | right % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| in percent of audits [exact 95 % interval] | all random places | stopping early |",
+        "| --- | --- | --- |",
     ]
-    for row in found["rows"]:
-        if row["metric"] == metric and row["expected"]:
-            cells = [_cell(row[way][what]) for way in ("all", "sequential") for what in ("wrong", "right")]
-            truth = {"supported": "yes", "refuted": "no", "invalid": "no question"}[row["expected"]]
-            about = (row["kind"], row["claim"], row["read"], row["question"], truth, str(row["n"]))
-            said.append(f"| {' | '.join((*about, *cells))} |")
+    for (name, whole), (_, early) in zip(aims(found, metric), aims(found, metric, "sequential"), strict=True):
+        said.append(f"| {name} | {_cell(whole)} of {whole['n']} | {_cell(early)} |")
+    said += [
+        "",
+        "By claim, with all random places: the truth by construction, then percent of audits right / wrong (what is neither was "
+        "left undecided or found invalid); a dash where construction does not settle the truth.",
+        "",
+        "| planted | claim | read | n | works | special | unique | necessary |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (kind, claim, read), rows in _by_claim(found, metric).items():
+        cells = [_truth(rows[question]) for question in QUESTIONS]
+        said.append(f"| {kind} | {claim} | {read} | {rows['works']['n']} | {' | '.join(cells)} |")
     said += ["", "Random places saved by stopping early, mean over audits:", ""]
     said += [f"- {name}: {100 * share:.0f} %" for name, share in found["saved"].items()]
-    said += ["", "How often the head that a heuristic ranks first does the work:", ""]
+    said += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
     for kind, heuristics in found["named"].items():
         said.append(f"- {kind}: " + ", ".join(f"{name} {_cell(share)} %" for name, share in heuristics.items()))
     return "\n".join(said) + "\n"
+
+
+def _by_claim(found: dict[str, Any], metric: str) -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
+    grouped: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
+    for row in found["rows"]:
+        if row["metric"] == metric:
+            grouped.setdefault((row["kind"], row["claim"], row["read"]), {})[row["question"]] = row
+    return grouped
+
+
+def _truth(row: dict[str, Any]) -> str:
+    if not row["expected"]:
+        return "-"
+    truth = {"supported": "yes", "refuted": "no", "invalid": "no question"}[row["expected"]]
+    return f"{truth}: {100 * row['all']['right']['share']:.0f} / {100 * row['all']['wrong']['share']:.0f}"
 
 
 def _cell(share: dict[str, Any]) -> str:

@@ -1,0 +1,137 @@
+"""What an audit of a given size can find, and what size finds an effect: before the hours are spent.
+
+Effects at random Locations are in standard deviations between Locations; effects over questions are in standard deviations of
+one question's paired difference. A finished run gives both scales from its own scores.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from locus import stats
+from locus.conclude import Record, read_plan
+from locus.errors import UserError
+from locus.stats.estimate import unit_values
+from locus.store import Store
+
+
+def power(
+    n_random: int,
+    n_questions: int,
+    *,
+    effect: float = 2.5,
+    noise: float = 0.3,
+    alpha: float = 0.05,
+    want: float = 0.8,
+    n_claims: int = 1,
+) -> dict[str, Any]:
+    """Power and smallest detectable effects of an audit, and the sizes that reach a wanted power.
+
+    Args:
+        n_random: random Locations.
+        n_questions: test questions.
+        effect: of the claim above the mean of random Locations, in sd between Locations.
+        noise: sd of a Location's measured mean around its true value, same units.
+        alpha: level of the tests.
+        want: wanted power.
+        n_claims: claims that share the level (Holm; the least of their levels is alpha / n_claims).
+
+    Returns:
+        least_p; special (power, smallest_effect, random_for_effect); paired (smallest_effect in sd of a paired difference,
+        questions_for of some effects).
+
+    Raises:
+        UserError: if n_random cannot reach alpha, or an argument cannot be used.
+    """
+    level = alpha / n_claims
+    if stats.smallest_p(n_random) > level:
+        raise UserError(
+            f"an alpha of at least {stats.smallest_p(n_random):.3f}, the least p that {n_random} random Locations can give",
+            f"{alpha:g}" + (f" shared by {n_claims} claims" if n_claims > 1 else ""),
+            f"Draw at least {stats.least_random_for(alpha, n_claims)} random Locations, or raise alpha.",
+        )
+    found = stats.random_for_power(effect, want, level, noise)
+    asked = [stats.questions_for_effect(size, 1.0, level, want, two_sided=False) for size in (0.1, 0.2, 0.5)]
+    return {
+        "n_random": n_random,
+        "n_questions": n_questions,
+        "alpha": alpha,
+        "n_claims": n_claims,
+        "want": want,
+        "noise": noise,
+        "least_p": stats.smallest_p(n_random),
+        "special": {
+            "effect": effect,
+            "power": stats.rank_power(effect, n_random, alpha=level, noise=noise),
+            "smallest_effect": _smallest_effect(n_random, level, noise, want),
+            "random_for_effect": found.n,
+            "reason": found.reason,
+        },
+        "paired": {
+            "smallest_effect": stats.smallest_detectable_effect(1.0, n_questions, level, want, two_sided=False),
+            "questions_for": {str(size): one.n for size, one in zip((0.1, 0.2, 0.5), asked, strict=True)},
+        },
+        "curve": {
+            str(count): [stats.rank_power(size, count, alpha=level, noise=noise) for size in EFFECTS]
+            for count in sorted({19, 39, 99, n_random})
+            if stats.smallest_p(count) <= level
+        },
+        "effects": list(EFFECTS),
+    }
+
+
+EFFECTS = tuple(round(0.25 * step, 2) for step in range(0, 21))  # sd between Locations
+
+
+def _smallest_effect(n_random: int, alpha: float, noise: float, want: float) -> float:
+    """The least effect that the rank test finds with a power, in sd between Locations."""
+    return float(
+        optimize.brentq(lambda size: stats.rank_power(size, n_random, alpha=alpha, noise=noise) - want, -5.0, 50.0, xtol=1e-6)
+    )
+
+
+def scales(run: Path) -> dict[str, float]:
+    """What a finished run says of effect and noise, in its main metric.
+
+    Args:
+        run: a run folder with random Locations.
+
+    Returns:
+        effect (the first claim above the mean of random Locations, in sd between Locations), noise (same units), paired_sd (of
+        claim minus ceiling, in the metric's units), location_sd (in the metric's units).
+
+    Raises:
+        UserError: if the run has fewer than 3 finished random Locations.
+    """
+    if not (run / "plan.json").exists():
+        raise UserError("a run folder with a plan.json", repr(str(run)), "Give the --out of an audit.")
+    store = Store(run / "trials.sqlite")
+    try:
+        record = Record(read_plan(run), store)
+        claim, metric = record.plan["claims"][0]["name"], record.config.metric
+        arms, mine, ceiling = record.find("random", claim), record.find("claim", claim), record.find("ceiling")
+        if len(arms) < 3 or not mine or not ceiling:
+            raise UserError(
+                "at least 3 random Locations, the claim and the ceiling", f"{len(arms)} finished", "Let the run go on."
+            )
+        random = np.array([record.of(arm, metric) for arm in arms])
+        ours, most = record.of(mine[0], metric).mean(axis=0), record.of(ceiling[0], metric).mean(axis=0)
+    finally:
+        store.close()
+    parts = stats.variance_components(random, record.groups)
+    spread = float(np.nanmean(random, axis=(1, 2)).std(ddof=1))
+    if spread == 0:
+        raise UserError("random Locations that differ", "all the same", "Give --effect and --noise instead of a run.")
+    root = {name: math.sqrt(max(0.0, np.nan_to_num(getattr(parts, name)))) for name in ("location_question", "seed", "residual")}
+    noise = stats.measurement_noise(parts.n_questions, parts.n_seeds, root["location_question"], root["seed"], root["residual"])
+    # What is left of the spread of measured means once their noise is taken out; never less than a tenth of it.
+    true = math.sqrt(max(spread**2 - noise**2, 0.01 * spread**2))
+    return {
+        "effect": float((np.nanmean(ours) - np.nanmean(random)) / true),
+        "noise": noise / true,
+        "paired_sd": float(unit_values(ours - most, record.groups).std(ddof=1)),
+        "location_sd": true,
+    }

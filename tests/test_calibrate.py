@@ -1,0 +1,125 @@
+"""Calibration: the audit's own rule on models whose truth is known, counted, and never lost."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from locus.cli import app
+from locus.config import AuditConfig
+from locus.errors import UserError
+from locus.planted import calibrate, draws
+from locus.planted.named import planted_named
+from locus.power import power
+
+
+@pytest.fixture(scope="module")
+def localized():
+    return draws.draw("localized", 3, False, AuditConfig())
+
+
+def test_a_draw_gives_the_known_verdicts(localized):
+    seen = {(claim["name"], claim["metric"]): claim for claim in localized["claims"]}
+    assert set(seen) == {(name, metric) for name in ("planted", "elsewhere") for metric in ("mc2", "margin")}
+    for claim in seen.values():
+        assert claim["standings"] == claim["sequential"] == claim["expected"]
+    assert seen["planted", "mc2"]["drawn"] == 19, "support needs every place"
+    assert localized["named"] == {"probe": True, "ablation": True}
+
+
+def test_stopping_early_saves_most_of_a_distributed_audit():
+    (first, *_) = draws.draw("distributed", 0, False, AuditConfig())["claims"]
+    assert first["sequential"]["special"] == "refuted"
+    assert first["drawn"] < 19 / 2
+
+
+def test_the_planted_edits_score_as_the_ordinary_measures_do():
+    from locus.activations import survey
+    from locus.evaluate.choice import measures
+    from locus.planted.bank import unedited
+    from locus.planted.certificate import questions_of
+    from locus.planted.named import load_named
+    from locus.prompts import plant, prompt_format
+
+    planted = planted_named("planted:conjunctive:2")
+    model = load_named("planted:conjunctive:2")
+    items = planted.dataset.items[:20]
+    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
+    found = survey(model, forest, layers=[], features=False)
+    ordinary = measures(items, forest, found.logprobs, found.logprobs)["mc2"]
+    ours = draws.truth_share(unedited(planted.model, questions_of(planted)).double().numpy()[:20])
+    np.testing.assert_allclose(ours, ordinary, atol=1e-5)
+
+
+def test_a_calibration_resumes_and_counts_each_draw_once(tmp_path):
+    config = AuditConfig()
+    first = calibrate.calibrate(tmp_path, 1, ("localized",), config, workers=1)
+    lines = (tmp_path / "draws.jsonl").read_text()
+    (tmp_path / "draws.jsonl").write_text(lines + '{"kind": "loc')  # killed while writing
+    second = calibrate.calibrate(tmp_path, 2, ("localized",), config, workers=1)
+    assert (first["draws"], second["draws"]) == (1, 2)
+    kept = (tmp_path / "draws.jsonl").read_text().splitlines()
+    assert kept[0] == lines.strip() and len(kept) == 2 and json.loads(kept[1])["seed"] == 1
+    assert "| localized | planted | layer |" in (tmp_path / "calibration.md").read_text()
+    with pytest.raises(UserError, match="Give another --out"):
+        calibrate.calibrate(tmp_path, 2, ("localized",), AuditConfig(margin=0.5), workers=1)
+    with pytest.raises(UserError, match="Mend --kinds"):
+        calibrate.calibrate(tmp_path, 1, ("imaginary",))
+
+
+def test_the_tally_by_hand():
+    def one(seed, special, rank):
+        standing = dict.fromkeys(("works", "unique", "necessary"), "supported") | {"special": special}
+        early = standing | {"special": "undecided"}
+        claim = {"name": "planted", "read": "layer", "metric": "mc2", "expected": {"special": "refuted"}, "standings": standing}
+        claim |= {"sequential": early, "rank_p": rank, "drawn": 5, "planned": 20}
+        return {"kind": "distributed", "seed": seed, "shuffled": False, "claims": [claim], "named": {"probe": seed == 0}}
+
+    seen = [one(0, "supported", 0.05), one(1, "refuted", 0.5), one(2, "undecided", 0.2), one(3, "refuted", 1.0)]
+    found = calibrate.tally(seen, {"alpha": 0.05, "margin": 0.25, "random": 20})
+    (row,) = [row for row in found["rows"] if row["question"] == "special"]
+    assert (row["all"]["wrong"]["share"], row["all"]["right"]["share"]) == (0.25, 0.5)
+    assert (row["sequential"]["wrong"]["share"], row["sequential"]["undecided"]) == (0.0, 4)
+    # Clopper-Pearson of 0 of 4 at 95 %: upper bound 1 - 0.025^(1/4) = 0.602.
+    assert row["sequential"]["wrong"]["high"] == pytest.approx(1 - 0.025**0.25)
+    assert found["saved"] == {"distributed planted": 0.75}
+    assert found["rank_p"] == {"distributed planted": [0.05, 0.5, 0.2, 1.0]}
+    assert found["named"]["distributed"]["probe"]["share"] == 0.25
+
+
+def test_only_support_counts_against_places_that_are_not_special():
+    def row(kind, expected, **counts):
+        full = dict.fromkeys(("supported", "refuted", "undecided", "invalid"), 0) | counts
+        n = sum(full.values())
+        shares = {"right": calibrate._share(full[expected], n), "wrong": calibrate._share(full["supported"], n)}
+        about = {"kind": kind, "claim": "planted", "read": "layer", "metric": "mc2", "question": "special", "expected": expected}
+        return {**about, "n": n, "all": full | shares, "sequential": full | shares}
+
+    found = {"rows": [row("distributed", "refuted", supported=1, refuted=7), row("shuffled", "invalid", invalid=10, refuted=2)]}
+    (first, *_) = calibrate.aims(found)
+    assert (first[1]["count"], first[1]["n"]) == (1, 20)
+
+
+def test_power_refuses_what_cannot_be_reached_and_names_what_can():
+    with pytest.raises(UserError, match="at least 19 random Locations"):
+        power(16, 100)
+    with pytest.raises(UserError, match="at least 39 random Locations"):
+        power(19, 100, n_claims=2)
+
+
+def test_power_grows_with_effect_and_with_places():
+    found = power(19, 100, effect=3.0)
+    for curve in found["curve"].values():
+        assert all(low <= high + 1e-12 for low, high in itertools.pairwise(curve))
+    assert found["special"]["power"] < power(39, 100, effect=3.0)["special"]["power"]
+    # The smallest effect is where the power is the wanted one.
+    again = power(19, 100, effect=found["special"]["smallest_effect"])
+    assert again["special"]["power"] == pytest.approx(0.8, abs=1e-4)
+
+
+def test_the_power_command_prints_and_writes(tmp_path):
+    result = CliRunner().invoke(app, ["power", "--random", "19", "--out", str(tmp_path / "power.json")])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "power.json").read_text())["least_p"] == 0.05
