@@ -64,6 +64,7 @@ def audit(
     metric: Annotated[str | None, typer.Option(help="Main metric: mc1, mc2, mc3 or margin.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of splits, random Locations, starts and resampling.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+    sign: Annotated[bool, typer.Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the best edit there, at random places, everywhere, and everywhere but there."""
     from locus.config import resolve
@@ -83,7 +84,7 @@ def audit(
     from locus.show import progress_bar, verdict_table
 
     with progress_bar(console) as told:
-        found = run_audit(resolved, out, told)
+        found = run_audit(resolved, out, told, sign)
     verdict_table(console, found, out)
 
 
@@ -114,11 +115,12 @@ def claims(
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
     compare: Annotated[list[Path] | None, typer.Option(help="Another run to set beside it; may be repeated.")] = None,
+    sign: Annotated[bool, typer.Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
     """Write a run's report.html, its figures, and how to cite it."""
     from locus.report.page import write
 
-    console.print(_escaped(str(write(run, compare))), soft_wrap=True)
+    console.print(_escaped(str(write(run, compare, sign=sign))), soft_wrap=True)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import numpy as np
 
 from locus import conclude, stats
 from locus.errors import UserError
+from locus.report.receipt import sealed_in
 from locus.report.words import amount, visible
 from locus.store import Store
 
@@ -22,12 +23,14 @@ class Material:
         plan: the parsed plan.json.
         found: the verdict, as in verdict.json; each place also names its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid: arm, setting, and means by measure.
+        receipt: the run's receipt as it is, or an empty one.
     """
 
     folder: Path
     plan: dict[str, Any]
     found: dict[str, Any]
     settings: list[dict[str, Any]]
+    receipt: dict[str, Any]
 
 
 def read(folder: Path) -> Material:
@@ -48,7 +51,7 @@ def read(folder: Path) -> Material:
         for kind in ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random"):
             for entry in found[kind]:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
-        return Material(folder, plan, found, settings(record))
+        return Material(folder, plan, found, settings(record), sealed_in(folder) or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
         raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error

@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from locus import verdict
-from locus.report import chart, cite, words
-from locus.report.figures import write as write_figures
+from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
 STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
@@ -28,15 +27,23 @@ TESTS = {
     "unique": "share of Locations, exact (Clopper–Pearson)",
     "necessary": "paired difference over questions",
 }
+# What a stranger can check with a shell alone: the receipt's hash, its id from the hash, every file by its hash in the receipt.
+RECIPE = (
+    r"""sed -n 's/^"body":\(.*\),$/\1/p' receipt.json | tr -d '\n' | sha256sum""",
+    r"""sed -n 's/^"sha256":"\(.*\)",$/\1/p' receipt.json | tr a-f A-F | basenc -d --base16 -i | base32 | cut -c1-26""",
+    r"""grep -oE '"[^":]+\.[a-z0-9]+":"[0-9a-f]{64}"' receipt.json | sed -E 's/"(.+)":"(.+)"/\2  \1/' | sha256sum -c""",
+)
 COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin", "kl", "ce")
 
 
-def write(folder: Path, others: list[Path] | None = None) -> Path:
-    """Write a run's report.html, figures and citations.
+def write(folder: Path, others: list[Path] | None = None, figures: bool = True, sign: bool = True) -> Path:
+    """Write a run's report.html, figures and citations, and list them in its receipt if it has one.
 
     Args:
         folder: the run folder, finished or not.
         others: run folders to set beside it.
+        figures: whether figures are drawn; where there are figures already, they are always drawn anew.
+        sign: whether the user's key signs what is listed.
 
     Returns:
         The path of the page.
@@ -45,13 +52,17 @@ def write(folder: Path, others: list[Path] | None = None) -> Path:
         UserError: if a folder is no run, or nothing can be written there.
     """
     material = read(folder)
-    drawn = write_figures(material, folder / "figures")
-    cited = cite.works(material.plan, material.found["versions"]["locus"])
-    forms = {"bib": cite.bibtex(cited), "ris": cite.ris(cited), "enw": cite.endnote(cited)}
-    for ending, text in forms.items():
+    drawn: list[str] = []
+    if figures or (folder / "figures").is_dir():
+        from locus.report.figures import write as write_figures  # matplotlib is slow to come
+
+        drawn = write_figures(material, folder / "figures")
+    cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
+    for ending, text in cite.forms(cited).items():
         _whole(folder / f"cite.{ending}", text)
-    page = render(material, [read(other) for other in others or []], forms, drawn)
+    page = render(material, [read(other) for other in others or []], cited, drawn)
     _whole(folder / "report.html", page)
+    receipt.seal_views(folder, sign)
     return folder / "report.html"
 
 
@@ -67,13 +78,13 @@ def isolated(text: Any, limit: int = words.LIMIT) -> Markup:
     return Markup("<bdi>") + escape(words.visible(text, limit)) + Markup("</bdi>")
 
 
-def render(material: Material, others: list[Material], forms: dict[str, str], drawn: list[str]) -> str:
+def render(material: Material, others: list[Material], cited: list[cite.Work], drawn: list[str]) -> str:
     """The page's HTML.
 
     Args:
         material: the run.
         others: runs set beside it.
-        forms: citations by file ending.
+        cited: what the run used, and the run itself.
         drawn: names of the figures that were written.
     """
     environment = Environment(
@@ -102,8 +113,10 @@ def render(material: Material, others: list[Material], forms: dict[str, str], dr
         grid=heads(material),
         scored=any(claim["scores"] for claim in plan["claims"]),
         compared=[material, *others] if others else [],
-        cited=cite.works(plan, found["versions"]["locus"]),
-        forms=forms,
+        cited=cited,
+        forms=cite.forms(cited),
+        receipt=material.receipt,
+        recipe=RECIPE,
         drawn=drawn,
         asked=ASKED,
         tests=TESTS,

@@ -19,6 +19,8 @@ from locus.store import Store
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
 STORE = "trials.sqlite"
+PARTS = {"schema", "body", "sha256", "id", "signature", "unsigned_because", "views"}
+VIEW_PARTS = {"files", "signature", "unsigned_because"}
 
 
 def verify(path: Path, expected: str | None = None) -> dict[str, Any]:
@@ -58,13 +60,29 @@ def verify_record(path: Path, expected: str | None = None) -> dict[str, Any]:
     if signature is not None and not keys.holds(message, signature):
         raise VerificationError("the receipt's signature is not of this receipt, or not by the key it names")
     signer = signature["public_key"] if signature else None
+    _views(content)
+    if (told := set(content) ^ PARTS) or path.read_text(encoding="utf-8") != receipt.text(content):
+        raise VerificationError(f"the receipt is not written as locus writes it{': ' if told else ''}{', '.join(sorted(told))}")
     if expected is not None and expected not in (content["id"], content["sha256"], signer):
         raise VerificationError(f"the receipt is {content['id']} signed by {signer}, not {expected}")
     return {"kind": "receipt", "id": content["id"], "signed_by": signer}
 
 
+def _views(content: dict[str, Any]) -> None:
+    """Check the signature of the files that were drawn from the results, by whoever drew them."""
+    drawn = content.get("views")
+    if not isinstance(drawn, dict) or not isinstance(drawn.get("files"), dict) or set(drawn) != VIEW_PARTS:
+        raise VerificationError("the receipt does not list what was drawn from the results (views)")
+    signature = drawn["signature"]
+    if signature is not None and not keys.holds(receipt.views_message(content["id"], drawn["files"]), signature):
+        raise VerificationError("the signature of page and figures is not of them, or not by the key it names")
+    for part in (content, drawn):
+        if part.get("signature") is not None and part.get("unsigned_because") != "":
+            raise VerificationError("the receipt is signed, and says why it is not")
+
+
 def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
-    """Check a run folder: receipt, every artefact, every table, the plan's hash, and the verdict anew from the scores.
+    """Check a run folder: receipt, files, page and figures, tables, the plan's hash, and the verdict anew from the scores.
 
     Args:
         folder: the run folder; nothing in it is written.
@@ -77,6 +95,8 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
     found = verify_record(folder / "receipt.json", expected)
     content = _read(folder / "receipt.json")["body"]
     _same(content["artefacts"], receipt.artefacts(folder), "the file")
+    drawn = _read(folder / "receipt.json")["views"]["files"]
+    _same(drawn, receipt.views(folder), "the file")
     plan = conclude.read_plan(folder)
     document = {name: value for name, value in plan.items() if name != "sha256"}
     fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
@@ -93,7 +113,7 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
         raise VerificationError(f"the verdict does not follow from the scores: {difference}")
     if difference := first_difference(content["claims"], standings):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
-    return {**found, "kind": "run", "artefacts": len(content["artefacts"]), "claims": standings}
+    return {**found, "kind": "run", "artefacts": len(content["artefacts"]), "views": len(drawn), "claims": standings}
 
 
 def _derive(plan: dict[str, Any], path: Path, tables: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
