@@ -222,34 +222,28 @@ def test_a_chart_keeps_the_order_of_values():
     assert chart.layout([], "mc2") is None
 
 
-def finding(standing, estimate, low, high, **more):
-    return {"standing": standing, "estimate": estimate, "interval": [low, high], "level": 0.9, "n": 100, "n_random": 19, **more}
+def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
+    empty = {"level": 0.9, "n": 100, "n_random": 19, "margin": 0.1, "to_decide": ""}
+    return {"standing": standing, "estimate": estimate, "interval": [low, high], **empty, **more}
 
 
-def test_next_steps_are_the_power_functions():
-    settled = finding("supported", 0.0, -0.1, 0.1, margin=0.1)
+def test_next_steps_are_those_of_the_tests():
+    settled = dict.fromkeys(("works", "special", "unique", "necessary"), finding("supported"))
+    assert "Nothing is undecided" in words.next_steps(settled, 0.05)[0]
+    open_ = {**settled, "special": finding("undecided", to_decide="about 60 random places")}
+    assert words.next_steps(open_, 0.05) == ["special: about 60 random places."]
+    assert "Finish the run" in words.next_steps({**settled, "works": finding("undecided")}, 0.05)[0]
+    assert "settle" in words.next_steps({**settled, "unique": finding("invalid")}, 0.05)[0]
+
+
+def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():
     # An interval of half-width 0.0164485 at level 0.9 with n = 100 means a standard error of 0.01 and an sd of 0.1.
-    works = finding("undecided", -0.09, -0.09 - 0.0164485, -0.09 + 0.0164485, margin=0.1)
-    claim = {"works": works, "special": settled, "unique": settled, "necessary": settled}
+    unclear = finding("invalid", 0.01, 0.01 - 0.0164485, 0.01 + 0.0164485, margin=None)
+    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), unclear), 0.05)
     wanted = stats.questions_for_effect(0.01, 0.1, 0.05, 0.8, two_sided=False).n
-    (text,) = words.next_steps(claim, [], 0.05)
     assert re.search(r"about (\d+) test", text).group(1) == str(wanted) and 610 < wanted < 630
-    # Random places at -1 and 1 have an sd of sqrt(2); a claim 2 sqrt(2) above their mean lies 2 sd above.
-    special = finding("undecided", 2 * 2**0.5, 0.0, 5.0, margin=0.1)
-    (text,) = words.next_steps({**claim, "works": settled, "special": special}, [-1.0, 1.0], 0.05)
-    assert "2.0 standard deviations" in text and str(stats.random_for_power(2.0, 0.8, 0.05).n) in text
-    # 2 of 19 is 10.5 %: with the same share, the exact bounds leave (5 %, 15 %) only with many more.
-    unique = finding("undecided", 2 / 19, 0.02, 0.3, margin=0.1)
-    (text,) = words.next_steps({**claim, "works": settled, "unique": unique}, [], 0.05)
-    number = int(re.search(r"(\d+) random Locations", text).group(1))
-    bound = stats.clopper_pearson(round(number * 2 / 19), number, level=0.9)
-    assert bound.high < 0.15 or bound.low > 0.05
-    assert "Nothing is undecided" in words.next_steps({**claim, "works": settled}, [], 0.05)[0]
-
-
-def test_an_invalid_verdict_is_answered_once():
     nothing = finding("invalid", -0.01, -0.02, 0.01, margin=None)
-    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), nothing), [], 0.05)
+    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), nothing), 0.05)
     assert text.startswith("All four") and "does nothing" in text
 
 

@@ -129,18 +129,13 @@ def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     """A claim with its chart and what would settle it."""
     metric, rows = material.found["metric"], chart.verdict_rows(material.found, claim)
     good = chart.bound(rows, claim)
-    means = [
-        entry[metric]["mean"]
-        for entry in material.found["random"]
-        if entry["claim"] == claim["name"] and entry["read"] == claim["read"] and entry.get(metric)
-    ]
     empty = {"estimate": None, "interval": [None, None], "p": None, "margin": None, "n": None, "n_random": None, "level": None}
     whole = {**claim, **{name: {**empty, **claim[name]} for name in verdict.QUESTIONS}}
     more = {"chart": chart.layout(rows, metric, good), "described": chart.described(rows, metric)}
     # Where the ceiling has no effect, one reason answers all four questions, and is said once.
     reasons = {claim[name]["sentence"] for name in verdict.QUESTIONS}
     more["reason"] = reasons.pop() if len(reasons) == 1 else ""
-    steps = words.next_steps(whole, [mean for mean in means if mean is not None], material.plan["config"]["alpha"])
+    steps = words.next_steps(whole, material.plan["config"]["alpha"])
     return {**whole, **more, "next": steps}
 
 
