@@ -150,13 +150,25 @@ def export(
 def verify(
     run_or_receipt: Annotated[Path, typer.Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
     expect: Annotated[str | None, typer.Option(help="Id, hash or signer's public key that it must have.")] = None,
+    rerun: Annotated[int, typer.Option(help="Also repeat this many random trials on the model.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
 ) -> None:
-    """Check hashes and signature, and derive the verdict anew from the stored scores."""
+    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to."""
     from locus.report.verify import verify as check
 
     found = check(run_or_receipt, expect)
     signer = f", signed by {found['signed_by']}" if found.get("signed_by") else ", unsigned" if "signed_by" in found else ""
     console.print(_escaped(f"{found['kind']} {found['id']} verified{signer}"))
+    if rerun:
+        from locus.report.rerun import rerun as repeat
+        from locus.show import progress_bar
+
+        if found["kind"] != "run":
+            raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
+        with progress_bar(console) as told:
+            again = repeat(run_or_receipt, rerun, seed, told)
+        gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
+        console.print(f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}", soft_wrap=True)
 
 
 @app.command()

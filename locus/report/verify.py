@@ -6,12 +6,14 @@ import math
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rfc8785
 
-from locus import conclude
+from locus import conclude, verdict
 from locus.datasets.items import content_hash
 from locus.errors import UserError, VerificationError
 from locus.report import keys, pith, receipt
@@ -99,14 +101,12 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
     _same(drawn, receipt.views(folder), "the file")
     plan = conclude.read_plan(folder)
     document = {name: value for name, value in plan.items() if name != "sha256"}
+    if plan["rule"].get("version") != verdict.VERSION:
+        judged = f"a run judged by {plan['rule'].get('version')}"
+        raise UserError(f"a run judged by {verdict.VERSION}", judged, "Verify it with the version of locus named in its receipt.")
     fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
     _same({name: content["plan"][name] for name in fixed}, fixed, "the plan's")
-    with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / STORE
-        for suffix in ("", "-wal"):  # opening a database writes beside it
-            if (folder / f"{STORE}{suffix}").exists():
-                shutil.copy(folder / f"{STORE}{suffix}", f"{copy}{suffix}")
-        derived, standings = _derive(plan, copy, content["tables"])
+    derived, standings = _derive(plan, folder, content["tables"])
     written = _read(folder / "verdict.json")
     difference = first_difference({name: written.get(name) for name in derived}, json.loads(json.dumps(derived)))
     if difference:
@@ -116,20 +116,35 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
     return {**found, "kind": "run", "artefacts": len(content["artefacts"]), "views": len(drawn), "claims": standings}
 
 
-def _derive(plan: dict[str, Any], path: Path, tables: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The verdict from the store's scores, once its tables are what the receipt says."""
-    if not path.exists():
+@contextmanager
+def copied_store(folder: Path) -> Iterator[Store]:
+    """A copy of a run's store: opening a database writes beside it, and who verifies writes nothing.
+
+    Raises:
+        VerificationError: if there is none.
+    """
+    if not (folder / STORE).exists():
         raise VerificationError(f"the file {STORE} is missing")
-    try:
-        store = Store(path)
+    with tempfile.TemporaryDirectory() as place:
+        for suffix in ("", "-wal"):
+            if (folder / f"{STORE}{suffix}").exists():
+                shutil.copy(folder / f"{STORE}{suffix}", Path(place) / f"{STORE}{suffix}")
+        store = Store(Path(place) / STORE)
         try:
+            yield store
+        finally:
+            store.close()
+
+
+def _derive(plan: dict[str, Any], folder: Path, tables: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The verdict from the store's scores, once its tables are what the receipt says."""
+    try:
+        with copied_store(folder) as store:
             broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
             if broken != "ok":
                 raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
             _same(tables, receipt.table_hashes(store.db), f"{STORE}, table")
             derived = conclude.derive(conclude.Record(plan, store))
-        finally:
-            store.close()
     except (sqlite3.DatabaseError, UserError, UnicodeDecodeError) as error:
         raise VerificationError(f"{STORE} is damaged: {error}") from error
     return derived, [receipt.standing(claim) for claim in derived["claims"]]
