@@ -1,5 +1,6 @@
 """The receipt: one changed byte in any artefact is caught, a forged verdict too, and the key is its owner's alone."""
 
+import copy
 import html
 import json
 import re
@@ -236,13 +237,13 @@ def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run
 def test_trials_are_not_repeated_on_another_model(run, tmp_path):
     from tests.families import tiny
 
-    other = tiny("llama")
+    other = copy.deepcopy(tiny("llama").hf)
     with torch.no_grad():
-        next(other.hf.parameters()).add_(0.01)
+        next(other.parameters()).add_(0.01)
     home = Path(json.loads((run / "plan.json").read_text())["config"]["model"])
     kept = shutil.copytree(home, tmp_path / "kept")
     try:
-        other.hf.save_pretrained(home)
+        other.save_pretrained(home)
         with pytest.raises(VerificationError, match="something else: model"):
             rerun(run, 1)
     finally:
