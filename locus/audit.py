@@ -14,19 +14,22 @@ from locus.errors import UserError
 from locus.evaluate.drift import load_text
 from locus.model import load
 from locus.prompts import prompt_format
-from locus.report import receipt
+from locus.report import page, receipt
 from locus.store import Store
 
 Told = Callable[[str, float], None]
 
 
-def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None) -> dict[str, Any]:
+def audit(
+    config: AuditConfig, out: Path, told: Told = lambda what, share: None, sign: bool = True
+) -> dict[str, Any]:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:
         config: what is audited and how.
         out: the run folder.
         told: told what is being done and the share of the whole audit that is done.
+        sign: whether the user's key signs the receipt.
 
     Returns:
         The verdict, as written to `verdict.json`.
@@ -54,7 +57,8 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None)
         enough = partial(conclude.enough, out, store)
         run.run(plan, store, bench, out / "edits", lambda what, share: told(what, 0.1 + 0.9 * share), enough)
         found = conclude.write(out, store, time.monotonic() - started)
-        receipt.write(out, store, str(bench.model.device))
+        receipt.write(out, store, str(bench.model.device), sign)
+        page.write(out, figures=False, sign=sign)
         return found
     finally:
         store.close()

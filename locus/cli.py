@@ -64,6 +64,7 @@ def audit(
     metric: Annotated[str | None, typer.Option(help="Main metric: mc1, mc2, mc3 or margin.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of splits, random Locations, starts and resampling.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+    sign: Annotated[bool, typer.Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the best edit there, at random places, everywhere, and everywhere but there."""
     from locus.config import resolve
@@ -83,7 +84,7 @@ def audit(
     from locus.show import progress_bar, verdict_table
 
     with progress_bar(console) as told:
-        found = run_audit(resolved, out, told)
+        found = run_audit(resolved, out, told, sign)
     verdict_table(console, found, out)
 
 
@@ -114,11 +115,12 @@ def claims(
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
     compare: Annotated[list[Path] | None, typer.Option(help="Another run to set beside it; may be repeated.")] = None,
+    sign: Annotated[bool, typer.Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
     """Write a run's report.html, its figures, and how to cite it."""
     from locus.report.page import write
 
-    console.print(_escaped(str(write(run, compare))), soft_wrap=True)
+    console.print(_escaped(str(write(run, compare, sign=sign))), soft_wrap=True)
 
 
 @app.command()
@@ -148,13 +150,25 @@ def export(
 def verify(
     run_or_receipt: Annotated[Path, typer.Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
     expect: Annotated[str | None, typer.Option(help="Id, hash or signer's public key that it must have.")] = None,
+    rerun: Annotated[int, typer.Option(help="Also repeat this many random trials on the model.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
 ) -> None:
-    """Check hashes and signature, and derive the verdict anew from the stored scores."""
+    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to."""
     from locus.report.verify import verify as check
 
     found = check(run_or_receipt, expect)
     signer = f", signed by {found['signed_by']}" if found.get("signed_by") else ", unsigned" if "signed_by" in found else ""
     console.print(_escaped(f"{found['kind']} {found['id']} verified{signer}"))
+    if rerun:
+        from locus.report.rerun import rerun as repeat
+        from locus.show import progress_bar
+
+        if found["kind"] != "run":
+            raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
+        with progress_bar(console) as told:
+            again = repeat(run_or_receipt, rerun, seed, told)
+        gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
+        console.print(f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}", soft_wrap=True)
 
 
 @app.command()

@@ -154,7 +154,7 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     ]
     if unsettled:
         console.print(Text(f"Training had not settled at {len(unsettled)} place(s): {', '.join(unsettled[:8])}", style="yellow"))
-    console.print(Text(f"\n{out / 'verdict.json'}   ({found['seconds']['trials']:.0f} s of trials)"))
+    console.print(Text(f"\n{out / 'report.html'}   ({found['seconds']['trials']:.0f} s of trials)"))
 
 
 def claim_table(console: Console, claim: Claim, top: int) -> None:

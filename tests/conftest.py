@@ -1,6 +1,7 @@
 """Shared by all tests: tiny random models of every family, small datasets, and what to skip without."""
 
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -61,3 +62,25 @@ def big_model():
     from locus.model import load
 
     return load(dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A small finished run of a tiny model, never written to by a test."""
+    from locus.audit import audit
+    from locus.config import resolve
+    from tests.small_run import SMALL
+
+    place = tmp_path_factory.mktemp("model")
+    model = tiny("llama")
+    model.hf.save_pretrained(place)
+    model.tokenizer.save_pretrained(place)
+    out = tmp_path_factory.mktemp("small") / "RUN"
+    audit(resolve("quick", model=str(place), **SMALL), out)
+    return out
+
+
+@pytest.fixture
+def run_copy(small_run, tmp_path):
+    """A copy of it that a test may write to."""
+    return Path(shutil.copytree(small_run, tmp_path / "RUN"))

@@ -1,16 +1,25 @@
 """The receipt: one changed byte in any artefact is caught, a forged verdict too, and the key is its owner's alone."""
 
+import copy
+import html
 import json
+import re
 import shutil
 import stat
+import subprocess
+from pathlib import Path
 
 import pytest
+import torch
 
+from locus import conclude
 from locus.audit import audit
 from locus.config import resolve
 from locus.errors import UserError, VerificationError
 from locus.report import keys, pith, receipt
-from locus.report.verify import first_difference, verify, verify_record, verify_run
+from locus.report.page import write as write_page
+from locus.report.rerun import rerun
+from locus.report.verify import STORE, first_difference, verify, verify_record, verify_run
 from locus.store import Store
 
 SETTINGS = {
@@ -84,6 +93,13 @@ def rewrite(path, change):
     path.write_text(json.dumps(content))
 
 
+def rewrite_text(path, change):
+    """Change a receipt and write it as locus does."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(receipt.text(content))
+
+
 def reseal(run):
     """What a forger with a key of his own would do: hash and sign everything again."""
     store = Store(run / "trials.sqlite")
@@ -104,8 +120,9 @@ def test_an_honest_run_is_verified_and_left_as_it_was(run):
 
 
 def test_one_flipped_byte_in_any_artefact_is_caught_and_named(run):
-    paths = [run / "plan.json", run / "verdict.json", *sorted((run / "edits").iterdir())]
-    assert len(paths) > 6
+    write_page(run)
+    paths = [path for path in run.rglob("*") if path.is_file() and path.name not in ("receipt.json", STORE, f"{STORE}-wal")]
+    assert {"plan.json", "verdict.json", "report.html", "cite.bib", "verdict.svg", "head-map.png"} <= {one.name for one in paths}
     for path in paths:
         kept = path.read_bytes()
         flip(path)
@@ -115,12 +132,63 @@ def test_one_flipped_byte_in_any_artefact_is_caught_and_named(run):
     verify_run(run)
 
 
-@pytest.mark.parametrize("part", [0.05, 0.3, 0.5, 0.7, 0.95])
-def test_one_flipped_byte_in_the_receipt_is_caught(run, part):
+def test_one_flipped_byte_anywhere_in_the_receipt_is_caught(run):
     path = run / "receipt.json"
-    flip(path, int(part * path.stat().st_size))
-    with pytest.raises((VerificationError, UserError)):
+    kept = path.read_bytes()
+    for place in range(0, len(kept), 5):
+        flip(path, place)
+        with pytest.raises((VerificationError, UserError)):
+            verify_record(path)
+        path.write_bytes(kept)
+    verify_record(path)
+
+
+def test_drawing_anew_leaves_the_id_and_what_is_drawn_is_vouched_for(run):
+    before = json.loads((run / "receipt.json").read_text())
+    assert set(before["views"]["files"]) == {"report.html", "cite.bib", "cite.ris", "cite.enw"}, "an audit leaves a page"
+    write_page(run)
+    after = json.loads((run / "receipt.json").read_text())
+    assert {**before, "views": None} == {**after, "views": None}
+    assert "figures/verdict.pdf" in after["views"]["files"]
+    assert after["id"] in (run / "report.html").read_text() and after["id"] in (run / "cite.bib").read_text()
+    verify_run(run)
+    (run / "figures" / "another.svg").write_text("")
+    with pytest.raises(VerificationError, match=r"figures/another\.svg is not in the receipt"):
         verify_run(run)
+    (run / "figures" / "another.svg").unlink()
+    rewrite_text(run / "receipt.json", lambda content: content["views"].update(signature=keys.sign(b"other")))
+    with pytest.raises(VerificationError, match="page and figures"):
+        verify_run(run)
+
+
+def test_a_receipt_has_one_text_only(run):
+    content = json.loads((run / "receipt.json").read_text())
+    (run / "receipt.json").write_text(json.dumps(content, indent=1))
+    with pytest.raises(VerificationError, match="as locus writes it"):
+        verify_run(run)
+    rewrite_text(run / "receipt.json", lambda content: content.update(note="trust me"))
+    with pytest.raises(VerificationError, match="note"):
+        verify_run(run)
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs coreutils")
+def test_the_page_says_how_to_check_without_locus_and_that_works(run):
+    write_page(run)
+    page = (run / "report.html").read_text()
+    recipe = html.unescape(re.search('<h2 id="h-check">.*?<pre[^>]*>(.*?)</pre>', page, re.S).group(1)).splitlines()
+    assert len(recipe) == 3
+
+    def shell(line):
+        return subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=run, capture_output=True, text=True)
+
+    content = json.loads((run / "receipt.json").read_text())
+    assert shell(recipe[0]).stdout.split()[0] == content["sha256"] and content["sha256"] in page
+    assert shell(recipe[1]).stdout.strip() == content["id"]
+    files = {**content["body"]["artefacts"], **content["views"]["files"]}
+    done = shell(recipe[2])
+    assert done.returncode == 0 and sorted(done.stdout.splitlines()) == sorted(f"{name}: OK" for name in files)
+    flip(run / "report.html")
+    assert shell(recipe[2]).returncode != 0 and "report.html: FAILED" in shell(recipe[2]).stdout
 
 
 def test_one_flipped_byte_of_a_stored_score_is_caught(run):
@@ -141,6 +209,51 @@ def test_a_changed_row_is_caught(run, sql):
     store.db.execute(sql)
     store.close()
     with pytest.raises(VerificationError, match="table"):
+        verify_run(run)
+
+
+def test_repeated_trials_give_the_stored_scores(run):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    again = rerun(run, 2, seed=1)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert again["repeated"] >= 2 and set(again["largest"]) == {"mc1", "mc2", "mc3", "margin"}
+    assert max(again["largest"].values()) < 1e-5, "the same machine, the same banks"
+    with pytest.raises(UserError, match="at least one"):
+        rerun(run, 0)
+
+
+def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run):
+    store = Store(run / STORE)
+    store.db.execute("UPDATE scores SET value = value + 0.01 WHERE measure = 'mc2' AND split = 'test' AND value IS NOT NULL")
+    conclude.write(run, store, 0.0)
+    store.close()
+    write_page(run, figures=False)
+    reseal(run)
+    verify_run(run)  # hashes and logic are in order: only the model can tell
+    with pytest.raises(VerificationError, match=r"mc2 of test item .* stored .* repeated"):
+        rerun(run, 1, seed=1)
+
+
+def test_trials_are_not_repeated_on_another_model(run, tmp_path):
+    from tests.families import tiny
+
+    other = copy.deepcopy(tiny("llama").hf)
+    with torch.no_grad():
+        next(other.parameters()).add_(0.01)
+    home = Path(json.loads((run / "plan.json").read_text())["config"]["model"])
+    kept = shutil.copytree(home, tmp_path / "kept")
+    try:
+        other.save_pretrained(home)
+        with pytest.raises(VerificationError, match="something else: model"):
+            rerun(run, 1)
+    finally:
+        shutil.copytree(kept, home, dirs_exist_ok=True)
+
+
+def test_a_run_judged_by_another_rule_asks_for_the_locus_it_was_judged_with(run):
+    rewrite(run / "plan.json", lambda plan: plan["rule"].update(version="rule/0"))
+    reseal(run)
+    with pytest.raises(UserError, match="version of locus"):
         verify_run(run)
 
 
@@ -184,7 +297,7 @@ def test_the_expected_signer_is_held_to(run):
 
 
 def test_a_newer_schema_asks_for_a_newer_locus(run):
-    rewrite(run / "receipt.json", lambda content: content.update(schema="locus-receipt/2"))
+    rewrite(run / "receipt.json", lambda content: content.update(schema="locus-receipt/9"))
     with pytest.raises(UserError, match="newer locus"):
         verify_run(run)
 

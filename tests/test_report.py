@@ -2,82 +2,19 @@
 
 import csv
 import json
-import os
 import re
-import shutil
 import sqlite3
-import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from locus import stats
-from locus.audit import audit
-from locus.config import resolve
 from locus.errors import UserError
 from locus.report import chart, cite, words
 from locus.report.material import heads, read
 from locus.report.page import isolated, write
 from locus.store import Store
-
-SMALL = {
-    "claims": ("0.1,2.3",),
-    "train": 8,
-    "validation": 4,
-    "test": 6,
-    "epochs": 1,
-    "random": 4,
-    "alpha": 0.25,
-    "singles": 2,
-    "text_passages": 2,
-    "text_tokens": 16,
-    "alphas": (5.0, 15.0),
-    "shift_random": 1,
-}
-BREAKOUT = "</title></style><script>alert(1)</script><img src=javascript:x onerror=alert(2)>"
-NASTY = BREAKOUT + "\x1b[31m\u202egnp.\u2066\x00 $\\frac{ {{7*7}}"
-LONG = "A" * 2_000_000
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run of a tiny model, never written to by a test."""
-    from tests.families import tiny
-
-    place = tmp_path_factory.mktemp("model")
-    model = tiny("llama")
-    model.hf.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
-    out = tmp_path_factory.mktemp("run") / "RUN"
-    audit(resolve("quick", model=str(place), **SMALL), out)
-    return out
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """A copy that a test may write to."""
-    return Path(shutil.copytree(finished, tmp_path / "RUN"))
-
-
-def poison(folder: Path) -> None:
-    """Put hostile text wherever a model, a dataset or another's run folder could have put it."""
-    plan = json.loads((folder / "plan.json").read_text())
-    plan["model"]["name"], plan["dataset"]["name"] = NASTY, LONG
-    plan["claims"][0]["name"] = NASTY
-    for trial in plan["trials"]:
-        trial["claim"] = NASTY if trial["claim"] else ""
-    plan["dataset"]["blind"][0]["name"] = NASTY
-    (folder / "plan.json").write_text(json.dumps(plan))
-    found = json.loads((folder / "verdict.json").read_text())
-    found["model"]["name"], found["dataset"]["name"] = NASTY, LONG
-    found["baseline"]["blind"][0]["name"] = NASTY
-    claim = found["claims"][0]
-    claim["name"], claim["sentence"] = NASTY, NASTY + LONG
-    claim["works"]["sentence"], claim["special"]["standing"] = NASTY, '" onclick="alert(4)'
-    for entry in found["claimed"]:
-        entry["name"] = NASTY
-    (folder / "verdict.json").write_text(json.dumps(found))
+from tests.small_run import poison
 
 
 class Seen(HTMLParser):
@@ -99,9 +36,9 @@ class Seen(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_a_hostile_run_renders_inert(copied):
-    poison(copied)
-    page = write(copied).read_text(encoding="utf-8")
+def test_a_hostile_run_renders_inert(run_copy):
+    poison(run_copy)
+    page = write(run_copy).read_text(encoding="utf-8")
     seen = Seen(page)
     for tag, attributes in seen.elements:
         assert tag not in {"script", "img", "iframe", "object", "embed", "link", "form", "base"}, tag
@@ -117,14 +54,14 @@ def test_a_hostile_run_renders_inert(copied):
     assert "{{7*7}}" in seen.text, "text is no template"
     assert "2,000,000 characters" in page and len(page) < 200_000
     for ending in ("bib", "ris", "enw"):
-        assert "\x1b" not in (copied / f"cite.{ending}").read_text(encoding="utf-8")
+        assert "\x1b" not in (run_copy / f"cite.{ending}").read_text(encoding="utf-8")
 
 
-def test_the_policy_allows_one_sheet_and_nothing_else(copied):
+def test_the_policy_allows_one_sheet_and_nothing_else(run_copy):
     import base64
     import hashlib
 
-    page = write(copied).read_text(encoding="utf-8")
+    page = write(run_copy).read_text(encoding="utf-8")
     seen = Seen(page)
     (policy,) = (meta["content"] for meta in seen.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     sheet = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
@@ -133,8 +70,8 @@ def test_the_policy_allows_one_sheet_and_nothing_else(copied):
     assert not [attributes for _, attributes in seen.elements if "style" in attributes], "the policy would drop them"
 
 
-def test_the_page_can_be_read_without_seeing_it(copied):
-    page = write(copied).read_text(encoding="utf-8")
+def test_the_page_can_be_read_without_seeing_it(run_copy):
+    page = write(run_copy).read_text(encoding="utf-8")
     seen = Seen(page)
     tables = page.count("<table")
     assert tables >= 3 and page.count("<caption>") == tables
@@ -151,9 +88,9 @@ def test_the_page_can_be_read_without_seeing_it(copied):
     assert places == sorted(places)
 
 
-def test_the_numbers_on_the_page_are_the_runs(copied):
-    found = json.loads((copied / "verdict.json").read_text())
-    page = write(copied).read_text(encoding="utf-8")
+def test_the_numbers_on_the_page_are_the_runs(run_copy):
+    found = json.loads((run_copy / "verdict.json").read_text())
+    page = write(run_copy).read_text(encoding="utf-8")
     text = Seen(page).text
     claim = found["claims"][0]
     assert claim["sentence"] in text
@@ -164,8 +101,8 @@ def test_the_numbers_on_the_page_are_the_runs(copied):
     assert len(dots) == 4
 
 
-def test_the_map_names_every_head(copied):
-    material = read(copied)
+def test_the_map_names_every_head(run_copy):
+    material = read(run_copy)
     grid = heads(material)
     assert (len(grid), len(grid[0])) == (3, 4)
     assert [one["name"] for row in grid for one in row if one["claims"]] == ["0.1", "2.3"]
@@ -175,60 +112,68 @@ def test_the_map_names_every_head(copied):
     assert "head 2.3, claimed by given" in grid[2][3]["title"]
 
 
-def test_probe_scores_are_on_the_map(copied):
-    plan = json.loads((copied / "plan.json").read_text())
+def test_probe_scores_are_on_the_map(run_copy):
+    plan = json.loads((run_copy / "plan.json").read_text())
     plan["claims"][0]["scores"] = {"0.0": 0.5, "2.3": 0.75}
-    (copied / "plan.json").write_text(json.dumps(plan))
-    grid = heads(read(copied))
+    (run_copy / "plan.json").write_text(json.dumps(plan))
+    grid = heads(read(run_copy))
     assert (grid[0][0]["shade"], grid[2][3]["shade"], grid[1][1]["shade"]) == (0, 5, None)
     assert "probe accuracy 75.0 %" in grid[2][3]["title"]
 
 
-def test_an_unfinished_run_shows_what_there_is(copied):
-    (copied / "verdict.json").unlink()
-    with sqlite3.connect(copied / "trials.sqlite") as db:
+def test_an_unfinished_run_shows_what_there_is(run_copy):
+    (run_copy / "verdict.json").unlink()
+    with sqlite3.connect(run_copy / "trials.sqlite") as db:
         db.execute("UPDATE trials SET state = 'writing' WHERE role IN ('claim', 'single')")
-    page = write(copied).read_text(encoding="utf-8")
+    page = write(run_copy).read_text(encoding="utf-8")
     assert "3 of" in page and "trials are not finished" in page and "Finish the run" in page
-    assert not (copied / "verdict.json").exists(), "a report decides nothing"
-    with sqlite3.connect(copied / "trials.sqlite") as db:
+    assert not (run_copy / "verdict.json").exists(), "a report decides nothing"
+    with sqlite3.connect(run_copy / "trials.sqlite") as db:
         db.execute("UPDATE trials SET state = 'writing'")
-    assert "Nothing is measured yet" in write(copied).read_text(encoding="utf-8")
+    assert "Nothing is measured yet" in write(run_copy).read_text(encoding="utf-8")
 
 
-def test_a_report_changes_no_result(copied):
-    before = Store(copied / "trials.sqlite").dump(), (copied / "verdict.json").read_bytes(), (copied / "plan.json").read_bytes()
-    write(copied)
-    after = Store(copied / "trials.sqlite").dump(), (copied / "verdict.json").read_bytes(), (copied / "plan.json").read_bytes()
+def test_a_report_changes_no_result(run_copy):
+    before = (
+        Store(run_copy / "trials.sqlite").dump(),
+        (run_copy / "verdict.json").read_bytes(),
+        (run_copy / "plan.json").read_bytes(),
+    )
+    write(run_copy)
+    after = (
+        Store(run_copy / "trials.sqlite").dump(),
+        (run_copy / "verdict.json").read_bytes(),
+        (run_copy / "plan.json").read_bytes(),
+    )
     assert after == before
 
 
-def test_runs_side_by_side(copied, finished):
-    page = write(copied, [finished]).read_text(encoding="utf-8")
+def test_runs_side_by_side(run_copy, small_run):
+    page = write(run_copy, [small_run]).read_text(encoding="utf-8")
     assert "Beside other runs" in page and page.count("<td>the same</td>") == 2
 
 
-def test_figures_are_the_same_bytes_again_and_carry_their_numbers(copied, tmp_path):
-    write(copied)
-    first = {path.name: path.read_bytes() for path in (copied / "figures").iterdir()}
+def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_path):
+    write(run_copy)
+    first = {path.name: path.read_bytes() for path in (run_copy / "figures").iterdir()}
     names = {"verdict", "head-map", "iti-optimal-margin", "iti-optimal-mc2", "random-heads", "single-heads", "mc-scores"}
     assert set(first) == {f"{name}.{ending}" for name in names for ending in ("svg", "pdf", "png", "csv")}
-    write(copied)
-    assert {path.name: path.read_bytes() for path in (copied / "figures").iterdir()} == first
-    found = json.loads((copied / "verdict.json").read_text())
-    rows = list(csv.DictReader((copied / "figures" / "random-heads.csv").open(encoding="utf-8")))
+    write(run_copy)
+    assert {path.name: path.read_bytes() for path in (run_copy / "figures").iterdir()} == first
+    found = json.loads((run_copy / "verdict.json").read_text())
+    rows = list(csv.DictReader((run_copy / "figures" / "random-heads.csv").open(encoding="utf-8")))
     means = sorted(100 * entry["mc2"]["mean"] for entry in found["random"])
     assert [float(row["mc2"]) for row in rows if row["kind"] == "random"] == pytest.approx(means)
     width = re.search(rb'<svg[^>]*width="([\d.]+)pt"', first["verdict.svg"]).group(1)
     assert float(width) / 72 == pytest.approx(3.3)
 
 
-def test_no_folder_no_report(tmp_path, copied):
+def test_no_folder_no_report(tmp_path, run_copy):
     with pytest.raises(UserError, match="a run folder with"):
         write(tmp_path)
-    (copied / "verdict.json").write_text("{")
+    (run_copy / "verdict.json").write_text("{")
     with pytest.raises(UserError, match="whole"):
-        write(copied)
+        write(run_copy)
 
 
 @pytest.mark.parametrize(
@@ -277,39 +222,33 @@ def test_a_chart_keeps_the_order_of_values():
     assert chart.layout([], "mc2") is None
 
 
-def finding(standing, estimate, low, high, **more):
-    return {"standing": standing, "estimate": estimate, "interval": [low, high], "level": 0.9, "n": 100, "n_random": 19, **more}
+def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
+    empty = {"level": 0.9, "n": 100, "n_random": 19, "margin": 0.1, "to_decide": ""}
+    return {"standing": standing, "estimate": estimate, "interval": [low, high], **empty, **more}
 
 
-def test_next_steps_are_the_power_functions():
-    settled = finding("supported", 0.0, -0.1, 0.1, margin=0.1)
+def test_next_steps_are_those_of_the_tests():
+    settled = dict.fromkeys(("works", "special", "unique", "necessary"), finding("supported"))
+    assert "Nothing is undecided" in words.next_steps(settled, 0.05)[0]
+    open_ = {**settled, "special": finding("undecided", to_decide="about 60 random places")}
+    assert words.next_steps(open_, 0.05) == ["special: about 60 random places."]
+    assert "Finish the run" in words.next_steps({**settled, "works": finding("undecided")}, 0.05)[0]
+    assert "settle" in words.next_steps({**settled, "unique": finding("invalid")}, 0.05)[0]
+
+
+def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():
     # An interval of half-width 0.0164485 at level 0.9 with n = 100 means a standard error of 0.01 and an sd of 0.1.
-    works = finding("undecided", -0.09, -0.09 - 0.0164485, -0.09 + 0.0164485, margin=0.1)
-    claim = {"works": works, "special": settled, "unique": settled, "necessary": settled}
+    unclear = finding("invalid", 0.01, 0.01 - 0.0164485, 0.01 + 0.0164485, margin=None)
+    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), unclear), 0.05)
     wanted = stats.questions_for_effect(0.01, 0.1, 0.05, 0.8, two_sided=False).n
-    (text,) = words.next_steps(claim, [], 0.05)
     assert re.search(r"about (\d+) test", text).group(1) == str(wanted) and 610 < wanted < 630
-    # Random places at -1 and 1 have an sd of sqrt(2); a claim 2 sqrt(2) above their mean lies 2 sd above.
-    special = finding("undecided", 2 * 2**0.5, 0.0, 5.0, margin=0.1)
-    (text,) = words.next_steps({**claim, "works": settled, "special": special}, [-1.0, 1.0], 0.05)
-    assert "2.0 standard deviations" in text and str(stats.random_for_power(2.0, 0.8, 0.05).n) in text
-    # 2 of 19 is 10.5 %: with the same share, the exact bounds leave (5 %, 15 %) only with many more.
-    unique = finding("undecided", 2 / 19, 0.02, 0.3, margin=0.1)
-    (text,) = words.next_steps({**claim, "works": settled, "unique": unique}, [], 0.05)
-    number = int(re.search(r"(\d+) random Locations", text).group(1))
-    bound = stats.clopper_pearson(round(number * 2 / 19), number, level=0.9)
-    assert bound.high < 0.15 or bound.low > 0.05
-    assert "Nothing is undecided" in words.next_steps({**claim, "works": settled}, [], 0.05)[0]
-
-
-def test_an_invalid_verdict_is_answered_once():
     nothing = finding("invalid", -0.01, -0.02, 0.01, margin=None)
-    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), nothing), [], 0.05)
+    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), nothing), 0.05)
     assert text.startswith("All four") and "does nothing" in text
 
 
-def test_citations_fit_the_run_and_cannot_be_broken_out_of(copied):
-    plan = read(copied).plan
+def test_citations_fit_the_run_and_cannot_be_broken_out_of(run_copy):
+    plan = read(run_copy).plan
     keys = [work.key for work in cite.works(plan, "1.0")]
     assert keys[0] == "wang2025editing" and "azar2023ipo" in keys and "rafailov2023dpo" not in keys
     assert keys[-1] == f"locus-{plan['sha256'][:12]}"
@@ -323,93 +262,3 @@ def test_citations_fit_the_run_and_cannot_be_broken_out_of(copied):
     assert depth == 0 and "\n  evil" not in bib
     assert cite.ris(cited).count("\nER  - ") == len(cited)
     assert len(re.findall("^%0 ", cite.endnote(cited), re.M)) == len(cited)
-
-
-class Browser:
-    """Headless Chromium over its debugging pipe: no port, no client library."""
-
-    def __init__(self, program: str, profile: Path):
-        give, self.take = os.pipe()
-        self.read, put = os.pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
-        wired = f'exec "$0" "$@" 3<&{give} 4>&{put}'
-        command = ["bash", "-c", wired, program, *flags, f"--user-data-dir={profile}", "about:blank"]
-        self.process = subprocess.Popen(command, pass_fds=(give, put), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        os.close(give)
-        os.close(put)
-        self.buffer, self.number, self.events = b"", 0, []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = None
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-    session = None
-
-    def _next(self) -> dict:
-        while b"\0" not in self.buffer:
-            chunk = os.read(self.read, 1 << 16)
-            assert chunk, "the browser went away"
-            self.buffer += chunk
-        message, _, self.buffer = self.buffer.partition(b"\0")
-        return json.loads(message)
-
-    def call(self, method: str, **params) -> dict:
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.take, json.dumps(message).encode() + b"\0")
-        while (answer := self._next()).get("id") != self.number:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def open(self, page: Path, width: int, height: int = 900, scheme: str = "light") -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        for domain in ("Page", "Log", "Runtime", "Network"):
-            self.call(f"{domain}.enable")
-        self.events.clear()
-        self.call("Page.navigate", url=page.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
-
-    def value(self, expression: str):
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
-    def shoot(self, path: Path) -> None:
-        import base64
-
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.take)
-        os.close(self.read)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Chromium, or a reason to skip."""
-    program = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    one = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield one
-    one.close()
-
-
-@pytest.mark.parametrize("hostile", [False, True])
-def test_a_browser_is_content_at_phone_width(copied, browser, hostile):
-    if hostile:
-        poison(copied)
-    page = write(copied, [copied])
-    for width in (360, 1200):
-        browser.open(page, width)
-        assert browser.value("document.documentElement.scrollWidth") <= width
-        assert browser.value("document.scripts.length") == 0
-        assert browser.value("getComputedStyle(document.querySelector('.four')).listStyleType") == "none", "the sheet is applied"
-        wrong = [event for event in browser.events if event.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")]
-        assert not wrong
-        asked = [event for event in browser.events if event.get("method") == "Network.requestWillBeSent"]
-        assert [event["params"]["request"]["url"] for event in asked] == [page.as_uri()]

@@ -21,12 +21,14 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def entry_row(label: str, kind: str, entry: dict[str, Any], metric: str) -> dict[str, Any] | None:
-    """A row with a mean and its interval; None where the metric was not measured."""
-    value = entry.get(metric)
+    """A row with a mean and the interval of its difference from no edit; None where the metric was not measured."""
+    value, gain = entry.get(metric), entry.get("gain")
     if not value or value["mean"] is None:
         return None
-    low, high = (value["mean"] if one is None else one for one in value["interval"])
-    return {"label": label, "kind": kind, "mean": value["mean"], "low": low, "high": high, "dots": [], "n": value["n"]}
+    low, high, mean = value["mean"], value["mean"], value["mean"]
+    if gain and all(math.isfinite(one) for one in (gain["mean"], *gain["interval"])):
+        low, high = (mean + end - gain["mean"] for end in gain["interval"])
+    return {"label": label, "kind": kind, "mean": mean, "low": low, "high": high, "dots": [], "n": value["n"]}
 
 
 def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str, Any]]:
@@ -50,8 +52,21 @@ def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str,
     return [row for row in rows if row]
 
 
-def layout(rows: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    """Positions of everything drawn, in units of a 400-wide drawing; None where there is nothing to draw."""
+def bound(rows: list[dict[str, Any]], claim: dict[str, Any]) -> float | None:
+    """Where being as good as the ceiling begins: its mean less the margin; None where no margin was drawn."""
+    margin = claim["works"].get("margin")
+    means = [row["mean"] for row in rows if row["kind"] == "ceiling"]
+    return None if margin is None or not means else float(max(means) - margin)
+
+
+def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -> dict[str, Any] | None:
+    """Positions of everything drawn, in units of a 400-wide drawing; None where there is nothing to draw.
+
+    Args:
+        rows: as `verdict_rows` gives them.
+        metric: what is drawn.
+        good: from where on an edit is as good as the ceiling.
+    """
     if not rows:
         return None
     lows, highs = [row["low"] for row in rows], [row["high"] for row in rows]
@@ -69,8 +84,19 @@ def layout(rows: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
         place = {"y": y, "x": x(row["mean"]), "x0": x(row["low"]), "x1": x(row["high"]), "dots": dots}
         drawn.append({**row, **place, "text": amount(row["mean"], metric, sign=metric not in PERCENT)})
     bottom = TOP + ROW * len(rows) + 8
+    base = next((place["x"] for place in drawn if place["kind"] == "base"), None)
+    zone = None if good is None else {"x": x(max(good, low)), "width": round(WIDTH - SIDE - x(max(good, low)), 1)}
     marks = [{"x": x(tick), "text": _tick(tick, metric)} for tick in ticks(low, high)]
-    return {"width": WIDTH, "height": bottom + 34, "top": TOP, "bottom": bottom, "rows": drawn, "ticks": marks}
+    return {
+        "width": WIDTH,
+        "height": bottom + 34,
+        "top": TOP,
+        "bottom": bottom,
+        "rows": drawn,
+        "ticks": marks,
+        "base": base,
+        "zone": zone,
+    }
 
 
 def _tick(value: float, metric: str) -> str:

@@ -71,8 +71,14 @@ EXACT = Work(
 )
 
 
-def works(plan: dict[str, Any], version: str) -> list[Work]:
-    """The methods that a run used, and the run itself, last."""
+def works(plan: dict[str, Any], version: str, receipt: str = "") -> list[Work]:
+    """The methods that a run used, and the run itself, last.
+
+    Args:
+        plan: the parsed plan.json.
+        version: of locus.
+        receipt: the id of the run's receipt; "" while there is none.
+    """
     roles = {trial["role"] for trial in plan["trials"]}
     used = [EDITING]
     if "shift" in roles or any(claim["origin"] == "probe" for claim in plan["claims"]):
@@ -82,9 +88,8 @@ def works(plan: dict[str, Any], version: str) -> list[Work]:
     if "random" in roles:
         used += [RANK, EXACT]
     title = f"Localization audit of {visible(plan['model']['name'], 80)} on {visible(plan['dataset']['name'], 80)}"
-    run = Work(
-        f"locus-{plan['sha256'][:12]}", ("locus",), title, "", f"locus {version}", kind="misc", note=f"plan {plan['sha256']}"
-    )
+    note = f"receipt {receipt}" if receipt else f"plan {plan['sha256']}"
+    run = Work(f"locus-{receipt or plan['sha256'][:12]}", ("locus",), title, "", f"locus {version}", kind="misc", note=note)
     return [*used, run]
 
 
@@ -126,3 +131,8 @@ def endnote(cited: list[Work]) -> str:
         rows += [("%T", work.title), ("%D", work.year), ("%J", work.where), ("%R", work.doi), ("%Z", work.note)]
         parts.append("\n".join(f"{tag} {value}" for tag, value in rows if value))
     return "\n\n".join(parts) + "\n"
+
+
+def forms(cited: list[Work]) -> dict[str, str]:
+    """Every form by its file ending."""
+    return {"bib": bibtex(cited), "ris": ris(cited), "enw": endnote(cited)}

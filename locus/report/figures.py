@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from locus.report import chart
 from locus.report.material import Material, heads
-from locus.report.words import PERCENT, visible
+from locus.report.words import HEADINGS, PERCENT, visible
 
 WIDTH = 3.3  # inches
 STYLE: Any = {
@@ -45,7 +45,7 @@ LOOK = {
     "ceiling": ("#0072B2", "s"),
 }
 UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-LABELS = {"mc1": "MC1, %", "mc2": "MC2, %", "mc3": "MC3, %", "margin": "preference margin, nats", "kl": "KL, nats a token"}
+LABELS = {**HEADINGS, "margin": "preference margin, nats"}
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,17 @@ def verdict_figures(material: Material) -> list[Drawing]:
             for row in chart.verdict_rows(found, claim)
             for place, dot in enumerate(row["dots"])
         ]
+        good = chart.bound(chart.verdict_rows(found, claim), claim)
+        places += [] if good is None else [("as good as the ceiling from", "bound", factor * good, None, None)]
 
         def draw(axes: Axes, rows: list[tuple[Any, ...]], metric: str = found["metric"]) -> None:
             _intervals(axes, [row for row in rows if row[3] is not None], LABELS[metric])
             _dots(axes, rows)
+            for row in rows:
+                if row[1] == "bound":
+                    axes.axvspan(row[2], axes.get_xlim()[1], color=LOOK["ceiling"][0], alpha=0.1, linewidth=0)
+                elif row[1] == "base":
+                    axes.axvline(row[2], color=LOOK["base"][0], linewidth=0.6, linestyle="--", zorder=0)
 
         name = "verdict" if number == 0 else f"verdict-{number + 1}"
         columns = ("edit", "kind", found["metric"], "low", "high")
@@ -155,7 +162,7 @@ def _dots(axes: Axes, rows: list[tuple[Any, ...]]) -> None:
     kinds = [row[1] for row in rows if row[3] is not None]
     if "random" in kinds:
         y = len(kinds) - 1 - kinds.index("random")
-        dots = [row[2] for row in rows if row[3] is None]
+        dots = [row[2] for row in rows if row[3] is None and row[1] == "random"]
         heights = [y + (-0.14, 0.0, 0.14)[index % 3] for index in range(len(dots))]
         axes.scatter(dots, heights, s=7, color=LOOK["random"][0], alpha=0.6, linewidths=0)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude
+from locus import conclude, stats
 from locus.errors import UserError
+from locus.report.receipt import sealed_in
 from locus.report.words import amount, visible
 from locus.store import Store
 
@@ -20,14 +21,16 @@ class Material:
     Attributes:
         folder: the run folder.
         plan: the parsed plan.json.
-        found: the verdict, as in verdict.json; each place also names its claim.
+        found: the verdict, as in verdict.json; each place also names its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid: arm, setting, and means by measure.
+        receipt: the run's receipt as it is, or an empty one.
     """
 
     folder: Path
     plan: dict[str, Any]
     found: dict[str, Any]
     settings: list[dict[str, Any]]
+    receipt: dict[str, Any]
 
 
 def read(folder: Path) -> Material:
@@ -43,11 +46,12 @@ def read(folder: Path) -> Material:
         plan = conclude.read_plan(folder)
         record = conclude.Record(plan, store)
         found = _verdict(folder, record)
+        add_gains(found, record)
         claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
         for kind in ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random"):
             for entry in found[kind]:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
-        return Material(folder, plan, found, settings(record))
+        return Material(folder, plan, found, settings(record), sealed_in(folder) or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
         raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error
@@ -63,6 +67,20 @@ def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
             return found
     spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
     return {**conclude.derive(record), "versions": conclude.versions(), "seconds": {"trials": spent}}
+
+
+def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
+    """Give every place its mean difference from no edit in the main metric, paired by question, with a 95 % interval."""
+    bases = [trial for entry in found["baseline"]["base"] for trial in entry["trials"]]
+    if not bases:
+        return
+    base = record.values(bases[0], found["metric"])
+    for kind in ("claimed", "complement", "ceiling", "shift"):
+        for entry in found[kind]:
+            values = np.array([record.values(trial, found["metric"]) for trial in entry["trials"]])
+            if np.isfinite(values).any():
+                gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)
+                entry["gain"] = {"mean": gain.value, "interval": [gain.low, gain.high], "n": gain.n}
 
 
 def settings(record: conclude.Record) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from locus import verdict
-from locus.report import chart, cite, words
-from locus.report.figures import write as write_figures
+from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
 STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
@@ -28,15 +27,23 @@ TESTS = {
     "unique": "share of Locations, exact (Clopper–Pearson)",
     "necessary": "paired difference over questions",
 }
-COLUMNS = ("mc1", "mc2", "margin", "kl", "ce")
+# What a stranger can check with a shell alone: the receipt's hash, its id from the hash, every file by its hash in the receipt.
+RECIPE = (
+    r"""sed -n 's/^"body":\(.*\),$/\1/p' receipt.json | tr -d '\n' | sha256sum""",
+    r"""sed -n 's/^"sha256":"\(.*\)",$/\1/p' receipt.json | tr a-f A-F | basenc -d --base16 -i | base32 | cut -c1-26""",
+    r"""grep -oE '"[^":]+\.[a-z0-9]+":"[0-9a-f]{64}"' receipt.json | sed -E 's/"(.+)":"(.+)"/\2  \1/' | sha256sum -c""",
+)
+COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin", "kl", "ce")
 
 
-def write(folder: Path, others: list[Path] | None = None) -> Path:
-    """Write a run's report.html, figures and citations.
+def write(folder: Path, others: list[Path] | None = None, figures: bool = True, sign: bool = True) -> Path:
+    """Write a run's report.html, figures and citations, and list them in its receipt if it has one.
 
     Args:
         folder: the run folder, finished or not.
         others: run folders to set beside it.
+        figures: whether figures are drawn; where there are figures already, they are always drawn anew.
+        sign: whether the user's key signs what is listed.
 
     Returns:
         The path of the page.
@@ -45,13 +52,17 @@ def write(folder: Path, others: list[Path] | None = None) -> Path:
         UserError: if a folder is no run, or nothing can be written there.
     """
     material = read(folder)
-    drawn = write_figures(material, folder / "figures")
-    cited = cite.works(material.plan, material.found["versions"]["locus"])
-    forms = {"bib": cite.bibtex(cited), "ris": cite.ris(cited), "enw": cite.endnote(cited)}
-    for ending, text in forms.items():
+    drawn: list[str] = []
+    if figures or (folder / "figures").is_dir():
+        from locus.report.figures import write as write_figures  # matplotlib is slow to come
+
+        drawn = write_figures(material, folder / "figures")
+    cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
+    for ending, text in cite.forms(cited).items():
         _whole(folder / f"cite.{ending}", text)
-    page = render(material, [read(other) for other in others or []], forms, drawn)
+    page = render(material, [read(other) for other in others or []], cited, drawn)
     _whole(folder / "report.html", page)
+    receipt.seal_views(folder, sign)
     return folder / "report.html"
 
 
@@ -67,22 +78,23 @@ def isolated(text: Any, limit: int = words.LIMIT) -> Markup:
     return Markup("<bdi>") + escape(words.visible(text, limit)) + Markup("</bdi>")
 
 
-def render(material: Material, others: list[Material], forms: dict[str, str], drawn: list[str]) -> str:
+def render(material: Material, others: list[Material], cited: list[cite.Work], drawn: list[str]) -> str:
     """The page's HTML.
 
     Args:
         material: the run.
         others: runs set beside it.
-        forms: citations by file ending.
+        cited: what the run used, and the run itself.
         drawn: names of the figures that were written.
     """
     environment = Environment(
         loader=PackageLoader("locus", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": isolated, "amount": words.amount}
+    environment.filters |= {"shown": isolated, "amount": words.amount, "bare": words.bare}
     style = environment.get_template("page.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     plan, found = material.plan, material.found
+    rows = table(found)
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
         # Only this one sheet, known by its hash: no script, no inline style, no request.
@@ -91,17 +103,20 @@ def render(material: Material, others: list[Material], forms: dict[str, str], dr
         config=plan["config"],
         found=found,
         claims=[_claim(material, claim) for claim in found["claims"]],
-        rows=table(found),
+        rows=rows,
         settings=[row for row in material.settings if row["role"] == "shift"],
-        columns=COLUMNS,
+        columns=[name for name in COLUMNS if any(name in row["cells"] for row in rows)],
+        headings=words.HEADINGS,
         measures=words.MEASURE,
         limits=words.limits(plan, found),
         effects=effects(found),
         grid=heads(material),
         scored=any(claim["scores"] for claim in plan["claims"]),
         compared=[material, *others] if others else [],
-        cited=cite.works(plan, found["versions"]["locus"]),
-        forms=forms,
+        cited=cited,
+        forms=cite.forms(cited),
+        receipt=material.receipt,
+        recipe=RECIPE,
         drawn=drawn,
         asked=ASKED,
         tests=TESTS,
@@ -113,15 +128,14 @@ def render(material: Material, others: list[Material], forms: dict[str, str], dr
 def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     """A claim with its chart and what would settle it."""
     metric, rows = material.found["metric"], chart.verdict_rows(material.found, claim)
-    means = [
-        entry[metric]["mean"]
-        for entry in material.found["random"]
-        if entry["claim"] == claim["name"] and entry["read"] == claim["read"] and entry.get(metric)
-    ]
+    good = chart.bound(rows, claim)
     empty = {"estimate": None, "interval": [None, None], "p": None, "margin": None, "n": None, "n_random": None, "level": None}
     whole = {**claim, **{name: {**empty, **claim[name]} for name in verdict.QUESTIONS}}
-    more = {"chart": chart.layout(rows, metric), "described": chart.described(rows, metric)}
-    steps = words.next_steps(whole, [mean for mean in means if mean is not None], material.plan["config"]["alpha"])
+    more = {"chart": chart.layout(rows, metric, good), "described": chart.described(rows, metric)}
+    # Where the ceiling has no effect, one reason answers all four questions, and is said once.
+    reasons = {claim[name]["sentence"] for name in verdict.QUESTIONS}
+    more["reason"] = reasons.pop() if len(reasons) == 1 else ""
+    steps = words.next_steps(whole, material.plan["config"]["alpha"])
     return {**whole, **more, "next": steps}
 
 
@@ -131,7 +145,7 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
     if found["shift_random"]:
         rows.append(_range(f"ITI at {len(found['shift_random'])} random places", found["shift_random"]))
-    rows += [_row(f"best edit everywhere ({_short(entry['name'])})", entry) for entry in found["ceiling"]]
+    rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
     for claim in found["claims"]:
         name, mode = claim["name"], claim["read"]
         for kind, label in (("claimed", "best edit at"), ("complement", "best edit everywhere but at")):
@@ -147,6 +161,11 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _short(name: str) -> str:
     return words.visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
+
+
+def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:
+    """The ceiling's label; its form is named where there are several."""
+    return "best edit everywhere (ceiling" + (f", {_short(entry['name'])})" if len(found["ceiling"]) > 1 else ")")
 
 
 def _row(label: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -170,9 +189,9 @@ def effects(found: dict[str, Any]) -> list[str]:
         for entry in found[kind]:
             kl, ce = entry.get("kl"), entry.get("ce")
             if kl and ce and kl["mean"] is not None and ce["mean"] is not None:
-                name = _short(entry["name"])
+                which = "" if kind == "ceiling" else f" ({_short(entry['name'])})"
                 said.append(
-                    f"{what} ({name}) moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
+                    f"{what}{which} moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
                     f"cross-entropy by {ce['mean']:+.4f} nats a token, over {kl['n']} passages."
                 )
     return said or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]

@@ -1,8 +1,11 @@
 """receipt.json: what was run, on what, by which rule, and what came out, as canonical JSON that is hashed and signed.
 
-The body is serialised by RFC 8785, so anyone who has the file can recompute its SHA-256; the receipt's id is the first 26
-characters of that hash in base32. Scores are hashed as rows of the store's tables, never as SQLite's bytes, which change
-when nothing does.
+The body is serialised by RFC 8785 and stands on a line of its own, so anyone who has the file can recompute its SHA-256 with
+a shell; the receipt's id is the first 26 characters of that hash in base32. Scores are hashed as rows of the store's tables,
+never as SQLite's bytes, which change when nothing does.
+
+What is drawn from results (page, figures, citations) names the id, and so cannot be part of what the id is a hash of: these
+files are listed beside the body, as views, with a signature of their own. Drawing them anew leaves body and id as they were.
 """
 
 import base64
@@ -45,6 +48,12 @@ def artefacts(out: Path) -> dict[str, str]:
     """SHA-256 of every file of a run folder that the receipt vouches for, by its path in the folder."""
     paths = [out / "plan.json", out / "verdict.json", *sorted((out / "edits").glob("*.safetensors"))]
     return {path.relative_to(out).as_posix(): file_hash(path) for path in paths if path.exists()}
+
+
+def views(out: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run folder that was drawn from its results."""
+    paths = [out / "report.html", *sorted(out.glob("cite.*")), *sorted((out / "figures").glob("[!.]*"))]
+    return {path.relative_to(out).as_posix(): file_hash(path) for path in paths if path.is_file()}
 
 
 def table_hashes(db: sqlite3.Connection) -> dict[str, str]:
@@ -121,15 +130,54 @@ def seal(content: dict[str, Any], sign: bool = True) -> dict[str, Any]:
     """Hash a body and sign it; where no key can be had the receipt says why it is unsigned."""
     message = rfc8785.dumps(content)
     digest = hashlib.sha256(message)
-    signature: dict[str, str] | None = None
-    reason = "not asked for"
-    if sign:
-        try:
-            signature, reason = keys.sign(message), ""
-        except (OSError, UserError) as error:
-            reason = str(error)
     sealed = {"schema": SCHEMA, "body": content, "sha256": digest.hexdigest(), "id": identity(digest.digest())}
-    return {**sealed, "signature": signature, "unsigned_because": reason}
+    return {**sealed, **_signed(message, sign)}
+
+
+def _signed(message: bytes, sign: bool) -> dict[str, Any]:
+    """A signature, or null and the reason why there is none."""
+    if not sign:
+        return {"signature": None, "unsigned_because": "not asked for"}
+    try:
+        return {"signature": keys.sign(message), "unsigned_because": ""}
+    except (OSError, UserError) as error:
+        return {"signature": None, "unsigned_because": str(error)}
+
+
+def views_message(identity: str, files: dict[str, str]) -> bytes:
+    """What a signature of views is of: the receipt's id and the files' hashes."""
+    return rfc8785.dumps({"receipt": identity, "files": files})
+
+
+def text(sealed: dict[str, Any]) -> str:
+    """The file's text: one line a part, each as canonical JSON; there is no other text of the same receipt."""
+    lines = [f'"{name}":{rfc8785.dumps(sealed[name]).decode()}' for name in sorted(sealed)]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _save(out: Path, sealed: dict[str, Any]) -> None:
+    partial = out / f".receipt.json.{os.getpid()}"
+    partial.write_text(text(sealed), encoding="utf-8")
+    partial.replace(out / "receipt.json")
+
+
+def sealed_in(out: Path) -> dict[str, Any] | None:
+    """The receipt of a run folder, unchecked; None where there is none that can be read."""
+    try:
+        content = json.loads((out / "receipt.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
+
+
+def seal_views(out: Path, sign: bool = True) -> None:
+    """List what was drawn from a run in its receipt; a run without a receipt is not finished, and nothing is done."""
+    sealed = sealed_in(out)
+    if sealed is None:
+        return
+    files = views(out)
+    signed = _signed(views_message(str(sealed.get("id")), files), sign)
+    _save(out, {**sealed, "views": {"files": files, **signed}})
 
 
 def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> dict[str, Any]:
@@ -142,7 +190,6 @@ def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> di
         sign: whether the user's key signs it.
     """
     sealed = seal(body(out, store, device), sign)
-    partial = out / f".receipt.json.{os.getpid()}"
-    partial.write_text(json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(out / "receipt.json")
+    _save(out, sealed)
+    seal_views(out, sign)
     return sealed

@@ -6,12 +6,14 @@ import math
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rfc8785
 
-from locus import conclude
+from locus import conclude, verdict
 from locus.datasets.items import content_hash
 from locus.errors import UserError, VerificationError
 from locus.report import keys, pith, receipt
@@ -19,6 +21,8 @@ from locus.store import Store
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
 STORE = "trials.sqlite"
+PARTS = {"schema", "body", "sha256", "id", "signature", "unsigned_because", "views"}
+VIEW_PARTS = {"files", "signature", "unsigned_because"}
 
 
 def verify(path: Path, expected: str | None = None) -> dict[str, Any]:
@@ -58,13 +62,29 @@ def verify_record(path: Path, expected: str | None = None) -> dict[str, Any]:
     if signature is not None and not keys.holds(message, signature):
         raise VerificationError("the receipt's signature is not of this receipt, or not by the key it names")
     signer = signature["public_key"] if signature else None
+    _views(content)
+    if (told := set(content) ^ PARTS) or path.read_text(encoding="utf-8") != receipt.text(content):
+        raise VerificationError(f"the receipt is not written as locus writes it{': ' if told else ''}{', '.join(sorted(told))}")
     if expected is not None and expected not in (content["id"], content["sha256"], signer):
         raise VerificationError(f"the receipt is {content['id']} signed by {signer}, not {expected}")
     return {"kind": "receipt", "id": content["id"], "signed_by": signer}
 
 
+def _views(content: dict[str, Any]) -> None:
+    """Check the signature of the files that were drawn from the results, by whoever drew them."""
+    drawn = content.get("views")
+    if not isinstance(drawn, dict) or not isinstance(drawn.get("files"), dict) or set(drawn) != VIEW_PARTS:
+        raise VerificationError("the receipt does not list what was drawn from the results (views)")
+    signature = drawn["signature"]
+    if signature is not None and not keys.holds(receipt.views_message(content["id"], drawn["files"]), signature):
+        raise VerificationError("the signature of page and figures is not of them, or not by the key it names")
+    for part in (content, drawn):
+        if part.get("signature") is not None and part.get("unsigned_because") != "":
+            raise VerificationError("the receipt is signed, and says why it is not")
+
+
 def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
-    """Check a run folder: receipt, every artefact, every table, the plan's hash, and the verdict anew from the scores.
+    """Check a run folder: receipt, files, page and figures, tables, the plan's hash, and the verdict anew from the scores.
 
     Args:
         folder: the run folder; nothing in it is written.
@@ -77,39 +97,54 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
     found = verify_record(folder / "receipt.json", expected)
     content = _read(folder / "receipt.json")["body"]
     _same(content["artefacts"], receipt.artefacts(folder), "the file")
+    drawn = _read(folder / "receipt.json")["views"]["files"]
+    _same(drawn, receipt.views(folder), "the file")
     plan = conclude.read_plan(folder)
     document = {name: value for name, value in plan.items() if name != "sha256"}
+    if plan["rule"].get("version") != verdict.VERSION:
+        judged = f"a run judged by {plan['rule'].get('version')}"
+        raise UserError(f"a run judged by {verdict.VERSION}", judged, "Verify it with the version of locus named in its receipt.")
     fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
     _same({name: content["plan"][name] for name in fixed}, fixed, "the plan's")
-    with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / STORE
-        for suffix in ("", "-wal"):  # opening a database writes beside it
-            if (folder / f"{STORE}{suffix}").exists():
-                shutil.copy(folder / f"{STORE}{suffix}", f"{copy}{suffix}")
-        derived, standings = _derive(plan, copy, content["tables"])
+    derived, standings = _derive(plan, folder, content["tables"])
     written = _read(folder / "verdict.json")
     difference = first_difference({name: written.get(name) for name in derived}, json.loads(json.dumps(derived)))
     if difference:
         raise VerificationError(f"the verdict does not follow from the scores: {difference}")
     if difference := first_difference(content["claims"], standings):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
-    return {**found, "kind": "run", "artefacts": len(content["artefacts"]), "claims": standings}
+    return {**found, "kind": "run", "artefacts": len(content["artefacts"]), "views": len(drawn), "claims": standings}
 
 
-def _derive(plan: dict[str, Any], path: Path, tables: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The verdict from the store's scores, once its tables are what the receipt says."""
-    if not path.exists():
+@contextmanager
+def copied_store(folder: Path) -> Iterator[Store]:
+    """A copy of a run's store: opening a database writes beside it, and who verifies writes nothing.
+
+    Raises:
+        VerificationError: if there is none.
+    """
+    if not (folder / STORE).exists():
         raise VerificationError(f"the file {STORE} is missing")
-    try:
-        store = Store(path)
+    with tempfile.TemporaryDirectory() as place:
+        for suffix in ("", "-wal"):
+            if (folder / f"{STORE}{suffix}").exists():
+                shutil.copy(folder / f"{STORE}{suffix}", Path(place) / f"{STORE}{suffix}")
+        store = Store(Path(place) / STORE)
         try:
+            yield store
+        finally:
+            store.close()
+
+
+def _derive(plan: dict[str, Any], folder: Path, tables: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The verdict from the store's scores, once its tables are what the receipt says."""
+    try:
+        with copied_store(folder) as store:
             broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
             if broken != "ok":
                 raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
             _same(tables, receipt.table_hashes(store.db), f"{STORE}, table")
             derived = conclude.derive(conclude.Record(plan, store))
-        finally:
-            store.close()
     except (sqlite3.DatabaseError, UserError, UnicodeDecodeError) as error:
         raise VerificationError(f"{STORE} is damaged: {error}") from error
     return derived, [receipt.standing(claim) for claim in derived["claims"]]

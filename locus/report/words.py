@@ -13,12 +13,24 @@ from locus import stats, verdict
 
 LIMIT = 300
 POWER = 0.8
-PERCENT = ("mc1", "mc2", "mc3")
+PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info")
 MEASURE = {
     "mc1": "MC1 (share of questions whose best answer is likeliest)",
     "mc2": "MC2 (probability of the true answers among those listed)",
     "mc3": "MC3 (share of true answers likelier than every false one)",
     "margin": "preference margin (gain of true over false answers, in nats)",
+    "true_info": "True*Info (share of generated answers judged true, times the share judged informative)",
+}
+HEADINGS = {
+    "true_info": "True*Info, %",
+    "truth": "True, %",
+    "info": "Info, %",
+    "mc1": "MC1, %",
+    "mc2": "MC2, %",
+    "mc3": "MC3, %",
+    "margin": "Margin, nats",
+    "kl": "KL, nats a token",
+    "ce": "CE change, nats a token",
 }
 READS = {
     "layer": "the edit writes at the named heads but reads the whole layer",
@@ -42,6 +54,11 @@ def amount(value: float | None, measure: str, sign: bool = False) -> str:
         return "–"
     plus = "+" if sign else ""
     return f"{100 * value:{plus}z.1f} %" if measure in PERCENT else f"{value:{plus}z.3f}"
+
+
+def bare(value: float | None, measure: str) -> str:
+    """A value without its unit, for tables that name the unit above."""
+    return amount(value, measure).removesuffix(" %")
 
 
 def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -72,91 +89,67 @@ def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     if (plan["config"].get("seeds") or 1) == 1:
         said.append("One training seed a place: spread between seeds is not measured.")
     if len(found["claims"]) > 1:
-        said.append(f"{len(found['claims'])} claims or read modes were tested, each at its own level.")
+        said.append(f"{len(found['claims'])} claims or read modes: claims share the level (Holm), read modes do not.")
+    drawn = found.get("drawn") or {}
+    if drawn.get("stopped_early") and drawn["random"] < drawn["planned"]:
+        said.append(
+            f"{drawn['random']} of {drawn['planned']} random places were drawn: more could not change the verdict, "
+            "but their distribution is less well known."
+        )
+    said += _judge_limits(found)
     said.append("Multiple choice and margins are probabilities of given answers, and not what the model says when it speaks.")
     return said
 
 
-def _spread(finding: dict[str, Any]) -> float:
-    """Standard deviation of a paired difference between questions, from its interval."""
-    low, high = finding["interval"]
-    z = NormalDist().inv_cdf(0.5 + finding["level"] / 2)
-    return float((high - low) / (2 * z) * math.sqrt(finding["n"]))
+def _judge_limits(found: dict[str, Any]) -> list[str]:
+    """What the judge of generated answers cannot say; nothing where nobody judged."""
+    judge = found.get("judge")
+    if not judge:
+        return []
+    said = [f"Answers were judged by {visible(judge['name'], 80)}, and a judge errs."]
+    if not judge.get("confusion"):
+        said.append("This judge's errors were never measured, so nothing is corrected for them.")
+    for target, one in (judge.get("confusion") or {}).items():
+        measured = " and ".join(f"{name} {100 * one[name]:.0f} %" for name in ("sensitivity", "specificity") if name in one)
+        if measured:
+            said.append(f"Its {visible(target, 20)} judgments on answers it never saw: {measured}.")
+    if judge.get("seen"):
+        said.append(f"It learned from {judge['seen']} of the {found['n']['test']} test questions.")
+    return said
 
 
-def _whole(finding: dict[str, Any]) -> bool:
-    numbers = [finding.get("estimate"), *(finding.get("interval") or [None])]
-    return all(number is not None and math.isfinite(number) for number in numbers)
-
-
-def _questions(effect: float, finding: dict[str, Any], alpha: float) -> str:
-    """How many questions find an effect, in words."""
-    sd = _spread(finding)
-    if effect <= 0 or sd <= 0:
-        return "The difference lies on the bound: no number of questions settles it reliably."
-    wanted = stats.questions_for_effect(effect, sd, alpha, POWER, two_sided=False)
-    if wanted.n is None:
-        return f"No number of questions settles it: {wanted.reason}."
-    if wanted.n <= finding["n"]:
-        return f"Power calculations ask for no more than the {finding['n']} questions there are; train with another seed."
-    power = f"{POWER:.0%} power; now {finding['n']}"
-    return f"If the difference is what was measured, about {wanted.n} test questions settle it ({power})."
-
-
-def _places_unique(finding: dict[str, Any]) -> str:
-    """How many random Locations bring the share's bound to one side."""
-    share, level = finding["estimate"], finding["level"]
-    for n in range(finding["n_random"] + 1, 2000):
-        bound = stats.clopper_pearson(round(share * n), n, level=level)
-        if bound.high < verdict.UNIQUE_MOST or bound.low > verdict.UNIQUE_LEAST:
-            return f"If the share stays at {share:.0%}, {n} random Locations settle it (now {finding['n_random']})."
-    return f"At a share of {share:.0%} no practical number of random Locations settles it."
-
-
-def _places_special(finding: dict[str, Any], means: list[float], alpha: float) -> str:
-    """How many random Locations let the rank test find the claim."""
-    mean = math.fsum(means) / max(1, len(means))
-    sd = math.sqrt(math.fsum((one - mean) ** 2 for one in means) / max(1, len(means) - 1))
-    if sd == 0 or finding["estimate"] <= 0:
-        return _questions(abs((finding["margin"] or 0) - finding["estimate"]), finding, alpha)
-    effect = finding["estimate"] / sd
-    wanted = stats.random_for_power(effect, POWER, alpha)
-    if wanted.n is None:
-        return f"The claim lies {effect:.1f} standard deviations above the random places: {wanted.reason}."
-    more = f"about {wanted.n} random Locations find it ({POWER:.0%} power; now {finding['n_random']})"
-    if wanted.n <= finding["n_random"]:
-        more = f"{wanted.n} random Locations should do, and there are {finding['n_random']}: another seed may tell"
-    return f"The claim lies {effect:.1f} standard deviations above the mean of the random places; if that is true, {more}."
-
-
-def next_steps(claim: dict[str, Any], means: list[float], alpha: float) -> list[str]:
+def next_steps(claim: dict[str, Any], alpha: float) -> list[str]:
     """What would settle what is not settled about one claim.
 
     Args:
         claim: an entry of the verdict's claims.
-        means: means of the main metric at the random Locations.
         alpha: level of the tests.
     """
     said = []
     for question in verdict.QUESTIONS:
         finding = claim[question]
-        if finding["standing"] not in ("undecided", "invalid"):
-            continue
-        if not _whole(finding):
-            return ["Finish the run: the same command goes on where it stopped."]
+        if finding["standing"] == "undecided":
+            if not finding.get("to_decide"):
+                return ["Finish the run: the same command goes on where it stopped."]
+            said.append(f"{question}: {finding['to_decide']}.")
+        elif finding["standing"] == "invalid" and finding["margin"] is not None:
+            said.append(f"{question}: train longer or faster (epochs, lr_scales) until the places named in its sentence settle.")
         elif finding["standing"] == "invalid":
-            if finding["estimate"] <= 0:
-                text = (
-                    "the best edit of the whole model does nothing: train longer or faster (lr_scales), or take a stronger model."
-                )
-            else:
-                text = f"the ceiling's effect is not clear. {_questions(finding['estimate'], finding, alpha)}"
-            return [f"All four: {text}"]
-        elif question == "unique":
-            said.append(f"unique: {_places_unique(finding)}")
-        elif question == "special":
-            said.append(f"special: {_places_special(finding, means, alpha)}")
-        else:
-            bound = -finding["margin"] if question == "works" else finding["margin"]
-            said.append(f"{question}: {_questions(abs(finding['estimate'] - bound), finding, alpha)}")
+            return [f"All four: {_effect(finding, alpha)}"]
     return said or ["Nothing is undecided. To learn how far it carries: another seed, another read mode, another dataset."]
+
+
+def _effect(finding: dict[str, Any], alpha: float) -> str:
+    """What would show an effect of the ceiling, whose gain is the finding's estimate."""
+    gain, interval = finding["estimate"], finding["interval"]
+    if gain is None or gain <= 0 or None in interval:
+        return "the best edit of the whole model does nothing: train longer or faster (lr_scales), or take a stronger model."
+    if interval[0] > 0:
+        return "the ceiling has an effect, but the data do not let it be read; see the reason above."
+    z = NormalDist().inv_cdf(0.5 + finding["level"] / 2)
+    spread = (interval[1] - interval[0]) / (2 * z) * math.sqrt(finding["n"])
+    wanted = stats.questions_for_effect(gain, spread, alpha, POWER, two_sided=False)
+    if wanted.n is None or wanted.n <= finding["n"]:
+        return "the ceiling's effect is not clear; train with another seed."
+    power = f"{POWER:.0%} power; there were {finding['n']}"
+    return f"the ceiling's effect is not clear: about {wanted.n} test questions show it, if it is as measured ({power})."

@@ -1,0 +1,42 @@
+"""A small run of a tiny model, and one with hostile text wherever a model, a dataset or a stranger could have put it."""
+
+import json
+from pathlib import Path
+
+SMALL = {
+    "claims": ("0.1,2.3",),
+    "train": 8,
+    "validation": 4,
+    "test": 6,
+    "epochs": 1,
+    "random": 4,
+    "alpha": 0.25,
+    "singles": 2,
+    "text_passages": 2,
+    "text_tokens": 16,
+    "alphas": (5.0, 15.0),
+    "shift_random": 1,
+}
+BREAKOUT = "</title></style><script>alert(1)</script><img src=javascript:x onerror=alert(2)>"
+NASTY = BREAKOUT + "\x1b[31m\u202egnp.\u2066\x00 $\\frac{ {{7*7}}"
+LONG = "A" * 2_000_000
+
+
+def poison(folder: Path) -> None:
+    """Put hostile text wherever a model, a dataset or another's run folder could have put it."""
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["model"]["name"], plan["dataset"]["name"] = NASTY, LONG
+    plan["claims"][0]["name"] = NASTY
+    for trial in plan["trials"]:
+        trial["claim"] = NASTY if trial["claim"] else ""
+    plan["dataset"]["blind"][0]["name"] = NASTY
+    (folder / "plan.json").write_text(json.dumps(plan))
+    found = json.loads((folder / "verdict.json").read_text())
+    found["model"]["name"], found["dataset"]["name"] = NASTY, LONG
+    found["baseline"]["blind"][0]["name"] = NASTY
+    claim = found["claims"][0]
+    claim["name"], claim["sentence"] = NASTY, NASTY + LONG
+    claim["works"]["sentence"], claim["special"]["standing"] = NASTY, '" onclick="alert(4)'
+    for entry in found["claimed"]:
+        entry["name"] = NASTY
+    (folder / "verdict.json").write_text(json.dumps(found))
