@@ -5,6 +5,7 @@ Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 
 import os
 import sys
+import warnings
 
 # Set before torch is imported: OpenMP threads that spin while they wait make a small, shared machine many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -181,8 +182,17 @@ def calibrate(
 
 
 @app.command()
-def doctor(model: ModelName = None) -> None:
-    """Print versions, device, checks of the model, and which data can be had."""
+def doctor(
+    model: ModelName = None,
+    empty_cache: Annotated[bool, typer.Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
+) -> None:
+    """Print versions, device, cache, checks of the model, and which data can be had."""
+    if empty_cache:
+        from locus.cache import Cache
+
+        gone = Cache.standard().clear()
+        console.print(f"deleted {gone.entries} entries, {gone.nbytes / 1e9:.2f} GB")
+        return
     from locus.doctor import examine
 
     if not examine(console, model):
@@ -191,6 +201,7 @@ def doctor(model: ModelName = None) -> None:
 
 def main() -> None:
     """Run the command line and turn errors into exit statuses."""
+    warnings.formatwarning = _warning
     try:
         app(standalone_mode=False)
     except UserError as error:
@@ -214,6 +225,12 @@ def main() -> None:
         Console(stderr=True).print_exception(show_locals=False)
         print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
         sys.exit(1)
+
+
+def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Our own notices are for the user, who does not care which line of ours says so."""
+    where = "" if category.__module__.startswith("locus") else f" ({filename}:{lineno})"
+    return f"notice: {message}{where}\n"
 
 
 def _escaped(text: str) -> str:

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
     ["errors", "sites"],
-    ["datasets", "stats"],
+    ["datasets", "stats", "cache"],
     ["forest"],
     ["prompts"],
     ["model"],
