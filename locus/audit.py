@@ -47,7 +47,7 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None)
     for claim in made:
         claim.location.check(anatomy.n_layers, anatomy.n_heads)
     baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-    plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines))
+    plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines), run.room(bench))
     plan_file.fix(plan, out)
     store = Store(out / "trials.sqlite")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from locus.activations import Survey, survey
 from locus.cache import NONE, Cache
@@ -26,7 +27,7 @@ from locus.model import Model
 from locus.prompts import PromptFormat, plant
 from locus.store import Result, Store
 from locus.train import Fit, train
-from locus.trials import Plan, Trial
+from locus.trials import Plan, Room, Trial
 
 Progress = Callable[[str, float], None]
 
@@ -126,6 +127,16 @@ def layers_within(model: Model, nodes: int, limit: int) -> list[int]:
     """The layers whose residuals are kept within a limit in bytes: deep ones save most."""
     count = limit // max(1, nodes * model.anatomy.width * model.dtype.itemsize)
     return list(range(model.anatomy.n_layers))[-max(1, count) :]
+
+
+def room(bench: Bench) -> Room:
+    """What a training forward may hold on this device: 2 GiB and 6 edits on a CPU, half the memory and 64 edits on a GPU."""
+    model, config, forest = bench.model, bench.config, bench.parts["train"].forest
+    longest = max(forest.size([owner]) for owner in range(len(bench.parts["train"].items)))
+    shape = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
+    if model.device.type == "cpu":
+        return Room(**shape)
+    return Room(nbytes=torch.cuda.get_device_properties(model.device).total_memory // 2, edits=64, **shape)
 
 
 def _features(stage: Stage, parts: dict[str, Part]) -> Features:
