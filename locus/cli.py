@@ -6,17 +6,13 @@ Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 import os
 import sys
 import warnings
-
-# Set before torch is imported: OpenMP threads that spin while they wait make a small, shared machine many times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from locus import threads
 from locus.errors import UserError, VerificationError
 
 app = typer.Typer(
@@ -201,6 +197,8 @@ def doctor(
 
 def main() -> None:
     """Run the command line and turn errors into exit statuses."""
+    threads.settle()  # before a command imports torch
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.formatwarning = _warning
     try:
         app(standalone_mode=False)

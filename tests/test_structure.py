@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
-    ["errors", "sites"],
+    ["errors", "sites", "threads"],
     ["datasets", "stats", "cache"],
     ["forest"],
     ["prompts"],
