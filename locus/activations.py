@@ -5,6 +5,7 @@ layers, which all edits that start there share.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from locus.cache import NONE, Cache
 from locus.forest import Forest, Row
 from locus.forward import Prepared, base, prepare, sequence_logprobs
 from locus.model import Model
@@ -67,45 +69,70 @@ def survey(
     features: bool = False,
     tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
+    cache: Cache = NONE,
 ) -> Survey:
-    """Run the base model over a forest once.
+    """Run the base model over a forest once, or take what an earlier pass over the same forest left in a cache.
 
     Args:
         model: the model.
         forest: the question trees.
-        layers: layers whose entering residual stream is kept.
+        layers: layers whose entering residual stream is kept; n_layers stands for what leaves the last one.
         features: whether to keep head outputs at each sequence's last token.
         tokens: the rows' token budget.
         progress: told the fraction done.
+        cache: where base passes are kept.
     """
     anatomy, count = model.anatomy, len(forest.sequences)
-    wanted = sorted(set(layers))
-    held = {layer: torch.empty(len(forest), anatomy.width, dtype=model.dtype) for layer in wanted}
-    logprobs = np.full(count, np.nan)
-    found = np.empty((count, anatomy.n_layers, anatomy.n_heads, anatomy.head_dim), np.float32) if features else None
+    wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
+    if features:
+        wanted["features"] = ((count, anatomy.n_layers, anatomy.n_heads, anatomy.head_dim), torch.float32)
+    for layer in sorted(set(layers)):
+        wanted[f"residual-{layer}"] = ((len(forest), anatomy.width), model.dtype)
     rows = rows_of(model, forest, sorted(forest._of_owner), tokens)
+    about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens} if cache.limit else {}
+    found: dict[str, Tensor] = {}
+    with cache.lock(about), ExitStack() as stack:
+        for what in wanted:
+            entry = cache.get(what, {**about, "what": what})
+            if entry is not None:
+                found[what] = entry.values
+        missing = [what for what in wanted if what not in found]
+        for what in missing:
+            found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
+        if missing:
+            _base_pass(model, forest, rows, {what: found[what] for what in missing}, progress)
+    lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
+    held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
+    return Survey(found["logprobs"].numpy(), lengths, Residuals(held), found["features"].numpy() if features else None, rows)
+
+
+def _base_pass(
+    model: Model,
+    forest: Forest,
+    rows: Sequence[Prepared],
+    into: dict[str, Tensor],
+    progress: Callable[[float], None] | None,
+) -> None:
+    """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
+    anatomy = model.anatomy
     for done, prepared in enumerate(rows):
-        nodes = torch.from_numpy(prepared.row.nodes)
-        sequences = prepared.targets.sequences
+        nodes, sequences = torch.from_numpy(prepared.row.nodes), torch.from_numpy(prepared.targets.sequences)
 
         def keep(layer: int, hidden: Tensor, nodes: Tensor = nodes) -> None:
-            if layer in held:
-                held[layer][nodes] = hidden[0].cpu()
+            if (held := into.get(f"residual-{layer}")) is not None:
+                held[nodes] = hidden[0].cpu()
 
-        with torch.no_grad():
-            if found is None:
-                hidden = base(model, prepared.entry, keep)
-            else:
-                ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist()))
-                with head_outputs(model, ends) as outputs:
-                    hidden = base(model, prepared.entry, keep)
+        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist()))
+        with torch.no_grad(), head_outputs(model, ends) if "features" in into else nullcontext({}) as outputs:
+            hidden = base(model, prepared.entry, keep)
+            keep(anatomy.n_layers, hidden)
+            if "features" in into:
                 stacked = torch.stack([outputs[layer] for layer in range(anatomy.n_layers)], dim=1)
-                found[sequences] = stacked.view(len(ends), anatomy.n_layers, anatomy.n_heads, -1).numpy()
-            logprobs[sequences] = sequence_logprobs(model, hidden, prepared.targets)[0].cpu().numpy()
+                into["features"][sequences] = stacked.view(len(ends), anatomy.n_layers, anatomy.n_heads, -1)
+            if "logprobs" in into:
+                into["logprobs"][sequences] = sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()
         if progress is not None:
             progress((done + 1) / len(rows))
-    lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
-    return Survey(logprobs, lengths, Residuals(held), found, rows)
 
 
 def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = TOKENS) -> list[Prepared]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from locus import checks, claims, conclude, datasets, plan_file, preconditions, run, trials
+from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
 from locus.datasets.blind import logistic_baseline, negation_then_length
@@ -49,7 +50,7 @@ def audit(
     for claim in made:
         claim.location.check(anatomy.n_layers, anatomy.n_heads)
     baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-    plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines))
+    plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines), run.room(bench))
     plan_file.fix(plan, out)
     store = Store(out / "trials.sqlite")
     try:
@@ -81,14 +82,16 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
         trust_remote_code=config.trust_remote_code,
     )
     text = prompt_format(model.tokenizer, config.prompt)
-    checked = checks.check(model, text)
+    cache = Cache.standard()
+    checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:
         raise UserError(
             "a model on which every shortcut equals the plain path",
             "; ".join(failed),
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
-    stage = run.Stage(model, config, split, run.choose(dataset, split, config), text, sample, tuple(map(str, checked)))
+    items = run.choose(dataset, split, config)
+    stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache)
     return run.survey_all(stage, told)
 
 

@@ -3,13 +3,16 @@
 Nothing downstream can be right if these do not hold. Each check says what was compared and how far apart the two were.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from locus.activations import survey
+from locus.cache import Cache
 from locus.datasets.items import Item
 from locus.edits import Edit, Rank1, Terms, ablate
 from locus.edits.bank import Bank
@@ -111,6 +114,21 @@ def check(model: Model, text: PromptFormat) -> list[Check]:
     both = tree_logprobs(model, forest, [identity, some])
     checks.append(gap("a bank of edits equals each alone", both, torch.stack([plain, edited_plain]), loose))
     return checks
+
+
+def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:
+    """All checks, or what an earlier run of the same code found of the same model on this machine."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    key = {"model": model.numerics, "prompt": text.sha256, "code": code.hexdigest()}
+    entry = cache.get("checks", key)
+    if entry is not None:
+        return [Check(name, difference, allowed) for (name, allowed), difference in zip(entry.note, entry.values.tolist())]
+    found = check(model, text)
+    differences = torch.tensor([one.difference for one in found], dtype=torch.float64)
+    cache.put("checks", key, differences, [[one.name, one.allowed] for one in found])
+    return found
 
 
 def _some_edit(model: Model, layer: int) -> Edit:

@@ -5,17 +5,14 @@ Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 
 import os
 import sys
-
-# Set before torch is imported: OpenMP threads that spin while they wait make a small, shared machine many times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from locus import threads
 from locus.errors import UserError, VerificationError
 
 app = typer.Typer(
@@ -225,8 +222,17 @@ def calibrate(
 
 
 @app.command()
-def doctor(model: ModelName = None) -> None:
-    """Print versions, device, checks of the model, and which data can be had."""
+def doctor(
+    model: ModelName = None,
+    empty_cache: Annotated[bool, typer.Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
+) -> None:
+    """Print versions, device, cache, checks of the model, and which data can be had."""
+    if empty_cache:
+        from locus.cache import Cache
+
+        gone = Cache.standard().clear()
+        console.print(f"deleted {gone.entries} entries, {gone.nbytes / 1e9:.2f} GB")
+        return
     from locus.doctor import examine
 
     if not examine(console, model):
@@ -235,6 +241,9 @@ def doctor(model: ModelName = None) -> None:
 
 def main() -> None:
     """Run the command line and turn errors into exit statuses."""
+    threads.settle()  # before a command imports torch
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.formatwarning = _warning
     try:
         app(standalone_mode=False)
     except UserError as error:
@@ -258,6 +267,12 @@ def main() -> None:
         Console(stderr=True).print_exception(show_locals=False)
         print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
         sys.exit(1)
+
+
+def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Our own notices are for the user, who does not care which line of ours says so."""
+    where = "" if category.__module__.startswith("locus") else f" ({filename}:{lineno})"
+    return f"notice: {message}{where}\n"
 
 
 def _escaped(text: str) -> str:

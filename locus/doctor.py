@@ -7,11 +7,12 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from locus import checks, datasets
+from locus import cache, checks, datasets
+from locus.cache import Cache
 from locus.conclude import versions
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
-from locus.model import DEFAULT_MODEL, cache_home, load
+from locus.model import DEFAULT_MODEL, load
 from locus.prompts import prompt_format
 
 
@@ -20,10 +21,7 @@ def examine(console: Console, name: str | None) -> bool:
     console.print(Text(", ".join(f"{package} {number}" for package, number in versions().items())))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     console.print(Text(f"device {device}; {torch.get_num_threads()} threads of {os.cpu_count()} cores"))
-    home = cache_home()
-    used = sum(file.stat().st_size for file in home.rglob("*") if file.is_file()) if home.exists() else 0
-    free = shutil.disk_usage(home if home.exists() else home.parent if home.parent.exists() else "/").free
-    console.print(Text(f"cache {home}: {used / 1e6:.0f} MB used, {free / 1e9:.1f} GB free"))
+    console.print(Text(_cached()))
     for source in ("misconceptions", "truthfulqa"):
         _report(console, f"data {source}", lambda source=source: f"{len(datasets.load(source).items)} questions")
     for source in ("pydoc", "openwebtext"):
@@ -45,6 +43,18 @@ def examine(console: Console, name: str | None) -> bool:
     for one in found:
         console.print(Text(f"  {one}", style="" if one.passed else "red"))
     return all(one.passed for one in found)
+
+
+def _cached() -> str:
+    """The cache in one line: where, how many entries, bytes against the limit, room on the disk."""
+    used, place = Cache.standard().usage(), cache.home()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return (
+        f"cache {cache.home()}: {used.entries} entries, {used.nbytes / 1e9:.2f} of {used.limit / 1e9:.1f} GB (LOCUS_CACHE_GB); "
+        f"{free / 1e9:.1f} GB free on the disk"
+    )
 
 
 def _report(console: Console, what: str, ask) -> None:  # type: ignore[no-untyped-def]

@@ -135,9 +135,10 @@ class Forest:
 
     @property
     def sha256(self) -> str:
-        """Hash of the tokens and the shape: two forests with one hash have the same residuals."""
+        """Hash of the nodes, the sequences and their owners: two forests with one hash have the same base pass."""
         digest = hashlib.sha256()
-        for array in (self.tokens, self.parents):
+        ends = np.array([(path[-1], sequence.start) for path, sequence in zip(self.paths, self.sequences, strict=True)])
+        for array in (self.tokens, self.parents, ends, self.owners):
             digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 

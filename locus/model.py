@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from locus import cache
 from locus.errors import UserError
 from locus.forest import Row
 
@@ -104,6 +105,24 @@ class Model:
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """All but the text that decides the bits of what the base model computes; what its cached results are keyed by."""
+        from transformers import __version__  # slow to import
+
+        config: Any = self.hf.config
+        told = {name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "transformers_version")}
+        device = self.device.type if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+        return {
+            "weights": self.fingerprint,
+            "config": hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest(),
+            "attention": str(getattr(config, "_attn_implementation", None)),
+            "dtype": str(self.dtype),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "versions": [torch.__version__, __version__],
+        }
 
     def weight(self, layer: int) -> Tensor:
         """The output projection W of a layer as [width, features], whatever way round it is stored."""
@@ -230,13 +249,6 @@ def _anatomy(hf: nn.Module, name: str) -> Anatomy:
     )
 
 
-def cache_home() -> Path:
-    """The user's cache folder for converted models and residuals: $LOCUS_CACHE, or locus in the XDG cache home."""
-    if "LOCUS_CACHE" in os.environ:
-        return Path(os.environ["LOCUS_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "locus"
-
-
 def load(
     name: str = DEFAULT_MODEL,
     *,
@@ -350,7 +362,7 @@ def _converted(gguf: Path) -> Path:
     with gguf.open("rb") as stream:
         while chunk := stream.read(1 << 24):
             digest.update(chunk)
-    final = cache_home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
+    final = cache.home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
     if (final / "config.json").is_file():
         return final
     partial = final.with_name(f".{final.name}.{os.getpid()}")

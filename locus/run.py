@@ -6,27 +6,28 @@ undisturbed one would have.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from locus.activations import Survey, survey
+from locus.cache import NONE, Cache
 from locus.claims.probe import Features, collect
 from locus.config import AuditConfig
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
 from locus.evaluate.choice import measures, score
-from locus.evaluate.drift import Text, drift, text_rows
+from locus.evaluate.drift import Text, drift, text_forest
 from locus.forest import Forest
-from locus.forward import Prepared
 from locus.model import Model
 from locus.prompts import PromptFormat, plant
 from locus.store import Result, Store
 from locus.train import Fit, train
-from locus.trials import Plan, Trial
+from locus.trials import Plan, Room, Trial
 
 Progress = Callable[[str, float], None]
 
@@ -42,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is settled before the base model has read anything: model, items by part, prompt, texts, checks passed."""
+    """What is settled before the base model has read anything: model, items by part, prompt, texts, checks passed, cache."""
 
     model: Model
     config: AuditConfig
@@ -51,6 +52,7 @@ class Stage:
     prompt: PromptFormat
     sample: Text | None
     checked: tuple[str, ...]
+    cache: Cache = NONE
 
 
 @dataclass
@@ -62,14 +64,14 @@ class Bench:
         parts: train, validation and test, read once by the base model.
         features: head outputs of training and validation answers.
         steer: ITI's directions from them.
-        texts: rows for drift.
+        texts: the base model's survey of the texts for drift, if any are read.
     """
 
     stage: Stage
     parts: dict[str, Part]
     features: Features
     steer: Directions
-    texts: list[Prepared]
+    texts: Survey | None
 
     @property
     def model(self) -> Model:
@@ -97,31 +99,44 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
 def survey_all(stage: Stage, told: Progress) -> Bench:
     """Survey the base model on all parts: references, features, and the residual streams that edits share."""
     model, config = stage.model, stage.config
-    parts = {}
-    for number, name in enumerate(SPLITS):
-        forest = plant(model.tokenizer, stage.prompt, stage.items[name])
-        held = layers_within(
-            range(model.anatomy.n_layers), len(forest) * model.anatomy.width * model.dtype.itemsize, MEMORY // len(SPLITS)
-        )
+    forests = {name: plant(model.tokenizer, stage.prompt, stage.items[name]) for name in SPLITS}
+    if stage.sample is not None:
+        forests[TEXT] = text_forest(model, stage.sample, config.text_tokens)
+    held = layers_within(model, sum(map(len, forests.values())), stage.cache.limit // 2 if stage.cache.limit else MEMORY)
+    surveys = {}
+    for number, (name, forest) in enumerate(forests.items()):
 
         def say(share: float, number: int = number) -> None:
-            told("reading the questions", (number + share) / len(SPLITS))
+            told("reading the questions", (number + share) / len(forests))
 
-        wanted = name != "test" and config.features != "next_question"
-        found = survey(model, forest, layers=held, features=wanted, tokens=config.tokens, progress=say)
-        parts[name] = Part(stage.items[name], forest, found)
+        wanted = name in ("train", "validation") and config.features != "next_question"
+        layers = [*held, model.anatomy.n_layers] if name == TEXT else held
+        surveys[name] = survey(
+            model, forest, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=stage.cache
+        )
+    parts = {name: Part(stage.items[name], forests[name], surveys[name]) for name in SPLITS}
     features = _features(stage, parts)
-    rows = text_rows(model, stage.sample, config.text_tokens) if stage.sample is not None else []
-    return Bench(stage, parts, features, directions(features.bank, features.truth, features.spread), rows)
+    return Bench(stage, parts, features, directions(features.bank, features.truth, features.spread), surveys.get(TEXT))
 
 
-MEMORY = 4 << 30  # bytes of base residuals held at once
+TEXT = "text"
+MEMORY = 4 << 30  # bytes of base residuals held at once where they cannot lie on disk
 
 
-def layers_within(layers: Sequence[int], bytes_each: int, limit: int) -> list[int]:
-    """The layers whose residuals are kept within a limit: deep ones save most."""
-    count = max(1, limit // max(1, bytes_each))
-    return list(layers)[-count:]
+def layers_within(model: Model, nodes: int, limit: int) -> list[int]:
+    """The layers whose residuals are kept within a limit in bytes: deep ones save most."""
+    count = limit // max(1, nodes * model.anatomy.width * model.dtype.itemsize)
+    return list(range(model.anatomy.n_layers))[-max(1, count) :]
+
+
+def room(bench: Bench) -> Room:
+    """What a training forward may hold on this device: 2 GiB and 6 edits on a CPU, half the memory and 64 edits on a GPU."""
+    model, config, forest = bench.model, bench.config, bench.parts["train"].forest
+    longest = max(forest.size([owner]) for owner in range(len(bench.parts["train"].items)))
+    shape = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
+    if model.device.type == "cpu":
+        return Room(**shape)
+    return Room(nbytes=torch.cuda.get_device_properties(model.device).total_memory // 2, edits=64, **shape)
 
 
 def _features(stage: Stage, parts: dict[str, Part]) -> Features:
@@ -132,7 +147,7 @@ def _features(stage: Stage, parts: dict[str, Part]) -> Features:
     if config.features != "next_question":
         banks = [parts[name].found.features for name in ("train", "validation")]
         answers = np.concatenate([bank for bank in banks if bank is not None])
-    return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens)
+    return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens, stage.cache)
 
 
 def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, enough: Callable[[], bool] = bool) -> None:
@@ -273,8 +288,8 @@ def _measure(results: list[Result], edits: list[Edit], bench: Bench) -> None:
                 if result.fit.get("diverged"):
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
-    if bench.texts:
-        found = drift(bench.model, bench.texts, edits)
+    if bench.texts is not None:
+        found = drift(bench.model, bench.texts.prepared, edits, trunk=bench.texts.residuals)
         for place, result in enumerate(results):
             for measure, values in (("kl", found.kl[place]), ("ce", found.ce[place] - found.base_ce)):
                 result.scores["text", measure] = {f"passage-{number:03d}": float(value) for number, value in enumerate(values)}

@@ -4,6 +4,7 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 (model, data, split, prompt, texts): identity belongs to the trial, so a resumed run knows what is done.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -65,6 +66,27 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What one training forward may hold; it decides which trials share one, and must not depend on what else runs.
+
+    Attributes:
+        nbytes: memory for the activations of all its edits.
+        edits: the most edits; more would not be faster.
+        tokens: of the longest training row.
+        itemsize: bytes of a computed number.
+    """
+
+    nbytes: int = 2 << 30
+    edits: int = 6
+    tokens: int = 512
+    itemsize: int = 4
+
+    def takes(self, trial: Trial, anatomy: Anatomy) -> int:
+        """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned."""
+        return 14 * anatomy.width * self.itemsize * self.tokens * (anatomy.n_layers - trial.first_layer)
+
+
+@dataclass(frozen=True)
 class Plan:
     """All trials of an audit, in a fixed order, and which of them share a forward.
 
@@ -90,7 +112,7 @@ class Plan:
         return next(trial for trial in self.trials if trial.id == identity)
 
 
-def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any]) -> Plan:
+def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any], room: Room | None = None) -> Plan:
     """All trials for some claims.
 
     Args:
@@ -98,6 +120,7 @@ def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: d
         anatomy: of the model.
         claims: what is audited.
         document: what the trials are run on (hashes of model, data, split, prompt, texts) and the verdict rule.
+        room: what a forward may hold, where the configuration does not say how many edits share one.
     """
     context = content_hash(document["context"])
     trials = [Trial("base", "base", "", Location(()), "none", context)]
@@ -124,7 +147,7 @@ def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: d
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
     unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config))
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, anatomy, room or Room()))
     listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
     full = {
         **document,
@@ -154,7 +177,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     return found
 
 
-def _banks(trials: tuple[Trial, ...], config: AuditConfig) -> list[list[Trial]]:
+def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, room: Room) -> list[list[Trial]]:
     """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
 
     Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop.
@@ -171,8 +194,14 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig) -> list[list[Trial]]:
             place = order[trial.claim, trial.read].index(trial.arm)
             look = 1 + next(index for index, count in enumerate(planned) if place < count)
         groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
-    banks = []
+    most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
+    banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
-        ordered = sorted(groups[key], key=lambda trial: trial.first_layer)  # stable: plan order within a layer
-        banks += [ordered[start : start + config.bank] for start in range(0, len(ordered), config.bank)]
+        bank: list[Trial] = []
+        for trial in sorted(groups[key], key=lambda trial: trial.first_layer):  # stable: plan order within a layer
+            if bank and (len(bank) == most or sum(room.takes(one, anatomy) for one in [*bank, trial]) > nbytes):
+                banks.append(bank)
+                bank = []
+            bank.append(trial)
+        banks.append(bank)
     return banks

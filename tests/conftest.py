@@ -7,6 +7,7 @@ import tempfile
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LOCUS_CONFIG", tempfile.mkdtemp(prefix="locus-test-"))  # never the user's own signing key
+os.environ.setdefault("LOCUS_CACHE_GB", "0")  # nor the user's cache: tests of the cache make their own
 
 from pathlib import Path
 

@@ -12,8 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
-    ["errors", "sites"],
-    ["datasets", "stats"],
+    ["errors", "sites", "threads"],
+    ["datasets", "stats", "cache"],
     ["forest"],
     ["prompts"],
     ["model"],

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from locus.activations import TOKENS, survey
+from locus.cache import NONE, Cache
 from locus.claims.claim import Claim
 from locus.datasets.items import Item
 from locus.forest import Encoded, Forest
@@ -83,6 +84,7 @@ def collect(
     seed: int,
     answers: Floats | None = None,
     tokens: int = TOKENS,
+    cache: Cache = NONE,
 ) -> Features:
     """The features of a kind: answer, next_question, or two_banks.
 
@@ -94,17 +96,22 @@ def collect(
         seed: of the random questions.
         answers: head outputs at the answers' last tokens, where a survey already has them.
         tokens: the rows' token budget.
+        cache: where base passes are kept.
     """
     from locus.prompts import plant
 
+    def last(forest: Forest) -> Floats:
+        found = survey(model, forest, features=True, tokens=tokens, cache=cache).features
+        assert found is not None, "the survey was asked for features"
+        return found
+
     truth, owner = labels(items)
     if kind != "next_question" and answers is None:
-        answers = survey(model, plant(model.tokenizer, text, items), features=True, tokens=tokens).features
+        answers = last(plant(model.tokenizer, text, items))
     if kind == "answer":
         assert answers is not None, "the survey was asked for features"
         return Features(answers, answers, truth, owner)
-    ended = survey(model, plant_with_question(model.tokenizer, items, seed), features=True, tokens=tokens).features
-    assert ended is not None, "the survey was asked for features"
+    ended = last(plant_with_question(model.tokenizer, items, seed))
     return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner)
 
 

@@ -18,7 +18,7 @@ from locus.edits.bank import Bank
 from locus.edits.base import Edit
 from locus.errors import UserError
 from locus.forest import Encoded, Forest
-from locus.forward import HEAD_CHUNK, Prepared, Trunk, base, edited, prepare
+from locus.forward import HEAD_CHUNK, Prepared, Trunk, base, edited
 from locus.model import Model
 
 Floats = npt.NDArray[np.float64]
@@ -75,16 +75,11 @@ def _openwebtext() -> list[str]:
         ) from error
 
 
-def text_rows(model: Model, text: Text, tokens: int, rows: int = 4) -> list[Prepared]:
-    """The first `tokens` tokens of every passage, packed `rows` passages to a row."""
+def text_forest(model: Model, text: Text, tokens: int) -> Forest:
+    """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
     coded = [model.tokenizer(passage, add_special_tokens=True)["input_ids"][:tokens] for passage in text.passages]
-    forest = Forest([Encoded(tuple(ids), 1) for ids in coded if len(ids) > 1], list(range(len(coded))))
-    prepared = []
-    for start in range(0, len(forest.sequences), rows):
-        sequences = list(range(start, min(start + rows, len(forest.sequences))))
-        row = forest.row(sequences)
-        prepared.append(prepare(model, row, forest.targets(row, sequences)))
-    return prepared
+    sequences = [Encoded(tuple(ids), 1) for ids in coded if len(ids) > 1]
+    return Forest(sequences, range(len(sequences)))
 
 
 @dataclass(frozen=True)
@@ -97,13 +92,21 @@ class Drift:
 
 
 def drift(model: Model, rows: Sequence[Prepared], edits: Sequence[Edit], *, trunk: Trunk | None = None) -> Drift:
-    """Measure several edits on the same texts."""
+    """Measure several edits on the same texts.
+
+    Args:
+        model: the model.
+        rows: the texts, ready to run.
+        edits: what is measured.
+        trunk: base residuals, if held: those entering the edited layers, and those leaving the last one (the reference).
+    """
     bank = Bank(edits)
     kl, ce, base_ce = [], [], []
     with bank.attach(model) as session, torch.no_grad():
         for prepared in rows:
             session.active = 0
-            original = base(model, prepared.entry)
+            held = trunk.residual(model.anatomy.n_layers, prepared.row) if trunk is not None else None
+            original = base(model, prepared.entry) if held is None else held[None].to(model.device)
             hidden = edited(model, prepared, bank, session, trunk)
             one = _compare(model, original, hidden, prepared)
             kl.append(bank.restore_order(one[0]))

@@ -1,0 +1,39 @@
+"""How many threads the mathematics may use: set before torch is imported, since OpenMP reads it once.
+
+Left alone, a container that is given two of sixty-four cores starts sixty-four threads, which take turns; and threads that spin
+while they wait make a small, shared machine many times slower.
+"""
+
+import math
+import os
+from pathlib import Path
+
+QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+
+
+def settle() -> None:
+    """Set OpenMP's variables where the user has not."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    allowed, cores = granted(), os.cpu_count() or 1
+    if allowed < cores:  # else torch's own choice stands: one thread a physical core
+        os.environ.setdefault("OMP_NUM_THREADS", str(allowed))
+
+
+def granted(files: tuple[Path, Path] = QUOTAS) -> int:
+    """Cores this process may use at once: those it may be scheduled on, cut to the container's quota (at least 1).
+
+    Args:
+        files: the quota of control groups, version 2 ("QUOTA PERIOD" in microseconds, or "max") and version 1 (QUOTA, or -1;
+            the period lies beside it).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        if files[0].is_file():
+            quota, period = files[0].read_text().split()
+        else:
+            quota, period = files[1].read_text(), files[1].with_name("cpu.cfs_period_us").read_text()
+        if quota != "max" and int(quota) > 0:
+            cores = min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no control groups, or none that we can read: no quota is known
+        pass
+    return max(1, cores)

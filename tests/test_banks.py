@@ -1,0 +1,79 @@
+"""Which trials share a forward: a byte budget that reckons with what autograd really keeps, whatever else the machine does."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from locus.claims import Claim
+from locus.config import resolve
+from locus.edits import Rank1
+from locus.edits.bank import Bank
+from locus.forward import edited, prepare
+from locus.model import Model
+from locus.prompts import plant, prompt_format
+from locus.sites import Location
+from locus.trials import Room, Trial, make
+from tests.families import QUESTIONS, byte_tokenizer
+
+
+@pytest.fixture(scope="module")
+def shaped():
+    """Four layers of SmolLM2-135M's shape, random."""
+    config = LlamaConfig(
+        vocab_size=384, hidden_size=576, intermediate_size=1536, num_hidden_layers=4, num_attention_heads=9, num_key_value_heads=3
+    )
+    return Model(AutoModelForCausalLM.from_config(config), byte_tokenizer(), "shaped")
+
+
+def kept(model, edit) -> tuple[int, int]:
+    """Bytes that the layers keep for the backward of one edit's row, each storage once and no weight; tokens of the row."""
+    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:3])
+    row = forest.row(range(len(forest.sequences)))
+    prepared = prepare(model, row, forest.targets(row, range(len(forest.sequences))))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.hf.parameters()}
+    held = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = (storage.nbytes(), tensor)  # kept alive, so that no address is used twice
+        return tensor
+
+    bank = Bank([edit])
+    with bank.attach(model) as session, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        edited(model, prepared, bank, session)
+    return sum(size for size, _ in held.values()), len(row)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
+    edit = Rank1(shaped.anatomy, Location.parse(f"{first}.0"))
+    nbytes, tokens = kept(shaped, edit)
+    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "")
+    assert 0.8 < nbytes / Room(tokens=tokens).takes(trial, shaped.anatomy) < 1.1
+
+
+def plan(**more):
+    config = resolve("quick", claims=("0.1,1.2",), random=19, **more)
+    claim = Claim("given", Location.parse("0.1,1.2"), "given")
+    return lambda anatomy, room: make(config, anatomy, [claim], {"context": {}}, room)
+
+
+def test_banks_fill_the_budget_and_no_more(llama):
+    """Room for two edits that begin in layer 0: those that begin later take less, so more of them fit."""
+    room = Room(nbytes=2 * 3 * 14 * 32 * 4 * 100, tokens=100)  # 2 edits x 3 layers x 14 widths of 32 x 4 bytes x 100 tokens
+    made = plan()(llama.anatomy, room)
+    trials = {trial.id: trial for trial in made.trials}
+    trained = [[trials[one] for one in bank] for bank in made.banks if trials[bank[0]].recipe]
+    for bank in trained:
+        assert sum(room.takes(trial, llama.anatomy) for trial in bank) <= room.nbytes
+    assert {len(bank) for bank in trained if bank[-1].first_layer == 0} <= {1, 2}
+    assert max(len(bank) for bank in trained) > 2
+    assert sorted(one for bank in made.banks for one in bank) == sorted(trials)
+
+
+def test_one_edit_always_runs_and_the_configuration_has_the_last_word(llama):
+    tiny = Room(nbytes=1, tokens=100)
+    assert {len(bank) for bank in plan()(llama.anatomy, tiny).banks} == {1}
+    assert max(len(bank) for bank in plan(bank=5)(llama.anatomy, tiny).banks) == 5
+    assert max(len(bank) for bank in plan()(llama.anatomy, Room()).banks) == Room().edits

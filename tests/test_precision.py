@@ -1,0 +1,118 @@
+"""bfloat16 compute with float32 edits: what CUDA uses by default, run here on the CPU; and drift from cached layers."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from locus.activations import survey
+from locus.checks import check
+from locus.edits import Rank1, full
+from locus.edits.bank import Bank
+from locus.evaluate.choice import measures, score
+from locus.evaluate.drift import Text, drift, text_forest
+from locus.forward import edited, prepare, sequence_logprobs
+from locus.model import Model
+from locus.prompts import plant, prompt_format
+from locus.sites import Location
+from locus.train import Recipe, train
+
+TEXT = Text("test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day."))
+
+
+@pytest.fixture(scope="module")
+def half(request):
+    """The tiny model in bfloat16."""
+    from tests.families import tiny
+
+    plain = tiny("llama")
+    return Model(copy.deepcopy(plain.hf).bfloat16(), plain.tokenizer, "tiny-half")
+
+
+def gradient(model, items) -> torch.Tensor:
+    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
+    edit = Rank1(model.anatomy, Location.parse("1.0,2.1"), seed=3)
+    with torch.no_grad():
+        edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+    row = forest.row(range(len(forest.sequences)))
+    prepared = prepare(model, row, forest.targets(row, range(len(forest.sequences))))
+    bank = Bank([edit])
+    with bank.attach(model) as session:
+        sequence_logprobs(model, edited(model, prepared, bank, session), prepared.targets).sum().backward()
+    assert edit.flat.dtype == edit.flat.grad.dtype == torch.float32
+    return edit.flat.grad
+
+
+def test_gradients_point_where_those_of_float32_point(half, llama, items):
+    mine, exact = gradient(half, items), gradient(llama, items)
+    assert torch.nn.functional.cosine_similarity(mine, exact, dim=0) > 0.99
+    assert float(mine.norm()) == pytest.approx(float(exact.norm()), rel=0.05)
+
+
+def test_training_in_bfloat16_keeps_float32_edits_and_gains_as_much(half, llama, items):
+    """A bfloat16 parameter could not even take the last steps of a decaying rate; float32 edits end where float32 runs end."""
+    gains, recipes = [], [Recipe(tau=0.25, lr=0.02, epochs=12)] * 2
+    for model in (half, llama):
+        forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
+        found = survey(model, forest, layers=[0, 1, 2])
+        assert all(held.dtype == model.dtype for held in found.residuals.layers.values())
+        edits = [full(model.anatomy, seed=1), Rank1(model.anatomy, Location.parse("2.2"), "constant", seed=2)]
+        fits = train(model, forest, items, edits, recipes, found.logprobs, trunk=found.residuals)
+        assert all(edit.flat.dtype == torch.float32 for edit in edits)
+        logprobs = score(model, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
+        gains.append([measures(items, forest, one, found.logprobs)["margin"].mean() for one in logprobs])
+    np.testing.assert_allclose(gains[0], gains[1], rtol=0.15, atol=0.1)
+    assert gains[0][0] > 1.0
+
+
+def test_the_self_check_allows_bfloat16(half):
+    for one in check(half, prompt_format(half.tokenizer)):
+        assert one.passed, str(one)
+
+
+def test_features_and_drift_in_bfloat16(half, llama):
+    edit = Rank1(half.anatomy, Location.parse("1.0"), seed=1)
+    with torch.no_grad():
+        edit.flat.fill_(0.2)
+    found = []
+    for model in (half, llama):
+        forest = text_forest(model, TEXT, 24)
+        held = survey(model, forest, layers=[1, 3], features=True)
+        assert held.features.dtype == np.float32 and held.logprobs.dtype == np.float64
+        found.append(drift(model, held.prepared, [edit.frozen({})], trunk=held.residuals))
+    np.testing.assert_allclose(found[0].base_ce, found[1].base_ce, rtol=0.03)
+    np.testing.assert_allclose(found[0].kl, found[1].kl, rtol=0.2, atol=0.01)
+
+
+def test_drift_from_cached_layers_is_drift_from_the_start(model):
+    """Texts that begin alike share nodes; edits that begin in different layers share the forward."""
+    forest = text_forest(model, TEXT, 40)
+    held = survey(model, forest, layers=[0, 1, 2, 3], tokens=60)
+    edits = []
+    for number, place in enumerate(("0.0,2.1", "1.3", "2.2")):
+        edit = Rank1(model.anatomy, Location.parse(place), seed=number)
+        with torch.no_grad():
+            edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(number)) * 0.2)
+        edits.append(edit.frozen({}))
+    fast, plain = drift(model, held.prepared, edits, trunk=held.residuals), drift(model, held.prepared, edits)
+    for name in ("kl", "ce", "base_ce"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=1e-4, atol=1e-6)
+    assert fast.kl.shape == (3, 3) and (fast.kl > 1e-4).all()
+
+
+def test_a_quota_bounds_the_threads(tmp_path):
+    """150 of 100 ms are one and a half cores: two threads. Version 1 names quota and period in two files."""
+    from locus.threads import granted
+
+    many = granted((tmp_path / "absent", tmp_path / "absent too"))
+    assert many >= 1
+    new, old = tmp_path / "cpu.max", tmp_path / "cpu.cfs_quota_us"
+    for text, cores in (("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", many), ("garbage", many)):
+        new.write_text(text)
+        assert granted((new, old)) == min(cores, many), text
+    new.unlink()
+    (tmp_path / "cpu.cfs_period_us").write_text("50000\n")
+    for text, cores in (("50000\n", 1), ("-1\n", many)):
+        old.write_text(text)
+        assert granted((new, old)) == min(cores, many), text
