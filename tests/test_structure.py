@@ -15,7 +15,7 @@ FLOW = [
     ["errors", "sites"],
     ["datasets", "stats"],
     ["forest"],
-    ["prompts"],
+    ["prompts", "anatomy"],
     ["model"],
     ["edits"],
     ["forward"],
