@@ -12,6 +12,7 @@ from locus.config import AuditConfig
 from locus.datasets.blind import logistic_baseline, negation_then_length
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
+from locus.judges.named import Endpoint, open_judge
 from locus.model import load
 from locus.prompts import prompt_format
 from locus.report import receipt
@@ -84,7 +85,10 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
             "; ".join(failed),
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
-    stage = run.Stage(model, config, split, run.choose(dataset, split, config), text, sample, tuple(map(str, checked)))
+    judge = None
+    if config.judge != "none":
+        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+    stage = run.Stage(model, config, split, run.choose(dataset, split, config), text, sample, tuple(map(str, checked)), judge)
     return run.survey_all(stage, told)
 
 

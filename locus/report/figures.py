@@ -45,7 +45,16 @@ LOOK = {
     "ceiling": ("#0072B2", "s"),
 }
 UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-LABELS = {"mc1": "MC1, %", "mc2": "MC2, %", "mc3": "MC3, %", "margin": "preference margin, nats", "kl": "KL, nats a token"}
+LABELS = {
+    "mc1": "MC1, %",
+    "mc2": "MC2, %",
+    "mc3": "MC3, %",
+    "margin": "preference margin, nats",
+    "truth": "True, %",
+    "info": "Info, %",
+    "true_info": "True*Info, %",
+    "kl": "KL, nats a token",
+}
 
 
 @dataclass(frozen=True)
