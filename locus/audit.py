@@ -12,7 +12,8 @@ from locus.config import AuditConfig
 from locus.datasets.blind import logistic_baseline, negation_then_length
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
-from locus.judges.named import Endpoint, open_judge
+from locus.judges.api import Endpoint
+from locus.judges.named import open_judge
 from locus.model import load
 from locus.prompts import prompt_format
 from locus.report import receipt
@@ -49,6 +50,7 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None)
     baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
     plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines))
     plan_file.fix(plan, out)
+    run.afford(plan, bench)
     store = Store(out / "trials.sqlite")
     try:
         plan_file.note_time(plan, store)

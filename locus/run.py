@@ -18,13 +18,15 @@ from locus.claims.probe import Features, collect
 from locus.config import AuditConfig
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
+from locus.errors import UserError
 from locus.evaluate.choice import measures, score
 from locus.evaluate.drift import Text, drift, text_rows
 from locus.evaluate.generate import Speech
 from locus.evaluate.speech import judge_texts, speak
 from locus.forest import Forest
 from locus.forward import Prepared
-from locus.judges.base import Judge
+from locus.judges.api import ApiJudge
+from locus.judges.base import Judge, References
 from locus.model import Model
 from locus.prompts import PromptFormat, plant
 from locus.store import Result, Store
@@ -171,6 +173,32 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
 SPOKEN = 3.0  # what generating and judging an answer costs, in forwards of a question tree
 
 
+def afford(plan: Plan, bench: Bench) -> None:
+    """Refuse, before the first trial, an audit whose judging could cost more than its cap.
+
+    Raises:
+        UserError: saying the estimate.
+    """
+    judge, config = bench.stage.judge, bench.config
+    if not isinstance(judge, ApiJudge):
+        return
+    items = [item for name in spoken_parts(config) for item in bench.stage.items[name]]
+    sides = [References(item.true, item.false) for item in items]
+    most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
+    if most > 0 and config.judge_cap is None:
+        raise UserError(
+            f"a spending cap, since judging {len(plan.trials)} trials may cost up to {most:.4g}",
+            "none",
+            "Give --set judge_cap=AMOUNT.",
+        )
+    judge.afford(most)
+
+
+def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
+    """The parts whose questions are answered and judged."""
+    return ("validation", "test") if config.judge_validation else ("test",)
+
+
 def cost(trial: Trial, bench: Bench) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
     depth = 1 - trial.first_layer / bench.model.anatomy.n_layers
@@ -274,7 +302,7 @@ def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable
     if stage.judge is None:
         return
     settings = Speech(config.max_new_tokens, config.sample, config.temperature, config.top_p, config.seed)
-    for name in ("validation", "test") if config.judge_validation else ("test",):
+    for name in spoken_parts(config):
         items = stage.items[name]
         said = speak(stage.model, items, edits, stage.prompt, settings, say if name == "test" else None)
         for result, texts, judged in zip(results, said, judge_texts(stage.judge, items, said), strict=True):

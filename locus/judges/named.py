@@ -1,34 +1,18 @@
 """A judge by the name a configuration gives it: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL`, `api:MODEL`."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from locus.errors import UserError
-from locus.judges import encoder
+from locus.judges import api, encoder
 from locus.judges.base import Judge
 from locus.judges.blind import BlindJudge
-from locus.model import load, locate
+from locus.model import cache_home, load, locate
 from locus.stats.judged import Confusion
 
 KINDS = ("local", "blind", "lm", "api")
 MEASURED = Path(__file__).with_name("measured.json")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where an `api:MODEL` judge is asked, and what that may cost.
-
-    Attributes:
-        url: base URL; the openai client's own default (OPENAI_BASE_URL, or OpenAI) where None.
-        cap: the most that may be spent, in the unit of `prices`; no limit where None.
-        prices: of a million tokens read, and of a million written.
-    """
-
-    url: str | None = None
-    cap: float | None = None
-    prices: tuple[float, float] = (0.0, 0.0)
 
 
 def parse(name: str) -> tuple[str, str]:
@@ -57,12 +41,10 @@ def check(name: str) -> None:
     elif kind == "lm":
         locate(rest)
     elif kind == "api":
-        from locus.judges import api
-
         api.key()
 
 
-def open_judge(name: str, endpoint: Endpoint | None = None) -> Judge:
+def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     """The judge of a name.
 
     Args:
@@ -84,9 +66,7 @@ def open_judge(name: str, endpoint: Endpoint | None = None) -> Judge:
 
         model = load(rest)
         return LmJudge(model.hf, model.tokenizer, name=name)
-    from locus.judges.api import ApiJudge
-
-    return ApiJudge(rest, endpoint or Endpoint())
+    return api.ApiJudge(rest, endpoint or api.Endpoint(), cache_home() / "replies.sqlite")
 
 
 def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusion]:
