@@ -13,6 +13,8 @@ from locus.config import AuditConfig
 from locus.datasets.blind import logistic_baseline, negation_then_length
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
+from locus.judges.api import Endpoint
+from locus.judges.named import open_judge
 from locus.model import load
 from locus.prompts import prompt_format
 from locus.report import page, receipt
@@ -50,6 +52,7 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
     baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
     plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines), run.room(bench))
     plan_file.fix(plan, out)
+    run.afford(plan, bench)
     store = Store(out / "trials.sqlite")
     try:
         plan_file.note_time(plan, store)
@@ -88,8 +91,11 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
             "; ".join(failed),
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
+    judge = None
+    if config.judge != "none":
+        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     items = run.choose(dataset, split, config)
-    stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache)
+    stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge)
     return run.survey_all(stage, told)
 
 

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from locus import __version__, stats, verdict
-from locus.config import AuditConfig
+from locus.config import JUDGED, AuditConfig
 from locus.findings import sided
+from locus.stats import truthful
 from locus.store import Store
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
-REPORTED = ("mc1", "mc2", "mc3", "margin", "kl", "ce")
+REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_true_info", "kl", "ce")
 ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
 UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
@@ -70,6 +71,12 @@ class Record:
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
         self.done = {trial["id"]: trial for trial in store.trials()}
         self.planned: dict[Key, int] = {}
+        # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
+        judged = self.config.metric in JUDGED and not self.config.judge_validation
+        self.selector = "mc2" if judged else self.config.metric
+        self.judge: dict[str, Any] | None = plan.get("judge")
+        known = self.judge["confusion"] if self.judge else {}
+        self.errors = {target: stats.Confusion(**values) for target, values in known.items()}
         self.arms = self._arms()
 
     def _arms(self) -> list[Arm]:
@@ -82,13 +89,13 @@ class Record:
         return [Arm(*key, tuple(trials), self._choose(trials)) for key, trials in grouped.items()]
 
     def _choose(self, trials: Sequence[dict[str, Any]]) -> str:
-        """The setting with the best validation mean of the main metric; the first of equals."""
+        """The setting with the best validation mean of the selecting metric; the first of equals."""
         settings = list(dict.fromkeys(setting(trial) for trial in trials))
         if len(settings) == 1:
             return settings[0]
         means: list[float] = []
         for one in settings:
-            values = [self.values(trial["id"], self.config.metric, "validation") for trial in trials if setting(trial) == one]
+            values = [self.values(trial["id"], self.selector, "validation") for trial in trials if setting(trial) == one]
             means.append(float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf)
         return settings[int(np.argmax(means))]
 
@@ -138,6 +145,10 @@ def summary(record: Record, arm: Arm) -> dict[str, Any]:
         if values.size and np.isfinite(values).any():
             mean = stats.bootstrap_mean(values.mean(axis=0), groups=record.groups if split == "test" else None, draws=2000)
             found[measure] = {"mean": _plain(mean.value), "interval": [_plain(mean.low), _plain(mean.high)], "n": mean.n}
+    if "truth" in found:
+        found["judged"] = truthful.rates(record.of(arm, "truth"), record.of(arm, "info"), record.groups, record.errors)
+        said = [text for trial in arm.chosen for text in record.store.texts(trial, "test").values()]
+        found["judged"]["silent"] = sum(not text.strip() for text in said)
     chosen = [trial for trial in arm.trials if trial["id"] in arm.chosen]
     found["trials"] = [trial["id"] for trial in chosen]
     found["converged"] = [None if trial["converged"] is None else bool(trial["converged"]) for trial in chosen]
@@ -204,8 +215,8 @@ def enough(out: Path, store: Store) -> bool:
 
 
 def _on_validation(record: Record, arm: Arm) -> float:
-    """Mean of the main metric on validation questions; -inf where nothing was scored."""
-    values = record.of(arm, record.config.metric, "validation")
+    """Mean of the selecting metric on validation questions; -inf where nothing was scored."""
+    values = record.of(arm, record.selector, "validation")
     return float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf
 
 
@@ -243,11 +254,8 @@ def derive(record: Record) -> dict[str, Any]:
         main = findings(record, read, record.config.metric)
         look = main.look if main is not None else None
         seen += [look] if look is not None else []
-        others = {
-            metric: findings(record, read, metric, look)
-            for metric in dict.fromkeys([record.config.metric, *ALSO])
-            if look is not None
-        }
+        metrics = dict.fromkeys([record.config.metric, *(["true_info"] if record.judge else []), *ALSO])
+        others = {metric: findings(record, read, metric, look) for metric in metrics if look is not None}
         for index, claim in enumerate(record.plan["claims"]):
             entry = {"name": claim["name"], "origin": claim["origin"], "location": claim["heads"], "n_sites": len(claim["heads"])}
             mine = main.findings[index] if main is not None else UNFINISHED
@@ -259,6 +267,8 @@ def derive(record: Record) -> dict[str, Any]:
         "dataset": record.plan["dataset"],
         "prompt": record.plan["prompt"]["name"],
         "metric": record.config.metric,
+        "selected_by": record.selector,
+        "judge": record.judge,
         "rule_sha256": record.plan["rule_sha256"],
         "plan_sha256": record.plan["sha256"],
         "claims": claims,

@@ -13,6 +13,7 @@ from locus.errors import UserError
 from locus.model import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
+JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
 
 
 class AuditConfig(BaseModel):
@@ -56,11 +57,24 @@ class AuditConfig(BaseModel):
     batching: Literal["questions", "pairs"] = "questions"
     seeds: int = Field(1, ge=1, description="training seeds per Location")
     # what is measured
-    metric: Literal["mc1", "mc2", "mc3", "margin"] = Field("mc2", description="the main metric of the verdict")
+    metric: Literal["mc1", "mc2", "mc3", "margin", "truth", "info", "true_info"] = Field(
+        "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
+    )
     text: str = "pydoc"
     text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
     text_tokens: int = Field(96, ge=8)
-    # how it is judged
+    # what the edited models say, and who judges it
+    judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
+    judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")
+    judge_cap: float | None = Field(None, ge=0, description="the most that api:MODEL may cost, in the unit of judge_prices")
+    judge_prices: tuple[float, float] = Field((0.0, 0.0), description="price of a million tokens read, and of a million written")
+    judge_figures: str | None = Field(None, description="JSON of `locus judge eval` on unseen answers, for the corrected rates")
+    judge_validation: bool = Field(False, description="also judge validation answers, and choose settings by them")
+    max_new_tokens: int = Field(50, ge=1, description="the longest answer that is generated")
+    sample: bool = Field(False, description="draw tokens instead of taking the likeliest")
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    # how the verdict is drawn
     alpha: float = Field(0.05, gt=0, lt=1, description="level of the tests")
     margin: float = Field(0.25, gt=0, lt=1, description="non-inferiority margin, as a fraction of the ceiling's effect")
     sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
@@ -91,6 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "text_tokens": 64,
     },
     "standard": {
+        "judge": "local",
         "claim_size": 8,
         "train": 160,
         "validation": 60,
@@ -104,6 +119,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "text_tokens": 128,
     },
     "paper": {
+        "judge": "local",
         "claim_size": 16,
         "random": 16,
         "singles": 24,
@@ -123,6 +139,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
 PLANTED: dict[str, Any] = {
     "prompt": "bare",
+    "judge": "none",
     "claim_size": 1,
     "features": "answer",
     "lr_scales": (10.0,),
@@ -158,8 +175,11 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
         if str(told["model"]).count(":") == 1:
             told["model"] = f"{told['model']}:{told.get('seed', 0)}"
         told = {"data": told["model"], **PLANTED, **told}
+    told = {**PRESETS[preset], "preset": preset, **told}
+    # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
+    told.setdefault("metric", "mc2" if told.get("judge", "none") == "none" else "true_info")
     try:
-        return AuditConfig(**{**PRESETS[preset], "preset": preset, **told})
+        return AuditConfig(**told)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']} ({part['input']!r})" for part in error.errors())
         raise UserError("valid audit settings", found, "See `locus audit --help` and docs/configuration.md.") from error

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from locus import verdict
 from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
-from locus.run import Bench
+from locus.judges.local import LocalJudge
+from locus.judges.named import known_errors
+from locus.run import Bench, Stage
 from locus.store import Store
 from locus.trials import Plan
 
@@ -54,7 +57,26 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dic
             "blind": [one.to_dict() for one in baselines],
         },
         "prompt": vars(text),
+        "judge": _judge(stage),
         "items": {name: [{"id": item.id, "group": item.group} for item in part] for name, part in items.items()},
+    }
+
+
+def _judge(stage: Stage) -> dict[str, Any] | None:
+    """Who judges, what is known of its errors, and how many of the questions it learned from; None where nobody does.
+
+    All of it is in the plan, so that the corrected rates follow from plan and scores alone.
+    """
+    judge, config = stage.judge, stage.config
+    if judge is None:
+        return None
+    errors = known_errors(judge, Path(config.judge_figures) if config.judge_figures else None)
+    seen = judge.seen([item.question for item in stage.items["test"]]) if isinstance(judge, LocalJudge) else None
+    return {
+        "name": judge.name,
+        "fingerprint": judge.fingerprint,
+        "confusion": {target: asdict(one) for target, one in errors.items()},
+        "seen": None if seen is None else sum(seen),
     }
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from locus import claims, stats
 from locus.claims import null
-from locus.config import AuditConfig
+from locus.config import JUDGED, AuditConfig
 from locus.datasets.items import Dataset, problems
 from locus.errors import UserError, raise_all
+from locus.judges import named
 from locus.model import locate
 
 RUN_FILES = {
@@ -33,6 +34,7 @@ def check(config: AuditConfig, dataset: Dataset, out: Path) -> None:
     for checked in (_levels, _claims, _sizes):
         errors += checked(config)
     errors += _items(dataset)
+    errors += _judge(config)
     errors += _folder(config, out)
     if not config.model.startswith("planted:"):
         errors += _caught(locate, config.model)
@@ -117,6 +119,21 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     if not config.reads or not config.full_forms:
         errors.append(UserError("at least one read mode and one form of full alignment", "none", "Give reads and full_forms."))
     return errors
+
+
+def _judge(config: AuditConfig) -> list[UserError]:
+    """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
+    if config.judge != "none":
+        return _caught(named.check, config.judge)
+    if config.metric in JUDGED:
+        return [
+            UserError(
+                f"a judge, for the metric {config.metric}",
+                "judge none",
+                "Use --set judge=local, or a metric of multiple choice: mc1, mc2, mc3 or margin.",
+            )
+        ]
+    return []
 
 
 def _items(dataset: Dataset) -> list[UserError]:

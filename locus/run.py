@@ -20,9 +20,14 @@ from locus.claims.probe import Features, collect
 from locus.config import AuditConfig
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
+from locus.errors import UserError
 from locus.evaluate.choice import measures, score
 from locus.evaluate.drift import Text, drift, text_forest
+from locus.evaluate.generate import Speech
+from locus.evaluate.speech import judge_texts, speak
 from locus.forest import Forest
+from locus.judges.api import ApiJudge
+from locus.judges.base import Judge, References
 from locus.model import Model
 from locus.prompts import PromptFormat, plant
 from locus.store import Result, Store
@@ -43,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is settled before the base model has read anything: model, items by part, prompt, texts, checks passed, cache."""
+    """What is settled before the base model has read anything: model, items by part, prompt, texts, checks, cache, judge."""
 
     model: Model
     config: AuditConfig
@@ -53,6 +58,7 @@ class Stage:
     sample: Text | None
     checked: tuple[str, ...]
     cache: Cache = NONE
+    judge: Judge | None = None
 
 
 @dataclass
@@ -179,6 +185,35 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
         told("", spent / sum(costs))
 
 
+SPOKEN = 3.0  # what generating and judging an answer costs, in forwards of a question tree
+
+
+def afford(plan: Plan, bench: Bench) -> None:
+    """Refuse, before the first trial, an audit whose judging could cost more than its cap.
+
+    Raises:
+        UserError: saying the estimate.
+    """
+    judge, config = bench.stage.judge, bench.config
+    if not isinstance(judge, ApiJudge):
+        return
+    items = [item for name in spoken_parts(config) for item in bench.stage.items[name]]
+    sides = [References(item.true, item.false) for item in items]
+    most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
+    if most > 0 and config.judge_cap is None:
+        raise UserError(
+            f"a spending cap, since judging {len(plan.trials)} trials may cost up to {most:.4g}",
+            "none",
+            "Give --set judge_cap=AMOUNT.",
+        )
+    judge.afford(most)
+
+
+def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
+    """The parts whose questions are answered and judged."""
+    return ("validation", "test") if config.judge_validation else ("test",)
+
+
 def cost(trial: Trial, bench: Bench) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
     depth = 1 - trial.first_layer / bench.model.anatomy.n_layers
@@ -188,14 +223,14 @@ def cost(trial: Trial, bench: Bench) -> float:
     if trial.recipe is not None:
         share = 1.0 if trial.recipe.batching == "questions" else 4.0
         trained = 2.2 * trial.recipe.epochs * sizes["train"] * share
-    return (trained + scored) * (depth + 0.2)
+    return (trained + scored) * (depth + 0.2) + (SPOKEN * sizes["test"] if bench.stage.judge else 0.0)
 
 
 def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[float], None]) -> list[Result]:
     """Make the edits of some trials together, save them, and measure them together."""
     start = time.monotonic()
     if trials[0].edit == "none":
-        return [_base(trials[0], bench, start)]
+        return [_base(trials[0], bench, start, say)]
     fits: list[Fit | None] = [None] * len(trials)
     if trials[0].recipe is not None:
         trained = [_start(trial, bench.model) for trial in trials]
@@ -211,7 +246,7 @@ def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[flo
                 part.found.logprobs,
                 trunk=part.found.residuals,
                 tokens=bench.config.tokens,
-                progress=lambda share: say(0.8 * share),
+                progress=lambda share: say(0.7 * share),
             )
         )
     edits = [fit.edit if fit is not None else _fixed(trial, bench) for trial, fit in zip(trials, fits, strict=True)]
@@ -219,6 +254,7 @@ def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[flo
         save(edit, folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
     _measure(results, edits, bench)
+    _speak(results, edits, bench, lambda share: say(0.75 + 0.25 * share))
     say(1.0)
     seconds = time.monotonic() - start
     for result in results:
@@ -264,14 +300,34 @@ def _result(trial: Trial, fit: Fit | None) -> Result:
     return result
 
 
-def _base(trial: Trial, bench: Bench, start: float) -> Result:
-    """The unedited model's own scores, from its survey."""
+def _base(trial: Trial, bench: Bench, start: float, say: Callable[[float], None]) -> Result:
+    """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
     result = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0)
     for name, part in bench.parts.items():
         for measure, values in measures(part.items, part.forest, part.found.logprobs, part.found.logprobs).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
+    _speak([result], [], bench, say)
     result.seconds = time.monotonic() - start
     return result
+
+
+def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable[[float], None]) -> None:
+    """What all edits (none: the base model) say to test questions, judged; to validation questions too if they are to choose."""
+    stage, config = bench.stage, bench.config
+    if stage.judge is None:
+        return
+    settings = Speech(config.max_new_tokens, config.sample, config.temperature, config.top_p, config.seed)
+    for name in spoken_parts(config):
+        items = stage.items[name]
+        said = speak(stage.model, items, edits, stage.prompt, settings, say if name == "test" else None)
+        for result, texts, judged in zip(results, said, judge_texts(stage.judge, items, said), strict=True):
+            result.texts[name] = {item.id: text for item, text in zip(items, texts, strict=True)}
+            why = {item.id: reason for item, reason in zip(items, judged.reasons, strict=True) if reason}
+            for measure, values in judged.scores.items():
+                # Training that diverged made no edit to speak of; what it mumbles is kept for reading, and unscored.
+                values = np.full(len(values), np.nan) if result.fit.get("diverged") else values
+                result.scores[name, measure] = {item.id: float(one) for item, one in zip(items, values, strict=True)}
+                result.reasons[name, measure] = why
 
 
 def _measure(results: list[Result], edits: list[Edit], bench: Bench) -> None:

@@ -20,9 +20,26 @@ MARKS = {
     "invalid": "[magenta]invalid[/]",
 }
 COLUMNS = {"mc1": "MC1 %", "mc2": "MC2 %", "margin": "margin, nats", "kl": "KL", "ce": "CE"}
+JUDGED_COLUMNS = {
+    "truth": "True %",
+    "info": "Info %",
+    "true_info": "True*Info %",
+    "both": "corrected %",
+    "blind_true_info": "blind %",
+    "mc2": "MC2 %",
+    "kl": "KL",
+}
+KINDS = ("shift", "shift_random", "ceiling", "claimed", "random", "complement", "single")
+PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info", "both", "blind_true_info")
 CAPTION = (
     "mean [95 % interval over questions]; over several places: mean (least to most). MC1 and MC2: multiple choice. "
     "Margin: gain of true over false answers. KL to the model as it is, and change of cross-entropy, on other text: nats a token."
+)
+JUDGED_CAPTION = (
+    "mean [95 % interval over questions]; over several places: mean (least to most). True, Info: the judge's mean probability "
+    "that what the model says is true, and informative; True*Info: mean of their products. Corrected: share of answers that are "
+    "both, with the judge's known errors taken out. Blind: True*Info by a judge of wording alone. MC2: multiple choice. KL to "
+    "the model as it is, on other text: nats a token."
 )
 
 
@@ -49,41 +66,56 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, float], None]]:
         yield told
 
 
+def _value(entry: dict[str, Any], measure: str) -> dict[str, Any] | None:
+    """A measure's entry if it has a number; `both` is the corrected share of answers that are true and informative."""
+    value = entry.get("judged", {}).get("corrected", {}).get("both") if measure == "both" else entry.get(measure)
+    return value if value and value["mean"] is not None else None
+
+
 def cell(entry: dict[str, Any], measure: str) -> str:
     """A mean with its interval, or a dash with nothing behind it."""
-    value = entry.get(measure)
-    if not value or value["mean"] is None:
+    value = _value(entry, measure)
+    if value is None:
         return "-"
     if measure in ("kl", "ce"):
         return f"{value['mean']:.3f}"
-    scale, digits = (100, 0) if measure.startswith("mc") else (1, 2)
+    scale, digits = (100, 0) if measure in PERCENT else (1, 2)
     low, high = (f"{scale * one:.{digits}f}" if one is not None else "?" for one in value["interval"])
     return f"{scale * value['mean']:.{max(1, digits)}f} [{low}, {high}]"
 
 
 def _spread(entries: list[dict[str, Any]], measure: str) -> str:
     """Mean and range over several places."""
-    means = [entry[measure]["mean"] for entry in entries if entry.get(measure) and entry[measure]["mean"] is not None]
+    means = [value["mean"] for entry in entries if (value := _value(entry, measure)) is not None]
     if not means:
         return "-"
     if measure in ("kl", "ce"):
         return f"{np.mean(means):.3f}"
-    scale, digits = (100, 0) if measure.startswith("mc") else (1, 2)
+    scale, digits = (100, 0) if measure in PERCENT else (1, 2)
     return f"{scale * np.mean(means):.{max(1, digits)}f} ({scale * min(means):.{digits}f} to {scale * max(means):.{digits}f})"
+
+
+def columns(found: dict[str, Any]) -> dict[str, str]:
+    """The measures a table shows, with their headings."""
+    return JUDGED_COLUMNS if found.get("judge") else COLUMNS
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """Label and cells of every row; an empty label is a rule between sections."""
-    base, size = found["baseline"], found["claims"][0]["n_sites"]
+    base, size, names = found["baseline"], found["claims"][0]["n_sites"], columns(found)
 
     def one(entry: dict[str, Any]) -> list[str]:
-        return [cell(entry, name) for name in COLUMNS]
+        return [cell(entry, name) for name in names]
 
     def several(entries: list[dict[str, Any]]) -> list[str]:
-        return [_spread(entries, name) for name in COLUMNS]
+        return [_spread(entries, name) for name in names]
 
     rows = [("no edit", one(entry)) for entry in base["base"]]
-    rows += [(f"question-blind: {blind['name']}", [f"{100 * blind['mc1']:.1f}", "-", "-", "-", "-"]) for blind in base["blind"]]
+    rows += [
+        (f"question-blind: {blind['name']}", [f"{100 * blind['mc1']:.1f}", *["-"] * 4])
+        for blind in base["blind"]
+        if "mc1" in names
+    ]
     rows.append(("", []))
     rows += [(f"ITI at {entry['name'].removeprefix('iti:')}, {entry['setting']}", one(entry)) for entry in found["shift"]]
     if found["shift_random"]:
@@ -104,6 +136,23 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return rows
 
 
+def _about_judge(found: dict[str, Any]) -> str:
+    """Who judged, on what terms, and how many answers were left out or were silence."""
+    judge, n = found["judge"], found["n"]["test"]
+    entries = [entry for entries in (found["baseline"]["base"], *(found[kind] for kind in KINDS)) for entry in entries]
+    judged = [entry["judged"] for entry in entries if "judged" in entry]
+    unscored, silent = (sum(one[name] for one in judged) for name in ("unscored", "silent"))
+    said = [f"Judge: {judge['name']}, {judge['fingerprint'][:12]}; {unscored} answers unscored, {silent} empty."]
+    if not judge["confusion"]:
+        said.append("Its errors were never measured, so nothing is corrected for them.")
+    if judge["seen"]:
+        said.append(
+            f"It learned from {judge['seen']} of the {n} test questions; its known errors are those on questions it never saw."
+        )
+    said.append(f"Settings were chosen on validation questions by {found['selected_by']}.")
+    return " ".join(said)
+
+
 def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     """The audit's results: what was measured, then what follows."""
     n = found["n"]
@@ -111,9 +160,10 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
         f"{found['model']['name']} on {found['dataset']['name']}: {n['test']} test questions, {n['train']} training questions, "
         f"prompt format {found['prompt']}"
     )
-    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left", pad_edge=False)
+    caption = JUDGED_CAPTION if found.get("judge") else CAPTION
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", pad_edge=False)
     table.add_column("edit", overflow="fold", min_width=24)
-    for name in COLUMNS.values():
+    for name in columns(found).values():
         table.add_column(name, justify="right", no_wrap=True)
     for label, cells in _rows(found):
         if label:
@@ -121,6 +171,8 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
         else:
             table.add_section()
     console.print(table)
+    if found.get("judge"):
+        console.print(Text(_about_judge(found), style="dim"))
     for claim in found["claims"]:
         console.print()
         console.print(

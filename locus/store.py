@@ -50,7 +50,8 @@ class Result:
         converged: whether training settled; None where nothing was trained.
         reason: why not.
         fit: how training went (losses by quarter, ...).
-        scores: (split, measure) -> {item id: value or (None, reason)}.
+        scores: (split, measure) -> {item id: value}, NaN where unscored.
+        reasons: (split, measure) -> {item id: why it is unscored}; where there is none, the trial's own reason stands.
         texts: (split) -> {item id: generated text}.
     """
 
@@ -64,6 +65,7 @@ class Result:
     reason: str = ""
     fit: dict[str, Any] = field(default_factory=dict)
     scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -175,6 +177,19 @@ class Store:
         found = {item: value for item, value in rows if value is not None}
         return np.array([found.get(item, np.nan) for item in items], dtype=np.float64)
 
+    def texts(self, trial: str, split: str) -> dict[str, str]:
+        """What a trial's model said, by item."""
+        rows = self.db.execute("SELECT item, text FROM texts WHERE trial = ? AND split = ? ORDER BY item", (trial, split))
+        return dict(rows)
+
+    def unscored(self, trial: str, split: str, measure: str) -> dict[str, str]:
+        """Why items have no value, by item."""
+        rows = self.db.execute(
+            "SELECT item, reason FROM scores WHERE trial = ? AND split = ? AND measure = ? AND value IS NULL ORDER BY item",
+            (trial, split, measure),
+        )
+        return dict(rows)
+
     def measures(self, split: str) -> list[str]:
         """Names of the measures that any trial has on a split."""
         return [row[0] for row in self.db.execute("SELECT DISTINCT measure FROM scores WHERE split = ? ORDER BY 1", (split,))]
@@ -187,10 +202,10 @@ class Store:
 def _rows(result: Result) -> list[tuple[Any, ...]]:
     rows = []
     for (split, measure), values in result.scores.items():
+        reasons = result.reasons.get((split, measure), {})
         for item, value in values.items():
             number = float(value)
             known = np.isfinite(number)
-            rows.append(
-                (result.id, split, measure, item, number if known else None, "" if known else result.reason or "not a number")
-            )
+            why = "" if known else reasons.get(item) or result.reason or "not a number"
+            rows.append((result.id, split, measure, item, number if known else None, why))
     return rows

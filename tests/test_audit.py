@@ -95,7 +95,17 @@ def test_another_configuration_is_refused_with_what_differs(finished, folder):
         audit(resolve("quick", model=folder, **{**SMALL, "epochs": 2}), finished[0])
 
 
-FEWER = {**SMALL, "random": 4, "alpha": 0.25, "bank": 2, "train": 8, "test": 6, "shift_random": 0}
+FEWER = {
+    **SMALL,
+    "random": 4,
+    "alpha": 0.25,
+    "bank": 2,
+    "train": 8,
+    "test": 6,
+    "shift_random": 0,
+    "judge": "blind",
+    "max_new_tokens": 4,
+}
 
 
 def command(folder, out):
@@ -106,6 +116,12 @@ def command(folder, out):
     return [sys.executable, "-m", "locus.cli", "audit", *flags]
 
 
+def everything(out):
+    """All scores of a run, and all that was said in it."""
+    store = Store(out / "trials.sqlite")
+    return store.dump(), {trial["id"]: store.texts(trial["id"], "test") for trial in store.trials()}
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(folder, tmp_path):
     """SIGKILL at random moments; each time it goes on; at the end the rows equal those of an undisturbed run."""
@@ -113,7 +129,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(folder, tmp_
     started = time.monotonic()
     assert subprocess.run(command(folder, tmp_path / "whole"), capture_output=True, check=False).returncode == 0
     whole = time.monotonic() - started
-    expected = Store(tmp_path / "whole" / "trials.sqlite").dump()
+    expected, said = everything(tmp_path / "whole")
     kills, run, counts = 0, 0, [0]
     while kills < 20:
         out = tmp_path / f"RUN-{run}"
@@ -124,13 +140,15 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(folder, tmp_
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
-        counts.append(len(Store(out / "trials.sqlite").done()) if (out / "trials.sqlite").exists() else 0)
+        texts = everything(out)[1] if (out / "trials.sqlite").exists() else {}
+        assert all(len(one) == FEWER["test"] for one in texts.values()), "a trial is done without all it said"
+        counts.append(len(texts))
         assert counts == sorted(counts), "a finished trial was lost"
         if process.returncode == 0:  # finished before it could be killed again: check it, and begin another
-            assert Store(out / "trials.sqlite").dump() == expected
+            assert everything(out) == (expected, said)
             run, counts = run + 1, [0]
     assert subprocess.run(command(folder, tmp_path / f"RUN-{run}"), capture_output=True, check=False).returncode == 0
-    assert Store(tmp_path / f"RUN-{run}" / "trials.sqlite").dump() == expected
+    assert everything(tmp_path / f"RUN-{run}") == (expected, said)
 
 
 def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:

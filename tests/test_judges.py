@@ -202,13 +202,6 @@ def test_text_without_tokens_can_be_read(reader):
     assert reading.states.shape == (1, encoder.WIDTH)
 
 
-def test_batches_hold_every_index_once_and_stay_small():
-    lengths = [int(n) for n in np.random.default_rng(0).integers(1, 90, 200)]
-    found = encoder.batches(lengths, tokens=300)
-    assert sorted(index for batch in found for index in batch) == list(range(200))
-    assert all(max(lengths[i] for i in batch) * len(batch) <= 300 for batch in found)
-
-
 def test_coverage_by_hand():
     # The answer's two tokens have cosines (1, 0.6) with the reference's only one, weights 1 and 3:
     # support (1 * 1 + 3 * 0.6) / 4 = 0.7; the reference's token is covered by the better of both: 1.
@@ -248,8 +241,12 @@ def test_a_judgement_does_not_depend_on_what_else_is_judged(judge):
     together = judge.judge(asked, answers, sides)
     for index in range(len(OBVIOUS)):
         alone = judge.judge(asked[index : index + 1], answers[index : index + 1], sides[index : index + 1])[0]
-        assert alone.truth == pytest.approx(together[index].truth, abs=1e-4)
-        assert alone.info == pytest.approx(together[index].info, abs=1e-4)
+        assert alone == together[index], "to the last bit"
+
+
+def test_the_judge_knows_which_questions_it_learned_from(judge):
+    assert judge.seen(["A question nobody has asked before?"]) == [False]
+    assert 600 < len(judge.weights.metadata["questions"].split()) < 700, "four fifths of TruthfulQA's questions"
 
 
 def test_what_cannot_be_judged_is_unscored_in_its_place(judge):

@@ -1,6 +1,6 @@
 """The figures of the model card: measured on test questions, written between two marks of CARD.md.
 
-`python -m locus.judges.card LABELS REFERENCES [--write CARD.md]`
+`python -m locus.judges.card LABELS REFERENCES [--write CARD.md]`, which also writes measured.json beside this file.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example
 from locus.judges.local import LocalJudge
 
+# What a corrected rate needs of these figures, by the judge's fingerprint.
+MEASURED = Path(__file__).with_name("measured.json")
 START, END = "<!-- figures: written by locus.judges.card -->", "<!-- end of figures -->"
 
 
@@ -143,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     if given.write:
         write(given.write, render(measured))
+        known = {found["fingerprint"]: {"judge": found["judge"], "confusion": found["confusion"]} for found in measured}
+        MEASURED.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     else:
         print(render(measured))
 

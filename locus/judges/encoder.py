@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel
 
 from locus.errors import UserError
@@ -27,7 +26,6 @@ WIDTH = 384
 TEXT_TOKENS = 48
 STATE_LAYER = 5  # the last but one: the last is shaped for the mean over tokens, not for single ones
 CLS, SEP, UNKNOWN = 101, 102, 100
-BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -86,19 +84,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> list[list[int]]:
-    """Indices in batches of similar length, each at most `tokens` padded tokens (or one sequence)."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    found: list[list[int]] = []
-    for index in order:
-        if not found or lengths[found[-1][0]] * (len(found[-1]) + 1) > tokens:
-            found.append([])
-        found[-1].append(index)
-    return found
-
-
 def read(model: BertModel, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
     """Run the base model over texts, each by itself.
+
+    Each is a batch of its own. A batch rounds by its shape, and trees turn the last bit at a threshold into another verdict: an
+    answer's judgement would depend on what was judged with it, and an interrupted run could not be repeated.
 
     Args:
         model: the base encoder.
@@ -106,19 +96,12 @@ def read(model: BertModel, tokenizer: Tokenizer, texts: Sequence[str]) -> list[R
         texts: cut after 48 tokens; one without any token (invisible characters only) counts as one unknown token.
     """
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    pieces = [tuple(encoding.ids[:TEXT_TOKENS]) or (UNKNOWN,) for encoding in encoded]
-    found: dict[int, Reading] = {}
+    return [_reading(model, tuple(encoding.ids[:TEXT_TOKENS]) or (UNKNOWN,)) for encoding in encoded]
+
+
+def _reading(model: BertModel, ids: tuple[int, ...]) -> Reading:
     with torch.inference_mode():
-        for batch in batches([len(piece) + 2 for piece in pieces]):
-            padded = pad_sequence([torch.tensor([CLS, *pieces[i], SEP]) for i in batch], batch_first=True)
-            length = torch.tensor([len(pieces[i]) + 2 for i in batch])
-            mask = (torch.arange(padded.shape[1])[None, :] < length[:, None]).long()
-            out = model(padded, attention_mask=mask, output_hidden_states=True)
-            weight = mask.unsqueeze(-1).float()
-            mean = (out.last_hidden_state * weight).sum(1) / weight.sum(1)
-            vectors = nn.functional.normalize(mean, dim=-1).numpy()
-            states = nn.functional.normalize(out.hidden_states[STATE_LAYER], dim=-1).half().numpy()
-            for row, index in enumerate(batch):
-                own = states[row, 1 : len(pieces[index]) + 1].copy()
-                found[index] = Reading(pieces[index], vectors[row], own)
-    return [found[index] for index in range(len(texts))]
+        out = model(torch.tensor([[CLS, *ids, SEP]]), output_hidden_states=True)
+        vector = nn.functional.normalize(out.last_hidden_state[0].mean(0), dim=-1).numpy()
+        states = nn.functional.normalize(out.hidden_states[STATE_LAYER][0, 1:-1], dim=-1).half().numpy()
+    return Reading(ids, vector, states)

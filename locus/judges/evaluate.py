@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from locus.judges.base import Judge, Judgement, References
 from locus.judges.examples import EVASIONS, HEDGES, NO_COMMENT, Example, negated, without
 from locus.stats.agreement import Calibration, calibration_error
+from locus.stats.judged import Confusion, confusion
 
 Array = NDArray[np.float64]
 LENGTHS = ((1, 3), (4, 8), (9, 16), (17, 32), (33, 10_000))
@@ -124,6 +125,18 @@ def figures(examples: Sequence[Example], judgements: Sequence[Judgement], target
     )
 
 
+def confusions(examples: Sequence[Example], judgements: Sequence[Judgement]) -> dict[str, Confusion]:
+    """What a corrected rate needs to know of a judge: its confusion on truth, on information, and on both at once."""
+    said = {
+        "truth": np.array([float(j.is_true) if j.scored else math.nan for j in judgements]),
+        "info": np.array([float(j.is_informative) if j.scored else math.nan for j in judgements]),
+    }
+    labels = {target: np.array([float(getattr(e, target)) for e in examples]) for target in said}
+    said["both"], labels["both"] = said["truth"] * said["info"], labels["truth"] * labels["info"]
+    groups = [e.question for e in examples]
+    return {target: confusion(said[target], labels[target], groups) for target in said}
+
+
 def run(judge: Judge, examples: Sequence[Example]) -> list[Judgement]:
     """The judge's opinion of every example, in order."""
     return judge.judge([e.question for e in examples], [e.answer for e in examples], [e.references for e in examples])
@@ -202,6 +215,7 @@ def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, Refe
         "truth": asdict(figures(examples, judgements, "truth")),
         "truth_of_informative": asdict(figures([e for e, _ in kept], [j for _, j in kept], "truth")),
         "info": asdict(figures(examples, judgements, "info")),
+        "confusion": {target: asdict(one) for target, one in confusions(examples, judgements).items()},
         "by_category": by(examples, judgements, lambda e: e.category),
         "by_length": by(examples, judgements, length_class),
         "by_probe": by(made, run(judge, made), lambda e: e.kind),

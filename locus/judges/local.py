@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import BertModel
 
+from locus.datasets.items import normalise
 from locus.errors import UserError
 from locus.judges import alignment, encoder, features, trees
 from locus.judges.base import Judgement, References, check_lengths, gap, unscored
@@ -79,7 +80,7 @@ def probabilities(log_odds: NDArray[np.float64], calibration: NDArray[np.float64
 
 
 class Reader:
-    """Reads every text once and keeps what the base model made of it: references come back with every answer.
+    """Reads questions and references once, since they come back with every answer; of answers it keeps the last call's.
 
     Args:
         folder: the base weights.
@@ -89,17 +90,21 @@ class Reader:
         self.tokenizer: Tokenizer = encoder.load_tokenizer(folder)
         self.model: BertModel = encoder.load_base(folder)
         self.known: dict[str, encoder.Reading] = {}
+        self.answers: dict[str, encoder.Reading] = {}
 
     def read(self, cases: Sequence[Case]) -> None:
-        """Run the base model on every text that is new."""
-        own = {text for case in cases for text in (case.question, case.answer)}
-        sides = {text for case in cases for text in (*case.references.true, *case.references.false)}
-        new = sorted((own | sides) - set(self.known))
-        self.known.update(zip(new, encoder.read(self.model, self.tokenizer, new), strict=True))
+        """Run the base model on every answer, and on what is new of the rest."""
+        sides = {text for case in cases for text in (case.question, *case.references.true, *case.references.false)}
+        self.known.update(self._read(sides - set(self.known)))
+        self.answers = self._read({case.answer for case in cases})
+
+    def _read(self, texts: set[str]) -> dict[str, encoder.Reading]:
+        ordered = sorted(texts)
+        return dict(zip(ordered, encoder.read(self.model, self.tokenizer, ordered), strict=True))
 
     def row(self, case: Case) -> list[float]:
-        """Features of one case, without the principal axes."""
-        question, answer = self.known[case.question], self.known[case.answer]
+        """Features of one case that was read last, without the principal axes."""
+        question, answer = self.known[case.question], self.answers[case.answer]
         true, false = ([self.known[text] for text in side] for side in (case.references.true, case.references.false))
         cosines = [np.stack([text.vector for text in side]) @ answer.vector for side in ([question], true, false)]
         worded = features.features(case.question, case.answer, case.references, cosines)
@@ -113,7 +118,7 @@ class Reader:
 
     def vectors(self, cases: Sequence[Case]) -> NDArray[np.float32]:
         """Embeddings of the answers, shape (n, 384)."""
-        rows = np.array([self.known[case.answer].vector for case in cases], dtype=np.float32)
+        rows = np.array([self.answers[case.answer].vector for case in cases], dtype=np.float32)
         return rows.reshape(len(cases), encoder.WIDTH)
 
 
@@ -161,6 +166,11 @@ def column_hash() -> str:
     return hashlib.sha256(json.dumps(COLUMNS).encode()).hexdigest()[:16]
 
 
+def question_key(question: str) -> str:
+    """Eight hexadecimal digits that name a question without quoting it."""
+    return hashlib.sha256(normalise(question).encode()).hexdigest()[:8]
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file."""
     with path.open("rb") as handle:
@@ -191,6 +201,11 @@ class LocalJudge:
             )
         self.reader = Reader(folder)
         self._reads = self.weights.metadata[READS_REFERENCES] == "yes"
+
+    def seen(self, questions: Sequence[str]) -> list[bool]:
+        """Whether the judge learned from each question: on those it is better than its figures say."""
+        known = set(self.weights.metadata.get("questions", "").split())
+        return [question_key(question) in known for question in questions]
 
     @property
     def name(self) -> str:

@@ -195,6 +195,7 @@ def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = Non
         "split": content_hash(part),
         "labels": local.file_hash(labels),
         "references": local.file_hash(references),
+        "questions": " ".join(sorted({local.question_key(row.question) for row in rows})),
     }
     weights.metadata.update(metadata)
     local.save(weights, out)

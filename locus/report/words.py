@@ -13,13 +13,16 @@ from locus import stats, verdict
 
 LIMIT = 300
 POWER = 0.8
-PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info")
+PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info", "blind_true_info")
 MEASURE = {
     "mc1": "MC1 (share of questions whose best answer is likeliest)",
     "mc2": "MC2 (probability of the true answers among those listed)",
     "mc3": "MC3 (share of true answers likelier than every false one)",
     "margin": "preference margin (gain of true over false answers, in nats)",
-    "true_info": "True*Info (share of generated answers judged true, times the share judged informative)",
+    "truth": "True (the judge's mean probability that what the model says is true)",
+    "info": "Info (the judge's mean probability that what the model says is informative)",
+    "true_info": "True*Info (mean of their products)",
+    "blind_true_info": "True*Info by a judge that reads only the wording",
 }
 HEADINGS = {
     "true_info": "True*Info, %",

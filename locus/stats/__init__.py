@@ -5,7 +5,7 @@ from locus.stats.bootstrap import bootstrap_mean, paired_bootstrap
 from locus.stats.crossed import CrossedMean, crossed_mean
 from locus.stats.estimate import Estimate, PValue
 from locus.stats.hierarchical import VarianceComponents, hierarchical_bootstrap, variance_components
-from locus.stats.judged import ppi_mean, rogan_gladen
+from locus.stats.judged import Confusion, confusion, corrected_rate, ppi_mean, rogan_gladen
 from locus.stats.paired import MarginTest, noninferiority, paired_permutation, tost
 from locus.stats.power import (
     Wanted,
@@ -32,6 +32,7 @@ from locus.stats.ranks import (
 
 __all__ = [
     "Calibration",
+    "Confusion",
     "CrossedMean",
     "Estimate",
     "MarginTest",
@@ -46,6 +47,8 @@ __all__ = [
     "can_change",
     "clopper_pearson",
     "cohen_kappa",
+    "confusion",
+    "corrected_rate",
     "crossed_mean",
     "hierarchical_bootstrap",
     "holm",

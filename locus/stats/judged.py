@@ -5,6 +5,7 @@ Two ways: inverting the judge's confusion matrix (Rogan-Gladen), and adding the 
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,8 @@ from locus.errors import UserError
 from locus.stats.bootstrap import NO_UNIT, resampled_means
 from locus.stats.estimate import DRAWS, NAN, Array, Estimate, check_choice, check_level, unit_values, vector
 
+# As many questions in a bootstrap draw as there are, this often, to see how much answers to one question are alike.
+CLUSTER_DRAWS = 1000
 RATE_METHODS = ("lang-reiczigel", "delta", "bootstrap")
 
 
@@ -45,6 +48,61 @@ def labelled_pairs(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) 
 def corrected(rate: Array | float, sensitivity: Array | float, specificity: Array | float) -> Array:
     """(rate + specificity - 1) / (sensitivity + specificity - 1), not clipped."""
     return np.asarray((rate + specificity - 1.0) / (sensitivity + specificity - 1.0), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What is known of a judge's errors.
+
+    Attributes:
+        sensitivity: share of labelled positives it calls positive; NaN where there are none.
+        specificity: share of labelled negatives it calls negative; likewise.
+        positives: how many labelled positives tell so: independent ones, of which answers to one question make fewer.
+        negatives: likewise.
+    """
+
+    sensitivity: float
+    specificity: float
+    positives: float
+    negatives: float
+
+
+def confusion(labelled_judge: ArrayLike, labelled_truth: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Confusion:
+    """A judge's confusion on labelled answers.
+
+    Args:
+        labelled_judge: [n_labelled] the judge's 0 / 1, NaN where it gave none.
+        labelled_truth: [n_labelled] what people said, 0 / 1.
+        groups: [n_labelled] question of each answer: the counts are divided by the design effect, the variance of a share
+            when whole questions are resampled over that of as many independent answers (never less than 1).
+        seed: of the resampling.
+
+    Raises:
+        UserError: if shapes differ or values are not binary.
+    """
+    judge, truth = binary(labelled_judge, "labelled_judge"), binary(labelled_truth, "labelled_truth")
+    labelled_pairs(judge, truth, ("labelled_judge", "labelled_truth"))  # refuses what does not line up
+    known = ~(np.isnan(judge) | np.isnan(truth))
+    labels = np.arange(len(judge)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    shares, counts = [], []
+    for kind in (1.0, 0.0):
+        chosen = known & (truth == kind)
+        right, count = (judge[chosen] == kind).astype(np.float64), int(chosen.sum())
+        shares.append(float(right.mean()) if count else NAN)
+        counts.append(count / _design_effect(right, labels[chosen], seed) if groups is not None and count else float(count))
+    return Confusion(shares[0], shares[1], counts[0], counts[1])
+
+
+def _design_effect(right: Array, labels: Array, seed: int) -> float:
+    """Variance of the share of `right` [n] under resampling of groups, over that of independent answers; at least 1."""
+    share = float(right.mean())
+    _, index = np.unique(labels, return_inverse=True)
+    if share in (0.0, 1.0) or index.max() == 0:
+        return 1.0
+    sizes, sums = np.bincount(index), np.bincount(index, weights=right)
+    drawn = np.random.default_rng(seed).integers(0, len(sizes), size=(CLUSTER_DRAWS, len(sizes)))
+    resampled = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return max(1.0, float(resampled.var()) * len(right) / (share * (1.0 - share)))
 
 
 def rogan_gladen(
@@ -82,14 +140,41 @@ def rogan_gladen(
     check_level(level)
     check_choice(method, RATE_METHODS, "method")
     judge, truth = labelled_pairs(labelled_judge, labelled_truth, ("labelled_judge", "labelled_truth"))
+    return corrected_rate(judged, confusion(judge, truth), level=level, method=method, groups=groups, seed=seed)
+
+
+def corrected_rate(
+    judged: ArrayLike,
+    known: Confusion,
+    *,
+    level: float = 0.95,
+    method: str = "lang-reiczigel",
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """`rogan_gladen` where the labelled answers are summed up in a confusion.
+
+    Args:
+        judged: [n_questions] the judge's 0 / 1, NaN where it gave none.
+        known: what is known of the judge's errors.
+        level: of the interval.
+        method: as in `rogan_gladen`.
+        groups: [n_questions] group ids of `judged`, averaged first; None if each question stands for itself.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: if an argument cannot be used.
+    """
+    check_level(level)
+    check_choice(method, RATE_METHODS, "method")
     units = unit_values(binary(judged, "judged"), groups)
-    n, positives, negatives = len(units), int(truth.sum()), int((1.0 - truth).sum())
+    n, positives, negatives = len(units), known.positives, known.negatives
     name = f"Rogan-Gladen, {method}"
     used = seed if method == "bootstrap" else None
     if n == 0 or positives == 0 or negatives == 0:
         reason = NO_UNIT if n == 0 else "the labelled answers are all of one kind"
         return Estimate(NAN, NAN, NAN, n, level, name, used, reason)
-    sensitivity, specificity = float(judge[truth == 1.0].mean()), float(1.0 - judge[truth == 0.0].mean())
+    sensitivity, specificity = known.sensitivity, known.specificity
     if sensitivity + specificity <= 1.0:
         reason = f"the judge is no better than chance (sensitivity {sensitivity:.3f}, specificity {specificity:.3f})"
         return Estimate(NAN, NAN, NAN, n, level, name, used, reason)
@@ -107,7 +192,7 @@ def rogan_gladen(
     return Estimate(value, min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0), n, level, name, used, reason)
 
 
-def _rate_delta(units: Array, judge: tuple[float, float], sizes: tuple[int, int, int], level: float) -> tuple[float, float]:
+def _rate_delta(units: Array, judge: tuple[float, float], sizes: tuple[int, float, float], level: float) -> tuple[float, float]:
     """Both ends by the delta method; variances are those of independent samples."""
     (sensitivity, specificity), (n, positives, negatives) = judge, sizes
     skill = sensitivity + specificity - 1.0
@@ -121,7 +206,7 @@ def _rate_delta(units: Array, judge: tuple[float, float], sizes: tuple[int, int,
     return value - half, value + half
 
 
-def _lang_reiczigel(rates: tuple[float, float, float], sizes: tuple[int, int, int], level: float) -> tuple[float, float]:
+def _lang_reiczigel(rates: tuple[float, float, float], sizes: tuple[int, float, float], level: float) -> tuple[float, float]:
     """Both ends after adding pseudo-observations to the rate (Agresti-Coull) and to both of the judge's rates."""
     (rate, sensitivity, specificity), (n, positives, negatives) = rates, sizes
     z = float(special.ndtri((1.0 + level) / 2.0))
@@ -142,10 +227,11 @@ def _lang_reiczigel(rates: tuple[float, float, float], sizes: tuple[int, int, in
 
 
 def _rate_bootstrap(
-    units: Array, judge: tuple[float, float], sizes: tuple[int, int, int], level: float, seed: int
+    units: Array, judge: tuple[float, float], sizes: tuple[int, float, float], level: float, seed: int
 ) -> tuple[float, float]:
     """Percentile ends, resampling judged units, labelled positives and labelled negatives apart."""
-    (sensitivity, specificity), (_, positives, negatives) = judge, sizes
+    sensitivity, specificity = judge
+    positives, negatives = (max(1, round(size)) for size in sizes[1:])
     # A second key: the same seed alone would tie the judge's draws to those of the rates.
     rng = np.random.default_rng([seed, 1])
     rates = resampled_means(units, DRAWS, seed)

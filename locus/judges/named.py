@@ -1,0 +1,94 @@
+"""A judge by the name a configuration gives it: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL`, `api:MODEL`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from locus.cache import home
+from locus.errors import UserError
+from locus.judges import api, encoder
+from locus.judges.base import Judge
+from locus.judges.blind import BlindJudge
+from locus.model import load, locate
+from locus.stats.judged import Confusion
+
+KINDS = ("local", "blind", "lm", "api")
+MEASURED = Path(__file__).with_name("measured.json")
+
+
+def parse(name: str) -> tuple[str, str]:
+    """Kind and the rest of a judge's name.
+
+    Raises:
+        UserError: if it is no judge's name.
+    """
+    kind, _, rest = name.partition(":")
+    if kind not in KINDS or (kind in ("lm", "api") and not rest) or (kind == "blind" and rest):
+        raise UserError("a judge: local, local:WEIGHTS, blind, lm:MODEL or api:MODEL", repr(name), "Name one of them.")
+    return kind, rest
+
+
+def check(name: str) -> None:
+    """Refuse a judge that cannot be had, before anything is loaded or asked.
+
+    Raises:
+        UserError: if the name is none, or a package, a file, a model or a key is missing.
+    """
+    kind, rest = parse(name)
+    if kind == "local":
+        encoder.base_folder()
+        if rest and not Path(rest).is_file():
+            raise UserError("trained weights of a local judge", f"no file {rest!r}", "Train them: locus judge train")
+    elif kind == "lm":
+        locate(rest)
+    elif kind == "api":
+        api.key()
+
+
+def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
+    """The judge of a name.
+
+    Args:
+        name: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL` or `api:MODEL`.
+        endpoint: for an `api:MODEL`.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    kind, rest = parse(name)
+    if kind == "blind":
+        return BlindJudge()
+    if kind == "local":
+        from locus.judges.local import WEIGHTS, LocalJudge
+
+        return LocalJudge(Path(rest) if rest else WEIGHTS)
+    if kind == "lm":
+        from locus.judges.lm import LmJudge
+
+        model = load(rest)
+        return LmJudge(model.hf, model.tokenizer, name=name)
+    return api.ApiJudge(rest, endpoint or api.Endpoint(), home() / "replies.sqlite")
+
+
+def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusion]:
+    """A judge's confusion on answers that people labelled, by target: truth, info, both; empty where nobody measured it.
+
+    Args:
+        judge: whose errors are looked up, by its fingerprint.
+        figures: JSON of `locus judge eval`; what came with this package where None.
+
+    Raises:
+        UserError: if a file is given that has nothing about this judge.
+    """
+    try:
+        known: dict[str, Any] = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
+        found = known.get("judges", known).get(judge.fingerprint)
+        if found is None and figures is None:
+            return {}
+        return {target: Confusion(**values) for target, values in found["confusion"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"figures of the judge {judge.name} (fingerprint {judge.fingerprint[:16]})",
+            f"{str(figures)!r} without them",
+            "Measure it: locus judge eval --judge NAME --labels FILE.csv --out DIR, and give DIR/figures.json.",
+        ) from error
