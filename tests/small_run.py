@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 SMALL = {
+    "sequential": False,
     "claims": ("0.1,2.3",),
     "train": 8,
     "validation": 4,

@@ -16,6 +16,7 @@ from locus.errors import PreconditionsError, UserError
 from locus.store import Store
 
 SMALL = {
+    "sequential": False,
     "claims": ("0.1,2.3",),
     "train": 12,
     "validation": 5,
@@ -88,6 +89,21 @@ def test_again_is_instant_and_changes_nothing(finished, folder):
     audit(resolve("quick", model=folder, **SMALL), out)
     assert Store(out / "trials.sqlite").dump() == before
     assert {path: path.stat().st_mtime_ns for path in (out / "edits").iterdir()} == stamps
+
+
+def test_a_sequential_run_stops_where_nothing_can_change_and_says_so(folder, tmp_path):
+    told = resolve("quick", model=folder, **{**SMALL, "sequential": True})
+    found = audit(told, tmp_path / "RUN")
+    # A random model's ceiling has no effect on unseen questions: the first look ends it.
+    assert {found["claims"][0][question]["standing"] for question in ("works", "special")} == {"invalid"}
+    assert found["drawn"] == {"random": 5, "planned": 19, "stopped_early": True}
+    assert len(found["random"]) == 5 and found["unfinished"] == 0
+    rows = Store(tmp_path / "RUN" / "trials.sqlite").dump()
+    assert audit(told, tmp_path / "RUN")["claims"] == found["claims"]
+    assert Store(tmp_path / "RUN" / "trials.sqlite").dump() == rows, "what was skipped stays skipped"
+    from locus.report.verify import verify
+
+    verify(tmp_path / "RUN")
 
 
 def test_another_configuration_is_refused_with_what_differs(finished, folder):

@@ -26,6 +26,7 @@ from locus.store import Store
 from tests.families import QUESTIONS
 
 SMALL = {
+    "sequential": False,
     "claims": ("0.1,2.3",),
     "train": 12,
     "validation": 5,
