@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; each leaves a page
 	$(VENV)/bin/locus audit --model planted:localized --seed 3 --out runs/planted
-	$(VENV)/bin/locus audit --preset quick --out $(RUN)
+	$(VENV)/bin/locus audit --preset quick --set sequential=false --out $(RUN)
 	@echo "Open runs/planted/report.html and $(RUN)/report.html in a browser."
 
 test: $(STAMP)  ## the whole test suite
