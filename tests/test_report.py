@@ -156,7 +156,7 @@ def test_runs_side_by_side(run_copy, small_run):
 def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_path):
     write(run_copy)
     first = {path.name: path.read_bytes() for path in (run_copy / "figures").iterdir()}
-    names = {"verdict", "head-map", "iti-optimal-margin", "iti-optimal-mc2", "random-heads", "single-heads", "mc-scores"}
+    names = {"verdict", "head-map", "iti", "optimal-iti", "random-heads", "single-heads", "mc-scores"}
     assert set(first) == {f"{name}.{ending}" for name in names for ending in ("svg", "pdf", "png", "csv")}
     write(run_copy)
     assert {path.name: path.read_bytes() for path in (run_copy / "figures").iterdir()} == first

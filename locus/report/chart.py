@@ -22,13 +22,21 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 def entry_row(label: str, kind: str, entry: dict[str, Any], metric: str) -> dict[str, Any] | None:
     """A row with a mean and the interval of its difference from no edit; None where the metric was not measured."""
-    value, gain = entry.get(metric), entry.get("gain")
+    value = entry.get(metric)
     if not value or value["mean"] is None:
         return None
-    low, high, mean = value["mean"], value["mean"], value["mean"]
-    if gain and all(math.isfinite(one) for one in (gain["mean"], *gain["interval"])):
+    low, high = ends(entry, metric) if entry.get("gain") else (value["mean"], value["mean"])
+    return {"label": label, "kind": kind, "mean": value["mean"], "low": low, "high": high, "dots": [], "n": value["n"]}
+
+
+def ends(entry: dict[str, Any], metric: str) -> tuple[float, float]:
+    """An interval about a mean: of its difference from no edit where that was measured in this metric, else of itself."""
+    mean, gain = entry[metric]["mean"], entry.get("gain")
+    if gain and gain["metric"] == metric and all(math.isfinite(one) for one in (gain["mean"], *gain["interval"])):
         low, high = (mean + end - gain["mean"] for end in gain["interval"])
-    return {"label": label, "kind": kind, "mean": mean, "low": low, "high": high, "dots": [], "n": value["n"]}
+    else:
+        low, high = (mean if one is None else one for one in entry[metric]["interval"])
+    return low, high
 
 
 def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from locus.report.receipt import sealed_in
 from locus.report.words import amount, visible
 from locus.store import Store
 
+JUDGED = ("true_info", "truth", "info")
+
 
 @dataclass(frozen=True)
 class Material:
@@ -74,25 +76,27 @@ def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
     bases = [trial for entry in found["baseline"]["base"] for trial in entry["trials"]]
     if not bases:
         return
-    base = record.values(bases[0], found["metric"])
-    for kind in ("claimed", "complement", "ceiling", "shift"):
+    metric = found["metric"]
+    base = record.values(bases[0], metric)
+    for kind in ("claimed", "complement", "ceiling", "shift", "random", "single"):
         for entry in found[kind]:
-            values = np.array([record.values(trial, found["metric"]) for trial in entry["trials"]])
+            values = np.array([record.values(trial, metric) for trial in entry["trials"]])
             if np.isfinite(values).any():
                 gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)
-                entry["gain"] = {"mean": gain.value, "interval": [gain.low, gain.high], "n": gain.n}
+                entry["gain"] = {"metric": metric, "mean": gain.value, "interval": [gain.low, gain.high], "n": gain.n}
 
 
 def settings(record: conclude.Record) -> list[dict[str, Any]]:
-    """Means over test questions of every setting that was run at the claims and the ceiling, chosen or not."""
+    """Means over test questions of every setting of ITI and of the best edits at claims and ceiling, chosen or not."""
     found = []
-    for role in ("shift", "claim", "ceiling"):
+    for role in ("shift", "shift-random", "claim", "ceiling"):
         for arm in record.find(role):
             for setting in dict.fromkeys(conclude.setting(trial) for trial in arm.trials):
                 ids = [trial["id"] for trial in arm.trials if conclude.setting(trial) == setting]
                 row: dict[str, Any] = {"role": role, "name": arm.name, "read": arm.read, "setting": setting}
+                row["strength"] = next(one["spec"]["alpha"] for one in arm.trials if one["id"] in ids)
                 row["chosen"] = setting == arm.setting
-                for measure in conclude.REPORTED:
+                for measure in dict.fromkeys((*conclude.REPORTED, *JUDGED)):
                     split = "text" if measure in ("kl", "ce") else "test"
                     values = np.array([record.values(trial, measure, split) for trial in ids])
                     row[measure] = float(np.nanmean(values)) if np.isfinite(values).any() else None

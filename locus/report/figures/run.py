@@ -1,0 +1,266 @@
+"""The figures of one run: the verdict, the map of heads, and the five of the paper.
+
+Source: Wang & Veitch 2025, figures 1 to 5. True*Info is drawn where the run's answers were judged, else MC2; what a panel
+shows is on its axis.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from locus.report import chart
+from locus.report.figures.plot import CALLED, LABELS, LOOK, Drawing, Rows, drift_axis, intervals, legend, points, scale
+from locus.report.material import Material, heads
+
+TRIED = ("strength", "score", "truth", "info", "mc2", "kl")
+
+
+def drawings(material: Material) -> list[Drawing]:
+    """Every figure; those without rows have nothing to show."""
+    found = [*verdict_figures(material), head_map(material), iti(material), optimal(material), *random_heads(material)]
+    return [*found, single_heads(material), mc_scores(material)]
+
+
+def main_score(material: Material) -> str:
+    """True*Info if answers were judged, else MC2."""
+    return "true_info" if any(row.get("true_info") is not None for row in material.settings) else "mc2"
+
+
+def verdict_figures(material: Material) -> list[Drawing]:
+    """Claim and ceiling against the distribution of random Locations, one figure a claim and read mode."""
+    found, drawn = material.found, []
+    metric, factor = found["metric"], scale(found["metric"])
+    for number, claim in enumerate(found["claims"]):
+        shown = chart.verdict_rows(found, claim)
+        rows: Rows = [
+            (row["label"], row["kind"], factor * row["mean"], factor * row["low"], factor * row["high"]) for row in shown
+        ]
+        height = 0.5 + 0.27 * len(rows)
+        for row in shown:
+            rows += [(f"random place {place}", "dot", factor * dot, None, None) for place, dot in enumerate(row["dots"])]
+        if (good := chart.bound(shown, claim)) is not None:
+            rows.append(("as good as the ceiling from", "bound", factor * good, None, None))
+        name = "verdict" if number == 0 else f"verdict-{number + 1}"
+        drawn.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(LABELS[metric])))
+    return drawn
+
+
+def _verdict(label: str) -> Callable[[Sequence[Axes], Rows], None]:
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        axes = panels[0]
+        whole = [row for row in rows if row[3] is not None]
+        intervals(axes, whole, label)
+        kinds = [row[1] for row in whole]
+        if "random" in kinds:
+            y = len(kinds) - 1 - kinds.index("random")
+            dots = [row[2] for row in rows if row[1] == "dot"]
+            heights = [y + (-0.14, 0.0, 0.14)[index % 3] for index in range(len(dots))]
+            axes.scatter(dots, heights, s=7, color=LOOK["random"][0], alpha=0.6, linewidths=0)
+        for row in rows:
+            if row[1] == "bound":
+                axes.axvspan(row[2], axes.get_xlim()[1], color=LOOK["ceiling"][0], alpha=0.1, linewidth=0)
+            elif row[1] == "base":
+                axes.axvline(row[2], color=LOOK["base"][0], linewidth=0.6, linestyle="--", zorder=0)
+
+    return draw
+
+
+def head_map(material: Material) -> Drawing:
+    """Layer x head: probe accuracy, claimed heads, heads of random sets, single heads."""
+    grid = heads(material)
+    rows: Rows = [
+        (layer, head, one["score"], int(bool(one["claims"])), len(one["random"]), one["alone"])
+        for layer, line in enumerate(grid)
+        for head, one in enumerate(line)
+    ]
+    columns = ("layer", "head", "probe accuracy", "claimed", "random sets", "single head")
+    height = min(7.0, 1.0 + 0.13 * len(grid) * max(0.5, min(1.5, 12 / max(1, len(grid[0])))))
+    return Drawing("head-map", columns, rows, height, _draw_map)
+
+
+def _draw_map(panels: Sequence[Axes], rows: Rows) -> None:
+    axes = panels[0]
+    layers, width = max(row[0] for row in rows) + 1, max(row[1] for row in rows) + 1
+    values = [[float("nan")] * width for _ in range(layers)]
+    for layer, head, score, *_ in rows:
+        values[layer][head] = float("nan") if score is None else 100 * score
+    axes.set_facecolor("#F2F2F2")
+    if any(row[2] is not None for row in rows):
+        image = axes.imshow(values, cmap="Blues", aspect="auto", interpolation="nearest")
+        if axes.figure is not None:
+            axes.figure.colorbar(image, ax=axes, label="probe accuracy, %", shrink=0.8)
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(layers - 0.5, -0.5)
+    for kind, column, size in (("claim", 3, 9.0), ("random", 4, 3.0)):
+        places = [(row[1], row[0]) for row in rows if row[column]]
+        if places:
+            xs, ys = zip(*places, strict=True)
+            colour, marker = LOOK[kind]
+            label = "claimed" if kind == "claim" else "in a random set"
+            face = "none" if kind == "claim" else colour
+            axes.scatter(xs, ys, s=size * 3, marker=marker, facecolors=face, edgecolors=colour, linewidths=1, label=label)
+    axes.set_xlabel("head")
+    axes.set_ylabel("layer")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+
+
+def _tried(material: Material, roles: Sequence[str]) -> Rows:
+    """(kind, arm, setting, chosen, strength, score, truth, info, mc2, kl) of everything tried in some roles."""
+    measure = main_score(material)
+
+    def value(row: dict[str, Any], name: str) -> float | None:
+        return None if row.get(name) is None else scale(name) * row[name]
+
+    return [
+        (
+            *(row["role"], row["name"], row["setting"], int(row["chosen"]), row["strength"]),
+            *(value(row, name) for name in (measure, "truth", "info", "mc2", "kl")),
+        )
+        for row in material.settings
+        if row["role"] in roles and row.get(measure) is not None
+    ]
+
+
+def _pairs(rows: Rows, kind: str, x: int, y: int) -> list[list[tuple[float, float]]]:
+    """(x, y) of one kind, arm by arm."""
+    arms: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row[0] == kind:
+            arms.setdefault(row[1], []).append((row[x], row[y]))
+    return list(arms.values())
+
+
+def _trade_offs(score: str, judged: bool, kinds: Sequence[str], strengths: bool) -> Callable[[Sequence[Axes], Rows], None]:
+    """Panels: the score by ITI's strength (or by KL), informative against true if judged, and MC2 by KL."""
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        axes = list(panels)
+        shown = [(axes.pop(0), 4 if strengths else 9, 5, LABELS[score])]
+        shown += [(axes.pop(0), 6, 7, LABELS["info"])] if judged else []
+        shown += [(axes.pop(0), 9, 8, LABELS["mc2"])] if axes else []
+        for panel, x, y, label in shown:
+            for kind in kinds:
+                for number, pairs in enumerate(_pairs(rows, kind, x, y)):
+                    line = "-" if kind.startswith("shift") else ""
+                    points(panel, kind, pairs, line, "" if number == 0 else "_")
+            panel.set_ylabel(label)
+            if x == 9:
+                drift_axis(panel)
+            else:
+                panel.set_xlabel("ITI strength, standard deviations" if x == 4 else LABELS["truth"])
+        legend(panels[0])
+
+    return draw
+
+
+def _trade_off_figure(material: Material, name: str, kinds: Sequence[str], strengths: bool) -> Drawing:
+    rows, score = _tried(material, kinds), main_score(material)
+    judged = score == "true_info"
+    drift = any(row[9] is not None for row in rows)
+    if not drift and not strengths:
+        rows = []
+    # Without judged answers the score is MC2 itself, and against KL one panel shows it.
+    count = 1 + int(judged) + int(drift and (judged or strengths))
+    columns = ("kind", "arm", "setting", "chosen", "strength", score, *TRIED[2:])
+    return Drawing(name, columns, rows, 2.1, _trade_offs(score, judged, kinds, strengths), count)
+
+
+def iti(material: Material) -> Drawing:
+    """Figure 1: ITI at the claim and at random heads, by strength, and what it costs."""
+    return _trade_off_figure(material, "iti", ("shift-random", "shift"), strengths=True)
+
+
+def optimal(material: Material) -> Drawing:
+    """Figure 2: optimal edits against ITI at the same heads."""
+    return _trade_off_figure(material, "optimal-iti", ("shift", "ceiling", "claim"), strengths=False)
+
+
+def random_heads(material: Material) -> list[Drawing]:
+    """Figure 3: the optimal edit at every random Location, in order, with claim and ceiling; one figure a claim and read mode."""
+    found, drawn = material.found, []
+    metric = main_score(material)
+    for number, claim in enumerate(found["claims"]):
+        mine = {
+            kind: [entry for entry in found[kind] if entry["claim"] == claim["name"] and entry["read"] == claim["read"]]
+            for kind in ("random", "claimed")
+        }
+        rows = _places(mine["random"], "random", metric)
+        rows += _places([*mine["claimed"]], "claim", metric) + _places(found["ceiling"], "ceiling", metric) if rows else []
+        name = "random-heads" if number == 0 else f"random-heads-{number + 1}"
+        drawn.append(_distribution(name, rows, metric, "random Locations, in order"))
+    return drawn
+
+
+def single_heads(material: Material) -> Drawing:
+    """Figure 4: the optimal edit at every single head that was tried, in order, and what it costs."""
+    metric = main_score(material)
+    rows = _places(material.found["single"], "single", metric)
+    rows += _places(material.found["ceiling"], "ceiling", metric) if rows else []
+    return _distribution("single-heads", rows, metric, "single heads, in order")
+
+
+def _places(entries: Sequence[dict[str, Any]], kind: str, metric: str) -> Rows:
+    """(kind, arm, heads, mean, low, high, KL) in order of the mean; intervals are of the difference from no edit, if known."""
+    rows: Rows = []
+    for entry in entries:
+        value = entry.get(metric)
+        if value and value["mean"] is not None:
+            ends = [scale(metric) * one for one in chart.ends(entry, metric)]
+            where = entry["location"] if isinstance(entry["location"], str) else " ".join(entry["location"])
+            drift = (entry.get("kl") or {}).get("mean")
+            rows.append((kind, entry["name"], where, scale(metric) * value["mean"], *ends, drift))
+    return sorted(rows, key=lambda row: row[3])
+
+
+def _distribution(name: str, rows: Rows, metric: str, label: str) -> Drawing:
+    """Places side by side with their intervals, claim and ceiling across; and, where it was measured, the trade-off with KL."""
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        axes = panels[0]
+        places = [row for row in rows if row[0] in ("random", "single")]
+        for x, row in enumerate(places):
+            colour = LOOK[row[0]][0]
+            axes.plot([x, x], [row[4], row[5]], color=colour, linewidth=0.8)
+            axes.plot([x], [row[3]], marker="o", color=colour, markersize=2.5)
+        for kind, style in (("claim", "-"), ("ceiling", "--")):
+            for row in [row for row in rows if row[0] == kind][:1]:
+                axes.axhline(row[3], color=LOOK[kind][0], linewidth=1, linestyle=style, label=CALLED[kind])
+                axes.axhspan(row[4], row[5], color=LOOK[kind][0], alpha=0.15, linewidth=0)
+        axes.set_xticks([])
+        axes.set_xlabel(label)
+        axes.set_ylabel(LABELS[metric])
+        legend(axes)
+        low, high = axes.get_ylim()
+        for axes in panels[1:]:
+            for kind in ("random", "single", "ceiling", "claim"):
+                points(axes, kind, [(row[6], row[3]) for row in rows if row[0] == kind])
+            axes.set_ylim(low, high)
+            drift_axis(axes)
+
+    panels = 2 if any(row[6] is not None for row in rows) else 1
+    return Drawing(name, ("kind", "arm", "heads", metric, "low", "high", "kl"), rows, 2.1, draw, panels)
+
+
+def mc_scores(material: Material) -> Drawing:
+    """Figure 5: MC1 and MC2 of the unedited model, ITI, and the optimal edits."""
+    found = material.found
+    kinds = [("base", found["baseline"]["base"]), ("shift", found["shift"]), ("complement", found["complement"])]
+    kinds += [("claim", found["claimed"]), ("ceiling", found["ceiling"])]
+    rows: Rows = [
+        (f"{measure.upper()} {entry['name']}", kind, 100 * entry[measure]["mean"], *_ends(entry[measure]))
+        for measure in ("mc1", "mc2")
+        for kind, entries in kinds
+        for entry in entries
+        if entry.get(measure) and entry[measure]["mean"] is not None
+    ]
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        intervals(panels[0], rows, "MC1 and MC2, %")
+
+    return Drawing("mc-scores", ("measure and edit", "kind", "percent", "low", "high"), rows, 0.5 + 0.2 * len(rows), draw)
+
+
+def _ends(value: dict[str, Any]) -> tuple[float, float]:
+    low, high = (value["mean"] if one is None else one for one in value["interval"])
+    return 100 * low, 100 * high
