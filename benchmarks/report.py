@@ -58,8 +58,8 @@ def render(results: Path, page: Path) -> None:
     parts = [
         "# Speed\n",
         "Written by `python -m benchmarks` from `results/*.json`. Sides are run turn by turn, each in a process of its own; "
-        "times are medians. The floor is the multiply-adds that must be done at the matrix rate that same process reached before and "
-        "after its work: 100 % would be nothing but matrix products at full speed. A shared prefix counts once.\n",
+        "times are medians. The floor is the multiply-adds that must be done at the matrix rate that same process reached before "
+        "and after its work: 100 % would be nothing but matrix products at full speed. A shared prefix counts once.\n",
     ]
     for path in sorted(results.glob("table-*.json")):
         parts.append(_table(json.loads(path.read_text(encoding="utf-8"))))

@@ -30,9 +30,29 @@ class Size:
 
 
 SIZES = {
-    "full": Size(3, 12, 12, 3, 6, (1, 4, 16, 64), 8, (50, 100, 200, 400, 800), {}, {}),
+    "full": Size(
+        repeats=3,
+        train=12,
+        singles=12,
+        peer_places=3,
+        choice=6,
+        locations=(1, 4, 16, 64),
+        location_questions=8,
+        questions=(50, 100, 200, 400, 800),
+        audit={},
+        standard={},
+    ),
     "sample": Size(
-        2, 4, 3, 1, 2, (1, 2, 4), 4, (4, 8, 16), {"train": 4, "validation": 4, "test": 4, "random": 4, "alpha": 0.25}, {}
+        repeats=2,
+        train=4,
+        singles=3,
+        peer_places=1,
+        choice=2,
+        locations=(1, 2, 4),
+        location_questions=4,
+        questions=(4, 8, 16),
+        audit={"train": 4, "validation": 4, "test": 4, "random": 4, "alpha": 0.25},
+        standard={"singles": 3, "shift_random": 2, "text_passages": 2},
     ),
 }
 
