@@ -81,6 +81,9 @@ class Forest:
     Args:
         sequences: prompt + answer token ids, in the order in which results come back.
         owners: for every sequence, the question it belongs to; all by default in one.
+
+    Attributes:
+        shared: tokens that all sequences begin with.
     """
 
     def __init__(self, sequences: Sequence[Encoded], owners: Sequence[int] | None = None):
@@ -95,6 +98,8 @@ class Forest:
                 not self.zone[path[: sequence.start - 1]].any() for sequence, path in zip(self.sequences, self.paths, strict=True)
             ):
                 break
+        passed = np.bincount(np.concatenate(self.paths), minlength=len(self))
+        self.shared = int((passed == len(self.sequences)).sum())
         self._of_owner: dict[int, list[int]] = {}
         for index, owner in enumerate(self.owners.tolist()):
             self._of_owner.setdefault(owner, []).append(index)
@@ -186,7 +191,11 @@ class Forest:
         return len(np.unique(np.concatenate(paths)))
 
     def pack(self, owners: Sequence[int], budget: int) -> list[list[int]]:
-        """Group questions, in order, into rows of at most `budget` tokens; a longer question gets a row of its own."""
+        """Group questions, in order, into rows of at most `budget` tokens; a longer question gets a row of its own.
+
+        Where all begin with a long primer, which every row repeats, the budget is at least four of it.
+        """
+        budget = max(budget, 4 * self.shared)
         rows: list[list[int]] = []
         held: set[int] = set()
         for owner in owners:

@@ -121,6 +121,14 @@ def test_packing_respects_the_budget_and_the_order():
     assert forest.pack([0], 2) == [[0]]  # a question longer than the budget still gets its row
 
 
+def test_a_long_primer_makes_longer_rows():
+    """Ten questions of 4 nodes after a primer of 20: a budget of 30 would run the primer 5 times, four primers hold all ten."""
+    primer = tuple(range(100, 120))
+    forest = build([((*primer, number), [(7, 8), (9,)]) for number in range(10)])
+    assert forest.shared == 20 and forest.pack(range(10), 30) == [list(range(10))]
+    assert build([((1, 2), [(3,)]), ((4, 2), [(3,)])]).shared == 0
+
+
 def test_answers_are_found_by_offsets(llama):
     text = prompt_format(llama.tokenizer, "qa")
     coded = encode(llama.tokenizer, text, "Why?", "So")

@@ -1,0 +1,56 @@
+"""`python -m benchmarks [TABLE ...]`: run tables by number, keep each as JSON, write RESULTS.md.
+
+A table whose JSON is there for the same setting is skipped unless --again; so a run that was stopped goes on where it was.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from benchmarks import audits, report, tables
+from locus.model import DEFAULT_MODEL
+
+TABLES = {
+    1: tables.training_everywhere,
+    2: tables.training_at_heads,
+    3: tables.multiple_choice,
+    4: audits.whole_audits,
+    5: tables.scaling,
+}
+
+
+def main() -> int:
+    """Run what is asked for; 1 if two sides did not compute the same thing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("tables", nargs="*", type=int, choices=sorted(TABLES), help="numbers; all by default")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--data", default="misconceptions", help="as `locus audit --data`")
+    parser.add_argument("--size", default="full", choices=sorted(tables.SIZES))
+    parser.add_argument("--out", type=Path, default=report.HERE, help="folder of results/ and RESULTS.md")
+    parser.add_argument("--again", action="store_true", help="run also what is there")
+    told = parser.parse_args()
+    said = {"model": Path(told.model).name, "data": Path(told.data).name, "size": told.size}
+    setting = tables.Setting(told.model, told.data, tables.SIZES[told.size], lambda text: print(text, flush=True))
+    same = True
+    for number in told.tables or sorted(TABLES):
+        path = told.out / "results" / f"table-{number}.json"
+        if path.exists() and not told.again and json.loads(path.read_text())["setting"] == said:
+            print(f"table {number}: there already (--again runs it anew)")
+            continue
+        start = time.monotonic()
+        print(f"table {number}", flush=True)
+        table = TABLES[number](setting)
+        same = same and all(check["same"] for check in table["checks"])
+        report.save(number, table, said, told.out / "results")
+        report.render(told.out / "results", told.out / "RESULTS.md")
+        print(f"table {number}: {time.monotonic() - start:.0f} s", flush=True)
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

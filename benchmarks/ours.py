@@ -1,0 +1,178 @@
+"""Our side of each comparison; every function is run in a process of its own and times only the work."""
+
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import floor, material
+from locus.activations import survey
+from locus.edits import Rank1, full
+from locus.evaluate.choice import score
+from locus.prompts import PromptFormat, plant
+from locus.sites import Location
+from locus.train import Recipe, schedule, train
+
+RATE = 1e-2  # high enough that a dozen steps move the loss, so that comparing them means something
+
+
+def _started(model: Any, place: str, form: str, seed: int) -> Rank1:
+    """A fresh edit at "all", at whole layers ("3" or "3,7") or at heads ("3.1,7.2")."""
+    anatomy = model.anatomy
+    if place == "all":
+        return full(anatomy, form=form, seed=seed)  # type: ignore[arg-type]
+    if "." in place:
+        return Rank1(anatomy, Location.parse(place), seed=seed)
+    heads = ",".join(f"{layer}.{head}" for layer in place.split(",") for head in range(anatomy.n_heads))
+    return Rank1(anatomy, Location.parse(heads), form=form, seed=seed)  # type: ignore[arg-type]
+
+
+def training(
+    model: str, data: str, count: int, places: list[str], form: str = "heads", batching: str = "questions", bank: int = 6
+) -> dict[str, Any]:
+    """Train one edit at every place for one epoch of IPO (mean over tokens), banks of `bank`; the reference pass included."""
+    frozen, items = material.frozen(model), material.questions(data, count)
+    recipe = Recipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching=batching)  # type: ignore[arg-type]
+    start = time.perf_counter()
+    forest = material.forest_of(frozen, items)
+    edits = [_started(frozen, place, form, seed) for seed, place in enumerate(places)]
+    edits.sort(key=lambda edit: edit.first_layer)
+    found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
+    surveyed = time.perf_counter() - start
+    fits = []
+    for begin in range(0, len(edits), bank):
+        part = edits[begin : begin + bank]
+        fits += train(frozen, forest, items, part, [recipe] * len(part), found.logprobs, trunk=found.residuals)
+    seconds = time.perf_counter() - start
+    macs = floor.base_macs(frozen, forest)
+    for step in schedule(items, forest, recipe)[0]:
+        used = sorted(set(step.reshape(-1).tolist()))
+        row = forest.row(used)
+        targets = forest.targets(row, used)
+        macs += sum(floor.edit_macs(frozen, row, targets, edit.first_layer, backward=True) for edit in edits)
+    return {
+        "seconds": seconds,
+        "survey": surveyed,
+        "pairs": material.pair_count(items) * len(edits),
+        "macs": macs,
+        "check": fits[0].losses.tolist(),
+    }
+
+
+def choice(model: str, data: str, count: int, template: str, tokens: int = 512) -> dict[str, Any]:
+    """Log-probs of all answers after a few-shot prompt."""
+    frozen, items = material.frozen(model), material.questions(data, count)
+    start = time.perf_counter()
+    forest = plant(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
+    logprobs = survey(frozen, forest, tokens=tokens).logprobs
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "answers": len(logprobs),
+        "macs": floor.base_macs(frozen, forest),
+        "check": logprobs.tolist(),
+        "tokens": len(forest),
+        "plain_tokens": forest.n_plain,
+    }
+
+
+def audit(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """A whole audit, set-up included, with nothing cached."""
+    os.environ["LOCUS_CACHE_GB"] = "0"
+    from locus.audit import audit as run_audit
+    from locus.config import resolve
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run_audit(resolve(preset, **settings), Path(folder) / "RUN")
+        return {"seconds": time.perf_counter() - start}
+
+
+def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]:
+    """A long audit counted up from one bank of every class of trials, on one question in `share`."""
+    os.environ["LOCUS_CACHE_GB"] = "0"
+    from benchmarks.audits import counted_up, sample_of
+    from locus import audit, claims, datasets, plan_file, run, trials
+    from locus.config import resolve
+
+    config = resolve(preset, **settings)
+    dataset = datasets.load(config.data)
+    start = time.perf_counter()
+    bench = audit.set_up(config, dataset, lambda what, done: None)
+    set_up = time.perf_counter() - start
+    anatomy = bench.model.anatomy
+    claim = claims.given(_place(anatomy, config.claim_size))
+    made = trials.make(config, anatomy, [claim], plan_file.document(bench, dataset, []), run.room(bench))
+    by_id = {trial.id: trial for trial in made.trials}
+    seconds: dict[str, list[float]] = {}
+    chosen = sample_of([[by_id[one] for one in bank] for bank in made.banks])
+    with tempfile.TemporaryDirectory() as folder:
+        for bank in chosen:
+            for trial, result in zip(bank, run.run_bank(bank, bench, Path(folder), lambda done: None), strict=True):
+                seconds.setdefault(trial.role, []).append(result.seconds)
+    counts = Counter(trial.role for trial in made.trials)
+    for role, alike in (("claim", "random"), ("shift", "shift-random"), ("complement", "ceiling")):
+        if role in counts and role not in seconds:  # they lie in banks led by another class
+            seconds[role] = seconds[alike]
+    whole = share * (set_up + counted_up(seconds, dict(counts)))
+    return {"seconds": whole, "sampled": sum(map(len, seconds.values())), "set_up": set_up, "classes": seconds}
+
+
+def _place(anatomy: Any, heads: int) -> str:
+    """A Location of some heads drawn at random."""
+    picks = np.random.default_rng(0).permutation(anatomy.n_layers * anatomy.n_heads)[:heads]
+    return ",".join(f"{pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in sorted(picks))
+
+
+def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The plan of an audit as classes of like trials: role, places, how many, pairs trained, answers scored."""
+    from locus import claims, datasets, run, trials
+    from locus.config import resolve
+    from locus.model import load
+
+    config = resolve(preset, **settings)
+    dataset = datasets.load(config.data)
+    items = run.choose(dataset, datasets.split(dataset.items, config.seed), config)
+    anatomy = load(config.model, dtype="float32").anatomy
+    made = trials.make(config, anatomy, [claims.given(_place(anatomy, config.claim_size))], {"context": {}})
+    groups: dict[str, list[Any]] = {}
+    for trial in made.trials:
+        groups.setdefault(trial.role, []).append(trial)
+    pairs = sum(item.n_pairs for item in items["train"]) * config.epochs
+    scored = sum(len(item.answers) for part in ("validation", "test") for item in items[part])
+    classes = [
+        {
+            "role": role,
+            "count": len(group),
+            "trained": group[0].recipe is not None,
+            "layers": [sorted({site.layer for site in trial.location.sites}) for trial in group],
+        }
+        for role, group in groups.items()
+    ]
+    return {"seconds": 0.0, "classes": classes, "pairs": pairs, "answers": scored, "config": config.model_dump(mode="json")}
+
+
+def scaling(model: str, data: str, count: int, random: int, heads: int, first_layer: int = 0) -> dict[str, Any]:
+    """Train and score edits at `random` random Locations of some heads on `count` questions, one epoch, set-up included."""
+    frozen, items = material.frozen(model), material.questions(data, count)
+    anatomy = frozen.anatomy
+    generator = np.random.default_rng(7)
+    start = time.perf_counter()
+    forest = material.forest_of(frozen, items)
+    places = []
+    for _ in range(random):
+        picks = generator.choice((anatomy.n_layers - first_layer) * anatomy.n_heads, size=heads, replace=False)
+        places.append(",".join(f"{first_layer + pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in sorted(picks)))
+    edits = sorted((_started(frozen, place, "heads", 0) for place in places), key=lambda edit: edit.first_layer)
+    found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
+    surveyed = time.perf_counter() - start
+    recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
+    for begin in range(0, len(edits), 6):
+        part = edits[begin : begin + 6]
+        fits = train(frozen, forest, items, part, [recipe] * len(part), found.logprobs, trunk=found.residuals)
+        score(frozen, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
+    return {"seconds": time.perf_counter() - start, "survey": surveyed, "pairs": material.pair_count(items)}
