@@ -1,8 +1,8 @@
-"""Load a causal language model and know its anatomy; the only file that knows architecture names.
+"""Load a causal language model and run its layers.
 
 What the rest of the package needs of a model is little: where each layer's attention output projection is, how many
 query heads feed it and how wide each is, the final norm and the vocabulary head, and how to run the layers from the
-l-th on. All of it is found here, or refused by saying what was looked for.
+l-th on. What is where inside a family's modules is in anatomy.py.
 """
 
 import hashlib
@@ -19,39 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from locus import cache
+from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, windows
+from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
 from locus.forest import Row
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-# Paths inside the Hugging Face module: blocks, output projection within a block, final norm.
-SHAPES: dict[str, tuple[str, str, str]] = {
-    "llama": ("model.layers", "self_attn.o_proj", "model.norm"),
-    "gpt2": ("transformer.h", "attn.c_proj", "transformer.ln_f"),
-    "gpt_neox": ("gpt_neox.layers", "attention.dense", "gpt_neox.final_layer_norm"),
-}
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """Sizes of a model: layers, query heads a layer, key-value heads, width of one head, width of the residual stream."""
-
-    shape: str
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    width: int
-
-    @property
-    def features(self) -> int:
-        """Width of the output projection's input, n_heads * head_dim (not always the residual width)."""
-        return self.n_heads * self.head_dim
-
-    def slice(self, head: int) -> slice:
-        """The features of one head."""
-        return slice(head * self.head_dim, (head + 1) * self.head_dim)
 
 
 class Model:
@@ -72,16 +46,17 @@ class Model:
         self.tokenizer = tokenizer
         self.name = name
         self.quantised = quantised
-        self.anatomy = _anatomy(hf, name)
-        blocks, projection, norm = SHAPES[self.anatomy.shape]
-        self.layers: Sequence[nn.Module] = list(hf.get_submodule(blocks))  # type: ignore[call-overload]
-        self.projections = [layer.get_submodule(projection) for layer in self.layers]
-        self.norm = hf.get_submodule(norm)
+        self.anatomy = examine(hf, name)
+        self.shape = SHAPES[self.anatomy.shape]
+        self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
+        self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
+        self.mlps = [layer.get_submodule(self.shape.mlp) for layer in self.layers]
+        self.norm = hf.get_submodule(self.shape.norm)
         self.head: nn.Module = hf.get_output_embeddings()  # type: ignore[operator]
         config: Any = hf.config
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
-        self.windows = _windows(config, self.anatomy.n_layers)
+        self.windows = windows(config, self.anatomy.n_layers)
         self.context: int = int(getattr(config, "max_position_embeddings", 1 << 30))
         self._fingerprint: str | None = None
 
@@ -133,6 +108,10 @@ class Model:
         """Whether the output projection of a layer has a bias."""
         return getattr(self.projections[layer], "bias", None) is not None
 
+    def attention_input(self, kind: AttentionInput, layer: int) -> nn.Module:
+        """What makes a layer's queries, keys or values; `anatomy.input_slice` says where a head's are."""
+        return self.layers[layer].get_submodule(self.shape.inputs[INPUTS.index(kind)])
+
     @contextmanager
     def _bypassed(self) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
         """Replace every layer by one that records how it is called and passes its input on."""
@@ -152,22 +131,35 @@ class Model:
                 layer.forward = original
 
     def entry(self, row: Row) -> "Entry":
-        """Ask the model itself what each layer would be called with for a row, without running any layer.
+        """How each layer is called for one row of a forest."""
+        return self.calls(
+            torch.from_numpy(row.tokens)[None], torch.from_numpy(row.positions)[None], torch.from_numpy(row.sees)[None]
+        )
+
+    def calls(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> "Entry":
+        """Ask the model itself what each layer would be called with, without running any layer.
 
         Embedding scale, learned positions, rotary tables and layer types are thereby the model's own business.
+
+        Args:
+            tokens: [rows, T].
+            positions: [rows, T]; or [1, T], if all rows share them.
+            sees: [rows, T, T], whether a query (first) may see a key; or [1, T, T], shared.
         """
-        device = self.device
-        tokens = torch.from_numpy(row.tokens)[None].to(device)
-        positions = torch.from_numpy(row.positions)[None].to(device)
-        masks = self._masks(row)
-        with self._bypassed() as calls, torch.no_grad():
-            backbone: Any = self.hf.base_model
-            embedded: list[Tensor] = []
-            handle = self.norm.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
-            try:
-                backbone(input_ids=tokens, attention_mask=masks[None], position_ids=positions, use_cache=False)
-            finally:
-                handle.remove()
+        masks = self._masks(positions, sees)
+        embedded: list[Tensor] = []
+        handle = self.norm.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
+        backbone: Any = self.hf.base_model
+        try:
+            with self._bypassed() as calls, torch.no_grad():
+                backbone(
+                    input_ids=tokens.to(self.device),
+                    attention_mask=masks[None],
+                    position_ids=positions.to(self.device),
+                    use_cache=False,
+                )
+        finally:
+            handle.remove()
         placed = []
         for (args, kwargs), window in zip(calls, self.windows, strict=True):
             mask = masks[window]
@@ -178,19 +170,20 @@ class Model:
             placed.append((tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}))
         return Entry(embedded[0], placed)
 
-    def _masks(self, row: Row) -> dict[int | None, Tensor]:
-        """Additive masks [1, 1, T, T] of a row, one for every attention window the model uses."""
-        sees = torch.from_numpy(row.sees)
-        positions = torch.from_numpy(row.positions)
+    def _masks(self, positions: Tensor, sees: Tensor) -> dict[int | None, Tensor]:
+        """Additive masks [rows or 1, 1, T, T], one for every attention window the model uses."""
+        distance = positions[:, :, None] - positions[:, None, :]
+        itself = torch.eye(sees.shape[1], dtype=torch.bool)[None]
         masks: dict[int | None, Tensor] = {}
         for window in {None, *self.windows}:
-            allowed = sees if window is None else sees & (positions[:, None] - positions[None, :] < window)
+            # A padded query that saw nothing would be NaN; it sees itself, and nothing real sees it.
+            allowed = (sees if window is None else sees & (distance < window)) | itself
             mask = torch.zeros(allowed.shape, dtype=self.dtype)
-            masks[window] = mask.masked_fill_(~allowed, float("-inf"))[None, None].to(self.device)
+            masks[window] = mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device)
         return masks
 
     def layer(self, index: int, hidden: Tensor, entry: "Entry") -> Tensor:
-        """Run one layer on [rows, T, width]; all rows share the entry's mask and positions."""
+        """Run one layer on [rows, T, width]; rows share the entry's mask and positions, or have their own."""
         args, kwargs = entry.calls[index]
         output = self.layers[index](hidden, *args, **kwargs)
         hidden_out: Tensor = output[0] if isinstance(output, tuple) else output
@@ -208,45 +201,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Entry:
-    """What enters the first layer, [1, T, width], and how each layer is called for this row."""
+    """What enters the first layer, [rows, T, width], and how each layer is called for these rows."""
 
     hidden: Tensor
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
-
-
-def _windows(config: Any, n_layers: int) -> list[int | None]:
-    """Attention window of every layer in tokens, None where a token sees all before it."""
-    window = getattr(config, "sliding_window", None)
-    if not window or getattr(config, "use_sliding_window", True) is False:
-        return [None] * n_layers
-    types = getattr(config, "layer_types", None) or ["sliding_attention"] * n_layers
-    return [int(window) if kind == "sliding_attention" else None for kind in types]
-
-
-def _anatomy(hf: nn.Module, name: str) -> Anatomy:
-    config: Any = hf.config
-    looked = []
-    for shape, (blocks, projection, _) in SHAPES.items():
-        try:
-            layers = list(hf.get_submodule(blocks))  # type: ignore[call-overload]
-            outputs = [layer.get_submodule(projection) for layer in layers]
-        except AttributeError:
-            looked.append(f"{blocks}.*.{projection}")
-            continue
-        heads = int(config.num_attention_heads)
-        weight: Tensor = outputs[0].weight
-        features = weight.shape[0] if type(outputs[0]).__name__ == "Conv1D" else weight.shape[1]
-        head_dim = int(getattr(config, "head_dim", None) or features // heads)
-        if heads * head_dim != features:
-            break
-        kv = int(getattr(config, "num_key_value_heads", None) or heads)
-        return Anatomy(shape, len(layers), heads, kv, head_dim, int(config.hidden_size))
-    raise UserError(
-        "a causal LM of the Llama shape (Llama, Mistral, Qwen 2 and 3, Gemma 2 and 3, SmolLM), GPT-2 or GPT-NeoX, "
-        "whose attention output projection takes num_attention_heads * head_dim features",
-        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked or ["matching head sizes"]),
-        "Use a supported architecture, or add its three paths to SHAPES in locus/model.py.",
-    )
 
 
 def load(

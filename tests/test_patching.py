@@ -8,7 +8,7 @@ from locus.errors import UserError
 from locus.patching.corruptions import Ablation, Noise, embedding_deviation
 from locus.patching.metrics import Divergence, LogitDifference, Probability
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Component, batch_of, patched, run
+from locus.patching.runs import HOOKED, Component, batch_of, patched, run
 from locus.patching.sweep import Layout, against_sum, heads, outputs, sweep, window
 
 
@@ -29,13 +29,14 @@ def random_pairs(count=8, length=12, uneven=False):
 def everywhere(anatomy):
     """Every single component of a model."""
     kinds = ("attention", "mlp", "residual")
-    return heads(anatomy) + [patch for kind in kinds for patch in outputs(anatomy, kind)]
+    inputs = [patch for kind in ("query", "key", "value") for patch in heads(anatomy, kind=kind)]
+    return heads(anatomy) + inputs + [patch for kind in kinds for patch in outputs(anatomy, kind)]
 
 
 def two_runs(model, pairs):
     return (
-        run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs])),
-        run(model, batch_of(model, [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs])),
+        run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs]), HOOKED),
+        run(model, batch_of(model, [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]), HOOKED),
     )
 
 
@@ -161,6 +162,25 @@ def test_the_whole_is_an_effect_of_one_and_nothing_of_zero(llama, metric, direct
     np.testing.assert_allclose(found.values, [[1.0] * 6, [1.0] * 6, [0.0] * 6], atol=1e-4)
 
 
+def test_all_queries_keys_and_values_of_a_layer_are_its_heads(model):
+    """What a layer's attention gives depends on its queries, keys and values alone; its heads only on their own."""
+    clean, corrupted = two_runs(model, random_pairs(4))
+    anatomy = model.anatomy
+    inputs = [(kind, anatomy.n_kv_heads if kind != "query" else anatomy.n_heads) for kind in ("query", "key", "value")]
+    joint = tuple(Component(kind, 1, head) for kind, count in inputs for head in range(count))
+    outputs_ = tuple(Component("head", 1, head) for head in range(anatomy.n_heads))
+    values = patched(model, corrupted, clean, [joint, outputs_], lambda z: z[..., :50].sum(-1))
+    torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
+    # The inputs of query head 1 (its own query, and the key and value it shares) reach its output and no other key-value group.
+    shared = 1 * anatomy.n_kv_heads // anatomy.n_heads
+    mine = (Component("query", 1, 1), Component("key", 1, shared), Component("value", 1, shared))
+    group = [head for head in range(anatomy.n_heads) if head * anatomy.n_kv_heads // anatomy.n_heads == shared]
+    group_inputs = (*mine, *(Component("query", 1, head) for head in group if head != 1))
+    group_outputs = tuple(Component("head", 1, head) for head in group)
+    values = patched(model, corrupted, clean, [group_inputs, group_outputs], lambda z: z[..., :50].sum(-1))
+    torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
+
+
 def test_windows_and_their_sum(llama):
     pairs, anatomy = random_pairs(6), llama.anatomy
     assert [component.layer for component in window(anatomy, "mlp", 1, 3)] == [0, 1, 2]
@@ -182,7 +202,7 @@ def test_noise_is_as_large_as_said_and_the_same_in_every_batch(llama):
     assert embedding_deviation(llama) == pytest.approx(float(weight.double().std(correction=0)), rel=1e-6)
     pairs = random_pairs(8)
     plain = two_runs(llama, pairs)[0]
-    runs = Noise(nu=2.0, draws=40).runs(llama, pairs, plain, (), "right")
+    runs = Noise(nu=2.0, draws=40).over(llama, pairs, ())(range(8), plain)
     moved = torch.stack([spoilt.residual[0] - plain.residual[0] for spoilt in runs])
     assert bool((moved[:, :, [0, 1, 2, 3, 5, 6]] == 0).all())
     # 40 x 8 x 32 = 10240 draws: the standard deviation's own error is 0.7 %.
@@ -194,24 +214,36 @@ def test_noise_is_as_large_as_said_and_the_same_in_every_batch(llama):
 def test_ablations(llama):
     pairs = random_pairs(4)
     plain, spoilt = two_runs(llama, pairs)
-    zero, mean, other = (Ablation(how).runs(llama, pairs, plain, ("mlp",), "right")[0] for how in ("zero", "mean", "resample"))
+    zero, mean, other = (Ablation(how).over(llama, pairs, ("mlp",))(range(4), plain)[0] for how in ("zero", "mean", "resample"))
     assert not zero.value("mlp", 1).any()
     torch.testing.assert_close(mean.value("mlp", 1)[2], spoilt.value("mlp", 1).mean(0))
     for row in range(4):
-        where = [k for k in range(4) if torch.equal(other.value("mlp", 1)[row], spoilt.value("mlp", 1)[k])]
+        where = [k for k in range(4) if torch.allclose(other.value("mlp", 1)[row], spoilt.value("mlp", 1)[k])]
         assert len(where) == 1 and where != [row]
     found = sweep(llama, pairs, outputs(llama.anatomy, "mlp"), "noise", corruption=Ablation("zero"))
     assert np.isfinite(found.effects("none").values).all()
     assert np.isnan(found.effects("mean").values).all() and found.effects("mean").reason
     with pytest.raises(UserError, match="noise"):
         sweep(llama, pairs, outputs(llama.anatomy, "mlp"), "denoise", corruption=Ablation("zero"))
-    with pytest.raises(UserError, match="equal length"):
+    with pytest.raises(UserError, match="at least 2 pairs of every group and length"):
         sweep(llama, pairs[:1], outputs(llama.anatomy, "mlp"), "noise", corruption=Ablation("mean"))
+
+
+@pytest.mark.parametrize("how", ["zero", "mean", "resample"])
+def test_an_ablation_does_not_depend_on_the_batch(llama, how):
+    pairs = random_pairs(8, uneven=True)
+    patches = heads(llama.anatomy)
+    layouts = (Layout(1), Layout(8), Layout(8, "left"), Layout(3, "right"))
+    found = [sweep(llama, pairs, patches, "noise", Ablation(how), layout=layout) for layout in layouts]
+    assert np.abs(found[0].effects("none").values).max() > 1e-2
+    for other in found[1:]:
+        np.testing.assert_allclose(other.patched, found[0].patched, rtol=0, atol=2e-4)
 
 
 def test_what_cannot_be_patched_is_refused(llama):
     pairs = random_pairs(2)
-    for component in (Component("head", 3, 0), Component("head", 0, 4), Component("residual", 4), Component("mlp", 3)):
+    absent = (Component("head", 3, 0), Component("head", 0, 4), Component("key", 0, 2), Component("residual", 4))
+    for component in (*absent, Component("mlp", 3)):
         with pytest.raises(UserError, match="counted from zero"):
             sweep(llama, pairs, [(component,)])
     for position in ("S2", 12, -13):

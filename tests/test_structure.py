@@ -15,7 +15,7 @@ FLOW = [
     ["errors", "sites", "threads"],
     ["datasets", "stats", "cache"],
     ["forest"],
-    ["prompts"],
+    ["prompts", "anatomy"],
     ["model"],
     ["edits"],
     ["forward"],

@@ -5,7 +5,7 @@ set of values and no run: it can only be put into the clean run, and its effect 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,21 +15,22 @@ from torch import Tensor
 from locus.errors import UserError
 from locus.model import Model
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Kind, Run, Side, batch_of, run
+from locus.patching.runs import Kind, Run, batch_of, run
 
-KINDS: tuple[Kind, ...] = ("head", "attention", "mlp")
+# From the members of a batch (indices into all pairs) and their clean run to the corrupted runs, one a draw.
+Spoil = Callable[[Sequence[int], Run], list[Run]]
 
 
 class Corruption(Protocol):
-    """Gives the corrupted side of a batch of pairs."""
+    """Gives the corrupted side of any batch of some pairs; what it gives a pair does not depend on the batch."""
 
     @property
     def name(self) -> str:
         """For tables."""
         ...
 
-    def runs(self, model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind], side: Side) -> list[Run]:
-        """One corrupted run per draw, laid out as the clean one."""
+    def over(self, model: Model, pairs: Sequence[PatchPair], kinds: Sequence[Kind]) -> Spoil:
+        """What corrupts batches of these pairs, keeping the values of some kinds of site."""
         ...
 
 
@@ -42,10 +43,19 @@ class Replacement:
 
     name: str = "token replacement"
 
-    def runs(self, model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind], side: Side) -> list[Run]:
+    def over(self, model: Model, pairs: Sequence[PatchPair], kinds: Sequence[Kind]) -> Spoil:
         """See Corruption."""
-        spans = [dict(pair.spans) for pair in pairs]
-        return [run(model, batch_of(model, [pair.corrupted for pair in pairs], spans, side), kinds)]
+
+        def spoil(members: Sequence[int], clean: Run) -> list[Run]:
+            return [_corrupted(model, [pairs[index] for index in members], clean, kinds)]
+
+        return spoil
+
+
+def _corrupted(model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind]) -> Run:
+    """A run of corrupted prompts, laid out as the clean one."""
+    prompts, spans = [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]
+    return run(model, batch_of(model, prompts, spans, clean.batch.side), kinds)
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class Noise:
     seed: int = 0
     name: str = "Gaussian noise"
 
-    def runs(self, model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind], side: Side) -> list[Run]:
+    def over(self, model: Model, pairs: Sequence[PatchPair], kinds: Sequence[Kind]) -> Spoil:
         """See Corruption.
 
         Raises:
@@ -77,23 +87,27 @@ class Noise:
         if self.nu <= 0 or self.draws < 1:
             raise UserError("nu above 0 and at least 1 draw", f"nu {self.nu}, draws {self.draws}", "Take nu = 3, draws = 10.")
         deviation = self.nu * embedding_deviation(model)
-        starts = clean.batch.starts.tolist()
-        found = []
-        for draw in range(self.draws):
-            hidden = clean.batch.entry.hidden.clone()
-            for row, pair in enumerate(pairs):
-                places = pair.changed if self.span == "changed" else pair.spans.get(self.span, ())
-                if not places:
-                    raise UserError(
-                        f"a span {self.span!r} to put noise on", f"a pair with spans {sorted(pair.spans)}", "Name another span."
-                    )
-                # Seeded by the prompt itself: batching and order must not change an effect.
-                generator = torch.Generator().manual_seed(_seed(self.seed, draw, pair.clean))
-                noise = torch.randn(len(places), hidden.shape[-1], generator=generator) * deviation
-                columns = [starts[row] + place for place in places]
-                hidden[row, columns] += noise.to(hidden.device, hidden.dtype)
-            found.append(run(model, clean.batch, kinds, hidden))
-        return found
+
+        def spoil(members: Sequence[int], clean: Run) -> list[Run]:
+            here = [pairs[index] for index in members]
+            return [run(model, clean.batch, kinds, self._noisy(here, clean, deviation, draw)) for draw in range(self.draws)]
+
+        return spoil
+
+    def _noisy(self, pairs: Sequence[PatchPair], clean: Run, deviation: float, draw: int) -> Tensor:
+        """Embeddings [rows, T, width] with a draw of noise on the span."""
+        hidden = clean.batch.entry.hidden.clone()
+        for row, (pair, start) in enumerate(zip(pairs, clean.batch.starts.tolist(), strict=True)):
+            places = pair.changed if self.span == "changed" else pair.spans.get(self.span, ())
+            if not places:
+                raise UserError(
+                    f"a span {self.span!r} to put noise on", f"a pair with spans {sorted(pair.spans)}", "Name another span."
+                )
+            # Seeded by the prompt itself: batching and order must not change an effect.
+            generator = torch.Generator().manual_seed(_seed(self.seed, draw, pair.clean))
+            noise = torch.randn(len(places), hidden.shape[-1], generator=generator) * deviation
+            hidden[row, [start + place for place in places]] += noise.to(hidden.device, hidden.dtype)
+        return hidden
 
 
 def _seed(*parts: object) -> int:
@@ -116,13 +130,13 @@ def embedding_deviation(model: Model) -> float:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Zeros, the mean over the batch's prompts, or another prompt's values, in the place of the clean ones.
+    """Zeros, the mean over similar prompts, or another prompt's values, in the place of the clean ones.
 
     Attributes:
         how: zero; mean (over examples, position by position); resample (each example gets another one's).
         seed: of the resampling.
 
-    The mean and the resampled values come from the corrupted prompts of the same batch, which must be of equal length.
+    The mean and the resampled values come from the corrupted prompts of all pairs of the same group (template) and length.
     """
 
     how: Literal["zero", "mean", "resample"]
@@ -133,34 +147,90 @@ class Ablation:
         """For tables."""
         return f"{self.how} ablation"
 
-    def runs(self, model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind], side: Side) -> list[Run]:
+    def over(self, model: Model, pairs: Sequence[PatchPair], kinds: Sequence[Kind]) -> Spoil:
         """See Corruption.
 
         Raises:
-            UserError: if prompts of a batch differ in length or are fewer than two (mean, resample).
+            UserError: if a pair is the only one of its group and length (mean, resample).
         """
-        whole = bool(clean.batch.real.all())
-        if self.how != "zero" and (not whole or len(pairs) < 2):
+        if self.how == "zero":
+            return lambda members, clean: [_like(clean, torch.zeros_like)]
+        strata = self._strata(pairs)
+        if self.how == "resample":
+            partner = self._partners(strata)
+
+            def resample(members: Sequence[int], clean: Run) -> list[Run]:
+                others = _corrupted(model, [pairs[partner[index]] for index in members], clean, kinds)
+                return [_like(others, lambda value: value)]
+
+            return resample
+        means: dict[tuple[str, int], Run] = {}
+
+        def average(members: Sequence[int], clean: Run) -> list[Run]:
+            for key in dict.fromkeys(_stratum(pairs[index]) for index in members):
+                if key not in means:
+                    means[key] = _mean(model, [pairs[index].corrupted for index in strata[key]], kinds)
+            return [_laid_out([means[_stratum(pairs[index])] for index in members], clean)]
+
+        return average
+
+    def _strata(self, pairs: Sequence[PatchPair]) -> dict[tuple[str, int], list[int]]:
+        strata: dict[tuple[str, int], list[int]] = {}
+        for index, pair in enumerate(pairs):
+            strata.setdefault(_stratum(pair), []).append(index)
+        alone = [f"{group!r} with {length} tokens" for (group, length), members in strata.items() if len(members) < 2]
+        if alone:
             raise UserError(
-                f"at least 2 prompts of equal length in a batch, for {self.name}",
-                f"{len(pairs)} prompt(s) of lengths {sorted({len(pair) for pair in pairs})}",
-                "Group the pairs by length, or use zero ablation or token replacement.",
+                f"at least 2 pairs of every group and length, for {self.name}",
+                f"one alone of {'; '.join(alone[:5])}" + (f" and {len(alone) - 5} more" if len(alone) > 5 else ""),
+                "Use more pairs, or zero ablation or token replacement.",
             )
-        reference = clean if self.how == "zero" else Replacement().runs(model, pairs, clean, kinds, side)[0]
-        others = _derangement(len(pairs), self.seed)
+        return strata
 
-        def change(value: Tensor) -> Tensor:
-            if self.how == "zero":
-                return torch.zeros_like(value)
-            return value.mean(dim=0, keepdim=True).expand_as(value) if self.how == "mean" else value[others]
+    def _partners(self, strata: dict[tuple[str, int], list[int]]) -> dict[int, int]:
+        """Whose values each pair gets: the next one's in a random cycle of its stratum, never its own."""
+        partner: dict[int, int] = {}
+        for (group, length), members in strata.items():
+            generator = torch.Generator().manual_seed(_seed(self.seed, group, length))
+            cycle = [members[at] for at in torch.randperm(len(members), generator=generator).tolist()]
+            partner |= dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
+        return partner
 
-        values = {site: change(value) for site, value in reference.values.items()}
-        return [Run(clean.batch, [change(value) for value in reference.residual], values, None)]
+
+def _stratum(pair: PatchPair) -> tuple[str, int]:
+    return pair.group, len(pair)
 
 
-def _derangement(count: int, seed: int) -> Tensor:
-    """A permutation of `count` that leaves nothing in place: a cycle through a random order."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    found = torch.empty_like(order)
-    found[order] = order.roll(1)
-    return found
+def _like(held: Run, change: Callable[[Tensor], Tensor]) -> Run:
+    """Changed values, of which no forward is known."""
+    return Run(held.batch, [change(v) for v in held.residual], {site: change(v) for site, v in held.values.items()}, None)
+
+
+def _mean(model: Model, prompts: Sequence[tuple[int, ...]], kinds: Sequence[Kind], rows: int = 16) -> Run:
+    """Mean values over prompts of one length, [1, T, features]."""
+    first: Run | None = None
+    for start in range(0, len(prompts), rows):
+        held = _like(run(model, batch_of(model, prompts[start : start + rows]), kinds), lambda v: v.sum(0, keepdim=True))
+        if first is None:
+            first = held
+        else:
+            residual = [a + b for a, b in zip(first.residual, held.residual, strict=True)]
+            first = Run(first.batch, residual, {site: v + held.values[site] for site, v in first.values.items()}, None)
+    assert first is not None, "a mean of no prompt"
+    return _like(first, lambda value: value / len(prompts))
+
+
+def _laid_out(means: Sequence[Run], clean: Run) -> Run:
+    """A mean a row, where the clean run has its tokens; zeros on padding."""
+
+    def put(like: Tensor, values: Sequence[Tensor]) -> Tensor:
+        out = torch.zeros_like(like)
+        for row, (value, start) in enumerate(zip(values, clean.batch.starts.tolist(), strict=True)):
+            out[row, start : start + value.shape[1]] = value[0]
+        return out
+
+    residual = [put(like, [mean.residual[layer] for mean in means]) for layer, like in enumerate(clean.residual)]
+    values = {
+        site: put(like, [mean.values[site] for mean in means]) for site, like in clean.values.items() if site in means[0].values
+    }
+    return Run(clean.batch, residual, values, None)

@@ -4,13 +4,12 @@ Patching carries activations from position to position, so the two prompts must 
 the same key spans; and the effect is read at one next-token distribution, so the answers must be single tokens.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from locus.datasets import lines
 from locus.errors import UserError
 
 END = "end"
@@ -160,33 +159,10 @@ def load_pairs(path: str, tokenizer: Any) -> list[PatchPair]:
     Raises:
         UserError: listing every wrong line with its number.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("a UTF-8 JSONL file of prompt pairs", f"{path!r} ({error})", "Check the path.") from error
-    pairs, wrong = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            pairs.append(_pair(line, tokenizer))
-        except (ValueError, UserError) as error:
-            wrong.append(f"line {number}: {error}")
-    if wrong or not pairs:
-        shown = "; ".join(wrong[:20]) + (f"; and {len(wrong) - 20} more" if len(wrong) > 20 else "")
-        raise UserError(
-            f"one JSON object a line with {', '.join(FIELDS)}", f"{path!r}: {shown or 'no pair'}", "Mend these lines."
-        )
-    return pairs
+    return lines.read(path, lambda number, row: _pair(row, tokenizer), f"one JSON object a line with {', '.join(FIELDS)}", "pair")
 
 
-def _pair(line: str, tokenizer: Any) -> PatchPair:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"expected an object, received {type(row).__name__}")
+def _pair(row: dict[str, Any], tokenizer: Any) -> PatchPair:
     lacking = [name for name in FIELDS if not isinstance(row.get(name), str)]
     unknown = [name for name in row if name not in (*FIELDS, "group")]
     if lacking or unknown:

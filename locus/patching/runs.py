@@ -13,24 +13,35 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from locus.anatomy import Anatomy, AttentionInput
 from locus.errors import UserError
 from locus.model import Entry, Model
 
-Kind = Literal["head", "attention", "mlp", "residual"]
+Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 Side = Literal["right", "left"]
+HOOKED: tuple[Kind, ...] = ("query", "key", "value", "head", "attention", "mlp")
+HEADED: tuple[Kind, ...] = ("head", "query", "key", "value")
 BUDGET = 4096  # tokens in one patched forward: beyond it the CPU is no faster and the memory only grows
+
+
+def _input(kind: Kind) -> AttentionInput:
+    assert kind == "query" or kind == "key" or kind == "value", f"{kind} is no input of a head"
+    return kind
 
 
 @dataclass(frozen=True)
 class Component:
-    """What is patched: one head, an attention or MLP output, or the residual stream that enters a layer.
+    """What is patched: a head's output or one of its inputs, an attention or MLP output, or the residual stream.
 
     Attributes:
-        kind: "head" (a query head's slice of the output projection's input), "attention" (the projection's output),
+        kind: "head" (a query head's slice of the output projection's input), "query" (of a query head), "key" or "value"
+            (of a key-value head, which several query heads share under GQA), "attention" (the projection's output),
             "mlp" (the block's output) or "residual" (what enters the layer; layer = n_layers is the last output).
             Outputs are taken before a post-norm, where a family has one: whole vectors are replaced, so it is the same.
+            Queries, keys and values are taken before norms and rotation, which act position by position: to replace
+            them is to replace what that head reads of the residual stream.
         layer: zero-based.
-        head: only of a head.
+        head: of the kinds that have heads; for keys and values it counts key-value heads.
         position: None for all, a token position (negative from the end), or the name of a span.
     """
 
@@ -40,11 +51,29 @@ class Component:
     position: int | str | None = None
 
     def __post_init__(self) -> None:
-        assert (self.kind == "head") == (self.head is not None), "a head has a head index, and nothing else has"
+        assert (self.kind in HEADED) == (self.head is not None), "a head has a head index, and nothing else has"
 
     def __str__(self) -> str:
-        name = f"{self.layer}.{self.head}" if self.kind == "head" else f"{self.kind} {self.layer}"
+        place = str(self.layer) if self.head is None else f"{self.layer}.{'kv' if self.shared else ''}{self.head}"
+        name = place if self.kind == "head" else f"{self.kind} {place}"
         return name if self.position is None else f"{name}@{self.position}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether its head is a key-value head."""
+        return self.kind in ("key", "value")
+
+    def features(self, anatomy: Anatomy) -> slice:
+        """Its features in what is held of its kind and layer."""
+        if self.head is None:
+            return slice(None)
+        return anatomy.slice(self.head) if self.kind == "head" else anatomy.input_slice(_input(self.kind), self.head)
+
+    def exists(self, anatomy: Anatomy) -> bool:
+        """Whether a model has it."""
+        layers = anatomy.n_layers + (self.kind == "residual")
+        heads = anatomy.n_kv_heads if self.shared else anatomy.n_heads
+        return 0 <= self.layer < layers and 0 <= (self.head or 0) < heads
 
 
 Patch = tuple[Component, ...]
@@ -59,12 +88,14 @@ class Batch:
         real: [rows, T], False on padding.
         entry: what enters the first layer, [rows, T, width], and the calls; shared by all rows where nothing is padded.
         spans: by row, positions by name, padding not counted.
+        side: of the padding.
     """
 
     tokens: Tensor
     real: Tensor
     entry: Entry
     spans: tuple[dict[str, tuple[int, ...]], ...]
+    side: Side = "right"
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -134,43 +165,11 @@ def batch_of(
         tokens[row, start : start + len(prompt)] = torch.tensor(prompt)
         real[row, start : start + len(prompt)] = True
     named = tuple(dict(spans[row]) if spans is not None else {} for row in range(len(prompts)))
-    return Batch(tokens.to(model.device), real.to(model.device), _entry(model, tokens, real), named)
-
-
-def _entry(model: Model, tokens: Tensor, real: Tensor) -> Entry:
-    """Ask the model how it calls its layers; one mask and one set of positions serve all rows where nothing is padded."""
+    # One mask and one set of positions serve all rows where nothing is padded.
     kept = real[:1] if bool(real.all()) else real
     positions = (kept.long().cumsum(dim=1) - 1).clamp(min=0)
-    sees = torch.ones(kept.shape[1], kept.shape[1], dtype=torch.bool).tril()[None] & kept[:, None, :]
-    distance = positions[:, :, None] - positions[:, None, :]
-    # A padded query that saw nothing would be NaN; it sees itself, and nothing real sees it.
-    itself = torch.eye(kept.shape[1], dtype=torch.bool)[None]
-    masks: dict[int | None, Tensor] = {}
-    for window in {None, *model.windows}:
-        allowed = (sees if window is None else sees & (distance < window)) | itself
-        mask = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill_(~allowed, float("-inf"))
-        masks[window] = mask[:, None].to(model.device)
-    embedded: list[Tensor] = []
-    handle = model.norm.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
-    backbone: Any = model.hf.base_model
-    try:
-        with model._bypassed() as calls, torch.no_grad():
-            backbone(
-                input_ids=tokens.to(model.device),
-                attention_mask=masks[None],
-                position_ids=positions.to(model.device),
-                use_cache=False,
-            )
-    finally:
-        handle.remove()
-    placed = []
-    for (args, kwargs), window in zip(calls, model.windows, strict=True):
-
-        def put(value: Any, mask: Tensor = masks[window]) -> Any:
-            return mask if isinstance(value, Tensor) and value.ndim == 4 else value
-
-        placed.append((tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}))
-    return Entry(embedded[0], placed)
+    sees = torch.ones(longest, longest, dtype=torch.bool).tril()[None] & kept[:, None, :]
+    return Batch(tokens.to(model.device), real.to(model.device), model.calls(tokens, positions, sees), named, side)
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ class Run:
     Attributes:
         batch: its prompts.
         residual: by layer, [rows, T, width] that enters it; one more for the last layer's output.
-        values: by (kind, layer), [rows, T, features or width] for heads, attention and MLP outputs.
+        values: by (kind, layer), [rows, T, what the hooked module takes (heads) or gives (all others)].
         logits: [rows, vocabulary] at the answer position, float32; None for values that no forward gave (ablations).
     """
 
@@ -195,7 +194,10 @@ class Run:
 
 
 def _module(model: Model, kind: Kind, layer: int) -> nn.Module:
-    return model.layers[layer].get_submodule("mlp") if kind == "mlp" else model.projections[layer]
+    if kind in ("query", "key", "value"):
+        return model.attention_input(_input(kind), layer)
+    module: nn.Module = (model.mlps if kind == "mlp" else model.projections)[layer]
+    return module
 
 
 @contextmanager
@@ -215,7 +217,7 @@ def _hooked(module: nn.Module, kind: Kind, change: Callable[[Tensor], Tensor]) -
         handle.remove()
 
 
-def run(model: Model, batch: Batch, kinds: Sequence[Kind] = ("head", "attention", "mlp"), hidden: Tensor | None = None) -> Run:
+def run(model: Model, batch: Batch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
     """One forward with what it holds at every site of some kinds.
 
     Args:
@@ -224,16 +226,19 @@ def run(model: Model, batch: Batch, kinds: Sequence[Kind] = ("head", "attention"
         kinds: of sites whose values are kept (the residual stream always is).
         hidden: [rows, T, width] to put in place of the embeddings (Gaussian noise).
     """
-    values: dict[tuple[Kind, int], Tensor] = {}
-    hidden = batch.entry.hidden if hidden is None else hidden
-    residual = [hidden]
     with torch.no_grad():
-        for layer in range(model.anatomy.n_layers):
-            with _recording(model, layer, kinds, values):
-                hidden = model.layer(layer, hidden, batch.entry)
-            residual.append(hidden)
-        logits = answer_logits(model, hidden, batch.ends)
-    return Run(batch, residual, values, logits)
+        return traced(model, batch, kinds, batch.entry.hidden if hidden is None else hidden)
+
+
+def traced(model: Model, batch: Batch, kinds: Sequence[Kind], hidden: Tensor) -> Run:
+    """See `run`; what it holds can be differentiated if gradients are on."""
+    values: dict[tuple[Kind, int], Tensor] = {}
+    residual = [hidden]
+    for layer in range(model.anatomy.n_layers):
+        with _recording(model, layer, kinds, values):
+            hidden = model.layer(layer, hidden, batch.entry)
+        residual.append(hidden)
+    return Run(batch, residual, values, answer_logits(model, hidden, batch.ends))
 
 
 @contextmanager
@@ -273,11 +278,11 @@ def patched(
         base: the run that is changed.
         source: where the values come from; prompts of the same lengths.
         patches: each a set of components that are patched together.
-        read: from logits [patches, rows, vocabulary] to a value per patch and row, [patches, rows].
+        read: from logits [patches, rows, vocabulary] to what is kept of each patch and row, [patches, rows, ...].
         budget: tokens in one forward.
 
     Returns:
-        [patches, rows], in the order of `patches`.
+        [patches, rows, ...], in the order of `patches`.
 
     Raises:
         UserError: if a component is not of this model, or the two runs differ in shape.
@@ -309,10 +314,10 @@ def _check(model: Model, base: Run, source: Run, patches: Sequence[Patch]) -> No
         )
     anatomy = model.anatomy
     for component in {component for patch in patches for component in patch}:
-        last = anatomy.n_layers if component.kind == "residual" else anatomy.n_layers - 1
-        if not 0 <= component.layer <= last or not 0 <= (component.head or 0) < anatomy.n_heads:
+        if not component.exists(anatomy):
             raise UserError(
-                f"components of a model with {anatomy.n_layers} layers of {anatomy.n_heads} query heads",
+                f"components of a model with {anatomy.n_layers} layers of {anatomy.n_heads} query heads "
+                f"and {anatomy.n_kv_heads} key-value heads",
                 str(component),
                 "Layers and heads are counted from zero.",
             )
@@ -338,8 +343,7 @@ def _forward(model: Model, base: Run, source: Run, patches: Sequence[Patch], fir
             if layer == model.anatomy.n_layers:
                 break
             with ExitStack() as stack:
-                kinds: tuple[Kind, ...] = ("head", "attention", "mlp")
-                for kind in kinds:
+                for kind in HOOKED:
                     if (kind, layer) in sites:
                         stack.enter_context(_hooked(_module(model, kind, layer), kind, change(kind, layer)))
                 hidden = model.layer(layer, hidden, entry)
@@ -351,7 +355,7 @@ def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: 
     out = value.clone()
     grouped = out.view(-1, len(batch), *value.shape[1:])
     for index, component in sites:
-        features = slice(None) if component.head is None else model.anatomy.slice(component.head)
+        features = component.features(model.anatomy)
         mask = batch.where(component.position)
         new = source[..., features]
         if mask is not None:

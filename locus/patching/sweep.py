@@ -3,17 +3,31 @@
 Batches hold prompts of equal length, so that nothing is padded, unless a side of padding is asked for.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from locus.anatomy import Anatomy
 from locus.errors import UserError
-from locus.model import Anatomy, Model
+from locus.model import Model
 from locus.patching.corruptions import Corruption, Replacement
-from locus.patching.metrics import Array, Direction, Effects, LogitDifference, Metric, Normalise, effects
+from locus.patching.metrics import (
+    Array,
+    Direction,
+    Divergence,
+    Effects,
+    LogitDifference,
+    Metric,
+    Normalise,
+    Probability,
+    effects,
+    floor_warning,
+)
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Component, Kind, Patch, Run, Side, batch_of, patched, run
+from locus.patching.runs import HEADED, Component, Kind, Patch, Run, Side, batch_of, patched, run
 
 REPLACEMENT, LOGIT_DIFFERENCE = Replacement(), LogitDifference()
 
@@ -49,6 +63,16 @@ class PatchMap:
         """Effects by patch and example, positive where a component supports the clean answer."""
         return effects(self.patched, self.clean, self.corrupted, self.direction, normalise)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What this metric cannot show in these runs."""
+        said = []
+        if self.metric == Probability().name and self.direction == "denoise":
+            said.append(floor_warning(self.corrupted, self.effects("none").values))
+        if self.metric == Divergence().name and self.direction == "noise":
+            said.append("KL from the clean run can only grow when noising: no component can be found negative")
+        return [sentence for sentence in said if sentence]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -65,6 +89,71 @@ class Layout:
     tokens: int = 4096
 
 
+LAYOUT = Layout()
+
+
+@dataclass(frozen=True)
+class How:
+    """How pairs are patched and read.
+
+    Attributes:
+        direction: denoise (clean values into the corrupted run) or noise (the other way round).
+        corruption: token replacement unless told otherwise.
+        metrics: read from the same runs; logit difference unless told otherwise.
+        layout: of the batches.
+    """
+
+    direction: Direction = "denoise"
+    corruption: Corruption = REPLACEMENT
+    metrics: tuple[Metric, ...] = (LOGIT_DIFFERENCE,)
+    layout: Layout = LAYOUT
+
+
+Values = tuple[Array, Array, Array]
+# From a batch's members and what computes its values to its values: where values of an earlier run are kept.
+Keep = Callable[[Sequence[int], Callable[[], Values]], Values]
+
+
+def measure(
+    model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, keep: Keep = lambda members, make: make()
+) -> list[PatchMap]:
+    """Patch every pair with every patch and read every metric.
+
+    Args:
+        model: the model.
+        pairs: clean and corrupted prompts.
+        patches: sets of components; see `heads`, `outputs` and `windows`.
+        how: direction, corruption, metrics and layout.
+        keep: asked for every batch, with what would compute it.
+
+    Returns:
+        A map a metric.
+
+    Raises:
+        UserError: if there is no pair or patch, or an ablation is asked to denoise.
+    """
+    if not pairs or not patches:
+        raise UserError("at least one pair and one patch", f"{len(pairs)} and {len(patches)}", "Name what to patch.")
+    kinds: tuple[Kind, ...] = tuple({component.kind: None for patch in patches for component in patch})
+    count = len(how.metrics)
+    found = np.full((len(patches), len(pairs), count), np.nan)
+    clean, corrupted = np.full((len(pairs), count), np.nan), np.full((len(pairs), count), np.nan)
+    spoil = how.corruption.over(model, pairs, kinds)
+    for members in batches(pairs, how.layout):
+        here = [pairs[index] for index in members]
+
+        def make(here: list[PatchPair] = here, members: list[int] = members) -> Values:
+            plain = clean_run(model, here, kinds, how.layout.side or "right")
+            return _values(model, (here, patches), plain, spoil(members, plain), how)
+
+        clean[members], corrupted[members], found[:, members] = keep(members, make)
+    names = [metric.name for metric in how.metrics]
+    return [
+        PatchMap(tuple(patches), found[..., at], clean[:, at], corrupted[:, at], how.direction, name, how.corruption.name)
+        for at, name in enumerate(names)
+    ]
+
+
 def sweep(
     model: Model,
     pairs: Sequence[PatchPair],
@@ -72,67 +161,44 @@ def sweep(
     direction: Direction = "denoise",
     corruption: Corruption = REPLACEMENT,
     metric: Metric = LOGIT_DIFFERENCE,
-    layout: Layout | None = None,
+    layout: Layout = LAYOUT,
 ) -> PatchMap:
-    """Patch every pair with every patch.
+    """`measure` with one metric."""
+    return measure(model, pairs, patches, How(direction, corruption, (metric,), layout))[0]
 
-    Args:
-        model: the model.
-        pairs: clean and corrupted prompts.
-        patches: sets of components; see `heads`, `outputs` and `windows`.
-        direction: denoise (clean values into the corrupted run) or noise (the other way round).
-        corruption: token replacement unless told otherwise.
-        metric: logit difference unless told otherwise.
-        layout: of the batches.
 
-    Raises:
-        UserError: if there is no pair or patch, or an ablation is asked to denoise.
-    """
-    layout = layout or Layout()
-    if not pairs or not patches:
-        raise UserError("at least one pair and one patch", f"{len(pairs)} and {len(patches)}", "Name what to patch.")
-    kinds: tuple[Kind, ...] = tuple({component.kind: None for patch in patches for component in patch})
-    found = np.full((len(patches), len(pairs)), np.nan)
-    clean, corrupted = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
-    for members in _batches(pairs, layout):
-        here = [pairs[index] for index in members]
-        side: Side = layout.side or "right"
-        plain = run(model, batch_of(model, [p.clean for p in here], [dict(p.spans) for p in here], side), kinds)
-        clean[members], corrupted[members], found[:, members] = _values(
-            model, (here, patches), plain, corruption.runs(model, here, plain, kinds, side), (direction, metric, layout)
-        )
-    return PatchMap(tuple(patches), found, clean, corrupted, direction, metric.name, corruption.name)
+def clean_run(model: Model, pairs: Sequence[PatchPair], kinds: Sequence[Kind], side: Side) -> Run:
+    """The clean side of a batch."""
+    return run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs], side), kinds)
 
 
 def _values(
-    model: Model,
-    what: tuple[Sequence[PatchPair], Sequence[Patch]],
-    plain: Run,
-    draws: Sequence[Run],
-    how: tuple[Direction, Metric, Layout],
-) -> tuple[Array, Array, Array]:
-    """Metric values of one batch: clean [rows], corrupted [rows], patched [patches, rows]; means over the draws."""
-    (pairs, patches), (direction, metric, layout) = what, how
+    model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], plain: Run, draws: Sequence[Run], how: How
+) -> Values:
+    """Values of one batch: clean and corrupted [rows, metrics], patched [patches, rows, metrics]; means over the draws."""
+    pairs, patches = what
     reference = plain.logits
     assert reference is not None, "the clean side is a run"
+
+    def read(logits: Tensor) -> Tensor:
+        return torch.stack([metric(logits, pairs, reference) for metric in how.metrics], dim=-1).double().cpu()
+
     corrupted, found = [], []
     for spoilt in draws:
-        if spoilt.logits is None and direction == "denoise":
+        if spoilt.logits is None and how.direction == "denoise":
             raise UserError(
                 "a corruption that is a run of its own, for denoising",
                 "an ablation",
                 "Use direction 'noise', or token replacement or Gaussian noise.",
             )
-        base, source = (spoilt, plain) if direction == "denoise" else (plain, spoilt)
-        values = patched(model, base, source, patches, lambda z: metric(z, pairs, reference), layout.tokens)
-        found.append(values.double().cpu().numpy())
-        missing = np.full(len(pairs), np.nan)
-        corrupted.append(missing if spoilt.logits is None else metric(spoilt.logits, pairs, reference).double().cpu().numpy())
-    clean = metric(reference, pairs, reference).double().cpu().numpy()
-    return clean, np.mean(corrupted, axis=0), np.mean(found, axis=0)
+        base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
+        found.append(patched(model, base, source, patches, read, how.layout.tokens).numpy())
+        missing = np.full((len(pairs), len(how.metrics)), np.nan)
+        corrupted.append(missing if spoilt.logits is None else read(spoilt.logits).numpy())
+    return read(reference).numpy(), np.mean(corrupted, axis=0), np.mean(found, axis=0)
 
 
-def _batches(pairs: Sequence[PatchPair], layout: Layout) -> Iterator[list[int]]:
+def batches(pairs: Sequence[PatchPair], layout: Layout) -> Iterator[list[int]]:
     """Indices of the pairs of each batch; of equal length unless padding is allowed."""
     groups: dict[int, list[int]] = {}
     for index, pair in enumerate(pairs):
@@ -142,19 +208,20 @@ def _batches(pairs: Sequence[PatchPair], layout: Layout) -> Iterator[list[int]]:
             yield members[start : start + layout.rows]
 
 
-def heads(anatomy: Anatomy, positions: Iterable[int | str | None] = (None,)) -> list[Patch]:
-    """Every head on its own, at all positions or at each of some."""
+def heads(anatomy: Anatomy, positions: Iterable[int | str | None] = (None,), kind: Kind = "head") -> list[Patch]:
+    """Every head on its own (its output, or its query; or every key-value head's key or value), at each of some positions."""
+    assert kind in HEADED, f"{kind} has no heads"
     return [
-        (Component("head", layer, head, position),)
+        (Component(kind, layer, head, position),)
         for position in positions
         for layer in range(anatomy.n_layers)
-        for head in range(anatomy.n_heads)
+        for head in range(anatomy.n_kv_heads if kind in ("key", "value") else anatomy.n_heads)
     ]
 
 
 def outputs(anatomy: Anatomy, kind: Kind, positions: Iterable[int | str | None] = (None,)) -> list[Patch]:
     """Every layer's attention output, MLP output or entering residual stream on its own."""
-    assert kind != "head", "heads() lists heads"
+    assert kind not in HEADED, "heads() lists heads"
     return [(Component(kind, layer, None, position),) for position in positions for layer in range(anatomy.n_layers)]
 
 

@@ -4,14 +4,13 @@ Words are kept only where the tokenizer makes one token of them; what a generato
 if too little is left it says so. The sentences are this project's own; only the tasks are the literature's.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from locus.datasets import lines
 from locus.errors import UserError
 from locus.patching.pairs import END, PatchPair, aligned, next_tokens
 
@@ -312,24 +311,10 @@ def factual_recall(tokenizer: Any, count: int, seed: int, path: str) -> list[Pat
 
 
 def _triples(path: str) -> list[tuple[str, str, str]]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("a UTF-8 JSONL file of facts", f"{path!r} ({error})", "Check the path.") from error
-    found, wrong = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            wrong.append(f"line {number}: not JSON ({error.msg})")
-            continue
-        parts: list[Any] = [row.get(name) if isinstance(row, dict) else None for name in ("subject", "relation", "object")]
+    def make(_: int, row: dict[str, Any]) -> tuple[str, str, str]:
+        parts: list[Any] = [row.get(name) for name in ("subject", "relation", "object")]
         if not all(isinstance(part, str) and part.strip() for part in parts) or parts[1].count("{}") != 1:
-            wrong.append(f"line {number}: needs the texts subject, relation (with one {{}}) and object")
-            continue
-        found.append((parts[0].strip(), parts[1].rstrip(), parts[2].strip()))
-    if wrong or not found:
-        raise UserError("facts as JSON lines", f"{path!r}: {'; '.join(wrong[:20]) or 'no fact'}", "Mend these lines.")
-    return found
+            raise ValueError("needs the texts subject, relation (with one {}) and object")
+        return parts[0].strip(), parts[1].rstrip(), parts[2].strip()
+
+    return lines.read(path, make, "facts as JSON lines", "fact")

@@ -19,7 +19,7 @@ from locus import conclude
 from locus.config import AuditConfig
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.model import SHAPES, Model, load
+from locus.model import Model, load
 
 Form = Literal["auto", "peft", "bias"]
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
@@ -27,8 +27,7 @@ EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at
 
 def module_path(model: Model, layer: int) -> str:
     """Where a layer's output projection is in the Hugging Face model."""
-    blocks, projection, _ = SHAPES[model.anatomy.shape]
-    return f"{blocks}.{layer}.{projection}"
+    return f"{model.shape.blocks}.{layer}.{model.shape.output}"
 
 
 def lora(model: Model, edit: Edit) -> dict[int, tuple[Tensor, Tensor]]:

@@ -1,0 +1,122 @@
+"""Where things are inside a causal language model, by family; the only file that knows architecture names."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from locus.errors import UserError
+
+AttentionInput = Literal["query", "key", "value"]
+INPUTS: tuple[AttentionInput, ...] = ("query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Paths inside a Hugging Face module.
+
+    Attributes:
+        blocks: the list of layers.
+        output: within a layer, the attention's output projection.
+        mlp: within a layer, the MLP.
+        norm: the final norm.
+        inputs: within a layer, what makes queries, keys and values; the same path three times where one matrix makes all.
+        fused: how that one matrix lays them out: "blocks" (all queries, all keys, all values) or "heads" (head by head);
+            "" where each has its own.
+    """
+
+    blocks: str
+    output: str
+    mlp: str
+    norm: str
+    inputs: tuple[str, str, str]
+    fused: Literal["", "blocks", "heads"] = ""
+
+
+SHAPES: dict[str, Shape] = {
+    "llama": Shape(
+        "model.layers",
+        "self_attn.o_proj",
+        "mlp",
+        "model.norm",
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ),
+    "gpt2": Shape("transformer.h", "attn.c_proj", "mlp", "transformer.ln_f", ("attn.c_attn",) * 3, "blocks"),
+    "gpt_neox": Shape(
+        "gpt_neox.layers",
+        "attention.dense",
+        "mlp",
+        "gpt_neox.final_layer_norm",
+        ("attention.query_key_value",) * 3,
+        "heads",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Sizes of a model: layers, query heads a layer, key-value heads, width of one head, width of the residual stream."""
+
+    shape: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    width: int
+
+    @property
+    def features(self) -> int:
+        """Width of the output projection's input, n_heads * head_dim (not always the residual width)."""
+        return self.n_heads * self.head_dim
+
+    def input_slice(self, kind: AttentionInput, head: int) -> slice:
+        """The features of one head's query, or of one key-value head's key or value, in what makes them."""
+        fused, place = SHAPES[self.shape].fused, INPUTS.index(kind)
+        # No family here has both one matrix for all three and fewer key-value heads than query heads.
+        block = head if not fused else place * self.n_heads + head if fused == "blocks" else 3 * head + place
+        return slice(block * self.head_dim, (block + 1) * self.head_dim)
+
+    # Last in the class: its name hides the builtin from the annotations that follow.
+    def slice(self, head: int) -> slice:
+        """The features of one head."""
+        return slice(head * self.head_dim, (head + 1) * self.head_dim)
+
+
+def examine(hf: nn.Module, name: str) -> Anatomy:
+    """The anatomy of a Hugging Face model.
+
+    Raises:
+        UserError: saying what was looked for, if no attention output projection of a known shape is found.
+    """
+    config: Any = hf.config
+    looked = []
+    for key, shape in SHAPES.items():
+        try:
+            layers = list(hf.get_submodule(shape.blocks))  # type: ignore[call-overload]
+            outputs = [layer.get_submodule(shape.output) for layer in layers]
+        except AttributeError:
+            looked.append(f"{shape.blocks}.*.{shape.output}")
+            continue
+        heads = int(config.num_attention_heads)
+        weight: Tensor = outputs[0].weight
+        features = weight.shape[0] if type(outputs[0]).__name__ == "Conv1D" else weight.shape[1]
+        head_dim = int(getattr(config, "head_dim", None) or features // heads)
+        if heads * head_dim != features:
+            break
+        kv = int(getattr(config, "num_key_value_heads", None) or heads)
+        return Anatomy(key, len(layers), heads, kv, head_dim, int(config.hidden_size))
+    raise UserError(
+        "a causal LM of the Llama shape (Llama, Mistral, Qwen 2 and 3, Gemma 2 and 3, SmolLM), GPT-2 or GPT-NeoX, "
+        "whose attention output projection takes num_attention_heads * head_dim features",
+        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked or ["matching head sizes"]),
+        "Use a supported architecture, or add its paths to SHAPES in locus/anatomy.py.",
+    )
+
+
+def windows(config: Any, n_layers: int) -> list[int | None]:
+    """Attention window of every layer in tokens, None where a token sees all before it."""
+    window = getattr(config, "sliding_window", None)
+    if not window or getattr(config, "use_sliding_window", True) is False:
+        return [None] * n_layers
+    types = getattr(config, "layer_types", None) or ["sliding_attention"] * n_layers
+    return [int(window) if kind == "sliding_attention" else None for kind in types]
