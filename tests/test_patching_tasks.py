@@ -7,6 +7,8 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from locus.datasets import contrasts, load
+from locus.datasets.items import problems
 from locus.errors import UserError
 from locus.patching import tasks
 from locus.patching.pairs import PatchPair, load_pairs, unmarked
@@ -24,11 +26,19 @@ FACTS = [
 
 def word_tokenizer(digits: bool) -> PreTrainedTokenizerFast:
     """One token a word with its space; numbers digit by digit, or two digits at a time."""
-    known = [*tasks.NAMES, *tasks.PLACES, *tasks.OBJECTS, *tasks.EVENTS, *(part for fact in FACTS for part in fact)]
-    templates = " ".join([*tasks.SCENES, "The lasted from the year to the year event", *known])
+    known = [
+        *contrasts.NAMES,
+        *contrasts.PLACES,
+        *contrasts.OBJECTS,
+        *contrasts.EVENTS,
+        *(part for fact in FACTS for part in fact),
+        *contrasts.ARGUMENTS,
+        *contrasts.NOUNS,
+    ]
+    templates = " ".join([*contrasts.SCENES, "The lasted from the year to the year event def self param of", *known])
     words = sorted(set(re.findall(r"[A-Za-z]+", templates)))
     numbers = [str(number) for number in range(100)] + [f"{number:02d}" for number in range(10)]
-    pieces = [*words, *(f" {word}" for word in words), *numbers, *(f" {number}" for number in numbers), *" .,=+-\n"]
+    pieces = [*words, *(f" {word}" for word in words), *numbers, *(f" {number}" for number in numbers), *' .,=+-\n():_"']
     vocabulary = {piece: index for index, piece in enumerate(["<unk>", *dict.fromkeys(pieces)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES[digits]), "isolated")
@@ -44,7 +54,7 @@ def texts(tokenizer, ids):
     return [tokenizer.convert_ids_to_tokens(token).strip() for token in ids]
 
 
-@pytest.mark.parametrize("make", [tasks.indirect_object, tasks.greater_than, tasks.arithmetic, tasks.induction])
+@pytest.mark.parametrize("make", [tasks.indirect_object, tasks.greater_than, tasks.arithmetic, tasks.docstring, tasks.induction])
 def test_every_task_gives_as_many_different_aligned_pairs_as_asked_from_a_seed(words, make):
     pairs = make(words, 60, 4)
     assert len({(pair.clean, pair.corrupted) for pair in pairs}) == 60
@@ -63,7 +73,7 @@ def test_indirect_object(words, order):
         assert (io < s1 < s2) if order == "ABBA" else (s1 < io < s2)
         assert pair.answer == (pair.clean[io],) and pair.other == (pair.clean[s1],) and pair.clean[s1] == pair.clean[s2]
         assert pair.changed == (s2,) and pair.corrupted[s2] == pair.clean[io]
-    for pair in tasks.indirect_object(words, 40, 0, order=order, counterfactual="ABC"):
+    for pair in tasks.indirect_object(words, 40, 0, order=order, tokens="ABC"):
         assert pair.changed == tuple(sorted(pair.spans[name][0] for name in ("IO", "S1", "S2")))
         names = {pair.corrupted[at] for at in pair.changed}
         assert len(names) == 3 and not names & {*pair.answer, *pair.other}
@@ -100,6 +110,56 @@ def test_induction():
         assert pair.clean[-1] == pair.clean[first] and pair.clean[following] == pair.answer[0]
         assert pair.changed == (following,) and pair.corrupted[following] == pair.other[0]
         assert pair.clean.count(pair.answer[0]) == 1 and not set(pair.clean[1:]) & set(tokenizer.all_special_ids)
+
+
+def test_corrupting_the_first_subject_and_the_indirect_object(words):
+    for pair in tasks.indirect_object(words, 40, 0, tokens="S1+IO"):
+        assert pair.changed == tuple(sorted(pair.spans[name][0] for name in ("IO", "S1")))
+        new = {pair.corrupted[at] for at in pair.changed}
+        assert len(new) == 2 and not new & {*pair.answer, *pair.other}
+        assert pair.corrupted[pair.spans["S2"][0]] == pair.other[0]
+    with pytest.raises(UserError, match="S1"):
+        tasks.indirect_object(words, 4, 0, tokens="S3")
+
+
+def test_docstring(words):
+    for pair in tasks.docstring(words, 40, 0):
+        names = [pair.clean[pair.spans[name][0]] for name in ("A_DEF", "B_DEF", "C_DEF", "A_DOC", "B_DOC")]
+        assert names[0] == names[3] and names[1] == names[4] and pair.answer == (names[2],)
+        assert pair.changed == pair.spans["C_DEF"] and pair.other == (pair.corrupted[pair.changed[0]],)
+        assert pair.text[0].endswith(":param")
+
+
+@pytest.mark.parametrize("task", ["ioi", "greater-than", "arithmetic", "docstring", "factual"])
+def test_questions_of_a_task_are_prompts_that_are_never_patched(task):
+    tokenizer = word_tokenizer(False)
+    data = load(f"task:{task}:40:1")
+    assert len(data.items) == 40 and not [problem for item in data.items for problem in problems(item)]
+    assert data.sha256 == load(f"task:{task}:40:1").sha256 != load(f"task:{task}:40:2").sha256
+    for item in data.items:
+        # A question about years ends before the century, which its answers begin with.
+        assert contrasts.dealt(item.question if task != "greater-than" else f"{item.question} {item.true[0][:2]}")
+    if task != "factual":
+        make = {"ioi": tasks.indirect_object, "greater-than": tasks.greater_than}.get(task) or getattr(tasks, task)
+        patched = [pair.text[0].strip() for pair in make(tokenizer, 60, 1)]
+        assert not any(contrasts.dealt(text) for text in patched)
+    with pytest.raises(UserError, match=r"fewer|NAME"):
+        load("task:ioi:1:2:3" if task == "factual" else f"task:{task}:0x")
+
+
+def test_answers_of_questions_of_a_task():
+    for item in load("task:greater-than:50").items:
+        began = int(re.search(r"year (\d{4}) to the year$", item.question)[1])
+        assert all(int(year) > began for year in item.true) and all(int(year) <= began for year in item.false)
+        assert {year[:2] for year in item.answers} == {str(began)[:2]}
+    for item in load("task:ioi:50").items:
+        assert item.question.count(item.true[0]) == 1 and item.question.count(item.false[0]) == 2
+
+
+def test_the_facts_of_the_package_are_in_order():
+    triples = contrasts.facts()
+    assert len({(subject, relation) for subject, relation, _ in triples}) == len(triples) > 200
+    assert all(relation.count("{}") == 1 and relation == relation.rstrip() for _, relation, _ in triples)
 
 
 def test_factual_recall(words, tmp_path):

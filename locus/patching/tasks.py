@@ -1,35 +1,20 @@
 """Generators of aligned prompt pairs: any number of them, from a seed, for the tokenizer at hand.
 
 Words are kept only where the tokenizer makes one token of them; what a generator cannot align it does not hand out, and
-if too little is left it says so. The sentences are this project's own; only the tasks are the literature's.
+if too little is left it says so.
 """
 
-import re
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from locus.datasets import lines
+from locus.datasets import contrasts, lines
+from locus.datasets.contrasts import Contrast, Lexicon
 from locus.errors import UserError
 from locus.patching.pairs import END, PatchPair, aligned, next_tokens
 
-FIELD = re.compile(r"\{(\w+)\}")
 TRIES = 30  # draws per pair wanted, before a generator says that it has run out
-NAMES = (
-    "John Mary Tom James Paul Anna David Sarah Mark Laura Peter Alice Robert Emma Michael Kate Simon Jane Daniel Lucy "
-    "Adam Helen Kevin Rachel Brian Amy George Lisa Henry Julia Martin Susan"
-).split()
-PLACES = "school station library garden office market museum harbour kitchen church hospital theatre".split()
-OBJECTS = "book letter ticket key cup ball map ring lamp basket drink camera".split()
-SCENES = (
-    "On Monday {FIRST} and {SECOND} walked to the {place}, where {S2} handed a {object} to",
-    "After the storm, {FIRST} and {SECOND} met at the {place}. Then {S2} gave a {object} to",
-    "While {FIRST} and {SECOND} were waiting near the {place}, {S2} passed the {object} to",
-    "Last year {FIRST} and {SECOND} shared a room by the {place}, and {S2} lent a {object} to",
-    "When {FIRST} and {SECOND} came home from the {place}, {S2} showed a {object} to",
-)
-EVENTS = "war siege strike voyage reign famine trial feud drought expedition truce journey".split()
 
 
 def single(tokenizer: Any, words: Iterable[str]) -> list[str]:
@@ -44,19 +29,8 @@ def single(tokenizer: Any, words: Iterable[str]) -> list[str]:
     return kept
 
 
-def filled(template: str, words: dict[str, str]) -> tuple[str, dict[str, tuple[int, int]]]:
-    """A template with its fields filled, and the characters (from, to) of the fields in capitals."""
-    text, spans, last = "", {}, 0
-    for found in FIELD.finditer(template):
-        text += template[last : found.start()]
-        if found[1].isupper():
-            spans[found[1]] = (len(text), len(text) + len(words[found[1]]))
-        text, last = text + words[found[1]], found.end()
-    return text + template[last:], spans
-
-
-def collect(count: int, task: str, draw: Callable[[], PatchPair]) -> list[PatchPair]:
-    """Draw until there are `count` different pairs; a draw that cannot be aligned is left out.
+def collect(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list[PatchPair]:
+    """Draw until there are `count` different pairs; a draw that cannot be aligned, or is None, is left out.
 
     Raises:
         UserError: if they run out.
@@ -71,12 +45,29 @@ def collect(count: int, task: str, draw: Callable[[], PatchPair]) -> list[PatchP
         except UserError as error:
             problem = str(error)
             continue
-        found.setdefault((pair.clean, pair.corrupted), pair)
+        if pair is not None:
+            found.setdefault((pair.clean, pair.corrupted), pair)
         if len(found) == count:
             return list(found.values())
     raise UserError(
         f"{count} different pairs of the task {task}", f"{len(found)} under this tokenizer ({problem})", "Ask for fewer."
     )
+
+
+def align(tokenizer: Any, contrast: Contrast, joint: str = " ", lead: str = "") -> PatchPair | None:
+    """A contrast as token ids; None where its prompt is kept for the questions of an audit.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        contrast: the texts.
+        joint: what stands before an answer and belongs to it.
+        lead: what stands before an answer and belongs to the prompt.
+    """
+    if contrast.for_questions:
+        return None
+    texts = contrast.texts[0] + lead, contrast.texts[1] + lead
+    answers = tuple([f"{joint}{answer}" for answer in side] for side in contrast.answers)
+    return aligned(tokenizer, texts, (answers[0], answers[1]), contrast.chars, contrast.task, contrast.group)
 
 
 def enough(words: list[str], least: int, what: str) -> list[str]:
@@ -94,84 +85,42 @@ def enough(words: list[str], least: int, what: str) -> list[str]:
     return words
 
 
-def indirect_object(
-    tokenizer: Any, count: int, seed: int, *, counterfactual: Literal["S2", "ABC"] = "S2", order: str = "both"
-) -> list[PatchPair]:
-    """Indirect object: two people, one acts, the other is named next. Spans IO, S1, S2.
-
-    Args:
-        tokenizer: a fast tokenizer.
-        count: how many pairs.
-        seed: of the draws.
-        counterfactual: "S2" puts the other name in the second subject's place, which exchanges the answers; "ABC" puts
-            three other names in all three places, which leaves no answer (the subject stays the other answer).
-        order: "ABBA" (the indirect object first), "BABA" or "both".
+def indirect_object(tokenizer: Any, count: int, seed: int, *, tokens: str = "S2", order: str = "both") -> list[PatchPair]:
+    """Indirect object; see `contrasts.indirect_object` for `tokens` and `order`. Spans IO, S1, S2.
 
     Raises:
         UserError: if an option or the tokenizer cannot be used.
-
-    Source: Wang et al. 2022 for the task.
     """
-    if counterfactual not in ("S2", "ABC") or order not in ("ABBA", "BABA", "both"):
-        raise UserError("counterfactual S2 or ABC, order ABBA, BABA or both", f"{counterfactual}, {order}", "Choose one.")
-    names = enough(single(tokenizer, NAMES), 5, "names")
-    places = enough(single(tokenizer, PLACES), 1, "places")
-    objects = enough(single(tokenizer, OBJECTS), 1, "things")
+    contrasts.people(tokens)
+    if order not in ("ABBA", "BABA", "both"):
+        raise UserError("order ABBA, BABA or both", order, "Choose one.")
+    lexicon = Lexicon(
+        enough(single(tokenizer, contrasts.NAMES), 5, "names"),
+        enough(single(tokenizer, contrasts.PLACES), 1, "places"),
+        enough(single(tokenizer, contrasts.OBJECTS), 1, "things"),
+    )
     rng = np.random.default_rng(seed)
-
-    def draw() -> PatchPair:
-        scene = int(rng.integers(len(SCENES)))
-        form = order if order != "both" else ("ABBA", "BABA")[int(rng.integers(2))]
-        io, subject, *others = (names[k] for k in rng.choice(len(names), size=5, replace=False))
-        setting = {"place": places[int(rng.integers(len(places)))], "object": objects[int(rng.integers(len(objects)))]}
-        people = {"IO": io, "S1": subject, "S2": subject}
-        swapped = people | {"S2": io} if counterfactual == "S2" else dict(zip(people, others, strict=True))
-        template = SCENES[scene].replace("FIRST", "IO" if form == "ABBA" else "S1")
-        template = template.replace("SECOND", "S1" if form == "ABBA" else "IO")
-        clean, here = filled(template, people | setting)
-        corrupted, there = filled(template, swapped | setting)
-        answers = [f" {io}"], [f" {subject}"]
-        return aligned(tokenizer, (clean, corrupted), answers, (here, there), "indirect-object", f"{form}-{scene}")
-
-    return collect(count, "indirect-object", draw)
+    return collect(count, "indirect-object", lambda: align(tokenizer, contrasts.indirect_object(rng, lexicon, tokens, order)))
 
 
 def greater_than(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
-    """Greater-than: an event begins in a year, and the year it ends must be later. Span YEAR; corrupted to year 01.
+    """Greater-than: the year an event ends must be later than that it began in. Span YEAR; corrupted to year 01.
 
     Where two digits are one token, answers are the later two-digit years and the others the rest. Where every digit is a
     token, the first digit is asked: later decades against earlier ones, the year's own decade being neither.
 
     Raises:
         UserError: if the tokenizer divides years otherwise.
-
-    Source: Hanna et al. 2023 for the task.
     """
-    events = enough(single(tokenizer, EVENTS), 1, "events")
     rng = np.random.default_rng(seed)
     probe = "The event lasted from the year 1732 to the year 17"
-    digits = [str(digit) for digit in range(10)]
-    years = [f"{year:02d}" for year in range(100)]
+    two_digits = True
     try:
-        next_tokens(tokenizer, probe, years)
-        units, span = years, (2, 99)
+        next_tokens(tokenizer, probe, [f"{year:02d}" for year in range(100)])
     except UserError:
-        next_tokens(tokenizer, probe, digits)
-        units, span = digits, (10, 90)
-
-    def draw() -> PatchPair:
-        year, century = int(rng.integers(*span)), int(rng.integers(11, 19))
-        event = events[int(rng.integers(len(events)))]
-        template = f"The {event} lasted from the year {century}{{YEAR}} to the year {century}"
-        clean, here = filled(template, {"YEAR": f"{year:02d}"})
-        corrupted, there = filled(template, {"YEAR": "01"})
-        if units is years:
-            answers = years[year + 1 :], years[: year + 1]
-        else:
-            answers = digits[year // 10 + 1 :], digits[: year // 10]
-        return aligned(tokenizer, (clean, corrupted), answers, (here, there), "greater-than", event)
-
-    return collect(count, "greater-than", draw)
+        next_tokens(tokenizer, probe, [str(digit) for digit in range(10)])
+        two_digits = False
+    return collect(count, "greater-than", lambda: align(tokenizer, contrasts.greater_than(rng, two_digits), ""))
 
 
 def arithmetic(tokenizer: Any, count: int, seed: int, *, shots: int = 2, limit: int = 100) -> list[PatchPair]:
@@ -196,29 +145,24 @@ def arithmetic(tokenizer: Any, count: int, seed: int, *, shots: int = 2, limit: 
         raise UserError(
             "a tokenizer that has numbers as single tokens", f"{len(results)} of {limit} under this one", "Use another task."
         )
-    lead = "" if joint else " "
     rng = np.random.default_rng(seed)
-
-    def operands(sign: str) -> tuple[int, int, int]:
-        result = int(results[int(rng.integers(len(results)))])
-        first = int(rng.integers(0, result + 1)) if sign == "+" else int(rng.integers(result, min(limit, result + 10)))
-        return first, abs(result - first), result
-
-    def draw() -> PatchPair:
-        sign = "+-"[int(rng.integers(2))]
-        worked = [operands(sign) for _ in range(shots)]
-        (a, b, right), (c, d, wrong) = operands(sign), operands(sign)
-        head = "".join(f"{x} {sign} {y} = {z}\n" for x, y, z in worked)
-        template = f"{head}{{A}} {sign} {{B}} ={lead}"
-        clean, here = filled(template, {"A": str(a), "B": str(b)})
-        corrupted, there = filled(template, {"A": str(c), "B": str(d)})
-        answers = [f"{joint}{right}"], [f"{joint}{wrong}"]
-        return aligned(tokenizer, (clean, corrupted), answers, (here, there), "arithmetic", sign)
-
-    return collect(count, "arithmetic", draw)
+    lead = "" if joint else " "
+    return collect(count, "arithmetic", lambda: align(tokenizer, contrasts.arithmetic(rng, results, shots, limit), joint, lead))
 
 
-def _numbers(tokenizer: Any, joint: str, limit: int) -> list[str]:
+def docstring(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
+    """The third argument of a function, as its docstring names it. Spans A_DEF, B_DEF, C_DEF, A_DOC, B_DOC.
+
+    Raises:
+        UserError: if too few argument names are one token.
+    """
+    arguments = enough(single(tokenizer, contrasts.ARGUMENTS), 7, "argument names")
+    nouns = enough(single(tokenizer, contrasts.NOUNS), 1, "nouns")
+    rng = np.random.default_rng(seed)
+    return collect(count, "docstring", lambda: align(tokenizer, contrasts.docstring(rng, arguments, nouns)))
+
+
+def _numbers(tokenizer: Any, joint: str, limit: int) -> list[int]:
     """Numbers below a limit that are one token after "="; the joint is the space, if it belongs to the number."""
     kept = []
     for number in range(limit):
@@ -226,7 +170,7 @@ def _numbers(tokenizer: Any, joint: str, limit: int) -> list[str]:
             next_tokens(tokenizer, "1 + 1 =" if joint else "1 + 1 = ", [f"{joint}{number}"])
         except UserError:
             continue
-        kept.append(str(number))
+        kept.append(number)
     return kept
 
 
@@ -266,7 +210,7 @@ def induction(tokenizer: Any, count: int, seed: int, *, length: int = 16) -> lis
     return collect(count, "induction", draw)
 
 
-def factual_recall(tokenizer: Any, count: int, seed: int, path: str) -> list[PatchPair]:
+def factual_recall(tokenizer: Any, count: int, seed: int, path: str = "") -> list[PatchPair]:
     """Facts of one relation, told apart by their subject. Span SUBJECT; corrupted to another subject of as many tokens.
 
     Args:
@@ -274,14 +218,15 @@ def factual_recall(tokenizer: Any, count: int, seed: int, path: str) -> list[Pat
         count: how many pairs, in both directions.
         seed: of the draws.
         path: JSON lines with `subject`, `relation` (a text that contains {} where the subject goes, and ends where the
-            object follows) and `object`.
+            object follows) and `object`; without it, those facts of the package that no audit asks.
 
     Raises:
         UserError: listing wrong lines; or if too few subjects can be aligned.
     """
     relations: dict[str, dict[str, str]] = {}
-    for subject, relation, item in _triples(path):
-        relations.setdefault(relation, {})[subject] = item
+    for subject, relation, item in _triples(path) if path else contrasts.facts():
+        if path or not contrasts.dealt(relation.replace("{}", subject)):
+            relations.setdefault(relation, {})[subject] = item
     choices = [
         (relation, one, two)
         for relation, facts in sorted(relations.items())
@@ -293,19 +238,18 @@ def factual_recall(tokenizer: Any, count: int, seed: int, path: str) -> list[Pat
     # Every pair of facts is tried once: few may align, and none should come twice.
     for at in np.random.default_rng(seed).permutation(len(choices)).tolist():
         relation, one, two = choices[at]
-        template, facts = relation.replace("{}", "{SUBJECT}"), relations[relation]
-        clean, here = filled(template, {"SUBJECT": one})
-        corrupted, there = filled(template, {"SUBJECT": two})
+        facts = relations[relation]
+        made = contrasts.factual(relation, (one, facts[one]), (two, facts[two]))
         answers = [f" {facts[one]}"], [f" {facts[two]}"]
         try:
-            found.append(aligned(tokenizer, (clean, corrupted), answers, (here, there), "factual-recall", relation))
+            found.append(aligned(tokenizer, made.texts, answers, made.chars, made.task, made.group))
         except UserError:
             continue
         if len(found) == count:
             return found
     raise UserError(
         f"{count} pairs of facts of one relation, with subjects of equal token length and objects of one token",
-        f"{len(found)} in {path!r} under this tokenizer",
+        f"{len(found)} in {path or 'the package'!r} under this tokenizer",
         "Give more triples, or ask for fewer pairs.",
     )
 
