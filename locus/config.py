@@ -158,6 +158,8 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
         if str(told["model"]).count(":") == 1:
             told["model"] = f"{told['model']}:{told.get('seed', 0)}"
         told = {"data": told["model"], **PLANTED, **told}
+    if str(told.get("data", "")).startswith("task:"):
+        told = {"prompt": "bare", **told}  # a task's prompt is a text that goes on with its answer
     try:
         return AuditConfig(**{**PRESETS[preset], "preset": preset, **told})
     except ValidationError as error:

@@ -71,12 +71,12 @@ def write(material: Material, folder: Path) -> list[str]:
     written = []
     for drawing in drawings:
         if drawing.rows:
-            _save(drawing, folder)
+            save(drawing, folder)
             written.append(drawing.name)
     return written
 
 
-def _save(drawing: Drawing, folder: Path) -> None:
+def save(drawing: Drawing, folder: Path) -> None:
     """Write one figure in its four forms."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, drawing.height), layout="constrained")
