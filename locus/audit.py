@@ -21,9 +21,7 @@ from locus.store import Store
 Told = Callable[[str, float], None]
 
 
-def audit(
-    config: AuditConfig, out: Path, told: Told = lambda what, share: None, sign: bool = True
-) -> dict[str, Any]:
+def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None, sign: bool = True) -> dict[str, Any]:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:

@@ -19,7 +19,7 @@ from locus.patching.material import tried
 from locus.patching.metrics import METRICS, Array
 from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import HEADED, Patch
+from locus.patching.runs import HEADED, Component, Patch
 from locus.patching.settings import CorruptionName, PatchConfig
 from locus.patching.sweep import How, Layout, PatchMap, heads, measure, outputs, window
 from locus.sites import Location, Site
@@ -68,7 +68,8 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
     works, right = [], {}
     for tokens in config.tokens or ("",):
         pairs, right[tokens] = tried(config, model, tokens)
-        works += [Work(model, config, tokens, corruption, pairs) for corruption in config.corruptions]
+        short = short_agrees(model, pairs)
+        works += [Work(model, config, tokens, corruption, pairs, short) for corruption in config.corruptions]
     families, screened = [], {}
     for family in _families(config, model.anatomy):
         kept, chosen = _screened(works, family, told)
@@ -87,6 +88,13 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
     found["screens"] = _screens(works, outcomes, screened)
     folder.write(out, found, outcomes, time.monotonic() - started)
     return found
+
+
+def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
+    """Whether patched runs that start at the first differing token equal whole ones on this very model."""
+    patches = [(Component("head", layer, 0),) for layer in (0, model.anatomy.n_layers // 2)]
+    values = [measure(model, pairs[:4], patches, How(layout=Layout(4, None, 4096, short)))[0].patched for short in (True, False)]
+    return bool(np.abs(values[0] - values[1]).max() <= 1e-3 * max(1.0, float(np.abs(values[1]).max())))
 
 
 def _families(config: PatchConfig, anatomy: Anatomy) -> Iterator[Family]:
@@ -111,13 +119,14 @@ class Work:
     tokens: str
     corruption: CorruptionName
     pairs: list[PatchPair]
+    short: bool = True
 
     @property
     def how(self) -> How:
         """How its pairs are patched and read."""
         config = self.config
         metrics = tuple(METRICS[name] for name in config.metrics)
-        layout = Layout(config.rows, None, config.budget)
+        layout = Layout(config.rows, None, config.budget, self.short)
         return How(config.direction, config.corruption(self.corruption), metrics, layout)
 
     def guessed(self, family: Family) -> list[Array]:
@@ -192,6 +201,7 @@ def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[st
         "model": {"name": model.name, "fingerprint": model.fingerprint, "anatomy": vars(model.anatomy)},
         "version": __version__,
         "right": right,
+        "shortcut": all(work.short for work in works),
         "pairs": {work.tokens: _shown(work.pairs) for work in works},
         "maps": [one.entry for one in outcomes],
         "agreement": agreed,
