@@ -23,6 +23,7 @@ class Shape:
         inputs: within a layer, what makes queries, keys and values; the same path three times where one matrix makes all.
         fused: how that one matrix lays them out: "blocks" (all queries, all keys, all values) or "heads" (head by head);
             "" where each has its own.
+        past: how a layer is handed the keys and values of earlier tokens: a keyword, or a place after the hidden states.
     """
 
     blocks: str
@@ -31,6 +32,7 @@ class Shape:
     norm: str
     inputs: tuple[str, str, str]
     fused: Literal["", "blocks", "heads"] = ""
+    past: str | int = "past_key_values"
 
 
 SHAPES: dict[str, Shape] = {
@@ -41,7 +43,7 @@ SHAPES: dict[str, Shape] = {
         "model.norm",
         ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ),
-    "gpt2": Shape("transformer.h", "attn.c_proj", "mlp", "transformer.ln_f", ("attn.c_attn",) * 3, "blocks"),
+    "gpt2": Shape("transformer.h", "attn.c_proj", "mlp", "transformer.ln_f", ("attn.c_attn",) * 3, "blocks", 0),
     "gpt_neox": Shape(
         "gpt_neox.layers",
         "attention.dense",
@@ -49,6 +51,7 @@ SHAPES: dict[str, Shape] = {
         "gpt_neox.final_layer_norm",
         ("attention.query_key_value",) * 3,
         "heads",
+        "layer_past",
     ),
 }
 

@@ -33,13 +33,13 @@ Claims = Annotated[
 ]
 
 
-def _told(pairs: list[str] | None, **flags: Any) -> dict[str, Any]:
+def _told(settings: list[str] | None, /, **flags: Any) -> dict[str, Any]:
     """Settings given as --set name=value, read as TOML, and the flags that were given, which win."""
     import tomllib
 
     told: dict[str, Any] = {}
-    for pair in pairs or []:
-        name, _, value = pair.partition("=")
+    for setting in settings or []:
+        name, _, value = setting.partition("=")
         try:
             told |= tomllib.loads(f"{name} = {value}")
         except tomllib.TOMLDecodeError:
@@ -106,6 +106,45 @@ def claims(
     if save is not None:
         found.save(save)
     claim_table(console, found, top)
+
+
+@app.command()
+def patch(
+    out: Annotated[Path, typer.Option(help="Folder for the map; the same command again goes on where it stopped.")],
+    task: Annotated[
+        str | None, typer.Option(help="ioi, greater-than, factual, arithmetic, docstring, induction, or FILE.jsonl with pairs.")
+    ] = None,
+    model: ModelName = None,
+    pairs: Annotated[int | None, typer.Option(help="Examples.")] = None,
+    compare: Annotated[
+        bool, typer.Option(help="Every metric, both corruptions, windows: where would conclusions differ?")
+    ] = False,
+    tokens: Annotated[list[str] | None, typer.Option(help="Which tokens of ioi are corrupted: S2, S1+IO, ABC; repeat.")] = None,
+    direction: Annotated[str | None, typer.Option(help="denoise (is it enough?) or noise (is it needed?).")] = None,
+    screen: Annotated[int | None, typer.Option(help="Patch only so many exactly, those that attribution ranks first.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Error rate of detection.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of pairs, noise, samples and sign flips.")] = None,
+    config: ConfigFile = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+) -> None:
+    """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
+    from locus.patching.settings import resolve
+
+    flags: dict[str, Any] = {
+        "task": task,
+        "model": model,
+        "pairs": pairs,
+        "tokens": tuple(tokens) if tokens else None,
+        "seed": seed,
+    }
+    flags |= {"direction": direction, "screen": screen, "alpha": alpha}
+    resolved = resolve(config, compare, **_told(setting, **flags))
+    from locus.patching.find import find
+    from locus.show import patch_table, progress_bar
+
+    with progress_bar(console) as told:
+        found = find(resolved, out, told)
+    patch_table(console, found, out)
 
 
 @app.command()

@@ -175,6 +175,8 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
         if str(told["model"]).count(":") == 1:
             told["model"] = f"{told['model']}:{told.get('seed', 0)}"
         told = {"data": told["model"], **PLANTED, **told}
+    if str(told.get("data", "")).startswith("task:"):
+        told = {"prompt": "bare", **told}  # a task's prompt is a text that goes on with its answer
     told = {**PRESETS[preset], "preset": preset, **told}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
     told.setdefault("metric", "mc2" if told.get("judge", "none") == "none" else "true_info")

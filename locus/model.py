@@ -182,9 +182,21 @@ class Model:
             masks[window] = mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device)
         return masks
 
-    def layer(self, index: int, hidden: Tensor, entry: "Entry") -> Tensor:
-        """Run one layer on [rows, T, width]; rows share the entry's mask and positions, or have their own."""
+    def layer(self, index: int, hidden: Tensor, entry: "Entry", past: Any = None) -> Tensor:
+        """Run one layer on [rows, T, width]; rows share the entry's mask and positions, or have their own.
+
+        Args:
+            index: of the layer.
+            hidden: what enters it.
+            entry: how it is called.
+            past: a cache whose `update` is given the keys and values of these tokens and gives those of all.
+        """
         args, kwargs = entry.calls[index]
+        place = self.shape.past
+        if past is not None and isinstance(place, int):
+            args = (*args[:place], past, *args[place + 1 :])
+        elif past is not None:
+            kwargs = {**kwargs, str(place): past}
         output = self.layers[index](hidden, *args, **kwargs)
         hidden_out: Tensor = output[0] if isinstance(output, tuple) else output
         return hidden_out

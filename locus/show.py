@@ -244,3 +244,32 @@ def power_table(console: Console, found: dict[str, Any]) -> None:
         for name, value in found["run"].items():
             table.add_row(f"from the run: {name.replace('_', ' ')}", f"{value:.4g}")
     console.print(table)
+
+
+def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
+    """What patching found: a row a map, what other choices would have said, and how to go on."""
+    from locus.patching.outcome import label
+
+    table = Table(
+        caption="found: beyond the least effect at the stated level, corrected for all components; (-): against the answer"
+    )
+    for name in ("map", "n", "found", "2 SD rule", "stability"):
+        table.add_column(name)
+    for entry in (entry for entry in found["maps"] if entry["width"] == 1):
+        shown = [f"{one['name']}{'' if one['mean'] > 0 else ' (-)'}" for one in entry["components"] if one["found"]]
+        listed = ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+        steady = entry["stability"]["jaccard"]
+        rough = len(entry["two_deviations"]["detected"])
+        cells = (label(entry), str(entry["n"]), listed or "none", str(rough), "-" if steady is None else f"{steady:.2f}")
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    for one in found["maps"][:1]:
+        for warning in one["warnings"]:
+            console.print(Text(warning))
+    for sentence in [*found["sentences"], *(one["sentence"] for one in found["screens"][:1])]:
+        console.print(Text(f"- {sentence}"))
+    console.print(Text(f"wrote {out / 'page.html'}"), soft_wrap=True)
+    if found["claim"] is not None:
+        console.print(
+            Text(f"audit it: locus audit --claim patch:{out} --data task:{found['config']['task']} --out RUN"), soft_wrap=True
+        )

@@ -53,7 +53,7 @@ def test_a_run_patched_with_itself_is_bit_equal(model):
     patches = everywhere(model.anatomy)
     for held in (clean, corrupted):
         # One patch at a time has the held run's own shapes, and so its own rounding.
-        same = patched(model, held, held, patches, lambda z, held=held: (z == held.logits).all(-1), budget=1)
+        same = patched(model, held, held, patches, lambda z, held=held: (z == held.logits).all(-1), 1, False)
         assert same.shape == (len(patches), 4) and bool(same.all())
 
 
@@ -61,7 +61,7 @@ def test_the_whole_residual_stream_gives_the_source_run_bit_for_bit(model):
     clean, corrupted = two_runs(model, random_pairs(4))
     assert not torch.equal(clean.logits, corrupted.logits)
     patches = [(Component("residual", layer),) for layer in range(model.anatomy.n_layers + 1)]
-    same = patched(model, corrupted, clean, patches, lambda z: (z == clean.logits).all(-1), budget=1)
+    same = patched(model, corrupted, clean, patches, lambda z: (z == clean.logits).all(-1), 1, False)
     assert bool(same.all())
 
 
@@ -141,6 +141,16 @@ def test_effects_do_not_depend_on_batch_or_padding(model):
         np.testing.assert_allclose(other.patched, found[0].patched, rtol=0, atol=2e-4)
         np.testing.assert_allclose(other.clean, found[0].clean, rtol=0, atol=2e-4)
         np.testing.assert_allclose(other.corrupted, found[0].corrupted, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_starting_at_the_first_token_that_differs_changes_nothing(model, direction):
+    pairs = random_pairs(8, uneven=True)
+    patches = [*everywhere(model.anatomy), (Component("head", 1, 2, "key"),), (Component("mlp", 0, None, -1),)]
+    for side in (None, "left", "right"):
+        whole, short = (sweep(model, pairs, patches, direction, layout=Layout(4, side, 4096, how)) for how in (False, True))
+        assert np.abs(whole.effects("none").values).max() > 1e-2
+        np.testing.assert_allclose(short.patched, whole.patched, rtol=0, atol=2e-4)
 
 
 def test_denoising_mirrors_noising_of_the_exchanged_pairs(model):

@@ -60,12 +60,12 @@ def test_a_screen_verifies_its_top_and_bounds_the_rest(llama):
     pairs, patches = random_pairs(6), heads(llama.anatomy) + outputs(llama.anatomy, "mlp")
     whole = sweep(llama, pairs, patches)
     effects = whole.effects().values.mean(axis=1)
-    found = screen(llama, pairs, patches, How(), Budget(top=4, sample=100, least=0.02))
+    found, exact = screen(llama, pairs, patches, How(), Budget(top=4, sample=100, least=0.02))
     assert sorted((*found.top, *found.sample)) == list(range(len(patches)))  # a sample of all the rest
-    np.testing.assert_allclose(found.exact.patched, whole.patched[[*found.top, *found.sample]], atol=1e-5)
+    np.testing.assert_allclose(exact.patched, whole.patched[[*found.top, *found.sample]], atol=1e-5)
     missed = sum(abs(effects[index]) >= 0.02 for index in range(len(patches)) if index not in found.top)
     assert found.missed.value == pytest.approx(missed / 11) and found.bound >= missed
-    few = screen(llama, pairs, patches, How(), Budget(top=4, sample=0))
+    few, _ = screen(llama, pairs, patches, How(), Budget(top=4, sample=0))
     assert few.bound == 11 and np.isnan(few.missed.value)
 
 

@@ -23,11 +23,13 @@ NAMES = (
 
 
 def given(text: str) -> Claim:
-    """A claim from a list of heads or a file.
+    """A claim from a list of heads, a file, or the folder of a patching run as patch:DIR.
 
     Raises:
-        UserError: if neither can be read as heads.
+        UserError: if none can be read as heads.
     """
+    if text.startswith("patch:"):
+        return _patched(text.removeprefix("patch:"))
     path = Path(text)
     if re.fullmatch(r"[\d.,\s]+", text):
         return Claim("given", Location.parse(text), "given", about={"text": text})
@@ -44,13 +46,7 @@ def given(text: str) -> Claim:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError("a JSON or .npy file of heads", f"{text!r} ({error})", "Check the file.") from error
     if isinstance(content, dict) and "heads" in content and "origin" in content:
-        return Claim(
-            str(content.get("name", path.stem)),
-            Location.parse(content["heads"]),
-            str(content["origin"]),
-            {str(head): float(score) for head, score in content.get("scores", {}).items()},
-            dict(content.get("about", {})) | {"file": path.name},
-        )
+        return _written(content, path)
     sites = sorted(set(_heads_in(content)))
     if not sites:
         raise UserError(
@@ -59,6 +55,41 @@ def given(text: str) -> Claim:
             "Check the file.",
         )
     return Claim(path.stem, Location.of(sites), "given", about={"file": path.name})
+
+
+def _written(content: dict[str, Any], path: Path) -> Claim:
+    """A claim that locus wrote."""
+    return Claim(
+        str(content.get("name", path.stem)),
+        Location.parse(content["heads"]),
+        str(content["origin"]),
+        {str(head): float(score) for head, score in content.get("scores", {}).items()},
+        dict(content.get("about", {})) | {"file": path.name},
+    )
+
+
+def _patched(folder: str) -> Claim:
+    """The heads that a patching run found."""
+    path = Path(folder) / "patch.json"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        claim, tested = content["claim"], content["maps"][0]
+        site, count = tested["site"], len(tested["components"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            "patch:DIR with the folder of a finished `locus patch` run",
+            f"{folder!r} ({error!r})",
+            "Check the path; a run that was stopped goes on with the same command.",
+        ) from error
+    if claim is None:
+        raise UserError(
+            "a patching run that found at least one head",
+            f"{folder!r}, whose first map is of {site} and finds " + ("no head" if site == "head" else "no head by kind"),
+            'Patch heads first (--set sites=["head"]), with more examples or a smaller least effect.'
+            if site != "head"
+            else f"None of {count} stands out: use more --pairs, a smaller --set least=, or another task.",
+        )
+    return _written(claim, path)
 
 
 def _heads_in(value: Any) -> list[Site]:

@@ -149,24 +149,65 @@ class Screen:
     """A screen and how far it can be trusted.
 
     Attributes:
-        estimate: every patch, to first order.
-        exact: the patches of `top` and `sample`, in that order, patched exactly.
         top: indices of the patches of largest estimate.
         sample: indices of the random others.
-        missed: share of all others whose exact mean effect is `least` or more, with an exact interval.
+        missed: share of all others whose exact mean effect is `least` or more, with its upper 95 % bound.
         bound: upper bound on how many others that is.
-        correlation: Spearman's, of exact and estimated mean effects over all verified patches.
+        correlation: Spearman's, of exact and estimated mean effects over all verified patches; NaN if undefined.
         sentence: all of this in words.
     """
 
-    estimate: PatchMap
-    exact: PatchMap
     top: tuple[int, ...]
     sample: tuple[int, ...]
     missed: Estimate
     bound: int
     correlation: float
     sentence: str
+
+
+def choose(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[int]]:
+    """Which patches to verify: the largest of every estimate, and a random sample of the others.
+
+    Args:
+        guessed: one or more estimates of mean effects, [patches] each.
+        budget: how many.
+
+    Returns:
+        Indices of the top and of the sample; the top is `budget.top` of each estimate, without repeats.
+
+    Raises:
+        UserError: if fewer than one patch is to be verified.
+    """
+    if budget.top < 1 or budget.sample < 0:
+        raise UserError("a top of at least 1", f"{budget.top} and a sample of {budget.sample}", "Verify more patches.")
+    orders = [np.argsort(-np.abs(means), kind="stable")[: budget.top] for means in guessed]
+    top = list(dict.fromkeys(int(index) for order in orders for index in order))
+    rest = [index for index in range(len(guessed[0])) if index not in top]
+    sample = np.random.default_rng(budget.seed).permutation(rest)[: budget.sample]
+    return top, [int(index) for index in sample]
+
+
+def judge(chosen: tuple[list[int], list[int]], means: Array, guessed: Array, least: float) -> Screen:
+    """How far a screen can be trusted, from the exact effects of what it let through.
+
+    Args:
+        chosen: indices of the top and of the sample.
+        means: exact mean effects of the top and then the sample.
+        guessed: [patches], estimated mean effects of all.
+        least: size of effect that should not be missed.
+    """
+    top, sample = chosen
+    rest = len(guessed) - len(top)
+    large = np.abs(means[len(top) :]) >= least
+    missed = clopper_pearson(int(large.sum()), len(large), side="upper")
+    bound = rest if np.isnan(missed.high) else int(np.floor(missed.high * rest))
+    defined = len(means) > 2 and means.std() > 0 and guessed[[*top, *sample]].std() > 0
+    correlation = float(scipy_stats.spearmanr(means, guessed[[*top, *sample]]).statistic) if defined else float("nan")
+    sentence = (
+        f"{len(top)} of {len(guessed)} patches were taken from the top of the screen; of {len(large)} others drawn at random "
+        f"{int(large.sum())} had an effect of {least:g} or more, so with 95 % confidence at most {bound} of all {rest} others do"
+    )
+    return Screen(tuple(top), tuple(sample), missed, bound, correlation, sentence)
 
 
 def screen(
@@ -176,30 +217,16 @@ def screen(
     how: How,
     budget: Budget,
     normalise: Normalise = "mean",
-) -> Screen:
+) -> tuple[Screen, PatchMap]:
     """Estimate every patch, verify the largest exactly, and bound what the estimate missed by a random sample.
+
+    Returns:
+        The screen, and the exact map of its top and sample, in that order.
 
     Raises:
         UserError: if fewer than one patch is to be verified.
     """
-    if budget.top < 1 or budget.sample < 0:
-        raise UserError("a top of at least 1", f"{budget.top} and a sample of {budget.sample}", "Verify more patches.")
-    estimate = attribute(model, pairs, patches, how, budget.steps)[0]
-    guessed = estimate.effects(normalise).values.mean(axis=1)
-    order = np.argsort(-np.abs(guessed), kind="stable")
-    rest = order[budget.top :]
-    sample = np.random.default_rng(budget.seed).permutation(rest)[: budget.sample]
-    verified = [int(index) for index in (*order[: budget.top], *sample)]
-    exact = measure(model, pairs, [patches[index] for index in verified], how)[0]
-    means = exact.effects(normalise).values.mean(axis=1)
-    large = np.abs(means[min(budget.top, len(order)) :]) >= budget.least
-    missed = clopper_pearson(int(large.sum()), len(large), side="upper")
-    bound = len(rest) if np.isnan(missed.high) else int(np.floor(missed.high * len(rest)))
-    correlation = float(scipy_stats.spearmanr(means, guessed[verified]).statistic) if len(verified) > 2 else float("nan")
-    sentence = (
-        f"{len(order) - len(rest)} of {len(order)} patches verified exactly; of {len(large)} others drawn at random "
-        f"{int(large.sum())} had an effect of {budget.least:g} or more, so with 95 % confidence at most {bound} of the "
-        f"{len(rest)} unverified ones do"
-    )
-    top = tuple(verified[: budget.top])
-    return Screen(estimate, exact, top, tuple(verified[budget.top :]), missed, bound, correlation, sentence)
+    guessed = attribute(model, pairs, patches, how, budget.steps)[0].effects(normalise).values.mean(axis=1)
+    top, sample = choose([guessed], budget)
+    exact = measure(model, pairs, [patches[index] for index in (*top, *sample)], how)[0]
+    return judge((top, sample), exact.effects(normalise).values.mean(axis=1), guessed, budget.least), exact

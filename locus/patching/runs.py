@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from locus.anatomy import Anatomy, AttentionInput
 from locus.errors import UserError
 from locus.model import Entry, Model
+from locus.patching.prefix import Prefix, cut, shared
 
 Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 Side = Literal["right", "left"]
@@ -268,6 +269,7 @@ def patched(
     patches: Sequence[Patch],
     read: Callable[[Tensor], Tensor],
     budget: int = BUDGET,
+    short: bool = True,
 ) -> Tensor:
     """Run `base` with some of its components as they are in `source`, once for every patch.
 
@@ -280,6 +282,7 @@ def patched(
         patches: each a set of components that are patched together.
         read: from logits [patches, rows, vocabulary] to what is kept of each patch and row, [patches, rows, ...].
         budget: tokens in one forward.
+        short: start at the first token at which the two runs differ.
 
     Returns:
         [patches, rows, ...], in the order of `patches`.
@@ -289,7 +292,11 @@ def patched(
     """
     _check(model, base, source, patches)
     rows, length = base.batch.tokens.shape
-    most = max(1, budget // (rows * length))
+    # Values that no forward gave may differ anywhere, whatever the tokens are.
+    genuine = short and base.logits is not None and source.logits is not None
+    start = shared(base.residual[0], source.residual[0], base.batch.ends) if genuine else 0
+    prefix = Prefix.of(model, base.residual, base.batch.entry, start) if start else None
+    most = max(1, budget // (rows * (length - start)))
     firsts = [min((component.layer for component in patch), default=model.anatomy.n_layers) for patch in patches]
     order = sorted(range(len(patches)), key=lambda index: (firsts[index], index))
     results: list[Tensor | None] = [None] * len(patches)
@@ -297,7 +304,7 @@ def patched(
     while at < len(order):
         first = firsts[order[at]]
         chunk = [index for index in order[at : at + most] if firsts[index] == first]
-        logits = _forward(model, base, source, [patches[index] for index in chunk], first)
+        logits = _forward(model, (base, source), [patches[index] for index in chunk], first, prefix)
         for index, values in zip(chunk, read(logits.view(len(chunk), rows, -1)), strict=True):
             results[index] = values
         at += len(chunk)
@@ -323,18 +330,21 @@ def _check(model: Model, base: Run, source: Run, patches: Sequence[Patch]) -> No
             )
 
 
-def _forward(model: Model, base: Run, source: Run, patches: Sequence[Patch], first: int) -> Tensor:
+def _forward(model: Model, runs: tuple[Run, Run], patches: Sequence[Patch], first: int, prefix: Prefix | None) -> Tensor:
     """Logits [patches * rows, vocabulary] of patches whose first layer is `first`."""
-    count, rows = len(patches), len(base.batch)
-    hidden = base.residual[first].repeat(count, 1, 1)
-    entry = _tiled(base.batch.entry, count, rows)
+    (base, source), count = runs, len(patches)
+    start = 0 if prefix is None else prefix.length
+    if prefix is not None:
+        prefix.copies = count
+    hidden = base.residual[first][:, start:].repeat(count, 1, 1)
+    entry = _tiled(cut(base.batch.entry, start), count, len(base.batch))
     sites: dict[tuple[Kind, int], list[tuple[int, Component]]] = {}
     for index, patch in enumerate(patches):
         for component in patch:
             sites.setdefault((component.kind, component.layer), []).append((index, component))
 
     def change(kind: Kind, layer: int) -> Callable[[Tensor], Tensor]:
-        return lambda value: _replaced(model, value, source.value(kind, layer), base.batch, sites[kind, layer])
+        return lambda value: _replaced(model, value, source.value(kind, layer)[:, start:], base.batch, sites[kind, layer])
 
     with torch.no_grad():
         for layer in range(first, model.anatomy.n_layers + 1):
@@ -346,12 +356,12 @@ def _forward(model: Model, base: Run, source: Run, patches: Sequence[Patch], fir
                 for kind in HOOKED:
                     if (kind, layer) in sites:
                         stack.enter_context(_hooked(_module(model, kind, layer), kind, change(kind, layer)))
-                hidden = model.layer(layer, hidden, entry)
-        return answer_logits(model, hidden, base.batch.ends.repeat(count))
+                hidden = model.layer(layer, hidden, entry, prefix)
+        return answer_logits(model, hidden, base.batch.ends.repeat(count) - start)
 
 
 def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: Sequence[tuple[int, Component]]) -> Tensor:
-    """[patches * rows, T, features] with each patch's components as in `source` [rows, T, features]."""
+    """[patches * rows, T, features] with each patch's components as in `source` [rows, T, features]; T counts from the end."""
     out = value.clone()
     grouped = out.view(-1, len(batch), *value.shape[1:])
     for index, component in sites:
@@ -359,7 +369,7 @@ def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: 
         mask = batch.where(component.position)
         new = source[..., features]
         if mask is not None:
-            new = torch.where(mask[..., None], new, grouped[index][..., features])
+            new = torch.where(mask[:, -value.shape[1] :, None], new, grouped[index][..., features])
         grouped[index][..., features] = new
     return out
 

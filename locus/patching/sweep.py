@@ -82,11 +82,13 @@ class Layout:
         rows: pairs in a batch.
         side: None to batch prompts of equal length only, else the side of the padding.
         tokens: in one patched forward.
+        short: start patched runs at the first token that differs.
     """
 
     rows: int = 16
     side: Side | None = None
     tokens: int = 4096
+    short: bool = True
 
 
 LAYOUT = Layout()
@@ -192,18 +194,19 @@ def _values(
                 "Use direction 'noise', or token replacement or Gaussian noise.",
             )
         base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
-        found.append(patched(model, base, source, patches, read, how.layout.tokens).numpy())
+        found.append(patched(model, base, source, patches, read, how.layout.tokens, how.layout.short).numpy())
         missing = np.full((len(pairs), len(how.metrics)), np.nan)
         corrupted.append(missing if spoilt.logits is None else read(spoilt.logits).numpy())
     return read(reference).numpy(), np.mean(corrupted, axis=0), np.mean(found, axis=0)
 
 
 def batches(pairs: Sequence[PatchPair], layout: Layout) -> Iterator[list[int]]:
-    """Indices of the pairs of each batch; of equal length unless padding is allowed."""
+    """Indices of the pairs of each batch; of equal length unless padding is allowed, and with long shared beginnings together."""
     groups: dict[int, list[int]] = {}
     for index, pair in enumerate(pairs):
         groups.setdefault(len(pair) if layout.side is None else 0, []).append(index)
     for members in groups.values():
+        members.sort(key=lambda index: pairs[index].changed)
         for start in range(0, len(members), layout.rows):
             yield members[start : start + layout.rows]
 

@@ -114,7 +114,7 @@ def heads(material: Material) -> list[list[dict[str, Any]]]:
     anatomy, metric = plan["model"]["anatomy"], found["metric"]
     scores: dict[str, float] = {}
     for claim in plan["claims"]:
-        scores |= claim["scores"]
+        scores |= claim["scores"] if claim["origin"] == "probe" else {}
     low, high = (min(scores.values()), max(scores.values())) if scores else (0.0, 1.0)
     claims: dict[str, list[str]] = {}
     for claim in plan["claims"]:

@@ -111,7 +111,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         limits=words.limits(plan, found),
         effects=effects(found),
         grid=heads(material),
-        scored=any(claim["scores"] for claim in plan["claims"]),
+        scored=any(claim["scores"] for claim in plan["claims"] if claim["origin"] == "probe"),
         compared=[material, *others] if others else [],
         cited=cited,
         forms=cite.forms(cited),

@@ -1,0 +1,96 @@
+"""The examples of a patching run: pairs of a task by name, tried on the model before anything is patched."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from locus.errors import UserError
+from locus.model import Model
+from locus.patching import tasks
+from locus.patching.metrics import LogitDifference
+from locus.patching.pairs import PatchPair, load_pairs
+from locus.patching.runs import batch_of, run
+from locus.patching.settings import PatchConfig
+from locus.patching.sweep import LAYOUT, batches
+
+Maker = Callable[[Any, int, int], list[PatchPair]]
+TASKS: dict[str, Maker] = {
+    "greater-than": tasks.greater_than,
+    "arithmetic": tasks.arithmetic,
+    "docstring": tasks.docstring,
+    "induction": tasks.induction,
+}
+MORE = 3  # times as many pairs are drawn where only those the model gets right are kept
+
+
+def pairs_of(config: PatchConfig, tokenizer: Any, tokens: str, count: int) -> list[PatchPair]:
+    """The pairs of a configuration.
+
+    Args:
+        config: names the task.
+        tokenizer: the model's.
+        tokens: which are corrupted, "" where the task leaves no choice.
+        count: how many.
+
+    Raises:
+        UserError: if there is no such task, it knows no such tokens, or it gives too few pairs.
+    """
+    if config.task.endswith(".jsonl"):
+        return load_pairs(config.task, tokenizer)[:count]
+    if tokens and config.task != "ioi":
+        raise UserError("a choice of tokens only for the task ioi", f"{tokens!r} for {config.task}", "Leave tokens out.")
+    if config.task == "ioi":
+        return tasks.indirect_object(tokenizer, count, config.seed, tokens=tokens or "S2")
+    if config.task == "factual":
+        return tasks.factual_recall(tokenizer, count, config.seed, config.facts)
+    if config.task not in TASKS:
+        known = ", ".join(("ioi", "factual", *TASKS))
+        raise UserError(f"a task ({known}) or FILE.jsonl with prompt pairs", repr(config.task), "Choose one.")
+    return TASKS[config.task](tokenizer, count, config.seed)
+
+
+def tried(config: PatchConfig, model: Model, tokens: str) -> tuple[list[PatchPair], float]:
+    """The pairs that are patched, and the share of those drawn that the model gets right.
+
+    Right is a clean prompt whose answer is likelier than the other one.
+
+    Raises:
+        UserError: if it gets so few right that effects would be noise.
+    """
+    own = config.task.endswith(".jsonl")
+    wanted = config.pairs * MORE if config.keep == "right" and not own else config.pairs
+    drawn = _as_many(config, model, tokens, wanted)
+    right = correct(model, drawn)
+    share = float(right.mean())
+    kept = [pair for pair, fine in zip(drawn, right, strict=True) if fine or config.keep == "all"][: config.pairs]
+    if config.keep == "all" and share < config.least_right:
+        raise UserError(
+            f"a model that gets at least {config.least_right:.0%} of the clean prompts right",
+            f"{share:.0%} of {len(drawn)}; effects would be those of noise",
+            "Use --set keep=right to patch only what it gets right, --set least_right=0 to go on, or another task or model.",
+        )
+    if len(kept) < 2:
+        raise UserError("at least 2 prompts that the model gets right", str(len(kept)), "Use another task or model.")
+    return kept, share
+
+
+def _as_many(config: PatchConfig, model: Model, tokens: str, wanted: int) -> list[PatchPair]:
+    """So many pairs; where a task has fewer than are to be sorted out, as many as are kept at most."""
+    try:
+        return pairs_of(config, model.tokenizer, tokens, wanted)
+    except UserError:
+        if wanted == config.pairs:
+            raise
+        return _as_many(config, model, tokens, max(config.pairs, wanted // 2))
+
+
+def correct(model: Model, pairs: list[PatchPair]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """[pairs], whether the clean prompt's answer is likelier than the other one."""
+    found = np.zeros(len(pairs), dtype=bool)
+    for members in batches(pairs, LAYOUT):
+        here = [pairs[index] for index in members]
+        logits = run(model, batch_of(model, [pair.clean for pair in here])).logits
+        assert logits is not None, "a forward gives logits"
+        found[members] = (LogitDifference()(logits, here, logits) > 0).cpu().numpy()
+    return found

@@ -1,0 +1,210 @@
+"""`locus patch` from end to end on a tiny model: the map, resuming, other choices, and the audit of what it found."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from locus import claims
+from locus.audit import audit
+from locus.config import resolve as resolve_audit
+from locus.errors import UserError
+from locus.model import load
+from locus.patching.compare import agreement, sentences, windows
+from locus.patching.find import find
+from locus.patching.material import tried
+from locus.patching.outcome import outcome
+from locus.patching.runs import Component
+from locus.patching.settings import resolve
+from locus.patching.sweep import PatchMap, heads, sweep
+from tests.families import configuration
+from tests.test_patching_tasks import word_tokenizer
+
+# A random model moves little in one direction: a loose level lets something be found.
+FAST = {"pairs": 24, "keep": "right", "flips": 500, "rows": 8, "alpha": 0.5, "least": 0.0}
+
+
+@pytest.fixture(scope="session")
+def word_model(tmp_path_factory) -> str:
+    """A folder with a tiny random model whose tokenizer has whole words."""
+    folder, tokenizer = tmp_path_factory.mktemp("words"), word_tokenizer(True)
+    config = configuration("llama")
+    config.vocab_size = len(tokenizer)
+    model = AutoModelForCausalLM.from_config(config).float()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.3, generator=generator)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def ioi_map(word_model, tmp_path_factory):
+    """A finished map of ioi, as folder and content."""
+    out = tmp_path_factory.mktemp("maps") / "ioi"
+    return out, find(resolve(model=word_model, task="ioi", **FAST), out)
+
+
+def test_a_map_holds_every_effect_and_what_was_found(word_model, ioi_map):
+    out, found = ioi_map
+    (entry,) = found["maps"]
+    table = pyarrow.parquet.read_table(out / "effects.parquet").to_pydict()
+    config = resolve(model=word_model, task="ioi", **FAST)
+    model = load(word_model)
+    pairs, _ = tried(config, model, "S2")
+    expected = sweep(model, pairs, heads(model.anatomy))
+    assert table["component"][:48] == ["0.0"] * 24 + ["0.1"] * 24 and table["example"][:3] == [0, 1, 2]
+    np.testing.assert_allclose(table["patched"], expected.patched.ravel(), atol=1e-4)
+    np.testing.assert_allclose(table["effect"], expected.effects().values.ravel(), atol=1e-3)
+    means = expected.effects().values.mean(axis=1)
+    np.testing.assert_allclose([one["mean"] for one in entry["components"]], means, atol=1e-3)
+    assert entry["detected"] == [one["name"] for one in entry["components"] if one["adjusted"] <= 0.5] != []
+    assert json.loads((out / "patch.json").read_text()) == found and not (out / "parts").exists()
+    for ending in ("svg", "pdf", "png", "csv"):
+        assert (out / "figures" / f"map-0.{ending}").stat().st_size > 200
+    page = (out / "page.html").read_text()
+    assert "<script" not in page and "default-src &#39;none&#39;" in page and not re.search(r'(src|href)="https?:', page)
+    assert all(name in page for name in entry["detected"])
+
+
+def test_a_stopped_run_goes_on_and_ends_the_same(word_model, ioi_map, tmp_path):
+    config = resolve(model=word_model, task="ioi", **FAST)
+
+    class Stop(Exception):
+        pass
+
+    def stop(what, share):
+        if share >= 0.5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        find(config, tmp_path / "run", stop)
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").iterdir()}
+    assert 0 < len(kept) < 4 and not (tmp_path / "run" / "patch.json").exists()
+    with pytest.raises(UserError, match="stopped goes on"):
+        claims.given(f"patch:{tmp_path / 'run'}")
+    again = find(config, tmp_path / "run")
+    assert {**again, "seconds": 0} == {**ioi_map[1], "seconds": 0}
+    with pytest.raises(UserError, match="seed: 0 there, 3 now"):
+        find(resolve(model=word_model, task="ioi", seed=3, **FAST), tmp_path / "run")
+
+
+def test_what_a_stopped_run_kept_is_not_computed_again(word_model, tmp_path):
+    """A kept batch is read from its file: falsify one, and the map shows it."""
+    config = resolve(model=word_model, task="ioi", **FAST)
+
+    def stop(what, share):
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find(config, tmp_path / "run", stop)
+    part = next((tmp_path / "run" / "parts").glob("*.npz"))
+    with np.load(part) as held:
+        values = dict(held)
+    np.savez(part, **{**values, "clean": values["clean"] + 1000.0})
+    assert find(config, tmp_path / "run")["maps"][0]["clean"] > 100
+
+
+def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model, ioi_map, tmp_path):
+    out, found = ioi_map
+    claim = claims.given(f"patch:{out}")
+    assert claim.origin == "patch" and claim.location.names == found["claim"]["heads"] and claim.scores
+    settings = {"train": 8, "validation": 4, "test": 8, "epochs": 1, "random": 4, "alpha": 0.25, "text_passages": 0}
+    config = resolve_audit(model=word_model, data="task:ioi:60", claims=(f"patch:{out}",), shift_random=1, **settings)
+    assert config.prompt == "bare"
+    verdict = audit(config, tmp_path / "run")
+    (one,) = verdict["claims"]
+    assert one["name"] == "patch:ioi" and one["location"] == claim.location.names
+    assert one["special"]["standing"] in ("supported", "refuted", "undecided", "invalid")
+
+
+def test_no_claim_is_made_of_nothing(word_model, tmp_path):
+    found = find(resolve(model=word_model, task="ioi", **{**FAST, "least": 1e6}), tmp_path / "none")
+    assert found["claim"] is None and found["maps"][0]["detected"] == []
+    with pytest.raises(UserError, match="more --pairs"):
+        claims.given(f"patch:{tmp_path / 'none'}")
+    with pytest.raises(UserError, match="patch:DIR"):
+        claims.given(f"patch:{tmp_path / 'nowhere'}")
+
+
+def test_comparing_choices(word_model, tmp_path):
+    settings = {**FAST, "pairs": 8, "draws": 2, "flips": 100, "tokens": ("S2", "ABC"), "windows": (2,), "screen": 4, "sample": 3}
+    found = find(resolve(model=word_model, task="ioi", compare=True, **settings), tmp_path / "run")
+    # 2 choices of tokens x 2 corruptions x 3 metrics x (heads, MLPs, windows of 2 MLPs)
+    assert (
+        len(found["maps"]) == 36
+        and len({json.dumps([one[k] for k in ("tokens", "corruption", "metric", "site", "width")]) for one in found["maps"]})
+        == 36
+    )
+    # pairs of 12 maps within each of the three families
+    assert len(found["agreement"]) == 3 * 66
+    assert len(found["windows"]) == 12 and all(len(row["windows"]) == 3 for row in found["windows"])
+    assert len(found["screens"]) == 12 and all(0 <= row["bound"] <= 12 for row in found["screens"])
+    assert found["sentences"]
+    page = (tmp_path / "run" / "page.html").read_text()
+    assert "What other choices find" in page and "agreement-head" in page
+
+
+def made(tokens, metric, values):
+    """An outcome of three heads with given effects, [3, examples]."""
+    values = np.asarray(values, dtype=np.float64)
+    n = values.shape[1]
+    setting = {"tokens": tokens, "corruption": "token replacement", "metric": metric, "site": "head", "width": 1}
+    patches = tuple((Component("head", 0, head),) for head in range(3))
+    held = PatchMap(patches, values, np.ones(n), np.zeros(n), "denoise", metric, "token replacement")
+    return outcome(resolve(flips=500, least=0.1), setting, held)
+
+
+def test_agreement_by_hand():
+    noise = 0.01 * np.random.default_rng(0).normal(size=(3, 20))
+    one = made("S2", "logit difference", noise + np.array([[0.8], [-0.5], [0.0]]))
+    two = made("S2", "probability", noise + np.array([[0.8], [0.0], [0.3]]))
+    (row,) = agreement([one, two])
+    # {0.0, 0.1} and {0.0, 0.2}: one of three shared; orders (3, 1, 2) and (3, 1, 2) of means .8 -.5 0 and .8 0 .3: the same
+    assert row["jaccard"] == pytest.approx(1 / 3) and row["correlation"] == pytest.approx(1.0)
+    assert (row["only_a"], row["only_b"], row["differ"]) == (["0.1"], ["0.2"], ["metric"])
+    said = " ".join(sentences([one, two], [row], windows([one, two])))
+    assert "misses 0.1 and adds 0.2" in said and "it misses 0.1" in said
+
+
+def test_what_cannot_be_patched_is_said_before_anything_is_computed(word_model, tmp_path):
+    strict = {**FAST, "keep": "all", "least_right": 1.0}
+    with pytest.raises(UserError, match="keep=right"):
+        find(resolve(model=word_model, task="ioi", **strict), tmp_path / "wrong")
+    found = find(resolve(model=word_model, task="ioi", **{**strict, "keep": "right"}), tmp_path / "right")
+    assert found["maps"][0]["clean"] > 0 and found["right"]["S2"] < 1
+    with pytest.raises(UserError, match="induction"):
+        find(resolve(model=word_model, task="cooking", **FAST), tmp_path / "task")
+    with pytest.raises(UserError, match="only for the task ioi"):
+        find(resolve(model=word_model, task="greater-than", tokens=("S2",), **FAST), tmp_path / "tokens")
+    with pytest.raises(UserError, match="direction noise"):
+        resolve(corruptions=("mean",))
+    with pytest.raises(UserError, match="pairs"):
+        resolve(pairs=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("")
+    with pytest.raises(UserError, match="empty folder"):
+        find(resolve(model=word_model, **FAST), tmp_path / "full")
+
+
+def test_hostile_prompts_stay_text(word_model, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    breakout = "</title><script>alert(1)</script>\u202e"
+    row = {
+        "clean": f"{breakout} John gave it to",
+        "corrupted": f"{breakout} Mary gave it to",
+        "answer": " Mary",
+        "other": " John",
+    }
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "clean": f"{breakout} Tom gave it to"}) + "\n")
+    find(resolve(model=word_model, task=str(path), **{**FAST, "pairs": 2, "keep": "all", "least_right": 0.0}), tmp_path / "run")
+    page = (tmp_path / "run" / "page.html").read_text()
+    assert "<script" not in page and "\u202e" not in page and "&lt;script&gt;" in page
