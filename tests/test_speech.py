@@ -37,6 +37,7 @@ SMALL = {
     "shift_random": 1,
     "bank": 4,
     "max_new_tokens": 6,
+    "sequential": False,
 }
 
 
