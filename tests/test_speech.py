@@ -37,7 +37,6 @@ SMALL = {
     "shift_random": 1,
     "bank": 4,
     "max_new_tokens": 6,
-    "sequential": False,
 }
 
 
