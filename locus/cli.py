@@ -22,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # Where there is no terminal (a pipe, a log), 80 columns would cut the tables.
+judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
+app.add_typer(judges, name="judge")
 console = Console(width=None if sys.stdout.isatty() else 132)
 
 Preset = Annotated[str, typer.Option(help="quick, standard or paper.")]
@@ -276,6 +278,50 @@ def doctor(
 
     if not examine(console, model):
         raise typer.Exit(2)
+
+
+@judges.command("train")
+def judge_train(
+    labels: Annotated[Path, typer.Option(help="CSV of labelled answers: question, answer, truthful, informative.")],
+    references: Annotated[Path, typer.Option(help="TruthfulQA.csv, whose references are learned from and split by question.")],
+    out: Annotated[Path, typer.Option(help="Weights to write, a .safetensors file; use them as --set judge=local:FILE.")],
+    seed: Annotated[int, typer.Option(help="Of the trees, folds and made-up answers.")] = 0,
+) -> None:
+    """Train a local judge on labelled answers to all questions but the held-out fifth."""
+    from locus.judges.training import Recipe, train
+
+    train(labels, references, out, Recipe(seed=seed), lambda line: console.print(_escaped(line)))
+    console.print(_escaped(f"{out}"), soft_wrap=True)
+
+
+@judges.command("eval")
+def judge_eval(
+    labels: Annotated[Path, typer.Option(help="CSV: question, answer, truthful, informative (yes or no; empty if unlabelled).")],
+    out: Annotated[Path, typer.Option(help="Folder for figures.json and judgements.csv.")],
+    judge: Annotated[list[str] | None, typer.Option(help="local, local:WEIGHTS, lm:MODEL, api:MODEL; may be repeated.")] = None,
+    references: Annotated[str | None, typer.Option(help="Dataset with the questions' references, as for --data.")] = None,
+    url: Annotated[str | None, typer.Option(help="Base URL of the endpoint of api:MODEL.")] = None,
+    cap: Annotated[float | None, typer.Option(help="The most that api:MODEL may cost; needs --prices.")] = None,
+    prices: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read, and of a million written.")] = (0.0, 0.0),
+    seen: Annotated[bool, typer.Option("--seen", help="Also measure on questions that a judge learned from.")] = False,
+) -> None:
+    """Measure judges against people's labels, and against one another; the wording-only control is always among them."""
+    from locus import datasets
+    from locus.judges import compare, named
+    from locus.judges.api import Endpoint
+    from locus.show import judge_table
+
+    names = judge or ["local"]
+    for name in names:
+        named.check(name)
+    read = compare.read_labels(labels, datasets.load(references) if references else None)
+    opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
+    compare.check(opened, read)
+    kept = read if seen else compare.unseen(opened, read)
+    found = compare.measure(opened, kept)
+    compare.write(found, out)
+    judge_table(console, found, len(read.rows) - len(kept.rows))
+    console.print(_escaped(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 
 
 def main() -> None:

@@ -273,3 +273,43 @@ def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
         console.print(
             Text(f"audit it: locus audit --claim patch:{out} --data task:{found['config']['task']} --out RUN"), soft_wrap=True
         )
+
+
+def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:
+    """How good each judge is, and how far judges agree."""
+    labels = found["labels"]
+    more = f"; {left_out} more left out, to questions a judge learned from" if left_out else ""
+    caption = "[95 % interval over questions]; ECE: expected calibration error. Unscored answers are in no figure."
+    title = Text(f"{labels['name']}: {labels['answers']} answers{more}")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", pad_edge=False)
+    table.add_column("judge", overflow="fold")
+    table.add_column("target", overflow="fold")
+    for name in ("scored", "yes %", "accuracy %", "balanced %", "AUC %", "ECE %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found["judges"].values():
+        for target, words in (("truth", "true"), ("truth_of_informative", "true, if informative"), ("info", "informative")):
+            line = one[target]
+            count = f"{line['n']} of {line['n'] + line['n_unscored']}"
+            spans = [_percent(line[name]) for name in ("accuracy", "balanced_accuracy", "auc")]
+            shares = _share(line["share_yes"]), _share(line["calibration"]["error"])
+            table.add_row(Text(one["judge"]), words, count, shares[0], *spans, shares[1])
+        table.add_section()
+    console.print(table)
+    for pair in found["agreement"]:
+        said = [
+            f"{words} kappa {_number(pair[target]['kappa']['value'])}, differ on {_share(pair[target]['differ'])} %"
+            for target, words in (("truth", "true"), ("info", "informative"))
+        ]
+        console.print(Text(f"{' and '.join(pair['judges'])}: {'; '.join(said)} of {pair['n']} answers"))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f}"
+
+
+def _percent(one: dict[str, float]) -> str:
+    return f"{_share(one['value'])} [{_share(one['low'])}, {_share(one['high'])}]"

@@ -206,7 +206,13 @@ def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, Refe
         examples: labelled answers to questions the judge never saw.
         questions: references of the questions that the probes are made of.
     """
-    judgements = run(judge, examples)
+    return measured(judge, examples, run(judge, examples), questions)
+
+
+def measured(
+    judge: Judge, examples: Sequence[Example], judgements: Sequence[Judgement], questions: dict[str, References]
+) -> dict[str, object]:
+    """As `measure`, where the judgements are there already, one for each example; probes are put to the judge."""
     kept = [(e, j) for e, j in zip(examples, judgements, strict=True) if e.info > 0.5]
     made = probes(questions)
     return {

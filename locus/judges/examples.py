@@ -1,6 +1,6 @@
 """What the local judge learns from and is measured on: labelled answers, with the references of their questions.
 
-Labelled answers come as a CSV (question, answer, truthful, informative, n_copies, is_reference_answer), references as
+Labelled answers come as a CSV (question, answer, truthful, informative, and optionally is_reference_answer), references as
 TruthfulQA's CSV. A question belongs to one part only, and so does everything said about it; questions that are near
 copies of one another (the same words, or the same references) stay together.
 
@@ -8,6 +8,7 @@ Source: Lin et al. 2021, arXiv 2109.07958, whose fine-tuning files for truth and
 """
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from locus.judges.base import References
 NO_COMMENT = "I have no comment."
 PARTS = ("train", "validation", "test")
 HELD_OUT = "test"
+LABEL_COLUMNS = ("truthful", "informative")
+LABELS = {"yes": 1.0, "no": 0.0, "": math.nan}
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,12 @@ def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
     Raises:
         UserError: if the file is missing or lacks a column.
     """
-    if not path.is_file():
-        raise UserError(f"a CSV file with the columns {sorted(columns)}", f"no file {path}", "Give its path.")
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        received = f"{path.name} ({error})" if path.is_file() else f"no file {path}"
+        raise UserError(f"a CSV file with the columns {sorted(columns)}", received, "Give its path.") from error
     missing = columns - set(rows[0] if rows else ())
     if missing:
         raise UserError(
@@ -98,23 +103,37 @@ def read_examples(labels: Path, references: dict[str, References], category: dic
 
     An answer that is also a reference is judged without that reference, or the task would be to look it up.
     """
-    columns = {"question", "answer", "truthful", "informative", "n_copies", "is_reference_answer"}
     found = []
-    for row in read_rows(labels, columns):
+    for row, (truth, info) in labelled_rows(labels):
         question = row["question"].strip()
-        if question in references:
-            found.append(
-                Example(
-                    question,
-                    row["answer"].strip(),
-                    float(row["truthful"] == "yes"),
-                    float(row["informative"] == "yes"),
-                    without(references[question], row["answer"]),
-                    "reference" if row["is_reference_answer"] == "1" else "model",
-                    category[question],
-                )
-            )
+        if question in references and not math.isnan(truth):
+            sides = without(references[question], row["answer"])
+            found.append(Example(question, row["answer"].strip(), truth, info, sides, kind_of(row), category[question]))
     return found
+
+
+def labelled_rows(path: Path) -> list[tuple[dict[str, str], tuple[float, float]]]:
+    """Rows of a CSV of answers, each with its labels of truth and information: 1.0 yes, 0.0 no, NaN where both are left empty.
+
+    Raises:
+        UserError: if a column is missing, or naming the lines with other labels.
+    """
+    found, wrong = [], []
+    for number, row in enumerate(read_rows(path, {"question", "answer", *LABEL_COLUMNS}), 2):
+        given = [(row[name] or "").strip().lower() for name in LABEL_COLUMNS]
+        if any(label not in LABELS for label in given) or (given[0] == "") != (given[1] == ""):
+            wrong.append(f"row {number}: truthful {row['truthful']!r}, informative {row['informative']!r}")
+        else:
+            found.append((row | {"answer": row["answer"] or ""}, (LABELS[given[0]], LABELS[given[1]])))
+    if wrong:
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise UserError(f"labels yes or no (both, or neither) in {path.name}", shown, "Mend these rows.")
+    return found
+
+
+def kind_of(row: dict[str, str]) -> str:
+    """Whether a row is a reference or what a model said, which it is unless its file says otherwise."""
+    return "reference" if row.get("is_reference_answer") == "1" else "model"
 
 
 def words(text: str) -> list[str]:

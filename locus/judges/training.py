@@ -159,7 +159,15 @@ def material(labels: Path, references: Path, recipe: Recipe) -> tuple[list[Examp
             f"{len(rows)} labelled answers, none to a question that is not held out",
             "Check that the questions of both files are written alike.",
         )
-    return learned, part, examples.group_questions(sides)
+    group, own = examples.group_questions(sides), [row for row in learned if row.kind == "model"]
+    groups = {group[row.question] for row in own}
+    if len(groups) < recipe.folds or any(len(set(column)) < 2 for column in targets(own).T.tolist()):
+        raise UserError(
+            f"model answers to at least {recipe.folds} groups of questions, true and false, informative and not",
+            f"{len(own)} answers to {len(groups)} groups",
+            "Give more labelled answers.",
+        )
+    return learned, part, group
 
 
 def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = None, log: Log = print) -> local.Weights:

@@ -1,0 +1,268 @@
+"""Measure any judges on answers that people labelled, against the labels and against one another.
+
+A file has the columns question, answer, truthful and informative (yes or no; both left empty where nobody has looked). Figures
+are of labelled answers; where there are others, each judge's rates on them are corrected by what the labels show of its errors.
+"""
+
+import csv
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locus.datasets.items import Dataset
+from locus.errors import UserError
+from locus.judges import evaluate
+from locus.judges.api import ApiJudge
+from locus.judges.base import Judge, Judgement, References
+from locus.judges.blind import BlindJudge
+from locus.judges.examples import Example, kind_of, labelled_rows, without
+from locus.judges.local import LocalJudge, file_hash
+from locus.stats.agreement import cohen_kappa
+from locus.stats.judged import corrected_rate, ppi_mean
+
+DISPUTED = 20
+TARGETS = ("truth", "info")
+SCHEMA = "locus-judges/1"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A file of answers.
+
+    Attributes:
+        rows: in the file's order; truth and info are NaN where nobody labelled them.
+        sides: references of the questions that have them.
+        name: of the file.
+        sha256: of the file.
+    """
+
+    rows: tuple[Example, ...]
+    sides: dict[str, References]
+    name: str
+    sha256: str
+
+    def keep(self, chosen: Callable[[Example], bool]) -> "Labels":
+        """Only some of the rows."""
+        rows = tuple(row for row in self.rows if chosen(row))
+        asked = {row.question for row in rows}
+        return replace(self, rows=rows, sides={question: side for question, side in self.sides.items() if question in asked})
+
+
+def read_labels(path: Path, dataset: Dataset | None) -> Labels:
+    """Read a file of answers, each with the references of its question but for the answer itself.
+
+    Args:
+        path: CSV with the columns question, answer, truthful, informative; a column is_reference_answer (1 or 0) sets references
+            apart from what models said, and only the latter are measured.
+        dataset: where references come from; none where no judge reads them.
+
+    Raises:
+        UserError: naming missing columns, or the lines with labels other than yes and no.
+    """
+    items = {item.question.strip(): item for item in dataset.items} if dataset else {}
+    found = []
+    for row, (truth, info) in labelled_rows(path):
+        question, answer = row["question"].strip(), row["answer"].strip()
+        item = items.get(question)
+        sides = without(References(item.true, item.false), answer) if item else References()
+        found.append(Example(question, answer, truth, info, sides, kind_of(row), item.category if item else ""))
+    said = tuple(row for row in found if row.kind == "model")
+    known = {row.question: items[row.question] for row in said if row.question in items}
+    sides_of = {question: References(item.true, item.false) for question, item in known.items()}
+    return Labels(said, sides_of, path.name, file_hash(path))
+
+
+def check(judges: Sequence[Judge], labels: Labels) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        UserError: if no answer is labelled, or a judge that reads references lacks those of some questions.
+    """
+    if not any(not math.isnan(row.truth) for row in labels.rows):
+        raise UserError("at least one labelled answer", f"none in {labels.name}", "Label some answers with yes or no.")
+    lacking = sorted({row.question for row in labels.rows if not (row.references.true and row.references.false)})
+    if lacking and (reading := [judge.name for judge in judges if isinstance(judge, LocalJudge)]):
+        raise UserError(
+            f"true and false references of every question, for the judge {reading[0]}",
+            f"{len(lacking)} questions without, such as {lacking[0][:80]!r}",
+            "Give --references a dataset that has these questions, leave them out, or choose another judge.",
+        )
+
+
+def unseen(judges: Sequence[Judge], labels: Labels) -> Labels:
+    """The answers to questions that no judge learned from.
+
+    Raises:
+        UserError: if there are none.
+    """
+    questions = sorted({row.question for row in labels.rows})
+    known: set[str] = set()
+    for judge in judges:
+        if isinstance(judge, LocalJudge):
+            known |= {question for question, seen in zip(questions, judge.seen(questions), strict=True) if seen}
+    kept = labels.keep(lambda row: row.question not in known)
+    if not any(not math.isnan(row.truth) for row in kept.rows):
+        raise UserError(
+            "labelled answers to questions that no judge learned from",
+            f"{len(labels.rows)} answers in {labels.name}, all to questions that one of them knows",
+            "Label answers to other questions, or give --seen and read the figures as too good.",
+        )
+    return kept
+
+
+def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
+    """Every figure of every judge, the blind control among them, and how far they agree.
+
+    Args:
+        judges: judges of different fingerprints.
+        labels: the answers they are measured on.
+
+    Returns:
+        What `write` writes: `judges` by fingerprint, `agreement` of each pair, `disputed` answers, and the `judgements`.
+
+    Raises:
+        UserError: as the judges do.
+    """
+    every = list({judge.fingerprint: judge for judge in (*judges, BlindJudge())}.values())
+    said = {judge.fingerprint: evaluate.run(judge, labels.rows) for judge in every}
+    return {
+        "schema": SCHEMA,
+        "labels": {"name": labels.name, "sha256": labels.sha256, "answers": len(labels.rows)},
+        "judges": {judge.fingerprint: _one(judge, labels, said[judge.fingerprint]) for judge in every},
+        "agreement": [_agreement(pair, said) for pair in itertools.combinations(every, 2)],
+        "disputed": _disputed(every, said, labels),
+        "judgements": _table(every, said, labels),
+    }
+
+
+def _table(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
+    """A row for each answer, with what every judge says of it."""
+    titles, rows = _titles(judges), []
+    for number, row in enumerate(labels.rows):
+        cells: dict[str, Any] = {"question": row.question, "answer": row.answer, "truthful": row.truth, "informative": row.info}
+        for fingerprint, title in titles.items():
+            cells |= {f"{title} {field}": getattr(said[fingerprint][number], field) for field in (*TARGETS, "reason")}
+        rows.append(cells)
+    return rows
+
+
+def _titles(judges: Sequence[Judge]) -> dict[str, str]:
+    """What each judge is called, by fingerprint: its name, and where several share one, the fingerprint's beginning."""
+    names = [judge.name for judge in judges]
+    return {j.fingerprint: j.name if names.count(j.name) == 1 else f"{j.name} {j.fingerprint[:8]}" for j in judges}
+
+
+def _one(judge: Judge, labels: Labels, said: Sequence[Judgement]) -> dict[str, Any]:
+    """All figures of one judge on the labelled answers, and its rates on the others."""
+    # A dozen probes a question are not put to a judge that costs money.
+    sides = {} if isinstance(judge, ApiJudge) else labels.sides
+    known = [(row, one) for row, one in zip(labels.rows, said, strict=True) if not math.isnan(row.truth)]
+    rows, opinions = [row for row, _ in known], [one for _, one in known]
+    found: dict[str, Any] = evaluate.measured(judge, rows, opinions, sides)
+    found["unscored"] = _reasons(said)
+    others = [one for row, one in zip(labels.rows, said, strict=True) if math.isnan(row.truth)]
+    if others:
+        found["unlabelled"] = {target: _rate(target, rows, opinions, others) for target in TARGETS}
+    return found
+
+
+def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], others: Sequence[Judgement]) -> dict[str, Any]:
+    """A judge's rate on answers nobody labelled: as it says, with its errors taken out, and prediction-powered."""
+
+    def halved(judgements: Sequence[Judgement]) -> list[float]:
+        return [float(getattr(one, target) >= 0.5) if one.scored else math.nan for one in judgements]
+
+    labels = [getattr(row, target) for row in rows]
+    errors = evaluate.confusions(rows, opinions)[target]
+    raw = np.array(halved(others))
+    return {
+        "n": len(others),
+        "as judged": float(np.nanmean(raw)) if np.isfinite(raw).any() else None,
+        "corrected": corrected_rate(raw, errors).to_dict(),
+        "prediction-powered": ppi_mean(raw, halved(opinions), labels, weight=None).to_dict(),
+    }
+
+
+def _reasons(said: Sequence[Judgement]) -> dict[str, int]:
+    """How often each reason for not scoring came up, the most frequent first; quotations are cut off."""
+    counts: dict[str, int] = {}
+    for one in said:
+        if one.reason:
+            reason = one.reason.split(" in the reply")[0]
+            counts[reason] = counts.get(reason, 0) + 1
+    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def _agreement(pair: tuple[Judge, Judge], said: dict[str, list[Judgement]]) -> dict[str, Any]:
+    """Cohen's kappa of two judges, and the share of answers on which they differ, over answers both scored."""
+    both = [(a, b) for a, b in zip(*(said[judge.fingerprint] for judge in pair), strict=True) if a.scored and b.scored]
+    found: dict[str, Any] = {"judges": [judge.name for judge in pair], "n": len(both)}
+    for target in TARGETS:
+        first, second = ([getattr(one, target) >= 0.5 for one in side] for side in zip(*both, strict=True)) if both else ([], [])
+        differ = float(np.mean(np.array(first) != np.array(second))) if both else None
+        found[target] = {"kappa": cohen_kappa(first, second).to_dict(), "differ": differ}
+    return found
+
+
+def _disputed(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
+    """The answers on whose truth the judges that read more than wording are furthest apart."""
+    reading = [judge for judge in judges if not isinstance(judge, BlindJudge)]
+    if len(reading) < 2:
+        return []
+    table = np.array([[one.truth for one in said[judge.fingerprint]] for judge in reading])
+    titles = [_titles(judges)[judge.fingerprint] for judge in reading]
+    spread = np.nan_to_num(table.max(axis=0) - table.min(axis=0), nan=-1.0)
+    return [
+        {
+            "question": labels.rows[k].question,
+            "answer": labels.rows[k].answer,
+            "truthful": None if math.isnan(labels.rows[k].truth) else labels.rows[k].truth,
+            "truth": {title: float(table[row, k]) for row, title in enumerate(titles)},
+        }
+        for k in np.argsort(-spread, kind="stable")[:DISPUTED]
+        if spread[k] > 0
+    ]
+
+
+def write(found: dict[str, Any], out: Path) -> None:
+    """Write figures.json and judgements.csv, each whole or not at all.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    judgements = found.pop("judgements")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / ".figures.json"
+        partial.write_text(json.dumps(_plain(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(out / "figures.json")
+        partial = out / ".judgements.csv"
+        with partial.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.DictWriter(handle, list(judgements[0]))
+            writer.writeheader()
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in judgements)
+        partial.replace(out / "judgements.csv")
+    except OSError as error:
+        raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: object) -> object:
+    """Numbers to four digits, an empty cell for NaN; text that a spreadsheet would run as a formula is quoted."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
