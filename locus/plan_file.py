@@ -54,7 +54,10 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dic
             "blind": [one.to_dict() for one in baselines],
         },
         "prompt": vars(text),
-        "items": {name: [{"id": item.id, "group": item.group} for item in part] for name, part in items.items()},
+        "items": {
+            name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
+            for name, part in items.items()
+        },
     }
 
 
