@@ -151,11 +151,16 @@ def patch(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, finished or not; or a calibration's folder, or a power file.")],
     compare: Annotated[list[Path] | None, typer.Option(help="Another run to set beside it; may be repeated.")] = None,
     sign: Annotated[bool, typer.Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
-    """Write a run's report.html, its figures, and how to cite it."""
+    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file."""
+    if run.is_file() or (run / "calibration.json").is_file():
+        from locus.report.figures import errors
+
+        console.print(_escaped(f"wrote figures: {', '.join(errors.write(run))}"))
+        return
     from locus.report.page import write
 
     console.print(_escaped(str(write(run, compare, sign=sign))), soft_wrap=True)

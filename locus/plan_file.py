@@ -58,7 +58,10 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dic
         },
         "prompt": vars(text),
         "judge": _judge(stage),
-        "items": {name: [{"id": item.id, "group": item.group} for item in part] for name, part in items.items()},
+        "items": {
+            name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
+            for name, part in items.items()
+        },
     }
 
 

@@ -1,6 +1,7 @@
 """A small run of a tiny model, and one with hostile text wherever a model, a dataset or a stranger could have put it."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 SMALL = {
@@ -21,6 +22,26 @@ SMALL = {
 BREAKOUT = "</title></style><script>alert(1)</script><img src=javascript:x onerror=alert(2)>"
 NASTY = BREAKOUT + "\x1b[31m\u202egnp.\u2066\x00 $\\frac{ {{7*7}}"
 LONG = "A" * 2_000_000
+
+
+def let_speak(folder: Path, said: dict[str, list[str]], judged: dict[str, list[float]]) -> None:
+    """Put generated texts and a judge's scores of them into a run, by role, one a test question.
+
+    Args:
+        folder: the run folder.
+        said: by role, texts in the order of the plan's test questions.
+        judged: by role, the judge's probability that a text is true; all are fully informative.
+    """
+    plan = json.loads((folder / "plan.json").read_text())
+    items = [item["id"] for item in plan["items"]["test"]]
+    with sqlite3.connect(folder / "trials.sqlite") as db:
+        for trial in plan["trials"]:
+            for item, text in zip(items, said.get(trial["role"], []), strict=False):
+                db.execute("INSERT INTO texts VALUES (?, 'test', ?, ?)", (trial["id"], item, text))
+            for item, truth in zip(items, judged.get(trial["role"], []), strict=False):
+                scores = {"truth": truth, "info": 1.0, "true_info": truth}
+                rows = [(trial["id"], "test", name, item, value, "") for name, value in scores.items()]
+                db.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
 def poison(folder: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from locus.report.page import write
 from tests.browser import CHROMIUM, Browser, axe
-from tests.small_run import poison
+from tests.small_run import LONG, NASTY, let_speak, poison
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -22,6 +22,10 @@ def browser(tmp_path_factory):
 @pytest.fixture(params=[False, True], ids=["plain", "hostile"])
 def page(request, run_copy):
     """The page of a small run beside itself, as it is and with hostile text."""
+    said = [NASTY, LONG, *["The earth is round."] * 20] if request.param else ["The earth is round, and always was."] * 20
+    let_speak(
+        run_copy, dict.fromkeys(("base", "claim", "random", "ceiling", "shift"), said), {"base": [0.4] * 20, "claim": [0.9] * 20}
+    )
     if request.param:
         poison(run_copy)
     return write(run_copy, [run_copy])

@@ -12,9 +12,9 @@ from locus import stats
 from locus.errors import UserError
 from locus.report import chart, cite, words
 from locus.report.material import heads, read
-from locus.report.page import isolated, write
+from locus.report.page import OPEN, isolated, write
 from locus.store import Store
-from tests.small_run import poison
+from tests.small_run import LONG, NASTY, let_speak, poison
 
 
 class Seen(HTMLParser):
@@ -36,9 +36,8 @@ class Seen(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_a_hostile_run_renders_inert(run_copy):
-    poison(run_copy)
-    page = write(run_copy).read_text(encoding="utf-8")
+def assert_inert(page):
+    """No element, attribute, address or character that could do anything."""
     seen = Seen(page)
     for tag, attributes in seen.elements:
         assert tag not in {"script", "img", "iframe", "object", "embed", "link", "form", "base"}, tag
@@ -50,11 +49,61 @@ def test_a_hostile_run_renders_inert(run_copy):
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]", page), (
         "hidden characters are spelled out"
     )
+
+
+def test_a_hostile_run_renders_inert(run_copy):
+    poison(run_copy)
+    page = write(run_copy).read_text(encoding="utf-8")
+    assert_inert(page)
+    seen = Seen(page)
     assert "⟨U+202E⟩" in page and "⟨U+001B⟩" in page
     assert "{{7*7}}" in seen.text, "text is no template"
     assert "2,000,000 characters" in page and len(page) < 200_000
     for ending in ("bib", "ris", "enw"):
         assert "\x1b" not in (run_copy / f"cite.{ending}").read_text(encoding="utf-8")
+
+
+def test_what_models_and_judges_say_renders_inert(run_copy):
+    plan = json.loads((run_copy / "plan.json").read_text())
+    count = len(plan["items"]["test"])
+    let_speak(run_copy, {"base": [NASTY, LONG, *["x"] * count], "claim": [f"<a href='javascript:x'>{NASTY}</a>"] * count}, {})
+    plan["items"]["test"][0]["question"] = NASTY
+    plan["judge"] = {"name": NASTY, "confusion": {NASTY: {"sensitivity": 0.9, "specificity": 0.8}}, "seen": 1}
+    (run_copy / "plan.json").write_text(json.dumps(plan))
+    found = json.loads((run_copy / "verdict.json").read_text())
+    found["judge"] = plan["judge"]
+    (run_copy / "verdict.json").write_text(json.dumps(found))
+    with sqlite3.connect(run_copy / "trials.sqlite") as db:
+        db.execute("UPDATE scores SET reason = ?", (NASTY,))
+    page = write(run_copy).read_text(encoding="utf-8")
+    assert_inert(page)
+    seen = Seen(page)
+    assert len(page) < 200_000 and "2,000,000 characters" in page
+    assert seen.text.count("<script>alert(1)</script>") > count, "it is there, as text"
+
+
+def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
+    plan = json.loads((run_copy / "plan.json").read_text())
+    questions = [item["question"] for item in plan["items"]["test"]]
+    count = len(questions)
+    truths = [0.5] * count
+    truths[3], truths[1] = 1.0, 0.8
+    said = {"base": [f"base {place}" for place in range(count)], "claim": [f"claim {place}" for place in range(count)]}
+    let_speak(run_copy, said | {"ceiling": [" "] * count}, {"base": [0.5] * count, "claim": truths})
+    material = read(run_copy)
+    assert [one["question"] for one in material.answers[:3]] == [questions[3], questions[1], questions[0]]
+    rows = material.answers[0]["rows"]
+    assert [(row["label"], row["text"], row["truth"]) for row in rows] == [
+        ("no edit", "base 3", 0.5),
+        ("the claim", "claim 3", 1.0),
+        ("everywhere", " ", None),
+    ]
+    page = write(run_copy).read_text(encoding="utf-8")
+    assert page.index(questions[3]) < page.index(questions[1]) < page.index(questions[0])
+    assert all(f"claim {place}<" in page for place in range(count)), "up to all questions"
+    assert page.count("(nothing)") == count and f"<summary>{count - OPEN} more" not in page
+    header = (run_copy / "figures" / "optimal-iti.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == "kind,arm,setting,chosen,strength,true_info,truth,info,mc2,kl", "what was judged is drawn"
 
 
 def test_the_policy_allows_one_sheet_and_nothing_else(run_copy):

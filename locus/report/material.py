@@ -9,11 +9,10 @@ import numpy as np
 
 from locus import conclude, stats
 from locus.errors import UserError
+from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
 from locus.report.words import amount, visible
 from locus.store import Store
-
-JUDGED = ("true_info", "truth", "info")
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Material:
         plan: the parsed plan.json.
         found: the verdict, as in verdict.json; each place also names its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid: arm, setting, and means by measure.
+        answers: what was said to each question under several edits, most instructive first.
         receipt: the run's receipt as it is, or an empty one.
     """
 
@@ -32,6 +32,7 @@ class Material:
     plan: dict[str, Any]
     found: dict[str, Any]
     settings: list[dict[str, Any]]
+    answers: list[dict[str, Any]]
     receipt: dict[str, Any]
 
 
@@ -53,7 +54,8 @@ def read(folder: Path) -> Material:
         for kind in ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random"):
             for entry in found[kind]:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
-        return Material(folder, plan, found, settings(record), sealed_in(folder) or {})
+        said = side_by_side(record, found)
+        return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
         raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error

@@ -33,6 +33,7 @@ RECIPE = (
     r"""sed -n 's/^"sha256":"\(.*\)",$/\1/p' receipt.json | tr a-f A-F | basenc -d --base16 -i | base32 | cut -c1-26""",
     r"""grep -oE '"[^":]+\.[a-z0-9]+":"[0-9a-f]{64}"' receipt.json | sed -E 's/"(.+)":"(.+)"/\2  \1/' | sha256sum -c""",
 )
+OPEN = 6  # questions whose answers are shown unfolded
 COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin", "kl", "ce")
 
 
@@ -112,6 +113,9 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         effects=effects(found),
         grid=heads(material),
         scored=any(claim["scores"] for claim in plan["claims"] if claim["origin"] == "probe"),
+        answers=material.answers,
+        open=OPEN,
+        judged=any(row["truth"] is not None for one in material.answers for row in one["rows"]),
         compared=[material, *others] if others else [],
         cited=cited,
         forms=cite.forms(cited),

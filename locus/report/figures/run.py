@@ -13,7 +13,7 @@ from locus.report import chart
 from locus.report.figures.plot import CALLED, LABELS, LOOK, Drawing, Rows, drift_axis, intervals, legend, points, scale
 from locus.report.material import Material, heads
 
-TRIED = ("strength", "score", "truth", "info", "mc2", "kl")
+STRENGTH, SCORE, TRUTH, INFO, MC2, KL = range(4, 10)  # columns of what was tried
 
 
 def drawings(material: Material) -> list[Drawing]:
@@ -131,39 +131,34 @@ def _pairs(rows: Rows, kind: str, x: int, y: int) -> list[list[tuple[float, floa
     return list(arms.values())
 
 
-def _trade_offs(score: str, judged: bool, kinds: Sequence[str], strengths: bool) -> Callable[[Sequence[Axes], Rows], None]:
-    """Panels: the score by ITI's strength (or by KL), informative against true if judged, and MC2 by KL."""
+def _trade_offs(shown: Sequence[tuple[int, int, str]], kinds: Sequence[str]) -> Callable[[Sequence[Axes], Rows], None]:
+    """Panels of one column of the rows against another, kind by kind."""
 
     def draw(panels: Sequence[Axes], rows: Rows) -> None:
-        axes = list(panels)
-        shown = [(axes.pop(0), 4 if strengths else 9, 5, LABELS[score])]
-        shown += [(axes.pop(0), 6, 7, LABELS["info"])] if judged else []
-        shown += [(axes.pop(0), 9, 8, LABELS["mc2"])] if axes else []
-        for panel, x, y, label in shown:
+        for panel, (x, y, label) in zip(panels, shown, strict=True):
             for kind in kinds:
                 for number, pairs in enumerate(_pairs(rows, kind, x, y)):
                     line = "-" if kind.startswith("shift") else ""
                     points(panel, kind, pairs, line, "" if number == 0 else "_")
             panel.set_ylabel(label)
-            if x == 9:
+            if x == KL:
                 drift_axis(panel)
             else:
-                panel.set_xlabel("ITI strength, standard deviations" if x == 4 else LABELS["truth"])
+                panel.set_xlabel("ITI strength, standard deviations" if x == STRENGTH else LABELS["truth"])
         legend(panels[0])
 
     return draw
 
 
 def _trade_off_figure(material: Material, name: str, kinds: Sequence[str], strengths: bool) -> Drawing:
+    """The score by ITI's strength, or by KL; informative against true, if judged; MC2 by KL. Only what was measured."""
     rows, score = _tried(material, kinds), main_score(material)
-    judged = score == "true_info"
-    drift = any(row[9] is not None for row in rows)
-    if not drift and not strengths:
-        rows = []
-    # Without judged answers the score is MC2 itself, and against KL one panel shows it.
-    count = 1 + int(judged) + int(drift and (judged or strengths))
-    columns = ("kind", "arm", "setting", "chosen", "strength", score, *TRIED[2:])
-    return Drawing(name, columns, rows, 2.1, _trade_offs(score, judged, kinds, strengths), count)
+    judged, drift = score == "true_info", any(row[KL] is not None for row in rows)
+    shown = [(STRENGTH, SCORE, LABELS[score])] if strengths else [(KL, SCORE, LABELS[score])] if drift else []
+    shown += [(TRUTH, INFO, LABELS["info"])] if judged else []
+    shown += [(KL, MC2, LABELS["mc2"])] if drift and (judged or strengths) else []
+    columns = ("kind", "arm", "setting", "chosen", "strength", score, "truth", "info", "mc2", "kl")
+    return Drawing(name, columns, rows if shown else [], 2.1, _trade_offs(shown, kinds), len(shown))
 
 
 def iti(material: Material) -> Drawing:
@@ -179,7 +174,7 @@ def optimal(material: Material) -> Drawing:
 def random_heads(material: Material) -> list[Drawing]:
     """Figure 3: the optimal edit at every random Location, in order, with claim and ceiling; one figure a claim and read mode."""
     found, drawn = material.found, []
-    metric = main_score(material)
+    metric = _measured(found["random"], material)
     for number, claim in enumerate(found["claims"]):
         mine = {
             kind: [entry for entry in found[kind] if entry["claim"] == claim["name"] and entry["read"] == claim["read"]]
@@ -194,10 +189,16 @@ def random_heads(material: Material) -> list[Drawing]:
 
 def single_heads(material: Material) -> Drawing:
     """Figure 4: the optimal edit at every single head that was tried, in order, and what it costs."""
-    metric = main_score(material)
+    metric = _measured(material.found["single"], material)
     rows = _places(material.found["single"], "single", metric)
     rows += _places(material.found["ceiling"], "ceiling", metric) if rows else []
     return _distribution("single-heads", rows, metric, "single heads, in order")
+
+
+def _measured(entries: Sequence[dict[str, Any]], material: Material) -> str:
+    """The main score if these places have it, else the verdict's metric."""
+    metric = main_score(material)
+    return metric if any(entry.get(metric) for entry in entries) else str(material.found["metric"])
 
 
 def _places(entries: Sequence[dict[str, Any]], kind: str, metric: str) -> Rows:

@@ -1,0 +1,164 @@
+"""Figures of how often verdicts are wrong, and of what an audit can find; from numbers alone, whoever counted them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from locus import stats
+from locus.errors import UserError
+from locus.report.figures.plot import Drawing, Rows, save
+
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+MARKERS = ("o", "s", "^", "D", "v")
+GRID = tuple(step / 20 for step in range(1, 11))  # 19 random Locations give p-values in steps of 1/20
+Share = tuple[float, float, float]  # a share with the ends of its exact interval
+
+
+def calibration(alphas: Sequence[float], rates: Mapping[str, Sequence[Share]]) -> Drawing:
+    """Share of false claims that a test passes, by its level: at or under the diagonal if the level is honest.
+
+    Args:
+        alphas: levels.
+        rates: by kind of claim, for every level the share with its exact interval, as fractions.
+    """
+    rows: Rows = [(kind, alpha, *share) for kind, shares in rates.items() for alpha, share in zip(alphas, shares, strict=True)]
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        axes = panels[0]
+        axes.plot([0, max(alphas)], [0, max(alphas)], color="#999999", linewidth=0.8, linestyle="--", label="level")
+        kinds = list(dict.fromkeys(row[0] for row in rows))
+        for number, kind in enumerate(kinds):
+            mine = sorted(row[1:] for row in rows if row[0] == kind)
+            xs, shares, lows, highs = zip(*mine, strict=True)
+            colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
+            axes.fill_between(xs, lows, highs, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(xs, shares, color=colour, marker=marker, markersize=3, linewidth=1, label=kind)
+        axes.set_xlim(0, None)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("level of the test")
+        axes.set_ylabel("share of false claims passed")
+        axes.legend(frameon=False)
+
+    return Drawing("calibration", ("kind", "level", "share", "low", "high"), rows, 2.4, draw)
+
+
+def error_rates(errors: Sequence[tuple[str, str, Share]], alpha: float) -> Drawing:
+    """Share of wrong answers by kind and question with exact intervals, against the level.
+
+    Args:
+        errors: kind, question, share with its interval as fractions.
+        alpha: the level of the tests.
+    """
+    rows: Rows = [(kind, question, *share) for kind, question, share in errors]
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        axes = panels[0]
+        kinds, questions = (list(dict.fromkeys(row[place] for row in rows)) for place in (0, 1))
+        step = 0.8 / len(questions)
+        for number, question in enumerate(questions):
+            mine = [row for row in rows if row[1] == question]
+            ys = [len(kinds) - 1 - kinds.index(row[0]) + 0.4 - step * (number + 0.5) for row in mine]
+            colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
+            axes.hlines(ys, [100 * row[3] for row in mine], [100 * row[4] for row in mine], color=colour, linewidth=0.8)
+            axes.plot([100 * row[2] for row in mine], ys, marker, color=colour, markersize=3, label=question, clip_on=False)
+        axes.axvline(100 * alpha, color="#999999", linewidth=0.8, linestyle="--", label="level")
+        axes.set_yticks(range(len(kinds)), list(reversed(kinds)))
+        axes.set_xlim(0, None)
+        axes.set_xlabel("wrong answers, % of audits")
+        if axes.figure is not None:
+            axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+
+    height = 0.7 + 0.3 * len({row[0] for row in rows})
+    return Drawing("calibration-errors", ("kind", "question", "share", "low", "high"), rows, height, draw)
+
+
+def power(effects: Sequence[float], curves: Mapping[int, Sequence[float]], want: float = 0.8) -> Drawing:
+    """Power of the rank test by effect, and by the number of random Locations.
+
+    Args:
+        effects: of the claim above random Locations, in sd between Locations.
+        curves: by number of random Locations, the power at every effect, as a fraction.
+        want: the power that is wished for.
+    """
+    rows: Rows = [
+        (count, effect, value) for count, values in curves.items() for effect, value in zip(effects, values, strict=True)
+    ]
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        counts = sorted({row[0] for row in rows})
+        for number, count in enumerate(counts):
+            xs, ys = zip(*sorted((row[1], row[2]) for row in rows if row[0] == count), strict=True)
+            panels[0].plot(xs, ys, color=LINES[number % len(LINES)], linewidth=1, label=str(count))
+        for number, effect in enumerate(one for one in (1.5, 2.0, 2.5, 3.0) if one in effects):
+            xs, ys = zip(*sorted((row[0], row[2]) for row in rows if row[1] == effect), strict=True)
+            marker, colour = MARKERS[number % len(MARKERS)], LINES[number % len(LINES)]
+            panels[1].plot(xs, ys, color=colour, marker=marker, markersize=3, linewidth=0.8, label=f"{effect:g} sd")
+        panels[0].set_xlabel("effect, sd between Locations")
+        panels[1].set_xlabel("random Locations")
+        panels[0].set_ylabel("power")
+        panels[0].legend(frameon=False, title="random Locations", title_fontsize=6)
+        panels[1].legend(frameon=False, title="effect", title_fontsize=6)
+        for panel in panels:
+            panel.axhline(want, color="#999999", linewidth=0.8, linestyle="--")
+            panel.set_ylim(0, 1.02)
+
+    return Drawing("power", ("random Locations", "effect", "power"), rows, 2.2, draw, panels=2)
+
+
+def write(path: Path) -> list[str]:
+    """Draw what `locus calibrate` or `locus power` wrote, into `figures/` beside it.
+
+    Args:
+        path: a calibration's folder, its calibration.json, or a power's JSON file.
+
+    Returns:
+        Names of the figures.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    file = path / "calibration.json" if path.is_dir() else path
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        drawings = of_calibration(found) if "rows" in found else [of_power(found)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            "what locus calibrate or locus power wrote", f"{path} ({type(error).__name__}: {error})", "Check it."
+        ) from error
+    folder = file.parent / "figures"
+    folder.mkdir(exist_ok=True)
+    for drawing in drawings:
+        save(drawing, folder)
+    return [drawing.name for drawing in drawings]
+
+
+def of_power(found: dict[str, Any]) -> Drawing:
+    """The power figure of a `locus power` file."""
+    return power(found["effects"], {int(count): values for count, values in found["curve"].items()}, found["want"])
+
+
+def of_calibration(found: dict[str, Any], metric: str = "mc2", read: str = "layer") -> list[Drawing]:
+    """Both calibration figures of a calibration.json: rank p-values of places that are not special, and wrong answers."""
+    rows = [row for row in found["rows"] if (row["metric"], row["read"]) == (metric, read) and row["expected"]]
+    false = {f"{row['kind']} {row['claim']}" for row in rows if row["question"] == "special" and row["expected"] != "supported"}
+    values: dict[str, list[float]] = {}
+    for name, ps in found["rank_p"].items():
+        if name in false:
+            values.setdefault("shuffled labels" if name.startswith("shuffled") else "not the place", []).extend(ps)
+    rates = {kind: [_share(sum(p <= alpha + 1e-12 for p in ps), len(ps)) for alpha in GRID] for kind, ps in values.items() if ps}
+    counts: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        wrong = counts.setdefault((row["kind"], row["question"]), [0, 0])
+        wrong[0] += row["all"]["wrong"]["count"]
+        wrong[1] += row["n"]
+    errors = [(kind, question, _share(*wrong)) for (kind, question), wrong in counts.items()]
+    return [calibration(GRID, rates), error_rates(errors, found["settings"]["alpha"])]
+
+
+def _share(count: int, n: int) -> Share:
+    """A share with its exact 95 % interval."""
+    share = stats.clopper_pearson(count, n)
+    return share.value, share.low, share.high
