@@ -323,6 +323,8 @@ def judge_eval(
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check(opened, read)
     kept = read if seen else compare.unseen(opened, read)
+    for line in compare.outlook(opened, kept):
+        console.print(_escaped(line))
     found = compare.measure(opened, kept)
     compare.write(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))

@@ -178,7 +178,7 @@ def test_several_judges_from_the_command_line(monkeypatch, capsys, tmp_path):
             tmp_path / "o",
         )
         status, _, table = run_cli(monkeypatch, capsys, *command)
-        assert status == 0 and "kappa" in table and "api:small" in table
+        assert status == 0 and "kappa" in table and f"api:small: {len(server.seen)} requests" in table
         first = (tmp_path / "o" / "figures.json").read_text()
         asked = len(server.log)
         assert run_cli(monkeypatch, capsys, *command)[0] == 0
@@ -228,6 +228,17 @@ def test_a_missing_key_and_a_dead_endpoint_are_one_message_each(monkeypatch, cap
         status, error, _ = run_cli(monkeypatch, capsys, *command[:6], server.url, *command[7:])
     assert status == 2 and "an endpoint that answers" in error and "sk-secret" not in error
     assert not (tmp_path / "o").exists()
+
+
+def test_too_dear_is_one_message_before_anything_is_asked(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("LOCUS_JUDGE_KEY", "sk-secret")
+    monkeypatch.setenv("LOCUS_CACHE", str(tmp_path / "cache"))
+    labels = write_labels(tmp_path / "labels.csv", rows(4))
+    with Server() as server:
+        paid = ("--judge", "api:small", "--url", server.url, "--cap", "0.001", "--prices", "10", "10", "--out", tmp_path / "o")
+        status, error, _ = run_cli(monkeypatch, capsys, "eval", "--labels", labels, *paid)
+        assert status == 2 and "at most 0.001 to be spent" in error and server.log == []
 
 
 def test_a_judge_is_trained_and_used(monkeypatch, capsys, tmp_path):

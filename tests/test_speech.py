@@ -23,11 +23,14 @@ from locus.sites import Location
 from locus.stats import Confusion, confusion, corrected_rate, rogan_gladen
 from locus.stats.truthful import product_of_means, rates
 from locus.store import Store
+from tests.endpoint import Server
 from tests.families import QUESTIONS
 
 SMALL = {
     "sequential": False,
     "claims": ("0.1,2.3",),
+    "random": 3,
+    "alpha": 0.25,
     "train": 12,
     "validation": 5,
     "test": 10,
@@ -204,6 +207,29 @@ def test_a_judge_that_cannot_be_had_is_one_message(name, tmp_path, folder):
     with pytest.raises(UserError):
         audit(resolve("quick", model=folder, judge=name, **SMALL), tmp_path / "RUN")
     assert not (tmp_path / "RUN").exists()
+
+
+def test_a_language_model_judges_by_name(folder):
+    judge = named.open_judge(f"lm:{folder}")
+    (found,) = judge.judge(["Is it?"], ["It is."], [References()])
+    assert judge.name == f"lm:{folder}" and (found.scored or found.reason)
+
+
+def test_an_audit_that_an_endpoint_judges_needs_a_cap_and_stays_under_it(folder, tmp_path, monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("LOCUS_JUDGE_KEY", "sk-secret")
+    monkeypatch.setenv("LOCUS_CACHE", str(tmp_path / "cache"))
+    with Server() as server:
+        told = {**SMALL, "model": folder, "judge": "api:small", "judge_url": server.url, "judge_prices": (1.0, 1.0)}
+        with pytest.raises(UserError, match="a spending cap, since judging"):
+            audit(resolve("quick", **told), tmp_path / "RUN")
+        with pytest.raises(UserError, match=r"at most 1e-06 to be spent"):
+            audit(resolve("quick", **told, judge_cap=1e-6), tmp_path / "POOR")
+        assert server.log == [], "nothing is asked before the estimate is allowed"
+        found = audit(resolve("quick", **told, judge_cap=100.0), tmp_path / "RICH")
+        assert found["judge"]["name"] == "api:small" and found["judge"]["confusion"] == {}
+        assert len(server.log) == len(set(server.log)), "no request twice in a whole audit"
+        assert "sk-secret" not in (tmp_path / "RICH" / "plan.json").read_text()
 
 
 def test_a_metric_of_speech_needs_a_judge(tmp_path, folder):

@@ -148,13 +148,8 @@ class ApiJudge:
             UserError: if the inputs are not equally long, the cap would be passed, or the endpoint cannot be used. What was
                 answered stays answered: the same call again asks only for the rest.
         """
-        check_lengths(questions, answers, references)
-        requests: list[dict[str, Any] | None] = [
-            self._request(*given) if given[0].strip() and given[1].strip() else None
-            for given in zip(questions, answers, references, strict=True)
-        ]
-        known = {key_of(request): request for request in requests if request is not None}
-        missing = {name: request for name, request in known.items() if self.replies.get(name) is None}
+        requests = self._requests(questions, answers, references)
+        missing = self._missing(requests)
         self.afford(sum(self._bound(request) for request in missing.values()))
         refused = self._ask(missing)
         found = []
@@ -168,12 +163,32 @@ class ApiJudge:
                 found.append(read(reply))
         return found
 
+    def outlook(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> tuple[int, float]:
+        """How many requests judging these answers takes, those answered before left out, and the most they can cost."""
+        missing = self._missing(self._requests(questions, answers, references))
+        return len(missing), sum(self._bound(request) for request in missing.values())
+
     def estimate(self, questions: Sequence[str], references: Sequence[References], answer_tokens: int, times: int) -> float:
         """The most it can cost to judge so many answers to each question, each of so many tokens at most."""
         # A token is seldom more than four bytes of text, so four letters stand for one.
         answer = "xxxx" * answer_tokens
         once = sum(self._bound(self._request(q, answer, r)) for q, r in zip(questions, references, strict=True))
         return once * times
+
+    def _requests(
+        self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
+    ) -> list[dict[str, Any] | None]:
+        """A request for each answer, in order; none where there is nothing to ask about."""
+        check_lengths(questions, answers, references)
+        return [
+            self._request(*given) if given[0].strip() and given[1].strip() else None
+            for given in zip(questions, answers, references, strict=True)
+        ]
+
+    def _missing(self, requests: Sequence[dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+        """The requests that were never answered, each once, by key."""
+        known = {key_of(request): request for request in requests if request is not None}
+        return {name: request for name, request in known.items() if self.replies.get(name) is None}
 
     def _request(self, question: str, answer: str, references: References) -> dict[str, Any]:
         return {

@@ -116,6 +116,23 @@ def unseen(judges: Sequence[Judge], labels: Labels) -> Labels:
     return kept
 
 
+def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
+    """What judging will take, a line for each judge that costs money.
+
+    Raises:
+        UserError: if that may pass a judge's cap; nothing has been asked then.
+    """
+    lines, rows = [], labels.rows
+    for judge in judges:
+        if isinstance(judge, ApiJudge):
+            asked = [row.question for row in rows], [row.answer for row in rows], [row.references for row in rows]
+            count, most = judge.outlook(*asked)
+            judge.afford(most)
+            priced = f", at most {most:.4g} by the prices given" if any(judge.endpoint.prices) else ""
+            lines.append(f"{judge.name}: {count} requests{priced}")
+    return lines
+
+
 def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
     """Every figure of every judge, the blind control among them, and how far they agree.
 
