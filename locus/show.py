@@ -270,9 +270,14 @@ def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
         console.print(Text(f"- {sentence}"))
     console.print(Text(f"wrote {out / 'page.html'}"), soft_wrap=True)
     if found["claim"] is not None:
-        console.print(
-            Text(f"audit it: locus audit --claim patch:{out} --data task:{found['config']['task']} --out RUN"), soft_wrap=True
-        )
+        console.print(Text(f"audit it: locus audit {_asked(found['config'])} --claim patch:{out} --out RUN"), soft_wrap=True)
+
+
+def _asked(config: dict[str, Any]) -> str:
+    """The model and the questions of an audit of what patching found."""
+    task, model = config["task"], config["model"]
+    data = model if task == "planted" else "QUESTIONS" if task.endswith(".jsonl") or task == "induction" else f"task:{task}"
+    return f"--model {model} --data {data}"
 
 
 def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:

@@ -8,11 +8,13 @@ import numpy as np
 from locus.errors import UserError
 from locus.model import Model
 from locus.patching import tasks
+from locus.patching.known import planted_pairs
 from locus.patching.metrics import LogitDifference
 from locus.patching.pairs import PatchPair, load_pairs
 from locus.patching.runs import batch_of, run
 from locus.patching.settings import PatchConfig
 from locus.patching.sweep import LAYOUT, batches
+from locus.planted.named import planted_named
 
 Maker = Callable[[Any, int, int], list[PatchPair]]
 TASKS: dict[str, Maker] = {
@@ -38,6 +40,10 @@ def pairs_of(config: PatchConfig, tokenizer: Any, tokens: str, count: int) -> li
     """
     if config.task.endswith(".jsonl"):
         return load_pairs(config.task, tokenizer)[:count]
+    if config.task == "planted":
+        if not config.model.startswith("planted:"):
+            raise UserError("a planted model, for the task planted", repr(config.model), "Use --model planted:localized:0.")
+        return planted_pairs(planted_named(config.model), count, config.seed)
     if tokens and config.task != "ioi":
         raise UserError("a choice of tokens only for the task ioi", f"{tokens!r} for {config.task}", "Leave tokens out.")
     if config.task == "ioi":
@@ -45,7 +51,7 @@ def pairs_of(config: PatchConfig, tokenizer: Any, tokens: str, count: int) -> li
     if config.task == "factual":
         return tasks.factual_recall(tokenizer, count, config.seed, config.facts)
     if config.task not in TASKS:
-        known = ", ".join(("ioi", "factual", *TASKS))
+        known = ", ".join(("ioi", "factual", "planted", *TASKS))
         raise UserError(f"a task ({known}) or FILE.jsonl with prompt pairs", repr(config.task), "Choose one.")
     return TASKS[config.task](tokenizer, count, config.seed)
 
