@@ -10,7 +10,7 @@ import time
 import torch
 
 from locus.forest import Forest, Row, Targets
-from locus.model import Model
+from locus.model import SHAPES, Model
 
 
 def matrix_rate(seconds: float = 0.7) -> float:
@@ -26,9 +26,13 @@ def matrix_rate(seconds: float = 0.7) -> float:
     return sorted(rates)[len(rates) // 2]
 
 
-def _layer_weights(model: Model) -> int:
-    """Entries of one layer's matrices."""
-    return sum(parameter.numel() for parameter in model.layers[0].parameters() if parameter.ndim == 2)
+def _layer_weights(model: Model) -> tuple[int, int]:
+    """Entries of one layer's matrices, and of those before its output projection (queries, keys, values)."""
+    attention, projection = SHAPES[model.anatomy.shape][1].split(".")
+    matrices = {name: entry.numel() for name, entry in model.layers[0].named_parameters() if entry.ndim == 2}
+    inside = {name: size for name, size in matrices.items() if name.startswith(f"{attention}.")}
+    before = [size for name, size in inside.items() if not name.startswith(f"{attention}.{projection}")]
+    return sum(matrices.values()), sum(before)
 
 
 def _head(model: Model, positions: int) -> int:
@@ -38,14 +42,17 @@ def _head(model: Model, positions: int) -> int:
 def base_macs(model: Model, forest: Forest) -> int:
     """One forward of the base model over a forest in which every shared prefix is run once, scored."""
     seen = int((forest.positions + 1).sum())
-    layer = _layer_weights(model) * len(forest) + 2 * model.anatomy.features * seen
+    layer = _layer_weights(model)[0] * len(forest) + 2 * model.anatomy.features * seen
     scored = {int(node) for path, one in zip(forest.paths, forest.sequences, strict=True) for node in path[one.start - 1 : -1]}
     return model.anatomy.n_layers * layer + _head(model, len(scored))
 
 
 def edit_macs(model: Model, row: Row, targets: Targets, first_layer: int, backward: bool) -> int:
-    """One row under one edit from its first layer on, scored; with the backward to that layer if it is trained."""
-    seen = int(row.sees.sum())
-    product, attention = _layer_weights(model) * len(row), model.anatomy.features * seen
-    layer = product + 2 * attention + (product + 4 * attention if backward else 0)
-    return (model.anatomy.n_layers - first_layer) * layer + _head(model, len(targets.predictors)) * (2 if backward else 1)
+    """One row under one edit from its first layer on, scored; if it is trained with the backward to that layer's head outputs."""
+    layers, head = model.anatomy.n_layers - first_layer, _head(model, len(targets.predictors))
+    weights, before = _layer_weights(model)
+    product, attention = weights * len(row), model.anatomy.features * int(row.sees.sum())
+    forward = layers * (product + 2 * attention) + head
+    if not backward:
+        return forward
+    return forward + layers * product - before * len(row) + (layers - 1) * 4 * attention + head

@@ -1,0 +1,110 @@
+"""The benchmarks' own arithmetic: the counted floor against the products torch does, straight lines and sums by hand."""
+
+import json
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import floor, report
+from benchmarks.audits import counted_up, sample_of
+from benchmarks.measure import furthest, slope
+from locus.activations import survey
+from locus.datasets.items import Item
+from locus.edits import Rank1
+from locus.edits.bank import Bank
+from locus.forward import edited, prepare, sequence_logprobs
+from locus.prompts import plant, prompt_format
+from locus.sites import Location
+from locus.trials import Trial
+
+ONE = (Item("a", "Who?", ("Me",), ("You", "They"), "Me", "a"),)
+
+
+class Products(TorchDispatchMode):
+    """Counts the multiply-adds of matrix products; attention is reckoned apart (the mask hides half of what would be counted)."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.mm.default:
+            self.total += args[0].shape[0] * args[0].shape[1] * args[1].shape[1]
+        if function is torch.ops.aten.addmm.default:
+            self.total += args[1].shape[0] * args[1].shape[1] * args[2].shape[1]
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def laid(llama):
+    forest = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), ONE)
+    row = forest.row(range(3))
+    return llama, forest, prepare(llama, row, forest.targets(row, range(3)))
+
+
+def test_the_base_pass_is_counted_as_it_runs(laid):
+    model, forest, _ = laid
+    with Products() as counter:
+        survey(model, forest)
+    seen = int((forest.positions + 1).sum())  # every token sees its ancestors and itself, twice multiplied in each layer
+    assert floor.base_macs(model, forest) == counter.total + 3 * 2 * model.anatomy.features * seen
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_training_is_counted_as_it_runs(laid, first):
+    """Forward from the first edited layer, backward to its head outputs: queries, keys and values of it are not gone through."""
+    model, forest, prepared = laid
+    trunk = survey(model, forest, layers=[first]).residuals
+    bank = Bank([Rank1(model.anatomy, Location.parse(f"{first}.1"))])
+    with Products() as counter, bank.attach(model) as session:
+        hidden = edited(model, prepared, bank, session, trunk)
+        sequence_logprobs(model, hidden, prepared.targets).sum().backward()
+    attention = model.anatomy.features * int(prepared.row.sees.sum())
+    layers = 3 - first
+    mine = floor.edit_macs(model, prepared.row, prepared.targets, first, backward=True)
+    assert mine == counter.total + (2 * layers + 4 * (layers - 1)) * attention
+
+
+def test_the_rate_is_a_rate():
+    """A product of known size cannot take less time than the measured rate allows, give or take what a busy machine does."""
+    assert 1e8 < floor.matrix_rate(0.1) < 1e14
+
+
+def test_straight_lines_and_sums_by_hand():
+    assert slope([1, 2, 3], [5, 7, 9]) == pytest.approx((2, 3, 1))
+    # mean 3, slope 0.5 through (2, 3): residuals 0.5, -1, 0.5 of y = 3, 2, 4; 1 - 1.5 / 2
+    assert slope([1, 2, 3], [3, 2, 4]) == pytest.approx((0.5, 2, 0.25))
+    assert counted_up({"a": [1.0, 3.0], "b": [5.0]}, {"a": 10, "b": 2}) == 30
+    assert furthest([1.0, -200.0], [1.5, -202.0]) == pytest.approx(0.5 / 1.5)
+    with pytest.raises(ValueError, match="2 values, the other 1"):
+        furthest([1.0, 2.0], [1.0])
+
+
+def test_the_sampled_bank_is_of_its_classes_mean_depth():
+    def bank(role, *layers):
+        return [Trial(role, "x", "", Location.parse(f"{layer}.0"), "rank1", "") for layer in layers]
+
+    banks = [bank("random", 0, 1), bank("random", 4, 6), bank("random", 9, 10), bank("ceiling", 0)]
+    assert sample_of(banks) == [banks[1], banks[3]]  # 30 / 6 = 5
+
+
+def test_a_page_is_made_of_whatever_tables_are_there(tmp_path):
+    aim = {"what": "times as fast", "aim": 30, "measured": 12.0, "reached": False}
+    check = {"what": "losses", "n": 9, "range": 3.0, "apart": 1e-6, "allowed": 1e-3, "same": True}
+    table = {"title": "T", "columns": ["a"], "rows": [["1"]], "aims": [aim], "checks": [check], "notes": ["n"]}
+    found = [{"seconds": 1.0, "rate": 1e10, "threads": 1, "peak_mb": 5.0, "check": [1.0]}]
+    report.save(3, {**table, "found": found}, {"model": "m", "data": "d", "size": "sample"}, tmp_path / "results")
+    report.render(tmp_path / "results", tmp_path / "RESULTS.md")
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "## 3. T" in page and "NOT reached: times as fast 12, aim 30" in page and "the same on both sides: losses" in page
+    assert "check" not in json.loads((tmp_path / "results" / "table-3.json").read_text())["raw"][0]
+    assert "10 billion multiply-adds" in page and not list((tmp_path / "results").glob(".*"))
+
+
+def test_both_sides_start_the_same_edit(llama):
+    from benchmarks.ours import _started
+
+    anatomy = llama.anatomy
+    whole = _started(llama, "1", "free", 3)
+    assert whole.first_layer == 1 and set(whole.location.layers) == {1} and len(whole.location) == anatomy.n_heads
+    assert torch.equal(whole.terms(1).read, _started(llama, "1,2", "free", 3).terms(1).read)
+    assert _started(llama, "0.2,2.1", "heads", 0).location.names == ["0.2", "2.1"]
