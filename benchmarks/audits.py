@@ -3,7 +3,7 @@
 Ours: `quick` is run whole; `standard` is too long for a benchmark, so one bank of every class of trials is run on a quarter of
 its questions and counted up (cost is a straight line in both, table 5). Peers: a trial costs its pairs times the seconds a pair
 that TRL + PEFT took at sampled places of its class, and its answers times the seconds an answer that lm-eval's backend took.
-Nothing is charged to the peers for probing, drift, selection or statistics, which they do not do.
+Nothing is charged to the peers for probing, drift, selection or statistics, which they do not do; nobody generates or judges.
 """
 
 import statistics
@@ -21,7 +21,7 @@ SHARE = 4  # of standard's questions, one in so many
 def whole_audits(setting: Setting) -> Table:
     """Both presets: our seconds, the peers' seconds for the same trials, and what these were summed from."""
     rows, aims, notes, everything = [], [], [], []
-    common = {"model": setting.model, "data": setting.data, "sequential": False}
+    common = {"model": setting.model, "data": setting.data, "sequential": False, "judge": "none", "metric": "mc2"}
     answer = run(setting.job("peers.choice", count=max(4, setting.size.choice), template=PLAIN, batch=8))
     each_answer = answer["seconds"] / answer["answers"]
     everything.append(answer)

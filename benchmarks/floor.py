@@ -10,7 +10,7 @@ import time
 import torch
 
 from locus.forest import Forest, Row, Targets
-from locus.model import SHAPES, Model
+from locus.model import Model
 
 
 def matrix_rate(seconds: float = 0.7) -> float:
@@ -28,7 +28,7 @@ def matrix_rate(seconds: float = 0.7) -> float:
 
 def _layer_weights(model: Model) -> tuple[int, int]:
     """Entries of one layer's matrices, and of those before its output projection (queries, keys, values)."""
-    attention, projection = SHAPES[model.anatomy.shape][1].split(".")
+    attention, projection = model.shape.output.split(".")
     matrices = {name: entry.numel() for name, entry in model.layers[0].named_parameters() if entry.ndim == 2}
     inside = {name: size for name, size in matrices.items() if name.startswith(f"{attention}.")}
     before = [size for name, size in inside.items() if not name.startswith(f"{attention}.{projection}")]

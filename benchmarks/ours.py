@@ -138,7 +138,7 @@ def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     dataset = datasets.load(config.data)
     items = run.choose(dataset, datasets.split(dataset.items, config.seed), config)
     anatomy = load(config.model, dtype="float32").anatomy
-    made = trials.make(config, anatomy, [claims.given(_place(anatomy, config.claim_size))], {"context": {}})
+    made = trials.make(config, anatomy, [claims.given(_place(anatomy, config.claim_size))], {"context": {}}, trials.Room())
     groups: dict[str, list[Any]] = {}
     for trial in made.trials:
         groups.setdefault(trial.role, []).append(trial)

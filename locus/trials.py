@@ -112,7 +112,7 @@ class Plan:
         return next(trial for trial in self.trials if trial.id == identity)
 
 
-def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any], room: Room | None = None) -> Plan:
+def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any], room: Room) -> Plan:
     """All trials for some claims.
 
     Args:
@@ -147,7 +147,7 @@ def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: d
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
     unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, anatomy, room or Room()))
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, anatomy, room))
     listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
     full = {
         **document,
