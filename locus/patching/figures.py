@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from locus.patching.outcome import label
 from locus.report.figures.plot import Drawing, save
@@ -13,6 +14,7 @@ from locus.report.figures.plot import Drawing, save
 FOUND, HELD_OUT = "#D55E00", "#0072B2"
 MOST = 30  # components in one figure
 Rows = list[tuple[Any, ...]]
+BRIEF = {"token replacement": "replaced", "Gaussian noise": "noise", "logit difference": "LD", "probability": "P"}
 
 
 def write(found: dict[str, Any], folder: Path) -> list[dict[str, str]]:
@@ -95,6 +97,8 @@ def _grid(what: str, names: Sequence[str] = ()) -> Callable[[Axes, Rows], None]:
             axes.scatter(xs, ys, s=24, marker="s", facecolors="none", edgecolors="#000000", linewidths=0.9)
         axes.set_xlabel(what)
         axes.set_ylabel("layer")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if names:
             axes.set_xticks(range(len(names)), list(names), rotation=90)
 
@@ -162,7 +166,7 @@ def _agreement(found: dict[str, Any]) -> list[tuple[Drawing, str]]:
             axes.set_facecolor("#F2F2F2")
             if axes.figure is not None:
                 axes.figure.colorbar(image, ax=axes, label="Jaccard", shrink=0.8)
-            short = [name.rsplit(f", {site}", 1)[0] for name in names]
+            short = [_brief(name.rsplit(f", {site}", 1)[0]) for name in names]
             axes.set_xticks(range(len(names)), [str(at + 1) for at in range(len(names))])
             axes.set_yticks(range(len(names)), [f"{name}  {at + 1}" for at, name in enumerate(short)])
 
@@ -170,6 +174,13 @@ def _agreement(found: dict[str, Any]) -> list[tuple[Drawing, str]]:
         drawing = _drawing(name, ("row", "column", "jaccard", "a", "b"), rows, 0.6 + 0.13 * len(names), draw)
         drawings.append((drawing, f"Jaccard of what the maps of {site} find{f', windows of {width}' if width > 1 else ''}."))
     return drawings
+
+
+def _brief(name: str) -> str:
+    """A setting short enough to stand beside a matrix."""
+    for long, short in BRIEF.items():
+        name = name.replace(long, short)
+    return name
 
 
 def _or_nan(value: float | None) -> float:

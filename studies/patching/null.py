@@ -21,6 +21,7 @@ from locus.planted import COMPACT, build
 from locus.stats import clopper_pearson
 
 ALPHA, LEAST = 0.05, 0.05  # level; nats that count as an effect where there is one
+COINS = 5  # an exchange of right and wrong turns the sign of an effect and no more: new coins need no new run
 KINDS = ("localized", "decoy", "redundant", "negative", "dormant")
 RULES = ("max-statistic", "benjamini-hochberg", "two standard deviations")
 
@@ -51,11 +52,15 @@ def share(hits: int, draws: int) -> str:
 
 
 def false_rows(draws: int, pairs: int) -> Iterator[tuple[str, ...]]:
-    """Where nothing has an effect: draws with any detection, and detections a draw."""
-    effects = [maps(KINDS[seed % len(KINDS)], seed, pairs, True)[0] for seed in range(draws)]
+    """Where nothing has an effect: draws with any detection, and detections a draw; every model meets COINS rows of coins."""
+    effects = []
+    for seed in range(draws):
+        once, _ = maps(KINDS[seed % len(KINDS)], seed, pairs, True)
+        coins = np.random.default_rng([7, seed]).choice([-1.0, 1.0], size=(COINS, 1, pairs))
+        effects += list(once * coins)
     for rule in RULES:
         counts = [float(found(one, rule, 0.0, seed).sum()) for seed, one in enumerate(effects)]
-        yield rule, share(sum(count > 0 for count in counts), draws), f"{np.mean(counts):.2f}"
+        yield rule, share(sum(count > 0 for count in counts), len(counts)), f"{np.mean(counts):.2f}"
 
 
 def true_rows(draws: int, pairs: int) -> Iterator[tuple[str, ...]]:
@@ -86,7 +91,7 @@ def main() -> None:
     print(
         f"# Detection on planted models\n\n{args.draws} draws, {args.pairs} examples, 24 heads, alpha {ALPHA}; 95 % intervals.\n"
     )
-    print("Nothing has an effect (token replacement, right answer by a coin):\n")
+    print(f"Nothing has an effect (token replacement, right answer by a coin; {COINS} rows of coins a model):\n")
     table(("rule", "draws with a false detection, %", "false detections a draw"), false_rows(args.draws, args.pairs))
     print(f"\nPlanted heads do the work (zero ablation; an effect is {LEAST} nats or more):\n")
     table(("kind", "rule", "all planted heads found, %", "another head found, %"), true_rows(args.draws, args.pairs))
