@@ -175,4 +175,5 @@ def scaling(model: str, data: str, count: int, random: int, heads: int, first_la
         part = edits[begin : begin + 6]
         fits = train(frozen, forest, items, part, [recipe] * len(part), found.logprobs, trunk=found.residuals)
         score(frozen, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
-    return {"seconds": time.perf_counter() - start, "survey": surveyed, "pairs": material.pair_count(items)}
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "survey": surveyed, "pairs": material.pair_count(items), "questions": len(items)}

@@ -15,7 +15,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: `full` for the record (about twenty minutes on two quiet cores), `sample` to see that all works."""
+    """How much is run: `full` for the record (some forty minutes on two quiet cores, half of it table 4), `sample` to see that it works."""
 
     repeats: int
     train: int
@@ -32,7 +32,7 @@ class Size:
 SIZES = {
     "full": Size(
         repeats=3,
-        train=12,
+        train=6,
         singles=12,
         peer_places=3,
         choice=6,
@@ -217,7 +217,7 @@ def scaling(setting: Setting) -> Table:
         found = run(setting.job("ours.scaling", count=count, random=1, heads=1, first_layer=1))
         setting.say(f"  {count} questions: {found['seconds']:.1f} s")
         by_question.append(found)
-        rows.append(["1 Location", count, f"{found['seconds']:.1f}", f"{found['peak_mb']:.0f}"])
+        rows.append(["1 Location", found["questions"], f"{found['seconds']:.1f}", f"{found['peak_mb']:.0f}"])
     steep = slope(size.locations, [found["seconds"] for found in by_location])
     wide = slope([found["pairs"] for found in by_question], [found["seconds"] for found in by_question])
     memory = [found["peak_mb"] for found in by_location]
