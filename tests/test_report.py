@@ -68,7 +68,8 @@ def test_what_models_and_judges_say_renders_inert(run_copy):
     count = len(plan["items"]["test"])
     let_speak(run_copy, {"base": [NASTY, LONG, *["x"] * count], "claim": [f"<a href='javascript:x'>{NASTY}</a>"] * count}, {})
     plan["items"]["test"][0]["question"] = NASTY
-    plan["judge"] = {"name": NASTY, "confusion": {NASTY: {"sensitivity": 0.9, "specificity": 0.8}}, "seen": 1}
+    errors = {"sensitivity": 0.9, "specificity": 0.8, "positives": 9.0, "negatives": 9.0}
+    plan["judge"] = {"name": NASTY, "fingerprint": "0" * 64, "confusion": {NASTY: errors}, "seen": 1}
     (run_copy / "plan.json").write_text(json.dumps(plan))
     found = json.loads((run_copy / "verdict.json").read_text())
     found["judge"] = plan["judge"]

@@ -100,7 +100,8 @@ def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
             "but their distribution is less well known."
         )
     said += _judge_limits(found)
-    said.append("Multiple choice and margins are probabilities of given answers, and not what the model says when it speaks.")
+    if not found.get("judge"):
+        said.append("Multiple choice and margins are probabilities of given answers, and not what the model says when it speaks.")
     return said
 
 
@@ -113,7 +114,8 @@ def _judge_limits(found: dict[str, Any]) -> list[str]:
     if not judge.get("confusion"):
         said.append("This judge's errors were never measured, so nothing is corrected for them.")
     for target, one in (judge.get("confusion") or {}).items():
-        measured = " and ".join(f"{name} {100 * one[name]:.0f} %" for name in ("sensitivity", "specificity") if name in one)
+        known = {name: one.get(name) for name in ("sensitivity", "specificity")}
+        measured = " and ".join(f"{name} {amount(value, 'truth')}" for name, value in known.items() if value is not None)
         if measured:
             said.append(f"Its {visible(target, 20)} judgments on answers it never saw: {measured}.")
     if judge.get("seen"):
