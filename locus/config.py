@@ -93,7 +93,7 @@ class AuditConfig(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": 36,
+        "train": 40,
         "validation": 16,
         "test": 50,
         "features": "answer",
