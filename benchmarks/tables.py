@@ -15,7 +15,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: `full` for the record (some forty minutes on two quiet cores, half of it table 4), `sample` to see that it works."""
+    """How much is run: `full` for the record (some forty minutes on two quiet cores), `sample` to see that it works."""
 
     repeats: int
     train: int
