@@ -21,15 +21,18 @@ class AuditConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: str = "quick"
+    preset: str = Field("quick", description="what the rest starts from: quick, standard or paper")
     # what is audited
-    model: str = DEFAULT_MODEL
-    revision: str | None = None
-    trust_remote_code: bool = False
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    data: str = "misconceptions"
-    prompt: Literal["auto", "chat", "qa", "primer", "bare"] = "auto"
+    model: str = Field(DEFAULT_MODEL, description="hub id, model folder, GGUF file, or planted:KIND:SEED")
+    revision: str | None = Field(None, description="of a hub model")
+    trust_remote_code: bool = Field(False, description="run code that comes with a hub model")
+    device: str = Field("auto", description="cpu, cuda, or auto: a GPU where there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
+    data: str = Field("misconceptions", description="name or path of the questions, or task:NAME")
+    prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
+        "auto",
+        description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",
+    )
     claims: tuple[str, ...] = Field(("probe",), description="probe, a list of heads such as 12.3,14.0, or a file of heads")
     claim_size: int = Field(4, ge=1, description="heads a heuristic claim names")
     features: Literal["answer", "next_question", "two_banks"] = Field(
@@ -37,32 +40,40 @@ class AuditConfig(BaseModel):
     )
     # questions
     train: int | None = Field(None, ge=4, description="training questions used; all by default")
-    validation: int | None = Field(None, ge=2)
-    test: int | None = Field(None, ge=4)
+    validation: int | None = Field(None, ge=2, description="validation questions, by which settings are chosen")
+    test: int | None = Field(None, ge=4, description="test questions, on which everything is reported")
     # what it is compared with
     random: int = Field(19, ge=0, description="random Locations of the claim's size")
-    null: Literal["uniform", "layer"] = "uniform"
+    null: Literal["uniform", "layer"] = Field(
+        "uniform", description="random Locations: over all heads, or as many in each layer as the claim"
+    )
     singles: int = Field(0, ge=0, description="random single heads")
-    reads: tuple[Read, ...] = ("layer",)
-    full_forms: tuple[Literal["heads", "free"], ...] = ("heads",)
-    alphas: tuple[float, ...] = (5.0, 15.0)
+    reads: tuple[Read, ...] = Field(
+        ("layer",), description="what an edit reads: the layer, its heads, a constant; each is audited"
+    )
+    full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
+    alphas: tuple[float, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
     # how edits are trained
-    objective: Literal["ipo", "dpo", "logit"] = "ipo"
-    reduce: Literal["sum", "mean"] = "sum"
-    taus: tuple[float, ...] = (0.1,)
-    lr_scales: tuple[float, ...] = (1.0,)
-    epochs: int = Field(2, ge=1)
-    batch: int = Field(4, ge=1)
-    batching: Literal["questions", "pairs"] = "questions"
+    objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the best edit")
+    reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")
+    taus: tuple[float, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
+    lr_scales: tuple[float, ...] = Field(
+        (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
+    )
+    epochs: int = Field(2, ge=1, description="passes over the training questions")
+    batch: int = Field(4, ge=1, description="questions (or pairs) a step")
+    batching: Literal["questions", "pairs"] = Field(
+        "questions", description="all pairs of a question at once, or random pairs (the paper)"
+    )
     seeds: int = Field(1, ge=1, description="training seeds per Location")
     # what is measured
     metric: Literal["mc1", "mc2", "mc3", "margin", "truth", "info", "true_info"] = Field(
         "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
     )
-    text: str = "pydoc"
+    text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
     text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
-    text_tokens: int = Field(96, ge=8)
+    text_tokens: int = Field(96, ge=8, description="tokens a passage")
     # what the edited models say, and who judges it
     judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
     judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")
@@ -72,8 +83,8 @@ class AuditConfig(BaseModel):
     judge_validation: bool = Field(False, description="also judge validation answers, and choose settings by them")
     max_new_tokens: int = Field(50, ge=1, description="the longest answer that is generated")
     sample: bool = Field(False, description="draw tokens instead of taking the likeliest")
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: float = Field(1.0, gt=0, description="of drawn tokens")
+    top_p: float = Field(1.0, gt=0, le=1, description="share of probability that tokens are drawn from")
     # how the verdict is drawn
     alpha: float = Field(0.05, gt=0, lt=0.5, description="level of the tests; their intervals have level 1 - 2 alpha")
     margin: float = Field(0.25, gt=0, lt=1, description="non-inferiority margin, as a fraction of the ceiling's effect")
@@ -199,3 +210,29 @@ def learning_rate(n_heads: int, scale: float = 1.0) -> float:
     power = -0.5 if n_heads <= 16 else -0.387
     anchor = (1, 2e-3) if n_heads <= 16 else (16, 5e-4)
     return scale * float(anchor[1] * (n_heads / anchor[0]) ** power)
+
+
+def settings_page() -> str:
+    """All settings with their defaults and presets, as docs/configuration.md has them."""
+    said = [
+        "# Settings",
+        "",
+        "Every setting of `locus audit`, for `--set NAME=VALUE` and for the TOML file of `--config`; some have a flag of their own.",
+        "A preset comes first, the file over it, flags over both. Made from `locus/config.py`; a test keeps it so.",
+        "",
+        "| setting | default | what it is | quick | standard | paper |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, field in AuditConfig.model_fields.items():
+        shown = [_shown(PRESETS[preset][name]) if name in PRESETS[preset] else "" for preset in PRESETS]
+        said.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
+    return "\n".join(said) + "\n"
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML has it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"

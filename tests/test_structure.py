@@ -107,3 +107,10 @@ def test_the_project_speaks_of_itself_alone():
     machine = re.compile(r"/(work|root|tmp/lead)/|\.library\b")
     for path in [*FILES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]:
         assert not machine.search(path.read_text()), path
+
+
+def test_every_setting_is_explained_and_the_page_of_settings_is_current():
+    from locus.config import AuditConfig, settings_page
+
+    assert all(field.description for field in AuditConfig.model_fields.values())
+    assert (ROOT / "docs" / "configuration.md").read_text() == settings_page(), "write settings_page() to docs/configuration.md"
