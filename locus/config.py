@@ -217,7 +217,7 @@ def settings_page() -> str:
     said = [
         "# Settings",
         "",
-        "Every setting of `locus audit`, for `--set NAME=VALUE` and for the TOML file of `--config`; some have a flag of their own.",
+        "Every setting of `locus audit`, for `--set NAME=VALUE` and the TOML file of `--config`; some have a flag of their own.",
         "A preset comes first, the file over it, flags over both. Made from `locus/config.py`; a test keeps it so.",
         "",
         "| setting | default | what it is | quick | standard | paper |",
