@@ -261,6 +261,7 @@ def derive(record: Record) -> dict[str, Any]:
             mine = main.findings[index] if main is not None else UNFINISHED
             by_metric = {metric: one.findings[index] for metric, one in others.items() if one is not None}
             claims.append({**entry, "read": read, **mine, "sentence": verdict.overall(mine), "by_metric": by_metric})
+    early = settled(record) and max(seen, default=0) < record.config.random
     return {
         "schema": "locus-verdict/1",
         "model": record.plan["model"],
@@ -283,8 +284,8 @@ def derive(record: Record) -> dict[str, Any]:
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         "n": {name: len(part) for name, part in record.items.items()},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
-        "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": settled(record)},
-        "unfinished": 0 if settled(record) else len(record.plan["trials"]) - len(record.done),
+        "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
+        "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),
     }
 
 

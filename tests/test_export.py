@@ -166,3 +166,21 @@ def test_tables_hold_the_stores_scores(finished, tmp_path):
         read = list(csv.DictReader(stream))
     assert [float(row["value"]) if row["value"] else None for row in read] == [row["value"] for row in rows]
     assert given(str(tmp_path / "out" / "claim-0.json")).location == PLACES
+
+
+@pytest.mark.big
+def test_peft_gives_the_same_logits_on_the_packaged_model(big_model, tmp_path):
+    """A layer edit and full alignment of a real model, loaded by PEFT as a stranger would."""
+    peft = pytest.importorskip("peft")
+    place = Location.parse("3.1,14.0,27.8")
+    with torch.no_grad():
+        before = logits(big_model.hf)
+    for name, trainable in {"layer": Rank1(big_model.anatomy, place), "full": full(big_model.anatomy)}.items():
+        edit = moved(trainable)
+        expected = hooked(big_model, edit)
+        assert (expected - before).abs().max() > 0.1, "the edit does something"
+        (tmp_path / name).mkdir()
+        export.save_peft(big_model, edit, tmp_path / name)
+        loaded = peft.PeftModel.from_pretrained(copy.deepcopy(big_model.hf), str(tmp_path / name)).eval()
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(logits(loaded) / scale, expected / scale, atol=1e-5, rtol=0)
