@@ -26,12 +26,17 @@ judges = typer.Typer(help="Train a judge of truth and information, and measure a
 app.add_typer(judges, name="judge")
 console = Console(width=None if sys.stdout.isatty() else 132)
 
+INTERRUPTED = 130  # Ctrl-C
 Preset = Annotated[str, typer.Option(help="quick, standard or paper.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Hub id, model folder, GGUF file; SmolLM2-135M by default.")]
 Data = Annotated[str | None, typer.Option(help="misconceptions, truthfulqa, a TruthfulQA CSV or JSON file, or your own JSONL.")]
 Claims = Annotated[
-    list[str] | None, typer.Option("--claim", help="probe, heads such as 12.3,14.0, or a file of heads; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--claim",
+        help="probe, patch:DIR, heads such as 12.3,14.0, or a file of heads (JSON, .npy, or one a line); may be repeated.",
+    ),
 ]
 
 
@@ -81,7 +86,10 @@ def audit(
     resolved = resolve(preset, config, **_told(setting, **flags))
     from locus.audit import audit as run_audit
     from locus.show import progress_bar, verdict_table
+    from locus.store import finished
 
+    if kept := finished(out / "trials.sqlite"):
+        console.print(f"{kept} trials are finished already; going on from there.")
     with progress_bar(console) as told:
         found = run_audit(resolved, out, told, sign)
     verdict_table(console, found, out)
@@ -95,6 +103,7 @@ def claims(
     config: ConfigFile = None,
     top: Annotated[int, typer.Option(help="Heads to print.")] = 20,
     save: Annotated[Path | None, typer.Option(help="Write the claim to a file that --claim reads.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of splits, and of a planted model named without one.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
     """Print the heads a probe ranks highest, with their validation accuracy."""
@@ -102,7 +111,7 @@ def claims(
     from locus.config import resolve
     from locus.show import claim_table, progress_bar
 
-    resolved = resolve(preset, config, **_told(setting, model=model, data=data))
+    resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
     with progress_bar(console) as told:
         found = find_claim(resolved, told)
     if save is not None:
@@ -337,7 +346,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.formatwarning = _warning
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(status if isinstance(status, int) else 0)
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(2)

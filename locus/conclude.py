@@ -283,6 +283,7 @@ def derive(record: Record) -> dict[str, Any]:
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         "n": {name: len(part) for name, part in record.items.items()},
+        "asked": {name: getattr(record.config, name) for name in record.items},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
         "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
         "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),

@@ -173,6 +173,13 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     console.print(table)
     if found.get("judge"):
         console.print(Text(_about_judge(found), style="dim"))
+    _standings(console, found)
+    _notes(console, found)
+    console.print(Text(f"\n{out / 'report.html'}   ({found['seconds']['trials']:.0f} s of trials)"))
+
+
+def _standings(console: Console, found: dict[str, Any]) -> None:
+    """What follows for every claim: four answers, one sentence, and the answers by other metrics."""
     for claim in found["claims"]:
         console.print()
         console.print(
@@ -180,7 +187,11 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
                 f"Claim {claim['name']}: heads {', '.join(claim['location'])}; read {claim['read']}; judged by {found['metric']}"
             )
         )
-        for question in ("works", "special", "unique", "necessary"):
+        questions: tuple[str, ...] = ("works", "special", "unique", "necessary")
+        if len({claim[question]["sentence"] for question in questions}) == 1:
+            console.print("  all four  ", MARKS[claim["works"]["standing"]], Text(claim["works"]["sentence"]))
+            questions = ()
+        for question in questions:
             finding = claim[question]
             console.print(f"  {question:<10}", MARKS[finding["standing"]], Text(finding["sentence"]))
             if finding.get("to_decide"):
@@ -190,6 +201,17 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
             if metric != found["metric"]:
                 standings = ", ".join(f"{question} {other[question]['standing']}" for question in other)
                 console.print(Text(f"  by {metric}: {standings}", style="dim"))
+
+
+def _notes(console: Console, found: dict[str, Any]) -> None:
+    """What a reader of the table has to know: questions left out, places not drawn, training not settled."""
+    for part, wanted in found["asked"].items():
+        if wanted is not None and found["n"][part] < wanted:
+            console.print(
+                Text(
+                    f"{found['n'][part]} {part} questions, not {wanted}: the split gives 60/20/20 % of the data.", style="yellow"
+                )
+            )
     drawn = found["drawn"]
     if drawn["stopped_early"] and drawn["random"] < drawn["planned"]:
         console.print(
@@ -206,7 +228,6 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     ]
     if unsettled:
         console.print(Text(f"Training had not settled at {len(unsettled)} place(s): {', '.join(unsettled[:8])}", style="yellow"))
-    console.print(Text(f"\n{out / 'report.html'}   ({found['seconds']['trials']:.0f} s of trials)"))
 
 
 def claim_table(console: Console, claim: Claim, top: int) -> None:

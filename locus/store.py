@@ -209,3 +209,17 @@ def _rows(result: Result) -> list[tuple[Any, ...]]:
             why = "" if known else reasons.get(item) or result.reason or "not a number"
             rows.append((result.id, split, measure, item, number if known else None, why))
     return rows
+
+
+def finished(path: Path) -> int:
+    """How many trials a run's database holds; 0 where there is none that can be read."""
+    if not path.exists():
+        return 0
+    try:
+        store = Store(path)
+    except (UserError, sqlite3.Error):
+        return 0  # said where the run begins
+    try:
+        return len(store.done())
+    finally:
+        store.close()

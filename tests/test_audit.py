@@ -248,3 +248,24 @@ def test_learning_rates_pass_through_the_papers_points():
     assert learning_rate(16) == pytest.approx(5e-4)
     assert learning_rate(1024) == pytest.approx(1e-4, rel=0.01)
     assert learning_rate(4, 3.0) == pytest.approx(3e-3)
+
+
+def test_ctrl_c_says_what_is_kept_and_exits_130(folder, tmp_path):
+    command = [sys.executable, "-m", "locus.cli", "audit", "--model", folder, "--out", str(tmp_path / "RUN")]
+    command += ["--set", "sequential=false", "--set", "epochs=40", "--set", "text_passages=0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+        while not (tmp_path / "RUN" / "trials.sqlite").exists():
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert "the same command goes on" in said
+    from locus.report.verify import verify
+
+    with pytest.raises(UserError, match="not finished"):
+        verify(tmp_path / "RUN")
+
+
+def test_sizes_that_the_split_cannot_give_are_said(finished):
+    assert finished[1]["asked"] == {name: SMALL[name] for name in ("train", "validation", "test")}

@@ -123,3 +123,16 @@ def test_the_power_command_prints_and_writes(tmp_path):
     result = CliRunner().invoke(app, ["power", "--random", "19", "--out", str(tmp_path / "power.json")])
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "power.json").read_text())["least_p"] == 0.05
+
+
+def test_the_committed_calibration_follows_from_its_draws():
+    import gzip
+    from pathlib import Path
+
+    folder = Path(__file__).parents[1] / "studies" / "calibration"
+    with gzip.open(folder / "draws.jsonl.gz", "rt", encoding="utf-8") as file:
+        seen = [json.loads(line) for line in file]
+    found = calibrate.tally(seen, json.loads((folder / "settings.json").read_text()))
+    assert json.loads(json.dumps(found)) == json.loads((folder / "calibration.json").read_text())
+    assert calibrate.table(found) == (folder / "calibration.md").read_text()
+    assert calibrate.table(found) in (folder.parents[1] / "docs" / "verdicts.md").read_text(), "the page quotes the study"

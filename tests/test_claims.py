@@ -121,3 +121,9 @@ def test_what_is_no_claim_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match="without any"):
         given(str(tmp_path / "x.json"))
+
+
+def test_a_text_file_with_a_head_a_line_is_a_claim(tmp_path):
+    (tmp_path / "mine.txt").write_text("1.2\n0.3\n")
+    found = given(str(tmp_path / "mine.txt"))
+    assert (found.name, found.location.names) == ("mine", ["0.3", "1.2"])

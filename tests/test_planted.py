@@ -533,6 +533,6 @@ def test_names():
     # More features than the residual stream is wide: what is edited is the input of the output projection.
     assert model.anatomy.features == 32
     assert planted_named("planted:decoy:3:shuffled").shuffled
-    for wrong in ("planted:decoy", "planted:nothing:3", "planted:decoy:x", "planted:decoy:3:twin", "decoy:3"):
+    for wrong in ("planted:", "planted:nothing:3", "planted:decoy:x", "planted:decoy:3:twin", "decoy:3"):
         with pytest.raises(UserError, match="planted:KIND:SEED"):
             planted_named(wrong)

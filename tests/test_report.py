@@ -164,7 +164,7 @@ def test_the_map_names_every_head(run_copy):
 
 def test_probe_scores_are_on_the_map(run_copy):
     plan = json.loads((run_copy / "plan.json").read_text())
-    plan["claims"][0]["scores"] = {"0.0": 0.5, "2.3": 0.75}
+    plan["claims"][0] |= {"scores": {"0.0": 0.5, "2.3": 0.75}, "origin": "probe"}
     (run_copy / "plan.json").write_text(json.dumps(plan))
     grid = heads(read(run_copy))
     assert (grid[0][0]["shade"], grid[2][3]["shade"], grid[1][1]["shade"]) == (0, 5, None)

@@ -42,9 +42,19 @@ def given(text: str) -> Claim:
     if path.suffix == ".npy":
         return Claim(path.stem, _from_npy(path), "given", about={"file": path.name})
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        written = path.read_text(encoding="utf-8")
+        if re.fullmatch(r"[\d.,\s]+", written):
+            return Claim(
+                path.stem,
+                Location.parse(",".join(re.split(r"[,\s]+", written.strip(", \n")))),
+                "given",
+                about={"file": path.name},
+            )
+        content = json.loads(written)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError("a JSON or .npy file of heads", f"{text!r} ({error})", "Check the file.") from error
+        raise UserError(
+            "a file of heads: JSON, .npy, or text with heads such as 12.3", f"{text!r} ({error})", "Check the file."
+        ) from error
     if isinstance(content, dict) and "heads" in content and "origin" in content:
         return _written(content, path)
     sites = sorted(set(_heads_in(content)))

@@ -1,6 +1,7 @@
 """Planted models by name, so that they go where any model's name goes.
 
-A name is planted:KIND:SEED, or planted:KIND:SEED:shuffled for the shuffled-label twin; the size is the compact one.
+A name is planted:KIND:SEED (planted:KIND has seed 0), or planted:KIND:SEED:shuffled for the shuffled-label twin; the size is the
+compact one.
 """
 
 from functools import lru_cache
@@ -19,7 +20,7 @@ def planted_named(name: str) -> Planted:
     Raises:
         UserError: if the name is not planted:KIND:SEED or planted:KIND:SEED:shuffled.
     """
-    parts = name.split(":")
+    parts = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
     twin = parts[3:] == ["shuffled"]
     if parts[0] != "planted" or not (len(parts) == 3 or twin) or parts[1] not in KINDS or not _is_seed(parts[2]):
         raise UserError(

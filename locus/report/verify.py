@@ -94,6 +94,8 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
         UserError: if there is no receipt, or of another schema.
         VerificationError: with the first difference.
     """
+    if (folder / "plan.json").exists() and not (folder / "receipt.json").exists():
+        raise UserError("a finished run, with its receipt.json", f"{folder}, not finished", "Finish it: its command goes on.")
     found = verify_record(folder / "receipt.json", expected)
     content = _read(folder / "receipt.json")["body"]
     _same(content["artefacts"], receipt.artefacts(folder), "the file")
