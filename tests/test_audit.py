@@ -253,13 +253,15 @@ def test_learning_rates_pass_through_the_papers_points():
 def test_ctrl_c_says_what_is_kept_and_exits_130(folder, tmp_path):
     command = [sys.executable, "-m", "locus.cli", "audit", "--model", folder, "--out", str(tmp_path / "RUN")]
     command += ["--set", "sequential=false", "--set", "epochs=40", "--set", "text_passages=0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+    # Where the tests run in the background of a shell, children are born deaf to SIGINT.
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=hear) as run:
         while not (tmp_path / "RUN" / "trials.sqlite").exists():
             assert run.poll() is None, run.stderr.read()
             time.sleep(0.1)
         run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=120)
-    assert run.returncode == 130
+    assert run.returncode == 130, said
     assert "the same command goes on" in said
     from locus.report.verify import verify
 
