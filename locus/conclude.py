@@ -166,12 +166,12 @@ def scores_of(record: Record, claim: dict[str, Any], read: str, metric: str) -> 
     """A claim's scores in one read mode and metric; None while a trial they need is missing."""
     name = claim["name"]
     mine, rest = record.find("claim", name, read), record.find("complement", name, read)
-    ceilings, base = record.find("ceiling"), record.find("base")
+    ceiling, base = ceiling_of(record), record.find("base")
     randoms = record.drawn(name, read)
-    needed = [*mine, *rest, *ceilings]
-    if not (mine and rest and ceilings and base and len(randoms) >= record.config.looks[0]) or not all(map(record.whole, needed)):
+    if not (mine and rest and ceiling and base and len(randoms) >= record.config.looks[0]):
         return None
-    ceiling = ceilings[0] if len(ceilings) == 1 else max(ceilings, key=lambda arm: _on_validation(record, arm))
+    if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
+        return None
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
     blind = max(one["mc1"] for one in record.plan["dataset"]["blind"]) if metric == "mc1" else None
     return verdict.Scores(
@@ -184,6 +184,12 @@ def scores_of(record: Record, claim: dict[str, Any], read: str, metric: str) -> 
         unsettled={part: _unsettled(arms) for part, arms in parts.items()},
         blind=blind,
     )
+
+
+def ceiling_of(record: Record) -> Arm | None:
+    """The ceiling: of several forms of full alignment the one that does best on validation questions."""
+    found = record.find("ceiling")
+    return max(found, key=lambda arm: _on_validation(record, arm)) if len(found) > 1 else found[0] if found else None
 
 
 def _unsettled(arms: Sequence[Arm]) -> float:
@@ -203,10 +209,11 @@ def findings(record: Record, read: str, metric: str, look: int | None = None) ->
 
 def settled(record: Record) -> bool:
     """Whether more random Locations could change nothing of the main metric's verdict, in any read mode."""
-    if not record.config.sequential:
-        return False
-    found = [findings(record, read, record.config.metric) for read in record.config.reads]
-    return all(one is not None and one.settled for one in found)
+    return _all_settled(record, [findings(record, read, record.config.metric) for read in record.config.reads])
+
+
+def _all_settled(record: Record, found: Sequence[verdict.Verdicts | None]) -> bool:
+    return record.config.sequential and all(one is not None and one.settled for one in found)
 
 
 def enough(out: Path, store: Store) -> bool:
@@ -223,11 +230,11 @@ def _on_validation(record: Record, arm: Arm) -> float:
 def singles(record: Record) -> list[dict[str, Any]]:
     """Single heads, each with the p that its edit is not inferior to the ceiling's, as it is and for all of them (BH)."""
     arms, metric = record.find("single"), record.config.metric
-    ceilings, base = record.find("ceiling"), record.find("base")
+    best, base = ceiling_of(record), record.find("base")
     found = [summary(record, arm) for arm in arms]
-    if not (arms and ceilings and base):
+    if not (arms and best and base):
         return found
-    ceiling, plain = record.of(ceilings[0], metric).mean(axis=0), record.of(base[0], metric)[0]
+    ceiling, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
     ps = []
     for arm in arms:
         contrast = record.of(arm, metric).mean(axis=0) - ceiling + record.config.margin * (ceiling - plain)
@@ -237,10 +244,9 @@ def singles(record: Record) -> list[dict[str, Any]]:
     return found
 
 
-def variance(record: Record, read: str) -> dict[str, Any] | None:
-    """Where the variance of the main metric at random Locations comes from; None with fewer than two."""
-    arms = record.find("random", None, read)
-    whole = [arm for arm in arms if record.whole(arm)]
+def variance(record: Record, claim: str, read: str) -> dict[str, Any] | None:
+    """Where the variance of the main metric at a claim's random Locations comes from; None with fewer than two."""
+    whole = record.drawn(claim, read)
     if len(whole) < 2:
         return None
     return stats.variance_components(np.array([record.of(arm, record.config.metric) for arm in whole]), record.groups).to_dict()
@@ -249,19 +255,21 @@ def variance(record: Record, read: str) -> dict[str, Any] | None:
 def derive(record: Record) -> dict[str, Any]:
     """The whole verdict but for timing and versions: a function of plan and scores alone."""
     claims: list[dict[str, Any]] = []
-    seen: list[int] = []
+    mains = []
     for read in record.config.reads:
         main = findings(record, read, record.config.metric)
         look = main.look if main is not None else None
-        seen += [look] if look is not None else []
+        mains.append(main)
         metrics = dict.fromkeys([record.config.metric, *(["true_info"] if record.judge else []), *ALSO])
         others = {metric: findings(record, read, metric, look) for metric in metrics if look is not None}
         for index, claim in enumerate(record.plan["claims"]):
             entry = {"name": claim["name"], "origin": claim["origin"], "location": claim["heads"], "n_sites": len(claim["heads"])}
             mine = main.findings[index] if main is not None else UNFINISHED
+            entry["variance"] = variance(record, claim["name"], read)
             by_metric = {metric: one.findings[index] for metric, one in others.items() if one is not None}
             claims.append({**entry, "read": read, **mine, "sentence": verdict.overall(mine), "by_metric": by_metric})
-    early = settled(record) and max(seen, default=0) < record.config.random
+    seen = [one.look for one in mains if one is not None]
+    early = _all_settled(record, mains) and max(seen) < record.config.random
     return {
         "schema": "locus-verdict/1",
         "model": record.plan["model"],
@@ -279,7 +287,6 @@ def derive(record: Record) -> dict[str, Any]:
         "claimed": [summary(record, arm) for arm in record.find("claim")],
         "random": [summary(record, arm) for arm in record.find("random")],
         "single": singles(record),
-        "variance": {read: variance(record, read) for read in record.config.reads},
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         "n": {name: len(part) for name, part in record.items.items()},

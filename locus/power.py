@@ -12,7 +12,7 @@ import numpy as np
 from scipy import optimize
 
 from locus import stats
-from locus.conclude import Record, read_plan
+from locus.conclude import Record, ceiling_of, read_plan
 from locus.errors import UserError
 from locus.stats.estimate import unit_values
 from locus.store import Store
@@ -74,16 +74,18 @@ def power(
             "smallest_effect": stats.smallest_detectable_effect(1.0, n_questions, level, want, two_sided=False),
             "questions_for": {str(size): one.n for size, one in zip((0.1, 0.2, 0.5), asked, strict=True)},
         },
-        "curve": {
-            str(count): [stats.rank_power(size, count, alpha=level, noise=noise) for size in EFFECTS]
-            for count in sorted({19, 39, 99, n_random})
-            if stats.smallest_p(count) <= level
-        },
+        "curve": _curve(n_random, level, noise),
         "effects": list(EFFECTS),
     }
 
 
 EFFECTS = tuple(round(0.25 * step, 2) for step in range(0, 21))  # sd between Locations
+
+
+def _curve(n_random: int, alpha: float, noise: float) -> dict[str, list[float]]:
+    """Power of the rank test for every effect, by number of random Locations."""
+    counts = [count for count in sorted({19, 39, 99, n_random}) if stats.smallest_p(count) <= alpha]
+    return {str(count): [stats.rank_power(size, count, alpha=alpha, noise=noise) for size in EFFECTS] for count in counts}
 
 
 def _smallest_effect(n_random: int, alpha: float, noise: float, want: float) -> float:
@@ -112,13 +114,13 @@ def scales(run: Path) -> dict[str, float]:
     try:
         record = Record(read_plan(run), store)
         claim, metric = record.plan["claims"][0]["name"], record.config.metric
-        arms, mine, ceiling = record.find("random", claim), record.find("claim", claim), record.find("ceiling")
+        arms, mine, ceiling = record.find("random", claim), record.find("claim", claim), ceiling_of(record)
         if len(arms) < 3 or not mine or not ceiling:
             raise UserError(
                 "at least 3 random Locations, the claim and the ceiling", f"{len(arms)} finished", "Let the run go on."
             )
         random = np.array([record.of(arm, metric) for arm in arms])
-        ours, most = record.of(mine[0], metric).mean(axis=0), record.of(ceiling[0], metric).mean(axis=0)
+        ours, most = record.of(mine[0], metric).mean(axis=0), record.of(ceiling, metric).mean(axis=0)
     finally:
         store.close()
     parts = stats.variance_components(random, record.groups)

@@ -156,7 +156,7 @@ def _features(stage: Stage, parts: dict[str, Part]) -> Features:
     return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens, stage.cache)
 
 
-def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, enough: Callable[[], bool] = bool) -> None:
+def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, enough: Callable[[], bool] = lambda: False) -> None:
     """Run every bank of the plan that the store lacks.
 
     Args:

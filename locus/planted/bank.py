@@ -229,7 +229,12 @@ Watch = Callable[[Tensor, Tensor], None]
 
 
 def fit(
-    runner: Runner, edits: Edits, questions: Questions, before: Tensor, training: Training, watch: Callable[[Tensor], Any] = id
+    runner: Runner,
+    edits: Edits,
+    questions: Questions,
+    before: Tensor,
+    training: Training,
+    watch: Callable[[Tensor], None] = lambda losses: None,
 ) -> Edits:
     """Minimise the mean of (h - target)^2 over questions and pairs for each edit.
 
