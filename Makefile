@@ -21,7 +21,7 @@ demo: $(STAMP)  ## audit a model whose true location is known, then a real one; 
 	@echo "Open runs/planted/report.html and $(RUN)/report.html in a browser."
 
 test: $(STAMP)  ## the whole test suite
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 lint: $(STAMP)  ## format, style and types
 	$(VENV)/bin/ruff check .

@@ -16,7 +16,8 @@ import torch
 
 from tests.families import FAMILIES, QUESTIONS, tiny
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // WORKERS))
 
 
 def pytest_report_header() -> list[str]:

@@ -144,6 +144,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path):
 
 def write_forever(cache):
     """In a forked process, until it is killed: five keys in turn, 1.6 MB each, of which four fit."""
+    torch.set_num_threads(1)  # the parent's threads do not live in a fork, and OpenMP would wait for them for ever
     number = 0
     while True:
         cache.put("residual", {"n": number % 5}, torch.full((200_000,), number % 5, dtype=torch.int64))
