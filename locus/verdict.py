@@ -33,6 +33,7 @@ ASKED: dict[str, Callable[[Scores, AuditConfig], Test]] = {
     "unique": findings.unique,
     "necessary": findings.necessary,
 }
+DRAWN = ("special", "unique")  # the questions that random Locations answer
 # An edit that had not settled shows only the least that the best edit there does. These conclusions lean on more than that.
 LEANS = {
     "works": {"supported": "ceiling", "refuted": "claim"},
@@ -111,8 +112,9 @@ def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = N
     held = min(len(scores.random) for scores in claims)
     reached = [count for count in planned if count <= held] if look is None else [look]
     assert reached, f"a first look needs {planned[0]} random Locations, not {held}"
+    known = {question: [ASKED[question](scores, config) for scores in claims] for question in QUESTIONS if question not in DRAWN}
     for count in reached:
-        found = _at(claims, config, count, planned)
+        found = _at(claims, config, count, known)
         settled = count == planned[-1] or all(_closed(one) for one in found)
         if settled:
             break
@@ -121,18 +123,21 @@ def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = N
 
 def _closed(found: dict[str, dict[str, Any]]) -> bool:
     """Whether random Locations not drawn yet can change nothing."""
-    return all(found[question]["standing"] in ("refuted", "invalid") for question in ("special", "unique"))
+    return all(found[question]["standing"] in ("refuted", "invalid") for question in DRAWN)
 
 
-def _at(claims: Sequence[Scores], config: AuditConfig, count: int, planned: Sequence[int]) -> list[dict[str, dict[str, Any]]]:
-    """Findings from the first `count` random Locations."""
+def _at(
+    claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[str, list[Test]]
+) -> list[dict[str, dict[str, Any]]]:
+    """Findings from the first `count` random Locations; `known` are the tests that no random Location takes part in."""
+    planned = config.looks
     seen = [scores.first(count) for scores in claims]
     effects = [findings.effect(scores, config) for scores in seen]
     refusals = [_refusal(scores, gain, p, config) for scores, (gain, p) in zip(seen, effects, strict=True)]
     found: list[dict[str, dict[str, Any]]] = [{} for _ in claims]
     for question in QUESTIONS:
-        tests = [ASKED[question](scores, config) for scores in seen]
-        drawn = question in ("special", "unique")
+        drawn = question in DRAWN
+        tests = [ASKED[question](scores, config) for scores in seen] if drawn else known[question]
         supported = stats.holm([test.p_supported for test in tests])
         if drawn and count < planned[-1]:
             supported = np.ones(len(tests))

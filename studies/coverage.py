@@ -1,17 +1,22 @@
 """Do the intervals cover, and do the tests err, as often as they say? Simulated, printed as a Markdown table.
 
-Run: python studies/coverage.py [--runs 500] [--draws 500] [--seed 0] > studies/coverage.md
+Run: python studies/coverage.py [--runs 500] [--draws 500] [--seed 0] [--parts intervals verdict ...] > studies/coverage.md
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from locus import findings
+from locus.config import AuditConfig
+from locus.findings import QUESTIONS, Scores
 from locus.stats import (
     bootstrap_mean,
     clopper_pearson,
+    crossed_mean,
     hierarchical_bootstrap,
     monte_carlo_rank,
     noninferiority,
@@ -65,7 +70,7 @@ def interval_rows(runs: int, draws: int, seed: int) -> Iterator[tuple[str, ...]]
 
 def hierarchical_rows(runs: int, draws: int, seed: int) -> Iterator[tuple[str, ...]]:
     """Coverage of the mean over random Locations (sd 1 between them), 2 seeds, shared questions."""
-    for n_locations, expanded in ((8, False), (16, False), (32, False), (8, True), (16, True), (32, True)):
+    for method, n_locations in itertools.product(("percentile", "expanded percentile", "crossed t"), (8, 16, 32)):
         cells = []
         for n in SIZES:
             rng, hits = np.random.default_rng([seed, n_locations, n]), 0
@@ -76,10 +81,15 @@ def hierarchical_rows(runs: int, draws: int, seed: int) -> Iterator[tuple[str, .
                     + rng.normal(size=(1, 1, n))
                     + rng.normal(size=(n_locations, 2, n))
                 )
-                found = hierarchical_bootstrap(scores, level=LEVEL, draws=draws, seed=run, expanded=expanded)
+                if method == "crossed t":
+                    found = crossed_mean(scores).interval(LEVEL)
+                else:
+                    found = hierarchical_bootstrap(
+                        scores, level=LEVEL, draws=draws, seed=run, expanded=method.startswith("expanded")
+                    )
                 hits += found.low <= 0.0 <= found.high
             cells.append(percent(hits, runs))
-        yield (f"{n_locations} Locations x 2 seeds", "expanded percentile" if expanded else "percentile", *cells)
+        yield (f"{n_locations} Locations x 2 seeds", method, *cells)
 
 
 def judged_rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
@@ -137,6 +147,57 @@ def rank_rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
         yield (str(n_random), f"{100 * exact:.2f}", percent(wrong, 10 * runs))
 
 
+def at_the_edge(rng: np.random.Generator, n: int, noise: Callable[..., Array], config: AuditConfig, share: float) -> Scores:
+    """Scores of an audit whose truth lies on the bound of every question.
+
+    The ceiling gains 1 over the base model. The claim's edit and the best edit everywhere but there fall short of it by exactly
+    the margin, random Locations (sd 0.2 between them) fall short of the claim by the margin on average; with a share, that share
+    of them is as good as the ceiling and the others do nothing.
+    """
+
+    def scored(*shape: int) -> Array:
+        return noise(rng, (*shape, n))
+
+    shared, short = scored(), 1.0 - config.margin
+    places = short - config.margin + 0.2 * rng.normal(size=config.random)
+    if share:
+        places = (rng.random(config.random) < share).astype(float)
+    return Scores(
+        base=shared + scored(),
+        claim=shared + short + scored(1),
+        ceiling=shared + 1.0 + scored(1),
+        complement=shared + short + scored(1),
+        random=shared + places[:, None, None] + scored(config.random, 1),
+        groups=[str(number) for number in range(n)],
+    )
+
+
+NOISES: dict[str, Callable[..., Array]] = {
+    "normal": lambda rng, shape: 0.4 * rng.normal(size=shape),
+    "skewed to losses": lambda rng, shape: 0.4 * (1.0 - rng.exponential(size=shape)),
+}
+
+
+def verdict_rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
+    """How often each question is answered, yes or no, by a truth on its bound; 19 random Locations."""
+    config = AuditConfig()
+    asked = [(question, 0.0) for question in QUESTIONS if question != "unique"]
+    asked += [("unique", findings.UNIQUE_MOST), ("unique", findings.UNIQUE_LEAST)]
+    for (shape, noise), (question, share) in itertools.product(NOISES.items(), asked):
+        said: dict[str, list[str]] = {"supported": [], "refuted": []}
+        for n in SIZES:
+            rng = np.random.default_rng([seed, n, 3])
+            tests = [getattr(findings, question)(at_the_edge(rng, n, noise, config, share), config) for _ in range(runs)]
+            for way, cells in said.items():
+                cells.append(percent(sum(getattr(test, f"p_{way}") <= config.alpha for test in tests), runs))
+        for way, cells in said.items():
+            edge = f"{100 * share:.0f} % of places are as good" if share else "the margin"
+            on_it = not (question == "special" and way == "supported")  # that is the rank test, whose edge is another
+            on_it &= not share or (way == "supported") == (share == findings.UNIQUE_MOST)
+            if on_it:
+                yield (shape, question, edge, way, *cells)
+
+
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
     """Print rows as a Markdown table."""
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
@@ -150,23 +211,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("--runs", 500), ("--draws", 500), ("--seed", 0)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    sizes = tuple(f"n = {n}" for n in SIZES)
     print("# Coverage and error rates of locus.stats\n")
     head = f"Percent of {options.runs} simulated data sets per cell (exact 95% interval), {options.draws} bootstrap draws,"
     print(f"{head} seed {options.seed};")
     print("n counts questions. An undefined interval counts as a miss. Where a test itself draws 10 000 resamples, a")
     print("quarter of the data sets is used. Made by `python studies/coverage.py`.\n")
-    print("## Intervals of level 95 %: how often they hold the true mean difference\n")
-    table(("differences", "interval", *sizes), interval_rows(options.runs, options.draws, options.seed))
-    print("## Mean over random Locations, 95 %\n")
-    table(("design", "interval", *sizes), hierarchical_rows(options.runs, options.draws, options.seed))
-    print("## Judged rates, 95 %: 80 labelled answers beside n judged ones\n")
-    table(("quantity", "interval", *sizes), judged_rows(options.runs, options.seed))
-    print("## Tests at alpha = 5 %: how often they say yes at the edge of the null hypothesis\n")
-    table(("differences", "test", *sizes), error_rows(options.runs, options.seed))
-    print("## Rank test at alpha = 5 %: an exchangeable claim called special\n")
-    table(("random Locations", "exact, %", "simulated, %"), rank_rows(options.runs, options.seed))
+    for part in options.parts:
+        title, columns, rows = PARTS[part]
+        print(f"## {title}\n")
+        table(columns, rows(options.runs, options.draws, options.seed))
+
+
+Rows = Callable[[int, int, int], Iterator[tuple[str, ...]]]
+BY_SIZE = tuple(f"n = {n}" for n in SIZES)
+PARTS: dict[str, tuple[str, tuple[str, ...], Rows]] = {
+    "intervals": (
+        "Intervals of level 95 %: how often they hold the true mean difference",
+        ("differences", "interval", *BY_SIZE),
+        interval_rows,
+    ),
+    "locations": ("Mean over random Locations, 95 %", ("design", "interval", *BY_SIZE), hierarchical_rows),
+    "judged": (
+        "Judged rates, 95 %: 80 labelled answers beside n judged ones",
+        ("quantity", "interval", *BY_SIZE),
+        lambda runs, draws, seed: judged_rows(runs, seed),
+    ),
+    "tests": (
+        "Tests at alpha = 5 %: how often they say yes at the edge of the null hypothesis",
+        ("differences", "test", *BY_SIZE),
+        lambda runs, draws, seed: error_rows(runs, seed),
+    ),
+    "verdict": (
+        "The four questions at alpha = 5 %: how often they are answered where the truth is on the bound",
+        ("scores", "question", "bound", "answer", *BY_SIZE),
+        lambda runs, draws, seed: verdict_rows(runs, seed),
+    ),
+    "rank": (
+        "Rank test at alpha = 5 %: an exchangeable claim called special",
+        ("random Locations", "exact, %", "simulated, %"),
+        lambda runs, draws, seed: rank_rows(runs, seed),
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ os.environ.setdefault("LOCUS_CACHE_GB", "0")  # nor the user's cache: tests of t
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -18,6 +19,11 @@ from tests.families import FAMILIES, QUESTIONS, tiny
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // WORKERS))
+
+
+# No test may fail because the machine was busy.
+hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_report_header() -> list[str]:

@@ -11,6 +11,7 @@ from locus.cli import app
 from locus.config import AuditConfig
 from locus.errors import UserError
 from locus.planted import calibrate, draws
+from locus.planted.kinds import COMPACT
 from locus.planted.named import planted_named
 from locus.power import power
 
@@ -90,16 +91,36 @@ def test_the_tally_by_hand():
 
 
 def test_only_support_counts_against_places_that_are_not_special():
-    def row(kind, expected, **counts):
+    def row(kind, claim, **counts):
         full = dict.fromkeys(("supported", "refuted", "undecided", "invalid"), 0) | counts
-        n = sum(full.values())
-        shares = {"right": calibrate._share(full[expected], n), "wrong": calibrate._share(full["supported"], n)}
-        about = {"kind": kind, "claim": "planted", "read": "layer", "metric": "mc2", "question": "special", "expected": expected}
-        return {**about, "n": n, "all": full | shares, "sequential": full | shares}
+        about = {"kind": kind, "claim": claim, "read": "layer", "metric": "mc2", "question": "special", "expected": "refuted"}
+        return {**about, "n": sum(full.values()), "all": full, "sequential": full}
 
-    found = {"rows": [row("distributed", "refuted", supported=1, refuted=7), row("shuffled", "invalid", invalid=10, refuted=2)]}
-    (first, *_) = calibrate.aims(found)
-    assert (first[1]["count"], first[1]["n"]) == (1, 20)
+    rows = [
+        row("decoy", "decoy", supported=1, refuted=7),
+        row("borrowed", "decoy", supported=0, refuted=3, undecided=2),
+        row("decoy", "elsewhere", refuted=10, invalid=1),
+        row("decoy", "planted", supported=8),
+        row("localized", "planted", supported=5, refuted=1),
+    ]
+    found = dict(calibrate.aims({"rows": rows}))
+    counts = {said: (share["count"], share["n"]) for said, share in found.items()}
+    # A rate is given for what was drawn only; claims that share a model are not pooled.
+    assert counts == {
+        "special said of a decoy": (1, 13),
+        "special said of an idle head": (0, 11),
+        "special denied of the planted place (localized)": (1, 6),
+        "special found at the planted place (localized)": (5, 6),
+    }
+
+
+def test_no_aim_counts_a_model_twice():
+    from locus.planted import build
+
+    for kind in ("decoy", "borrowed", "redundant"):
+        names = set(build(kind, 0, **COMPACT).claims)
+        for aim in calibrate.AIMS:
+            assert kind not in aim.kinds or len(names & set(aim.claims)) <= 1
 
 
 def test_power_refuses_what_cannot_be_reached_and_names_what_can():

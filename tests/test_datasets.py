@@ -123,7 +123,7 @@ def make(groups: list[int]) -> list[Item]:
 
 
 @given(st.lists(st.integers(0, 30), min_size=3, max_size=80).filter(lambda x: len(set(x)) >= 3), st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_split_cuts_no_group_and_loses_no_item(groups, seed):
     items = make(groups)
     parts = split(items, seed)

@@ -97,7 +97,7 @@ def test_undefined_is_nan_with_a_reason_and_none_in_json() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scores=SCORES, data=st.data())
 def test_order_of_questions_and_duplicates_in_a_group_change_nothing(method: str, scores: list[int], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(scores))))
@@ -107,7 +107,7 @@ def test_order_of_questions_and_duplicates_in_a_group_change_nothing(method: str
     assert repr(first) == repr(moved) == repr(doubled)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scores=SCORES, shift=st.integers(-9, 9), factor=st.sampled_from([0.5, 2.0, 8.0]))
 def test_interval_moves_and_stretches_with_the_scores(scores: list[int], shift: int, factor: float) -> None:
     plain = bootstrap_mean(scores, draws=300)

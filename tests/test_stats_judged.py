@@ -50,7 +50,7 @@ def test_adjusted_p_values_equal_statsmodels(n: int) -> None:
         assert benjamini_hochberg(ps) == pytest.approx(multiple(ps, method="fdr_bh")[1], abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PS, st.data())
 def test_adjusted_p_value_laws(ps: list[float], data: st.DataObject) -> None:
     assert benjamini_hochberg(ps) == pytest.approx(scipy_stats.false_discovery_control(ps), abs=1e-12)
@@ -228,7 +228,7 @@ def test_calibration_by_hand() -> None:
     assert math.isnan(calibration_error([math.nan], [1]).error)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=40), st.integers(1, 12), st.data())
 def test_calibration_laws(pairs: list[tuple[int, bool]], n_bins: int, data: st.DataObject) -> None:
     for binning in ("equal-mass", "equal-width"):

@@ -60,7 +60,7 @@ def test_random_arrangements_come_near_all_of_them_and_never_give_zero() -> None
     assert (sure.p, sure.reached) == (0.001, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scores=SCORES, data=st.data())
 def test_permutation_laws(scores: list[int], data: st.DataObject) -> None:
     zeros = [0] * len(scores)
@@ -163,7 +163,7 @@ def test_too_few_questions_is_undefined(scores: list[float]) -> None:
     assert math.isnan(paired_permutation([math.nan], [1.0]).p)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scores=SCORES, margin=st.integers(0, 5), shift=st.integers(0, 4))
 def test_noninferiority_laws(scores: list[int], margin: int, shift: int) -> None:
     zeros = [0] * len(scores)

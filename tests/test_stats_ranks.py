@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -39,7 +39,6 @@ def test_rank_without_claim_or_random_is_undefined() -> None:
         assert found.to_dict()["p"] is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-20, 20), min_size=1, max_size=40), st.integers(-20, 20), st.randoms())
 def test_rank_laws(random: list[int], claim: int, shuffler: object) -> None:
     found = monte_carlo_rank(claim, random)
@@ -65,7 +64,6 @@ def test_least_number_of_random_locations() -> None:
     assert [most_reached(0.05, n) for n in (18, 19, 38, 39, 59)] == [-1, 0, 0, 1, 2]
 
 
-@settings(deadline=None)
 @given(st.sampled_from([0.001, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3]), st.integers(1, 6))
 def test_least_number_is_least(alpha: float, n_claims: int) -> None:
     n = least_random_for(alpha, n_claims)

@@ -113,7 +113,8 @@ class Reader:
     def features(self, cases: Sequence[Case], axes: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of each case, shape (n, n_columns), in the order of `COLUMNS`."""
         rows = np.array([self.row(case) for case in cases], dtype=np.float32)
-        projected = (self.vectors(cases) - centre) @ axes.T
+        # Row by row: the last bit of a matrix product depends on how many rows it has, and a judgement must not.
+        projected = np.array([axes @ vector for vector in self.vectors(cases) - centre]).reshape(len(cases), N_AXES)
         return np.hstack([rows.reshape(len(cases), len(COLUMNS) - N_AXES), projected]).astype(np.float32)
 
     def vectors(self, cases: Sequence[Case]) -> NDArray[np.float32]:

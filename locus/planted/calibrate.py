@@ -9,7 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from locus import stats
 from locus.config import AuditConfig
@@ -134,7 +134,7 @@ def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any
         for heuristic, right in one["named"].items():
             named.setdefault(kind, {}).setdefault(heuristic, []).append(right)
         for claim in one["claims"]:
-            name = "any" if one["shuffled"] else claim["name"]
+            name = claim["name"]
             for question in QUESTIONS:
                 key = (kind, name, claim["read"], claim["metric"], question, claim["expected"].get(question, ""))
                 cells.setdefault(key, []).append((claim["standings"][question], claim["sequential"][question]))
@@ -173,37 +173,52 @@ def _share(count: int, n: int) -> dict[str, Any]:
     return {"count": count, "n": n, "share": share.value, "low": share.low, "high": share.high}
 
 
+class Aim(NamedTuple):
+    """An error rate or a power that matters: one claim a model, so that the audits counted are independent.
+
+    Attributes:
+        said: what is counted, in words.
+        question: of the verdict.
+        kinds: of planted models, pooled.
+        claims: their names, of which each kind has at most one.
+        counted: the standing that is counted.
+    """
+
+    said: str
+    question: str
+    kinds: tuple[str, ...]
+    claims: tuple[str, ...]
+    counted: str
+
+
 AIMS = (
-    (
-        "special said of a place that is not (distributed, decoys, elsewhere, shuffled)",
-        "special",
-        ("refuted", "invalid"),
-        "wrong",
-        None,
-    ),
-    ("special denied of the planted place (localized)", "special", ("supported",), "wrong", "localized"),
-    ("special found at the planted place (localized)", "special", ("supported",), "right", "localized"),
-    ("works found at the planted place (localized)", "works", ("supported",), "right", "localized"),
-    ("necessary answered rightly (redundant)", "necessary", ("supported", "refuted"), "right", "redundant"),
-    ("necessary answered rightly (conjunctive)", "necessary", ("supported", "refuted"), "right", "conjunctive"),
+    Aim("special said of every head of a distributed model", "special", ("distributed",), ("planted",), "supported"),
+    Aim("special said of a decoy", "special", ("decoy", "borrowed"), ("decoy",), "supported"),
+    Aim("special said where labels are shuffled", "special", ("shuffled",), ("planted",), "supported"),
+    Aim("special said of an idle head", "special", tuple(KINDS), ("elsewhere",), "supported"),
+    Aim("special denied of the planted place (localized)", "special", ("localized",), ("planted",), "refuted"),
+    Aim("special found at the planted place (localized)", "special", ("localized",), ("planted",), "supported"),
+    Aim("works found at the planted place (localized)", "works", ("localized",), ("planted",), "supported"),
+    Aim("necessary denied of one of two redundant heads", "necessary", ("redundant",), ("either",), "refuted"),
+    Aim("necessary found of both redundant heads", "necessary", ("redundant",), ("planted",), "supported"),
+    Aim("necessary found of both conjunctive heads", "necessary", ("conjunctive",), ("planted",), "supported"),
 )
 
 
 def aims(found: dict[str, Any], metric: str = "mc2", way: str = "all") -> list[tuple[str, dict[str, Any]]]:
-    """The error rates and powers that matter most, pooled over the claims they concern."""
+    """The error rates and powers that matter most, of edits that read the layer: (what is counted, its share)."""
     pooled = []
-    for said, question, expected, what, kind in AIMS:
+    for aim in AIMS:
         rows = [
             row
             for row in found["rows"]
-            if row["metric"] == metric
-            and row["question"] == question
-            and row["expected"] in expected
-            and (kind is None or row["kind"] == kind)
+            if (row["metric"], row["read"], row["question"]) == (metric, "layer", aim.question)
+            and row["kind"] in aim.kinds
+            and row["claim"] in aim.claims
         ]
-        # Of a place that is not special, only "supported" is the error meant here.
-        count = sum(row[way]["supported"] if kind is None else row[way][what]["count"] for row in rows)
-        pooled.append((said, _share(count, sum(row["n"] for row in rows))))
+        if rows:
+            counted = sum(row[way][aim.counted] for row in rows)
+            pooled.append((aim.said, _share(counted, sum(row["n"] for row in rows))))
     return pooled
 
 
