@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ import torch
 
 from locus.datasets.items import problems, split
 from locus.errors import UserError
-from locus.planted import COMPACT, KINDS, build, certify, load, save
+from locus.planted import COMPACT, KINDS, build, certificate, certify, load, save
 from locus.planted.bank import Edits, Runner, Training, fit, initial, margins_after, masks, optimal_margins, unedited
 from locus.planted.build import MARGIN, SPREAD
 from locus.planted.certificate import ROUNDING, answer_laws, locations_of, name_of, questions_of
 from locus.planted.directions import draw_directions, laws
+from locus.planted.heuristics import named
 from locus.planted.named import load_named, planted_named
 
 SMALL = {**COMPACT, "n_questions": 80}
@@ -137,7 +139,7 @@ def test_laws(kind, size):
 
 
 @pytest.mark.parametrize(
-    ("law", "parameter", "named"),
+    ("law", "parameter", "called"),
     [
         ("heads_write", "self_attn.o_proj", "polarity0"),
         ("heads_write", "self_attn.o_proj", "truth"),
@@ -150,10 +152,10 @@ def test_laws(kind, size):
         ("gains", "input_layernorm", None),
     ],
 )
-def test_a_broken_law_is_noticed(law, parameter, named):
+def test_a_broken_law_is_noticed(law, parameter, called):
     planted = build("localized", 0, **{**SMALL, "n_questions": 20})
     (layer, head), size = planted.truth[0], sizes(planted)[2]
-    direction = torch.tensor(planted.directions[named] if named else planted.directions.free[0]).float()
+    direction = torch.tensor(planted.directions[called] if called else planted.directions.free[0]).float()
     role = slice(head * size, (head + 1) * size)
     other = slice((head + 1) % sizes(planted)[1] * size, ((head + 1) % sizes(planted)[1] + 1) * size)
     weight = planted.model.model.layers[layer].get_parameter(f"{parameter}.weight")
@@ -536,3 +538,20 @@ def test_names():
     for wrong in ("planted:", "planted:nothing:3", "planted:decoy:x", "planted:decoy:3:twin", "decoy:3"):
         with pytest.raises(UserError, match="planted:KIND:SEED"):
             planted_named(wrong)
+
+
+def test_only_a_heuristic_that_acts_finds_what_a_decoy_hides():
+    """Decoys carry the truth where a probe reads it and write nothing; another head does the work."""
+    found = named(build("decoy", 0, **COMPACT))
+    assert not found["probe"] and not found["mass mean"] and found["ablation"] and found["patching"]
+
+
+def test_class_distance_by_hand(monkeypatch):
+    # Means 3 and 1, so the difference is 2; standard deviation 1 within each class: 2 deviations. Twice as wide: 1.
+    narrow = np.array([[2.0], [4.0], [0.0], [2.0]])
+    outputs = {"0.0": narrow, "0.1": np.array([[1.0], [5.0], [-1.0], [3.0]]), "0.2": np.zeros((4, 1))}
+    labels, owners = np.array([True, True, False, False]), np.zeros(4, dtype=int)
+    monkeypatch.setattr(certificate, "head_outputs", lambda planted: (outputs, labels, owners))
+    monkeypatch.setattr(certificate, "split", lambda items, seed: SimpleNamespace(test=[1]))
+    planted = SimpleNamespace(dataset=SimpleNamespace(items=()), seed=0)
+    assert certificate.class_distance(planted) == {"0.0": pytest.approx(2.0), "0.1": pytest.approx(1.0), "0.2": 0.0}

@@ -135,10 +135,11 @@ def _largest(values: Any) -> float:
     return float(np.abs(values).max())
 
 
-def probe_accuracy(planted: Planted) -> dict[str, float]:
-    """Test accuracy of a logistic probe for true against false at the last token of "question answer", by head.
+def head_outputs(planted: Planted) -> tuple[dict[str, Any], Any, Any]:
+    """What every head puts out at the last token of "question answer".
 
-    Answers to one question are never cut by the split; classes are balanced by weight.
+    Returns:
+        place -> [answers, head_dim]; [answers] whether the answer is true; [answers] its item.
     """
     config: Any = planted.model.config
     tokenizer, items = planted.tokenizer, planted.dataset.items
@@ -156,15 +157,39 @@ def probe_accuracy(planted: Planted) -> dict[str, float]:
     finally:
         for handle in handles:
             handle.remove()
-    testing = np.isin(owners, split(items, planted.seed).test)
     found = {}
     for layer, output in enumerate(outputs):
         for head, features in enumerate(torch.split(output, config.head_dim, dim=-1)):
-            probe = LogisticRegression(class_weight="balanced").fit(features[~testing].numpy(), labels[~testing])
-            guesses = probe.predict(features[testing].numpy())
-            # Mean of the accuracies in the two classes: a constant guess scores one half, whatever their sizes.
-            right = guesses == labels[testing]
-            found[name_of((layer, head))] = float(np.mean([right[labels[testing] == side].mean() for side in (0, 1)]))
+            found[name_of((layer, head))] = features.numpy()
+    return found, labels, owners
+
+
+def probe_accuracy(planted: Planted) -> dict[str, float]:
+    """Test accuracy of a logistic probe for true against false at the last token of "question answer", by head.
+
+    Answers to one question are never cut by the split; classes are balanced by weight.
+    """
+    outputs, labels, owners = head_outputs(planted)
+    testing = np.isin(owners, split(planted.dataset.items, planted.seed).test)
+    found = {}
+    for name, features in outputs.items():
+        probe = LogisticRegression(class_weight="balanced").fit(features[~testing], labels[~testing])
+        # Mean of the accuracies in the two classes: a constant guess scores one half, whatever their sizes.
+        right = probe.predict(features[testing]) == labels[testing]
+        found[name] = float(np.mean([right[labels[testing] == side].mean() for side in (0, 1)]))
+    return found
+
+
+def class_distance(planted: Planted) -> dict[str, float]:
+    """Distance between the means of true and false answers, in standard deviations along their difference, by head."""
+    outputs, labels, owners = head_outputs(planted)
+    training = ~np.isin(owners, split(planted.dataset.items, planted.seed).test)
+    found = {}
+    for name, features in outputs.items():
+        true, false = features[training & labels], features[training & ~labels]
+        along = true.mean(axis=0) - false.mean(axis=0)
+        spread = np.sqrt((((true - true.mean(0)) @ along).var() + ((false - false.mean(0)) @ along).var()) / 2)
+        found[name] = float(along @ along / spread) if spread > 0 else 0.0
     return found
 
 

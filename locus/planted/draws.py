@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from locus import verdict
 from locus.claims import null
 from locus.config import AuditConfig
 from locus.datasets.items import split
-from locus.planted.bank import Training, ablated_margins, masks, optimal_margins, unedited
+from locus.planted.bank import Training, masks, optimal_margins, unedited
 from locus.planted.build import Planted, build
-from locus.planted.certificate import name_of, probe_accuracy, questions_of
+from locus.planted.certificate import questions_of
+from locus.planted.heuristics import named
 from locus.planted.kinds import COMPACT, KnownClaim, Place
 from locus.sites import Location, Site
 from locus.train import unsettled
@@ -143,21 +143,3 @@ def truth_share(margins: Floats) -> Floats:
     """MC2 of one true answer: its probability among the answers, from its margins over each false one, [..., pairs]."""
     share: Floats = 1 / (1 + np.exp(-margins).sum(axis=-1))
     return share
-
-
-def named(planted: Planted) -> dict[str, bool]:
-    """Whether the head that each heuristic ranks first is one that does the work.
-
-    probe: accuracy of a logistic probe (ties count as a miss); mass mean: distance of the class means in standard deviations;
-    ablation: change of the margin when a head's output is set to zero.
-    """
-    shape: Any = planted.model.config
-    truth = {name_of(place) for place in planted.truth}
-    accuracy = probe_accuracy(planted)
-    best = [name for name, value in accuracy.items() if value == max(accuracy.values())]
-    questions = questions_of(planted)
-    everywhere = [(layer, head) for layer in range(shape.num_hidden_layers) for head in range(shape.num_attention_heads)]
-    grid = masks([(place,) for place in everywhere], shape.num_hidden_layers, shape.num_attention_heads, shape.head_dim)
-    moved = (ablated_margins(planted.model, grid, questions) - unedited(planted.model, questions)).abs().mean(dim=(1, 2))
-    ablated = name_of(everywhere[int(torch.argmax(moved))])
-    return {"probe": len(best) == 1 and best[0] in truth, "ablation": ablated in truth}
