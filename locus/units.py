@@ -6,7 +6,7 @@ with three decimals; files and functions hold shares as fractions.
 
 import math
 
-PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info", "both", "blind_true_info")
+PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info", "both", "blind_true_info", "share")
 
 
 def amount(value: float | None, measure: str) -> str:
@@ -33,3 +33,8 @@ def difference(value: float | None, measure: str, unit: bool = True, sign: bool 
 
 def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
+
+
+def share(value: float) -> str:
+    """A round share: a level, a power, a part of the whole."""
+    return f"{100 * value:.0f} %"

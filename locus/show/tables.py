@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from locus.claims.claim import Claim
+from locus.units import share
 
 
 def claim_table(console: Console, claim: Claim, top: int) -> None:
@@ -23,18 +24,18 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
 
 def power_table(console: Console, found: dict[str, Any]) -> None:
     """What an audit of a given size can find."""
-    special, paired, want = found["special"], found["paired"], f"{found['want']:.0%}"
-    table = Table(title=f"{found['n_random']} random places, {found['n_questions']} test questions, alpha {found['alpha']:g}")
+    special, paired, want = found["special"], found["paired"], share(found["want"])
+    table = Table(title=f"{found['n_random']} random Locations, {found['n_questions']} test questions, alpha {found['alpha']:g}")
     table.add_column("question")
     table.add_column("answer", justify="right")
     table.add_row("least p that the rank test can give", f"{found['least_p']:.4f}")
     table.add_row(
-        f"special: power for a claim {special['effect']:.2f} sd above random places (noise {found['noise']:.2f} sd)",
-        f"{special['power']:.0%}",
+        f"special: power for a claim {special['effect']:.2f} sd above random Locations (noise {found['noise']:.2f} sd)",
+        share(special["power"]),
     )
     table.add_row(f"special: least effect found with {want} power, in sd between places", f"{special['smallest_effect']:.2f}")
     table.add_row(
-        f"special: random places that find {special['effect']:.2f} sd", str(special["random_for_effect"] or special["reason"])
+        f"special: random Locations that find {special['effect']:.2f} sd", str(special["random_for_effect"] or special["reason"])
     )
     table.add_row(
         f"works, necessary: least distance from the margin found with {want} power, in sd of a question's difference",
