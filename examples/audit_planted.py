@@ -20,7 +20,7 @@ def main(out: Path) -> dict[str, str]:
         config = resolve("quick", model="planted:localized:7", claims=(where,))
         found = audit(config, out / name)
         said[name] = found["claims"][0]["sentence"]
-        print(f"{name} ({where}), {found['drawn']['random']} random places drawn: {said[name]}")
+        print(f"{name} ({where}), {found['drawn']['random']} random Locations drawn: {said[name]}")
     return said
 
 

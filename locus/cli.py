@@ -85,12 +85,12 @@ def audit(
     }
     resolved = resolve(preset, config, **_told(setting, **flags))
     from locus.audit import audit as run_audit
-    from locus.show import progress_bar, verdict_table
+    from locus.show import progress, verdict_table
     from locus.store import finished
 
     if kept := finished(out / "trials.sqlite"):
         console.print(f"{kept} trials are finished already; going on from there.")
-    with progress_bar(console) as told:
+    with progress() as told:
         found = run_audit(resolved, out, told, sign)
     verdict_table(console, found, out)
 
@@ -109,10 +109,10 @@ def claims(
     """Print the heads a probe ranks highest, with their validation accuracy."""
     from locus.audit import find_claim
     from locus.config import resolve
-    from locus.show import claim_table, progress_bar
+    from locus.show import claim_table, progress
 
     resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
-    with progress_bar(console) as told:
+    with progress() as told:
         found = find_claim(resolved, told)
     if save is not None:
         found.save(save)
@@ -151,9 +151,9 @@ def patch(
     flags |= {"direction": direction, "screen": screen, "alpha": alpha}
     resolved = resolve(config, compare, **_told(setting, **flags))
     from locus.patching.find import find
-    from locus.show import patch_table, progress_bar
+    from locus.show import patch_table, progress
 
-    with progress_bar(console) as told:
+    with progress() as told:
         found = find(resolved, out, told)
     patch_table(console, found, out)
 
@@ -213,11 +213,11 @@ def verify(
     console.print(_escaped(f"{found['kind']} {found['id']} verified{signer}"))
     if rerun:
         from locus.report.rerun import rerun as repeat
-        from locus.show import progress_bar
+        from locus.show import progress
 
         if found["kind"] != "run":
             raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
-        with progress_bar(console) as told:
+        with progress() as told:
             again = repeat(run_or_receipt, rerun, seed, told)
         gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
         console.print(f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}", soft_wrap=True)
@@ -267,11 +267,11 @@ def calibrate(
     from locus.config import resolve
     from locus.planted.calibrate import ALL, table
     from locus.planted.calibrate import calibrate as run_calibration
-    from locus.show import progress_bar
+    from locus.show import progress
 
     config = resolve(alpha=alpha, margin=margin, random=random)
     chosen = tuple(kinds.split(",")) if kinds else ALL
-    with progress_bar(console) as told:
+    with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)
     console.print(_escaped(table(found)), soft_wrap=True)
 
@@ -344,6 +344,7 @@ def main() -> None:
     """Run the command line and turn errors into exit statuses."""
     threads.settle()  # before a command imports torch
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
     warnings.formatwarning = _warning
     try:
         status = app(standalone_mode=False)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as distributions
 
-from locus import stats
+from locus import stats, units
 from locus.config import AuditConfig
 from locus.stats.estimate import unit_values
 
@@ -90,9 +90,14 @@ class Test:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def span(estimate: stats.Estimate) -> str:
-    """An interval in words."""
-    return f"{100 * estimate.level:.0f} % interval {estimate.low:+.3f} to {estimate.high:+.3f}"
+def span(estimate: stats.Estimate, metric: str) -> str:
+    """The interval of a difference in words."""
+    low, high = (units.difference(end, metric, unit=False) for end in (estimate.low, estimate.high))
+    return f"{units.share(estimate.level)} interval {low} to {high}"
+
+
+def _margin(value: float, metric: str) -> str:
+    return f"margin {units.difference(value, metric, unit=False, sign=False)}"
 
 
 def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[float, float]:
@@ -102,8 +107,8 @@ def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[flo
     fewer questions, where t errs up to twice as often as it says when losses are skewed (studies/coverage.md).
     """
     contrast = np.round(contrast, 12)  # a contrast that is 0 but for rounding is 0
-    units = unit_values(contrast, groups)
-    smooth = len(units) < SMALL and len(np.unique(units)) > len(units) / 2
+    asked = unit_values(contrast, groups)
+    smooth = len(asked) < SMALL and len(np.unique(asked)) > len(asked) / 2
     method, nothing = ("bootstrap" if smooth else "t"), np.zeros_like(contrast)
     above, below = (
         stats.noninferiority(one, nothing, 0.0, alpha=config.alpha, method=method, groups=groups, seed=config.seed).p
@@ -127,7 +132,8 @@ def works(scores: Scores, config: AuditConfig) -> Test:
     contrast = claim - ceiling + margin
     one = _difference(claim, ceiling, config, scores.groups)
     least = float(np.nanmean(margin))
-    words = f"the claim's edit reaches {one.value:+.3f} against the ceiling ({span(one)}; margin {least:.3f})"
+    gap = units.difference(one.value, config.metric)
+    words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric)}; {_margin(least, config.metric)})"
     permutation = stats.paired_permutation(claim, ceiling, groups=scores.groups, seed=config.seed)
     return Test(
         one,
@@ -148,7 +154,8 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     rank, parametric = stats.monte_carlo_rank(ours, theirs), stats.parametric_p(ours, theirs)
     lead = stats.crossed_mean((claim - random)[:, None, :], scores.groups).interval(1 - 2 * config.alpha)
     short = stats.crossed_mean((claim - random - margin)[:, None, :], scores.groups)
-    words = f"{lead.value:+.3f} against the mean of {len(random)} random places ({span(lead)}), rank p = {rank.p:.3f}"
+    gap = units.difference(lead.value, config.metric)
+    words = f"{gap} against the mean of {len(random)} random Locations ({span(lead, config.metric)}), rank p = {rank.p:.3f}"
     more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
     return Test(
         lead,
@@ -179,7 +186,12 @@ def unique(scores: Scores, config: AuditConfig) -> Test:
     share = stats.clopper_pearson(good, n, level=1 - 2 * config.alpha)
     least = float(np.nanmean(margin))
     open_ = f", {n - good - worse} cannot be told" if good + worse < n else ""
-    words = f"{good} of {n} random places do as well as the claim, within {least:.3f}{open_} ({span(share)} of all places)"
+    within = units.difference(least, config.metric, sign=False)
+    low, high = (units.bare(end, "share") for end in (share.low, share.high))
+    words = (
+        f"{good} of {n} random Locations do as well as the claim, within {within}{open_} "
+        f"({units.share(share.level)} interval {low} to {high} % of all Locations)"
+    )
     return Test(
         share,
         float(distributions.binom.cdf(n - worse, n, UNIQUE_MOST)),
@@ -193,18 +205,19 @@ def unique(scores: Scores, config: AuditConfig) -> Test:
 
 
 def necessary(scores: Scores, config: AuditConfig) -> Test:
-    """What the best edit everywhere but there loses against the ceiling."""
+    """What the optimal edit everywhere but there loses against the ceiling."""
     ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.margin * scores.gain
     contrast = ceiling - rest - margin
     one = _difference(ceiling, rest, config, scores.groups)
     least = float(np.nanmean(margin))
-    words = f"without the claimed heads {one.value:+.3f} of the ceiling is lost ({span(one)}; margin {least:.3f})"
+    loss = units.difference(one.value, config.metric, sign=False)
+    words = f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric)}; {_margin(least, config.metric)})"
     return Test(one, *sided(contrast, config, scores.groups), least, words, _more_questions(contrast, config, scores.groups))
 
 
 def _nothing_drawn() -> Test:
-    nan, why = float("nan"), "no random place was drawn"
-    return Test(stats.Estimate(nan, nan, nan, 0, 0.9, "none", reason=why), nan, nan, nan, why, "random places")
+    nan, why = float("nan"), "no random Location was drawn"
+    return Test(stats.Estimate(nan, nan, nan, 0, 0.9, "none", reason=why), nan, nan, nan, why, "random Locations")
 
 
 def _difference(a: Floats, b: Floats, config: AuditConfig, groups: list[str]) -> stats.Estimate:
@@ -213,20 +226,21 @@ def _difference(a: Floats, b: Floats, config: AuditConfig, groups: list[str]) ->
 
 def _mean(scores: Floats, groups: list[str]) -> float:
     """Mean over groups of questions, so that a duplicated question weighs nothing; NaN where nothing was scored."""
-    units = unit_values(scores, groups)
-    return float(units.mean()) if len(units) else float("nan")
+    asked = unit_values(scores, groups)
+    return float(asked.mean()) if len(asked) else float("nan")
 
 
 def _more_questions(contrast: Floats, config: AuditConfig, groups: list[str]) -> str:
-    units = unit_values(contrast, groups)
-    sd = float(units.std(ddof=1)) if len(units) > 1 else 0.0
-    distance = abs(float(units.mean())) if len(units) else 0.0
+    asked = unit_values(contrast, groups)
+    sd = float(asked.std(ddof=1)) if len(asked) > 1 else 0.0
+    distance = abs(float(asked.mean())) if len(asked) else 0.0
     if sd <= 0 or distance <= 1e-3 * sd:
         return "what was measured lies on the bound: no number of questions settles it reliably"
     wanted = stats.questions_for_effect(distance, sd, config.alpha, POWER, two_sided=False)
     if wanted.n is None:
         return f"no number of questions settles it: {wanted.reason}"
-    return f"about {max(wanted.n, len(units))} questions, if things are as measured ({POWER:.0%} power; there were {len(units)})"
+    enough = max(wanted.n, len(asked))
+    return f"about {enough} questions, if things are as measured ({units.share(POWER)} power; there were {len(asked)})"
 
 
 def _more_places(ours: float, theirs: Floats, config: AuditConfig) -> str:
@@ -235,13 +249,13 @@ def _more_places(ours: float, theirs: Floats, config: AuditConfig) -> str:
         return "more questions, to show that its lead is under the margin"
     wanted = stats.random_for_power((ours - float(np.nanmean(theirs))) / sd, POWER, config.alpha)
     if wanted.n is None or wanted.n <= len(theirs):
-        return "more questions: by its distance from random places no more of these would tell"
-    return f"about {wanted.n} random places, if things are as measured ({POWER:.0%} power; there were {len(theirs)})"
+        return "more questions: by its distance from random Locations no more of these would tell"
+    return f"about {wanted.n} random Locations, if things are as measured ({units.share(POWER)} power; there were {len(theirs)})"
 
 
 def _more_places_for_share(good: int, worse: int, n: int, alpha: float) -> str:
     if good + worse < n:
-        return f"more questions: {n - good - worse} of {n} places can be told neither as good nor worse"
+        return f"more questions: {n - good - worse} of {n} Locations can be told neither as good nor worse"
     for more in range(n + 1, 2000):
         count = round(good / n * more) if n else 0
         settled = (
@@ -249,5 +263,5 @@ def _more_places_for_share(good: int, worse: int, n: int, alpha: float) -> str:
             or distributions.binom.sf(count - 1, more, UNIQUE_LEAST) <= alpha
         )
         if settled:
-            return f"{more} random places, if the share stays at {good / max(1, n):.0%} (there were {n})"
-    return "no practical number of random places, if the share stays as it is"
+            return f"{more} random Locations, if the share stays at {units.share(good / max(1, n))} (there were {n})"
+    return "no practical number of random Locations, if the share stays as it is"

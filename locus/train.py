@@ -1,4 +1,4 @@
-"""Find the best edit: objectives and the only training loop.
+"""Find the optimal edit: objectives and the only training loop.
 
 Every true x false pair of a question is trained from one question tree, and every edit of a bank from one forward; each
 edit has its own target, learning rate and optimiser state, so its trajectory is the one it would have alone. The frozen

@@ -2,10 +2,10 @@
 
 Four questions (locus/findings.py), each answered supported, refuted, undecided or invalid:
 
-works      the best edit at the claim is not inferior to the ceiling (full alignment);
-special    it beats the best edits at random Locations of the same size (rank among them);
+works      the optimal edit at the claim is not inferior to the ceiling (full alignment);
+special    it beats the optimal edits at random Locations of the same size (rank among them);
 unique     few random Locations do as well as the claim;
-necessary  the best edit everywhere but there falls short of the ceiling.
+necessary  the optimal edit everywhere but there falls short of the ceiling.
 
 Refuted is not undecided: refuting needs a test that shows a difference smaller than a margin declared beforehand. Several
 claims of one audit share the level (Holm, question by question). With sequential stopping the random Locations are looked at
@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from locus import findings, stats
+from locus import findings, stats, units
 from locus.config import AuditConfig
 from locus.findings import QUESTIONS, UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 
 __all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
 
-VERSION = "rule/2"
+VERSION = "rule/3"
 UNSCORED, UNSETTLED = 0.2, 0.2  # shares from which on a question cannot be put
 ASKED: dict[str, Callable[[Scores, AuditConfig], Test]] = {
     "works": findings.works,
@@ -34,14 +34,14 @@ ASKED: dict[str, Callable[[Scores, AuditConfig], Test]] = {
     "necessary": findings.necessary,
 }
 DRAWN = ("special", "unique")  # the questions that random Locations answer
-# An edit that had not settled shows only the least that the best edit there does. These conclusions lean on more than that.
+# An edit that had not settled shows only the least that the optimal edit there does. These conclusions lean on more than that.
 LEANS = {
     "works": {"supported": "ceiling", "refuted": "claim"},
     "special": {"supported": "random", "refuted": "claim"},
     "unique": {"supported": "random", "refuted": "claim"},
     "necessary": {"supported": "complement", "refuted": "ceiling"},
 }
-PLACES = {"claim": "the claim", "ceiling": "the ceiling", "complement": "everywhere but the claim", "random": "random places"}
+PLACES = {"claim": "the claim", "ceiling": "the ceiling", "complement": "everywhere but the claim", "random": "random Locations"}
 SAID = {
     "works": {
         "supported": "Editing there works as well as editing everywhere",
@@ -49,19 +49,19 @@ SAID = {
         "undecided": "Whether editing there is as good as editing everywhere is open",
     },
     "special": {
-        "supported": "The claimed place is better than random places",
-        "refuted": "The claimed place is no better than random places, within the margin",
-        "undecided": "Whether the claimed place is better than random places is open",
+        "supported": "The claimed Location is better than random Locations",
+        "refuted": "The claimed Location is no better than random Locations, within the margin",
+        "undecided": "Whether the claimed Location is better than random Locations is open",
     },
     "unique": {
-        "supported": "Hardly any other place does as well",
-        "refuted": "Other places do as well",
-        "undecided": "Whether other places do as well is open",
+        "supported": "Hardly any other Location does as well",
+        "refuted": "Other Locations do as well",
+        "undecided": "Whether other Locations do as well is open",
     },
     "necessary": {
-        "supported": "The claimed place is needed",
-        "refuted": "The claimed place is not needed",
-        "undecided": "Whether the claimed place is needed is open",
+        "supported": "The claimed Location is needed",
+        "refuted": "The claimed Location is not needed",
+        "undecided": "Whether the claimed Location is needed is open",
     },
 }
 
@@ -90,7 +90,7 @@ def rule(config: AuditConfig) -> dict[str, Any]:
         "margin": config.margin,
         "margin_of": "the ceiling's gain over the base model, question by question",
         "works": "mean of claim - ceiling + margin above 0; refuted if below",
-        "special": "Monte-Carlo rank p with all random places; refuted if the mean of claim - random - margin is below 0",
+        "special": "Monte-Carlo rank p with all random Locations; refuted if the mean of claim - random - margin is below 0",
         "unique": {"supported_if_share_below": UNIQUE_MOST, "refuted_if_share_above": UNIQUE_LEAST},
         "necessary": "mean of ceiling - complement - margin above 0; refuted if below",
         "claims": "Holm, question by question",
@@ -157,14 +157,14 @@ def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig
     worst = max(parts, key=lambda part: float(np.isnan(getattr(scores, part)).mean()))
     missing = float(np.isnan(getattr(scores, worst)).mean())
     if missing > UNSCORED:
-        return f"{missing:.0%} of the scores of {PLACES.get(worst, 'the base model')} are missing"
+        return f"{units.share(missing)} of the scores of {PLACES.get(worst, 'the base model')} are missing"
     if not p <= config.alpha:
-        return (
-            f"the ceiling itself has no clear effect ({gain.value:+.3f}, {findings.span(gain)}); nothing can be compared with it"
-        )
+        effect = f"{units.difference(gain.value, config.metric)}, {findings.span(gain, config.metric)}"
+        return f"the ceiling itself has no clear effect ({effect}); nothing can be compared with it"
     reached = float(np.nanmean(scores.mean("ceiling")))
     if scores.blind is not None and scores.blind >= reached:
-        return f"a rule that never reads the question does as well ({scores.blind:.3f}) as the ceiling ({reached:.3f})"
+        blind, ceiling = units.amount(scores.blind, config.metric), units.amount(reached, config.metric)
+        return f"a rule that never reads the question does as well ({blind}) as the ceiling ({ceiling})"
     return ""
 
 
@@ -178,8 +178,8 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
     if share > UNSETTLED:
         standing = "invalid"
         sentence = (
-            f"Cannot be answered: training had not settled at {PLACES[part]} ({share:.0%}), "
-            f"so the best edit may do more there than was seen; {test.words}."
+            f"Cannot be answered: training had not settled at {PLACES[part]} ({units.share(share)}), "
+            f"so the optimal edit may do more there than was seen; {test.words}."
         )
     one = test.estimate
     return {
@@ -225,26 +225,30 @@ def overall(found: dict[str, dict[str, Any]]) -> str:
         return "No verdict: the question could not be put (see the reasons)."
     if standing["works"] == "refuted" and standing["special"] == "supported":
         return (
-            "The claimed place beats random places but falls short of editing everywhere: at most part of the behaviour is there."
+            "The claimed Location beats random Locations but falls short of editing everywhere: at most part of the behaviour is "
+            "there."
         )
     if standing["works"] == "refuted":
         return (
-            "Editing the claimed place falls short of editing everywhere: no evidence from editing that the behaviour is there."
+            "Editing the claimed Location falls short of editing everywhere: no evidence from editing that the behaviour is "
+            "there."
         )
     if standing["special"] == "refuted":
-        return "Editing the claimed place works no better than editing random places: the edit is no evidence of localization."
+        return (
+            "Editing the claimed Location works no better than editing random Locations: the edit is no evidence of localization."
+        )
     if standing["special"] == "supported" and standing["works"] == "supported":
         more = [
-            {"supported": "hardly any other place does as well", "refuted": "other places do as well too"}.get(
+            {"supported": "hardly any other Location does as well", "refuted": "other Locations do as well too"}.get(
                 standing["unique"], "whether it is the only one is open"
             ),
             {"supported": "and nothing works without it", "refuted": "and it can be done without it"}.get(
                 standing["necessary"], "and whether it is needed is open"
             ),
         ]
-        return f"Editing the claimed place works and beats random places; {', '.join(more)}."
+        return f"Editing the claimed Location works and beats random Locations; {', '.join(more)}."
     if standing["special"] == "supported":
-        return "The claimed place is better than random places; whether it reaches the ceiling is open."
+        return "The claimed Location is better than random Locations; whether it reaches the ceiling is open."
     if standing["special"] == "invalid":
-        return "No verdict: whether the claimed place is special could not be asked (see the reason)."
-    return "Undecided: whether the claimed place is better than random places is open."
+        return "No verdict: whether the claimed Location is special could not be asked (see the reason)."
+    return "Undecided: whether the claimed Location is better than random Locations is open."

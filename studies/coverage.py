@@ -150,7 +150,7 @@ def rank_rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
 def at_the_edge(rng: np.random.Generator, n: int, noise: Callable[..., Array], config: AuditConfig, share: float) -> Scores:
     """Scores of an audit whose truth lies on the bound of every question.
 
-    The ceiling gains 1 over the base model. The claim's edit and the best edit everywhere but there fall short of it by exactly
+    The ceiling gains 1 over the base model. The claim's edit and the optimal edit everywhere but there fall short of it by just
     the margin, random Locations (sd 0.2 between them) fall short of the claim by the margin on average; with a share, that share
     of them is as good as the ceiling and the others do nothing.
     """

@@ -73,18 +73,24 @@ def big_model():
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory):
+def llama_folder(tmp_path_factory):
+    """The tiny model as a local folder in hub layout; never written to by a test."""
+    place = tmp_path_factory.mktemp("model")
+    model = tiny("llama")
+    model.hf.save_pretrained(place)
+    model.tokenizer.save_pretrained(place)
+    return str(place)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, llama_folder):
     """A small finished run of a tiny model, never written to by a test."""
     from locus.audit import audit
     from locus.config import resolve
     from tests.small_run import SMALL
 
-    place = tmp_path_factory.mktemp("model")
-    model = tiny("llama")
-    model.hf.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
     out = tmp_path_factory.mktemp("small") / "RUN"
-    audit(resolve("quick", model=str(place), **SMALL), out)
+    audit(resolve("quick", model=llama_folder, **SMALL), out)
     return out
 
 

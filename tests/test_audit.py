@@ -31,23 +31,11 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The tiny model as a local folder in hub layout."""
-    from tests.families import tiny
-
-    place = tmp_path_factory.mktemp("model")
-    model = tiny("llama")
-    model.hf.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
-    return str(place)
-
-
-@pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
+def finished(llama_folder, tmp_path_factory):
     """An undisturbed run."""
     out = tmp_path_factory.mktemp("run") / "RUN"
     heard = []
-    found = audit(resolve("quick", model=folder, **SMALL), out, lambda what, share: heard.append(share))
+    found = audit(resolve("quick", model=llama_folder, **SMALL), out, lambda what, share: heard.append(share))
     return out, found, heard
 
 
@@ -82,17 +70,17 @@ def test_every_edit_is_kept(finished):
             assert load_edit(path).location.names == trial["location"]
 
 
-def test_again_is_instant_and_changes_nothing(finished, folder):
+def test_again_is_instant_and_changes_nothing(finished, llama_folder):
     out, _, _ = finished
     before = Store(out / "trials.sqlite").dump()
     stamps = {path: path.stat().st_mtime_ns for path in (out / "edits").iterdir()}
-    audit(resolve("quick", model=folder, **SMALL), out)
+    audit(resolve("quick", model=llama_folder, **SMALL), out)
     assert Store(out / "trials.sqlite").dump() == before
     assert {path: path.stat().st_mtime_ns for path in (out / "edits").iterdir()} == stamps
 
 
-def test_a_sequential_run_stops_where_nothing_can_change_and_says_so(folder, tmp_path):
-    told = resolve("quick", model=folder, **{**SMALL, "sequential": True})
+def test_a_sequential_run_stops_where_nothing_can_change_and_says_so(llama_folder, tmp_path):
+    told = resolve("quick", model=llama_folder, **{**SMALL, "sequential": True})
     found = audit(told, tmp_path / "RUN")
     # A random model's ceiling has no effect on unseen questions: the first look ends it.
     assert {found["claims"][0][question]["standing"] for question in ("works", "special")} == {"invalid"}
@@ -106,9 +94,9 @@ def test_a_sequential_run_stops_where_nothing_can_change_and_says_so(folder, tmp
     verify(tmp_path / "RUN")
 
 
-def test_another_configuration_is_refused_with_what_differs(finished, folder):
+def test_another_configuration_is_refused_with_what_differs(finished, llama_folder):
     with pytest.raises(UserError, match=r"epochs: 1 there, 2 now"):
-        audit(resolve("quick", model=folder, **{**SMALL, "epochs": 2}), finished[0])
+        audit(resolve("quick", model=llama_folder, **{**SMALL, "epochs": 2}), finished[0])
 
 
 FEWER = {
@@ -124,8 +112,8 @@ FEWER = {
 }
 
 
-def command(folder, out):
-    flags = ["--claim", "0.1,2.3", "--model", folder, "--out", str(out)]
+def command(model, out):
+    flags = ["--claim", "0.1,2.3", "--model", model, "--out", str(out)]
     for name, value in FEWER.items():
         if name != "claims":
             flags += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
@@ -139,17 +127,17 @@ def everything(out):
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(folder, tmp_path):
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(llama_folder, tmp_path):
     """SIGKILL at random moments; each time it goes on; at the end the rows equal those of an undisturbed run."""
     rng = random.Random(4)
     started = time.monotonic()
-    assert subprocess.run(command(folder, tmp_path / "whole"), capture_output=True, check=False).returncode == 0
+    assert subprocess.run(command(llama_folder, tmp_path / "whole"), capture_output=True, check=False).returncode == 0
     whole = time.monotonic() - started
     expected, said = everything(tmp_path / "whole")
     kills, run, counts = 0, 0, [0]
     while kills < 20:
         out = tmp_path / f"RUN-{run}"
-        process = subprocess.Popen(command(folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command(llama_folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(rng.uniform(0.4, 0.95) * whole)
         except subprocess.TimeoutExpired:
@@ -163,7 +151,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(folder, tmp_
         if process.returncode == 0:  # finished before it could be killed again: check it, and begin another
             assert everything(out) == (expected, said)
             run, counts = run + 1, [0]
-    assert subprocess.run(command(folder, tmp_path / f"RUN-{run}"), capture_output=True, check=False).returncode == 0
+    assert subprocess.run(command(llama_folder, tmp_path / f"RUN-{run}"), capture_output=True, check=False).returncode == 0
     assert everything(tmp_path / f"RUN-{run}") == (expected, said)
 
 
@@ -194,22 +182,22 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
         (["--claim", "0.1", "--set", "null='layer'", "--random", "30"], "at most 3 random Locations"),
     ],
 )
-def test_bad_input_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, folder, arguments, said):
+def test_bad_input_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, llama_folder, arguments, said):
     if said is None:
         resolve("quick", random=16, alpha=0.06)
         return
-    model = [] if "--model" in arguments else ["--model", folder]
+    model = [] if "--model" in arguments else ["--model", llama_folder]
     status, text = run_cli(monkeypatch, capsys, "audit", "--out", tmp_path / "RUN", *model, *arguments)
     assert status == 2 and "error:" in text and "expected" in text and "received" in text
     assert said in " ".join(text.split())
     assert not (tmp_path / "RUN").exists(), "nothing is written half"
 
 
-def test_all_preconditions_are_reported_together(tmp_path, folder):
+def test_all_preconditions_are_reported_together(tmp_path, llama_folder):
     (tmp_path / "RUN").mkdir()
     (tmp_path / "RUN" / "holiday.jpg").write_text("x")
     with pytest.raises(PreconditionsError) as caught:
-        audit(resolve("quick", model=folder, claims=("7.7",), random=3), tmp_path / "RUN")
+        audit(resolve("quick", model=llama_folder, claims=("7.7",), random=3), tmp_path / "RUN")
     text = str(caught.value)
     assert "3 things to fix" in text and "7.7" in text and "at least 19" in text and "other files" in text
 
@@ -250,8 +238,8 @@ def test_learning_rates_pass_through_the_papers_points():
     assert learning_rate(4, 3.0) == pytest.approx(3e-3)
 
 
-def test_ctrl_c_says_what_is_kept_and_exits_130(folder, tmp_path):
-    command = [sys.executable, "-m", "locus.cli", "audit", "--model", folder, "--out", str(tmp_path / "RUN")]
+def test_ctrl_c_says_what_is_kept_and_exits_130(llama_folder, tmp_path):
+    command = [sys.executable, "-m", "locus.cli", "audit", "--model", llama_folder, "--out", str(tmp_path / "RUN")]
     command += ["--set", "sequential=false", "--set", "epochs=40", "--set", "text_passages=0"]
     # Where the tests run in the background of a shell, children are born deaf to SIGINT.
     hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731

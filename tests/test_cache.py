@@ -292,17 +292,13 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch):
     assert Cache.standard().limit == 500_000_000
 
 
-def test_a_second_audit_reads_nothing_again_and_finds_the_same(tmp_path, monkeypatch):
+def test_a_second_audit_reads_nothing_again_and_finds_the_same(tmp_path, monkeypatch, llama_folder):
     """Without a cache, with an empty one, and with a full one: the same rows bit for bit, and no base pass the third time."""
     from locus import activations
     from locus.audit import audit
     from locus.config import resolve
     from locus.store import Store
-    from tests.families import tiny
 
-    model = tiny("llama")
-    model.hf.save_pretrained(tmp_path / "model")
-    model.tokenizer.save_pretrained(tmp_path / "model")
     small = {"claims": ("probe",), "train": 8, "validation": 4, "test": 6, "epochs": 1, "random": 4, "alpha": 0.25}
     small |= {"text_passages": 2, "text_tokens": 16, "alphas": (5.0,), "shift_random": 0, "claim_size": 2}
     passes, rows = [], []
@@ -312,7 +308,7 @@ def test_a_second_audit_reads_nothing_again_and_finds_the_same(tmp_path, monkeyp
     for number, gigabytes in enumerate(("0", "1", "1")):
         monkeypatch.setenv("LOCUS_CACHE_GB", gigabytes)
         passes.clear()
-        audit(resolve("quick", model=str(tmp_path / "model"), **small), tmp_path / f"RUN-{number}")
+        audit(resolve("quick", model=llama_folder, **small), tmp_path / f"RUN-{number}")
         assert bool(passes) == (number < 2)
         rows.append(Store(tmp_path / f"RUN-{number}" / "trials.sqlite").dump())
     assert rows[0] == rows[1] == rows[2]

@@ -22,8 +22,8 @@ def test_every_example_has_a_test():
 
 def test_the_planted_head_stands_out_and_another_does_not(tmp_path):
     said = example("audit_planted").main(tmp_path)
-    assert said["planted"].startswith("Editing the claimed place works and beats random places; hardly any other place")
-    assert said["elsewhere"].startswith("Editing the claimed place falls short of editing everywhere")
+    assert said["planted"].startswith("Editing the claimed Location works and beats random Locations; hardly any other Location")
+    assert said["elsewhere"].startswith("Editing the claimed Location falls short of editing everywhere")
 
 
 def test_planning_names_more_places_for_smaller_effects():

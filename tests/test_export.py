@@ -125,17 +125,13 @@ def test_answer_only_edits_are_exported_with_a_warning(llama, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, llama_folder):
     """A small finished run of the tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    model = tiny("llama")
-    model.hf.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
     out = tmp_path_factory.mktemp("run") / "RUN"
     small = {"train": 8, "validation": 3, "test": 6, "epochs": 1, "text_passages": 0, "alphas": (5.0,), "shift_random": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCUS_CONFIG", str(tmp_path_factory.mktemp("config")))
-        audit(resolve("quick", model=str(folder), claims=("0.1,2.3",), random=4, alpha=0.25, **small), out)
+        audit(resolve("quick", model=llama_folder, claims=("0.1,2.3",), random=4, alpha=0.25, **small), out)
     return out
 
 

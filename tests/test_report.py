@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from locus import stats
+from locus import stats, units
 from locus.errors import UserError
 from locus.report import chart, cite, words
 from locus.report.material import heads, read
@@ -252,7 +252,7 @@ def test_text_is_made_visible(text, shown):
     ],
 )
 def test_amounts_have_units_and_undefined_is_no_number(value, measure, shown):
-    assert words.amount(value, measure) == shown
+    assert units.amount(value, measure) == shown
 
 
 def test_ticks_are_round_and_inside():
@@ -280,8 +280,8 @@ def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
 def test_next_steps_are_those_of_the_tests():
     settled = dict.fromkeys(("works", "special", "unique", "necessary"), finding("supported"))
     assert "Nothing is undecided" in words.next_steps(settled, 0.05)[0]
-    open_ = {**settled, "special": finding("undecided", to_decide="about 60 random places")}
-    assert words.next_steps(open_, 0.05) == ["special: about 60 random places."]
+    open_ = {**settled, "special": finding("undecided", to_decide="about 60 random Locations")}
+    assert words.next_steps(open_, 0.05) == ["special: about 60 random Locations."]
     assert "Finish the run" in words.next_steps({**settled, "works": finding("undecided")}, 0.05)[0]
     assert "settle" in words.next_steps({**settled, "unique": finding("invalid")}, 0.05)[0]
 

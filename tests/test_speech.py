@@ -44,22 +44,10 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The tiny model as a local folder in hub layout."""
-    from tests.families import tiny
-
-    place = tmp_path_factory.mktemp("model")
-    model = tiny("llama")
-    model.hf.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
-    return str(place)
-
-
-@pytest.fixture(scope="module")
-def judged(folder, tmp_path_factory):
+def judged(llama_folder, tmp_path_factory):
     """A finished audit that a judge took part in."""
     out = tmp_path_factory.mktemp("judged") / "RUN"
-    return out, audit(resolve("quick", model=folder, judge="blind", **SMALL), out)
+    return out, audit(resolve("quick", model=llama_folder, judge="blind", **SMALL), out)
 
 
 # --- what an audit keeps
@@ -92,9 +80,9 @@ def test_the_verdict_is_drawn_from_what_is_said(judged):
     assert verify(out)["kind"], "the verdict follows from plan and scores alone"
 
 
-def test_judging_changes_no_trial_and_no_training(judged, folder, tmp_path):
+def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path):
     out, _ = judged
-    audit(resolve("quick", model=folder, **SMALL), tmp_path / "RUN")
+    audit(resolve("quick", model=llama_folder, **SMALL), tmp_path / "RUN")
     plans = [conclude.read_plan(place) for place in (out, tmp_path / "RUN")]
     assert [trial["id"] for trial in plans[0]["trials"]] == [trial["id"] for trial in plans[1]["trials"]]
     for path in sorted((tmp_path / "RUN" / "edits").iterdir()):
@@ -104,8 +92,8 @@ def test_judging_changes_no_trial_and_no_training(judged, folder, tmp_path):
     assert [row for row in rows[0] if row[2] in ("mc1", "mc2", "mc3", "margin")] == rows[1]
 
 
-def test_validation_answers_choose_settings_where_they_are_judged(folder, tmp_path):
-    told = resolve("quick", model=folder, judge="blind", judge_validation=True, **{**SMALL, "alphas": (5.0, 40.0)})
+def test_validation_answers_choose_settings_where_they_are_judged(llama_folder, tmp_path):
+    told = resolve("quick", model=llama_folder, judge="blind", judge_validation=True, **{**SMALL, "alphas": (5.0, 40.0)})
     found = audit(told, tmp_path / "RUN")
     store, plan = Store(tmp_path / "RUN" / "trials.sqlite"), conclude.read_plan(tmp_path / "RUN")
     items = [item["id"] for item in plan["items"]["validation"]]
@@ -118,9 +106,9 @@ def test_validation_answers_choose_settings_where_they_are_judged(folder, tmp_pa
     assert found["shift"][0]["setting"] == f"alpha={max(means, key=lambda alpha: means[alpha]):g}"
 
 
-def test_the_local_judge_takes_part_in_an_audit(folder, tmp_path):
+def test_the_local_judge_takes_part_in_an_audit(llama_folder, tmp_path):
     pytest.importorskip(encoder.MODULE)
-    found = audit(resolve("quick", model=folder, judge="local", **SMALL), tmp_path / "RUN")
+    found = audit(resolve("quick", model=llama_folder, judge="local", **SMALL), tmp_path / "RUN")
     assert found["judge"]["seen"] is not None and found["judge"]["confusion"]["both"]["negatives"] > 100
     assert found["baseline"]["base"][0]["truth"]["mean"] is not None
 
@@ -203,24 +191,24 @@ def test_a_judge_with_known_errors_gives_back_the_true_rate():
 
 
 @pytest.mark.parametrize("name", ["", "gpt", "lm:", "api:", "blind:x", "local:absent.safetensors", "lm:./absent"])
-def test_a_judge_that_cannot_be_had_is_one_message(name, tmp_path, folder):
+def test_a_judge_that_cannot_be_had_is_one_message(name, tmp_path, llama_folder):
     with pytest.raises(UserError):
-        audit(resolve("quick", model=folder, judge=name, **SMALL), tmp_path / "RUN")
+        audit(resolve("quick", model=llama_folder, judge=name, **SMALL), tmp_path / "RUN")
     assert not (tmp_path / "RUN").exists()
 
 
-def test_a_language_model_is_opened_by_name_and_refused_where_it_cannot_say_yes(folder):
+def test_a_language_model_is_opened_by_name_and_refused_where_it_cannot_say_yes(llama_folder):
     # The tiny model reads bytes: " yes" and " no" both begin with a blank.
     with pytest.raises(UserError, match="start with different tokens"):
-        named.open_judge(f"lm:{folder}")
+        named.open_judge(f"lm:{llama_folder}")
 
 
-def test_an_audit_that_an_endpoint_judges_needs_a_cap_and_stays_under_it(folder, tmp_path, monkeypatch):
+def test_an_audit_that_an_endpoint_judges_needs_a_cap_and_stays_under_it(llama_folder, tmp_path, monkeypatch):
     pytest.importorskip("openai")
     monkeypatch.setenv("LOCUS_JUDGE_KEY", "sk-secret")
     monkeypatch.setenv("LOCUS_CACHE", str(tmp_path / "cache"))
     with Server() as server:
-        told = {**SMALL, "model": folder, "judge": "api:small", "judge_url": server.url, "judge_prices": (1.0, 1.0)}
+        told = {**SMALL, "model": llama_folder, "judge": "api:small", "judge_url": server.url, "judge_prices": (1.0, 1.0)}
         with pytest.raises(UserError, match="a spending cap, since judging"):
             audit(resolve("quick", **told), tmp_path / "RUN")
         with pytest.raises(UserError, match=r"at most 1e-06 to be spent"):
@@ -232,9 +220,9 @@ def test_an_audit_that_an_endpoint_judges_needs_a_cap_and_stays_under_it(folder,
         assert "sk-secret" not in (tmp_path / "RICH" / "plan.json").read_text()
 
 
-def test_a_metric_of_speech_needs_a_judge(tmp_path, folder):
+def test_a_metric_of_speech_needs_a_judge(tmp_path, llama_folder):
     with pytest.raises(UserError, match="a judge, for the metric truth"):
-        audit(resolve("quick", model=folder, metric="truth", **SMALL), tmp_path / "RUN")
+        audit(resolve("quick", model=llama_folder, metric="truth", **SMALL), tmp_path / "RUN")
 
 
 def test_the_presets_judge_unless_told_otherwise():

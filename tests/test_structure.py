@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
-    ["errors", "sites", "threads"],
+    ["errors", "sites", "threads", "units"],
     ["datasets", "stats", "cache"],
     ["forest"],
     ["prompts", "anatomy"],

@@ -76,7 +76,7 @@ def test_what_cannot_be_asked_is_invalid_with_its_reason(change, why):
 def test_unscored_questions_beyond_a_fifth_make_it_invalid():
     one = scores()
     one.claim[:, : N // 4] = np.nan
-    assert "25% of the scores of the claim are missing" in verdict.conclude([one], CONFIG).findings[0]["works"]["sentence"]
+    assert "25 % of the scores of the claim are missing" in verdict.conclude([one], CONFIG).findings[0]["works"]["sentence"]
     one = scores()
     one.claim[:, : N // 10] = np.nan
     assert standings(one)["works"] == "supported"
@@ -159,7 +159,7 @@ def test_early_looks_pay_for_all_of_them():
 
 
 def test_where_places_are_exchangeable_support_is_as_rare_as_promised():
-    # The claim is drawn as the random places are: rank p <= 0.05 happens once in 20, and sequential looks must not add to it.
+    # The claim is drawn as the random Locations are: rank p <= 0.05 happens once in 20, and sequential looks must not add to it.
     counts = {"all": 0, "early": 0}
     for seed in range(300):
         rng = np.random.default_rng(seed)

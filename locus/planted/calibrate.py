@@ -227,17 +227,17 @@ def table(found: dict[str, Any], metric: str = "mc2") -> str:
     setting = found["settings"]
     said = [
         f"Audits of {found['draws']} planted models; alpha = {setting['alpha']:g}, margin = {setting['margin']:g} of the "
-        f"ceiling's gain, {setting['random']} random places, metric {metric}.",
+        f"ceiling's gain, {setting['random']} random Locations, metric {metric}.",
         "",
-        "| in percent of audits [exact 95 % interval] | all random places | stopping early |",
+        "| in percent of audits [exact 95 % interval] | all random Locations | stopping early |",
         "| --- | --- | --- |",
     ]
     for (name, whole), (_, early) in zip(aims(found, metric), aims(found, metric, "sequential"), strict=True):
         said.append(f"| {name} | {_cell(whole)} of {whole['n']} | {_cell(early)} |")
     said += [
         "",
-        "By claim, with all random places: the truth by construction, then percent of audits right / wrong (what is neither was "
-        "left undecided or found invalid); a dash where construction does not settle the truth.",
+        "By claim, with all random Locations: the truth by construction, then percent of audits right / wrong (what is neither "
+        "was left undecided or found invalid); a dash where construction does not settle the truth.",
         "",
         "| planted | claim | read | n | works | special | unique | necessary |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -245,7 +245,7 @@ def table(found: dict[str, Any], metric: str = "mc2") -> str:
     for (kind, claim, read), rows in _by_claim(found, metric).items():
         cells = [_truth(rows[question]) for question in QUESTIONS]
         said.append(f"| {kind} | {claim} | {read} | {rows['works']['n']} | {' | '.join(cells)} |")
-    said += ["", "Random places saved by stopping early, mean over audits:", ""]
+    said += ["", "Random Locations saved by stopping early, mean over audits:", ""]
     said += [f"- {name}: {100 * share:.0f} %" for name, share in found["saved"].items()]
     said += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
     for kind, heuristics in found["named"].items():

@@ -1,4 +1,4 @@
-"""Certify a planted model: laws of its weights, the best edit at every single head, and what the kind promises.
+"""Certify a planted model: laws of its weights, the optimal edit at every single head, and what the kind promises.
 
 The laws say why the location is a fact; the edits say that it is one. Both are measured on the float32 model that is
 handed out, whether it was just built or loaded from a folder.
@@ -59,7 +59,7 @@ def name_of(place: Place) -> str:
 
 
 def certify(planted: Planted, training: Training | None = None) -> dict[str, Any]:
-    """Train the best edit at every head and elsewhere, and compare what comes out with what the kind promises.
+    """Train the optimal edit at every head and elsewhere, and compare what comes out with what the kind promises.
 
     Args:
         planted: the model; trained on the train and validation parts of its questions, measured on the test part.

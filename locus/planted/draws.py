@@ -1,4 +1,4 @@
-"""One draw of a calibration: a planted model, the best edit at every place its claims need, and the verdict on each claim.
+"""One draw of a calibration: a planted model, the optimal edit at every place its claims need, and the verdict on each claim.
 
 The verdict is the audit's own (`locus.verdict`), from the same scores by the same rule; only the training is the bank's
 (`bank.py`), which a test holds against the audit's ordinary one. Everything is drawn from the kind and the seed.
@@ -112,7 +112,7 @@ def _verdicts(scores: verdict.Scores, config: AuditConfig) -> dict[str, Any]:
 def _edit(
     planted: Planted, places: list[tuple[Place, ...]], read: str
 ) -> tuple[dict[str, tuple[Floats, Floats]], npt.NDArray[np.bool_]]:
-    """Train the best edit at every place.
+    """Train the optimal edit at every place.
 
     Returns:
         metric -> ([questions] of the base model, [places, questions] edited); and [places], whether training settled.

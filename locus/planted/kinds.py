@@ -167,7 +167,7 @@ def _decoy(drawn: list[Place]) -> Plan:
 
 def _redundant(drawn: list[Place]) -> Plan:
     one, two, other = drawn[:3]
-    # Whether either head alone is special or unique depends on how many random places are drawn: left open.
+    # Whether either head alone is special or unique depends on how many random Locations are drawn: left open.
     either = KnownClaim("either", (one,), _standings(True, necessary=False, only=None))
     claims = _claims(_planted(one, two, only=None), either, _elsewhere(other))
     roles = (Role(one, "truth", 0, 0.5), Role(two, "truth", 0, 0.5))

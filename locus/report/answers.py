@@ -57,7 +57,7 @@ def _chosen(found: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     chosen += [(f"ITI, {entry['setting']}", "shift", entry) for entry in mine["shift"][:1]]
     chosen += [("the claim", "claim", entry) for entry in mine["claimed"][:1]]
     if places:
-        chosen.append(("random place", "random", places[len(places) // 2]))
+        chosen.append(("random Location", "random", places[len(places) // 2]))
     chosen += [("everywhere", "ceiling", entry) for entry in found["ceiling"][:1]]
     return chosen
 

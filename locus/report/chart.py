@@ -6,7 +6,8 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from typing import Any
 
-from locus.report.words import PERCENT, amount, visible
+from locus.report.words import visible
+from locus.units import PERCENT, amount, difference
 
 WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0
 
@@ -48,15 +49,15 @@ def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str,
 
     rows = [entry_row("no edit", "base", entry, metric) for entry in found["baseline"]["base"]]
     rows += [entry_row(f"ITI at the claim, {entry['setting']}", "shift", entry, metric) for entry in mine("shift")]
-    rows += [entry_row("best edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
+    rows += [entry_row("optimal edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
     places = [entry_row("", "random", entry, metric) for entry in mine("random")]
     means = sorted(place["mean"] for place in places if place)
     if means:
-        label = f"best edits at {len(means)} random places of {claim['n_sites']}"
+        label = f"optimal edits at {len(means)} random Locations of {claim['n_sites']}"
         whole = {"label": label, "kind": "random", "mean": math.fsum(means) / len(means)}
         rows.append({**whole, "low": means[0], "high": means[-1], "dots": means, "n": len(means)})
-    rows += [entry_row(f"best edit at the claim ({name})", "claim", entry, metric) for entry in mine("claimed")]
-    rows += [entry_row("ceiling: best edit everywhere", "ceiling", entry, metric) for entry in found["ceiling"]]
+    rows += [entry_row(f"optimal edit at the claim ({name})", "claim", entry, metric) for entry in mine("claimed")]
+    rows += [entry_row("ceiling: optimal edit everywhere", "ceiling", entry, metric) for entry in found["ceiling"]]
     return [row for row in rows if row]
 
 
@@ -90,7 +91,9 @@ def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -
         y = TOP + ROW * number + 28
         dots = [(x(value), round(y + (-6, 0, 6)[index % 3], 1)) for index, value in enumerate(row["dots"])]
         place = {"y": y, "x": x(row["mean"]), "x0": x(row["low"]), "x1": x(row["high"]), "dots": dots}
-        drawn.append({**row, **place, "text": amount(row["mean"], metric, sign=metric not in PERCENT)})
+        drawn.append(
+            {**row, **place, "text": amount(row["mean"], metric) if metric in PERCENT else difference(row["mean"], metric)}
+        )
     bottom = TOP + ROW * len(rows) + 8
     base = next((place["x"] for place in drawn if place["kind"] == "base"), None)
     zone = None if good is None else {"x": x(max(good, low)), "width": round(WIDTH - SIDE - x(max(good, low)), 1)}

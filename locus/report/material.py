@@ -11,8 +11,9 @@ from locus import conclude, stats
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
-from locus.report.words import amount, visible
+from locus.report.words import visible
 from locus.store import Store
+from locus.units import amount
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
 
 
 def settings(record: conclude.Record) -> list[dict[str, Any]]:
-    """Means over test questions of every setting of ITI and of the best edits at claims and ceiling, chosen or not."""
+    """Means over test questions of every setting of ITI and of the optimal edits at claims and ceiling, chosen or not."""
     found = []
     for role in ("shift", "shift-random", "claim", "ceiling"):
         for arm in record.find(role):
@@ -107,7 +108,7 @@ def settings(record: conclude.Record) -> list[dict[str, Any]]:
 
 
 def heads(material: Material) -> list[list[dict[str, Any]]]:
-    """The layer x head map: for each head its claims, random sets, probe accuracy, and what it does alone.
+    """The layer x head map: for each head its claims, random Locations, probe accuracy, and what it does alone.
 
     Returns:
         By layer, by head: name, score (fraction or None), shade (0 to 5, or None), claims, random, alone, title.
@@ -149,7 +150,7 @@ def _title(head: dict[str, Any], metric: str) -> str:
     if head["claims"]:
         parts.append(f"claimed by {', '.join(visible(name, 24) for name in head['claims'])}")
     if head["random"]:
-        parts.append(f"in {len(head['random'])} random sets")
+        parts.append(f"in {len(head['random'])} random Locations")
     if head["alone"] is not None:
         parts.append(f"edited alone: {metric} {amount(head['alone'], metric)}")
     return ", ".join(parts)

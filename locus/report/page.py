@@ -10,16 +10,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from locus import verdict
+from locus import units, verdict
 from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
 STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
 ASKED = {
-    "works": "Is the best edit at the claim as good as the best edit everywhere?",
-    "special": "Is it better than the best edits at random places of the same size?",
-    "unique": "Do only few random places do as well?",
-    "necessary": "Does the best edit everywhere but there fall short?",
+    "works": "Is the optimal edit at the claim as good as the optimal edit everywhere?",
+    "special": "Is it better than the optimal edits at random Locations of the same size?",
+    "unique": "Do only few random Locations do as well?",
+    "necessary": "Does the optimal edit everywhere but there fall short?",
 }
 TESTS = {
     "works": "paired non-inferiority over questions",
@@ -91,7 +91,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
     environment = Environment(
         loader=PackageLoader("locus", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": isolated, "amount": words.amount, "bare": words.bare}
+    environment.filters |= {"shown": isolated, "amount": units.amount, "bare": units.bare, "difference": units.difference}
     style = environment.get_template("page.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     plan, found = material.plan, material.found
@@ -148,18 +148,18 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [_row("no edit", entry) for entry in found["baseline"]["base"]]
     rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
     if found["shift_random"]:
-        rows.append(_range(f"ITI at {len(found['shift_random'])} random places", found["shift_random"]))
+        rows.append(_range(f"ITI at {len(found['shift_random'])} random Locations", found["shift_random"]))
     rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
     for claim in found["claims"]:
         name, mode = claim["name"], claim["read"]
-        for kind, label in (("claimed", "best edit at"), ("complement", "best edit everywhere but at")):
+        for kind, label in (("claimed", "optimal edit at"), ("complement", "optimal edit everywhere but at")):
             mine = [entry for entry in found[kind] if entry["claim"] == name and entry["read"] == mode]
             rows += [_row(f"{label} {_short(name)} (read {mode})", entry) for entry in mine]
         places = [entry for entry in found["random"] if entry["claim"] == name and entry["read"] == mode]
         if places:
-            rows.append(_range(f"best edits at {len(places)} random places of {claim['n_sites']} (read {mode})", places))
+            rows.append(_range(f"optimal edits at {len(places)} random Locations of {claim['n_sites']} (read {mode})", places))
     if found["single"]:
-        rows.append(_range(f"best edits at {len(found['single'])} single heads", found["single"]))
+        rows.append(_range(f"optimal edits at {len(found['single'])} single heads", found["single"]))
     return rows
 
 
@@ -169,7 +169,7 @@ def _short(name: str) -> str:
 
 def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:
     """The ceiling's label; its form is named where there are several."""
-    return "best edit everywhere (ceiling" + (f", {_short(entry['name'])})" if len(found["ceiling"]) > 1 else ")")
+    return "optimal edit everywhere (ceiling" + (f", {_short(entry['name'])})" if len(found["ceiling"]) > 1 else ")")
 
 
 def _row(label: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _range(label: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
 def effects(found: dict[str, Any]) -> list[str]:
     """Side effects on ordinary text, one sentence an edit."""
     said = []
-    for kind, what in (("claimed", "The best edit at the claim"), ("ceiling", "The ceiling"), ("shift", "ITI at the claim")):
+    for kind, what in (("claimed", "The optimal edit at the claim"), ("ceiling", "The ceiling"), ("shift", "ITI at the claim")):
         for entry in found[kind]:
             kl, ce = entry.get("kl"), entry.get("ce")
             if kl and ce and kl["mean"] is not None and ce["mean"] is not None:

@@ -9,11 +9,11 @@ import unicodedata
 from statistics import NormalDist
 from typing import Any
 
-from locus import stats, verdict
+from locus import stats, units, verdict
+from locus.units import amount
 
 LIMIT = 300
 POWER = 0.8
-PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info", "blind_true_info")
 MEASURE = {
     "mc1": "MC1 (share of questions whose best answer is likeliest)",
     "mc2": "MC2 (probability of the true answers among those listed)",
@@ -51,19 +51,6 @@ def visible(text: Any, limit: int = LIMIT) -> str:
     return shown if len(whole) <= limit else f"{shown} … ({len(whole):,} characters, the first {limit:,} shown)"
 
 
-def amount(value: float | None, measure: str, sign: bool = False) -> str:
-    """A value in its unit: percent for multiple choice, nats for the rest; a dash for what is not defined."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    plus = "+" if sign else ""
-    return f"{100 * value:{plus}z.1f} %" if measure in PERCENT else f"{value:{plus}z.3f}"
-
-
-def bare(value: float | None, measure: str) -> str:
-    """A value without its unit, for tables that name the unit above."""
-    return amount(value, measure).removesuffix(" %")
-
-
 def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """What this very run cannot say: one sentence a limit, each from a number of the run."""
     said = []
@@ -82,8 +69,8 @@ def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     for kind, what in (("claimed", "the claim"), ("ceiling", "the ceiling"), ("complement", "the complement"), ("random", "")):
         unsettled = [entry["name"] for entry in found[kind] if False in entry["converged"]]
         if unsettled:
-            where = what or f"{len(unsettled)} of {len(found[kind])} random places"
-            meaning = "the claim looks better than it is" if kind == "random" else "its best edit may be better than shown"
+            where = what or f"{len(unsettled)} of {len(found[kind])} random Locations"
+            meaning = "the claim looks better than it is" if kind == "random" else "its optimal edit may be better than shown"
             said.append(f"Training had not settled at {where}; if so, {meaning}.")
     for read in dict.fromkeys(claim["read"] for claim in found["claims"]):
         said.append(f"Read mode “{visible(read, 20)}”: {READS.get(read, 'unknown')}. The verdict holds for this mode.")
@@ -96,7 +83,7 @@ def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     drawn = found.get("drawn") or {}
     if drawn.get("stopped_early") and drawn["random"] < drawn["planned"]:
         said.append(
-            f"{drawn['random']} of {drawn['planned']} random places were drawn: more could not change the verdict, "
+            f"{drawn['random']} of {drawn['planned']} random Locations were drawn: more could not change the verdict, "
             "but their distribution is less well known."
         )
     said += _judge_limits(found)
@@ -148,7 +135,7 @@ def _effect(finding: dict[str, Any], alpha: float) -> str:
     """What would show an effect of the ceiling, whose gain is the finding's estimate."""
     gain, interval = finding["estimate"], finding["interval"]
     if gain is None or gain <= 0 or None in interval:
-        return "the best edit of the whole model does nothing: train longer or faster (lr_scales), or take a stronger model."
+        return "the optimal edit of the whole model does nothing: train longer or faster (lr_scales), or take a stronger model."
     if interval[0] > 0:
         return "the ceiling has an effect, but the data do not let it be read; see the reason above."
     z = NormalDist().inv_cdf(0.5 + finding["level"] / 2)
@@ -156,5 +143,5 @@ def _effect(finding: dict[str, Any], alpha: float) -> str:
     wanted = stats.questions_for_effect(gain, spread, alpha, POWER, two_sided=False)
     if wanted.n is None or wanted.n <= finding["n"]:
         return "the ceiling's effect is not clear; train with another seed."
-    power = f"{POWER:.0%} power; there were {finding['n']}"
+    power = f"{units.share(POWER)} power; there were {finding['n']}"
     return f"the ceiling's effect is not clear: about {wanted.n} test questions show it, if it is as measured ({power})."

@@ -188,7 +188,7 @@ def parametric_p(claim: float, random: ArrayLike, greater: bool = True) -> PValu
     """One-sample t-test of the *mean* of random Locations against the claim's value: for comparison only.
 
     This is the kind of p that 16 random Locations can make as small as 1e-8, where their rank test stops at 1/17. It
-    answers another question than "is the claim special": whether the mean of random places differs from the claim's
+    answers another question than "is the claim special": whether the mean of random Locations differs from the claim's
     value. With enough random Locations that holds for any claim that is not exactly average, so no verdict rests on it.
 
     Args:

@@ -17,7 +17,8 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from locus.report.words import HEADINGS, PERCENT, visible
+from locus.report.words import HEADINGS, visible
+from locus.units import PERCENT
 
 COLUMN, PAGE = 3.3, 6.9  # inches: one column of a paper, and both
 STYLE: Any = {

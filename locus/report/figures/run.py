@@ -38,7 +38,7 @@ def verdict_figures(material: Material) -> list[Drawing]:
         ]
         height = 0.5 + 0.27 * len(rows)
         for row in shown:
-            rows += [(f"random place {place}", "dot", factor * dot, None, None) for place, dot in enumerate(row["dots"])]
+            rows += [(f"random Location {place}", "dot", factor * dot, None, None) for place, dot in enumerate(row["dots"])]
         if (good := chart.bound(shown, claim)) is not None:
             rows.append(("as good as the ceiling from", "bound", factor * good, None, None))
         name = "verdict" if number == 0 else f"verdict-{number + 1}"
@@ -67,14 +67,14 @@ def _verdict(label: str) -> Callable[[Sequence[Axes], Rows], None]:
 
 
 def head_map(material: Material) -> Drawing:
-    """Layer x head: probe accuracy, claimed heads, heads of random sets, single heads."""
+    """Layer x head: probe accuracy, claimed heads, heads of random Locations, single heads."""
     grid = heads(material)
     rows: Rows = [
         (layer, head, one["score"], int(bool(one["claims"])), len(one["random"]), one["alone"])
         for layer, line in enumerate(grid)
         for head, one in enumerate(line)
     ]
-    columns = ("layer", "head", "probe accuracy", "claimed", "random sets", "single head")
+    columns = ("layer", "head", "probe accuracy", "claimed", "random Locations", "single head")
     height = min(7.0, 1.0 + 0.13 * len(grid) * max(0.5, min(1.5, 12 / max(1, len(grid[0])))))
     return Drawing("head-map", columns, rows, height, _draw_map)
 
@@ -97,7 +97,7 @@ def _draw_map(panels: Sequence[Axes], rows: Rows) -> None:
         if places:
             xs, ys = zip(*places, strict=True)
             colour, marker = LOOK[kind]
-            label = "claimed" if kind == "claim" else "in a random set"
+            label = "claimed" if kind == "claim" else "in a random Location"
             face = "none" if kind == "claim" else colour
             axes.scatter(xs, ys, s=size * 3, marker=marker, facecolors=face, edgecolors=colour, linewidths=1, label=label)
     axes.set_xlabel("head")

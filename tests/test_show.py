@@ -1,0 +1,103 @@
+"""What the terminal shows: every figure at any width, and progress that a log file can hold."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from locus.show import verdict_table
+from locus.show.progress import lines
+from locus.show.results import JUDGED_COLUMNS, tables
+from locus.units import amount, bare, difference
+
+
+def printed(width: int, *what) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for one in what:
+        console.print(one)
+    return console.export_text()
+
+
+def table_of(run: Path, width: int) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    verdict_table(console, json.loads((run / "verdict.json").read_text()), run)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [80, 120, 132])
+def test_every_figure_is_in_the_table_at_any_width(small_run, width):
+    text = table_of(small_run, width)
+    assert "…" not in text, "something was cropped"
+    assert max(len(line.rstrip()) for line in text.splitlines() if "report.html" not in line) <= width
+    found = json.loads((small_run / "verdict.json").read_text())
+    for entry in (*found["baseline"]["base"], *found["claimed"], *found["ceiling"], *found["complement"], *found["shift"]):
+        for measure in ("mc1", "mc2", "margin", "kl", "ce"):
+            if measure not in entry:
+                continue
+            one = entry[measure]
+            scale, digits = {"margin": (1, 2), "kl": (1, 3), "ce": (1, 3)}.get(measure, (100, 1))
+            shown = [f"{scale * value:z.{digits}f}" for value in (one["mean"], *one["interval"])]
+            assert shown[0] in text, (entry["name"], measure)
+            assert measure in ("kl", "ce") or f"[{shown[1]}, {shown[2]}]" in text, (entry["name"], measure)
+
+
+def test_a_table_too_wide_for_two_lines_a_row_becomes_two_tables():
+    cells = {name: (f"{number}00.0", "[100.0, 100.0]") for number, name in enumerate(JUDGED_COLUMNS, 1)}
+    made = tables(JUDGED_COLUMNS, [("no edit", cells)], 80)
+    text = printed(80, *made)
+    # Seven columns of 14 and a space each do not fit 80 - 16: four do.
+    assert len(made) == 2 and "…" not in text
+    assert all(f"{number}00.0" in text for number in range(1, 8)) and text.count("[100.0, 100.0]") == 7
+    assert len(tables(JUDGED_COLUMNS, [("no edit", cells)], 200)) == 1
+
+
+def test_lines_of_progress_come_now_and_then_and_say_what_is_left():
+    clock = iter([0.0, 0.0, 30.0, 90.0, 120.0])
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    told = lines(console, lambda: next(clock))
+    for what, share in [("a", 0.0), ("a", 0.04), ("b", 0.25), ("b", 0.26), ("c", 0.255), ("", 0.75), ("", 1.0)]:
+        told(what, share)
+    # 30 s for a quarter leave 90 s; 90 s for three quarters leave 30 s.
+    assert console.export_text().splitlines() == [
+        "  0%  0:00:00  a",
+        " 25%  0:00:30, 0:01:30 left  b",
+        " 75%  0:01:30, 0:00:30 left  b",
+        "100%  0:02:00  b",
+    ]
+
+
+def test_a_piped_audit_prints_plain_lines_only(tmp_path, llama_folder):
+    command = [
+        sys.executable,
+        "-m",
+        "locus.cli",
+        "audit",
+        "--model",
+        llama_folder,
+        "--claim",
+        "0.1",
+        "--out",
+        str(tmp_path / "RUN"),
+    ]
+    command += ["--random", "4", "--alpha", "0.25"]
+    for one in ("epochs=1", "train=8", "validation=4", "test=6", "text_passages=0", "judge='none'"):
+        command += ["--set", one]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout + done.stderr), "control characters"
+    said = done.stderr.splitlines()
+    assert said and all(re.match(r"\s*\d+%  \d+:\d\d:\d\d(, \d+:\d\d:\d\d left)?  \w", line) for line in said), done.stderr
+    assert "100%" in said[-1]
+
+
+def test_one_convention_of_units():
+    # 0.2134 is 21.3 %; a difference of 0.05 is 5.0 points of a percent; nats stay as they are.
+    assert amount(0.2134, "mc2") == "21.3 %" and bare(0.2134, "mc2") == "21.3"
+    assert difference(0.05, "mc1") == "+5.0 points" and difference(-0.05, "margin") == "-0.050 nats"
+    assert difference(0.05, "mc1", unit=False, sign=False) == "5.0"
+    assert amount(None, "mc1") == amount(float("nan"), "margin") == difference(float("nan"), "mc1") == "–"
+    assert bare(-0.00001, "mc1") == "0.0", "no minus before a zero"
