@@ -76,7 +76,7 @@ class Store:
         path: the file; made if absent.
 
     Raises:
-        UserError: if the file is not a store, or was written by a newer version.
+        UserError: if the file is not a store, is damaged, or was written by a newer version.
     """
 
     def __init__(self, path: Path):
@@ -86,12 +86,25 @@ class Store:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
             version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+            damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
         except sqlite3.DatabaseError as error:
             raise UserError("a run's trials.sqlite", f"{path} ({error})", "Give another --out folder.") from error
+        if damage != "ok":
+            raise UserError(
+                "a trials.sqlite that is whole", f"{path} ({damage})", "Restore it, or audit again into another --out."
+            )
         if version > len(MIGRATIONS):
             raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self.db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    def settle(self) -> bool:
+        """Move all that was committed into the one file, whose bytes then stay until the next write.
+
+        Returns:
+            False if somebody who is reading prevents it.
+        """
+        return bool(self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
 
     def close(self) -> None:
         """Close the database; what was committed stays."""
@@ -115,7 +128,7 @@ class Store:
         """Write trials with all their scores, `done` last, all or nothing.
 
         Raises:
-            UserError: if the disk is full; what was committed before is safe.
+            UserError: if the disk is full, or another audit writes to the same folder; what was committed before is safe.
         """
         with self._transaction():
             for result in results:
@@ -157,6 +170,13 @@ class Store:
                     "Free some space and run the same command again: finished trials are kept.",
                 ) from error
             raise
+        except sqlite3.IntegrityError as error:
+            self.db.execute("ROLLBACK")
+            raise UserError(
+                "one audit at a time in a run folder",
+                f"a trial that another one has just written to {self.path}",
+                "Let the other finish, or stop it, and run the same command again: finished trials are kept.",
+            ) from error
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shutil
+import sqlite3
 import stat
 import subprocess
 from pathlib import Path
@@ -116,8 +117,10 @@ def test_an_honest_run_is_verified_and_left_as_it_was(run):
 
 def test_one_flipped_byte_in_any_artefact_is_caught_and_named(run):
     write_page(run)
-    paths = [path for path in run.rglob("*") if path.is_file() and path.name not in ("receipt.json", STORE, f"{STORE}-wal")]
-    assert {"plan.json", "verdict.json", "report.html", "cite.bib", "verdict.svg", "head-map.png"} <= {one.name for one in paths}
+    paths = [path for path in run.rglob("*") if path.is_file() and path.name != "receipt.json"]
+    assert {"plan.json", STORE, "verdict.json", "report.html", "cite.bib", "verdict.svg"} <= {one.name for one in paths}
+    assert {path.suffix for path in paths if path.parent.name == "figures"} == {".svg", ".pdf", ".png", ".csv"}
+    assert any(path.suffix == ".safetensors" for path in paths)
     for path in paths:
         kept = path.read_bytes()
         flip(path)
@@ -179,22 +182,51 @@ def test_the_page_says_how_to_check_without_locus_and_that_works(run):
     content = json.loads((run / "receipt.json").read_text())
     assert shell(recipe[0]).stdout.split()[0] == content["sha256"] and content["sha256"] in page
     assert shell(recipe[1]).stdout.strip() == content["id"]
-    files = {**content["body"]["artefacts"], **content["views"]["files"]}
+    files = {**content["body"]["artefacts"], **content["body"]["database"], **content["views"]["files"]}
+    assert STORE in files
     done = shell(recipe[2])
     assert done.returncode == 0 and sorted(done.stdout.splitlines()) == sorted(f"{name}: OK" for name in files)
     flip(run / "report.html")
     assert shell(recipe[2]).returncode != 0 and "report.html: FAILED" in shell(recipe[2]).stdout
 
 
-def test_one_flipped_byte_of_a_stored_score_is_caught(run):
-    path = run / "trials.sqlite"
+def test_one_flipped_byte_anywhere_in_the_store_is_caught(run):
+    """In a row, in a page's head, and in room that no row takes."""
+    path = run / STORE
+    assert not (run / f"{STORE}-wal").exists(), "a finished run's scores are in one file"
+    kept = path.read_bytes()
     store = Store(path)
     item = store.db.execute("SELECT item FROM scores LIMIT 1").fetchone()[0]
-    store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     store.close()
-    verify_run(run)  # the checkpoint moved bytes about and changed no row
-    flip(path, path.read_bytes().rindex(item.encode()))
-    with pytest.raises(VerificationError, match=r"trials\.sqlite"):
+    assert path.read_bytes() == kept, "reading changes nothing"
+    # 3001 is coprime to the size of a page, so that pages are met at ever other places.
+    for place in (kept.rindex(item.encode()), *range(18, len(kept), max(3001, len(kept) // 3001 // 24 * 3001))):
+        flip(path, place)
+        with pytest.raises(VerificationError, match=r"trials\.sqlite"):
+            verify_run(run)
+        for left in run.glob(f"{STORE}-*"):
+            left.unlink()
+        path.write_bytes(kept)
+    verify_run(run)
+
+
+def test_a_receipt_written_while_somebody_reads_vouches_for_the_rows(run):
+    """A reader keeps committed rows out of the one file, whose bytes will change when they go in."""
+    store = Store(run / STORE)
+    store.db.execute("PRAGMA busy_timeout = 10")
+    reader = sqlite3.connect(run / STORE, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM scores").fetchone()
+    store.note("said", "while somebody reads")
+    written = receipt.write(run, store)
+    reader.close()
+    store.close()
+    assert written["body"]["database"] == {}
+    verify_run(run)
+    store = Store(run / STORE)
+    store.db.execute("UPDATE meta SET value = 'another' WHERE key = 'said'")
+    store.close()
+    with pytest.raises(VerificationError, match="table meta"):
         verify_run(run)
 
 

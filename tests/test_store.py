@@ -1,7 +1,5 @@
 """The store: a trial is there with all its scores or not at all."""
 
-import sqlite3
-
 import numpy as np
 import pytest
 
@@ -35,7 +33,7 @@ def test_unscored_has_a_reason_and_no_value(tmp_path):
 def test_a_failing_commit_leaves_nothing(tmp_path):
     store = Store(tmp_path / "x.sqlite")
     store.commit([result("t1")])
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(UserError, match="one audit at a time"):
         store.commit([result("t2"), result("t1")])  # t1 a second time
     assert store.done() == {"t1"} and len(store.dump()) == 2
 

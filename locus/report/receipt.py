@@ -1,8 +1,8 @@
 """receipt.json: what was run, on what, by which rule, and what came out, as canonical JSON that is hashed and signed.
 
 The body is serialised by RFC 8785 and stands on a line of its own, so anyone who has the file can recompute its SHA-256 with
-a shell; the receipt's id is the first 26 characters of that hash in base32. Scores are hashed as rows of the store's tables,
-never as SQLite's bytes, which change when nothing does.
+a shell; the receipt's id is the first 26 characters of that hash in base32. Scores are hashed twice: as rows of the store's
+tables, which say what changed, and as the bytes of the file, which a shell can check.
 
 What is drawn from results (page, figures, citations) names the id, and so cannot be part of what the id is a hash of: these
 files are listed beside the body, as views, with a signature of their own. Drawing them anew leaves body and id as they were.
@@ -31,6 +31,7 @@ from locus.verdict import QUESTIONS
 
 SCHEMA = "locus-receipt/1"
 ID_LENGTH = 26
+REWRITE = "The audit's own command, given again, writes a new one."
 
 
 def identity(digest: bytes) -> str:
@@ -115,6 +116,8 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
         "unfinished": verdict["unfinished"],
         "artefacts": artefacts(out),
         "tables": table_hashes(store.db),
+        # While somebody reads, not all is in the one file, and its bytes are yet to change; the rows are not.
+        "database": {store.path.name: file_hash(store.path)} if store.settle() else {},
         "claims": [standing(claim) for claim in verdict["claims"]],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -162,12 +165,30 @@ def _save(out: Path, sealed: dict[str, Any]) -> None:
 
 
 def sealed_in(out: Path) -> dict[str, Any] | None:
-    """The receipt of a run folder, unchecked; None where there is none that can be read."""
-    try:
-        content = json.loads((out / "receipt.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """The receipt of a run folder, whole but unverified; None where there is none.
+
+    Raises:
+        UserError: if it is not whole, or of another schema.
+    """
+    path = out / "receipt.json"
+    if not path.exists():
         return None
-    return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = content["schema"]
+        whole = schema != SCHEMA or (
+            all(isinstance(content[name], str) for name in ("id", "sha256", "unsigned_because"))
+            and isinstance(content["body"], dict)
+            and (content["signature"] is None or isinstance(content["signature"]["public_key"], str))
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
+        raise UserError("a receipt that is whole", received, REWRITE) from error
+    if schema != SCHEMA:
+        raise UserError(f"a receipt of schema {SCHEMA}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus.")
+    if not whole:
+        raise UserError("a receipt that is whole", f"{str(path)!r}, with parts of another kind", REWRITE)
+    return content
 
 
 def seal_views(out: Path, sign: bool = True) -> None:

@@ -84,7 +84,7 @@ def _views(content: dict[str, Any]) -> None:
 
 
 def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
-    """Check a run folder: receipt, files, page and figures, tables, the plan's hash, and the verdict anew from the scores.
+    """Check a run folder: receipt, files, page and figures, the store's tables, the plan's hash, and the verdict anew.
 
     Args:
         folder: the run folder; nothing in it is written.
@@ -109,6 +109,9 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
     fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
     _same({name: content["plan"][name] for name in fixed}, fixed, "the plan's")
     derived, standings = _derive(plan, folder, content["tables"])
+    # After the tables, which say more; receipts of before it was stated have the tables alone.
+    if stated := content.get("database"):
+        _same(stated, {STORE: receipt.file_hash(folder / STORE)}, "the file")
     written = _read(folder / "verdict.json")
     difference = first_difference({name: written.get(name) for name in derived}, json.loads(json.dumps(derived)))
     if difference:
