@@ -70,7 +70,7 @@ def audit(
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
     sign: Annotated[bool, typer.Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
-    """Audit a claim: the best edit there, at random places, everywhere, and everywhere but there."""
+    """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     from locus.config import resolve
 
     flags = {

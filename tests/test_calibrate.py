@@ -107,8 +107,8 @@ def test_only_support_counts_against_places_that_are_not_special():
     counts = {said: (share["count"], share["n"]) for said, share in found.items()}
     # A rate is given for what was drawn only; claims that share a model are not pooled.
     assert counts == {
-        "special said of a decoy": (1, 13),
-        "special said of an idle head": (0, 11),
+        "special said of a decoy (decoy, borrowed)": (1, 13),
+        "special said of an idle head (claim elsewhere)": (0, 11),
         "special denied of the planted place (localized)": (1, 6),
         "special found at the planted place (localized)": (5, 6),
     }

@@ -193,9 +193,9 @@ class Aim(NamedTuple):
 
 AIMS = (
     Aim("special said of every head of a distributed model", "special", ("distributed",), ("planted",), "supported"),
-    Aim("special said of a decoy", "special", ("decoy", "borrowed"), ("decoy",), "supported"),
-    Aim("special said where labels are shuffled", "special", ("shuffled",), ("planted",), "supported"),
-    Aim("special said of an idle head", "special", tuple(KINDS), ("elsewhere",), "supported"),
+    Aim("special said of a decoy (decoy, borrowed)", "special", ("decoy", "borrowed"), ("decoy",), "supported"),
+    Aim("special said of the planted place where labels are shuffled", "special", ("shuffled",), ("planted",), "supported"),
+    Aim("special said of an idle head (claim elsewhere)", "special", tuple(KINDS), ("elsewhere",), "supported"),
     Aim("special denied of the planted place (localized)", "special", ("localized",), ("planted",), "refuted"),
     Aim("special found at the planted place (localized)", "special", ("localized",), ("planted",), "supported"),
     Aim("works found at the planted place (localized)", "works", ("localized",), ("planted",), "supported"),
@@ -237,7 +237,7 @@ def table(found: dict[str, Any], metric: str = "mc2") -> str:
     said += [
         "",
         "By claim, with all random Locations: the truth by construction, then percent of audits right / wrong (what is neither "
-        "was left undecided or found invalid); a dash where construction does not settle the truth.",
+        'was left undecided or found invalid; "no question": with shuffled labels invalid is right, and supported or refuted wrong); a dash where construction does not settle the truth.',
         "",
         "| planted | claim | read | n | works | special | unique | necessary |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
