@@ -70,8 +70,9 @@ def audit(
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
     sign: Annotated[bool, typer.Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
-    """Audit a claim: the best edit there, at random places, everywhere, and everywhere but there."""
+    """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     from locus.config import resolve
+    from locus.preconditions import early
 
     flags = {
         "model": model,
@@ -84,6 +85,7 @@ def audit(
         "seed": seed,
     }
     resolved = resolve(preset, config, **_told(setting, **flags))
+    early(resolved, out)
     from locus.audit import audit as run_audit
     from locus.show import progress, verdict_table
     from locus.store import finished
@@ -107,11 +109,14 @@ def claims(
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
     """Print the heads a probe ranks highest, with their validation accuracy."""
-    from locus.audit import find_claim
     from locus.config import resolve
-    from locus.show import claim_table, progress
+    from locus.preconditions import early
 
     resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
+    early(resolved)
+    from locus.audit import find_claim
+    from locus.show import claim_table, progress
+
     with progress() as told:
         found = find_claim(resolved, told)
     if save is not None:
