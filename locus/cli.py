@@ -184,7 +184,9 @@ def report(
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     to: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    trial: Annotated[str | None, typer.Option(help="Id of a trial; its edit is exported.")] = None,
+    trial: Annotated[
+        str | None, typer.Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
+    ] = None,
     form: Annotated[
         str, typer.Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
     ] = "auto",
@@ -197,7 +199,7 @@ def export(
     if form == "scores" or (form == "auto" and trial is None):
         said = [f"wrote {name}" for name in export_scores(run, to)]
     elif trial is None:
-        raise UserError("--trial with an edit's id", "none", f"Ids are the file names in {run / 'edits'}.")
+        raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
     else:
         said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
     console.print(_escaped("\n".join(said)))
