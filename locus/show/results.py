@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from locus.findings import QUESTIONS
-from locus.planted.named import planted_named
 from locus.units import bare
 
 MARKS = {
@@ -257,6 +256,8 @@ def _notes(console: Console, found: dict[str, Any]) -> None:
 
 def _truth(name: str) -> str:
     """Where the behaviour of a planted model is, by construction."""
+    from locus.planted.named import planted_named  # imports torch
+
     planted = planted_named(name)
     if planted.shuffled:
         return "Planted: the labels are shuffled, so no edit can generalise, wherever it is."
