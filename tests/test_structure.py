@@ -27,7 +27,7 @@ FLOW = [
     ["run"],
     ["findings"],
     ["verdict"],
-    ["conclude", "plan_file", "preconditions"],
+    ["conclude", "diagnosis", "plan_file", "preconditions"],
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["show", "doctor"],
