@@ -40,8 +40,7 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
     """
     started = time.monotonic()
     # Material: the questions, split by group; nothing is loaded before all preconditions hold.
-    dataset = datasets.load(config.data)
-    preconditions.check(config, dataset, out)
+    dataset = preconditions.check(config, out)
     # The model, checked against the slow path, and what it says unedited.
     bench = set_up(config, dataset, lambda what, share: told(what, 0.1 * share))
     # The claims, the plan with its rule, and the trials the store still lacks.

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from locus import threads
 from locus.errors import UserError, VerificationError
@@ -21,21 +22,30 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# Where there is no terminal (a pipe, a log), 80 columns would cut the tables.
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
 app.add_typer(judges, name="judge")
+# Where there is no terminal (a pipe, a log), 80 columns would break the lines.
 console = Console(width=None if sys.stdout.isatty() else 132)
 
 INTERRUPTED = 130  # Ctrl-C
-Preset = Annotated[str, typer.Option(help="quick, standard or paper.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
-ModelName = Annotated[str | None, typer.Option("--model", help="Hub id, model folder, GGUF file; SmolLM2-135M by default.")]
-Data = Annotated[str | None, typer.Option(help="misconceptions, truthfulqa, a TruthfulQA CSV or JSON file, or your own JSONL.")]
+Preset = Annotated[str, Option(help="quick, standard or paper.")]
+ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any of the settings.")]
+ModelName = Annotated[
+    str | None, Option("--model", help="Hub id, folder, GGUF file or planted:KIND.", show_default="smollm2-135m-instruct")
+]
+Data = Annotated[
+    str | None,
+    Option(
+        help="misconceptions, truthfulqa, its CSV or JSON, or your own JSONL.",
+        show_default="misconceptions; a planted model's own",
+    ),
+]
 Claims = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--claim",
         help="probe, patch:DIR, heads such as 12.3,14.0, or a file of heads (JSON, .npy, or one a line); may be repeated.",
+        show_default="probe",
     ),
 ]
 
@@ -56,34 +66,31 @@ def _told(settings: list[str] | None, /, **flags: Any) -> dict[str, Any]:
 
 @app.command()
 def audit(
-    out: Annotated[Path, typer.Option(help="Run folder; the same command again goes on where it stopped.")],
+    out: Annotated[Path, Option(help="Run folder; the same command again goes on where it stopped.")],
     preset: Preset = "quick",
     config: ConfigFile = None,
     model: ModelName = None,
     data: Data = None,
     claim: Claims = None,
-    claim_size: Annotated[int | None, typer.Option(help="Heads that a probe claim names.")] = None,
-    random: Annotated[int | None, typer.Option(help="Random Locations of the claim's size.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Level of the tests.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Main metric: mc1, mc2, mc3 or margin.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of splits, random Locations, starts and resampling.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
-    sign: Annotated[bool, typer.Option(help="Sign the receipt with the user's key.")] = True,
+    claim_size: Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")] = None,
+    random: Annotated[int | None, Option(help="Random Locations.", show_default="19; standard: 39; paper: 16")] = None,
+    alpha: Annotated[float | None, Option(help="Level of the tests.", show_default="0.05; paper: 0.06")] = None,
+    metric: Annotated[
+        str | None,
+        Option(help="mc1, mc2, mc3, margin; truth, info or true_info.", show_default="mc2; with a judge: true_info"),
+    ] = None,
+    seed: Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")] = None,
+    setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+    sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     from locus.config import resolve
+    from locus.preconditions import early
 
-    flags = {
-        "model": model,
-        "data": data,
-        "claims": tuple(claim) if claim else None,
-        "claim_size": claim_size,
-        "random": random,
-        "alpha": alpha,
-        "metric": metric,
-        "seed": seed,
-    }
+    flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
+    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed}
     resolved = resolve(preset, config, **_told(setting, **flags))
+    early(resolved, out)
     from locus.audit import audit as run_audit
     from locus.show import progress, verdict_table
     from locus.store import finished
@@ -101,17 +108,20 @@ def claims(
     data: Data = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
-    top: Annotated[int, typer.Option(help="Heads to print.")] = 20,
-    save: Annotated[Path | None, typer.Option(help="Write the claim to a file that --claim reads.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of splits, and of a planted model named without one.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value.")] = None,
+    top: Annotated[int, Option(help="Heads to print.")] = 20,
+    save: Annotated[Path | None, Option(help="Write the claim to a file that --claim reads.")] = None,
+    seed: Annotated[int | None, Option(help="Of splits, and of a planted model named without one.")] = None,
+    setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
     """Print the heads a probe ranks highest, with their validation accuracy."""
-    from locus.audit import find_claim
     from locus.config import resolve
-    from locus.show import claim_table, progress
+    from locus.preconditions import early
 
     resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
+    early(resolved)
+    from locus.audit import find_claim
+    from locus.show import claim_table, progress
+
     with progress() as told:
         found = find_claim(resolved, told)
     if save is not None:
@@ -121,22 +131,20 @@ def claims(
 
 @app.command()
 def patch(
-    out: Annotated[Path, typer.Option(help="Folder for the map; the same command again goes on where it stopped.")],
+    out: Annotated[Path, Option(help="Folder for the map; the same command again goes on where it stopped.")],
     task: Annotated[
-        str | None, typer.Option(help="ioi, greater-than, factual, arithmetic, docstring, induction, or FILE.jsonl with pairs.")
+        str | None, Option(help="ioi, greater-than, factual, arithmetic, docstring, induction, or FILE.jsonl with pairs.")
     ] = None,
     model: ModelName = None,
-    pairs: Annotated[int | None, typer.Option(help="Examples.")] = None,
-    compare: Annotated[
-        bool, typer.Option(help="Every metric, both corruptions, windows: where would conclusions differ?")
-    ] = False,
-    tokens: Annotated[list[str] | None, typer.Option(help="Which tokens of ioi are corrupted: S2, S1+IO, ABC; repeat.")] = None,
-    direction: Annotated[str | None, typer.Option(help="denoise (is it enough?) or noise (is it needed?).")] = None,
-    screen: Annotated[int | None, typer.Option(help="Patch only so many exactly, those that attribution ranks first.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Error rate of detection.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of pairs, noise, samples and sign flips.")] = None,
+    pairs: Annotated[int | None, Option(help="Examples.")] = None,
+    compare: Annotated[bool, Option(help="Every metric, both corruptions, windows: where would conclusions differ?")] = False,
+    tokens: Annotated[list[str] | None, Option(help="Which tokens of ioi are corrupted: S2, S1+IO, ABC; repeat.")] = None,
+    direction: Annotated[str | None, Option(help="denoise (is it enough?) or noise (is it needed?).")] = None,
+    screen: Annotated[int | None, Option(help="Patch only so many exactly, those that attribution ranks first.")] = None,
+    alpha: Annotated[float | None, Option(help="Error rate of detection.")] = None,
+    seed: Annotated[int | None, Option(help="Of pairs, noise, samples and sign flips.")] = None,
     config: ConfigFile = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+    setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
 ) -> None:
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
     from locus.patching.settings import resolve
@@ -160,9 +168,9 @@ def patch(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, finished or not; or a calibration's folder, or a power file.")],
-    compare: Annotated[list[Path] | None, typer.Option(help="Another run to set beside it; may be repeated.")] = None,
-    sign: Annotated[bool, typer.Option(help="Sign the list of what was drawn with the user's key.")] = True,
+    run: Annotated[Path, Argument(help="Run folder, finished or not; or a calibration's folder, or a power file.")],
+    compare: Annotated[list[Path] | None, Option(help="Another run to set beside it; may be repeated.")] = None,
+    sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
     """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file."""
     if run.is_file() or (run / "calibration.json").is_file():
@@ -177,11 +185,13 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    to: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    trial: Annotated[str | None, typer.Option(help="Id of a trial; its edit is exported.")] = None,
+    run: Annotated[Path, Argument(help="Run folder.")],
+    to: Annotated[Path, Option(help="A new or empty folder.")],
+    trial: Annotated[
+        str | None, Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
+    ] = None,
     form: Annotated[
-        str, typer.Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
+        str, Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
     ] = "auto",
 ) -> None:
     """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
@@ -192,7 +202,7 @@ def export(
     if form == "scores" or (form == "auto" and trial is None):
         said = [f"wrote {name}" for name in export_scores(run, to)]
     elif trial is None:
-        raise UserError("--trial with an edit's id", "none", f"Ids are the file names in {run / 'edits'}.")
+        raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
     else:
         said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
     console.print(_escaped("\n".join(said)))
@@ -200,20 +210,20 @@ def export(
 
 @app.command()
 def verify(
-    run_or_receipt: Annotated[Path, typer.Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
-    expect: Annotated[str | None, typer.Option(help="Id, hash or signer's public key that it must have.")] = None,
-    rerun: Annotated[int, typer.Option(help="Also repeat this many random trials on the model.")] = 0,
-    seed: Annotated[int | None, typer.Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
+    run_or_receipt: Annotated[Path, Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
+    expect: Annotated[str | None, Option(help="Id, hash or signer's public key that it must have.")] = None,
+    rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
+    seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
 ) -> None:
     """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to."""
     from locus.report.verify import verify as check
 
     found = check(run_or_receipt, expect)
-    signer = f", signed by {found['signed_by']}" if found.get("signed_by") else ", unsigned" if "signed_by" in found else ""
-    console.print(_escaped(f"{found['kind']} {found['id']} verified{signer}"))
+    from locus.show import progress, verified_table
+
+    verified_table(console, found)
     if rerun:
         from locus.report.rerun import rerun as repeat
-        from locus.show import progress
 
         if found["kind"] != "run":
             raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
@@ -225,29 +235,24 @@ def verify(
 
 @app.command()
 def power(
-    run: Annotated[Path | None, typer.Argument(help="A finished run, to take effect and noise from.")] = None,
-    random: Annotated[int, typer.Option(help="Random Locations.")] = 19,
-    questions: Annotated[int, typer.Option(help="Test questions.")] = 100,
-    effect: Annotated[float | None, typer.Option(help="Claim above random Locations, in sd between Locations.")] = None,
-    noise: Annotated[float | None, typer.Option(help="Noise of a Location's mean, in sd between Locations.")] = None,
-    alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
-    want: Annotated[float, typer.Option(help="Wanted power.")] = 0.8,
-    claims: Annotated[int, typer.Option(help="Claims that share the level.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write the numbers to a JSON file.")] = None,
+    run: Annotated[Path | None, Argument(help="A finished run, to take effect and noise from.")] = None,
+    random: Annotated[int | None, Option(help="Random Locations.", show_default="the run's, or 19")] = None,
+    questions: Annotated[int | None, Option(help="Test questions.", show_default="the run's, or 100")] = None,
+    effect: Annotated[float | None, Option(help="Claim above random, in sd of these.", show_default="the run's, or 2.5")] = None,
+    noise: Annotated[float | None, Option(help="Of a Location's mean, in the same sd.", show_default="the run's, or 0.3")] = None,
+    alpha: Annotated[float | None, Option(help="Level of the tests.", show_default="the run's, or 0.05")] = None,
+    want: Annotated[float, Option(help="Wanted power.")] = 0.8,
+    claims: Annotated[int | None, Option(help="Claims that share the level.", show_default="the run's, or 1")] = None,
+    out: Annotated[Path | None, Option(help="Write the numbers to a JSON file.")] = None,
 ) -> None:
     """Say what an audit of a given size can find, and what size finds an effect."""
     import json
 
-    from locus.power import power as find_power
-    from locus.power import scales
+    from locus.power import ask
     from locus.show import power_table
 
-    measured = scales(run) if run is not None else {}
-    given = {"effect": effect, "noise": noise}
-    chosen = {
-        name: value if value is not None else measured[name] for name, value in given.items() if value is not None or measured
-    }
-    found = find_power(random, questions, alpha=alpha, want=want, n_claims=claims, **chosen) | {"run": measured}
+    told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
+    found = ask(run, want=want, **{name: value for name, value in told.items() if value is not None})
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     power_table(console, found)
@@ -255,13 +260,13 @@ def power(
 
 @app.command()
 def calibrate(
-    out: Annotated[Path, typer.Option(help="Folder; the same command again goes on where it stopped.")],
-    draws: Annotated[int, typer.Option(help="Planted models of each kind.")] = 200,
-    kinds: Annotated[str | None, typer.Option(help="Kinds of planted model, comma-separated; all by default.")] = None,
-    alpha: Annotated[float, typer.Option(help="Level of the tests.")] = 0.05,
-    margin: Annotated[float, typer.Option(help="Margin, as a share of the ceiling's gain.")] = 0.25,
-    random: Annotated[int, typer.Option(help="Random Locations.")] = 19,
-    workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.")] = None,
+    out: Annotated[Path, Option(help="Folder; the same command again goes on where it stopped.")],
+    draws: Annotated[int, Option(help="Planted models of each kind.")] = 200,
+    kinds: Annotated[str | None, Option(help="Kinds of planted model, comma-separated; all by default.")] = None,
+    alpha: Annotated[float, Option(help="Level of the tests.")] = 0.05,
+    margin: Annotated[float, Option(help="Margin, as a share of the ceiling's gain.")] = 0.25,
+    random: Annotated[int, Option(help="Random Locations.")] = 19,
+    workers: Annotated[int | None, Option(help="Processes; one a core by default.")] = None,
 ) -> None:
     """Audit many models whose true location is known, and count how often each answer is wrong."""
     from locus.config import resolve
@@ -279,7 +284,7 @@ def calibrate(
 @app.command()
 def doctor(
     model: ModelName = None,
-    empty_cache: Annotated[bool, typer.Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
+    empty_cache: Annotated[bool, Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
 ) -> None:
     """Print versions, device, cache, checks of the model, and which data can be had."""
     if empty_cache:
@@ -296,10 +301,10 @@ def doctor(
 
 @judges.command("train")
 def judge_train(
-    labels: Annotated[Path, typer.Option(help="CSV of labelled answers: question, answer, truthful, informative.")],
-    references: Annotated[Path, typer.Option(help="TruthfulQA.csv, whose references are learned from and split by question.")],
-    out: Annotated[Path, typer.Option(help="Weights to write, a .safetensors file; use them as --set judge=local:FILE.")],
-    seed: Annotated[int, typer.Option(help="Of the trees, folds and made-up answers.")] = 0,
+    labels: Annotated[Path, Option(help="CSV of labelled answers: question, answer, truthful, informative.")],
+    references: Annotated[Path, Option(help="TruthfulQA.csv, whose references are learned from and split by question.")],
+    out: Annotated[Path, Option(help="Weights to write, a .safetensors file; use them as --set judge=local:FILE.")],
+    seed: Annotated[int, Option(help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
     from locus.judges.training import Recipe, train
@@ -310,14 +315,14 @@ def judge_train(
 
 @judges.command("eval")
 def judge_eval(
-    labels: Annotated[Path, typer.Option(help="CSV: question, answer, truthful, informative (yes or no; empty if unlabelled).")],
-    out: Annotated[Path, typer.Option(help="Folder for figures.json and judgements.csv.")],
-    judge: Annotated[list[str] | None, typer.Option(help="local, local:WEIGHTS, lm:MODEL, api:MODEL; may be repeated.")] = None,
-    references: Annotated[str | None, typer.Option(help="Dataset with the questions' references, as for --data.")] = None,
-    url: Annotated[str | None, typer.Option(help="Base URL of the endpoint of api:MODEL.")] = None,
-    cap: Annotated[float | None, typer.Option(help="The most that api:MODEL may cost; needs --prices.")] = None,
-    prices: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read, and of a million written.")] = (0.0, 0.0),
-    seen: Annotated[bool, typer.Option("--seen", help="Also measure on questions that a judge learned from.")] = False,
+    labels: Annotated[Path, Option(help="CSV: question, answer, truthful, informative (yes or no; empty if unlabelled).")],
+    out: Annotated[Path, Option(help="Folder for figures.json and judgements.csv.")],
+    judge: Annotated[list[str] | None, Option(help="local, local:WEIGHTS, lm:MODEL, api:MODEL; may be repeated.")] = None,
+    references: Annotated[str | None, Option(help="Dataset with the questions' references, as for --data.")] = None,
+    url: Annotated[str | None, Option(help="Base URL of the endpoint of api:MODEL.")] = None,
+    cap: Annotated[float | None, Option(help="The most that api:MODEL may cost; needs --prices.")] = None,
+    prices: Annotated[tuple[float, float], Option(help="Of a million tokens read, and of a million written.")] = (0.0, 0.0),
+    seen: Annotated[bool, Option("--seen", help="Also measure on questions that a judge learned from.")] = False,
 ) -> None:
     """Measure judges against people's labels, and against one another; the wording-only control is always among them."""
     from locus import datasets

@@ -4,13 +4,14 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from locus.errors import UserError
-from locus.model import DEFAULT_MODEL
+from locus.locate import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
 JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
@@ -55,7 +56,7 @@ class AuditConfig(BaseModel):
     alphas: tuple[float, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
     # how edits are trained
-    objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the best edit")
+    objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
     reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")
     taus: tuple[float, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
     lr_scales: tuple[float, ...] = Field(
@@ -194,8 +195,17 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
     try:
         return AuditConfig(**told)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']} ({part['input']!r})" for part in error.errors())
+        found = "; ".join(_wrong(part) for part in error.errors())
         raise UserError("valid audit settings", found, "See `locus audit --help` and docs/configuration.md.") from error
+
+
+def _wrong(part: Any) -> str:
+    """What is wrong with one setting; for a name that is none, the nearest ones."""
+    name = ".".join(map(str, part["loc"]))
+    if part["type"] != "extra_forbidden":
+        return f"{name}: {part['msg']} ({part['input']!r})"
+    near = get_close_matches(name, AuditConfig.model_fields, cutoff=0.5)
+    return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")
 
 
 def learning_rate(n_heads: int, scale: float = 1.0) -> float:

@@ -12,7 +12,8 @@ from locus.cache import Cache
 from locus.conclude import versions
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
-from locus.model import DEFAULT_MODEL, load
+from locus.locate import DEFAULT_MODEL
+from locus.model import load
 from locus.prompts import prompt_format
 
 

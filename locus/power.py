@@ -12,7 +12,7 @@ import numpy as np
 from scipy import optimize
 
 from locus import stats
-from locus.conclude import Record, ceiling_of, read_plan
+from locus.conclude import Record, ceiling_of, findings, read_plan
 from locus.errors import UserError
 from locus.stats.estimate import unit_values
 from locus.store import Store
@@ -93,6 +93,34 @@ def _smallest_effect(n_random: int, alpha: float, noise: float, want: float) -> 
     return float(
         optimize.brentq(lambda size: stats.rank_power(size, n_random, alpha=alpha, noise=noise) - want, -5.0, 50.0, xtol=1e-6)
     )
+
+
+def ask(run: Path | None, **told: Any) -> dict[str, Any]:
+    """Power as asked for, or else of the size, the level and the scales of a finished run, if there is one.
+
+    Args:
+        run: the run folder, or None.
+        told: arguments of `power`; what is missing is the run's, or 19 random Locations, 100 questions and `power`'s defaults.
+
+    Returns:
+        As `power`, with `run` (the run's scales, or nothing) and `warning` (why they may mean little, or nothing).
+    """
+    if run is None:
+        return power(**{"n_random": 19, "n_questions": 100, **told}) | {"run": {}, "warning": ""}
+    measured = scales(run)
+    store = Store(run / "trials.sqlite")
+    try:
+        record = Record(read_plan(run), store)
+        found = findings(record, record.config.reads[0], record.config.metric)
+    finally:
+        store.close()
+    config, first = record.config, found.findings[0]["works"] if found is not None else None
+    own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
+    own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "noise": measured["noise"]}
+    warning = ""
+    if first is not None and first["standing"] == "invalid" and first["margin"] is None:
+        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first['sentence']}"
+    return power(**{**own, **told}) | {"run": measured, "warning": warning}
 
 
 def scales(run: Path) -> dict[str, float]:

@@ -1,49 +1,64 @@
-"""Everything that can be known to be wrong before any weight is loaded, reported together."""
+"""Everything that can be known to be wrong before any weight is loaded, reported together.
+
+What needs neither torch nor a model comes first and is said within a second; nothing here imports them at the top.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from locus import claims, stats
+from locus import claims, datasets
 from locus.claims import null
 from locus.config import JUDGED, AuditConfig
 from locus.datasets.items import Dataset, problems
-from locus.errors import UserError, raise_all
-from locus.judges import named
-from locus.model import locate
+from locus.errors import PreconditionsError, UserError, raise_all
+from locus.locate import locate
 
-RUN_FILES = {
-    "plan.json",
-    "trials.sqlite",
-    "trials.sqlite-wal",
-    "trials.sqlite-shm",
-    "verdict.json",
-    "edits",
-    "figures",
-    "report.html",
-}
+REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
+SHAPE = (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
 
 
-def check(config: AuditConfig, dataset: Dataset, out: Path) -> None:
-    """Check configuration, data, claims, model path and run folder.
+def check(config: AuditConfig, out: Path) -> Dataset:
+    """Check configuration, data, claims, model path, judge and run folder.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: naming everything that is wrong at once; what takes long to look at only where nothing else is wrong.
+    """
+    early(config, out)
+    raise_all(_judge(config) + _model(config))
+    dataset = datasets.load(config.data)
+    raise_all(_items(dataset))
+    return dataset
+
+
+def early(config: AuditConfig, out: Path | None = None) -> None:
+    """Check what needs neither torch, nor a model, nor the network.
+
+    Args:
+        config: what is asked for.
+        out: the run folder, if there is to be one.
 
     Raises:
         UserError: naming everything that is wrong at once.
     """
-    errors: list[UserError] = []
-    for checked in (_levels, _claims, _sizes):
-        errors += checked(config)
-    errors += _items(dataset)
-    errors += _judge(config)
-    errors += _folder(config, out)
-    if not config.model.startswith("planted:"):
-        errors += _caught(locate, config.model)
+    errors = _claims(config) + _sizes(config)
+    if Path(config.model).is_dir():
+        errors += _caught(locate, config.model) or _fits(config, _shape(config.model))
+    if not config.data.startswith("planted:") and config.data not in REMOTE:
+        errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
+    if out is not None:
+        errors += _levels(config) + _folder(config, out)
     raise_all(errors)
 
 
 def _caught(function: Any, *args: Any) -> list[UserError]:
     try:
         function(*args)
+    except PreconditionsError as error:
+        return list(error.errors)
     except UserError as error:
         return [error]
     return []
@@ -51,6 +66,10 @@ def _caught(function: Any, *args: Any) -> list[UserError]:
 
 def _levels(config: AuditConfig) -> list[UserError]:
     """A rank test on N random Locations cannot go below 1 / (1 + N)."""
+    if 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
+        return []  # plainly enough, and no statistics need be imported to say so
+    from locus import stats
+
     least = stats.least_random_for(config.alpha, len(config.claims))
     if config.random >= least:
         return []
@@ -64,42 +83,66 @@ def _levels(config: AuditConfig) -> list[UserError]:
 
 
 def _claims(config: AuditConfig) -> list[UserError]:
+    """Claims that can be read, each named once."""
     errors = [error for source in config.claims if source != "probe" for error in _caught(claims.given, source)]
     names = list(config.claims)
     if len(set(names)) < len(names) or not names:
         errors.append(UserError("one or more different claims", ", ".join(names) or "none", "Name each claim once."))
-    shape = _shape(config.model)
+    return errors
+
+
+def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]:
+    """Claims of heads that a model of this many layers and heads has, with room for the random Locations."""
     if shape is None:
-        return errors
-    for source in names:
+        return []
+    errors = []
+    for source in config.claims:
         if source == "probe":
             if config.claim_size >= shape[0] * shape[1]:
-                errors.append(
-                    UserError(
-                        f"a claim of fewer than all {shape[0] * shape[1]} heads", str(config.claim_size), "Use --claim-size."
-                    )
-                )
+                wanted = f"a claim of fewer than all {shape[0] * shape[1]} heads"
+                errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
             continue
         try:
             location = claims.given(source).location
         except UserError:
-            continue
+            continue  # said already
         wrong = _caught(location.check, *shape)
         errors += wrong or _caught(null.draw, location, *shape, config.random, config.seed, config.null)
     return errors
 
 
-def _shape(name: str) -> tuple[int, int] | None:
-    """Layers and query heads of a model from its configuration alone, if it can be had without weights."""
-    if name.startswith("planted:"):
-        return None
+def _shape(folder: str) -> tuple[int, int] | None:
+    """Layers and query heads from a folder's config.json, by any family's names; None if it does not say."""
     try:
-        from transformers import AutoConfig
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        counts = [next(int(config[key]) for key in keys if key in config) for keys in SHAPE]
+        return counts[0], counts[1]
+    except (OSError, ValueError, TypeError, StopIteration):
+        return None
 
-        config = AutoConfig.from_pretrained(locate(name)[0])
+
+def _model(config: AuditConfig) -> list[UserError]:
+    """A model that is where it is said to be, with the heads that are claimed."""
+    if config.model.startswith("planted:"):
+        from locus.planted.kinds import COMPACT  # the planted models come later in the flow
+
+        return _fits(config, (COMPACT["layers"], COMPACT["heads"]))
+    try:
+        place = locate(config.model)[0]
+    except UserError as error:
+        return [error]
+    return _fits(config, _shape(place) or _announced(place))
+
+
+def _announced(name: str) -> tuple[int, int] | None:
+    """Layers and query heads as a hub has them; None if they cannot be had without weights."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
         return int(config.num_hidden_layers), int(config.num_attention_heads)
-    except (UserError, OSError, ValueError, AttributeError):
-        return None  # said by the check of the model itself, or when it is loaded
+    except (OSError, ValueError, AttributeError):
+        return None  # said when the model is loaded
 
 
 def _sizes(config: AuditConfig) -> list[UserError]:
@@ -124,6 +167,8 @@ def _sizes(config: AuditConfig) -> list[UserError]:
 def _judge(config: AuditConfig) -> list[UserError]:
     """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
     if config.judge != "none":
+        from locus.judges import named
+
         return _caught(named.check, config.judge)
     if config.metric in JUDGED:
         return [

@@ -175,7 +175,7 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
         (["--claim", "9.9"], "9.9"),
         (["--claim", "nobody knows"], "a list of heads"),
         (["--preset", "huge"], "quick, standard, paper"),
-        (["--set", "epoch=2"], "epoch"),
+        (["--set", "epoch=2"], "no setting 'epoch' (nearest: epochs)"),
         (["--set", "epochs=0"], "epochs"),
         (["--set", "alphas=[-1.0]"], "alphas above 0"),
         (["--config", "absent.toml"], "absent.toml"),
@@ -200,6 +200,27 @@ def test_all_preconditions_are_reported_together(tmp_path, llama_folder):
         audit(resolve("quick", model=llama_folder, claims=("7.7",), random=3), tmp_path / "RUN")
     text = str(caught.value)
     assert "3 things to fix" in text and "7.7" in text and "at least 19" in text and "other files" in text
+
+
+def test_wrong_names_are_said_before_torch_is_imported(tmp_path, llama_folder):
+    (tmp_path / "wrong.csv").write_text("question,answer\nx,y\n")
+    script = f"""
+import sys
+from pathlib import Path
+from locus.config import resolve
+from locus.errors import PreconditionsError
+from locus.preconditions import early
+told = dict(data={str(tmp_path / "wrong.csv")!r}, model={llama_folder!r}, claims=("9.9",), taus=(-1.0,))
+try:
+    early(resolve("quick", **told), Path({str(tmp_path / "RUN")!r}))
+except PreconditionsError as error:
+    print(error)
+    print("torch" in sys.modules, "scipy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "3 things to fix" in done.stdout and done.stdout.endswith("False False\n")
+    for part in ("wrong.csv without Question, Best Answer", "9.9", "taus above 0"):
+        assert part in done.stdout
 
 
 def test_pickled_weights_are_refused(tmp_path):

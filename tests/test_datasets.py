@@ -118,6 +118,15 @@ def test_a_custom_file_reports_all_errors_with_their_lines(tmp_path):
     assert "line 1:" not in text
 
 
+def test_what_is_wrong_with_every_line_is_said_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        custom.load(
+            write(tmp_path / "x.jsonl", *[{"prompt": f"q{number}", "true": ["a"], "false": ["b"]} for number in range(9)])
+        )
+    text = str(caught.value)
+    assert text.count("no field 'question'") == 1 and "lines 1, 2, 3 and 6 more: no field 'question'" in text
+
+
 def make(groups: list[int]) -> list[Item]:
     return [Item(str(i), f"q{i}", ("a",), ("b",), "a", f"g{group}") for i, group in enumerate(groups)]
 

@@ -143,10 +143,48 @@ def test_trials_of_a_run_are_exported_by_id(finished, tmp_path):
     assert export.export_edit(finished, ids["shift"], tmp_path / "shift") == [export.EVERYWHERE]
     assert json.loads((tmp_path / "shift" / "export.json").read_text())["notes"] == [export.EVERYWHERE]
     assert load(str(tmp_path / "shift"), device="cpu").has_bias(0)
-    with pytest.raises(UserError, match="finished trial with an edit"):
+    with pytest.raises(UserError, match="none of that name"):
         export.export_edit(finished, ids["base"], tmp_path / "base")
     with pytest.raises(UserError, match="new or empty folder"):
         export.export_edit(finished, ids["claim"], tmp_path / "claim")
+
+
+def test_edits_are_found_by_what_they_are_called(finished):
+    plan = json.loads((finished / "plan.json").read_text())
+    found = {
+        name: export.find_trial(finished, name) for name in ("claim", "given", "ceiling", "shift", "random-02", "complement")
+    }
+    told = {trial["id"]: trial for trial in plan["trials"]}
+    assert {name: told[identity]["role"] for name, identity in found.items()} == {
+        "claim": "claim",
+        "given": "claim",
+        "ceiling": "ceiling",
+        "shift": "shift",
+        "random-02": "random",
+        "complement": "complement",
+    }
+    assert told[found["random-02"]]["arm"] == "random-02"
+    with pytest.raises(
+        UserError, match=r"'random': several of that name\. Finished edits: random/random-00/given/layer, "
+    ) as caught:
+        export.find_trial(finished, "random")
+    assert export.find_trial(finished, "random/random-00/given/layer") in told and "random-03" in str(caught.value)
+    with pytest.raises(UserError, match=r"none of that name.*claim/given/layer"):
+        export.find_trial(finished, "nobody")
+
+
+def test_the_adapter_of_a_planted_model_brings_its_model(tmp_path):
+    from locus.planted.named import load_named
+
+    model = load_named("planted:localized:0")
+    edit = moved(Rank1(model.anatomy, Location.parse("1.2")))
+    export.save_peft(model, edit, tmp_path)
+    assert export._save_base(model, tmp_path) == [f"The base model, planted:localized:0, is in {tmp_path / 'base'}."]
+    named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert torch.equal(logits(load(named, device="cpu").hf), logits(model.hf))
+    peft = pytest.importorskip("peft")
+    loaded = peft.AutoPeftModelForCausalLM.from_pretrained(str(tmp_path)).eval()
+    torch.testing.assert_close(logits(loaded), hooked(model, edit), atol=1e-5, rtol=1e-5)
 
 
 def test_tables_hold_the_stores_scores(finished, tmp_path):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from locus import stats, units
+from locus import units
 from locus.errors import UserError
 from locus.report import chart, cite, words
 from locus.report.material import heads, read
@@ -270,31 +270,6 @@ def test_a_chart_keeps_the_order_of_values():
     assert xs == sorted(xs) and xs[0] > 0 and xs[-1] < chart.WIDTH
     assert chart.described(rows, "mc2") == "a: 20.0 % (10.0 % to 30.0 %); b: 60.0 % (50.0 % to 70.0 %)."
     assert chart.layout([], "mc2") is None
-
-
-def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
-    empty = {"level": 0.9, "n": 100, "n_random": 19, "margin": 0.1, "to_decide": ""}
-    return {"standing": standing, "estimate": estimate, "interval": [low, high], **empty, **more}
-
-
-def test_next_steps_are_those_of_the_tests():
-    settled = dict.fromkeys(("works", "special", "unique", "necessary"), finding("supported"))
-    assert "Nothing is undecided" in words.next_steps(settled, 0.05)[0]
-    open_ = {**settled, "special": finding("undecided", to_decide="about 60 random Locations")}
-    assert words.next_steps(open_, 0.05) == ["special: about 60 random Locations."]
-    assert "Finish the run" in words.next_steps({**settled, "works": finding("undecided")}, 0.05)[0]
-    assert "settle" in words.next_steps({**settled, "unique": finding("invalid")}, 0.05)[0]
-
-
-def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():
-    # An interval of half-width 0.0164485 at level 0.9 with n = 100 means a standard error of 0.01 and an sd of 0.1.
-    unclear = finding("invalid", 0.01, 0.01 - 0.0164485, 0.01 + 0.0164485, margin=None)
-    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), unclear), 0.05)
-    wanted = stats.questions_for_effect(0.01, 0.1, 0.05, 0.8, two_sided=False).n
-    assert re.search(r"about (\d+) test", text).group(1) == str(wanted) and 610 < wanted < 630
-    nothing = finding("invalid", -0.01, -0.02, 0.01, margin=None)
-    (text,) = words.next_steps(dict.fromkeys(("works", "special", "unique", "necessary"), nothing), 0.05)
-    assert text.startswith("All four") and "does nothing" in text
 
 
 def test_citations_fit_the_run_and_cannot_be_broken_out_of(run_copy):

@@ -101,3 +101,49 @@ def test_one_convention_of_units():
     assert difference(0.05, "mc1", unit=False, sign=False) == "5.0"
     assert amount(None, "mc1") == amount(float("nan"), "margin") == difference(float("nan"), "mc1") == "–"
     assert bare(-0.00001, "mc1") == "0.0", "no minus before a zero"
+
+
+def test_the_defaults_that_the_help_shows_are_the_presets():
+    from typer.main import get_command
+
+    from locus.cli import app
+    from locus.config import resolve
+
+    checked = []
+    for option in get_command(app).commands["audit"].params:
+        shown = getattr(option, "show_default", None)
+        if option.name in ("claim_size", "random", "alpha", "seed") and isinstance(shown, str):
+            checked.append(option.name)
+            quick, *others = shown.split("; ")
+            assert float(quick) == getattr(resolve("quick"), option.name)
+            said = dict(other.split(": ") for other in others)
+            for preset in ("standard", "paper"):
+                expected = getattr(resolve(preset), option.name)
+                assert float(said.get(preset, quick)) == expected, (option.name, preset)
+    assert checked == ["claim_size", "random", "alpha", "seed"]
+    assert resolve("quick").metric == "mc2" and resolve("standard").metric == "true_info"
+
+
+def test_verify_says_what_it_checked(small_run):
+    from locus.report.verify import verify
+    from locus.show import verified_table
+
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    found = verify(small_run)
+    verified_table(console, found)
+    said = " ".join(console.export_text().split())
+    receipt = json.loads((small_run / "receipt.json").read_text())
+    assert f"{len(receipt['body']['artefacts'])} of the run and {len(receipt['views']['files'])} drawn from it" in said
+    assert f"{len(receipt['body']['tables'])} tables" in said and receipt["signature"]["public_key"] in said
+    assert "derived anew from the stored scores: the same, for 1 claim(s)" in said
+
+
+def test_power_of_a_run_is_of_its_own_size_and_warns_where_its_verdict_is_invalid(small_run):
+    from locus.power import ask
+
+    found = ask(small_run)
+    plan = json.loads((small_run / "plan.json").read_text())
+    assert (found["n_random"], found["n_questions"], found["alpha"]) == (4, len(plan["items"]["test"]), 0.25)
+    # A random model has nothing to find: its ceiling has no effect on unseen questions.
+    assert found["warning"].startswith("This run's verdict is invalid") and "no clear effect" in found["warning"]
+    assert ask(small_run, n_random=9)["n_random"] == 9 and ask(None)["n_random"] == 19 and not ask(None)["warning"]

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
     ["errors", "sites", "threads", "units"],
-    ["datasets", "stats", "cache"],
+    ["datasets", "stats", "cache", "locate"],
     ["forest"],
     ["prompts", "anatomy"],
     ["model"],
@@ -27,7 +27,7 @@ FLOW = [
     ["run"],
     ["findings"],
     ["verdict"],
-    ["conclude", "plan_file", "preconditions"],
+    ["conclude", "diagnosis", "plan_file", "preconditions"],
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["show", "doctor"],

@@ -26,18 +26,27 @@ def read(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, 
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"a UTF-8 JSONL file of {what}s", f"{path!r} ({error})", "Check the path.") from error
-    made, wrong = [], []
+    made: list[Made] = []
+    wrong: dict[str, list[int]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             made.append(make(number, _row(line)))
         except (ValueError, UserError) as error:
-            wrong += [f"line {number}: {problem}" for problem in (error.args[0] if _many(error) else [error])]
+            for problem in error.args[0] if _many(error) else [error]:
+                wrong.setdefault(str(problem), []).append(number)
     if wrong or not made:
-        shown = "; ".join(wrong[:20]) + (f"; and {len(wrong) - 20} more" if len(wrong) > 20 else "")
+        listed = [f"{_named(numbers)}: {problem}" for problem, numbers in wrong.items()]
+        shown = "; ".join(listed[:20]) + (f"; and {len(listed) - 20} more" if len(listed) > 20 else "")
         raise UserError(expected, f"{path!r}: {shown or f'no {what}'}", "Mend these lines.")
     return made
+
+
+def _named(numbers: list[int]) -> str:
+    """The lines that one thing is wrong with."""
+    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:3]))}{more}"
 
 
 def _many(error: Exception) -> bool:

@@ -41,9 +41,9 @@ def from_csv(content: str, origin: str) -> Dataset:
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
     if missing:
         raise UserError(
-            f"a CSV with the columns {', '.join(COLUMNS)}",
-            f"{origin!r} without {', '.join(missing)}",
-            "Use TruthfulQA.csv of the TruthfulQA repository, or the custom JSONL format.",
+            "a CSV with TruthfulQA's columns",
+            f"{Path(origin).name} without {', '.join(missing)}",
+            "For questions of your own write JSON lines: question, true, false.",
         )
     revised = "Best Incorrect Answer" in (reader.fieldnames or [])
     items = []

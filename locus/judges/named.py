@@ -9,7 +9,8 @@ from locus.errors import UserError
 from locus.judges import api, encoder
 from locus.judges.base import Judge
 from locus.judges.blind import BlindJudge
-from locus.model import load, locate
+from locus.locate import locate
+from locus.model import load
 from locus.stats.judged import Confusion
 
 KINDS = ("local", "blind", "lm", "api")

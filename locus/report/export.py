@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from locus import conclude
+from locus.conclude import Arm, Record
 from locus.config import AuditConfig
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
 from locus.model import Model, load
+from locus.report.verify import copied_store
 
 Form = Literal["auto", "peft", "bias"]
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
@@ -76,6 +78,16 @@ def save_peft(model: Model, edit: Edit, folder: Path) -> list[str]:
     return [EVERYWHERE] if edit.positions == "answer" else []
 
 
+def _save_base(model: Model, folder: Path) -> list[str]:
+    """Write the model beside its adapter, which names it: a planted model can be had from nowhere else."""
+    source: Any = model.hf
+    source.save_pretrained(folder / "base")
+    model.tokenizer.save_pretrained(folder / "base")
+    path = folder / "adapter_config.json"
+    _write(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": str(folder / "base")})
+    return [f"The base model, {model.name}, is in {folder / 'base'}."]
+
+
 def baked(model: Model, edit: Edit) -> Any:
     """A copy of the Hugging Face model with a shift written into the output projections' biases, W s, summed in float32.
 
@@ -124,12 +136,39 @@ def _fits(model: Model, edit: Edit) -> None:
         raise UserError(f"an edit of a model with {model.anatomy}", f"one of {edit.anatomy}", "Name the model it was made for.")
 
 
+def find_trial(run: Path, name: str) -> str:
+    """The id of a trial from its id, its arm (random-11, iti:probe) or its role, if it has one arm (claim, ceiling, shift).
+
+    Of an arm's trials it is the chosen setting's, with the first seed.
+
+    Raises:
+        UserError: naming what there is, if nothing has that name, or several things.
+    """
+    plan = _plan(run)
+    with copied_store(run) as store:
+        arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
+    if any(name == trial["id"] for arm in arms for trial in arm.trials):
+        return name
+    found = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
+    if len(found) == 1:
+        return found[0].chosen[0]
+    there = list(dict.fromkeys(map(_path, found or arms)))
+    shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
+    what = "several of that name" if found else "none of that name, or none that is finished"
+    raise UserError("one edit, by the id of its trial or by name", f"{name!r}: {what}", f"Finished edits: {shown or 'none yet'}.")
+
+
+def _path(arm: Arm) -> str:
+    """The whole name of an arm."""
+    return "/".join(dict.fromkeys(part for part in (arm.role, arm.name, arm.claim, arm.read) if part))
+
+
 def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[str]:
     """Export one trial's edit of a run folder.
 
     Args:
         run: the run folder.
-        trial: the trial's id, as in plan.json and verdict.json.
+        trial: the trial's id or name, as `find_trial` has it.
         to: a new or empty folder.
         form: peft (rank-1), bias (shift, constant), or whichever of the two is exact.
 
@@ -139,9 +178,10 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
     Raises:
         UserError: if the trial has no edit, the model has changed, or the form is not exact for it.
     """
+    trial = find_trial(run, trial)
     path = run / "edits" / f"{trial}.safetensors"
     if not path.is_file():
-        raise UserError("the id of a finished trial with an edit", repr(trial), f"Ids are the file names in {run / 'edits'}.")
+        raise UserError("an edit that is still there", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), _plan(run)
     config = AuditConfig(**plan["config"])
     model = load(config.model, dtype=config.dtype, revision=config.revision, trust_remote_code=config.trust_remote_code)
@@ -152,6 +192,8 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
         lora(model, edit)  # refused before anything is written
         _empty(to)
         notes = save_peft(model, edit, to)
+        if config.model.startswith("planted:"):
+            notes += _save_base(model, to)
     else:
         hf = baked(model, edit)
         _empty(to)

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from locus import units, verdict
+from locus import diagnosis, units, verdict
 from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
@@ -139,7 +139,7 @@ def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     # Where the ceiling has no effect, one reason answers all four questions, and is said once.
     reasons = {claim[name]["sentence"] for name in verdict.QUESTIONS}
     more["reason"] = reasons.pop() if len(reasons) == 1 else ""
-    steps = words.next_steps(whole, material.plan["config"]["alpha"])
+    steps = diagnosis.next_steps(whole, material.found)
     return {**whole, **more, "next": steps}
 
 

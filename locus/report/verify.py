@@ -118,7 +118,14 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
         raise VerificationError(f"the verdict does not follow from the scores: {difference}")
     if difference := first_difference(content["claims"], standings):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
-    return {**found, "kind": "run", "artefacts": len(content["artefacts"]), "views": len(drawn), "claims": standings}
+    return {
+        **found,
+        "kind": "run",
+        "artefacts": len(content["artefacts"]),
+        "views": len(drawn),
+        "tables": len(content["tables"]),
+        "claims": standings,
+    }
 
 
 @contextmanager

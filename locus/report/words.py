@@ -4,16 +4,12 @@ Escaping is the template's; here text is made visible: control characters, termi
 out, and what is too long is cut with a note of what was left off.
 """
 
-import math
 import unicodedata
-from statistics import NormalDist
 from typing import Any
 
-from locus import stats, units, verdict
 from locus.units import amount
 
 LIMIT = 300
-POWER = 0.8
 MEASURE = {
     "mc1": "MC1 (share of questions whose best answer is likeliest)",
     "mc2": "MC2 (probability of the true answers among those listed)",
@@ -108,40 +104,3 @@ def _judge_limits(found: dict[str, Any]) -> list[str]:
     if judge.get("seen"):
         said.append(f"It learned from {judge['seen']} of the {found['n']['test']} test questions.")
     return said
-
-
-def next_steps(claim: dict[str, Any], alpha: float) -> list[str]:
-    """What would settle what is not settled about one claim.
-
-    Args:
-        claim: an entry of the verdict's claims.
-        alpha: level of the tests.
-    """
-    said = []
-    for question in verdict.QUESTIONS:
-        finding = claim[question]
-        if finding["standing"] == "undecided":
-            if not finding.get("to_decide"):
-                return ["Finish the run: the same command goes on where it stopped."]
-            said.append(f"{question}: {finding['to_decide']}.")
-        elif finding["standing"] == "invalid" and finding["margin"] is not None:
-            said.append(f"{question}: train longer or faster (epochs, lr_scales) until the places named in its sentence settle.")
-        elif finding["standing"] == "invalid":
-            return [f"All four: {_effect(finding, alpha)}"]
-    return said or ["Nothing is undecided. To learn how far it carries: another seed, another read mode, another dataset."]
-
-
-def _effect(finding: dict[str, Any], alpha: float) -> str:
-    """What would show an effect of the ceiling, whose gain is the finding's estimate."""
-    gain, interval = finding["estimate"], finding["interval"]
-    if gain is None or gain <= 0 or None in interval:
-        return "the optimal edit of the whole model does nothing: train longer or faster (lr_scales), or take a stronger model."
-    if interval[0] > 0:
-        return "the ceiling has an effect, but the data do not let it be read; see the reason above."
-    z = NormalDist().inv_cdf(0.5 + finding["level"] / 2)
-    spread = (interval[1] - interval[0]) / (2 * z) * math.sqrt(finding["n"])
-    wanted = stats.questions_for_effect(gain, spread, alpha, POWER, two_sided=False)
-    if wanted.n is None or wanted.n <= finding["n"]:
-        return "the ceiling's effect is not clear; train with another seed."
-    power = f"{units.share(POWER)} power; there were {finding['n']}"
-    return f"the ceiling's effect is not clear: about {wanted.n} test questions show it, if it is as measured ({power})."

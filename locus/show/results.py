@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from locus.diagnosis import next_steps
 from locus.findings import QUESTIONS
-from locus.planted.named import planted_named
 from locus.units import bare
 
 MARKS = {
@@ -221,6 +221,11 @@ def _standings(console: Console, found: dict[str, Any]) -> None:
                     said.add_row("", "", Text(f"would settle it: {finding['to_decide']}", style="dim"))
         console.print(said)
         console.print(Text(claim["sentence"], style="bold"))
+        if "invalid" in {claim[question]["standing"] for question in QUESTIONS}:
+            told = [f"{question}: {claim[question].get('to_decide')}." for question in QUESTIONS]  # in the grid above
+            for step in next_steps(claim, found):
+                if step not in told:
+                    console.print(Text(f"  - {step}", style="yellow"))
         for metric, other in claim["by_metric"].items():
             if metric != found["metric"]:
                 standings = ", ".join(f"{question} {other[question]['standing']}" for question in other)
@@ -257,6 +262,8 @@ def _notes(console: Console, found: dict[str, Any]) -> None:
 
 def _truth(name: str) -> str:
     """Where the behaviour of a planted model is, by construction."""
+    from locus.planted.named import planted_named  # imports torch
+
     planted = planted_named(name)
     if planted.shuffled:
         return "Planted: the labels are shuffled, so no edit can generalise, wherever it is."

@@ -13,13 +13,37 @@ from locus.units import share
 
 
 def claim_table(console: Console, claim: Claim, top: int) -> None:
-    """The ranked heads of a claim."""
-    table = Table(title=f"{claim.name}: {claim.about}", title_justify="left")
+    """The ranked heads of a probe claim."""
+    n = claim.about
+    title = (
+        f"Heads by the accuracy of their probes: fitted on {n['n_train']} training answers, ranked on {n['n_validation']} others"
+    )
+    table = Table(title=title, title_justify="left")
     for name in ("rank", "head", "validation accuracy", "claimed"):
         table.add_column(name, justify="right")
     for rank, (head, accuracy) in enumerate(list(claim.scores.items())[:top], 1):
         table.add_row(str(rank), head, f"{100 * accuracy:.1f} %", "yes" if head in claim.location.names else "")
     console.print(table)
+
+
+def verified_table(console: Console, found: dict[str, Any]) -> None:
+    """What was checked of a run, a receipt or a record, and held."""
+    signer = found.get("signed_by")
+    held = [("id", f"{found['id']}, follows from the {found['kind']}'s content")]
+    if "signed_by" in found:
+        held.append(("signature", f"holds, by {signer}" if signer else "none: unsigned"))
+    if found["kind"] == "run":
+        held += [
+            ("files", f"{found['artefacts']} of the run and {found['views']} drawn from it have the hashes in the receipt"),
+            ("scores", f"{found['tables']} tables of the database have the hashes in the receipt"),
+            ("plan", "its hash and its rule's are those in the receipt"),
+            ("verdict", f"derived anew from the stored scores: the same, for {len(found['claims'])} claim(s)"),
+        ]
+    console.print(Text(f"{found['kind']} {found['id']} verified"))
+    grid = Table.grid(padding=(0, 2))
+    for name, said in held:
+        grid.add_row(f"  {name}", Text(said))
+    console.print(grid)
 
 
 def power_table(console: Console, found: dict[str, Any]) -> None:
@@ -47,6 +71,8 @@ def power_table(console: Console, found: dict[str, Any]) -> None:
         for name, value in found["run"].items():
             table.add_row(f"from the run: {name.replace('_', ' ')}", f"{value:.4g}")
     console.print(table)
+    if found.get("warning"):
+        console.print(Text(found["warning"], style="yellow"))
 
 
 def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:

@@ -1,0 +1,66 @@
+"""What made a verdict invalid or left it open, with the remedy: read off the verdict's own numbers."""
+
+import re
+
+from locus import diagnosis, stats
+from locus.findings import QUESTIONS
+
+
+def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
+    empty = {"level": 0.9, "n": 100, "n_random": 19, "margin": 0.1, "to_decide": ""}
+    return {"standing": standing, "estimate": estimate, "interval": [low, high], **empty, **more}
+
+
+def entry(mean, half=0.05, converged=(True,)):
+    one = {"mean": mean, "interval": [mean - half, mean + half], "n": 100}
+    return {"mc1": one, "mc2": one, "converged": list(converged)}
+
+
+def verdict(base=0.5, ceiling=0.6, chance=0.2, metric="mc2", **ceiling_more):
+    kinds = {"claimed": [entry(0.55)], "complement": [entry(0.58)], "random": [entry(0.52)]}
+    blind = [{"name": "longest", "mc1": 0.3, "mc1_chance": chance}]
+    return {
+        "metric": metric,
+        "baseline": {"base": [entry(base)], "blind": blind},
+        "ceiling": [entry(ceiling, **ceiling_more)],
+        **kinds,
+    }
+
+
+def invalid(estimate=-0.01, low=-0.02, high=0.01):
+    return dict.fromkeys(QUESTIONS, finding("invalid", estimate, low, high, margin=None))
+
+
+def test_next_steps_are_those_of_the_tests():
+    settled = dict.fromkeys(QUESTIONS, finding("supported"))
+    assert "Nothing is undecided" in diagnosis.next_steps(settled, verdict())[0]
+    open_ = {**settled, "special": finding("undecided", to_decide="about 60 random Locations")}
+    assert diagnosis.next_steps(open_, verdict()) == ["special: about 60 random Locations."]
+    assert "Finish the run" in diagnosis.next_steps({**settled, "works": finding("undecided")}, verdict())[0]
+    assert diagnosis.next_steps({**settled, "unique": finding("invalid")}, verdict())[0].startswith("unique: train longer")
+
+
+def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():
+    # An interval of half-width 0.0164485 at level 0.9 with n = 100 means a standard error of 0.01 and an sd of 0.1.
+    (text,) = diagnosis.next_steps(invalid(0.01, 0.01 - 0.0164485, 0.01 + 0.0164485), verdict())
+    wanted = stats.questions_for_effect(0.01, 0.1, 0.05, 0.8, two_sided=False).n
+    assert re.search(r"about (\d+) test", text).group(1) == str(wanted) and 610 < wanted < 630
+    (text,) = diagnosis.next_steps(invalid(), verdict())
+    assert "gains nothing" in text
+
+
+def test_each_cause_is_named_with_its_remedy():
+    (full,) = diagnosis.next_steps(invalid(), verdict(base=0.98))
+    assert "already reaches 98.0 % by mc2" in full and "--metric margin" in full
+    # 0.22 with an interval of 0.17 to 0.27 contains the 0.2 of guessing.
+    chance, _ = diagnosis.next_steps(invalid(), verdict(base=0.22, chance=0.2))
+    assert "at chance (MC1 22.0 %, where guessing gives 20.0 %)" in chance and "stronger model" in chance
+    loose, _ = diagnosis.next_steps(invalid(), verdict(converged=(True, False)))
+    assert "ceiling had not settled" in loose and "lr_scales" in loose
+
+
+def test_scores_that_are_all_the_same_are_said():
+    found = verdict(base=0.5, ceiling=0.5)
+    assert not diagnosis.same(found)
+    found |= {kind: [entry(0.5)] for kind in ("claimed", "complement", "random")}
+    assert diagnosis.same(found) and "scores the same by mc2" in diagnosis.next_steps(invalid(), found)[0]
