@@ -4,6 +4,8 @@ A `UserError` says what was expected, what came, and what to do; the command lin
 with status 2. Everything else that escapes is a bug of ours and exits with status 1.
 """
 
+from typing import Any
+
 
 class UserError(Exception):
     """Something the user can fix: what was expected, what was received, and the remedy.
@@ -20,6 +22,10 @@ class UserError(Exception):
         self.remedy = remedy
         super().__init__(f"expected {expected}; received {received}. {remedy}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process hands its errors to its parent."""
+        return type(self), (self.expected, self.received, self.remedy)
+
 
 class PreconditionsError(UserError):
     """Several preconditions failed at once; all of them are reported together."""
@@ -28,6 +34,10 @@ class PreconditionsError(UserError):
         self.errors = tuple(errors)
         listed = "\n".join(f"  {number}. {error}" for number, error in enumerate(errors, 1))
         Exception.__init__(self, f"{len(errors)} things to fix before this can run:\n{listed}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As of one error."""
+        return type(self), (list(self.errors),)
 
 
 class VerificationError(Exception):

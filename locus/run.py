@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from locus.prompts import PromptFormat, plant
 from locus.store import Result, Store
 from locus.train import Fit, train
 from locus.trials import Plan, Room, Trial
+from locus.workers import fitting, side_by_side
 
 Progress = Callable[[str, float], None]
 
@@ -136,7 +138,7 @@ def layers_within(model: Model, nodes: int, limit: int) -> list[int]:
 
 
 def room(bench: Bench) -> Room:
-    """What a training forward may hold on this device: 2 GiB and 6 edits on a CPU, half the memory and 64 edits on a GPU."""
+    """What a training forward may hold on this device: 1 GiB and 3 edits on a CPU, half the memory and 64 edits on a GPU."""
     model, config, forest = bench.model, bench.config, bench.parts["train"].forest
     longest = max(forest.size([owner]) for owner in range(len(bench.parts["train"].items)))
     shape = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
@@ -169,20 +171,38 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
     """
     done = store.done()
     trials = {trial.id: trial for trial in plan.trials}
-    costs = [sum(cost(trials[identity], bench) for identity in bank) for bank in plan.banks]
-    spent = 0.0
-    for bank, price in zip(plan.banks, costs, strict=True):
-        if not set(bank) <= done:
-            here = [trials[identity] for identity in bank]
-            if here[0].role == "random" and enough():
-                break  # they are the plan's last
+    banks = [[trials[identity] for identity in bank] for bank in plan.banks]
+    costs = [sum(cost(trial, bench) for trial in bank) for bank in banks]
+    shares = [float(set(bank) <= done) for bank in plan.banks]
+    left = [number for number, share in enumerate(shares) if not share]
 
-            def say(share: float, spent: float = spent, price: float = price, here: list[Trial] = here) -> None:
-                told(f"{here[0].role}: {', '.join(trial.arm for trial in here)}", (spent + share * price) / sum(costs))
+    def say(place: int, share: float) -> None:
+        bank = banks[left[place]]
+        shares[left[place]] = share
+        told(f"{bank[0].role}: {', '.join(trial.arm for trial in bank)}", float(np.dot(shares, costs)) / sum(costs))
 
-            store.commit(run_bank(here, bench, folder, say))
-        spent += price
-        told("", spent / sum(costs))
+    def work(number: int, tell: Callable[[float], None]) -> list[Result]:
+        return run_bank(banks[number], bench, folder, tell)
+
+    for place, results in enumerate(side_by_side(left, work, _workers(plan, bench), say)):
+        if banks[left[place]][0].role == "random" and enough():
+            # They are the plan's last; what workers made of them ahead of time is not part of the run.
+            for identity in chain.from_iterable(plan.banks[number] for number in left[place:]):
+                (folder / f"{identity}.safetensors").unlink(missing_ok=True)
+            break
+        store.commit(results)
+        say(place, 1.0)
+    told("", 1.0)
+
+
+def _workers(plan: Plan, bench: Bench) -> int:
+    """Processes that run banks side by side: on a CPU, unless what is spent on a judge must be counted in one place."""
+    if bench.model.device.type != "cpu" or isinstance(bench.stage.judge, ApiJudge):
+        return 1
+    trained = [bank for bank in plan.banks if plan.trial(bank[0]).recipe is not None]
+    within, anatomy = room(bench), bench.model.anatomy
+    held = max((sum(within.takes(plan.trial(one), anatomy) for one in bank) for bank in trained), default=0)
+    return fitting(len(trained), held)
 
 
 SPOKEN = 3.0  # what generating and judging an answer costs, in forwards of a question tree

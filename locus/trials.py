@@ -76,8 +76,8 @@ class Room:
         itemsize: bytes of a computed number.
     """
 
-    nbytes: int = 2 << 30
-    edits: int = 6
+    nbytes: int = 1 << 30
+    edits: int = 3
     tokens: int = 512
     itemsize: int = 4
 

@@ -237,8 +237,8 @@ def table(found: dict[str, Any], metric: str = "mc2") -> str:
     said += [
         "",
         "By claim, with all random Locations: the truth by construction, then percent of audits right / wrong (what is neither "
-        "was left undecided or found invalid; *no question*: with shuffled labels invalid is right, supported or refuted is wrong); "
-        "a dash where construction does not settle the truth.",
+        "was left undecided or found invalid; a dash where construction does not settle the truth). *No question*: with shuffled "
+        "labels, invalid is right, and supported or refuted is wrong.",
         "",
         "| planted | claim | read | n | works | special | unique | necessary |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
