@@ -120,6 +120,14 @@ def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model
     settings = {"train": 8, "validation": 4, "test": 8, "epochs": 1, "random": 4, "alpha": 0.25, "text_passages": 0}
     config = resolve_audit(model=word_model, data="task:ioi:60", claims=(f"patch:{out}",), shift_random=1, **settings)
     assert config.prompt == "bare"
+    # A patching run says what it was made on; heads of other weights are another claim.
+    other = json.loads((out / "patch.json").read_text())
+    other["claim"]["about"]["model_fingerprint"] = "0" * 64
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "patch.json").write_text(json.dumps(other))
+    elsewhere = config.model_copy(update={"claims": (f"patch:{tmp_path / 'other'}",)})
+    with pytest.raises(UserError, match=f"--claim {','.join(claim.location.names)}"):
+        audit(elsewhere, tmp_path / "refused")
     verdict = audit(config, tmp_path / "run")
     (one,) = verdict["claims"]
     assert one["name"] == "patch:ioi" and one["location"] == claim.location.names
