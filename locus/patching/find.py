@@ -166,7 +166,8 @@ class Work:
         location = Location.parse(claim["heads"])
         made = controls.sets(location, self.model.anatomy, config.controls, config.seed)
         if made is None:
-            return None
+            why = f"The claim was not set beside random sets: there are fewer than {config.controls} others of as many heads."
+            return {"sentence": why}
         patches, match = made
         how = replace(self.how, metrics=self.how.metrics[:1])
         (found,) = measure(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
@@ -183,6 +184,8 @@ def _part(whole_map: PatchMap, here: slice) -> PatchMap:
 def _screened(works: Sequence[Work], family: Family, told: Told) -> tuple[Family, Chosen | None]:
     """The patches that a screen of every map lets through, the same for all; everything where nothing is gained."""
     config = works[0].config
+    if config.windows and family.site == "mlp":
+        return family, None  # windows are read against all of their single layers
     if not config.screen or family.width > 1 or len(family.patches) <= config.screen + config.sample:
         return family, None
     guessed = []
