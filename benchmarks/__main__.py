@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks import audits, report, tables
+from benchmarks import audits, patching, report, tables
 from locus.model import DEFAULT_MODEL
 
 TABLES = {
@@ -21,6 +21,7 @@ TABLES = {
     3: tables.multiple_choice,
     4: audits.whole_audits,
     5: tables.scaling,
+    6: patching.every_head,
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "transformers", "trl", "peft", "lm_eval")
+PACKAGES = ("torch", "transformers", "trl", "peft", "lm_eval", "transformer_lens")
 
 
 def machine(found: list[dict[str, Any]]) -> dict[str, Any]:

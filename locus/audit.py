@@ -47,7 +47,7 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
     anatomy = bench.model.anatomy
     made = [_claim(source, config, bench) for source in config.claims]
     for claim in made:
-        claim.location.check(anatomy.n_layers, anatomy.n_heads)
+        claim.check(bench.model.fingerprint, anatomy.n_layers, anatomy.n_heads)
     baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
     plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines), run.room(bench))
     plan_file.fix(plan, out)

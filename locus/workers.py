@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -130,7 +131,7 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("default")
                 try:
-                    answer = "result", number, work(jobs[number], lambda share, at=number: connection.send(("share", at, share)))
+                    answer = "result", number, work(jobs[number], partial(_share, connection, number))
                 except (BrokenPipeError, ConnectionResetError):
                     raise
                 except BaseException as error:  # whatever it is, the parent is where it must be raised
@@ -138,6 +139,10 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
             for one in heard:
                 connection.send(("warning", number, one.message))
             connection.send(answer)
+
+
+def _share(connection: Connection, number: int, share: float) -> None:
+    connection.send(("share", number, share))
 
 
 def _sendable(error: BaseException) -> BaseException:

@@ -14,6 +14,7 @@ from locus.audit import audit
 from locus.config import resolve as resolve_audit
 from locus.errors import UserError
 from locus.model import load
+from locus.patching import controls
 from locus.patching.compare import agreement, sentences, windows
 from locus.patching.find import find
 from locus.patching.material import tried
@@ -21,11 +22,12 @@ from locus.patching.outcome import outcome
 from locus.patching.runs import Component
 from locus.patching.settings import resolve
 from locus.patching.sweep import PatchMap, heads, sweep
+from locus.sites import Location
 from tests.families import configuration
 from tests.test_patching_tasks import word_tokenizer
 
 # A random model moves little in one direction: a loose level lets something be found.
-FAST = {"pairs": 24, "keep": "right", "flips": 500, "rows": 8, "alpha": 0.5, "least": 0.0}
+FAST = {"pairs": 24, "keep": "right", "flips": 500, "rows": 8, "alpha": 0.5, "least": 0.0, "claim_size": 3}
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +76,35 @@ def test_a_map_holds_every_effect_and_what_was_found(word_model, ioi_map):
     assert all(name in page for name in entry["detected"])
 
 
+def test_the_heads_together_are_set_beside_random_sets_and_all_others(word_model, ioi_map):
+    _, found = ioi_map
+    said, model = found["controls"], load(word_model)
+    pairs, _ = tried(resolve(model=word_model, task="ioi", **FAST), model, "S2")
+    claimed = found["claim"]["heads"]
+    joint = tuple(Component("head", *map(int, name.split("."))) for name in claimed)
+    others = tuple(patch[0] for patch in heads(model.anatomy) if str(patch[0]) not in claimed)
+    expected = sweep(model, pairs, [joint, others]).effects().values.mean(axis=1)
+    np.testing.assert_allclose([said["joint"][0], said["complement"][0]], expected, atol=1e-3)
+    assert len(said["random"]) == 19 and said["joint"][1] < said["joint"][0] < said["joint"][2]
+
+
+def test_random_sets_are_matched_by_layer_where_there_are_enough(llama):
+    claimed = Location.parse("0.1,2.0,2.3")
+    patches, match = controls.sets(claimed, llama.anatomy, 19, 0)
+    assert match == "layer" and len(patches) == 21  # 4 x 6 - 1 = 23 others with one head in layer 0 and two in layer 2
+    assert [len(patch) for patch in patches] == [3, 9] + [3] * 19
+    assert all([component.layer for component in patch] == [0, 2, 2] for patch in patches[2:])
+    assert len(set(patches)) == 21
+    _, match = controls.sets(Location.parse("1.2"), llama.anatomy, 8, 0)  # a layer has 3 other heads, the model 11
+    assert match == "uniform" and controls.sets(Location.parse("1.2"), llama.anatomy, 12, 0) is None
+    # Means 0.5, 0.1 and random 0.2, -0.6, 0.0: one of three reaches 0.5 in size, so p = (1 + 1) / (1 + 3).
+    values = np.array([0.5, 0.1, 0.2, -0.6, 0.0])[:, None] + np.array([-0.01, 0.0, 0.01])
+    said = controls.compared(values, 3, "layer", 0.95)
+    assert said["p"] == 0.5 and said["random"] == pytest.approx([0.2, -0.6, 0.0])
+    # t(0.975, 2) = 4.3027, and the standard error of (-0.01, 0, 0.01) is 0.01 / sqrt(3).
+    assert said["joint"] == pytest.approx([0.5, 0.5 - 4.3027 * 0.01 / 3**0.5, 0.5 + 4.3027 * 0.01 / 3**0.5], abs=1e-5)
+
+
 def test_a_stopped_run_goes_on_and_ends_the_same(word_model, ioi_map, tmp_path):
     config = resolve(model=word_model, task="ioi", **FAST)
 
@@ -120,6 +151,14 @@ def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model
     settings = {"train": 8, "validation": 4, "test": 8, "epochs": 1, "random": 4, "alpha": 0.25, "text_passages": 0}
     config = resolve_audit(model=word_model, data="task:ioi:60", claims=(f"patch:{out}",), shift_random=1, **settings)
     assert config.prompt == "bare"
+    # A patching run says what it was made on; heads of other weights are another claim.
+    other = json.loads((out / "patch.json").read_text())
+    other["claim"]["about"]["model_fingerprint"] = "0" * 64
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "patch.json").write_text(json.dumps(other))
+    elsewhere = config.model_copy(update={"claims": (f"patch:{tmp_path / 'other'}",)})
+    with pytest.raises(UserError, match=f"--claim {','.join(claim.location.names)}"):
+        audit(elsewhere, tmp_path / "refused")
     verdict = audit(config, tmp_path / "run")
     (one,) = verdict["claims"]
     assert one["name"] == "patch:ioi" and one["location"] == claim.location.names
@@ -136,7 +175,7 @@ def test_no_claim_is_made_of_nothing(word_model, tmp_path):
 
 
 def test_comparing_choices(word_model, tmp_path):
-    settings = {**FAST, "pairs": 8, "draws": 2, "flips": 100, "tokens": ("S2", "ABC"), "windows": (2,), "screen": 4, "sample": 3}
+    settings = {**FAST, "pairs": 8, "draws": 2, "flips": 100, "tokens": ("S2", "ABC"), "windows": (2,), "screen": 1, "sample": 1}
     found = find(resolve(model=word_model, task="ioi", compare=True, **settings), tmp_path / "run")
     # 2 choices of tokens x 2 corruptions x 3 metrics x (heads, MLPs, windows of 2 MLPs)
     assert (
@@ -148,6 +187,8 @@ def test_comparing_choices(word_model, tmp_path):
     assert len(found["agreement"]) == 3 * 66
     assert len(found["windows"]) == 12 and all(len(row["windows"]) == 3 for row in found["windows"])
     assert len(found["screens"]) == 12 and all(0 <= row["bound"] <= 12 for row in found["screens"])
+    # Heads are screened; single MLPs are not, since every window is read against all of its layers.
+    assert {len(entry["components"]) for entry in found["maps"] if entry["site"] == "mlp"} == {3}
     assert found["sentences"]
     page = (tmp_path / "run" / "page.html").read_text()
     assert "What other choices find" in page and "agreement-head" in page

@@ -9,7 +9,7 @@ Source: Nanda 2023 (attribution patching); Syed et al. 2023; Hanna et al. 2024 (
 Kramár et al. 2024 for what it misses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,17 +19,19 @@ from torch import Tensor
 
 from locus.errors import UserError
 from locus.model import Model
-from locus.patching.metrics import Array, Divergence, Metric, Normalise
+from locus.patching.metrics import Array, Divergence, Normalise
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Kind, Patch, Run, traced
-from locus.patching.sweep import How, PatchMap, batches, clean_run, measure
+from locus.patching.runs import Kind, Patch, Run, shared_prefix, traced
+from locus.patching.sweep import How, Keep, PatchMap, Values, computed, maps, measure, values_of
 from locus.stats import clopper_pearson
 from locus.stats.estimate import Estimate
 
 Sites = dict[tuple[Kind, int], Tensor]
 
 
-def attribute(model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, steps: int = 0) -> list[PatchMap]:
+def attribute(
+    model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, steps: int = 0, keep: Keep = computed
+) -> list[PatchMap]:
     """Estimate what `measure` would find.
 
     Args:
@@ -39,6 +41,7 @@ def attribute(model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch]
         how: direction, corruption, metrics and layout.
         steps: 0 takes the gradient at the base run; above, its mean at the midpoints of that many equal steps between
             the embeddings of both runs.
+        keep: asked for every batch, with what would compute it.
 
     Returns:
         A map a metric, whose `patched` is the base run's value plus the estimate.
@@ -52,66 +55,60 @@ def attribute(model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch]
             "KL from the clean run, which is least there",
             "Use the logit difference, or integrated gradients.",
         )
+
+    def read(here: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
+        sides = [_estimates(model, (here, patches), (plain, spoilt), how, steps) for spoilt in draws]
+        return sides[0][0], np.mean([side[1] for side in sides], axis=0), np.mean([side[2] for side in sides], axis=0)
+
+    return maps(model, pairs, patches, how, read, keep)
+
+
+def _estimates(
+    model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], runs: tuple[Run, Run], how: How, steps: int
+) -> Values:
+    """Values of one batch and draw; see `maps`."""
+    (pairs, patches), (plain, spoilt) = what, runs
+    if spoilt.logits is None or plain.logits is None:
+        raise UserError("a corruption that is a run of its own", how.corruption.name, "Use token replacement or noise.")
+    base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
+    # What comes before the first token that differs has no product to add, and needs no gradient.
+    prefix = shared_prefix(base, source) if how.layout.short else None
+    start = 0 if prefix is None else prefix.length
     kinds: tuple[Kind, ...] = tuple({component.kind: None for patch in patches for component in patch})
-    count = len(how.metrics)
-    found = np.full((len(patches), len(pairs), count), np.nan)
-    clean, corrupted = np.full((len(pairs), count), np.nan), np.full((len(pairs), count), np.nan)
-    spoil = how.corruption.over(model, pairs, kinds)
-    for members in batches(pairs, how.layout):
-        here = [pairs[index] for index in members]
-        plain = clean_run(model, here, kinds, how.layout.side or "right")
-        draws = spoil(members, plain)
-        if any(spoilt.logits is None for spoilt in draws):
-            raise UserError("a corruption that is a run of its own", how.corruption.name, "Use token replacement or noise.")
-        for at, metric in enumerate(how.metrics):
-            rows = [_rows(model, (plain, spoilt), here, metric, how.direction == "denoise", steps, patches) for spoilt in draws]
-            clean[members, at] = rows[0][0]
-            corrupted[members, at] = np.mean([row[1] for row in rows], axis=0)
-            base = corrupted if how.direction == "denoise" else clean
-            found[:, members, at] = base[members, at] + np.mean([row[2] for row in rows], axis=0)
-    return [
-        PatchMap(tuple(patches), found[..., at], clean[:, at], corrupted[:, at], how.direction, metric.name, how.corruption.name)
-        for at, metric in enumerate(how.metrics)
-    ]
-
-
-def _rows(
-    model: Model,
-    runs: tuple[Run, Run],
-    pairs: Sequence[PatchPair],
-    metric: Metric,
-    denoise: bool,
-    steps: int,
-    patches: Sequence[Patch],
-) -> tuple[Array, Array, Array]:
-    """Metric of the clean and the corrupted run [rows], and estimates [patches, rows]."""
-    plain, spoilt = runs
-    base, source = (spoilt, plain) if denoise else (plain, spoilt)
-    reference = plain.logits
-    assert reference is not None and spoilt.logits is not None, "both sides are runs"
-    kinds = tuple({component.kind: None for patch in patches for component in patch})
     points = [(step + 0.5) / steps for step in range(steps)] or [0.0]
-    total: Sites = {}
+    measured = values_of(how, pairs, plain)
+    total: list[Sites] = [{} for _ in how.metrics]
     for point in points:
         hidden = base.residual[0] + point * (source.residual[0] - base.residual[0])
-        for site, gradient in _gradients(model, base, kinds, hidden, lambda z: metric(z, pairs, reference)).items():
-            total[site] = total[site] + gradient if site in total else gradient
-    products = {site: (source.value(*site) - base.value(*site)) * gradient / len(points) for site, gradient in total.items()}
-    estimates = torch.stack([_estimate(model, products, base, patch) for patch in patches])
-    sides = [metric(logits, pairs, reference).double().cpu().numpy() for logits in (reference, spoilt.logits)]
-    return sides[0], sides[1], estimates.double().cpu().numpy()
+        hidden = hidden.expand(len(base.batch), -1, -1)[:, start:]
+        found = _gradients(lambda z: traced(model, base.batch, kinds, z, prefix), hidden, kinds, measured)
+        for sums, slopes in zip(total, found, strict=True):
+            for site, slope in slopes.items():
+                sums[site] = sums[site] + slope if site in sums else slope
+    moves = {site: (source.value(*site) - base.value(*site))[:, start:] / len(points) for site in total[0]}
+    estimates = []
+    for sums in total:
+        products = {site: moves[site] * slope for site, slope in sums.items()}
+        estimates.append(torch.stack([_estimate(model, products, base, patch) for patch in patches]))
+    clean, corrupted = (measured(logits).double().cpu().numpy() for logits in (plain.logits, spoilt.logits))
+    origin = corrupted if how.direction == "denoise" else clean
+    return clean, corrupted, origin[None] + torch.stack(estimates, dim=-1).double().cpu().numpy()
 
 
-def _gradients(model: Model, base: Run, kinds: Sequence[Kind], hidden: Tensor, read: object) -> Sites:
-    """d metric / d value at every site of some kinds, for embeddings [rows, T, width]."""
-    assert callable(read)
+def _gradients(
+    forward: Callable[[Tensor], Run], hidden: Tensor, kinds: Sequence[Kind], read: Callable[[Tensor], Tensor]
+) -> list[Sites]:
+    """d metric / d value at every site of some kinds, one a metric, from one forward of embeddings [rows, T, width]."""
     with torch.enable_grad():
-        held = traced(model, base.batch, kinds, hidden.detach().expand(len(base.batch), -1, -1).clone().requires_grad_())
+        held = forward(hidden.detach().clone().requires_grad_())
+        assert held.logits is not None, "a forward gives logits"
         sites: list[tuple[Kind, int]] = list(held.values)
         if "residual" in kinds:
             sites += [("residual", layer) for layer in range(len(held.residual))]
-        gradients = torch.autograd.grad(read(held.logits).sum(), [held.value(*site) for site in sites])
-    return dict(zip(sites, gradients, strict=True))
+        values = [held.value(*site) for site in sites]
+        wanted = read(held.logits).sum(dim=0)
+        slopes = [torch.autograd.grad(one, values, retain_graph=at + 1 < len(wanted)) for at, one in enumerate(wanted)]
+    return [dict(zip(sites, one, strict=True)) for one in slopes]
 
 
 def _estimate(model: Model, products: Sites, base: Run, patch: Patch) -> Tensor:
@@ -121,7 +118,8 @@ def _estimate(model: Model, products: Sites, base: Run, patch: Patch) -> Tensor:
         by_position = products[component.kind, component.layer][..., component.features(model.anatomy)].sum(-1)
         where = base.batch.where(component.position)
         # Padding holds no value worth patching, and no real token depends on it.
-        total = total + (by_position * (base.batch.real if where is None else where)).sum(-1)
+        counted = base.batch.real if where is None else where
+        total = total + (by_position * counted[:, -by_position.shape[1] :]).sum(-1)
     return total
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from locus import __version__
 from locus.anatomy import Anatomy
 from locus.datasets.items import content_hash
 from locus.model import Model, load
-from locus.patching import compare, folder
+from locus.patching import compare, controls, folder
 from locus.patching.attribution import Budget, attribute, choose, judge
 from locus.patching.folder import Parts
 from locus.patching.material import tried
@@ -21,7 +21,7 @@ from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
 from locus.patching.runs import HEADED, Component, Patch
 from locus.patching.settings import CorruptionName, PatchConfig
-from locus.patching.sweep import How, Layout, PatchMap, heads, measure, outputs, window
+from locus.patching.sweep import How, Keep, Layout, PatchMap, heads, measure, outputs, window
 from locus.sites import Location, Site
 
 SCHEMA = "locus-patch/1"
@@ -69,7 +69,7 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
     for tokens in config.tokens or ("",):
         pairs, right[tokens] = tried(config, model, tokens)
         short = short_agrees(model, pairs)
-        works += [Work(model, config, tokens, corruption, pairs, short) for corruption in config.corruptions]
+        works += [Work(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
     families, screened = [], {}
     for family in _families(config, model.anatomy):
         kept, chosen = _screened(works, family, told)
@@ -82,10 +82,10 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
         def say(share: float, number: int = number, what: str = f"{work.tokens} {work.corruption}") -> None:
             told(what.strip(), 0.1 + 0.9 * (number + share) / len(works))
 
-        key = [model.fingerprint, config.direction, work.corruption, config.nu, config.draws, config.seed, list(config.metrics)]
-        outcomes += work.outcomes(families, Parts(out, key, say))
+        outcomes += work.outcomes(families, say)
     found = _document(works, outcomes, right)
     found["screens"] = _screens(works, outcomes, screened)
+    found["controls"] = works[0].controlled(found["claim"], lambda share: told("controls", 0.99))
     folder.write(out, found, outcomes, time.monotonic() - started)
     return found
 
@@ -116,6 +116,7 @@ class Work:
 
     model: Model
     config: PatchConfig
+    out: Path
     tokens: str
     corruption: CorruptionName
     pairs: list[PatchPair]
@@ -129,17 +130,24 @@ class Work:
         layout = Layout(config.rows, None, config.budget, self.short)
         return How(config.direction, config.corruption(self.corruption), metrics, layout)
 
-    def guessed(self, family: Family) -> list[Array]:
+    def kept(self, what: str, patches: Sequence[Patch], say: Callable[[float], None]) -> Keep:
+        """Where finished batches are left, so that a run that was stopped goes on."""
+        config = self.config
+        prompts = [[*pair.clean, *pair.corrupted, *pair.answer, *pair.other] for pair in self.pairs]
+        settings = [config.direction, self.corruption, config.nu, config.draws, config.seed, config.steps, list(config.metrics)]
+        key = [what, self.model.fingerprint, *settings, prompts, [str(patch) for patch in patches]]
+        return Parts(self.out, key, say).keep(len(self.pairs))
+
+    def guessed(self, family: Family, say: Callable[[float], None]) -> list[Array]:
         """What a screen estimates, a metric: mean effects [patches]."""
-        maps = attribute(self.model, self.pairs, family.patches, self.how, self.config.steps)
+        keep = self.kept("screen", family.patches, say)
+        maps = attribute(self.model, self.pairs, family.patches, self.how, self.config.steps, keep)
         return [one.effects(self.config.normalise).values.mean(axis=1) for one in maps]
 
-    def outcomes(self, families: Sequence[Family], parts: Parts) -> list[Outcome]:
+    def outcomes(self, families: Sequence[Family], say: Callable[[float], None]) -> list[Outcome]:
         """The maps of all families and metrics, tested."""
         patches = [patch for family in families for patch in family.patches]
-        prompts = [[*pair.clean, *pair.corrupted, *pair.answer, *pair.other] for pair in self.pairs]
-        of = [prompts, [str(patch) for patch in patches]]
-        found = measure(self.model, self.pairs, patches, self.how, parts.keep(of, len(self.pairs)))
+        found = measure(self.model, self.pairs, patches, self.how, self.kept("exact", patches, say))
         made, start = [], 0
         for family in families:
             here = slice(start, start + len(family.patches))
@@ -149,6 +157,22 @@ class Work:
                 named = {**setting, "corruption": one.corruption, "metric": one.metric}
                 made.append(outcome(self.config, named, _part(one, here)))
         return made
+
+    def controlled(self, claim: dict[str, Any] | None, say: Callable[[float], None]) -> dict[str, Any] | None:
+        """The claim's heads together, beside random sets and all others, as the first map reads them; None without a claim."""
+        config = self.config
+        if claim is None or not config.controls:
+            return None
+        location = Location.parse(claim["heads"])
+        made = controls.sets(location, self.model.anatomy, config.controls, config.seed)
+        if made is None:
+            why = f"The claim was not set beside random sets: there are fewer than {config.controls} others of as many heads."
+            return {"sentence": why}
+        patches, match = made
+        how = replace(self.how, metrics=self.how.metrics[:1])
+        (found,) = measure(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
+        effects = found.effects(claim["about"]["normalise"]).values
+        return controls.compared(effects, len(location), match, 1.0 - config.alpha)
 
 
 def _part(whole_map: PatchMap, here: slice) -> PatchMap:
@@ -160,12 +184,17 @@ def _part(whole_map: PatchMap, here: slice) -> PatchMap:
 def _screened(works: Sequence[Work], family: Family, told: Told) -> tuple[Family, Chosen | None]:
     """The patches that a screen of every map lets through, the same for all; everything where nothing is gained."""
     config = works[0].config
+    if config.windows and family.site == "mlp":
+        return family, None  # windows are read against all of their single layers
     if not config.screen or family.width > 1 or len(family.patches) <= config.screen + config.sample:
         return family, None
     guessed = []
     for number, work in enumerate(works):
-        told(f"screening {family.site}", 0.1 * number / len(works))
-        guessed.append(work.guessed(family))
+
+        def say(share: float, number: int = number) -> None:
+            told(f"screening {family.site}", 0.1 * (number + share) / len(works))
+
+        guessed.append(work.guessed(family, say))
     budget = Budget(config.screen, config.sample, config.steps, config.least, config.seed)
     top, sample = choose([means for one in guessed for means in one], budget)
     kept = Family(family.site, 1, [family.patches[index] for index in (*top, *sample)])
@@ -228,6 +257,7 @@ def _claim(config: PatchConfig, first: Outcome, model: Model) -> dict[str, Any] 
         "about": {
             "setting": first.setting,
             "n": first.entry["n"],
+            "normalise": first.entry["normalise"],
             "found": len(strongest),
             "kept": len(chosen),
             "alpha": config.alpha,

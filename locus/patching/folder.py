@@ -15,7 +15,7 @@ from locus.errors import UserError
 from locus.patching import page
 from locus.patching.outcome import Outcome
 from locus.patching.settings import PatchConfig
-from locus.patching.sweep import Values
+from locus.patching.sweep import Keep, Values
 
 
 def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
@@ -59,7 +59,7 @@ class Parts:
 
     Attributes:
         out: the run folder.
-        key: what the values depend on besides batch and patches.
+        key: what the values depend on besides the batch.
         say: told the share that is done.
     """
 
@@ -67,11 +67,10 @@ class Parts:
     key: list[Any]
     say: Callable[[float], None]
 
-    def keep(self, of: list[Any], count: int) -> Callable[[Sequence[int], Callable[[], Values]], Values]:
+    def keep(self, count: int) -> Keep:
         """Where `measure` leaves its batches.
 
         Args:
-            of: what else the values depend on.
             count: examples in all.
         """
         folder = self.out / "parts"
@@ -80,7 +79,7 @@ class Parts:
 
         def kept(members: Sequence[int], make: Callable[[], Values]) -> Values:
             nonlocal done
-            path = folder / f"{content_hash([self.key, of, list(members)])[:24]}.npz"
+            path = folder / f"{content_hash([self.key, list(members)])[:24]}.npz"
             if path.exists():
                 with np.load(path, allow_pickle=False) as held:
                     values = held["clean"], held["corrupted"], held["patched"]

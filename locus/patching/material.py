@@ -57,23 +57,26 @@ def pairs_of(config: PatchConfig, tokenizer: Any, tokens: str, count: int) -> li
 
 
 def tried(config: PatchConfig, model: Model, tokens: str) -> tuple[list[PatchPair], float]:
-    """The pairs that are patched, and the share of those drawn that the model gets right.
+    """The pairs that are patched, and the share of those tried that the model gets right.
 
     Right is a clean prompt whose answer is likelier than the other one.
 
     Raises:
         UserError: if it gets so few right that effects would be noise.
     """
-    own = config.task.endswith(".jsonl")
-    wanted = config.pairs * MORE if config.keep == "right" and not own else config.pairs
-    drawn = _as_many(config, model, tokens, wanted)
-    right = correct(model, drawn)
-    share = float(right.mean())
-    kept = [pair for pair, fine in zip(drawn, right, strict=True) if fine or config.keep == "all"][: config.pairs]
+    drawn = _as_many(config, model, tokens, config.pairs * (MORE if config.keep == "right" else 1))
+    kept: list[PatchPair] = []
+    right: list[bool] = []
+    while len(right) < len(drawn) and len(kept) < config.pairs:  # no more prompts are run than are wanted
+        part = drawn[len(right) : len(right) + config.pairs]
+        fine = correct(model, part).tolist()
+        right += fine
+        kept += [pair for pair, one in zip(part, fine, strict=True) if one or config.keep == "all"]
+    kept, share = kept[: config.pairs], float(np.mean(right))
     if config.keep == "all" and share < config.least_right:
         raise UserError(
             f"a model that gets at least {config.least_right:.0%} of the clean prompts right",
-            f"{share:.0%} of {len(drawn)}; effects would be those of noise",
+            f"{share:.0%} of {len(right)}; effects would be those of noise",
             "Use --set keep=right to patch only what it gets right, --set least_right=0 to go on, or another task or model.",
         )
     if len(kept) < 2:

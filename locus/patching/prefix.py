@@ -1,7 +1,7 @@
 """The beginning that two runs share: up to the first token that differs no patch can change anything.
 
 Every token sees only what is before it, so both runs hold the same there, at every site. Patched runs therefore start at the
-first token that differs and read the keys and values of the shared beginning, which are computed once a batch.
+first token that differs and read the keys and values of the shared beginning, which the unpatched run recorded.
 """
 
 from dataclasses import dataclass
@@ -10,47 +10,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from locus.model import Entry, Model
+from locus.model import Entry
+
+States = dict[int, tuple[Tensor, Tensor]]
 
 
-@dataclass
+class Recorder:
+    """Stands in for a layer's cache and keeps what the layer hands it.
+
+    Attributes:
+        states: by layer, keys and values, [rows, key-value heads, T, head_dim] each.
+    """
+
+    def __init__(self) -> None:
+        self.states: States = {}
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """The same keys and values."""
+        self.states[layer] = keys, values
+        return keys, values
+
+
+@dataclass(frozen=True)
 class Prefix:
     """Keys and values of the first tokens of some rows, handed to the layers as a cache.
 
     Attributes:
         length: how many columns are shared.
-        states: by layer, keys and values, [rows, key-value heads, length, head_dim] each.
-        copies: how many times the rows are repeated in the forward that runs now; 0 while the states are recorded.
+        states: of a run over all columns.
+        copies: how many times the rows are repeated in the forward that runs.
     """
 
     length: int
-    states: dict[int, tuple[Tensor, Tensor]]
-    copies: int = 0
+    states: States
+    copies: int = 1
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens, from those of the tokens that run now."""
-        if self.copies == 0:
-            self.states[layer] = keys[:, :, : self.length], values[:, :, : self.length]
-            return keys, values
-        before = (state.repeat(self.copies, 1, 1, 1) for state in self.states[layer])
+        before = (state[:, :, : self.length].repeat(self.copies, 1, 1, 1) for state in self.states[layer])
         whole = [torch.cat([earlier, now], dim=2) for earlier, now in zip(before, (keys, values), strict=True)]
         return whole[0], whole[1]
-
-    @classmethod
-    def of(cls, model: Model, residual: list[Tensor], entry: Entry, length: int) -> "Prefix":
-        """Record a run's first tokens.
-
-        Args:
-            model: the model.
-            residual: by layer, [rows, T, width] that enters it.
-            entry: how its layers are called.
-            length: how many columns are shared.
-        """
-        prefix = cls(length, {})
-        with torch.no_grad():
-            for layer in range(model.anatomy.n_layers):
-                model.layer(layer, residual[layer], entry, prefix)
-        return prefix
 
 
 def shared(one: Tensor, two: Tensor, ends: Tensor) -> int:

@@ -7,7 +7,7 @@ position goes through the vocabulary head. Nothing is averaged: every value is k
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from locus.anatomy import Anatomy, AttentionInput
 from locus.errors import UserError
 from locus.model import Entry, Model
-from locus.patching.prefix import Prefix, cut, shared
+from locus.patching.prefix import Prefix, Recorder, States, cut, shared
 
 Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 Side = Literal["right", "left"]
@@ -182,12 +182,14 @@ class Run:
         residual: by layer, [rows, T, width] that enters it; one more for the last layer's output.
         values: by (kind, layer), [rows, T, what the hooked module takes (heads) or gives (all others)].
         logits: [rows, vocabulary] at the answer position, float32; None for values that no forward gave (ablations).
+        states: by layer, the keys and values of all tokens; empty for values that no forward gave.
     """
 
     batch: Batch
     residual: list[Tensor]
     values: dict[tuple[Kind, int], Tensor]
     logits: Tensor | None
+    states: States = field(default_factory=dict)
 
     def value(self, kind: Kind, layer: int) -> Tensor:
         """What is held at a site."""
@@ -231,23 +233,26 @@ def run(model: Model, batch: Batch, kinds: Sequence[Kind] = (), hidden: Tensor |
         return traced(model, batch, kinds, batch.entry.hidden if hidden is None else hidden)
 
 
-def traced(model: Model, batch: Batch, kinds: Sequence[Kind], hidden: Tensor) -> Run:
-    """See `run`; what it holds can be differentiated if gradients are on."""
+def traced(model: Model, batch: Batch, kinds: Sequence[Kind], hidden: Tensor, prefix: Prefix | None = None) -> Run:
+    """See `run`; what it holds can be differentiated if gradients are on.
+
+    With a prefix, `hidden` and all that is held are of the tokens after it.
+    """
+    start = 0 if prefix is None else prefix.length
+    entry, recorder = cut(batch.entry, start), Recorder()
     values: dict[tuple[Kind, int], Tensor] = {}
     residual = [hidden]
     for layer in range(model.anatomy.n_layers):
         with _recording(model, layer, kinds, values):
-            hidden = model.layer(layer, hidden, batch.entry)
+            hidden = model.layer(layer, hidden, entry, prefix or recorder)
         residual.append(hidden)
-    return Run(batch, residual, values, answer_logits(model, hidden, batch.ends))
+    return Run(batch, residual, values, answer_logits(model, hidden, batch.ends - start), recorder.states)
 
 
 @contextmanager
 def _recording(model: Model, layer: int, kinds: Sequence[Kind], values: dict[tuple[Kind, int], Tensor]) -> Iterator[None]:
     with ExitStack() as stack:
-        for kind in kinds:
-            if kind == "residual":
-                continue
+        for kind in (kind for kind in kinds if kind != "residual"):
 
             def keep(value: Tensor, kind: Kind = kind) -> Tensor:
                 values[kind, layer] = value
@@ -292,10 +297,8 @@ def patched(
     """
     _check(model, base, source, patches)
     rows, length = base.batch.tokens.shape
-    # Values that no forward gave may differ anywhere, whatever the tokens are.
-    genuine = short and base.logits is not None and source.logits is not None
-    start = shared(base.residual[0], source.residual[0], base.batch.ends) if genuine else 0
-    prefix = Prefix.of(model, base.residual, base.batch.entry, start) if start else None
+    prefix = shared_prefix(base, source) if short else None
+    start = 0 if prefix is None else prefix.length
     most = max(1, budget // (rows * (length - start)))
     firsts = [min((component.layer for component in patch), default=model.anatomy.n_layers) for patch in patches]
     order = sorted(range(len(patches)), key=lambda index: (firsts[index], index))
@@ -310,6 +313,14 @@ def patched(
         at += len(chunk)
     found = [values for values in results if values is not None]
     return torch.stack(found) if found else torch.empty(0, rows)
+
+
+def shared_prefix(base: Run, source: Run) -> Prefix | None:
+    """The columns before the first at which two runs differ; None if there is none, or no forward gave one of the runs."""
+    if base.logits is None or source.logits is None:
+        return None  # values that no forward gave may differ anywhere, whatever the tokens are
+    length = shared(base.residual[0], source.residual[0], base.batch.ends)
+    return Prefix(length, base.states) if length else None
 
 
 def _check(model: Model, base: Run, source: Run, patches: Sequence[Patch]) -> None:
@@ -334,8 +345,7 @@ def _forward(model: Model, runs: tuple[Run, Run], patches: Sequence[Patch], firs
     """Logits [patches * rows, vocabulary] of patches whose first layer is `first`."""
     (base, source), count = runs, len(patches)
     start = 0 if prefix is None else prefix.length
-    if prefix is not None:
-        prefix.copies = count
+    past = None if prefix is None else replace(prefix, copies=count)
     hidden = base.residual[first][:, start:].repeat(count, 1, 1)
     entry = _tiled(cut(base.batch.entry, start), count, len(base.batch))
     sites: dict[tuple[Kind, int], list[tuple[int, Component]]] = {}
@@ -356,7 +366,7 @@ def _forward(model: Model, runs: tuple[Run, Run], patches: Sequence[Patch], firs
                 for kind in HOOKED:
                     if (kind, layer) in sites:
                         stack.enter_context(_hooked(_module(model, kind, layer), kind, change(kind, layer)))
-                hidden = model.layer(layer, hidden, entry, prefix)
+                hidden = model.layer(layer, hidden, entry, past)
         return answer_logits(model, hidden, base.batch.ends.repeat(count) - start)
 
 

@@ -56,6 +56,7 @@ class PatchConfig(BaseModel):
     least: float = Field(0.02, ge=0, description="size of effect that counts as none, in units of the effects")
     flips: int = Field(10_000, ge=100, description="sign flips of the null")
     claim_size: int = Field(16, ge=1, description="heads in the claim at most, the largest effects first")
+    controls: int = Field(19, ge=0, description="random sets of as many heads as the claim's, patched together beside them")
     # batches
     rows: int = Field(16, ge=1)
     budget: int = Field(4096, ge=32, description="tokens in one forward")

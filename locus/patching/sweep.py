@@ -111,13 +111,21 @@ class How:
     layout: Layout = LAYOUT
 
 
+# Of a batch: clean and corrupted [rows, metrics], and patched [patches, rows, metrics].
 Values = tuple[Array, Array, Array]
+# From pairs, patches, their clean run and the corrupted ones (a draw each) to values.
+Read = Callable[[Sequence[PatchPair], Sequence[Patch], Run, Sequence[Run]], Values]
 # From a batch's members and what computes its values to its values: where values of an earlier run are kept.
 Keep = Callable[[Sequence[int], Callable[[], Values]], Values]
 
 
+def computed(members: Sequence[int], make: Callable[[], Values]) -> Values:
+    """Keeps nothing."""
+    return make()
+
+
 def measure(
-    model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, keep: Keep = lambda members, make: make()
+    model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, keep: Keep = computed
 ) -> list[PatchMap]:
     """Patch every pair with every patch and read every metric.
 
@@ -134,6 +142,26 @@ def measure(
     Raises:
         UserError: if there is no pair or patch, or an ablation is asked to denoise.
     """
+
+    def read(here: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
+        return _exact(model, (here, patches), plain, draws, how)
+
+    return maps(model, pairs, patches, how, read, keep)
+
+
+def maps(
+    model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, read: Read, keep: Keep = computed
+) -> list[PatchMap]:
+    """Make the clean and the corrupted runs of all pairs, batch by batch, and gather what is read of them; see `measure`.
+
+    Args:
+        model: the model.
+        pairs: clean and corrupted prompts.
+        patches: sets of components.
+        how: direction, corruption, metrics and layout.
+        read: the values of a batch.
+        keep: asked for every batch, with what would compute it.
+    """
     if not pairs or not patches:
         raise UserError("at least one pair and one patch", f"{len(pairs)} and {len(patches)}", "Name what to patch.")
     kinds: tuple[Kind, ...] = tuple({component.kind: None for patch in patches for component in patch})
@@ -145,14 +173,14 @@ def measure(
         here = [pairs[index] for index in members]
 
         def make(here: list[PatchPair] = here, members: list[int] = members) -> Values:
-            plain = clean_run(model, here, kinds, how.layout.side or "right")
-            return _values(model, (here, patches), plain, spoil(members, plain), how)
+            prompts, spans = [pair.clean for pair in here], [dict(pair.spans) for pair in here]
+            plain = run(model, batch_of(model, prompts, spans, how.layout.side or "right"), kinds)
+            return read(here, patches, plain, spoil(members, plain))
 
         clean[members], corrupted[members], found[:, members] = keep(members, make)
-    names = [metric.name for metric in how.metrics]
     return [
-        PatchMap(tuple(patches), found[..., at], clean[:, at], corrupted[:, at], how.direction, name, how.corruption.name)
-        for at, name in enumerate(names)
+        PatchMap(tuple(patches), found[..., at], clean[:, at], corrupted[:, at], how.direction, metric.name, how.corruption.name)
+        for at, metric in enumerate(how.metrics)
     ]
 
 
@@ -169,21 +197,20 @@ def sweep(
     return measure(model, pairs, patches, How(direction, corruption, (metric,), layout))[0]
 
 
-def clean_run(model: Model, pairs: Sequence[PatchPair], kinds: Sequence[Kind], side: Side) -> Run:
-    """The clean side of a batch."""
-    return run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs], side), kinds)
-
-
-def _values(
-    model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], plain: Run, draws: Sequence[Run], how: How
-) -> Values:
-    """Values of one batch: clean and corrupted [rows, metrics], patched [patches, rows, metrics]; means over the draws."""
-    pairs, patches = what
+def values_of(how: How, pairs: Sequence[PatchPair], plain: Run) -> Callable[[Tensor], Tensor]:
+    """From logits [..., rows, vocabulary] to all metrics, [..., rows, metrics]."""
     reference = plain.logits
     assert reference is not None, "the clean side is a run"
+    return lambda logits: torch.stack([metric(logits, pairs, reference) for metric in how.metrics], dim=-1)
+
+
+def _exact(model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], plain: Run, draws: Sequence[Run], how: How) -> Values:
+    """Values of one batch; means over the draws."""
+    pairs, patches = what
+    measured = values_of(how, pairs, plain)
 
     def read(logits: Tensor) -> Tensor:
-        return torch.stack([metric(logits, pairs, reference) for metric in how.metrics], dim=-1).double().cpu()
+        return measured(logits).double().cpu()
 
     corrupted, found = [], []
     for spoilt in draws:
@@ -197,7 +224,8 @@ def _values(
         found.append(patched(model, base, source, patches, read, how.layout.tokens, how.layout.short).numpy())
         missing = np.full((len(pairs), len(how.metrics)), np.nan)
         corrupted.append(missing if spoilt.logits is None else read(spoilt.logits).numpy())
-    return read(reference).numpy(), np.mean(corrupted, axis=0), np.mean(found, axis=0)
+    assert plain.logits is not None, "the clean side is a run"
+    return read(plain.logits).numpy(), np.mean(corrupted, axis=0), np.mean(found, axis=0)
 
 
 def batches(pairs: Sequence[PatchPair], layout: Layout) -> Iterator[list[int]]:

@@ -95,7 +95,8 @@ def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
     for one in found["maps"][:1]:
         for warning in one["warnings"]:
             console.print(Text(warning))
-    for sentence in [*found["sentences"], *(one["sentence"] for one in found["screens"][:1])]:
+    together = [found["controls"]] if found["controls"] else []
+    for sentence in [*found["sentences"], *(one["sentence"] for one in [*found["screens"][:1], *together])]:
         console.print(Text(f"- {sentence}"))
     console.print(Text(f"wrote {out / 'page.html'}"), soft_wrap=True)
     if found["claim"] is not None:

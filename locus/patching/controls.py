@@ -1,0 +1,83 @@
+"""Controls on the heads that patching found: all of them together, against random sets of as many and against all others.
+
+Heads are found one by one. Together they may do more than each promised, or undo one another; and any so many heads, moved
+together, do something. The random sets say how much, and the complement how much is left for everything that was not found.
+The sets are patched into the examples in which the heads were found.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from locus.anatomy import Anatomy
+from locus.claims import null
+from locus.patching.metrics import Array
+from locus.patching.runs import Component, Patch
+from locus.sites import Location, Site
+from locus.stats import monte_carlo_rank
+from locus.stats.estimate import Estimate
+from locus.stats.paired import t_interval
+
+
+def sets(location: Location, anatomy: Anatomy, count: int, seed: int) -> tuple[list[Patch], null.Match] | None:
+    """The heads together, all others together, and random sets of as many heads.
+
+    Random sets keep the number of heads in every layer where so many sets exist, and are drawn over the whole model else.
+
+    Args:
+        location: the heads.
+        anatomy: of the model.
+        count: of random sets.
+        seed: of the draws.
+
+    Returns:
+        The patches in that order, and what the sets share with the heads; None where so many sets do not exist.
+    """
+    shape = anatomy.n_layers, anatomy.n_heads
+    ways: tuple[null.Match, ...] = ("layer", "uniform")
+    match = next((way for way in ways if null.capacity(location, *shape, way) >= count), None)
+    others = [
+        Site(layer, head) for layer in range(shape[0]) for head in range(shape[1]) if Site(layer, head) not in location.sites
+    ]
+    if match is None or not others:
+        return None
+    drawn = [claim.location for claim in null.draw(location, *shape, count, seed, match)]
+    places = [location, Location.of(others), *drawn]
+    return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
+
+
+def compared(effects: Array, size: int, match: null.Match, level: float) -> dict[str, Any]:
+    """What the sets do.
+
+    Args:
+        effects: [sets, examples], in the order of `sets`.
+        size: heads in each set.
+        match: what the random sets share with the heads.
+        level: of the intervals.
+
+    Returns:
+        `joint` and `complement` (mean, low, high), `random` (means), `p` (rank of the heads' absolute effect among those of
+        the random sets), `match` and a `sentence`.
+    """
+    joint, complement = (t_interval(row, level) for row in effects[:2])
+    random = effects[2:].mean(axis=1)
+    p = monte_carlo_rank(abs(joint.value), np.abs(random)).p
+    where = "in the same layers" if match == "layer" else "anywhere"
+    head = "head" if size == 1 else "heads"
+    sentence = (
+        f"Patched together, the {size} {head} of the claim have an effect of {_shown(joint)}, all other heads together "
+        f"{_shown(complement)}, and {len(random)} random sets of {size} {head} {where} {random.min():+.2f} to "
+        f"{random.max():+.2f} (rank p {p:.3f})."
+    )
+    return {
+        "joint": [joint.value, joint.low, joint.high],
+        "complement": [complement.value, complement.low, complement.high],
+        "random": random.tolist(),
+        "p": p,
+        "match": match,
+        "sentence": sentence,
+    }
+
+
+def _shown(one: Estimate) -> str:
+    return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
