@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from locus import __version__, stats, verdict
 from locus.config import JUDGED, AuditConfig
+from locus.errors import UserError
 from locus.findings import sided
 from locus.stats import truthful
 from locus.store import Store
@@ -26,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
 REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_true_info", "kl", "ce")
 ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
+PLAN_SCHEMA, VERDICT_SCHEMA = "locus-plan/1", "locus-verdict/1"
+PLAN_PARTS = {"banks", "claims", "context", "dataset", "items", "model", "prompt", "rule", "rule_sha256", "sha256", "trials"}
 UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -271,7 +274,7 @@ def derive(record: Record) -> dict[str, Any]:
     seen = [one.look for one in mains if one is not None]
     early = _all_settled(record, mains) and max(seen) < record.config.random
     return {
-        "schema": "locus-verdict/1",
+        "schema": VERDICT_SCHEMA,
         "model": record.plan["model"],
         "dataset": record.plan["dataset"],
         "prompt": record.plan["prompt"]["name"],
@@ -309,8 +312,26 @@ def versions() -> dict[str, str]:
 
 
 def read_plan(out: Path) -> dict[str, Any]:
-    """The parsed plan.json of a run folder."""
-    plan: dict[str, Any] = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    """The parsed plan.json of a run folder.
+
+    Raises:
+        UserError: if there is none, it is not whole, or another version of locus wrote it.
+    """
+    path = out / "plan.json"
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema, missing = plan.get("schema"), sorted(PLAN_PARTS - plan.keys())
+        if schema == PLAN_SCHEMA and missing:
+            raise ValueError(f"without {', '.join(missing)}")
+        if schema == PLAN_SCHEMA:
+            AuditConfig(**plan["config"])
+    except OSError as error:
+        raise UserError("a run folder with its plan.json", f"{str(out)!r} ({error})", "Give the --out of an audit.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
+        raise UserError("a plan.json that is whole", received, "Audit again into another --out.") from error
+    if schema != PLAN_SCHEMA:
+        raise UserError(f"a plan of schema {PLAN_SCHEMA}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus.")
     return plan
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from locus import verdict
+from locus import conclude, verdict
 from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
@@ -38,7 +38,7 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dic
     }
     rule = verdict.rule(config)
     return {
-        "schema": "locus-plan/1",
+        "schema": conclude.PLAN_SCHEMA,
         "config": config.model_dump(mode="json"),
         "context": context,
         "rule": rule,
@@ -92,7 +92,7 @@ def fix(plan: Plan, out: Path) -> None:
     path = out / "plan.json"
     content = json.dumps({**plan.document, "sha256": plan.sha256}, indent=1, sort_keys=True) + "\n"
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = conclude.read_plan(out)
         if old.get("sha256") != plan.sha256:
             new = json.loads(content)
             differ = [part for part in new if old.get(part) != new[part] and part != "sha256"]

@@ -136,8 +136,8 @@ def scales(run: Path) -> dict[str, float]:
     Raises:
         UserError: if the run has fewer than 3 finished random Locations.
     """
-    if not (run / "plan.json").exists():
-        raise UserError("a run folder with a plan.json", repr(str(run)), "Give the --out of an audit.")
+    if not (run / "plan.json").exists() or not (run / "trials.sqlite").exists():
+        raise UserError("a run folder with plan.json and trials.sqlite", repr(str(run)), "Give the --out of an audit.")
     store = Store(run / "trials.sqlite")
     try:
         record = Record(read_plan(run), store)

@@ -206,10 +206,12 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
         return []
     if "plan.json" not in present:
         return [UserError("an empty folder or one of this audit", f"{str(out)!r} with other files", "Give another --out.")]
+    from locus import conclude  # with all of statistics
+
     try:
-        old = json.loads((out / "plan.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        return [UserError("a readable plan.json", f"{str(out / 'plan.json')!r} ({error!r})", "Give another --out.")]
+        old = conclude.read_plan(out)["config"]
+    except UserError as error:
+        return [error]
     new = config.model_dump(mode="json")
     differ = [
         f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"

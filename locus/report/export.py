@@ -22,6 +22,7 @@ from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
 from locus.model import Model, load
 from locus.report.verify import copied_store
+from locus.store import Store
 
 Form = Literal["auto", "peft", "bias"]
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
@@ -144,7 +145,7 @@ def find_trial(run: Path, name: str) -> str:
     Raises:
         UserError: naming what there is, if nothing has that name, or several things.
     """
-    plan = _plan(run)
+    plan = conclude.read_plan(run)
     with copied_store(run) as store:
         arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
     if any(name == trial["id"] for arm in arms for trial in arm.trials):
@@ -182,7 +183,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
     path = run / "edits" / f"{trial}.safetensors"
     if not path.is_file():
         raise UserError("an edit that is still there", f"no {path}", "Restore the run folder's edits.")
-    edit, plan = load_edit(path), _plan(run)
+    edit, plan = load_edit(path), conclude.read_plan(run)
     config = AuditConfig(**plan["config"])
     model = load(config.model, dtype=config.dtype, revision=config.revision, trust_remote_code=config.trust_remote_code)
     if model.fingerprint != plan["context"]["model"]:
@@ -218,18 +219,21 @@ def export_scores(run: Path, to: Path) -> list[str]:
     import pyarrow.csv
     import pyarrow.parquet
 
-    plan = _plan(run)
-    db = sqlite3.connect(f"{(run / 'trials.sqlite').resolve().as_uri()}?mode=ro", uri=True)
+    plan = conclude.read_plan(run)
+    path = run / "trials.sqlite"
+    if not path.is_file():
+        raise UserError("a run's trials.sqlite", f"none in {str(run)!r}", "Check the run folder.")
+    store = Store(path)
     try:
-        cursor = db.execute(
+        cursor = store.db.execute(
             "SELECT trial, role, arm, claim, split, measure, item, value, scores.reason AS reason "
             "FROM scores JOIN trials ON trials.id = trial ORDER BY trial, split, measure, item"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
     except sqlite3.DatabaseError as error:
-        raise UserError("a run's trials.sqlite", f"{run / 'trials.sqlite'} ({error})", "Check the run folder.") from error
+        raise UserError("a run's trials.sqlite", f"{path} ({error})", "Check the run folder.") from error
     finally:
-        db.close()
+        store.close()
     schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in names])
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     table = pa.table(
@@ -244,13 +248,6 @@ def export_scores(run: Path, to: Path) -> list[str]:
     for name, claim in zip(files, plan["claims"], strict=True):
         _write(to / name, claim)
     return ["scores.parquet", "scores.csv", "heads.json", *files]
-
-
-def _plan(run: Path) -> dict[str, Any]:
-    try:
-        return conclude.read_plan(run)
-    except (OSError, ValueError) as error:
-        raise UserError("a run folder with its plan.json", f"{run} ({error})", "Check the path.") from error
 
 
 def _empty(folder: Path) -> None:

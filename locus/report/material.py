@@ -1,19 +1,22 @@
 """What a report is made of: plan, verdict, and the settings tried, read from a run folder that may still be growing."""
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from locus import conclude, stats
+from locus import conclude, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
-from locus.report.words import visible
+from locus.report.words import MEASURE, visible
 from locus.store import Store
 from locus.units import amount
+
+KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random")  # of places in a verdict
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,15 @@ def read(folder: Path) -> Material:
         plan = conclude.read_plan(folder)
         record = conclude.Record(plan, store)
         found = _verdict(folder, record)
+        _check(found)
         add_gains(found, record)
         claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
-        for kind in ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random"):
+        for kind in KINDS:
             for entry in found[kind]:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
         said = side_by_side(record, found)
         return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, sqlite3.Error) as error:
         received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
         raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error
     finally:
@@ -68,10 +72,33 @@ def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     path = folder / "verdict.json"
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] != conclude.VERDICT_SCHEMA:
+            schema = visible(found["schema"], 80)
+            raise UserError(
+                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema} in {visible(path)}", "Use a newer locus."
+            )
         if found["plan_sha256"] == record.plan["sha256"]:
             return found
     spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
     return {**conclude.derive(record), "versions": conclude.versions(), "seconds": {"trials": spent}}
+
+
+def _check(found: dict[str, Any]) -> None:
+    """Look once at every part that a page is made of, since a verdict may have been edited or cut.
+
+    Raises:
+        KeyError, TypeError, AttributeError: if a part is missing, or of another kind.
+    """
+    entries = [entry for kind in KINDS for entry in found[kind]]
+    entries += found["baseline"]["base"]
+    for entry in entries:
+        _ = entry["name"], entry["setting"], entry["read"], entry["location"], entry["trials"][0], entry["converged"]
+    for claim in found["claims"]:
+        _ = claim["name"], claim["read"], claim["sentence"], claim["n_sites"], list(claim["location"])
+        for question in verdict.QUESTIONS:
+            _ = claim[question]["standing"], claim[question]["sentence"]
+    _ = found["n"]["test"], found["seeds"]["seed"], found["seconds"]["trials"], found["versions"]["locus"], found["unfinished"]
+    _ = found["model"]["name"], found["dataset"]["name"], MEASURE[found["metric"]], found["prompt"], found["rule_sha256"]
 
 
 def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
