@@ -37,6 +37,7 @@ $(BENCH)/.stamp: pyproject.toml constraints.txt
 
 oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval, statsmodels)
 	$(BENCH)/bin/python -m pytest -m oracle tests/oracles
+	$(BENCH)/bin/python -m pytest tests/test_export.py
 
 bench: $(BENCH)/.stamp  ## speed against peers and against the floor
 	$(BENCH)/bin/python -m benchmarks
