@@ -168,19 +168,24 @@ def patch(
 
 @app.command()
 def report(
-    run: Annotated[Path, Argument(help="Run folder, finished or not; or a calibration's folder, or a power file.")],
-    compare: Annotated[list[Path] | None, Option(help="Another run to set beside it; may be repeated.")] = None,
+    runs: Annotated[
+        list[Path],
+        Argument(metavar="RUN...", help="Run folder, finished or not; or a calibration's folder, or a power file."),
+    ],
+    compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
     sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
     """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file."""
-    if run.is_file() or (run / "calibration.json").is_file():
-        from locus.report.figures import errors
-
-        console.print(_escaped(f"wrote figures: {', '.join(errors.write(run))}"))
-        return
+    from locus.report.figures import errors
     from locus.report.page import write
 
-    console.print(_escaped(str(write(run, compare, sign=sign))), soft_wrap=True)
+    if compare and len(runs) < 2:
+        raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
+    for run in runs[:1] if compare else runs:
+        if run.is_file() or (run / "calibration.json").is_file():
+            console.print(_escaped(f"wrote figures: {', '.join(errors.write(run))}"))
+        else:
+            console.print(_escaped(str(write(run, runs[1:] if compare else None, sign=sign))), soft_wrap=True)
 
 
 @app.command()

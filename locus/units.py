@@ -6,7 +6,10 @@ with three decimals; files and functions hold shares as fractions.
 
 import math
 
-PERCENT = ("mc1", "mc2", "mc3", "truth", "info", "true_info", "both", "blind_true_info", "share")
+PERCENT = (
+    *("mc1", "mc2", "mc3", "truth", "info", "true_info", "both", "blind_true_info", "share"),
+    *("product", "corrected_both", "corrected_truth", "corrected_info"),
+)
 
 
 def amount(value: float | None, measure: str) -> str:

@@ -3,14 +3,19 @@
 import csv
 import json
 import re
+import shutil
 import sqlite3
+import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from locus import units
+from locus.cli import main
 from locus.errors import UserError
 from locus.report import chart, cite, words
+from locus.report.figures.plot import CALLED
 from locus.report.material import heads, read
 from locus.report.page import OPEN, isolated, write
 from locus.store import Store
@@ -199,8 +204,34 @@ def test_a_report_changes_no_result(run_copy):
 
 
 def test_runs_side_by_side(run_copy, small_run):
+    found = json.loads((run_copy / "verdict.json").read_text())
     page = write(run_copy, [small_run]).read_text(encoding="utf-8")
-    assert "Beside other runs" in page and page.count("<td>the same</td>") == 2
+    beside = page[page.index('id="h-compare"') :]
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", beside[: beside.index("</table>")])
+    means = [found["baseline"]["base"][0]["mc2"]["mean"], np.mean([one["mc2"]["mean"] for one in found["random"]])]
+    means += [found[kind][0]["mc2"]["mean"] for kind in ("claimed", "ceiling")]
+    assert [re.findall(r'<td class="n">(.*?)</td>', row) for row in rows] == [[f"{100 * mean:.1f}" for mean in means]] * 2
+    assert "All were judged by the same rule" in page and '<a href="#h-compare">' in page
+    (run_copy / "verdict.json").write_text(json.dumps({**found, "rule_sha256": "0" * 64}))
+    assert "not all judged by the same rule" in write(run_copy, [small_run]).read_text(encoding="utf-8")
+
+
+def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, monkeypatch, tmp_path):
+    other = shutil.copytree(small_run, tmp_path / "other")
+
+    def report(*arguments):
+        monkeypatch.setattr(sys, "argv", ["locus", "report", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code
+
+    assert report("--compare", run_copy, other) == 0
+    page = (run_copy / "report.html").read_text(encoding="utf-8")
+    assert "Beside other runs" in page and "Beside other runs" not in (other / "report.html").read_text(encoding="utf-8")
+    assert report(run_copy, "--compare", other) == 0 and (run_copy / "report.html").read_text(encoding="utf-8") == page
+    assert report("--compare", run_copy) == 2
+    assert report(run_copy, other) == 0 and "Beside other runs" not in (run_copy / "report.html").read_text(encoding="utf-8")
+    assert (other / "figures").is_dir(), "each has its page and figures"
 
 
 def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_path):
@@ -214,6 +245,10 @@ def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_
     rows = list(csv.DictReader((run_copy / "figures" / "random-heads.csv").open(encoding="utf-8")))
     means = sorted(100 * entry["mc2"]["mean"] for entry in found["random"])
     assert [float(row["mc2"]) for row in rows if row["kind"] == "random"] == pytest.approx(means)
+    rows = list(csv.DictReader((run_copy / "figures" / "mc-scores.csv").open(encoding="utf-8")))
+    kinds = ("base", "shift", "complement", "claim", "ceiling")
+    assert [row["kind"] for row in rows] == [*kinds, *kinds] and {row["measure"] for row in rows} == {"MC1", "MC2"}
+    assert all(row["edit"].split(", alpha")[0] == CALLED[row["kind"]] for row in rows), "words, and no names of ours"
     width = re.search(rb'<svg[^>]*width="([\d.]+)pt"', first["verdict.svg"]).group(1)
     assert float(width) / 72 == pytest.approx(3.3)
 

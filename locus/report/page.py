@@ -34,7 +34,10 @@ RECIPE = (
     r"""grep -oE '"[^":]+\.[a-z0-9]+":"[0-9a-f]{64}"' receipt.json | sed -E 's/"(.+)":"(.+)"/\2  \1/' | sha256sum -c""",
 )
 OPEN = 6  # questions whose answers are shown unfolded
-COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin", "kl", "ce")
+COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin")
+EFFECTS = ("kl", "ce")
+# The other forms of True*Info, shares with the judge's errors taken out, and what a judge of wording alone makes of it.
+JUDGED_COLUMNS = ("product", "both", "corrected_both", "corrected_truth", "corrected_info", "blind_true_info")
 
 
 def write(folder: Path, others: list[Path] | None = None, figures: bool = True, sign: bool = True) -> Path:
@@ -106,17 +109,20 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         claims=[_claim(material, claim) for claim in found["claims"]],
         rows=rows,
         settings=[row for row in material.settings if row["role"] == "shift"],
-        columns=[name for name in COLUMNS if any(name in row["cells"] for row in rows)],
+        columns=_measured(COLUMNS, rows),
+        effect_columns=_measured(EFFECTS, rows),
+        judged_columns=_measured(JUDGED_COLUMNS, rows) if found.get("judge") else [],
         headings=words.HEADINGS,
         measures=words.MEASURE,
         limits=words.limits(plan, found),
+        places=words.places(found),
         effects=effects(found),
         grid=heads(material),
         scored=any(claim["scores"] for claim in plan["claims"] if claim["origin"] == "probe"),
         answers=material.answers,
         open=OPEN,
         judged=any(row["truth"] is not None for one in material.answers for row in one["rows"]),
-        compared=[material, *others] if others else [],
+        compared=[row for one in (material, *others) for row in beside(one)] if others else [],
         cited=cited,
         forms=cite.forms(cited),
         receipt=material.receipt,
@@ -143,6 +149,11 @@ def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     return {**whole, **more, "next": steps}
 
 
+def _measured(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
+    """The columns in which any row has a number."""
+    return [name for name in columns if any(name in row["cells"] for row in rows)]
+
+
 def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the results: label, and by measure the mean with its interval or range."""
     rows = [_row("no edit", entry) for entry in found["baseline"]["base"]]
@@ -163,6 +174,19 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def beside(material: Material) -> list[dict[str, Any]]:
+    """A run as rows of a table of several: one a claim and read mode, with what decides its verdict, in its own metric."""
+    found = material.found
+    metric, rows = found["metric"], []
+    for claim in found["claims"]:
+        mine = [("base", found["baseline"]["base"]), ("ceiling", found["ceiling"])]
+        for kind in ("claimed", "random"):
+            mine.append((kind, [one for one in found[kind] if (one["claim"], one["read"]) == (claim["name"], claim["read"])]))
+        means = {kind: _range("", entries)["cells"].get(metric, {}).get("mean") for kind, entries in mine}
+        rows.append({"run": material.folder.resolve().name, "found": found, "claim": claim, "metric": metric, **means})
+    return rows
+
+
 def _short(name: str) -> str:
     return words.visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
 
@@ -173,14 +197,22 @@ def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:
 
 
 def _row(label: str, entry: dict[str, Any]) -> dict[str, Any]:
-    return {"label": label, "cells": {name: entry[name] for name in COLUMNS if entry.get(name)}}
+    return {"label": label, "cells": _cells(entry)}
+
+
+def _cells(entry: dict[str, Any]) -> dict[str, Any]:
+    """What was measured of a place, by column of the page."""
+    judged = entry.get("judged")
+    more = {"product": judged["product_of_means"], "both": judged["share"]["both"]} if judged else {}
+    more |= {f"corrected_{target}": value for target, value in judged["corrected"].items()} if judged else {}
+    return {name: value for name in (*COLUMNS, *EFFECTS, *JUDGED_COLUMNS) if (value := more.get(name) or entry.get(name))}
 
 
 def _range(label: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Several places in one row: the mean of their means, and the least and most of them."""
-    cells = {}
-    for name in COLUMNS:
-        means = [entry[name]["mean"] for entry in entries if entry.get(name) and entry[name]["mean"] is not None]
+    cells, measured = {}, [_cells(entry) for entry in entries]
+    for name in (*COLUMNS, *EFFECTS, *JUDGED_COLUMNS):
+        means = [one[name]["mean"] for one in measured if name in one and one[name]["mean"] is not None]
         if means:
             cells[name] = {"mean": math.fsum(means) / len(means), "interval": [min(means), max(means)], "n": len(means)}
     return {"label": label, "cells": cells, "range": True}

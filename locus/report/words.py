@@ -24,6 +24,12 @@ HEADINGS = {
     "true_info": "True*Info, %",
     "truth": "True, %",
     "info": "Info, %",
+    "product": "Product, % of means",
+    "both": "Both, %",
+    "corrected_both": "Both, % corrected",
+    "corrected_truth": "True, % corrected",
+    "corrected_info": "Info, % corrected",
+    "blind_true_info": "Wording, % True*Info",
     "mc1": "MC1, %",
     "mc2": "MC2, %",
     "mc3": "MC3, %",
@@ -38,6 +44,10 @@ READS = {
 }
 
 
+UNSETTLED = {"claimed": "the claim", "ceiling": "the ceiling", "complement": "the complement"}
+TARGETS = {"truth": "true", "info": "informative", "both": "true and informative"}
+
+
 def visible(text: Any, limit: int = LIMIT) -> str:
     """Text in which nothing is hidden: invisible and bidirectional characters as code points, the rest cut at a limit."""
     whole = str(text)
@@ -45,6 +55,12 @@ def visible(text: Any, limit: int = LIMIT) -> str:
         char if char == " " or unicodedata.category(char)[0] not in "CZ" else f"⟨U+{ord(char):04X}⟩" for char in whole[:limit]
     )
     return shown if len(whole) <= limit else f"{shown} … ({len(whole):,} characters, the first {limit:,} shown)"
+
+
+def places(found: dict[str, Any]) -> int:
+    """How many random Locations there are of the first claim in its first read mode."""
+    first = found["claims"][0]
+    return sum((one["claim"], one["read"]) == (first["name"], first["read"]) for one in found["random"])
 
 
 def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -62,12 +78,12 @@ def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
                 f"A rule that never reads the question ({blind['name']}) reaches {amount(blind['mc1'], 'mc1')} MC1 where chance "
                 f"is {amount(blind['mc1_chance'], 'mc1')}: part of every edit's effect may be the wording of the answers."
             )
-    for kind, what in (("claimed", "the claim"), ("ceiling", "the ceiling"), ("complement", "the complement"), ("random", "")):
-        unsettled = [entry["name"] for entry in found[kind] if False in entry["converged"]]
-        if unsettled:
-            where = what or f"{len(unsettled)} of {len(found[kind])} random Locations"
-            meaning = "the claim looks better than it is" if kind == "random" else "its optimal edit may be better than shown"
-            said.append(f"Training had not settled at {where}; if so, {meaning}.")
+    unsettled = {kind: sum(False in entry["converged"] for entry in found[kind]) for kind in (*UNSETTLED, "random")}
+    if where := [what for kind, what in UNSETTLED.items() if unsettled[kind]]:
+        said.append(f"Training had not settled at {', '.join(where)}: edits may be better there than shown.")
+    if unsettled["random"]:
+        where_of = f"{unsettled['random']} of {len(found['random'])} random Locations"
+        said.append(f"Training had not settled at {where_of}: the claim may look better against them than it is.")
     for read in dict.fromkeys(claim["read"] for claim in found["claims"]):
         said.append(f"Read mode “{visible(read, 20)}”: {READS.get(read, 'unknown')}. The verdict holds for this mode.")
     if plan["model"].get("quantised"):
@@ -77,7 +93,11 @@ def limits(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     if len(found["claims"]) > 1:
         said.append(f"{len(found['claims'])} claims or read modes: claims share the level (Holm), read modes do not.")
     drawn = found.get("drawn") or {}
-    if drawn.get("stopped_early") and drawn["random"] < drawn["planned"]:
+    if drawn.get("stopped_early") and drawn["random"] < places(found) == drawn["planned"]:
+        said.append(
+            f"The verdict stood after {drawn['random']} of {drawn['planned']} random Locations and is of these; all are shown."
+        )
+    elif drawn.get("stopped_early") and drawn["random"] < drawn["planned"]:
         said.append(
             f"{drawn['random']} of {drawn['planned']} random Locations were drawn: more could not change the verdict, "
             "but their distribution is less well known."
@@ -93,14 +113,21 @@ def _judge_limits(found: dict[str, Any]) -> list[str]:
     judge = found.get("judge")
     if not judge:
         return []
-    said = [f"Answers were judged by {visible(judge['name'], 80)}, and a judge errs."]
+    said = [f"Answers were judged by “{visible(judge['name'], 80)}”, and a judge errs."]
     if not judge.get("confusion"):
         said.append("This judge's errors were never measured, so nothing is corrected for them.")
     for target, one in (judge.get("confusion") or {}).items():
-        known = {name: one.get(name) for name in ("sensitivity", "specificity")}
-        measured = " and ".join(f"{name} {amount(value, 'truth')}" for name, value in known.items() if value is not None)
-        if measured:
-            said.append(f"Its {visible(target, 20)} judgments on answers it never saw: {measured}.")
+        parts = [
+            f"of answers that {are} it {does} {amount(one[share], 'truth')} (n ≈ {one[count]:.0f})"
+            for share, count, are, does in (
+                ("sensitivity", "positives", "are", "finds"),
+                ("specificity", "negatives", "are not", "rejects"),
+            )
+            if one.get(share) is not None
+        ]
+        if parts:
+            named = TARGETS.get(target, visible(target, 20))
+            said.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
     if judge.get("seen"):
         said.append(f"It learned from {judge['seen']} of the {found['n']['test']} test questions.")
     return said

@@ -146,7 +146,14 @@ def intervals(axes: Axes, rows: Rows, label: str) -> None:
 def legend(axes: Axes) -> None:
     """What the kinds are, above all panels, so that it covers nothing."""
     if axes.figure is not None and axes.get_legend_handles_labels()[0]:
-        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+        axes.figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=3,
+            frameon=False,
+            columnspacing=1.2,
+            handlelength=1.6,
+        )
 
 
 def drift_axis(axes: Axes) -> None:

@@ -227,7 +227,7 @@ def _distribution(name: str, rows: Rows, metric: str, label: str) -> Drawing:
         for kind, style in (("claim", "-"), ("ceiling", "--")):
             for row in [row for row in rows if row[0] == kind][:1]:
                 axes.axhline(row[3], color=LOOK[kind][0], linewidth=1, linestyle=style, label=CALLED[kind])
-                axes.axhspan(row[4], row[5], color=LOOK[kind][0], alpha=0.15, linewidth=0)
+                axes.axhspan(row[4], row[5], color=LOOK[kind][0], alpha=0.1, linewidth=0)
         axes.set_xticks([])
         axes.set_xlabel(label)
         axes.set_ylabel(LABELS[metric])
@@ -249,17 +249,29 @@ def mc_scores(material: Material) -> Drawing:
     kinds = [("base", found["baseline"]["base"]), ("shift", found["shift"]), ("complement", found["complement"])]
     kinds += [("claim", found["claimed"]), ("ceiling", found["ceiling"])]
     rows: Rows = [
-        (f"{measure.upper()} {entry['name']}", kind, 100 * entry[measure]["mean"], *_ends(entry[measure]))
+        (_edit(kind, entry, len(entries)), kind, 100 * entry[measure]["mean"], *_ends(entry[measure]), measure.upper())
         for measure in ("mc1", "mc2")
         for kind, entries in kinds
         for entry in entries
         if entry.get(measure) and entry[measure]["mean"] is not None
     ]
+    shown = list(dict.fromkeys(row[5] for row in rows))
 
     def draw(panels: Sequence[Axes], rows: Rows) -> None:
-        intervals(panels[0], rows, "MC1 and MC2, %")
+        for place, (panel, measure) in enumerate(zip(panels, shown, strict=True)):
+            intervals(panel, [row[:5] for row in rows if row[5] == measure], f"{measure}, %")
+            panel.tick_params(labelleft=place == 0)
 
-    return Drawing("mc-scores", ("measure and edit", "kind", "percent", "low", "high"), rows, 0.5 + 0.2 * len(rows), draw)
+    height = 0.5 + 0.22 * len(rows) / max(1, len(shown))
+    return Drawing("mc-scores", ("edit", "kind", "percent", "low", "high", "measure"), rows, height, draw, len(shown))
+
+
+def _edit(kind: str, entry: dict[str, Any], several: int) -> str:
+    """An edit in words, with its claim and read mode (or its form) where there are several of its kind."""
+    parts = [CALLED[kind], entry["setting"] if kind == "shift" else ""]
+    if several > 1:
+        parts += [entry["name"].removeprefix("iti:").removeprefix("ceiling:"), f"read {entry['read']}" if entry["read"] else ""]
+    return ", ".join(part for part in parts if part)
 
 
 def _ends(value: dict[str, Any]) -> tuple[float, float]:
