@@ -168,10 +168,7 @@ def patch(
 
 @app.command()
 def report(
-    runs: Annotated[
-        list[Path],
-        Argument(metavar="RUN...", help="Run folder, finished or not; or a calibration's folder, or a power file."),
-    ],
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, finished or not; a calibration's; a power file.")],
     compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
     sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
