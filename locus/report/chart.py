@@ -6,7 +6,7 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from typing import Any
 
-from locus.report.words import visible
+from locus.report.words import counted, visible
 from locus.units import PERCENT, amount, difference
 
 WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0
@@ -53,7 +53,7 @@ def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str,
     places = [entry_row("", "random", entry, metric) for entry in mine("random")]
     means = sorted(place["mean"] for place in places if place)
     if means:
-        label = f"optimal edits at {len(means)} random Locations of {claim['n_sites']}"
+        label = f"optimal edits at {counted(len(means), 'random Location')}"
         whole = {"label": label, "kind": "random", "mean": math.fsum(means) / len(means)}
         rows.append({**whole, "low": means[0], "high": means[-1], "dots": means, "n": len(means)})
     rows += [entry_row(f"optimal edit at the claim ({name})", "claim", entry, metric) for entry in mine("claimed")]

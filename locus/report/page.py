@@ -159,7 +159,7 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [_row("no edit", entry) for entry in found["baseline"]["base"]]
     rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
     if found["shift_random"]:
-        rows.append(_range(f"ITI at {len(found['shift_random'])} random Locations", found["shift_random"]))
+        rows.append(_range(f"ITI at {words.counted(len(found['shift_random']), 'random Location')}", found["shift_random"]))
     rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
     for claim in found["claims"]:
         name, mode = claim["name"], claim["read"]
@@ -168,7 +168,10 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
             rows += [_row(f"{label} {_short(name)} (read {mode})", entry) for entry in mine]
         places = [entry for entry in found["random"] if entry["claim"] == name and entry["read"] == mode]
         if places:
-            rows.append(_range(f"optimal edits at {len(places)} random Locations of {claim['n_sites']} (read {mode})", places))
+            size = words.counted(claim["n_sites"], "head")
+            rows.append(
+                _range(f"optimal edits at {words.counted(len(places), 'random Location')} of {size} (read {mode})", places)
+            )
     if found["single"]:
         rows.append(_range(f"optimal edits at {len(found['single'])} single heads", found["single"]))
     return rows

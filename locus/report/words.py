@@ -57,6 +57,11 @@ def visible(text: Any, limit: int = LIMIT) -> str:
     return shown if len(whole) <= limit else f"{shown} … ({len(whole):,} characters, the first {limit:,} shown)"
 
 
+def counted(number: int, what: str) -> str:
+    """How many there are of something: "1 head", "4 heads"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def places(found: dict[str, Any]) -> int:
     """How many random Locations there are of the first claim in its first read mode."""
     first = found["claims"][0]
