@@ -163,4 +163,4 @@ def drift_axis(axes: Axes) -> None:
     axes.minorticks_off()
     axes.set_xlabel(LABELS["kl"])
     low, high = axes.get_xlim()
-    axes.set_xlim(max(low, -2e-4), high)
+    axes.set_xlim(max(low, -2e-4), 1.5 * high)  # the last point whole
