@@ -94,6 +94,7 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     items = run.choose(dataset, split, config)
+    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge)
     return run.survey_all(stage, told)
 

@@ -11,6 +11,7 @@ from locus import stats, units
 from locus.findings import POWER, QUESTIONS
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
+ALIKE = 5e-4  # scores that differ by less are shown alike
 KINDS = ("claimed", "ceiling", "complement", "random")
 
 
@@ -45,30 +46,37 @@ def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:
     metric, base = found["metric"], found["baseline"]["base"]
     said = []
     reached = base[0][metric]["mean"] if base and base[0].get(metric) else None
-    if reached is not None and metric in units.PERCENT and reached >= SATURATED:
+    full = reached is not None and metric in units.PERCENT and reached >= SATURATED
+    if full:
         said.append(
             f"The unedited model already reaches {units.amount(reached, metric)} by {metric}: nothing is left to gain. "
             "Take harder questions, or --metric margin."
         )
     elif same(found):
         said.append(
-            f"Every edit scores the same by {metric}, so no Location can stand out. Take a finer metric (--metric mc2 or margin) "
-            "or more test questions."
+            f"Every edit scores the same by {metric}, so no Location can stand out. Take "
+            f"{'another objective' if metric == 'margin' else 'a finer metric (--metric margin)'} or more test questions."
         )
     if any(False in entry["converged"] for entry in found["ceiling"]):
         said.append(
             "Training of the ceiling had not settled. Train longer or faster: --set epochs=5, --set 'lr_scales=[3.0,10.0,30.0]'."
         )
     said += _at_chance(found)
-    return said + ([] if said and reached is not None and reached >= SATURATED else [_effect(finding)])
+    return said if full or (said and _clear(finding)) else [*said, _effect(finding)]
+
+
+def _clear(finding: dict[str, Any]) -> bool:
+    """Whether the ceiling's interval is above zero, so that more questions are not what is missing."""
+    low = finding["interval"][0]
+    return low is not None and low > 0
 
 
 def same(found: dict[str, Any]) -> bool:
-    """Whether the main metric is the same, to rounding, under every edit and without one."""
+    """Whether the main metric is the same, as it is shown, under every edit and without one."""
     entries = [entry for entries in (found["baseline"]["base"], *(found[kind] for kind in KINDS)) for entry in entries]
     means = [entry[found["metric"]]["mean"] for entry in entries if entry.get(found["metric"])]
     known = [mean for mean in means if mean is not None]
-    return len(known) > 1 and max(known) - min(known) < 1e-9
+    return len(known) > 1 and max(known) - min(known) < ALIKE
 
 
 def _at_chance(found: dict[str, Any]) -> list[str]:
@@ -92,7 +100,7 @@ def _effect(finding: dict[str, Any]) -> str:
     gain, interval, level = finding["estimate"], finding["interval"], finding["level"]
     if gain is None or gain <= 0 or None in interval:
         return "The optimal edit of the whole model gains nothing: train longer or faster (lr_scales), or take a stronger model."
-    if interval[0] > 0:
+    if _clear(finding):
         return "The ceiling has an effect, but the data do not let it be read; see the reason above."
     spread = (interval[1] - interval[0]) / (2 * NormalDist().inv_cdf(0.5 + level / 2)) * math.sqrt(finding["n"])
     wanted = stats.questions_for_effect(gain, spread, (1 - level) / 2, POWER, two_sided=False)

@@ -4,16 +4,19 @@ What needs neither torch nor a model comes first and is said within a second; no
 """
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import claims, datasets
+from locus import claims, datasets, units
 from locus.claims import null
 from locus.config import JUDGED, AuditConfig
-from locus.datasets.items import Dataset, problems
+from locus.datasets.items import Dataset, Item, problems
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.locate import locate
 
+FOREIGN = 0.05  # share of unknown tokens from which on it is said
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
 SHAPE = (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
 
@@ -32,6 +35,26 @@ def check(config: AuditConfig, out: Path) -> Dataset:
     dataset = datasets.load(config.data)
     raise_all(_items(dataset))
     return dataset
+
+
+class ForeignText(UserWarning):
+    """A model is given text that its tokenizer does not know."""
+
+
+def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
+    """Warn where many tokens of the questions and answers are unknown: a planted model knows its own words alone."""
+    if tokenizer.unk_token_id is None:
+        return
+    texts = [text for item in items for text in (item.question, *item.answers)]
+    tokens = [token for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in row]
+    share = sum(token == tokenizer.unk_token_id for token in tokens) / max(1, len(tokens))
+    if share > FOREIGN:
+        warnings.warn(
+            f"{units.share(share)} of the words in these questions and answers are unknown to the tokenizer of {model}, which "
+            "cannot tell them apart. A planted model brings its own questions: leave out --data.",
+            ForeignText,
+            stacklevel=2,
+        )
 
 
 def early(config: AuditConfig, out: Path | None = None) -> None:

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
+
 from locus import diagnosis, stats
-from locus.findings import QUESTIONS
+from locus.findings import QUESTIONS as ASKED
+from tests.families import QUESTIONS
 
 
 def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
@@ -28,11 +31,11 @@ def verdict(base=0.5, ceiling=0.6, chance=0.2, metric="mc2", **ceiling_more):
 
 
 def invalid(estimate=-0.01, low=-0.02, high=0.01):
-    return dict.fromkeys(QUESTIONS, finding("invalid", estimate, low, high, margin=None))
+    return dict.fromkeys(ASKED, finding("invalid", estimate, low, high, margin=None))
 
 
 def test_next_steps_are_those_of_the_tests():
-    settled = dict.fromkeys(QUESTIONS, finding("supported"))
+    settled = dict.fromkeys(ASKED, finding("supported"))
     assert "Nothing is undecided" in diagnosis.next_steps(settled, verdict())[0]
     open_ = {**settled, "special": finding("undecided", to_decide="about 60 random Locations")}
     assert diagnosis.next_steps(open_, verdict()) == ["special: about 60 random Locations."]
@@ -64,3 +67,14 @@ def test_scores_that_are_all_the_same_are_said():
     assert not diagnosis.same(found)
     found |= {kind: [entry(0.5)] for kind in ("claimed", "complement", "random")}
     assert diagnosis.same(found) and "scores the same by mc2" in diagnosis.next_steps(invalid(), found)[0]
+
+
+def test_text_that_a_model_does_not_know_is_said(recwarn):
+    from locus.planted.named import planted_named
+    from locus.preconditions import ForeignText, warn_of_foreign
+
+    planted = planted_named("planted:localized:0")
+    warn_of_foreign("planted:localized:0", planted.tokenizer, planted.dataset.items)
+    assert not recwarn.list, "its own questions are no foreign text"
+    with pytest.warns(ForeignText, match=r"100 % of the words .* unknown to the tokenizer of planted:localized:0"):
+        warn_of_foreign("planted:localized:0", planted.tokenizer, QUESTIONS)

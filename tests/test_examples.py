@@ -3,8 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-from tests.families import tiny
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -32,10 +30,6 @@ def test_planning_names_more_places_for_smaller_effects():
     assert middle >= large
 
 
-def test_own_questions_become_an_audit(tmp_path):
-    place = tmp_path / "model"
-    model = tiny("llama")
-    model.hf.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
-    assert example("own_questions").main(tmp_path / "out", str(place))
+def test_own_questions_become_an_audit(tmp_path, llama_folder):
+    assert example("own_questions").main(tmp_path / "out", llama_folder)
     assert (tmp_path / "out" / "run" / "report.html").exists()

@@ -234,7 +234,7 @@ def _standings(console: Console, found: dict[str, Any]) -> None:
 
 def _notes(console: Console, found: dict[str, Any]) -> None:
     """What a reader of the table has to know: planted truth, questions left out, Locations not drawn, training not settled."""
-    if found["model"]["name"].startswith("planted:"):
+    if found["dataset"]["name"].startswith("planted-"):
         console.print(Text(_truth(found["model"]["name"])))
     for part, wanted in found["asked"].items():
         if wanted is not None and found["n"][part] < wanted:
