@@ -9,6 +9,9 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache as remembered
 from pathlib import Path
 
 from locus.errors import UserError
@@ -78,17 +81,32 @@ def _converted(gguf: Path) -> Path:
     if (final / "config.json").is_file():
         return final
     partial = final.with_name(f".{final.name}.{os.getpid()}")
-    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    with _parsed_once():
+        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # A model that came out of a GGUF refuses save_pretrained; one of the same configuration does not.
     if hasattr(source.config, "quantization_config"):
         del source.config.quantization_config
     fresh = type(source)(source.config)
     fresh.load_state_dict(source.state_dict())
     fresh.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
     (partial / "origin.json").write_text(json.dumps({"gguf": gguf.name, "sha256": digest.hexdigest()}))
     try:
         partial.rename(final)
     except OSError:  # another process was first; both made the same files
         shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Have a GGUF file parsed once, and its table of tensor names made once: transformers does either anew for every use."""
+    import gguf
+
+    kept = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = remembered(kept[0]), remembered(kept[1])  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = kept  # type: ignore[misc]

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -110,3 +111,23 @@ def test_pickled_weights_are_not_even_fetched(hub, tmp_path):
 def test_a_repository_that_is_not_there_is_said(hub, tmp_path):
     done = load_by_id(hub[0], tmp_path / "home", "someone/else")
     assert done.returncode != 0 and "UserError" in done.stderr and "someone/else" in done.stderr
+
+
+def test_a_gguf_is_parsed_once_while_it_is_converted_and_as_ever_afterwards(tmp_path):
+    import gguf
+
+    from locus.model import _parsed_once
+
+    writer = gguf.GGUFWriter(str(tmp_path / "a.gguf"), "llama")
+    writer.add_string("general.name", "a")
+    writer.add_tensor("output.weight", np.arange(6, dtype=np.float32).reshape(2, 3))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    plain, table = gguf.GGUFReader, gguf.get_tensor_name_map
+    with _parsed_once():
+        one = gguf.GGUFReader(tmp_path / "a.gguf")
+        assert one is gguf.GGUFReader(tmp_path / "a.gguf")
+        assert one.tensors[0].data.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (plain, table)
