@@ -153,6 +153,8 @@ PLANTED: dict[str, Any] = {
     "prompt": "bare",
     "judge": "none",
     "claim_size": 1,
+    "random": 19,  # of 24 heads
+    "singles": 0,
     "features": "answer",
     "lr_scales": (10.0,),
     "epochs": 15,

@@ -223,6 +223,14 @@ except PreconditionsError as error:
         assert part in done.stdout
 
 
+@pytest.mark.parametrize("preset", ["quick", "standard", "paper"])
+def test_every_preset_fits_a_planted_model(preset, tmp_path):
+    from locus.preconditions import check
+
+    told = resolve(preset, model="planted:localized", claims=("1.1",))
+    assert len(check(told, tmp_path / "RUN").items) == 120 and told.singles < 24
+
+
 def test_pickled_weights_are_refused(tmp_path):
     from locus.model import load
 

@@ -18,7 +18,8 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     title = (
         f"Heads by the accuracy of their probes: fitted on {n['n_train']} training answers, ranked on {n['n_validation']} others"
     )
-    table = Table(title=title, title_justify="left")
+    console.print(Text(title))
+    table = Table()
     for name in ("rank", "head", "validation accuracy", "claimed"):
         table.add_column(name, justify="right")
     for rank, (head, accuracy) in enumerate(list(claim.scores.items())[:top], 1):
