@@ -28,12 +28,18 @@ def next_steps(claim: dict[str, Any], found: dict[str, Any]) -> list[str]:
         if finding["standing"] == "undecided":
             if not finding.get("to_decide"):
                 return ["Finish the run: the same command goes on where it stopped."]
-            said.append(f"{question}: {finding['to_decide']}.")
+            said.append(settling(question, finding))
         elif finding["standing"] == "invalid" and finding["margin"] is not None:
-            said.append(f"{question}: train longer or faster (epochs, lr_scales) until what its sentence names has settled.")
+            remedy = "train longer or faster (epochs, lr_scales) until what its sentence names has settled"
+            said.append(f"{question.capitalize()} has no answer: {remedy}.")
         elif finding["standing"] == "invalid":
             return causes(finding, found)
     return said or ["Nothing is undecided. To learn how far it carries: another seed, another read mode, another dataset."]
+
+
+def settling(question: str, finding: dict[str, Any]) -> str:
+    """What would settle a question that is open."""
+    return f"{question.capitalize()} is undecided; what would settle it: {finding.get('to_decide')}."
 
 
 def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:

@@ -38,9 +38,11 @@ def test_next_steps_are_those_of_the_tests():
     settled = dict.fromkeys(ASKED, finding("supported"))
     assert "Nothing is undecided" in diagnosis.next_steps(settled, verdict())[0]
     open_ = {**settled, "special": finding("undecided", to_decide="about 60 random Locations")}
-    assert diagnosis.next_steps(open_, verdict()) == ["special: about 60 random Locations."]
+    assert diagnosis.next_steps(open_, verdict()) == ["Special is undecided; what would settle it: about 60 random Locations."]
     assert "Finish the run" in diagnosis.next_steps({**settled, "works": finding("undecided")}, verdict())[0]
-    assert diagnosis.next_steps({**settled, "unique": finding("invalid")}, verdict())[0].startswith("unique: train longer")
+    assert diagnosis.next_steps({**settled, "unique": finding("invalid")}, verdict())[0].startswith(
+        "Unique has no answer: train longer"
+    )
 
 
 def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():

@@ -13,18 +13,14 @@ from locus.config import resolve
 from locus.report.material import read
 from locus.report.page import render, write
 from locus.store import Store
-from tests.families import tiny
 from tests.small_run import SMALL
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, llama_folder):
     """A small audit whose answers were judged by their wording, which is quick and has known errors."""
-    place, out = tmp_path_factory.mktemp("model"), tmp_path_factory.mktemp("judged") / "RUN"
-    model = tiny("llama")
-    model.hf.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
-    audit(resolve("quick", model=str(place), judge="blind", max_new_tokens=8, **SMALL), out)
+    out = tmp_path_factory.mktemp("judged") / "RUN"
+    audit(resolve("quick", model=str(llama_folder), judge="blind", max_new_tokens=8, **SMALL), out)
     return out
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from locus.diagnosis import next_steps
+from locus.diagnosis import next_steps, settling
 from locus.findings import QUESTIONS
 from locus.units import bare
 
@@ -222,7 +222,7 @@ def _standings(console: Console, found: dict[str, Any]) -> None:
         console.print(said)
         console.print(Text(claim["sentence"], style="bold"))
         if "invalid" in {claim[question]["standing"] for question in QUESTIONS}:
-            told = [f"{question}: {claim[question].get('to_decide')}." for question in QUESTIONS]  # in the grid above
+            told = [settling(question, claim[question]) for question in QUESTIONS]  # in the grid above
             for step in next_steps(claim, found):
                 if step not in told:
                     console.print(Text(f"  - {step}", style="yellow"))
