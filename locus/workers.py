@@ -127,10 +127,14 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             number = connection.recv()
+
+            def say(share: float, number: int = number) -> None:
+                connection.send(("share", number, share))
+
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("default")
                 try:
-                    answer = "result", number, work(jobs[number], lambda share, at=number: connection.send(("share", at, share)))
+                    answer = "result", number, work(jobs[number], say)
                 except (BrokenPipeError, ConnectionResetError):
                     raise
                 except BaseException as error:  # whatever it is, the parent is where it must be raised
