@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -128,10 +127,14 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             number = connection.recv()
+
+            def say(share: float, number: int = number) -> None:
+                connection.send(("share", number, share))
+
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("default")
                 try:
-                    answer = "result", number, work(jobs[number], partial(_share, connection, number))
+                    answer = "result", number, work(jobs[number], say)
                 except (BrokenPipeError, ConnectionResetError):
                     raise
                 except BaseException as error:  # whatever it is, the parent is where it must be raised
@@ -139,10 +142,6 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
             for one in heard:
                 connection.send(("warning", number, one.message))
             connection.send(answer)
-
-
-def _share(connection: Connection, number: int, share: float) -> None:
-    connection.send(("share", number, share))
 
 
 def _sendable(error: BaseException) -> BaseException:
