@@ -179,9 +179,8 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
     def say(place: int, share: float) -> None:
         bank = banks[left[place]]
         shares[left[place]] = share
-        told(
-            f"{bank[0].role}: {', '.join(dict.fromkeys(trial.arm for trial in bank))}", float(np.dot(shares, costs)) / sum(costs)
-        )
+        arms = ", ".join(dict.fromkeys(trial.arm for trial in bank))
+        told(f"{bank[0].role}: {arms}", float(np.dot(shares, costs)) / sum(costs))
 
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
         return run_bank(banks[number], bench, folder, tell)

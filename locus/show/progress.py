@@ -48,7 +48,8 @@ def lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Told
 
     def told(what: str, share: float) -> None:
         nonlocal last, named
-        if share < last + (STEP if what in ("", named) else NEWS):
+        ended = last < 1 <= share
+        if not ended and share < last + (STEP if what in ("", named) else NEWS):
             return
         last, named = share, what or named
         passed = clock() - began
