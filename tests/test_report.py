@@ -176,6 +176,35 @@ def test_probe_scores_are_on_the_map(run_copy):
     assert "probe accuracy 75.0 %" in grid[2][3]["title"]
 
 
+def test_limits_are_those_of_this_very_run(run_copy):
+    """Each limit is said where it holds, and only there."""
+    material = read(run_copy)
+    plan, found = material.plan, material.found
+    blind = {"name": "length", "mc1": 0.6, "mc1_chance": 0.25}
+    found["baseline"]["blind"] = [blind]
+    for kind in ("claimed", "ceiling", "complement", "random"):
+        for entry in found[kind]:
+            entry["converged"] = [True]
+    sometimes = {
+        "One training seed": lambda yes: plan["config"].update(seeds=1 if yes else 2),
+        "a quantised file": lambda yes: plan["model"].update(quantised=yes),
+        "(length) reaches 60.0 % MC1 where chance is 25.0 %": lambda yes: blind.update(mc1_interval=[0.3 if yes else 0.2, 0.9]),
+        "not settled at the complement:": lambda yes: found["complement"][0].update(converged=[not yes]),
+        "not settled at 1 of 4 random Locations": lambda yes: found["random"][2].update(converged=[not yes]),
+        "are not finished": lambda yes: found.update(unfinished=3 if yes else 0),
+    }
+    for hold in sometimes.values():
+        hold(False)
+    always = words.limits(plan, found)
+    for sentence in ("6 test questions and 8 training questions", "Read mode “layer”", "Multiple choice and margins"):
+        assert sum(sentence in said for said in always) == 1, sentence
+    for sentence, hold in sometimes.items():
+        hold(True)
+        (more,) = set(words.limits(plan, found)) - set(always)
+        assert sentence in more
+        hold(False)
+
+
 def test_an_unfinished_run_shows_what_there_is(run_copy):
     (run_copy / "verdict.json").unlink()
     with sqlite3.connect(run_copy / "trials.sqlite") as db:
