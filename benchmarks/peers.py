@@ -104,12 +104,13 @@ def choice(model: str, data: str, count: int, template: str, batch: int = 8) -> 
 
 
 def six_shot() -> str:
-    """lm-eval's own six-shot TruthfulQA prompt up to the answer, with {question} in it; read from its task file."""
+    """lm-eval's own six-shot TruthfulQA prompt up to the answer, with {question} in it; rendered from its task file."""
     import importlib.util
+
+    import jinja2
+    import yaml
 
     spec = importlib.util.find_spec("lm_eval.tasks.truthfulqa")
     assert spec is not None and spec.submodule_search_locations is not None, "lm-eval is installed with its tasks"
-    text = (Path(next(iter(spec.submodule_search_locations))) / "truthfulqa_mc1.yaml").read_text()
-    begin = text.index('doc_to_text: "') + len('doc_to_text: "')
-    whole = text[begin : text.index('"\n', begin)]
-    return whole.split("{{")[0].replace("\\n", "\n").rstrip("\n") + "\n\nQ: {question}\nA:"
+    task = yaml.safe_load((Path(next(iter(spec.submodule_search_locations))) / "truthfulqa_mc1.yaml").read_text(encoding="utf-8"))
+    return str(jinja2.Environment(autoescape=False).from_string(task["doc_to_text"]).render(question="{question}"))

@@ -85,6 +85,12 @@ def _row(name: str, found: list[Found], unit: str, peer: float | None) -> list[A
     return [name, f"{mine:.1f}", f"{min(each):.1f} to {max(each):.1f}", f"{peer / mine:.1f}" if peer else "1", share, memory]
 
 
+def _compared(title: str, unit: str, rows: list[list[Any]], **rest: Any) -> Table:
+    """A table of rows made by `_row`: each side's time a unit, against the peer and against the floor."""
+    columns = ["side", f"ms {unit}", "range", "times the peer", "of the floor's rate", "peak MB"]
+    return {"title": title, "columns": columns, "rows": rows, **rest}
+
+
 def _each(found: list[Found], unit: str) -> float:
     return 1e3 * median(found, lambda one: one["seconds"] / one[unit])
 
@@ -116,19 +122,20 @@ def training_everywhere(setting: Setting) -> Table:
     )
     theirs = _each(peer, "pairs")
     ratio, share = theirs / _each(fast, "pairs"), median(fast, _share)
-    return {
-        "title": f"Training one edit of all layers, rank 1, IPO, one epoch of {peer[0]['pairs']} pairs",
-        "columns": ["side", "ms a pair", "range", "times the peer", "of the floor's rate", "peak MB"],
-        "rows": [
-            _row("TRL + PEFT, batches of 4 pairs", peer, "pairs", None),
-            _row("locus, the peer's batches", same, "pairs", theirs),
-            _row("locus, 4 questions a step", fast, "pairs", theirs),
-        ],
-        "aims": [_aim("times as fast a pair as TRL + PEFT", 30, ratio), _aim("of the floor's rate", 0.65, share)],
-        "checks": [_agree("losses of all steps, the peer's batches on both sides", peer[0], same[0], 2e-3)],
-        "notes": ["The pass that makes the reference log-probs is part of every side's time, and of the floor."],
-        "found": [*peer, *same, *fast],
-    }
+    rows = [
+        _row("TRL + PEFT, batches of 4 pairs", peer, "pairs", None),
+        _row("locus, the peer's batches", same, "pairs", theirs),
+        _row("locus, 4 questions a step", fast, "pairs", theirs),
+    ]
+    return _compared(
+        f"Training one edit of all layers, rank 1, IPO, one epoch of {peer[0]['pairs']} pairs",
+        "a pair",
+        rows,
+        aims=[_aim("times as fast a pair as TRL + PEFT", 30, ratio), _aim("of the floor's rate", 0.65, share)],
+        checks=[_agree("losses of all steps, the peer's batches on both sides", peer[0], same[0], 2e-3)],
+        notes=["The pass that makes the reference log-probs is part of every side's time, and of the floor."],
+        found=[*peer, *same, *fast],
+    )
 
 
 def training_at_heads(setting: Setting) -> Table:
@@ -160,18 +167,18 @@ def training_at_heads(setting: Setting) -> Table:
             aims.append(_aim("times as fast a pair as TRL + PEFT at single heads", 60, theirs / _each(found, "pairs")))
         checks.append(_agree(f"losses of all steps at layer(s) {chosen[0]}", peers[0], same, 2e-3))
         everything += [peers, found]
-    return {
-        "title": "Training at single random heads and at random sets of heads, one epoch",
-        "columns": ["side", "ms a pair and edit", "range", "times the peer", "of the floor's rate", "peak MB"],
-        "rows": rows,
-        "aims": aims,
-        "checks": checks,
-        "notes": [
+    return _compared(
+        "Training at single random heads and at random sets of heads, one epoch",
+        "a pair and edit",
+        rows,
+        aims=aims,
+        checks=checks,
+        notes=[
             "PEFT cannot write to some heads only: its LoRA of those heads' whole layers stands for them; a mask would not "
             "change its cost. The peer's mean over places is compared with the median of our repeats over all places."
         ],
-        "found": everything,
-    }
+        found=everything,
+    )
 
 
 def multiple_choice(setting: Setting) -> Table:
@@ -187,21 +194,20 @@ def multiple_choice(setting: Setting) -> Table:
     one, eight, fast = interleaved(jobs, size.repeats, setting.say)
     best = min(_each(one, "answers"), _each(eight, "answers"))
     first = fast[0]
-    return {
-        "title": f"Multiple choice after lm-eval's six-shot prompt, {first['answers']} answers to {size.choice} questions",
-        "columns": ["side", "ms an answer", "range", "times the peer's best", "of the floor's rate", "peak MB"],
-        "rows": [
-            _row("lm-eval, HF backend, batch 1", one, "answers", None),
-            _row("lm-eval, HF backend, batch 8", eight, "answers", None),
-            _row("locus", fast, "answers", best),
-        ],
-        "aims": [_aim("times as fast as lm-eval", 15, best / _each(fast, "answers"))],
-        "checks": [_agree("log-probs of all answers", eight[0], first, 1e-3)],
-        "notes": [
-            f"{first['plain_tokens']} tokens as one row an answer, {first['tokens']} once each shared prefix is held once."
-        ],
-        "found": [*one, *eight, *fast],
-    }
+    rows = [
+        _row("lm-eval, HF backend, batch 1", one, "answers", None),
+        _row("lm-eval, HF backend, batch 8", eight, "answers", None),
+        _row("locus", fast, "answers", best),
+    ]
+    return _compared(
+        f"Multiple choice after lm-eval's six-shot prompt, {first['answers']} answers to {size.choice} questions",
+        "an answer",
+        rows,
+        aims=[_aim("times as fast as lm-eval at its better batch size", 15, best / _each(fast, "answers"))],
+        checks=[_agree("log-probs of all answers", eight[0], first, 1e-3)],
+        notes=[f"{first['plain_tokens']} tokens as one row an answer, {first['tokens']} once each shared prefix is held once."],
+        found=[*one, *eight, *fast],
+    )
 
 
 def scaling(setting: Setting) -> Table:

@@ -17,11 +17,11 @@ def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks.truthfulqa import utils
 
+    from benchmarks.peers import six_shot
     from locus import datasets
 
     items = datasets.load(str(data_folder / "truthfulqa/v0/mc_task.json")).items[:12]
-    primer = six_shot()
-    text = PromptFormat("lm-eval", primer + "\n\nQ: {question}\nA:", " ", False)
+    text = PromptFormat("lm-eval", six_shot(), " ", False)
     forest = plant(big_model.tokenizer, text, items)
     ours = survey(big_model, forest).logprobs
     peer = HFLM(pretrained=big_model.hf, tokenizer=big_model.tokenizer, batch_size=8)
@@ -41,15 +41,3 @@ def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
         assert mine["mc2"][index] == pytest.approx(scored["acc"], abs=1e-3)
         best = values[item.true.index(item.best)]
         assert mine["mc1"][index] == float(best > values[len(item.true) :].max())
-
-
-def six_shot() -> str:
-    """lm-eval's own six-shot prompt, read from its task file, without the question's template."""
-    from pathlib import Path
-
-    import lm_eval.tasks.truthfulqa as folder
-
-    text = next(Path(folder.__path__[0]).glob("truthfulqa_mc1.yaml")).read_text()
-    begin = text.index('doc_to_text: "') + len('doc_to_text: "')
-    whole = text[begin : text.index('"\n', begin)]
-    return whole.split("{{")[0].replace("\\n", "\n").rstrip("\n")
