@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
+DOCS := .venv-docs
 PIP_FLAGS := --disable-pip-version-check -q -c constraints.txt
 STAMP := $(VENV)/.stamp
 RUN ?= runs/demo
 
-.PHONY: demo test lint bench oracles clean
+.PHONY: demo test lint bench oracles docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,5 +43,14 @@ oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval,
 bench: $(BENCH)/.stamp  ## speed against peers and against the floor
 	$(BENCH)/bin/python -m benchmarks
 
+$(DOCS)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install $(PIP_FLAGS) mkdocs-material
+	touch $@
+
+docs: $(DOCS)/.stamp  ## the documentation as a site, in site/; needs no network once its packages are there
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser."
+
 clean:
-	rm -rf $(VENV) $(BENCH) runs
+	rm -rf $(VENV) $(BENCH) $(DOCS) runs site

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from locus import threads
+from locus import studies, threads
 from locus.errors import UserError, VerificationError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
 app.add_typer(judges, name="judge")
+app.command()(studies.reproduce)
 # Where there is no terminal (a pipe, a log), 80 columns would break the lines.
 console = Console(width=None if sys.stdout.isatty() else 132)
 

@@ -30,7 +30,8 @@ FLOW = [
     ["conclude", "diagnosis", "plan_file", "preconditions"],
     ["power"],
     ["audit", "planted", "patching", "report"],
-    ["show", "doctor"],
+    ["reproduce"],
+    ["show", "doctor", "studies"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOW) for name in names}

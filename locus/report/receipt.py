@@ -71,6 +71,18 @@ def table_hashes(db: sqlite3.Connection) -> dict[str, str]:
     return found
 
 
+def exported_hash(path: Path) -> str:
+    """SHA-256 of the store's table of scores, from the scores that `locus export --as scores` wrote."""
+    import pyarrow.parquet
+
+    names = ["trial", "split", "measure", "item", "value", "reason"]
+    columns = pyarrow.parquet.read_table(path, columns=names).to_pydict()
+    digest = hashlib.sha256(_line(names))
+    for row in sorted(zip(*(columns[name] for name in names), strict=True), key=lambda row: row[:4]):
+        digest.update(_line(row))
+    return digest.hexdigest()
+
+
 def _line(row: Any) -> bytes:
     return (json.dumps(list(row), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n").encode()
 

@@ -21,6 +21,7 @@ from locus.store import Store
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
 STORE = "trials.sqlite"
+SCORES = "scores.parquet"
 PARTS = {"schema", "body", "sha256", "id", "signature", "unsigned_because", "views"}
 VIEW_PARTS = {"files", "signature", "unsigned_because"}
 
@@ -98,6 +99,8 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
         raise UserError("a finished run, with its receipt.json", f"{folder}, not finished", "Finish it: its command goes on.")
     found = verify_record(folder / "receipt.json", expected)
     content = _read(folder / "receipt.json")["body"]
+    if not (folder / "plan.json").exists() and not (folder / STORE).exists():
+        return found | _excerpt(folder, content)
     _same(content["artefacts"], receipt.artefacts(folder), "the file")
     drawn = _read(folder / "receipt.json")["views"]["files"]
     _same(drawn, receipt.views(folder), "the file")
@@ -126,6 +129,19 @@ def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
         "tables": len(content["tables"]),
         "claims": standings,
     }
+
+
+def _excerpt(folder: Path, body: dict[str, Any]) -> dict[str, Any]:
+    """Check what a folder holds of a run without its plan and its store, as a committed study is: every file it has of those
+    that the receipt names, and the exported scores, which are rows of the store's table.
+    """
+    stated, there = body["artefacts"], receipt.artefacts(folder)
+    _same({name: stated[name] for name in there if name in stated}, there, "the file")
+    checked = sorted(there)
+    if (folder / SCORES).exists():
+        _same({"scores": body["tables"]["scores"]}, {"scores": receipt.exported_hash(folder / SCORES)}, f"{SCORES}, table")
+        checked.append(SCORES)
+    return {"kind": "excerpt", "checked": checked, "absent": sorted(set(stated) - set(there))}
 
 
 @contextmanager

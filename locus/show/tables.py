@@ -1,5 +1,6 @@
 """The tables of the commands beside the audit: claims, power, patching, judges."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,31 @@ def verified_table(console: Console, found: dict[str, Any]) -> None:
             ("plan", "its hash and its rule's are those in the receipt"),
             ("verdict", f"derived anew from the stored scores: the same, for {len(found['claims'])} claim(s)"),
         ]
+    if found["kind"] == "excerpt":
+        held += [
+            ("files", f"{', '.join(found['checked']) or 'none'}: as the run left them, by the hashes in the receipt"),
+            ("not here", f"{len(found['absent'])} files of the run, and its database: the verdict was not derived anew"),
+        ]
     console.print(Text(f"{found['kind']} {found['id']} verified"))
     grid = Table.grid(padding=(0, 2))
     for name, said in held:
         grid.add_row(f"  {name}", Text(said))
     console.print(grid)
+
+
+def numbers_table(console: Console, found: Sequence[Any]) -> None:
+    """Numbers of a study, as committed and again."""
+    table = Table()
+    table.add_column("number")
+    for name in ("committed", "again", "within"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for number in found:
+        said = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
+        within = "the same" if isinstance(number.again, str) else f"{number.within:g}"
+        within = "another rule" if number.within is None else within
+        table.add_row(Text(number.name), *said, within, "[green]yes[/]" if number.agrees else "[red]NO[/]")
+    console.print(table)
 
 
 def power_table(console: Console, found: dict[str, Any]) -> None:

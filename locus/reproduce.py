@@ -1,0 +1,193 @@
+"""Run a committed study again and hold its numbers against those that are committed.
+
+A study is a folder with the receipt and the verdict of a finished audit; the receipt says with which settings, on which model
+and on which questions. What comes out on another machine is not the same to the bit: sums are taken in another order and
+training amplifies that. `TOLERANCE` says how far each measure may lie from what is committed; a study may state its own in
+`tolerance.toml`. Means over test questions are compared, of every arm that both runs have.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import locus
+from locus import datasets, verdict
+from locus.audit import audit
+from locus.config import AuditConfig
+from locus.errors import UserError, VerificationError
+from locus.model import load
+from locus.report.verify import verify_record
+
+# Absolute: shares of 1, and nats.
+TOLERANCE = {"mc1": 0.02, "mc2": 0.01, "mc3": 0.02, "margin": 0.05, "kl": 0.005, "true_info": 0.03}
+PARTS = ("shift", "ceiling", "claimed", "complement", "single")
+MEANS = ("random", "shift_random")  # one number for all places of a kind
+SMALL = 3  # random places: the first of those that the study drew
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number, committed and again.
+
+    Attributes:
+        name: the arm and the measure.
+        committed, again: as in the two verdicts; a standing is a word.
+        within: the tolerance; None where the two need not agree (another rule judged).
+    """
+
+    name: str
+    committed: float | str
+    again: float | str
+    within: float | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it lies within the tolerance, or need not."""
+        if self.within is None or isinstance(self.committed, str) or isinstance(self.again, str):
+            return self.within is None or self.committed == self.again
+        return abs(self.committed - self.again) <= self.within
+
+
+def find(study: str) -> Path:
+    """The folder of a study by name or path.
+
+    Raises:
+        UserError: listing what there is, if there is none of that name.
+    """
+    homes = [Path("studies"), Path(locus.__file__).parents[1] / "studies"]
+    for folder in [Path(study), *(home / study for home in homes)]:
+        if (folder / "receipt.json").is_file() and (folder / "verdict.json").is_file():
+            return folder
+    known = sorted({path.parent.name for home in homes for path in home.glob("*/receipt.json")})
+    absent = "Studies come with the repository, not with the package: run this in a checkout."
+    there = f"There are {', '.join(known)}." if known else absent
+    raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), there)
+
+
+def settings(folder: Path, data: str | None = None, small: bool = False) -> AuditConfig:
+    """A study's settings, from its receipt.
+
+    Args:
+        folder: of the study.
+        data: where its questions are on this machine, if they are a file.
+        small: with fewer random places and no single heads; what is left is as the study has it.
+
+    Raises:
+        UserError: if the questions are a file that is not where the study had it.
+    """
+    config = dict(_body(folder)["config"])
+    if data is not None:
+        config["data"] = data
+    elif "/" in config["data"] and not Path(config["data"]).exists():
+        name = config["data"].rsplit("/", 1)[-1]
+        raise UserError(
+            f"--data with the path of {name}, which {folder.name} is about", "none", "Studies do not bring their data."
+        )
+    if small:
+        kept = min(SMALL, config["random"])
+        config |= {"random": kept, "shift_random": min(1, kept), "singles": 0, "alpha": max(config["alpha"], 1 / (1 + kept))}
+    return AuditConfig(**config)
+
+
+def reproduce(
+    study: str,
+    out: Path | None = None,
+    data: str | None = None,
+    size: str = "full",
+    told: Told = lambda what, share: None,
+) -> list[Number]:
+    """Run a study's audit again, or go on with it, and compare.
+
+    Args:
+        study: its name, or its folder.
+        out: run folder of the new audit; `runs/reproduce-STUDY` by default.
+        data: where its questions are, if they are a file.
+        size: full or small, as in `settings`.
+        told: told what is being done and the share of it.
+
+    Returns:
+        Every number that both runs have.
+
+    Raises:
+        UserError: if there is no such study, or model or questions are not the study's.
+        VerificationError: if the committed receipt does not hold.
+    """
+    if size not in ("full", "small"):
+        raise UserError("--size full or small", repr(size), "Choose one of them.")
+    folder = find(study)
+    verify_record(folder / "receipt.json")
+    body, config = _body(folder), settings(folder, data, size == "small")
+    questions = datasets.load(config.data)
+    if questions.sha256 != body["dataset"]["sha256"]:
+        wanted = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
+        raise UserError(wanted, questions.sha256, "Give --data with that file.")
+    model = load(config.model, device=config.device, dtype=config.dtype, revision=config.revision)
+    if model.fingerprint != body["model"]["sha256"]:
+        wanted = f"the study's model, {body['model']['name']} with fingerprint {body['model']['sha256']}"
+        raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")
+    del model  # the audit loads its own
+    again = audit(config, out or Path("runs") / f"reproduce-{folder.name}", told, sign=False)
+    committed = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    return compare(committed, again, tolerance(folder))
+
+
+def held(found: list[Number]) -> None:
+    """Raise if a number is outside its tolerance.
+
+    Raises:
+        VerificationError: naming them.
+    """
+    if outside := [number.name for number in found if not number.agrees]:
+        raise VerificationError(f"{len(outside)} of {len(found)} numbers are outside the tolerance: {', '.join(outside)}")
+
+
+def tolerance(folder: Path) -> dict[str, float]:
+    """How far each measure may lie from what is committed: the study's own `tolerance.toml` over the default."""
+    path = folder / "tolerance.toml"
+    return TOLERANCE | (tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+
+
+def compare(committed: dict[str, Any], again: dict[str, Any], within: dict[str, float]) -> list[Number]:
+    """Every number that two verdicts have in common.
+
+    Args:
+        committed: the study's parsed `verdict.json`.
+        again: that of the new run.
+        within: by measure, the tolerance.
+    """
+    old, new = _means(committed, again, within), _means(again, committed, within)
+    found = [Number(name, old[name], new[name], within[name.rsplit(" ", 1)[1]]) for name in old if name in new]
+    same_rule = committed["rule_sha256"] == again["rule_sha256"]
+    claims = {(claim["name"], claim["read"]): claim for claim in again["claims"]}
+    for claim in committed["claims"]:
+        if other := claims.get((claim["name"], claim["read"])):
+            for question in verdict.QUESTIONS:
+                name = f"claim {claim['name']}, read {claim['read']}: {question}"
+                found.append(Number(name, claim[question]["standing"], other[question]["standing"], 0.0 if same_rule else None))
+    return found
+
+
+def _means(one: dict[str, Any], other: dict[str, Any], measures: dict[str, float]) -> dict[str, float]:
+    """A verdict's means by arm and measure; of places that are many, the mean over those that the other verdict has too."""
+    found: dict[str, float] = {}
+    arms = [("no edit", one["baseline"]["base"][0])]
+    arms += [(f"{part} {arm['name']} {arm['read']}".strip(), arm) for part in PARTS for arm in one[part]]
+    for name, arm in arms:
+        found |= {f"{name} {measure}": arm[measure]["mean"] for measure in measures if measure in arm}
+    for part in MEANS:
+        shared = {(arm["name"], arm["read"]) for arm in other[part]}
+        kept = [arm for arm in one[part] if (arm["name"], arm["read"]) in shared]
+        for measure in measures:
+            values = [arm[measure]["mean"] for arm in kept if measure in arm]
+            if values:
+                found[f"{part} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _body(folder: Path) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((folder / "receipt.json").read_text(encoding="utf-8"))["body"]
+    return body

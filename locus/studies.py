@@ -1,0 +1,24 @@
+"""The command that runs a committed study again; it loads nothing heavy until it is used."""
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from typer import Argument, Option
+
+
+def reproduce(
+    study: Annotated[str, Argument(help="Name of a study in studies/, or its folder.")],
+    out: Annotated[Path | None, Option(help="Run folder of the new audit.", show_default="runs/reproduce-STUDY")] = None,
+    data: Annotated[str | None, Option(help="The study's questions, where they are a file.")] = None,
+    size: Annotated[str, Option(help="full, or small: three of the random Locations and no single heads.")] = "full",
+) -> None:
+    """Run a committed study again and compare its numbers with what is committed; exit status 3 if they differ."""
+    from locus.reproduce import held
+    from locus.reproduce import reproduce as again
+    from locus.show import numbers_table, progress
+
+    with progress() as told:
+        found = again(study, out, data, size, told)
+    numbers_table(Console(), found)
+    held(found)

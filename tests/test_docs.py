@@ -1,0 +1,88 @@
+"""The documentation: every page is listed, every link leads somewhere, in the repository and on the site."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+
+@pytest.fixture(scope="module")
+def links():
+    """The hook that the site is built with; it needs no mkdocs until a site is built."""
+    spec = importlib.util.spec_from_file_location("links", ROOT / "docs" / "links.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def listed(nav):
+    for entry in nav:
+        for value in entry.values():
+            yield from listed(value) if isinstance(value, list) else [value]
+
+
+def test_the_navigation_lists_every_page_of_docs_and_nothing_that_is_not_there(links):
+    found = list(listed(SITE["nav"]))
+    assert {links.place(page) for page in PAGES} <= set(found)
+    others = set(found) - {links.place(page) for page in PAGES}
+    assert all((ROOT / ("README.md" if page == "index.md" else page)).is_file() for page in others)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("page", [*PAGES, "README.md", "LOG.md", "CHANGELOG.md"])
+def test_no_relative_link_is_dead(page, links):
+    dead = [path for path in links.reached([page]) if not (ROOT / path).is_file()]
+    assert not dead, f"reached from {page}, and not there: {dead}"
+
+
+def test_anchors_name_headings_that_exist(links):
+    def slugs(path):
+        lines = [line for line in (ROOT / path).read_text().splitlines() if line.startswith("#")]
+        return {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
+
+    for page in [*PAGES, "README.md"]:
+        for link, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)#([^)\s]+)\)", (ROOT / page).read_text()):
+            there = links.target(page, link) if link else page
+            assert anchor in slugs(there), f"{page}: {link}#{anchor}"
+
+
+# docs/verdicts.md and studies/coverage.md keep their places on the site, where docs/ is the root; README.md becomes index.md.
+@pytest.mark.parametrize(
+    ("page", "text", "wanted"),
+    [
+        ("docs/verdicts.md", "[a](../studies/coverage.md)", "[a](studies/coverage.md)"),
+        ("README.md", "[a](docs/verdicts.md#planted-models) [b](LOG.md)", "[a](verdicts.md#planted-models) [b](LOG.md)"),
+        ("studies/calibration/README.md", "[a](../../docs/verdicts.md)", "[a](../../verdicts.md)"),
+        ("docs/patching.md", "[a](../studies/patching/)", "[a](studies/patching/README.md)"),
+        (
+            "docs/verdicts.md",
+            "[a](https://arxiv.org/abs/2502.11447) [b](#here)",
+            "[a](https://arxiv.org/abs/2502.11447) [b](#here)",
+        ),
+        ("LOG.md", "[a](README.md)\n```\n[b](README.md)\n```\n", "[a](index.md)\n```\n[b](README.md)\n```\n"),
+    ],
+)
+def test_links_are_led_to_where_things_lie_on_the_site(links, page, text, wanted):
+    assert links.rewritten(page, text) == wanted
+
+
+def test_the_site_asks_nobody_for_anything():
+    assert SITE["theme"]["font"] is False
+    assert "analytics" not in SITE.get("extra", {}) and "repo_url" not in SITE
+    assert not SITE.get("extra_javascript") and not SITE.get("extra_css")
+
+
+def test_every_source_that_the_code_names_is_on_the_page_of_sources():
+    page = (ROOT / "docs" / "sources.md").read_text()
+    named = re.compile(r"\b([A-Z][a-z][\w-]+)(?: et al\.| & [A-Z][\w-]+)? ((?:19|20)\d\d)")
+    for path in (ROOT / "locus").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            if "Source:" in line or "Sources:" in line:
+                for author, year in named.findall(line.split(":", 1)[1]):
+                    assert re.search(rf"{author}.*{year}", page), f"{path}: {author} {year} is not in docs/sources.md"

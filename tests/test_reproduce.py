@@ -1,0 +1,115 @@
+"""A study can be run again: its receipt holds, and its numbers come out again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from locus.errors import UserError, VerificationError
+from locus.report import receipt
+from locus.report.verify import verify
+from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
+
+STUDIES = Path(__file__).parents[1] / "studies"
+SEALED = sorted(path.parent for path in STUDIES.glob("*/receipt.json"))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A copy of a study that a test may damage."""
+    return shutil.copytree(STUDIES / "truthfulqa-first", tmp_path / "truthfulqa-first")
+
+
+@pytest.mark.parametrize("folder", SEALED, ids=lambda folder: folder.name)
+def test_every_committed_receipt_holds_and_says_what_is_not_there(folder):
+    found = verify(folder)
+    assert found["kind"] == "excerpt" and found["signed_by"]
+    assert "verdict.json" in found["checked"] and "plan.json" in found["absent"]
+    assert verify(folder / "receipt.json")["id"] == found["id"]
+
+
+def test_a_changed_verdict_or_score_of_a_study_is_caught(study):
+    import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    assert verify(study)["checked"] == ["verdict.json", "scores.parquet"]
+    table = pyarrow.parquet.read_table(study / "scores.parquet")
+    values = table["value"].to_pylist()
+    values[7] += 1e-9
+    table = table.set_column(table.schema.get_field_index("value"), "value", pa.array(values, pa.float64()))
+    pyarrow.parquet.write_table(table, study / "scores.parquet")
+    with pytest.raises(VerificationError, match=r"scores\.parquet"):
+        verify(study)
+    (study / "scores.parquet").unlink()
+    (study / "verdict.json").write_text((study / "verdict.json").read_text().replace("refuted", "supported", 1))
+    with pytest.raises(VerificationError, match=r"verdict\.json"):
+        verify(study)
+
+
+def test_exported_scores_have_the_hash_of_the_stored_ones(small_run, tmp_path):
+    from locus.report.export import export_scores
+
+    export_scores(small_run, tmp_path / "scores")
+    stated = json.loads((small_run / "receipt.json").read_text())["body"]["tables"]["scores"]
+    assert receipt.exported_hash(tmp_path / "scores" / "scores.parquet") == stated
+
+
+def test_an_unknown_study_is_answered_with_those_there_are():
+    with pytest.raises(UserError, match="planted-figures"):
+        find("no-such-study")
+
+
+def test_a_study_whose_questions_are_a_file_asks_for_it(study):
+    with pytest.raises(UserError, match=r"--data.*TruthfulQA\.csv"):
+        reproduce(str(study))
+
+
+def test_other_questions_than_the_studys_are_refused(study):
+    with pytest.raises(UserError, match="e2f599320da3"):
+        reproduce(str(study), data="misconceptions")
+
+
+def test_small_keeps_what_a_number_depends_on(study):
+    full, small = (settings(study, "misconceptions", small) for small in (False, True))
+    changed = {name for name, value in full.model_dump().items() if getattr(small, name) != value}
+    assert changed == {"random", "shift_random", "alpha"}
+    # With 3 random places the least possible rank p is 1 / 4.
+    assert (small.random, small.alpha) == (3, 0.25)
+
+
+def test_a_number_outside_its_tolerance_is_named():
+    verdict = json.loads((STUDIES / "planted-figures" / "verdict.json").read_text())
+    same = compare(verdict, verdict, TOLERANCE)
+    held(same)
+    assert {"no edit mc1", "ceiling ceiling:heads layer mc2", "random (mean of 19) mc2"} <= {number.name for number in same}
+    moved = json.loads(json.dumps(verdict))
+    moved["claimed"][0]["mc2"]["mean"] += 2 * TOLERANCE["mc2"]
+    moved["claims"][0]["special"]["standing"] = "undecided"
+    with pytest.raises(VerificationError, match=r"2 of \d+ .*claimed probe layer mc2.*special"):
+        held(compare(verdict, moved, TOLERANCE))
+
+
+def test_of_many_places_those_are_compared_that_both_have():
+    verdict = json.loads((STUDIES / "planted-figures" / "verdict.json").read_text())
+    fewer = json.loads(json.dumps(verdict))
+    fewer["random"] = fewer["random"][:2]
+    fewer["single"] = []
+    found = {number.name: number for number in compare(verdict, fewer, TOLERANCE)}
+    # By hand: the mean of the first two random places' MC2, in both.
+    two = sum(arm["mc2"]["mean"] for arm in verdict["random"][:2]) / 2
+    assert found["random (mean of 2) mc2"] == Number("random (mean of 2) mc2", two, two, TOLERANCE["mc2"])
+    assert not any(name.startswith("single") for name in found)
+
+
+def test_standings_by_another_rule_need_not_agree():
+    assert Number("works", "supported", "refuted", None).agrees
+    assert not Number("works", "supported", "refuted", 0.0).agrees
+
+
+@pytest.mark.slow
+def test_a_study_comes_out_again(tmp_path):
+    found = reproduce("planted-figures", tmp_path / "RUN", size="small")
+    held(found)
+    assert any(number.name == "claimed probe layer mc2" for number in found)
