@@ -116,7 +116,7 @@ def test_a_repository_that_is_not_there_is_said(hub, tmp_path):
 def test_a_gguf_is_parsed_once_while_it_is_converted_and_as_ever_afterwards(tmp_path):
     import gguf
 
-    from locus.model import _parsed_once
+    from locus.locate import _parsed_once
 
     writer = gguf.GGUFWriter(str(tmp_path / "a.gguf"), "llama")
     writer.add_string("general.name", "a")
