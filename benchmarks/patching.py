@@ -112,7 +112,7 @@ def lens(model: str, count: int, every: int = 1) -> Found:
     """TransformerLens: its own function for all heads, one forward a head, effects of each example kept."""
     frozen = material.frozen(model)
     pairs = pairs_of(frozen, count)
-    bridge = bridged(model, frozen)
+    bridge = bridged(model)
     layers = range(0, frozen.anatomy.n_layers, every)
     values = np.zeros((len(layers) * frozen.anatomy.n_heads, count))
     start = time.process_time()
@@ -121,11 +121,11 @@ def lens(model: str, count: int, every: int = 1) -> Found:
     return _found(start, values.size, values)
 
 
-def bridged(model: str, frozen: Model) -> Any:
+def bridged(model: str) -> Any:
     """TransformerLens' wrapper of the same weights."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    return TransformerBridge.boot_transformers(locate(model)[0], device="cpu", dtype=torch.float32, tokenizer=frozen.tokenizer)
+    return TransformerBridge.boot_transformers(locate(model)[0], device="cpu", dtype=torch.float32)
 
 
 def lens_values(bridge: Any, pairs: Sequence[PatchPair], layers: Sequence[int]) -> np.ndarray:

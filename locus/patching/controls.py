@@ -13,7 +13,7 @@ from locus.anatomy import Anatomy
 from locus.claims import null
 from locus.patching.metrics import Array
 from locus.patching.runs import Component, Patch
-from locus.sites import Location, Site
+from locus.sites import Location
 from locus.stats import monte_carlo_rank
 from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval
@@ -27,21 +27,20 @@ def sets(location: Location, anatomy: Anatomy, count: int, seed: int) -> tuple[l
     Args:
         location: the heads.
         anatomy: of the model.
-        count: of random sets.
+        count: of random sets; fewer where the model has fewer.
         seed: of the draws.
 
     Returns:
-        The patches in that order, and what the sets share with the heads; None where so many sets do not exist.
+        The patches in that order, and what the sets share with the heads; None where there is no other head.
     """
     shape = anatomy.n_layers, anatomy.n_heads
-    ways: tuple[null.Match, ...] = ("layer", "uniform")
-    match = next((way for way in ways if null.capacity(location, *shape, way) >= count), None)
-    others = [
-        Site(layer, head) for layer in range(shape[0]) for head in range(shape[1]) if Site(layer, head) not in location.sites
-    ]
-    if match is None or not others:
+    everything = Location.everything(*shape).sites
+    others = [site for site in everything if site not in location.sites]
+    if not others:
         return None
-    drawn = [claim.location for claim in null.draw(location, *shape, count, seed, match)]
+    match: null.Match = "layer" if null.capacity(location, *shape, "layer") >= count else "uniform"
+    possible = int(min(count, null.capacity(location, *shape, match)))
+    drawn = [claim.location for claim in null.draw(location, *shape, possible, seed, match)]
     places = [location, Location.of(others), *drawn]
     return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
 

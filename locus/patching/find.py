@@ -166,8 +166,7 @@ class Work:
         location = Location.parse(claim["heads"])
         made = controls.sets(location, self.model.anatomy, config.controls, config.seed)
         if made is None:
-            why = f"The claim was not set beside random sets: there are fewer than {config.controls} others of as many heads."
-            return {"sentence": why}
+            return {"sentence": "The claim is all heads: there are no others to set beside them."}
         patches, match = made
         how = replace(self.how, metrics=self.how.metrics[:1])
         (found,) = measure(self.model, self.pairs, patches, how, self.kept("controls", patches, say))

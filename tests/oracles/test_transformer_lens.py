@@ -15,7 +15,7 @@ def differences(folder, model, pairs):
     """Our and TransformerLens' logit differences of every patched head, [heads, pairs]."""
     from benchmarks.patching import bridged, lens_values
 
-    theirs = lens_values(bridged(str(folder), model), pairs, range(model.anatomy.n_layers))
+    theirs = lens_values(bridged(str(folder)), pairs, range(model.anatomy.n_layers))
     return sweep(model, pairs, heads(model.anatomy), layout=Layout(len(pairs))), theirs
 
 
