@@ -25,7 +25,7 @@ from locus.report.verify import verify_record
 TOLERANCE = {"mc1": 0.02, "mc2": 0.01, "mc3": 0.02, "margin": 0.05, "kl": 0.005, "true_info": 0.03}
 PARTS = ("shift", "ceiling", "claimed", "complement", "single")
 MEANS = ("random", "shift_random")  # one number for all places of a kind
-SMALL = 3  # random places: the first of those that the study drew
+SMALL = 3  # random Locations: the first of those that the study drew
 Told = Callable[[str, float], None]
 
 
@@ -74,7 +74,7 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
     Args:
         folder: of the study.
         data: where its questions are on this machine, if they are a file.
-        small: with fewer random places and no single heads; what is left is as the study has it.
+        small: with fewer random Locations and no single heads; what is left is as the study has it.
 
     Raises:
         UserError: if the questions are a file that is not where the study had it.
