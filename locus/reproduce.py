@@ -77,13 +77,12 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
         small: with fewer random Locations and no single heads; what is left is as the study has it.
 
     Raises:
-        UserError: if the questions are a file that is not where the study had it.
+        UserError: if the questions are a file: studies do not bring their data.
     """
     config = dict(_body(folder)["config"])
     if data is not None:
         config["data"] = data
-    elif "/" in config["data"] and not Path(config["data"]).exists():
-        name = config["data"].rsplit("/", 1)[-1]
+    elif (name := Path(config["data"]).name) != config["data"] or Path(name).suffix:  # a file, wherever it once lay
         raise UserError(
             f"--data with the path of {name}, which {folder.name} is about", "none", "Studies do not bring their data."
         )

@@ -62,8 +62,9 @@ def test_an_unknown_study_is_answered_with_those_there_are():
 
 
 def test_a_study_whose_questions_are_a_file_asks_for_it(study):
+    """Also where a file lies at the path that the receipt names: that path is of the machine where the study was run."""
     with pytest.raises(UserError, match=r"--data.*TruthfulQA\.csv"):
-        reproduce(str(study))
+        settings(study)
 
 
 def test_other_questions_than_the_studys_are_refused(study):
