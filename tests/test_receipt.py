@@ -159,6 +159,15 @@ def test_drawing_anew_leaves_the_id_and_what_is_drawn_is_vouched_for(run):
         verify_run(run)
 
 
+def test_a_receipt_names_no_folder_of_the_machine(run):
+    text = (run / "receipt.json").read_text()
+    config = json.loads((run / "plan.json").read_text())["config"]
+    assert Path(config["model"]).is_absolute() and config["model"] not in text and str(run) not in text
+    told = {"data": "/home/me/q.csv", "claims": ["patch:/tmp/map", "12.3"], "judge": "api:http://localhost:8/v1", "n": 3}
+    said = {"data": "q.csv", "claims": ["patch:map", "12.3"], "judge": "api:http://localhost:8/v1", "n": 3}
+    assert receipt.portable(told) == said == receipt.portable(said)
+
+
 def test_a_receipt_has_one_text_only(run):
     content = json.loads((run / "receipt.json").read_text())
     (run / "receipt.json").write_text(json.dumps(content, indent=1))

@@ -116,9 +116,13 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     plan = conclude.read_plan(out)
     verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
     return {
-        "config": plan["config"],
+        "config": portable(plan["config"]),
         "context": plan["context"],
-        "model": {"name": plan["model"]["name"], "quantised": plan["model"]["quantised"], "sha256": plan["context"]["model"]},
+        "model": {
+            "name": portable(plan["model"]["name"]),
+            "quantised": plan["model"]["quantised"],
+            "sha256": plan["context"]["model"],
+        },
         "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
         "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
         "code": code(),
@@ -135,10 +139,26 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     }
 
 
+def portable(value: Any) -> Any:
+    """Settings without the folders of the machine they were made on: an absolute path becomes its last name.
+
+    A receipt is for strangers; hashes say which file it was.
+    """
+    if isinstance(value, dict):
+        return {name: portable(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [portable(one) for one in value]
+    if isinstance(value, str):
+        before, mark, path = value.rpartition(":")
+        local = Path(path).is_absolute() and not path.startswith("//")  # what follows "http:" is no path
+        return before + mark + Path(path).name if local else value
+    return value
+
+
 def standing(claim: dict[str, Any]) -> dict[str, Any]:
     """A verdict's claim, down to what it is and how it stands."""
     kept = {name: claim[name] for name in ("name", "origin", "location", "read", "sentence")}
-    return {**kept, **{question: claim[question]["standing"] for question in QUESTIONS}}
+    return {**portable(kept), **{question: claim[question]["standing"] for question in QUESTIONS}}
 
 
 def seal(content: dict[str, Any], sign: bool = True) -> dict[str, Any]:
