@@ -360,23 +360,19 @@ def main() -> None:
             print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(status if isinstance(status, int) else 0)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(2)
     except VerificationError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
+        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
         sys.exit(3)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
-        import click
-
-        if isinstance(error, click.ClickException):
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
             error.show()
             sys.exit(2)
-        if isinstance(error, click.exceptions.Exit):
-            sys.exit(error.exit_code)
         Console(stderr=True).print_exception(show_locals=False)
         print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
         sys.exit(1)

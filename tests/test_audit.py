@@ -126,6 +126,12 @@ def everything(out):
     return store.dump(), {trial["id"]: store.texts(trial["id"], "test") for trial in store.trials()}
 
 
+@pytest.mark.parametrize("slip", [["audit"], ["audit", "--modle", "x"], ["foo"], ["verify"], ["audit", "--random", "many"], []])
+def test_a_slip_on_the_command_line_is_no_bug_of_ours(monkeypatch, capsys, slip):
+    status, said = run_cli(monkeypatch, capsys, *slip)
+    assert status == 2 and "bug" not in said and "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(llama_folder, tmp_path):
     """SIGKILL at random moments; each time it goes on; at the end the rows equal those of an undisturbed run."""
@@ -170,6 +176,7 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
     [
         (["--model", "./nowhere"], "a hub id, a model folder"),
         (["--data", "absent.jsonl"], "absent.jsonl"),
+        (["--model", "planted:banana"], "planted:banana"),
         (["--random", "16"], "at least 19 random Locations"),
         (["--random", "16", "--alpha", "0.06"], None),
         (["--claim", "9.9"], "9.9"),
