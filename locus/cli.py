@@ -242,7 +242,8 @@ def power(
     random: Annotated[int | None, Option(help="Random Locations.", show_default="the run's, or 19")] = None,
     questions: Annotated[int | None, Option(help="Test questions.", show_default="the run's, or 100")] = None,
     effect: Annotated[float | None, Option(help="Claim above random, in sd of these.", show_default="the run's, or 2.5")] = None,
-    noise: Annotated[float | None, Option(help="Of a Location's mean, in the same sd.", show_default="the run's, or 0.3")] = None,
+    noise: Annotated[float | None, Option(help="Of one seed's mean, in the same sd.", show_default="the run's, or 0.3")] = None,
+    seeds: Annotated[int | None, Option(help="Training seeds a Location.", show_default="the run's, or 1")] = None,
     alpha: Annotated[float | None, Option(help="Level of the tests.", show_default="the run's, or 0.05")] = None,
     want: Annotated[float, Option(help="Wanted power.")] = 0.8,
     claims: Annotated[int | None, Option(help="Claims that share the level.", show_default="the run's, or 1")] = None,
@@ -255,6 +256,7 @@ def power(
     from locus.show import power_table
 
     told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
+    told["seeds"] = seeds
     found = ask(run, want=want, **{name: value for name, value in told.items() if value is not None})
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

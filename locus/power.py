@@ -27,6 +27,7 @@ def power(
     alpha: float = 0.05,
     want: float = 0.8,
     n_claims: int = 1,
+    seeds: int = 1,
 ) -> dict[str, Any]:
     """Power and smallest detectable effects of an audit, and the sizes that reach a wanted power.
 
@@ -34,10 +35,11 @@ def power(
         n_random: random Locations.
         n_questions: test questions.
         effect: of the claim above the mean of random Locations, in sd between Locations.
-        noise: sd of a Location's measured mean around its true value, same units.
+        noise: sd of a Location's measured mean around its true value with one training seed, same units; seeds are averaged.
         alpha: level of the tests.
         want: wanted power.
         n_claims: claims that share the level (Holm; the least of their levels is alpha / n_claims).
+        seeds: training seeds per Location.
 
     Returns:
         least_p; special (power, smallest_effect, random_for_effect); paired (smallest_effect in sd of a paired difference,
@@ -53,6 +55,9 @@ def power(
             f"{alpha:g}" + (f" shared by {n_claims} claims" if n_claims > 1 else ""),
             f"Draw at least {stats.least_random_for(alpha, n_claims)} random Locations, or raise alpha.",
         )
+    if seeds < 1:
+        raise UserError("at least 1 training seed", str(seeds), "Mend --seeds.")
+    noise /= math.sqrt(seeds)
     found = stats.random_for_power(effect, want, level, noise)
     asked = [stats.questions_for_effect(size, 1.0, level, want, two_sided=False) for size in (0.1, 0.2, 0.5)]
     return {
@@ -62,6 +67,7 @@ def power(
         "n_claims": n_claims,
         "want": want,
         "noise": noise,
+        "seeds": seeds,
         "least_p": stats.smallest_p(n_random),
         "special": {
             "effect": effect,
@@ -116,7 +122,8 @@ def ask(run: Path | None, **told: Any) -> dict[str, Any]:
         store.close()
     config, first = record.config, found.findings[0]["works"] if found is not None else None
     own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
-    own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "noise": measured["noise"]}
+    own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "seeds": config.seeds}
+    own["noise"] = measured["noise"] * math.sqrt(config.seeds)  # what one seed would leave
     warning = ""
     if first is not None and first["standing"] == "invalid" and first["margin"] is None:
         warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first['sentence']}"

@@ -140,6 +140,13 @@ def test_power_grows_with_effect_and_with_places():
     assert again["special"]["power"] == pytest.approx(0.8, abs=1e-4)
 
 
+def test_four_seeds_halve_the_noise():
+    four, half = power(19, 100, noise=0.8, seeds=4), power(19, 100, noise=0.4)
+    assert four["special"] == half["special"] and four["special"]["power"] > power(19, 100, noise=0.8)["special"]["power"]
+    with pytest.raises(UserError, match="--seeds"):
+        power(19, 100, seeds=0)
+
+
 def test_the_power_command_prints_and_writes(tmp_path):
     result = CliRunner().invoke(app, ["power", "--random", "19", "--out", str(tmp_path / "power.json")])
     assert result.exit_code == 0, result.output

@@ -79,7 +79,7 @@ def power_table(console: Console, found: dict[str, Any]) -> None:
         f"special: power for a claim {special['effect']:.2f} sd above random Locations (noise {found['noise']:.2f} sd)",
         share(special["power"]),
     )
-    table.add_row(f"special: least effect found with {want} power, in sd between places", f"{special['smallest_effect']:.2f}")
+    table.add_row(f"special: least effect found with {want} power, in sd between Locations", f"{special['smallest_effect']:.2f}")
     table.add_row(
         f"special: random Locations that find {special['effect']:.2f} sd", str(special["random_for_effect"] or special["reason"])
     )
