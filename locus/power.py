@@ -48,13 +48,7 @@ def power(
     Raises:
         UserError: if n_random cannot reach alpha, or an argument cannot be used.
     """
-    level = alpha / n_claims
-    if stats.smallest_p(n_random) > level:
-        raise UserError(
-            f"an alpha of at least {stats.smallest_p(n_random):.3f}, the least p that {n_random} random Locations can give",
-            f"{alpha:g}" + (f" shared by {n_claims} claims" if n_claims > 1 else ""),
-            f"Draw at least {stats.least_random_for(alpha, n_claims)} random Locations, or raise alpha.",
-        )
+    level = _level(n_random, alpha, n_claims)
     if seeds < 1:
         raise UserError("at least 1 training seed", str(seeds), "Mend --seeds.")
     noise /= math.sqrt(seeds)
@@ -83,6 +77,18 @@ def power(
         "curve": _curve(n_random, level, noise),
         "effects": list(EFFECTS),
     }
+
+
+def _level(n_random: int, alpha: float, n_claims: int) -> float:
+    """The least level of Holm's method; refused where the rank test cannot reach it."""
+    level = alpha / n_claims
+    if stats.smallest_p(n_random) > level:
+        raise UserError(
+            f"an alpha of at least {stats.smallest_p(n_random):.3f}, the least p that {n_random} random Locations can give",
+            f"{alpha:g}" + (f" shared by {n_claims} claims" if n_claims > 1 else ""),
+            f"Draw at least {stats.least_random_for(alpha, n_claims)} random Locations, or raise alpha.",
+        )
+    return level
 
 
 EFFECTS = tuple(round(0.25 * step, 2) for step in range(0, 21))  # sd between Locations
