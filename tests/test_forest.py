@@ -15,6 +15,7 @@ from locus.forest import Encoded, Forest
 from locus.forward import edited, prepare, sequence_logprobs
 from locus.prompts import encode, plant, prompt_format
 from locus.sites import Location
+from tests.families import byte_tokenizer, tiny
 
 HOSTILE = {
     "one-token answers": [((5, 6, 7), [(8,), (9,)])],
@@ -24,6 +25,7 @@ HOSTILE = {
     "one answer begins another": [((5, 6), [(8,), (8, 9), (8, 9, 10)])],
     "one question begins another": [((5, 6), [(8, 9), (10,)]), ((5, 6, 8), [(9, 3), (11,)])],
     "equal questions": [((5, 6), [(8,), (9,)]), ((5, 6), [(8,), (10,)])],
+    "nothing in common": [((5, 6), [(8,), (9,)]), ((7, 6), [(8, 3)])],
     "a long answer": [((5, 6), [tuple(range(20, 60)), (9,)])],
 }
 
@@ -39,6 +41,15 @@ def build(questions) -> Forest:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_shapes_equal_plain_rows(model, name):
+    agree_with_plain_rows(model, name)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_so_they_do_with_three_key_value_heads(name):
+    agree_with_plain_rows(tiny("llama-kv3"), name)
+
+
+def agree_with_plain_rows(model, name):
     forest = build(HOSTILE[name])
     plain = plain_logprobs(model, forest.sequences)
     middle = survey(model, forest, layers=[0, 1, 2], tokens=16)
@@ -140,8 +151,6 @@ def test_answers_are_found_by_offsets(llama):
 
 
 def test_a_prompt_without_any_token_is_refused():
-    from tests.families import byte_tokenizer
-
     with pytest.raises(UserError, match="before the answer"):
         encode(byte_tokenizer(bos=False), prompt_format(byte_tokenizer(), "bare"), "", "x")
 
@@ -178,8 +187,6 @@ def test_features_are_the_projection_inputs(model, items):
 
 
 def test_a_question_longer_than_the_window_still_agrees():
-    from tests.families import tiny
-
     model = tiny("mistral")  # a window of 7 tokens
     item = Item("x", "a question far longer than seven tokens?", ("yes it is",), ("no",), "yes it is", "x")
     forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), [item])

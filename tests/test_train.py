@@ -12,13 +12,15 @@ from locus.evaluate.choice import measures, score
 from locus.prompts import plant, prompt_format
 from locus.sites import Location
 from locus.train import Recipe, all_pairs, pair_loss, schedule, train, unsettled
+from tests.families import QUESTIONS, tiny
 
 
 @pytest.fixture(scope="module")
-def ground(request):
-    from tests.families import QUESTIONS, tiny
+def ground():
+    return prepared(tiny("llama"))
 
-    model = tiny("llama")
+
+def prepared(model):
     forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
     found = survey(model, forest, layers=[0, 1, 2])
     return model, QUESTIONS, forest, found
@@ -61,9 +63,9 @@ def test_ipo_reaches_its_target_and_stays(ground):
     assert margin.mean() == pytest.approx(2.0, abs=0.3)  # 1 / (2 tau)
 
 
-def test_a_bank_trains_each_edit_as_if_alone(ground):
-    """50 steps and more, different Locations, read modes, rates and targets; equal to training alone to 1e-5 relative."""
-    model = ground[0]
+def test_a_bank_trains_each_edit_as_if_alone(model):
+    """52 steps, different Locations, read modes, rates and targets: every parameter equal to training alone to 1e-5 relative."""
+    ground = prepared(model)
     settings = [
         (lambda: Rank1(model.anatomy, Location.parse("0.1,2.3"), "layer", seed=1), Recipe(tau=0.1, lr=3e-3, epochs=26)),
         (lambda: Rank1(model.anatomy, Location.parse("1.0"), "heads", seed=2), Recipe(tau=0.5, lr=1e-3, epochs=26)),
@@ -75,12 +77,13 @@ def test_a_bank_trains_each_edit_as_if_alone(ground):
     for (make, recipe), joint in zip(settings, together, strict=True):
         (alone,) = fit(ground, [make()], [recipe])
         assert len(alone.losses) == 52
-        np.testing.assert_allclose(joint.losses, alone.losses, rtol=1e-4)
+        # A loss (h - target)^2 near its minimum magnifies the relative error of h.
+        np.testing.assert_allclose(joint.losses, alone.losses, rtol=5e-5)
         for layer, terms in alone.edit.layers.items():
             for name in ("read", "write", "shift", "out"):
                 mine, theirs = getattr(terms, name), getattr(joint.edit.layers[layer], name)
                 if mine is not None:
-                    assert (mine - theirs).norm() <= 1e-5 * max(mine.norm(), 1e-3) * 10
+                    assert (mine - theirs).norm() <= 1e-5 * mine.norm()
 
 
 def test_cutting_a_step_changes_nothing(ground):
