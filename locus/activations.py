@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from locus import cost
 from locus.cache import NONE, Cache
 from locus.forest import Forest, Row
 from locus.forward import Prepared, base, prepare, sequence_logprobs
@@ -70,6 +71,7 @@ def survey(
     tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
     cache: Cache = NONE,
+    tally: cost.Tally | None = None,
 ) -> Survey:
     """Run the base model over a forest once, or take what an earlier pass over the same forest left in a cache.
 
@@ -81,6 +83,7 @@ def survey(
         tokens: the rows' token budget.
         progress: told the fraction done.
         cache: where base passes are kept.
+        tally: where the pass is counted, as nothing if it is all in the cache.
     """
     anatomy, count = model.anatomy, len(forest.sequences)
     wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
@@ -101,6 +104,10 @@ def survey(
             found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
         if missing:
             _base_pass(model, forest, rows, {what: found[what] for what in missing}, progress)
+    if tally is not None:
+        for prepared in rows:
+            scored = len(prepared.targets.predictors) if "logprobs" in missing else 0
+            tally.add("read", [0], cost.forward(prepared.row, anatomy.n_layers, scored) if missing else cost.Work())
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
     held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
     return Survey(found["logprobs"].numpy(), lengths, Residuals(held), found["features"].numpy() if features else None, rows)

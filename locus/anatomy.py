@@ -116,6 +116,11 @@ def examine(hf: nn.Module, name: str) -> Anatomy:
     )
 
 
+def parallel(config: Any) -> bool:
+    """Whether a layer's attention and its MLP both read what enters the layer, and neither reads the other."""
+    return bool(getattr(config, "use_parallel_residual", False))
+
+
 def windows(config: Any, n_layers: int) -> list[int | None]:
     """Attention window of every layer in tokens, None where a token sees all before it."""
     window = getattr(config, "sliding_window", None)

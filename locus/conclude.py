@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, stats, verdict
+from locus import __version__, cost, stats, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
@@ -339,8 +339,8 @@ def write(out: Path, store: Store, seconds: float) -> dict[str, Any]:
     """Derive the verdict of a run folder and write it whole."""
     record = Record(read_plan(out), store)
     found = derive(record)
-    spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
-    found |= {"versions": versions(), "seconds": {"trials": spent, "this_call": seconds}}
+    took = cost.summary(record.done, store.costs())
+    found |= {"versions": versions(), "seconds": {"trials": took["total"]["seconds"], "this_call": seconds}, "cost": took}
     partial = out / f".verdict.json.{os.getpid()}"
     partial.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(out / "verdict.json")

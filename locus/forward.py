@@ -7,12 +7,14 @@ chunk by chunk in the forward, so the logits of a large vocabulary never exist w
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from locus import cost
 from locus.edits.bank import Bank, Session
 from locus.forest import Row, Targets
 from locus.model import Entry, Model
@@ -61,7 +63,14 @@ def base(model: Model, entry: Entry, watch: Callable[[int, Tensor], None] | None
     return hidden
 
 
-def edited(model: Model, prepared: Prepared, bank: Bank, session: Session, trunk: Trunk | None = None) -> Tensor:
+def edited(
+    model: Model,
+    prepared: Prepared,
+    bank: Bank,
+    session: Session,
+    trunk: Trunk | None = None,
+    note: cost.Note = lambda edits, work: None,
+) -> Tensor:
     """The last layer's output for every edit of an attached bank, [edits in bank order, T, width].
 
     Args:
@@ -70,11 +79,12 @@ def edited(model: Model, prepared: Prepared, bank: Bank, session: Session, trunk
         bank: the edits.
         session: what `bank.attach` gave.
         trunk: where base residuals are held; without one the base row is run alongside, once for the bank.
+        note: told the layers that are run for each edit, by its number in the caller's order.
     """
     entry, row = prepared.entry, prepared.row
     session.where = torch.from_numpy(row.zone).float()
     hidden: Tensor | None = None
-    below, below_at = entry.hidden, 0
+    below, below_at, without = entry.hidden, 0, list[int]()
     session.active = 0
     for layer in range(bank.starts[0], model.anatomy.n_layers):
         joining = bank.starts.count(layer)
@@ -86,14 +96,26 @@ def edited(model: Model, prepared: Prepared, bank: Bank, session: Session, trunk
                         below = model.layer(lower, below, entry)
                 below_at = layer
                 held = below[0]
+                without.append(layer)
             rows = held[None].to(model.device, model.dtype).expand(joining, -1, -1)
             hidden = rows if hidden is None else torch.cat([hidden, rows])
             session.active += joining
         assert hidden is not None, "the first layer has joining edits"
         hidden = model.layer(layer, hidden, entry)
     session.where = None
+    _charge(model.anatomy.n_layers, row, bank, without, note)
     assert hidden is not None, "a bank has at least one edit"
     return hidden
+
+
+def _charge(n_layers: int, row: Row, bank: Bank, without: list[int], note: cost.Note) -> None:
+    """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
+    for edit, start in zip(bank.order, bank.starts, strict=True):
+        note([edit], cost.forward(row, n_layers - start, reused=0 if start in without else start))
+    for lower, layer in pairwise([0, *without]):
+        needed = [edit for edit, start in zip(bank.order, bank.starts, strict=True) if start in without and start >= layer]
+        shared = cost.forward(row, layer - lower)
+        note(needed, replace(shared, tokens=0))
 
 
 class _silenced:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, windows
+from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
 from locus.forest import Row
@@ -53,6 +53,7 @@ class Model:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
         self.windows = windows(config, self.anatomy.n_layers)
+        self.parallel = parallel(config)
         self.context: int = int(getattr(config, "max_position_embeddings", 1 << 30))
         self._fingerprint: str | None = None
 

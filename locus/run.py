@@ -7,7 +7,8 @@ undisturbed one would have.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from locus.activations import Survey, survey
 from locus.cache import NONE, Cache
 from locus.claims.probe import Features, collect
 from locus.config import AuditConfig
+from locus.cost import Sizes, Tally
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
 from locus.errors import UserError
@@ -73,6 +75,7 @@ class Bench:
         features: head outputs of training and validation answers.
         steer: ITI's directions from them.
         texts: the base model's survey of the texts for drift, if any are read.
+        tally: the base model's passes, as the work of one edit.
     """
 
     stage: Stage
@@ -80,6 +83,7 @@ class Bench:
     features: Features
     steer: Directions
     texts: Survey | None
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def model(self) -> Model:
@@ -111,7 +115,7 @@ def survey_all(stage: Stage, told: Progress) -> Bench:
     if stage.sample is not None:
         forests[TEXT] = text_forest(model, stage.sample, config.text_tokens)
     held = layers_within(model, sum(map(len, forests.values())), stage.cache.limit // 2 if stage.cache.limit else MEMORY)
-    surveys = {}
+    surveys, tally = {}, Tally()
     for number, (name, forest) in enumerate(forests.items()):
 
         def say(share: float, number: int = number) -> None:
@@ -120,11 +124,12 @@ def survey_all(stage: Stage, told: Progress) -> Bench:
         wanted = name in ("train", "validation") and config.features != "next_question"
         layers = [*held, model.anatomy.n_layers] if name == TEXT else held
         surveys[name] = survey(
-            model, forest, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=stage.cache
+            model, forest, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=stage.cache, tally=tally
         )
     parts = {name: Part(stage.items[name], forests[name], surveys[name]) for name in SPLITS}
-    features = _features(stage, parts)
-    return Bench(stage, parts, features, directions(features.bank, features.truth, features.spread), surveys.get(TEXT))
+    features = _features(stage, parts, tally)
+    steer = directions(features.bank, features.truth, features.spread)
+    return Bench(stage, parts, features, steer, surveys.get(TEXT), tally)
 
 
 TEXT = "text"
@@ -147,7 +152,7 @@ def room(bench: Bench) -> Room:
     return Room(nbytes=torch.cuda.get_device_properties(model.device).total_memory // 2, edits=64, **shape)
 
 
-def _features(stage: Stage, parts: dict[str, Part]) -> Features:
+def _features(stage: Stage, parts: dict[str, Part], tally: Tally) -> Features:
     """Head outputs of training and validation answers; those of the answers themselves come from the surveys."""
     config = stage.config
     items = parts["train"].items + parts["validation"].items
@@ -155,7 +160,7 @@ def _features(stage: Stage, parts: dict[str, Part]) -> Features:
     if config.features != "next_question":
         banks = [parts[name].found.features for name in ("train", "validation")]
         answers = np.concatenate([bank for bank in banks if bank is not None])
-    return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens, stage.cache)
+    return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens, stage.cache, tally)
 
 
 def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, enough: Callable[[], bool] = lambda: False) -> None:
@@ -253,6 +258,7 @@ def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[flo
     if trials[0].edit == "none":
         return [_base(trials[0], bench, start, say)]
     fits: list[Fit | None] = [None] * len(trials)
+    tally = Tally(len(trials))
     if trials[0].recipe is not None:
         trained = [_start(trial, bench.model) for trial in trials]
         part = bench.parts["train"]
@@ -268,18 +274,23 @@ def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[flo
                 trunk=part.found.residuals,
                 tokens=bench.config.tokens,
                 progress=lambda share: say(0.7 * share),
+                tally=tally,
             )
         )
     edits = [fit.edit if fit is not None else _fixed(trial, bench) for trial, fit in zip(trials, fits, strict=True)]
     for trial, edit in zip(trials, edits, strict=True):
         save(edit, folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
-    _measure(results, edits, bench)
-    _speak(results, edits, bench, lambda share: say(0.75 + 0.25 * share))
+    _measure(results, edits, bench, tally)
+    _speak(results, edits, bench, lambda share: say(0.75 + 0.25 * share), tally)
     say(1.0)
-    seconds = time.monotonic() - start
-    for result in results:
-        result.seconds = seconds / len(results)
+    return _charged(results, time.monotonic() - start, tally, bench.model)
+
+
+def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) -> list[Result]:
+    """The results with what each took: an equal part of the time, its own part of the work."""
+    for place, result in enumerate(results):
+        result.seconds, result.cost = seconds / len(results), tally.counts(place, Sizes.of(model))
     return results
 
 
@@ -327,12 +338,12 @@ def _base(trial: Trial, bench: Bench, start: float, say: Callable[[float], None]
     for name, part in bench.parts.items():
         for measure, values in measures(part.items, part.forest, part.found.logprobs, part.found.logprobs).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
-    _speak([result], [], bench, say)
-    result.seconds = time.monotonic() - start
-    return result
+    tally = deepcopy(bench.tally)  # the base model is asked once, but this may be called again
+    _speak([result], [], bench, say, tally)
+    return _charged([result], time.monotonic() - start, tally, bench.model)[0]
 
 
-def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable[[float], None]) -> None:
+def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable[[float], None], tally: Tally) -> None:
     """What all edits (none: the base model) say to test questions, judged; to validation questions too if they are to choose."""
     stage, config = bench.stage, bench.config
     if stage.judge is None:
@@ -340,7 +351,7 @@ def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable
     settings = Speech(config.max_new_tokens, config.sample, config.temperature, config.top_p, config.seed)
     for name in spoken_parts(config):
         items = stage.items[name]
-        said = speak(stage.model, items, edits, stage.prompt, settings, say if name == "test" else None)
+        said = speak(stage.model, items, edits, stage.prompt, settings, say if name == "test" else None, tally)
         for result, texts, judged in zip(results, said, judge_texts(stage.judge, items, said), strict=True):
             result.texts[name] = {item.id: text for item, text in zip(items, texts, strict=True)}
             why = {item.id: reason for item, reason in zip(items, judged.reasons, strict=True) if reason}
@@ -351,7 +362,7 @@ def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable
                 result.reasons[name, measure] = why
 
 
-def _measure(results: list[Result], edits: list[Edit], bench: Bench) -> None:
+def _measure(results: list[Result], edits: list[Edit], bench: Bench, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
     config = bench.config
     # Validation questions only choose: where there is one setting, there is nothing to choose.
@@ -359,14 +370,14 @@ def _measure(results: list[Result], edits: list[Edit], bench: Bench) -> None:
     for name in ("test",) if single else ("validation", "test"):
         part = bench.parts[name]
         rows = part.found.prepared
-        logprobs = score(bench.model, rows, edits, len(part.forest.sequences), trunk=part.found.residuals)
+        logprobs = score(bench.model, rows, edits, len(part.forest.sequences), trunk=part.found.residuals, tally=tally)
         for result, values in zip(results, logprobs, strict=True):
             for measure, scores in measures(part.items, part.forest, values, part.found.logprobs).items():
                 if result.fit.get("diverged"):
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
     if bench.texts is not None:
-        found = drift(bench.model, bench.texts.prepared, edits, trunk=bench.texts.residuals)
+        found = drift(bench.model, bench.texts.prepared, edits, trunk=bench.texts.residuals, tally=tally)
         for place, result in enumerate(results):
             for measure, values in (("kl", found.kl[place]), ("ce", found.ce[place] - found.base_ce)):
                 result.scores["text", measure] = {f"passage-{number:03d}": float(value) for number, value in enumerate(values)}

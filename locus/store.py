@@ -35,7 +35,15 @@ MIGRATIONS = (
         trial TEXT NOT NULL, split TEXT NOT NULL, item TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (trial, split, item)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE costs (
+        trial TEXT NOT NULL, work TEXT NOT NULL, tokens NUMERIC NOT NULL, layers NUMERIC NOT NULL, tails NUMERIC NOT NULL,
+        pairs NUMERIC NOT NULL, scored NUMERIC NOT NULL, reused NUMERIC NOT NULL, macs NUMERIC NOT NULL, spared NUMERIC NOT NULL,
+        PRIMARY KEY (trial, work)
+    ) WITHOUT ROWID;
+    """,
 )
+COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared")
 
 
 @dataclass
@@ -53,6 +61,7 @@ class Result:
         scores: (split, measure) -> {item id: value}, NaN where unscored.
         reasons: (split, measure) -> {item id: why it is unscored}; where there is none, the trial's own reason stands.
         texts: (split) -> {item id: generated text}.
+        cost: kind of work -> its counts, as `cost.Work.counts` gives them.
     """
 
     id: str
@@ -67,6 +76,7 @@ class Result:
     scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
     reasons: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    cost: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Store:
@@ -95,6 +105,12 @@ class Store:
             )
         if version > len(MIGRATIONS):
             raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
+        if version == 0:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
+        version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self.db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
@@ -130,6 +146,7 @@ class Store:
         Raises:
             UserError: if the disk is full, or another audit writes to the same folder; what was committed before is safe.
         """
+        self._migrate()
         with self._transaction():
             for result in results:
                 spec, fit = json.dumps(result.spec, sort_keys=True), json.dumps(result.fit, sort_keys=True)
@@ -151,6 +168,10 @@ class Store:
                 self.db.executemany(
                     "INSERT INTO texts VALUES (?, ?, ?, ?)",
                     [(result.id, split, item, text) for split, texts in result.texts.items() for item, text in texts.items()],
+                )
+                self.db.executemany(
+                    f"INSERT INTO costs VALUES (?, ?, {', '.join('?' * len(COUNTS))})",
+                    [(result.id, work, *(counts[name] for name in COUNTS)) for work, counts in result.cost.items()],
                 )
                 self.db.execute("UPDATE trials SET state = 'done', finished = ? WHERE id = ?", (time.time(), result.id))
 
@@ -196,6 +217,14 @@ class Store:
         )
         found = {item: value for item, value in rows if value is not None}
         return np.array([found.get(item, np.nan) for item in items], dtype=np.float64)
+
+    def costs(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
+            for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
+                found.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=True))
+        return found
 
     def texts(self, trial: str, split: str) -> dict[str, str]:
         """What a trial's model said, by item."""

@@ -13,6 +13,7 @@ stronger averaged.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from locus import cost
 from locus.activations import TOKENS
 from locus.datasets.items import Item
 from locus.edits.bank import Bank
 from locus.edits.base import Edit
 from locus.edits.rank1 import Rank1
-from locus.forest import Forest
+from locus.forest import Forest, Row
 from locus.forward import Trunk, edited, prepare, sequence_logprobs
 from locus.model import Model
 
@@ -140,6 +142,7 @@ def train(
     trunk: Trunk | None = None,
     tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
+    tally: cost.Tally | None = None,
 ) -> list[Fit]:
     """Train a bank of edits together, each by its own recipe.
 
@@ -153,10 +156,13 @@ def train(
         trunk: base residuals, if held.
         tokens: token budget of one forward; a longer step is accumulated over several.
         progress: told the fraction done.
+        tally: where each edit's forwards and backwards are counted.
     """
     assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective, order and batches"
     bank = Bank(edits)
     run = _Run(model, forest, bank, [recipes[index] for index in bank.order], reference, trunk, tokens)
+    if tally is not None:
+        run.tally = tally
     epochs = schedule(items, forest, recipes[0])
     total, usual = sum(map(len, epochs)), float(np.mean([len(step) for step in epochs[0]]))
     with bank.attach(model) as session:
@@ -196,6 +202,7 @@ class _Run:
             for edit, recipe in zip(self.trained, recipes, strict=True)
         ]
         self.optimiser = torch.optim.AdamW(groups)
+        self.tally = cost.Tally(len(bank))
         self.losses: list[npt.NDArray[np.float64]] = []
         self.stopped: dict[int, str] = {}
         self.sound = [edit.flat.detach().clone() for edit in self.trained]
@@ -214,7 +221,7 @@ class _Run:
             used = sorted(set(chunk.reshape(-1).tolist()))
             row = self.forest.row(used)
             prepared = prepare(self.model, row, self.forest.targets(row, used))
-            hidden = edited(self.model, prepared, self.bank, session, self.trunk)
+            hidden = edited(self.model, prepared, self.bank, session, self.trunk, partial(self.tally.add, "train"))
             logprobs = sequence_logprobs(self.model, hidden, prepared.targets)
             index = torch.tensor(used)
             gain = (logprobs - self.reference[index].to(logprobs.device)) / self.divide[index].to(logprobs.device)
@@ -222,6 +229,7 @@ class _Run:
             h = gain[:, place[:, 0]] - gain[:, place[:, 1]]
             loss = pair_loss(h, self.tau.to(h.device), self.recipes[0].objective)
             torch.autograd.backward(loss.sum() / usual)
+            self._count(row, len(prepared.targets.predictors))
             seen += loss.detach().sum(dim=1).double().cpu().numpy()
         self.losses.append(seen / len(pairs))
         self._guard()
@@ -232,6 +240,12 @@ class _Run:
             elif edit.flat.grad is not None:
                 torch.nn.utils.clip_grad_norm_([edit.flat], recipe.clip)
         self.optimiser.step()
+
+    def _count(self, row: Row, scored: int) -> None:
+        """Note the head's part in the forward of a row, and the whole backward."""
+        for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
+            self.tally.add("train", [edit], cost.Work(scored=scored))
+            self.tally.add("gradient", [edit], cost.backward(row, self.model.anatomy.n_layers - start, scored))
 
     def _guard(self) -> None:
         """Stop an edit whose loss or gradient is no number, or stays far above where it began; it keeps its last sound state."""

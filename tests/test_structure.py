@@ -17,6 +17,7 @@ FLOW = [
     ["forest"],
     ["prompts", "anatomy"],
     ["model"],
+    ["cost"],
     ["edits"],
     ["forward"],
     ["activations"],

@@ -17,6 +17,7 @@ from scipy.special import expit
 from locus.activations import TOKENS, survey
 from locus.cache import NONE, Cache
 from locus.claims.claim import Claim
+from locus.cost import Tally
 from locus.datasets.items import Item
 from locus.forest import Encoded, Forest
 from locus.model import Model
@@ -85,6 +86,7 @@ def collect(
     answers: Floats | None = None,
     tokens: int = TOKENS,
     cache: Cache = NONE,
+    tally: Tally | None = None,
 ) -> Features:
     """The features of a kind: answer, next_question, or two_banks.
 
@@ -97,11 +99,12 @@ def collect(
         answers: head outputs at the answers' last tokens, where a survey already has them.
         tokens: the rows' token budget.
         cache: where base passes are kept.
+        tally: where they are counted.
     """
     from locus.prompts import plant
 
     def last(forest: Forest) -> Floats:
-        found = survey(model, forest, features=True, tokens=tokens, cache=cache).features
+        found = survey(model, forest, features=True, tokens=tokens, cache=cache, tally=tally).features
         assert found is not None, "the survey was asked for features"
         return found
 

@@ -6,12 +6,14 @@ code appends a final full stop), and find answer tokens by character offsets.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import logsumexp
 
+from locus.cost import Tally, Work
 from locus.datasets.items import Item
 from locus.edits.bank import Bank
 from locus.edits.base import Edit
@@ -31,13 +33,16 @@ def score(
     *,
     trunk: Trunk | None = None,
     progress: Callable[[float], None] | None = None,
+    tally: Tally | None = None,
 ) -> Floats:
-    """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row."""
-    bank = Bank(edits)
+    """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
+    bank, note = Bank(edits), partial((tally or Tally(len(edits))).add, "score")
     found = np.full((len(edits), count), np.nan)
     with bank.attach(model) as session, torch.no_grad():
         for done, prepared in enumerate(rows):
-            hidden = edited(model, prepared, bank, session, trunk)
+            hidden = edited(model, prepared, bank, session, trunk, note)
+            for edit in bank.order:
+                note([edit], Work(scored=len(prepared.targets.predictors)))
             values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
             found[:, prepared.targets.sequences] = values.double().cpu().numpy()
             if progress is not None:

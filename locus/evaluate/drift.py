@@ -6,6 +6,7 @@ each). The offline text is the English of Python's own help topics; with a netwo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from locus.cost import Tally, Work, forward
 from locus.datasets.items import content_hash
 from locus.edits.bank import Bank
 from locus.edits.base import Edit
@@ -91,7 +93,9 @@ class Drift:
     base_ce: Floats
 
 
-def drift(model: Model, rows: Sequence[Prepared], edits: Sequence[Edit], *, trunk: Trunk | None = None) -> Drift:
+def drift(
+    model: Model, rows: Sequence[Prepared], edits: Sequence[Edit], *, trunk: Trunk | None = None, tally: Tally | None = None
+) -> Drift:
     """Measure several edits on the same texts.
 
     Args:
@@ -99,15 +103,20 @@ def drift(model: Model, rows: Sequence[Prepared], edits: Sequence[Edit], *, trun
         rows: the texts, ready to run.
         edits: what is measured.
         trunk: base residuals, if held: those entering the edited layers, and those leaving the last one (the reference).
+        tally: where each edit's work is counted; the reference's is shared.
     """
-    bank = Bank(edits)
+    bank, note = Bank(edits), partial((tally or Tally(len(edits))).add, "text")
     kl, ce, base_ce = [], [], []
     with bank.attach(model) as session, torch.no_grad():
         for prepared in rows:
             session.active = 0
             held = trunk.residual(model.anatomy.n_layers, prepared.row) if trunk is not None else None
             original = base(model, prepared.entry) if held is None else held[None].to(model.device)
-            hidden = edited(model, prepared, bank, session, trunk)
+            hidden = edited(model, prepared, bank, session, trunk, note)
+            scored = len(prepared.targets.token)
+            note(bank.order, Work(scored=scored) if held is not None else forward(prepared.row, model.anatomy.n_layers, scored))
+            for edit in bank.order:
+                note([edit], Work(scored=scored))
             one = _compare(model, original, hidden, prepared)
             kl.append(bank.restore_order(one[0]))
             ce.append(bank.restore_order(one[1]))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from locus.cost import Tally, Work, continued
 from locus.edits.bank import Session
 from locus.edits.base import Edit
 from locus.errors import UserError
@@ -109,6 +110,7 @@ def generate(
     settings: Speech | None = None,
     rows: int = ROWS,
     progress: Callable[[float], None] | None = None,
+    tally: Tally | None = None,
 ) -> list[list[Said]]:
     """What the model says to every prompt under every edit.
 
@@ -120,6 +122,7 @@ def generate(
         settings: how it speaks; greedy, 50 tokens by default.
         rows: the most texts at once, which bounds the memory of the cache.
         progress: told the fraction of texts done.
+        tally: where each edit's tokens are counted: those of its prompts and of what it says, once each.
 
     Returns:
         [edits][prompts], in the order given; one list for the base model if there are no edits.
@@ -135,7 +138,7 @@ def generate(
     spoken: list[list[Said]] = []
     chosen = list(edits) or [base]
     ends = frozenset(end_tokens(model, text))
-    finished = itertools.count(1)
+    finished, tally = itertools.count(1), tally or Tally(len(chosen))
 
     def tick() -> None:
         if progress is not None:
@@ -145,6 +148,7 @@ def generate(
     for first in range(0, len(chosen) if prompts else 0, rows):
         some = [*chosen[first : first + rows], base]
         choir = _Choir(model, some, settings, ends, rows)
+        choir.tally, choir.first = tally, first
         pending = [
             _Row(edit, prompt, coded[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(some) - 1)
         ]
@@ -160,6 +164,7 @@ class _Choir:
         self.bank = RowBank(edits)
         self.reader = Reader(model)
         self.session = Session(0)
+        self.tally, self.first = Tally(len(edits)), 0
         # Under an edit of the answer alone, all of the prompt but its last token is the base model's.
         self.source = [len(edits) - 1 if edit.positions == "answer" else index for index, edit in enumerate(edits)]
 
@@ -191,6 +196,10 @@ class _Choir:
                     live = []
         return said
 
+    def note(self, edits: Sequence[int], work: Work) -> None:
+        """Charge work to edits by their numbers here."""
+        self.tally.add("speak", [self.first + edit for edit in edits], work)
+
     def _beginning(self, pending: Sequence[_Row], slots: int) -> tuple[int, Slots | None, dict[int, int]]:
         """What all prompts begin with, in tokens, its states under every source of prompts, and the row of each source."""
         first, last = min(row.ids for row in pending), max(row.ids for row in pending)
@@ -198,7 +207,11 @@ class _Choir:
         common = min(same, *(len(row.ids) - 1 for row in pending))
         if common == 0:
             return 0, None, {}
-        sources = sorted({self.source[row.edit] for row in pending})
+        speakers = {row.edit: self.source[row.edit] for row in pending}
+        sources = sorted(set(speakers.values()))
+        for source in sources:
+            edits = [edit for edit, own in speakers.items() if own == source]
+            self.note(edits, continued(0, common, self.model.anatomy.n_layers))
         cache = Slots(self.model.anatomy.n_layers, slots)
         self.bank.seat(self.session, sources)
         self.reader.read(self._tensor([first[:common]] * len(sources)), 0, cache)
@@ -210,6 +223,10 @@ class _Choir:
         """States of the rows' prompts without their last tokens, once for each source and prompt; and each row's place there."""
         wanted = [(self.source[row.edit], row.prompt) for row in joining]
         unique = {pair: place for place, pair in enumerate(dict.fromkeys(wanted))}
+        for pair in unique:
+            alike = [row for row, own in zip(joining, wanted, strict=True) if own == pair]
+            read = continued(common, len(alike[0].ids) - 1 - common, self.model.anatomy.n_layers)
+            self.note([row.edit for row in alike], read)
         bodies = {pair: row.ids[common:-1] for pair, row in zip(wanted, joining, strict=True)}
         length = max(len(body) for body in bodies.values())
         cache = Slots(self.model.anatomy.n_layers, slots)
@@ -249,6 +266,8 @@ class _Choir:
 
     def _finished(self, row: _Row) -> Said:
         assert row.stopped is not None, "only finished rows are read"
+        count = len(row.tokens)
+        self.note([row.edit], continued(len(row.ids) - 1, count, self.model.anatomy.n_layers, scored=count))
         words = self._text(row.tokens)
         cut = NEW_QUESTION.search(words) if row.stopped == "question" else None
         return Said((words[: cut.start()] if cut else words).strip(), tuple(row.tokens), row.stopped)

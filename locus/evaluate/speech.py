@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from locus.cost import Tally
 from locus.datasets.items import Item
 from locus.edits.base import Edit
 from locus.evaluate.generate import Speech, generate
@@ -44,6 +45,7 @@ def speak(
     text: PromptFormat,
     settings: Speech,
     progress: Callable[[float], None] | None = None,
+    tally: Tally | None = None,
 ) -> list[list[str]]:
     """What each edit says to each item's question, [edits][items]; what the base model says if there are no edits.
 
@@ -51,7 +53,8 @@ def speak(
         UserError: if a prompt leaves no room for the answer in the model's context.
     """
     prompts = [text.prompt(item.question) for item in items]
-    return [[one.text for one in said] for said in generate(model, prompts, edits, text, settings, progress=progress)]
+    found = generate(model, prompts, edits, text, settings, progress=progress, tally=tally)
+    return [[one.text for one in said] for said in found]
 
 
 def judge_texts(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]]) -> list[Judged]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude, stats, verdict
+from locus import conclude, cost, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
@@ -79,8 +79,9 @@ def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
             )
         if found["plan_sha256"] == record.plan["sha256"]:
             return found
-    spent = sum(trial["seconds"] or 0.0 for trial in record.done.values())
-    return {**conclude.derive(record), "versions": conclude.versions(), "seconds": {"trials": spent}}
+    took = cost.summary(record.done, record.store.costs())
+    seconds = {"trials": took["total"]["seconds"]}
+    return {**conclude.derive(record), "versions": conclude.versions(), "seconds": seconds, "cost": took}
 
 
 def _check(found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from locus import diagnosis, units, verdict
+from locus import cost, diagnosis, units, verdict
 from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
@@ -123,6 +123,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         open=OPEN,
         judged=any(row["truth"] is not None for one in material.answers for row in one["rows"]),
         compared=[row for one in (material, *others) for row in beside(one)] if others else [],
+        took=cost.told(found),
         cited=cited,
         forms=cite.forms(cited),
         receipt=material.receipt,

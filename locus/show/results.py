@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from locus import cost
 from locus.diagnosis import next_steps, settling
 from locus.findings import QUESTIONS
 from locus.units import bare
@@ -69,7 +70,8 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
         console.print(Text(_about_judge(found), style="dim"))
     _standings(console, found)
     _notes(console, found)
-    console.print(Text(f"\n{out / 'report.html'}   ({found['seconds']['trials']:.0f} s of trials)"), soft_wrap=True)
+    console.print(Text(f"\n{cost.told(found)}", style="dim"))
+    console.print(Text(str(out / "report.html")), soft_wrap=True)
 
 
 def tables(headings: dict[str, str], rows: list[Row], width: int) -> list[Table]:
