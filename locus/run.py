@@ -240,6 +240,12 @@ def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
     return ("validation", "test") if config.judge_validation else ("test",)
 
 
+def scored_parts(config: AuditConfig, trained: bool) -> tuple[str, ...]:
+    """The parts on which an edit is scored. Validation questions only choose: with one setting there is nothing to choose."""
+    single = len(config.taus) * len(config.lr_scales) * len(config.full_forms) == 1
+    return ("test",) if single and trained else ("validation", "test")
+
+
 def cost(trial: Trial, bench: Bench) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
     depth = 1 - trial.first_layer / bench.model.anatomy.n_layers
@@ -364,10 +370,7 @@ def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable
 
 def _measure(results: list[Result], edits: list[Edit], bench: Bench, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
-    config = bench.config
-    # Validation questions only choose: where there is one setting, there is nothing to choose.
-    single = len(config.taus) * len(config.lr_scales) * len(config.full_forms) == 1 and results[0].fit
-    for name in ("test",) if single else ("validation", "test"):
+    for name in scored_parts(bench.config, trained=bool(results[0].fit)):
         part = bench.parts[name]
         rows = part.found.prepared
         logprobs = score(bench.model, rows, edits, len(part.forest.sequences), trunk=part.found.residuals, tally=tally)

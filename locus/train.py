@@ -116,6 +116,13 @@ def schedule(items: Sequence[Item], forest: Forest, recipe: Recipe) -> list[list
     return epochs
 
 
+def chunks(pairs: Pairs, forest: Forest, tokens: int) -> list[Pairs]:
+    """Cut a step's pairs, question by question, so that each forward stays within the token budget."""
+    owner = forest.owners[pairs[:, 0]]
+    order = list(dict.fromkeys(owner.tolist()))
+    return [pairs[np.isin(owner, group)] for group in forest.pack(order, tokens)]
+
+
 def pair_loss(h: Tensor, tau: Tensor, objective: str) -> Tensor:
     """Loss of every pair from h, the true minus the false log-ratio to the reference (nats).
 
@@ -207,17 +214,11 @@ class _Run:
         self.stopped: dict[int, str] = {}
         self.sound = [edit.flat.detach().clone() for edit in self.trained]
 
-    def chunks(self, pairs: Pairs) -> list[Pairs]:
-        """Cut a step's pairs, question by question, so that each forward stays within the token budget."""
-        owner = self.forest.owners[pairs[:, 0]]
-        order = list(dict.fromkeys(owner.tolist()))
-        return [pairs[np.isin(owner, group)] for group in self.forest.pack(order, self.tokens)]
-
     def step(self, session: Any, pairs: Pairs, usual: float, decay: float) -> None:
         """One optimiser step: every pair weighs the same, however many a step holds or how it is cut."""
         self.optimiser.zero_grad(set_to_none=True)
         seen = np.zeros(len(self.bank))
-        for chunk in self.chunks(pairs):
+        for chunk in chunks(pairs, self.forest, self.tokens):
             used = sorted(set(chunk.reshape(-1).tolist()))
             row = self.forest.row(used)
             prepared = prepare(self.model, row, self.forest.targets(row, used))

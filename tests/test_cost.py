@@ -9,14 +9,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from locus import cost
+from locus import cost, datasets
 from locus.activations import survey
+from locus.config import resolve
 from locus.cost import Sizes, Tally, Work
-from locus.edits import Rank1
+from locus.edits import Edit, Rank1
 from locus.edits.bank import Bank
 from locus.evaluate.choice import score
 from locus.evaluate.drift import drift
 from locus.evaluate.generate import Speech, generate
+from locus.forecast import Forecast
 from locus.forest import Encoded, Forest
 from locus.forward import edited, prepare, sequence_logprobs
 from locus.prompts import plant, prompt_format
@@ -26,6 +28,7 @@ from locus.report.verify import verify_run
 from locus.sites import Location
 from locus.store import MIGRATIONS, Store
 from locus.train import Recipe, train
+from tests.families import tiny
 from tests.test_store import result
 
 # Nodes 1, 2, 3 and 4, 5: both sequences begin with 1, 2. Depths 0, 1, 2, 2, 3, so that 1 + 2 + 3 + 3 + 4 = 13 pairs see one
@@ -203,6 +206,36 @@ def test_a_run_records_what_each_trial_took(small_run):
     line = cost.told(found)
     assert "for this command" in line and "added up over processes" in line and "multiply-adds" in line
     assert line in (small_run / "report.html").read_text()
+
+
+def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
+    """The forecast looks at no weights and no result, and equals what the run counted."""
+    plan = json.loads((small_run / "plan.json").read_text())
+    told = Forecast(plan, datasets.load(plan["config"]["data"]), tiny("llama")).trials()
+    store = Store(small_run / "trials.sqlite")
+    counts = store.costs()
+    store.close()
+    sizes = Sizes.of(tiny("llama"))
+    for trial, works in counts.items():
+        assert works.keys() == told[trial].keys()
+        for kind, work in works.items():
+            if kind != "read" or work["macs"]:  # what another audit has left in the cache was not read again
+                assert told[trial][kind].counts(sizes) == pytest.approx(work), (trial, kind)
+
+
+@pytest.mark.parametrize("edit", ["none", "shift"])
+def test_speech_is_foretold_from_what_was_said(llama, items, edit):
+    text = prompt_format(llama.tokenizer, "qa")
+    acting = [Edit("shift", Location.parse(place), llama.anatomy, {}, "answer") for place in ("0.0", "2.3")]
+    edits = acting if edit == "shift" else []
+    tally = Tally(2)
+    said = generate(llama, [text.prompt(item.question) for item in items], edits, text, Speech(6), tally=tally)
+    plan = {"config": {**resolve("quick").model_dump(), "judge": "blind", "text_passages": 0}, "prompt": vars(text)}
+    plan |= {"items": {name: [{"id": item.id} for item in items] for name in ("train", "validation", "test")}}
+    lengths = {item.id: len(one.tokens) for item, one in zip(items, said[0], strict=True)}
+    told = Forecast(plan, datasets.Dataset("x", items), llama, {"t": lengths})._speech("t", 2 if edits else 1)
+    assert told.tokens == tally.by_edit[0]["speak"].tokens
+    assert told == tally.by_edit[0]["speak"]
 
 
 def older(run):

@@ -26,6 +26,7 @@ FLOW = [
     ["train", "evaluate", "judges"],
     ["trials", "store", "checks"],
     ["run"],
+    ["forecast"],
     ["findings"],
     ["verdict"],
     ["conclude", "diagnosis", "plan_file", "preconditions"],

@@ -132,7 +132,7 @@ def generate(
     """
     assert rows >= 1, "at least one row"
     settings = settings or Speech()
-    coded = [_coded(model, prompt, text, settings.max_new_tokens) for prompt in prompts]
+    tokens = [coded(model, prompt, text, settings.max_new_tokens) for prompt in prompts]
     draws = [_draws(prompt, settings) for prompt in prompts]
     base = Edit("base", Location(()), model.anatomy, {})
     spoken: list[list[Said]] = []
@@ -150,7 +150,7 @@ def generate(
         choir = _Choir(model, some, settings, ends, rows)
         choir.tally, choir.first = tally, first
         pending = [
-            _Row(edit, prompt, coded[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(some) - 1)
+            _Row(edit, prompt, tokens[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(some) - 1)
         ]
         spoken += choir.sing(pending, tick)
     return spoken or [[] for _ in chosen]
@@ -318,8 +318,12 @@ def end_tokens(model: Model, text: PromptFormat) -> set[int]:
     return found
 
 
-def _coded(model: Model, prompt: str, text: PromptFormat, room: int) -> tuple[int, ...]:
-    """A prompt's tokens; a tokenizer's own end-of-text token after it is not part of the prompt."""
+def coded(model: Model, prompt: str, text: PromptFormat, room: int = 0) -> tuple[int, ...]:
+    """A prompt's tokens; a tokenizer's own end-of-text token after it is not part of the prompt.
+
+    Raises:
+        UserError: if there is none, or no `room` for so many more in the model's context.
+    """
     ids = list(model.tokenizer(prompt, add_special_tokens=text.special_tokens)["input_ids"])
     while text.special_tokens and len(ids) > 1 and ids[-1] == model.tokenizer.eos_token_id != model.tokenizer.bos_token_id:
         ids.pop()
