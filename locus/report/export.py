@@ -26,6 +26,7 @@ from locus.report.verify import copied_store
 from locus.store import Store
 
 Form = Literal["auto", "peft", "bias"]
+UNSETTLED = "Its training had not settled: a longer one may find a better edit."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
 
 
@@ -210,7 +211,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
         model.tokenizer.save_pretrained(to)
         notes = [EVERYWHERE] if edit.positions == "answer" else []
     if edit.about.get("converged") is False:
-        notes.append("Its training had not settled: a longer one may find a better edit.")
+        notes.append(UNSETTLED)
     about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
     _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint, "notes": notes})
     return notes

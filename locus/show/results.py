@@ -205,7 +205,7 @@ def _about_judge(found: dict[str, Any]) -> str:
 
 def _standings(console: Console, found: dict[str, Any]) -> None:
     """What follows for every claim: four answers, one sentence, and the answers by other metrics."""
-    if (gain := found["gain"]) is not None:
+    if (gain := found.get("gain")) is not None:
         console.print(Text(f"\n{gained(gain, found['metric'])}"))
     for claim in found["claims"]:
         heads = ", ".join(claim["location"])
