@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks import audits, patching, report, tables
+from benchmarks import audits, patching, report, speech, tables
 from locus.model import DEFAULT_MODEL
 
 TABLES = {
@@ -22,6 +22,7 @@ TABLES = {
     4: audits.whole_audits,
     5: tables.scaling,
     6: patching.every_head,
+    7: speech.speaking,
 }
 
 

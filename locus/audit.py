@@ -72,6 +72,8 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
         UserError: if the model cannot be had, or a shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
+    items = run.choose(dataset, split, config)
+    preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     told("loading the model", 0.0)
     model = load(
@@ -93,7 +95,6 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
     judge = None
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
-    items = run.choose(dataset, split, config)
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge)
     return run.survey_all(stage, told)

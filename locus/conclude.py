@@ -247,6 +247,19 @@ def singles(record: Record) -> list[dict[str, Any]]:
     return found
 
 
+def gain(record: Record) -> dict[str, Any] | None:
+    """What the ceiling gains in the main metric, of which every margin is a share; None before it and the base model are done."""
+    best, base = ceiling_of(record), record.find("base")
+    if best is None or not base or not record.whole(best):
+        return None
+    metric, config = record.config.metric, record.config
+    edited, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
+    level = 1 - 2 * config.alpha
+    one = stats.paired_bootstrap(edited, plain, level=level, groups=record.groups, seed=config.seed, draws=2000)
+    ends = {"estimate": _plain(one.value), "interval": [_plain(one.low), _plain(one.high)]}
+    return {**ends, "level": level, "n": one.n, "margin_share": config.margin}
+
+
 def variance(record: Record, claim: str, read: str) -> dict[str, Any] | None:
     """Where the variance of the main metric at a claim's random Locations comes from; None with fewer than two."""
     whole = record.drawn(claim, read)
@@ -290,6 +303,7 @@ def derive(record: Record) -> dict[str, Any]:
         "claimed": [summary(record, arm) for arm in record.find("claim")],
         "random": [summary(record, arm) for arm in record.find("random")],
         "single": singles(record),
+        "gain": gain(record),
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         "n": {name: len(part) for name, part in record.items.items()},

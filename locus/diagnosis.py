@@ -11,6 +11,7 @@ from locus import stats, units
 from locus.findings import POWER, QUESTIONS
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
+FEW = 30  # test questions below which most of what is wrong is that there are so few
 ALIKE = 5e-4  # scores that differ by less are shown alike
 KINDS = ("claimed", "ceiling", "complement", "random")
 
@@ -85,6 +86,15 @@ def same(found: dict[str, Any]) -> bool:
     return len(known) > 1 and max(known) - min(known) < ALIKE
 
 
+def gained(gain: dict[str, Any], metric: str) -> str:
+    """What the ceiling gains over no edit, which is what every margin is a share of."""
+    value, margin = gain["estimate"], gain["margin_share"] * abs(gain["estimate"] or 0.0)
+    low, high = (units.difference(end, metric, unit=False, margin=margin) for end in gain["interval"])
+    said = f"The optimal edit everywhere gains {units.difference(value, metric, margin=margin)} over no edit"
+    interval = f"{units.share(gain['level'])} interval {low} to {high}"
+    return f"{said} ({interval}); the margin is {units.share(gain['margin_share'])} of that."
+
+
 def _at_chance(found: dict[str, Any]) -> list[str]:
     """Whether the unedited model does no better than guessing: what it does not know, an edit cannot bring out."""
     base, blind = found["baseline"]["base"], found["baseline"]["blind"]
@@ -94,6 +104,13 @@ def _at_chance(found: dict[str, Any]) -> list[str]:
     low, high = mc1["interval"]
     if low is None or not low <= chance <= high:
         return []
+    n = found["n"]["test"]
+    if n < FEW:
+        reached = f"MC1 {units.amount(mc1['mean'], 'mc1')}, 95 % interval {units.bare(low, 'mc1')} to {units.bare(high, 'mc1')}"
+        return [
+            f"{n} test questions cannot tell the unedited model from guessing ({reached}; guessing gives "
+            f"{units.amount(chance, 'mc1')}), nor a small effect from none: take more questions."
+        ]
     return [
         f"The unedited model is at chance (MC1 {units.amount(mc1['mean'], 'mc1')}, where guessing gives "
         f"{units.amount(chance, 'mc1')}): what a model does not know, no edit brings out. Take a stronger model, or questions it "
@@ -105,7 +122,11 @@ def _effect(finding: dict[str, Any]) -> str:
     """What would show an effect of the ceiling, whose gain is the finding's estimate."""
     gain, interval, level = finding["estimate"], finding["interval"], finding["level"]
     if gain is None or gain <= 0 or None in interval:
-        return "The optimal edit of the whole model gains nothing: train longer or faster (lr_scales), or take a stronger model."
+        more = "more questions, " if finding["n"] < FEW else ""
+        return (
+            "The optimal edit of the whole model gains nothing: take "
+            f"{more}a stronger model, or train longer or faster (epochs, lr_scales)."
+        )
     if _clear(finding):
         return "The ceiling has an effect, but the data do not let it be read; see the reason above."
     spread = (interval[1] - interval[0]) / (2 * NormalDist().inv_cdf(0.5 + level / 2)) * math.sqrt(finding["n"])

@@ -90,14 +90,14 @@ class Test:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def span(estimate: stats.Estimate, metric: str) -> str:
+def span(estimate: stats.Estimate, metric: str, margin: float | None = None) -> str:
     """The interval of a difference in words."""
-    low, high = (units.difference(end, metric, unit=False) for end in (estimate.low, estimate.high))
+    low, high = (units.difference(end, metric, unit=False, margin=margin) for end in (estimate.low, estimate.high))
     return f"{units.share(estimate.level)} interval {low} to {high}"
 
 
 def _margin(value: float, metric: str) -> str:
-    return f"margin {units.difference(value, metric, unit=False, sign=False)}"
+    return f"margin {units.difference(value, metric, unit=False, sign=False, margin=value)}"
 
 
 def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[float, float]:
@@ -132,8 +132,8 @@ def works(scores: Scores, config: AuditConfig) -> Test:
     contrast = claim - ceiling + margin
     one = _difference(claim, ceiling, config, scores.groups)
     least = float(np.nanmean(margin))
-    gap = units.difference(one.value, config.metric)
-    words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric)}; {_margin(least, config.metric)})"
+    gap = units.difference(one.value, config.metric, margin=least)
+    words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
     permutation = stats.paired_permutation(claim, ceiling, groups=scores.groups, seed=config.seed)
     return Test(
         one,
@@ -154,14 +154,17 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     rank, parametric = stats.monte_carlo_rank(ours, theirs), stats.parametric_p(ours, theirs)
     lead = stats.crossed_mean((claim - random)[:, None, :], scores.groups).interval(1 - 2 * config.alpha)
     short = stats.crossed_mean((claim - random - margin)[:, None, :], scores.groups)
-    gap = units.difference(lead.value, config.metric)
-    words = f"{gap} against the mean of {len(random)} random Locations ({span(lead, config.metric)}), rank p = {rank.p:.3f}"
+    least = float(np.nanmean(margin))
+    gap = units.difference(lead.value, config.metric, margin=least)
+    words = (
+        f"{gap} against the mean of {len(random)} random Locations ({span(lead, config.metric, least)}), rank p = {rank.p:.3f}"
+    )
     more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
     return Test(
         lead,
         rank.p,
         short.p_below(0.0),
-        float(np.nanmean(margin)),
+        least,
         words,
         _more_places(ours, theirs, config),
         len(random),
@@ -186,7 +189,7 @@ def unique(scores: Scores, config: AuditConfig) -> Test:
     share = stats.clopper_pearson(good, n, level=1 - 2 * config.alpha)
     least = float(np.nanmean(margin))
     open_ = f", {n - good - worse} cannot be told" if good + worse < n else ""
-    within = units.difference(least, config.metric, sign=False)
+    within = units.difference(least, config.metric, sign=False, margin=least)
     low, high = (units.bare(end, "share") for end in (share.low, share.high))
     words = (
         f"{good} of {n} random Locations do as well as the claim, within {within}{open_} "
@@ -210,8 +213,10 @@ def necessary(scores: Scores, config: AuditConfig) -> Test:
     contrast = ceiling - rest - margin
     one = _difference(ceiling, rest, config, scores.groups)
     least = float(np.nanmean(margin))
-    loss = units.difference(one.value, config.metric, sign=False)
-    words = f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric)}; {_margin(least, config.metric)})"
+    loss = units.difference(one.value, config.metric, sign=False, margin=least)
+    words = (
+        f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
+    )
     return Test(one, *sided(contrast, config, scores.groups), least, words, _more_questions(contrast, config, scores.groups))
 
 
@@ -249,7 +254,7 @@ def _more_places(ours: float, theirs: Floats, config: AuditConfig) -> str:
         return "more questions, to show that its lead is under the margin"
     wanted = stats.random_for_power((ours - float(np.nanmean(theirs))) / sd, POWER, config.alpha)
     if wanted.n is None or wanted.n <= len(theirs):
-        return "more questions: by its distance from random Locations no more of these would tell"
+        return "more questions: the number of random Locations is not what is missing"
     return f"about {wanted.n} random Locations, if things are as measured ({units.share(POWER)} power; there were {len(theirs)})"
 
 

@@ -5,7 +5,7 @@ What needs neither torch nor a model comes first and is said within a second; no
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class ForeignText(UserWarning):
     """A model is given text that its tokenizer does not know."""
 
 
+class FewQuestions(UserWarning):
+    """The data hold fewer questions than were asked for."""
+
+
 def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
     """Warn where many tokens of the questions and answers are unknown: a planted model knows its own words alone."""
     if tokenizer.unk_token_id is None:
@@ -53,6 +57,21 @@ def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
             f"{units.share(share)} of the words in these questions and answers are unknown to the tokenizer of {model}, which "
             "cannot tell them apart. A planted model brings its own questions: leave out --data.",
             ForeignText,
+            stacklevel=2,
+        )
+
+
+def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
+    """Warn, before anything is loaded, where the data hold fewer questions than were asked for."""
+    short = [
+        f"{len(part)} {name} questions, not {asked}"
+        for name, part in items.items()
+        if len(part) < (asked := getattr(config, name) or 0)
+    ]
+    if short:
+        warnings.warn(
+            f"{'; '.join(short)}: the data are split 60/20/20 %. What few questions cannot show stays undecided or invalid.",
+            FewQuestions,
             stacklevel=2,
         )
 

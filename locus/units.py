@@ -24,14 +24,22 @@ def bare(value: float | None, measure: str) -> str:
     return f"{100 * value:z.1f}" if measure in PERCENT else f"{value:z.3f}"
 
 
-def difference(value: float | None, measure: str, unit: bool = True, sign: bool = True) -> str:
-    """A difference of two values, in points of a percent where they are shares."""
+def difference(value: float | None, measure: str, unit: bool = True, sign: bool = True, margin: float | None = None) -> str:
+    """A difference of two values, in points of a percent where they are shares.
+
+    Args:
+        value: the difference, as a fraction or in nats.
+        measure: what was measured.
+        unit: whether the unit is named.
+        sign: whether a gain has a plus.
+        margin: what the difference is held against; where it is small there are more decimals, so that a tenth of it shows.
+    """
     if value is None or not math.isfinite(value):
         return "–"
-    plus = "+" if sign else ""
-    if measure in PERCENT:
-        return f"{100 * value:{plus}z.1f}{' points' if unit else ''}"
-    return f"{value:{plus}z.3f}{' nats' if unit else ''}"
+    plus, scale, usual = "+" if sign else "", *((100, 1) if measure in PERCENT else (1, 3))
+    decimals = usual if not margin else min(usual + 3, max(usual, 1 - math.floor(math.log10(abs(scale * margin)))))
+    name = ("points" if measure in PERCENT else "nats") if unit else ""
+    return f"{scale * value:{plus}z.{decimals}f} {name}".rstrip()
 
 
 def _known(value: float | None) -> bool:

@@ -9,9 +9,10 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -86,11 +87,28 @@ def forks() -> bool:
 
 
 def _fork(target: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interrupted_later():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: a worker uses none of them
         process = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)
         process.start()
     return process
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Ctrl-C is answered at the end: raised in what libraries do around a fork, Python would print it and go on."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _hear(

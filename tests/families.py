@@ -64,7 +64,9 @@ def configuration(family: str):
     if family == "llama-mqa":
         return LlamaConfig(**SMALL, **{**ATTENTION, "num_key_value_heads": 1}, **ENDS, tie_word_embeddings=True)
     if family == "llama-kv3":  # for hostile shapes only
-        return LlamaConfig(**{**SMALL, **ATTENTION, **ENDS, "hidden_size": 36, "num_attention_heads": 6, "num_key_value_heads": 3})
+        return LlamaConfig(
+            **{**SMALL, **ATTENTION, **ENDS, "hidden_size": 36, "num_attention_heads": 6, "num_key_value_heads": 3}
+        )
     if family == "mistral":
         return MistralConfig(**SMALL, **ATTENTION, **ENDS, head_dim=8, sliding_window=7)
     if family == "qwen2":

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from locus import diagnosis, stats
+from locus import diagnosis, stats, units
 from locus.findings import QUESTIONS as ASKED
 from tests.families import QUESTIONS
 
@@ -19,11 +19,12 @@ def entry(mean, half=0.05, converged=(True,)):
     return {"mc1": one, "mc2": one, "converged": list(converged)}
 
 
-def verdict(base=0.5, ceiling=0.6, chance=0.2, metric="mc2", **ceiling_more):
+def verdict(base=0.5, ceiling=0.6, chance=0.2, metric="mc2", test=100, **ceiling_more):
     kinds = {"claimed": [entry(0.55)], "complement": [entry(0.58)], "random": [entry(0.52)]}
     blind = [{"name": "longest", "mc1": 0.3, "mc1_chance": chance}]
     return {
         "metric": metric,
+        "n": {"test": test},
         "baseline": {"base": [entry(base)], "blind": blind},
         "ceiling": [entry(ceiling, **ceiling_more)],
         **kinds,
@@ -62,6 +63,31 @@ def test_each_cause_is_named_with_its_remedy():
     assert "at chance (MC1 22.0 %, where guessing gives 20.0 %)" in chance and "stronger model" in chance
     loose, _ = diagnosis.next_steps(invalid(), verdict(converged=(True, False)))
     assert "ceiling had not settled" in loose and "lr_scales" in loose
+
+
+def test_few_questions_are_blamed_before_the_model():
+    first, second = diagnosis.next_steps(
+        {name: {**one, "n": 6} for name, one in invalid().items()}, verdict(base=0.22, chance=0.2, test=6)
+    )
+    assert first.startswith(
+        "6 test questions cannot tell the unedited model from guessing (MC1 22.0 %, 95 % interval 17.0 to 27.0;"
+    )
+    assert "take more questions" in first and "take more questions, a stronger model" in second
+
+
+def test_small_differences_are_told_to_a_tenth_of_their_margin():
+    # Margins of 2.1, 0.23 and 0.021 points: one decimal, two, three; a third of a nat has the usual three.
+    said = [units.difference(0.00012, "mc2", margin=margin) for margin in (0.021, 0.0023, 0.00021)]
+    assert said == ["+0.0 points", "+0.01 points", "+0.012 points"]
+    assert units.difference(0.012, "margin", margin=0.33) == "+0.012 nats"
+    assert units.difference(0.00012, "mc2", margin=0.0) == "+0.0 points"
+
+
+def test_the_gain_is_said_with_what_the_margin_is():
+    gain = {"estimate": 0.009, "interval": [0.0012, 0.0181], "level": 0.9, "n": 50, "margin_share": 0.25}
+    assert diagnosis.gained(gain, "mc2") == (
+        "The optimal edit everywhere gains +0.90 points over no edit (90 % interval +0.12 to +1.81); the margin is 25 % of that."
+    )
 
 
 def test_scores_that_are_all_the_same_are_said():

@@ -275,9 +275,12 @@ def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_
     means = sorted(100 * entry["mc2"]["mean"] for entry in found["random"])
     assert [float(row["mc2"]) for row in rows if row["kind"] == "random"] == pytest.approx(means)
     rows = list(csv.DictReader((run_copy / "figures" / "mc-scores.csv").open(encoding="utf-8")))
-    kinds = ("base", "shift", "complement", "claim", "ceiling")
-    assert [row["kind"] for row in rows] == [*kinds, *kinds] and {row["measure"] for row in rows} == {"MC1", "MC2"}
-    assert all(row["edit"].split(", alpha")[0] == CALLED[row["kind"]] for row in rows), "words, and no names of ours"
+    kinds = ("base", "shift", "complement", "random", "claim", "ceiling")
+    lines = [row for row in rows if row["kind"] != "dot"]
+    assert [row["kind"] for row in lines] == [*kinds, *kinds] and {row["measure"] for row in rows} == {"MC1", "MC2"}
+    assert all(row["edit"].split(", alpha")[0] == CALLED[row["kind"]] for row in lines), "words, and no names of ours"
+    dots = [float(row["percent"]) for row in rows if row["kind"] == "dot" and row["measure"] == "MC2"]
+    assert sorted(dots) == pytest.approx(means), "every random Location beside the claim"
     width = re.search(rb'<svg[^>]*width="([\d.]+)pt"', first["verdict.svg"]).group(1)
     assert float(width) / 72 == pytest.approx(3.3)
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -92,6 +94,24 @@ def dies(number, tell):
 def test_a_worker_ended_from_outside_is_said():
     with pytest.raises(UserError, match=r"status -9.*OMP_NUM_THREADS=1"):
         list(side_by_side(range(4), dies, 2, silent))
+
+
+INTERRUPTED = """
+import os, signal
+from locus.workers import side_by_side
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    print(list(side_by_side([1, 2], lambda job, tell: job, 2, lambda number, share: None)))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_while_forking_is_not_lost():
+    said = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True, timeout=120)
+    assert (said.stdout, said.stderr) == ("interrupted\n", "")
 
 
 def forever(number, tell):

@@ -20,11 +20,13 @@ from locus.conclude import Arm, Record
 from locus.config import AuditConfig
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
+from locus.locate import locate
 from locus.model import Model, load
 from locus.report.verify import copied_store
 from locus.store import Store
 
 Form = Literal["auto", "peft", "bias"]
+UNSETTLED = "Its training had not settled: a longer one may find a better edit."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
 
 
@@ -84,9 +86,14 @@ def _save_base(model: Model, folder: Path) -> list[str]:
     source: Any = model.hf
     source.save_pretrained(folder / "base")
     model.tokenizer.save_pretrained(folder / "base")
+    return _name_base(model, folder, str(folder / "base"))
+
+
+def _name_base(model: Model, folder: Path, place: str) -> list[str]:
+    """Let an adapter name the folder of a base model that PEFT could not find by the name that locus has for it."""
     path = folder / "adapter_config.json"
-    _write(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": str(folder / "base")})
-    return [f"The base model, {model.name}, is in {folder / 'base'}."]
+    _write(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": place})
+    return [f"The base model, {model.name}, is in {place}."]
 
 
 def baked(model: Model, edit: Edit) -> Any:
@@ -195,12 +202,16 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
         notes = save_peft(model, edit, to)
         if config.model.startswith("planted:"):
             notes += _save_base(model, to)
+        elif (place := locate(config.model)[0]) != config.model:  # a package's or a GGUF file's, converted
+            notes += _name_base(model, to, place)
     else:
         hf = baked(model, edit)
         _empty(to)
         hf.save_pretrained(to)
         model.tokenizer.save_pretrained(to)
         notes = [EVERYWHERE] if edit.positions == "answer" else []
+    if edit.about.get("converged") is False:
+        notes.append(UNSETTLED)
     about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
     _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint, "notes": notes})
     return notes

@@ -117,6 +117,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         limits=words.limits(plan, found),
         places=words.places(found),
         effects=effects(found),
+        gained=diagnosis.gained(found["gain"], found["metric"]) if found.get("gain") else "",
         grid=heads(material),
         scored=any(claim["scores"] for claim in plan["claims"] if claim["origin"] == "probe"),
         answers=material.answers,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from locus import cost
-from locus.diagnosis import next_steps, settling
+from locus.diagnosis import gained, next_steps, settling
 from locus.findings import QUESTIONS
 from locus.units import bare
 
@@ -31,16 +31,17 @@ JUDGED_COLUMNS = {
     "kl": "KL",
 }
 KINDS = ("shift", "shift_random", "ceiling", "claimed", "random", "complement", "single")
-CAPTION = (
-    "mean [95 % interval over questions]; over several Locations: mean (least, most). MC1 and MC2: multiple choice. "
-    "Margin: gain of true over false answers. KL to the model as it is, and change of cross-entropy, on other text: nats a token."
-)
-JUDGED_CAPTION = (
-    "mean [95 % interval over questions]; over several Locations: mean (least, most). True, Info: the judge's mean probability "
-    "that what the model says is true, and informative; True*Info: mean of their products. Corrected: share of answers that are "
-    "both, with the judge's known errors taken out. Blind: True*Info by a judge of wording alone. MC2: multiple choice. KL to "
-    "the model as it is, on other text: nats a token."
-)
+MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
+CAPTIONS = {  # said of the columns that are shown
+    "truth": "True, Info: the judge's mean probability that what the model says is true, and informative.",
+    "true_info": "True*Info: mean of their products.",
+    "both": "Corrected: share of answers that are both, with the judge's known errors taken out.",
+    "blind_true_info": "Blind: True*Info by a judge of wording alone.",
+    "mc2": "MC1, MC2: multiple choice.",
+    "margin": "Margin: gain of true over false answers.",
+    "kl": "KL: to the unedited model, on other text, nats a token.",
+    "ce": "CE: change of cross-entropy there.",
+}
 LABEL = 16  # least width of a row's label
 Cell = tuple[str, str]  # mean, and its interval or range
 NOTHING: Cell = ("-", "")
@@ -65,7 +66,7 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     }
     for table in tables(headings, rows, console.width):
         console.print(table)
-    console.print(Text(JUDGED_CAPTION if judged else CAPTION, style="dim"))
+    console.print(Text(" ".join([MEANS, *(said for name, said in CAPTIONS.items() if name in headings)]), style="dim"))
     if judged:
         console.print(Text(_about_judge(found), style="dim"))
     _standings(console, found)
@@ -206,6 +207,8 @@ def _about_judge(found: dict[str, Any]) -> str:
 
 def _standings(console: Console, found: dict[str, Any]) -> None:
     """What follows for every claim: four answers, one sentence, and the answers by other metrics."""
+    if (gain := found.get("gain")) is not None:
+        console.print(Text(f"\n{gained(gain, found['metric'])}"))
     for claim in found["claims"]:
         heads = ", ".join(claim["location"])
         console.print(Text(f"\nClaim {claim['name']}: heads {heads}; read {claim['read']}; by {found['metric']}"))
@@ -230,8 +233,15 @@ def _standings(console: Console, found: dict[str, Any]) -> None:
                     console.print(Text(f"  - {step}", style="yellow"))
         for metric, other in claim["by_metric"].items():
             if metric != found["metric"]:
-                standings = ", ".join(f"{question} {other[question]['standing']}" for question in other)
-                console.print(Text(f"  by {metric}: {standings}", style="dim"))
+                console.print(Text(f"  by {metric}: {_briefly(other)}", style="dim"))
+
+
+def _briefly(findings: dict[str, Any]) -> str:
+    """The four standings by another metric; where one reason answers all four, the reason."""
+    (first, *others) = findings.values()
+    if first["standing"] == "invalid" and {one["sentence"] for one in others} == {first["sentence"]}:
+        return f"{first['sentence'][0].lower()}{first['sentence'][1:]}"
+    return ", ".join(f"{question} {one['standing']}" for question, one in findings.items())
 
 
 def _notes(console: Console, found: dict[str, Any]) -> None:

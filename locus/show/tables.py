@@ -71,12 +71,15 @@ def numbers_table(console: Console, found: Sequence[Any]) -> None:
 def power_table(console: Console, found: dict[str, Any]) -> None:
     """What an audit of a given size can find."""
     special, paired, want = found["special"], found["paired"], share(found["want"])
+    if found.get("warning"):
+        console.print(Text(found["warning"], style="yellow"))
     table = Table(title=f"{found['n_random']} random Locations, {found['n_questions']} test questions, alpha {found['alpha']:g}")
     table.add_column("question")
     table.add_column("answer", justify="right")
     table.add_row("least p that the rank test can give", f"{found['least_p']:.4f}")
     table.add_row(
-        f"special: power for a claim {special['effect']:.2f} sd above random Locations (noise {found['noise']:.2f} sd)",
+        f"special: power for a claim {abs(special['effect']):.2f} sd {'above' if special['effect'] >= 0 else 'BELOW'} "
+        f"random Locations (noise {found['noise']:.2f} sd)",
         share(special["power"]),
     )
     table.add_row(f"special: least effect found with {want} power, in sd between Locations", f"{special['smallest_effect']:.2f}")
@@ -93,8 +96,6 @@ def power_table(console: Console, found: dict[str, Any]) -> None:
         for name, value in found["run"].items():
             table.add_row(f"from the run: {name.replace('_', ' ')}", f"{value:.4g}")
     console.print(table)
-    if found.get("warning"):
-        console.print(Text(found["warning"], style="yellow"))
 
 
 def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:

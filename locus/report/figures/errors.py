@@ -143,12 +143,14 @@ def of_power(found: dict[str, Any]) -> Drawing:
 def of_calibration(found: dict[str, Any], metric: str = "mc2", read: str = "layer") -> list[Drawing]:
     """Both calibration figures of a calibration.json: rank p-values of places that are not special, and wrong answers."""
     rows = [row for row in found["rows"] if (row["metric"], row["read"]) == (metric, read) and row["expected"]]
-    false = {f"{row['kind']} {row['claim']}" for row in rows if row["question"] == "special" and row["expected"] != "supported"}
     values: dict[str, list[float]] = {}
-    for name, ps in found["rank_p"].items():
-        if name in false:
-            values.setdefault("shuffled labels" if name.startswith("shuffled") else "not the place", []).extend(ps)
-    rates = {kind: [_share(sum(p <= alpha + 1e-12 for p in ps), len(ps)) for alpha in GRID] for kind, ps in values.items() if ps}
+    audits: dict[str, int] = {}  # with those found invalid, in which nothing passes and no p is given
+    for row in rows:
+        if row["question"] == "special" and row["expected"] != "supported":
+            name = "shuffled labels" if row["kind"] == "shuffled" else "not the place"
+            values.setdefault(name, []).extend(found["rank_p"].get(f"{row['kind']} {row['claim']}", []))
+            audits[name] = audits.get(name, 0) + row["n"]
+    rates = {name: [_share(sum(p <= alpha + 1e-12 for p in ps), audits[name]) for alpha in GRID] for name, ps in values.items()}
     counts: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         wrong = counts.setdefault((row["kind"], row["question"]), [0, 0])

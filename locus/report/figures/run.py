@@ -51,12 +51,7 @@ def _verdict(label: str) -> Callable[[Sequence[Axes], Rows], None]:
         axes = panels[0]
         whole = [row for row in rows if row[3] is not None]
         intervals(axes, whole, label)
-        kinds = [row[1] for row in whole]
-        if "random" in kinds:
-            y = len(kinds) - 1 - kinds.index("random")
-            dots = [row[2] for row in rows if row[1] == "dot"]
-            heights = [y + (-0.14, 0.0, 0.14)[index % 3] for index in range(len(dots))]
-            axes.scatter(dots, heights, s=7, color=LOOK["random"][0], alpha=0.6, linewidths=0)
+        _dots(axes, [row[1] for row in whole], [row[2] for row in rows if row[1] == "dot"])
         for row in rows:
             if row[1] == "bound":
                 axes.axvspan(row[2], axes.get_xlim()[1], color=LOOK["ceiling"][0], alpha=0.1, linewidth=0)
@@ -64,6 +59,14 @@ def _verdict(label: str) -> Callable[[Sequence[Axes], Rows], None]:
                 axes.axvline(row[2], color=LOOK["base"][0], linewidth=0.6, linestyle="--", zorder=0)
 
     return draw
+
+
+def _dots(axes: Axes, kinds: Sequence[str], dots: Sequence[float]) -> None:
+    """Every random Location as a dot, in the row of the random Locations if there is one."""
+    if "random" in kinds:
+        y = len(kinds) - 1 - kinds.index("random")
+        heights = [y + (-0.14, 0.0, 0.14)[index % 3] for index in range(len(dots))]
+        axes.scatter(dots, heights, s=7, color=LOOK["random"][0], alpha=0.6, linewidths=0)
 
 
 def head_map(material: Material) -> Drawing:
@@ -244,25 +247,33 @@ def _distribution(name: str, rows: Rows, metric: str, label: str) -> Drawing:
 
 
 def mc_scores(material: Material) -> Drawing:
-    """Figure 5: MC1 and MC2 of the unedited model, ITI, and the optimal edits."""
+    """Figure 5: MC1 and MC2 of the unedited model, ITI, and the optimal edits; of random Locations the mean and every dot."""
     found = material.found
     kinds = [("base", found["baseline"]["base"]), ("shift", found["shift"]), ("complement", found["complement"])]
-    kinds += [("claim", found["claimed"]), ("ceiling", found["ceiling"])]
-    rows: Rows = [
-        (_edit(kind, entry, len(entries)), kind, 100 * entry[measure]["mean"], *_ends(entry[measure]), measure.upper())
-        for measure in ("mc1", "mc2")
-        for kind, entries in kinds
-        for entry in entries
-        if entry.get(measure) and entry[measure]["mean"] is not None
-    ]
+    rows: Rows = []
+    for measure in ("mc1", "mc2"):
+        held = [entry for entry in found["random"] if entry.get(measure) and entry[measure]["mean"] is not None]
+        means = [100 * entry[measure]["mean"] for entry in held]
+        for kind, entries in [*kinds, ("random", []), ("claim", found["claimed"]), ("ceiling", found["ceiling"])]:
+            rows += [
+                (_edit(kind, entry, len(entries)), kind, 100 * entry[measure]["mean"], *_ends(entry[measure]), measure.upper())
+                for entry in entries
+                if entry.get(measure) and entry[measure]["mean"] is not None
+            ]
+            if kind == "random" and means:
+                rows.append((CALLED[kind], kind, sum(means) / len(means), min(means), max(means), measure.upper()))
+        rows += [(entry["name"], "dot", mean, None, None, measure.upper()) for entry, mean in zip(held, means, strict=True)]
     shown = list(dict.fromkeys(row[5] for row in rows))
 
     def draw(panels: Sequence[Axes], rows: Rows) -> None:
         for place, (panel, measure) in enumerate(zip(panels, shown, strict=True)):
-            intervals(panel, [row[:5] for row in rows if row[5] == measure], f"{measure}, %")
+            mine = [row[:5] for row in rows if row[5] == measure]
+            whole = [row for row in mine if row[3] is not None]
+            intervals(panel, whole, f"{measure}, %")
+            _dots(panel, [row[1] for row in whole], [row[2] for row in mine if row[1] == "dot"])
             panel.tick_params(labelleft=place == 0)
 
-    height = 0.5 + 0.22 * len(rows) / max(1, len(shown))
+    height = 0.5 + 0.22 * sum(row[3] is not None for row in rows) / max(1, len(shown))
     return Drawing("mc-scores", ("edit", "kind", "percent", "low", "high", "measure"), rows, height, draw, len(shown))
 
 
