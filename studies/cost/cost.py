@@ -1,7 +1,7 @@
 """What an audit takes, and what it would take on a larger model and on many GPUs: prints the tables of docs/cost.md.
 
-python studies/cost.py RUN [--data QUESTIONS] [--share 0.5]
-python studies/cost.py SETTINGS --measure
+python studies/cost/cost.py RUN [--data QUESTIONS] [--share 0.5]
+python studies/cost/cost.py SETTINGS --measure
 
 RUN is a run folder. Where its trials were not counted they are counted from plan, questions, tokenizer and shapes; what was said
 is read from its texts. A run that is still going is taken as far as it is. Nothing in RUN is written.
