@@ -18,7 +18,7 @@ SEALED = sorted(path.parent for path in STUDIES.glob("*/receipt.json"))
 @pytest.fixture
 def study(tmp_path):
     """A copy of a study that a test may damage."""
-    return shutil.copytree(STUDIES / "truthfulqa-first", tmp_path / "truthfulqa-first")
+    return shutil.copytree(STUDIES / "truthfulqa", tmp_path / "truthfulqa")
 
 
 @pytest.mark.parametrize("folder", SEALED, ids=lambda folder: folder.name)
