@@ -51,7 +51,7 @@ def training(
     macs = floor.base_macs(frozen, forest)
     for step in schedule(items, forest, recipe)[0]:
         used = sorted(set(step.reshape(-1).tolist()))
-        row = forest.row(used)
+        row = forest.row(used, ends=False)
         targets = forest.targets(row, used)
         macs += sum(floor.edit_macs(frozen, row, targets, edit.first_layer, backward=True) for edit in edits)
     return {

@@ -27,7 +27,7 @@ class Residuals:
     """The base model's residual stream entering some layers, for every node of one forest.
 
     Attributes:
-        layers: by layer, [nodes, width].
+        layers: by layer, [nodes, width]; zero at last tokens, where nobody reads features.
     """
 
     layers: dict[int, Tensor] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Survey:
         lengths: [sequences], scored tokens.
         residuals: residual streams of the layers asked for.
         features: [sequences, layers, heads, head_dim] at each sequence's last token, or None if not asked for.
-        prepared: the rows, ready to run again for edits.
+        prepared: rows ready to score edits with: without the sequences' last tokens.
     """
 
     logprobs: npt.NDArray[np.float64]
@@ -91,8 +91,8 @@ def survey(
         wanted["features"] = ((count, anatomy.n_layers, anatomy.n_heads, anatomy.head_dim), torch.float32)
     for layer in sorted(set(layers)):
         wanted[f"residual-{layer}"] = ((len(forest), anatomy.width), model.dtype)
-    rows = rows_of(model, forest, sorted(forest._of_owner), tokens)
-    about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens} if cache.limit else {}
+    owners = sorted(forest._of_owner)
+    about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
     found: dict[str, Tensor] = {}
     with cache.lock(about), ExitStack() as stack:
         for what in wanted:
@@ -102,6 +102,7 @@ def survey(
         missing = [what for what in wanted if what not in found]
         for what in missing:
             found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
+        rows = rows_of(model, forest, owners, tokens, ends=features)
         if missing:
             _base_pass(model, forest, rows, {what: found[what] for what in missing}, progress)
     if tally is not None:
@@ -110,7 +111,10 @@ def survey(
             tally.add("read", [0], cost.forward(prepared.row, anatomy.n_layers, scored) if missing else cost.Work())
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
     held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
-    return Survey(found["logprobs"].numpy(), lengths, Residuals(held), found["features"].numpy() if features else None, rows)
+    outputs = found["features"].numpy() if features else None
+    if features:
+        rows = rows_of(model, forest, owners, tokens)
+    return Survey(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
 
 
 def _base_pass(
@@ -129,7 +133,7 @@ def _base_pass(
             if (held := into.get(f"residual-{layer}")) is not None:
                 held[nodes] = hidden[0].cpu()
 
-        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist()))
+        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist())) if "features" in into else torch.zeros(0)
         with torch.no_grad(), head_outputs(model, ends) if "features" in into else nullcontext({}) as outputs:
             hidden = base(model, prepared.entry, keep)
             keep(anatomy.n_layers, hidden)
@@ -142,12 +146,12 @@ def _base_pass(
             progress((done + 1) / len(rows))
 
 
-def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = TOKENS) -> list[Prepared]:
-    """Pack questions into rows of a token budget and make them ready to run."""
+def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = TOKENS, ends: bool = False) -> list[Prepared]:
+    """Pack questions into rows of a token budget and make them ready to run, without the last tokens unless asked for."""
     prepared = []
     for group in forest.pack(owners, tokens):
         sequences = forest.sequences_of(group)
-        row = forest.row(sequences)
+        row = forest.row(sequences, ends)
         prepared.append(prepare(model, row, forest.targets(row, sequences)))
     return prepared
 

@@ -138,7 +138,7 @@ class Cache:
         path = self._path(kind, key)
         partial = self._begin(path, len(header) + math.prod(shape) * dtype.itemsize)
         if partial is None:
-            yield torch.empty(*shape, dtype=dtype)
+            yield torch.zeros(*shape, dtype=dtype)
             return
         try:
             with partial:

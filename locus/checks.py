@@ -73,7 +73,7 @@ def plain_logprobs(model: Model, sequences: tuple[Encoded, ...], side: str = "ri
 def tree_logprobs(model: Model, forest: Forest, edits: list[Edit], trunk: object = None) -> Tensor:
     """Answer log-probs of all sequences under each edit by the fast path, all in one row; [edits, sequences]."""
     sequences = list(range(len(forest.sequences)))
-    row = forest.row(sequences)
+    row = forest.row(sequences, ends=False)
     prepared = prepare(model, row, forest.targets(row, sequences))
     bank = Bank(edits)
     with bank.attach(model) as session, torch.no_grad():

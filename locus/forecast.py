@@ -17,7 +17,7 @@ from locus.evaluate.generate import coded
 from locus.forest import Forest, Row
 from locus.model import Model
 from locus.prompts import PromptFormat, plant
-from locus.run import TEXT, scored_parts, spoken_parts
+from locus.run import TEXT, featured, scored_parts, spoken_parts
 from locus.sites import Location
 from locus.train import Recipe, chunks, schedule
 
@@ -82,11 +82,12 @@ class Forecast:
 
     def _read(self) -> Work:
         """The base model's pass over all questions and texts, and over what probes are fitted on if that is another text."""
-        laid = [one for rows in self.rows.values() for one in rows]
+        forests, budget = self.forests.items(), self.config.tokens
+        laid = [one for name, forest in forests for one in laid_out(forest, budget, featured(name, self.config))]
         if self.config.features != "answer":
             items = self.items["train"] + self.items["validation"]
             other = plant_with_question(self.model.tokenizer, items, self.config.seed)
-            laid += laid_out(other, self.config.tokens)
+            laid += laid_out(other, self.config.tokens, ends=True)
         return _sum(forward(row, self.layers, scored) for row, scored in laid)
 
     def _training(self, recipe: Recipe, first: int) -> Costs:
@@ -117,14 +118,14 @@ class Forecast:
         return _sum(found)
 
 
-def laid_out(forest: Forest, tokens: int = TOKENS) -> Laid:
-    """The rows of all questions of a forest, as a pass over it runs them."""
+def laid_out(forest: Forest, tokens: int = TOKENS, ends: bool = False) -> Laid:
+    """The rows of all questions of a forest, as edits are scored on them, or with their ends, as the base model reads them."""
     owners = sorted(set(forest.owners.tolist()))
-    return [_scored(forest, forest.sequences_of(group)) for group in forest.pack(owners, tokens)]
+    return [_scored(forest, forest.sequences_of(group), ends) for group in forest.pack(owners, tokens)]
 
 
-def _scored(forest: Forest, sequences: Sequence[int]) -> tuple[Row, int]:
-    row = forest.row(sequences)
+def _scored(forest: Forest, sequences: Sequence[int], ends: bool = False) -> tuple[Row, int]:
+    row = forest.row(sequences, ends)
     return row, len(forest.targets(row, sequences).predictors)
 
 

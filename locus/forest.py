@@ -151,9 +151,14 @@ class Forest:
         """Indices of the sequences that belong to these questions, question by question."""
         return [index for owner in owners for index in self._of_owner[owner]]
 
-    def row(self, sequences: Sequence[int]) -> Row:
-        """Lay out the union of some sequences' paths as one row."""
-        nodes = np.unique(np.concatenate([self.paths[index] for index in sequences]))
+    def row(self, sequences: Sequence[int], ends: bool = True) -> Row:
+        """Lay out the union of some sequences' paths as one row.
+
+        Args:
+            sequences: their indices.
+            ends: with their last tokens, which predict nothing that is scored. Scoring does without; features are read there.
+        """
+        nodes = np.unique(np.concatenate([self.paths[index][: None if ends else -1] for index in sequences]))
         place = {node: position for position, node in enumerate(nodes.tolist())}
         sees = np.eye(len(nodes), dtype=np.bool_)
         for position, parent in enumerate(self.parents[nodes].tolist()):

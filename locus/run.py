@@ -121,8 +121,7 @@ def survey_all(stage: Stage, told: Progress) -> Bench:
         def say(share: float, number: int = number) -> None:
             told("reading the questions", (number + share) / len(forests))
 
-        wanted = name in ("train", "validation") and config.features != "next_question"
-        layers = [*held, model.anatomy.n_layers] if name == TEXT else held
+        layers, wanted = [*held, model.anatomy.n_layers] if name == TEXT else held, featured(name, config)
         surveys[name] = survey(
             model, forest, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=stage.cache, tally=tally
         )
@@ -130,6 +129,11 @@ def survey_all(stage: Stage, told: Progress) -> Bench:
     features = _features(stage, parts, tally)
     steer = directions(features.bank, features.truth, features.spread)
     return Bench(stage, parts, features, steer, surveys.get(TEXT), tally)
+
+
+def featured(name: str, config: AuditConfig) -> bool:
+    """Whether probes are fitted on the answers of a part."""
+    return name in ("train", "validation") and config.features != "next_question"
 
 
 TEXT = "text"

@@ -220,7 +220,7 @@ class _Run:
         seen = np.zeros(len(self.bank))
         for chunk in chunks(pairs, self.forest, self.tokens):
             used = sorted(set(chunk.reshape(-1).tolist()))
-            row = self.forest.row(used)
+            row = self.forest.row(used, ends=False)
             prepared = prepare(self.model, row, self.forest.targets(row, used))
             hidden = edited(self.model, prepared, self.bank, session, self.trunk, partial(self.tally.add, "train"))
             logprobs = sequence_logprobs(self.model, hidden, prepared.targets)

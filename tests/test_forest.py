@@ -77,7 +77,7 @@ def test_gradients_equal_those_of_plain_rows(model):
         with Bank([edit]).attach(model) as session:
             if fast:
                 trunk = survey(model, forest, layers=[1]).residuals
-                row = forest.row(range(6))
+                row = forest.row(range(6), ends=False)
                 prepared = prepare(model, row, forest.targets(row, range(6)))
                 hidden = edited(model, prepared, Bank([edit]), session, trunk)
                 logprobs = sequence_logprobs(model, hidden, prepared.targets)[0]
@@ -114,6 +114,16 @@ def test_a_forest_holds_each_prefix_once():
     # answers (3, 5) and (7): predicted from tokens 2, 3 and 6, which stand at row positions 1, 2, 4
     assert targets.predictors.tolist() == [1, 2, 4]
     assert targets.token.tolist() == [3, 5, 7] and targets.sequence.tolist() == [0, 0, 1]
+
+
+def test_last_tokens_are_left_out_where_nothing_follows_them():
+    # Answers (3, 4), (3) and (5): 4 and 5 are read by nobody, 3 predicts 4.
+    forest = build([((1, 2), [(3, 4), (3,), (5,)])])
+    row = forest.row([0, 1, 2], ends=False)
+    assert row.tokens.tolist() == [1, 2, 3]
+    targets = forest.targets(row, [0, 1, 2])
+    assert targets.predictors.tolist() == [1, 2] and targets.token.tolist() == [3, 4, 3, 5]
+    assert forest.row([1, 2], ends=False).tokens.tolist() == [1, 2]
 
 
 def test_sharing_stops_where_a_question_begins_another():
