@@ -80,6 +80,7 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
         UserError: if the questions are a file: studies do not bring their data.
     """
     config = dict(_body(folder)["config"])
+    config["claims"] = [_brought(claim, folder) for claim in config["claims"]]
     if data is not None:
         config["data"] = data
     elif (name := Path(config["data"]).name) != config["data"] or Path(name).suffix:  # a file, wherever it once lay
@@ -90,6 +91,15 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
         kept = min(SMALL, config["random"])
         config |= {"random": kept, "shift_random": min(1, kept), "singles": 0, "alpha": max(config["alpha"], 1 / (1 + kept))}
     return AuditConfig(**config)
+
+
+def _brought(claim: str, folder: Path) -> str:
+    """A claim with the path of its file or patching run, where the study's folder holds that."""
+    kind, _, name = claim.rpartition(":")
+    here = folder / name
+    if kind == "patch" and here.is_dir():
+        return f"patch:{here}"
+    return str(here) if not kind and here.is_file() else claim
 
 
 def reproduce(

@@ -10,6 +10,7 @@ from locus.errors import UserError, VerificationError
 from locus.report import receipt
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
+from locus.reproduce import _brought as reproduce_claim
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SEALED = sorted(path.parent for path in STUDIES.glob("*/receipt.json"))
@@ -78,6 +79,17 @@ def test_small_keeps_what_a_number_depends_on(study):
     assert changed == {"random", "shift_random", "alpha"}
     # With 3 random places the least possible rank p is 1 / 4.
     assert (small.random, small.alpha) == (3, 0.25)
+
+
+def test_a_claim_that_a_study_brings_is_found_in_its_folder(study):
+    sealed = json.loads((study / "receipt.json").read_text())
+    record = sealed["body"] if isinstance(sealed["body"], dict) else None
+    assert record is not None and record["config"]["claims"] == ["probe"]
+    assert settings(study, "misconceptions").claims == ("probe",)
+    (study / "MAP").mkdir()
+    (study / "heads.json").write_text("[]")
+    brought = [reproduce_claim(claim, study) for claim in ("patch:MAP", "heads.json", "patch:elsewhere", "12.3,14.0")]
+    assert brought == [f"patch:{study / 'MAP'}", str(study / "heads.json"), "patch:elsewhere", "12.3,14.0"]
 
 
 def test_a_number_outside_its_tolerance_is_named():
