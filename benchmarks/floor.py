@@ -6,6 +6,7 @@ rest is the distance to the floor.
 
 import time
 
+import numpy as np
 import torch
 
 from locus import cost
@@ -27,9 +28,12 @@ def matrix_rate(seconds: float = 0.7) -> float:
 
 
 def base_macs(model: Model, forest: Forest) -> float:
-    """One forward of the base model over a forest in which every shared prefix is run once, scored."""
+    """One forward of the base model over a forest in which every shared prefix is run once, scored; without last tokens."""
+    nodes = np.unique(np.concatenate([path[:-1] for path in forest.paths]))
+    no_mask = np.zeros((0, 0), dtype=np.bool_)  # of thousands of tokens it would not fit, and depths tell what is seen
+    read = Row(nodes, forest.tokens[nodes], forest.positions[nodes], no_mask, forest.zone[nodes])
     scored = {int(node) for path, one in zip(forest.paths, forest.sequences, strict=True) for node in path[one.start - 1 : -1]}
-    return cost.forward(forest, model.anatomy.n_layers, len(scored)).macs(cost.Sizes.of(model))
+    return cost.forward(read, model.anatomy.n_layers, len(scored)).macs(cost.Sizes.of(model))
 
 
 def edit_macs(model: Model, row: Row, targets: Targets, first_layer: int, backward: bool) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from locus.forest import Forest, Row
+from locus.forest import Row
 from locus.model import Model
 
 KINDS = {
@@ -93,12 +93,12 @@ class Work:
         return {**asdict(self), "macs": self.macs(sizes), "spared": self.reused * sizes.layer}
 
 
-def _seen(row: Row | Forest) -> int:
+def _seen(row: Row) -> int:
     """Pairs of tokens of which the first sees the second: each sees its ancestors and itself."""
     return int(row.positions.sum()) + len(row)
 
 
-def forward(row: Row | Forest, layers: int, scored: int = 0, reused: int = 0) -> Work:
+def forward(row: Row, layers: int, scored: int = 0, reused: int = 0) -> Work:
     """A row, or all trees of a forest, through the last `layers` layers and, at some positions, the head.
 
     Args:
