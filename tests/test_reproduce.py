@@ -13,7 +13,7 @@ from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, s
 from locus.reproduce import _brought as reproduce_claim
 
 STUDIES = Path(__file__).parents[1] / "studies"
-SEALED = sorted(path.parent for path in STUDIES.glob("*/receipt.json"))
+SEALED = sorted(path.parent for path in STUDIES.rglob("receipt.json"))
 
 
 @pytest.fixture
