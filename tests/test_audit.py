@@ -133,6 +133,7 @@ def test_a_slip_on_the_command_line_is_no_bug_of_ours(monkeypatch, capsys, slip)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # where other programs slow the first run, on which the waiting times rest
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(llama_folder, tmp_path):
     """SIGKILL at random moments; each time it goes on; at the end the rows equal those of an undisturbed run."""
     rng = random.Random(4)
