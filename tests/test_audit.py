@@ -133,7 +133,6 @@ def test_a_slip_on_the_command_line_is_no_bug_of_ours(monkeypatch, capsys, slip)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # where other programs slow the first run, on which the waiting times rest
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(llama_folder, tmp_path):
     """SIGKILL at random moments; each time it goes on; at the end the rows equal those of an undisturbed run."""
     rng = random.Random(4)
@@ -157,7 +156,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_rows(llama_folder
         assert counts == sorted(counts), "a finished trial was lost"
         if process.returncode == 0:  # finished before it could be killed again: check it, and begin another
             assert everything(out) == (expected, said)
-            run, counts = run + 1, [0]
+            run, counts, whole = run + 1, [0], 0.8 * whole  # the first run was slower: its cache was empty, its machine busier
     assert subprocess.run(command(llama_folder, tmp_path / f"RUN-{run}"), capture_output=True, check=False).returncode == 0
     assert everything(tmp_path / f"RUN-{run}") == (expected, said)
 
