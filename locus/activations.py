@@ -94,6 +94,7 @@ def survey(
     owners = sorted(forest._of_owner)
     about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
     found: dict[str, Tensor] = {}
+    read = rows = rows_of(model, forest, owners, tokens)
     with cache.lock(about), ExitStack() as stack:
         for what in wanted:
             entry = cache.get(what, {**about, "what": what})
@@ -102,18 +103,17 @@ def survey(
         missing = [what for what in wanted if what not in found]
         for what in missing:
             found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
-        rows = rows_of(model, forest, owners, tokens, ends=features)
         if missing:
-            _base_pass(model, forest, rows, {what: found[what] for what in missing}, progress)
+            read = rows_of(model, forest, owners, tokens, ends=True) if features else rows
+            _base_pass(model, forest, read, {what: found[what] for what in missing}, progress)
     if tally is not None:
-        for prepared in rows:
+        tally.add("read", [0], cost.Work())
+        for prepared in read if missing else []:
             scored = len(prepared.targets.predictors) if "logprobs" in missing else 0
-            tally.add("read", [0], cost.forward(prepared.row, anatomy.n_layers, scored) if missing else cost.Work())
+            tally.add("read", [0], cost.forward(prepared.row, anatomy.n_layers, scored))
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
     held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
     outputs = found["features"].numpy() if features else None
-    if features:
-        rows = rows_of(model, forest, owners, tokens)
     return Survey(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
 
 

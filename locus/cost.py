@@ -99,7 +99,7 @@ def _seen(row: Row) -> int:
 
 
 def forward(row: Row, layers: int, scored: int = 0, reused: int = 0) -> Work:
-    """A row, or all trees of a forest, through the last `layers` layers and, at some positions, the head.
+    """A row through the last `layers` layers and, at some positions, the head.
 
     Args:
         row: the tokens.

@@ -96,7 +96,7 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
 def _brought(claim: str, folder: Path) -> str:
     """A claim with the path of its file or patching run, where the study's folder holds that."""
     kind, _, name = claim.rpartition(":")
-    here = folder / name
+    here = folder / Path(name).name  # wherever it lay when the study was run
     if kind == "patch" and here.is_dir():
         return f"patch:{here}"
     return str(here) if not kind and here.is_file() else claim

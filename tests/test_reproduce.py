@@ -10,7 +10,6 @@ from locus.errors import UserError, VerificationError
 from locus.report import receipt
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
-from locus.reproduce import _brought as reproduce_claim
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SEALED = sorted(path.parent for path in STUDIES.rglob("receipt.json"))
@@ -81,15 +80,11 @@ def test_small_keeps_what_a_number_depends_on(study):
     assert (small.random, small.alpha) == (3, 0.25)
 
 
-def test_a_claim_that_a_study_brings_is_found_in_its_folder(study):
-    sealed = json.loads((study / "receipt.json").read_text())
-    record = sealed["body"] if isinstance(sealed["body"], dict) else None
-    assert record is not None and record["config"]["claims"] == ["probe"]
-    assert settings(study, "misconceptions").claims == ("probe",)
-    (study / "MAP").mkdir()
-    (study / "heads.json").write_text("[]")
-    brought = [reproduce_claim(claim, study) for claim in ("patch:MAP", "heads.json", "patch:elsewhere", "12.3,14.0")]
-    assert brought == [f"patch:{study / 'MAP'}", str(study / "heads.json"), "patch:elsewhere", "12.3,14.0"]
+def test_a_claim_that_a_study_brings_is_found_in_its_folder():
+    ioi = STUDIES / "ioi"
+    assert json.loads((ioi / "receipt.json").read_text())["body"]["config"]["claims"] == ["patch:studies/ioi/patch-ioi-all"]
+    assert settings(ioi).claims == (f"patch:{ioi / 'patch-ioi-all'}",)
+    assert settings(STUDIES / "planted-figures").claims == ("probe",)
 
 
 def test_a_number_outside_its_tolerance_is_named():
