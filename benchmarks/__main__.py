@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks import audits, patching, report, speech, tables
+from benchmarks import audits, patching, probes, report, speech, tables
 from locus.model import DEFAULT_MODEL
 
 TABLES = {
@@ -23,6 +23,7 @@ TABLES = {
     5: tables.scaling,
     6: patching.every_head,
     7: speech.speaking,
+    8: probes.probing,
 }
 
 

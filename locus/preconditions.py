@@ -107,8 +107,8 @@ def _caught(function: Any, *args: Any) -> list[UserError]:
 
 
 def _levels(config: AuditConfig) -> list[UserError]:
-    """A rank test on N random Locations cannot go below 1 / (1 + N)."""
-    if 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
+    """A rank test on N random Locations cannot go below 1 / (1 + N); who asks for none asks for no test."""
+    if not config.random or 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
         return []  # plainly enough, and no statistics need be imported to say so
     from locus import stats
 

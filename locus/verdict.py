@@ -153,7 +153,7 @@ def _at(
 
 def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig) -> str:
     """Why no question can be put at all, or ""."""
-    parts = ("base", "claim", "ceiling", "complement", "random")
+    parts = [part for part in ("base", "claim", "ceiling", "complement", "random") if getattr(scores, part).size]
     worst = max(parts, key=lambda part: float(np.isnan(getattr(scores, part)).mean()))
     missing = float(np.isnan(getattr(scores, worst)).mean())
     if missing > UNSCORED:

@@ -31,6 +31,34 @@ def test_separable_and_constant_features_still_have_a_probe():
     assert np.isfinite(weights).all() and weights[0, 1] > 0 and np.allclose(weights[1], 0)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
+def test_probes_equal_scikit_learn_at_any_scale(scale):
+    rng = np.random.default_rng(2)
+    x = (scale * rng.normal(size=(3, 400, 16)) * rng.uniform(0.1, 3, size=(3, 1, 16))).astype(np.float32)
+    y = rng.random(400) < 1 / (1 + np.exp(-3 * x[0, :, 0] / scale))
+    weights, intercepts = probe.fit(x, y)
+    for head in range(3):
+        theirs = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(x[head].astype(np.float64), y)
+        np.testing.assert_allclose(weights[head], theirs.coef_[0], atol=1e-4 * max(1, np.abs(theirs.coef_).max()))
+        np.testing.assert_allclose(intercepts[head], theirs.intercept_[0], atol=1e-4)
+
+
+def test_a_probe_that_newton_alone_would_lose_is_found():
+    # From 0 every Newton step of this regression overshoots: one answer far out, 2,000 near 0, next to no penalty.
+    x = np.concatenate([np.full((1, 2000, 1), 1.0), np.full((1, 1, 1), 3000.0)], axis=1)
+    y = np.concatenate([np.arange(2000) % 20 == 0, [True]])
+    weights, intercepts = probe.fit(x, y, c=1e6)
+    p = 1 / (1 + np.exp(-(x[0] @ weights[0] + intercepts[0])))
+    assert abs((p - y).sum()) < 1e-3 and abs(1e6 * ((p - y) @ x[0]) + weights[0]).max() < 1
+
+
+def test_separable_probes_with_next_to_no_penalty_end():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(2, 40, 64))
+    weights, intercepts = probe.fit(x, x[0, :, 0] > 0, c=1e4)
+    assert ((x[0] @ weights[0] + intercepts[0] > 0) == (x[0, :, 0] > 0)).all()
+
+
 def features(rng, planted, n=80):
     truth = np.arange(n) % 2 == 0
     bank = rng.normal(size=(n, 3, 4, 5)).astype(np.float32)

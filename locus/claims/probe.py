@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from locus.activations import TOKENS, survey
 from locus.cache import NONE, Cache
 from locus.claims.claim import Claim
+from locus.claims.logistic import fit as fit
 from locus.cost import Tally
 from locus.datasets.items import Item
 from locus.forest import Encoded, Forest
@@ -118,59 +118,11 @@ def collect(
     return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner)
 
 
-def fit(
-    x: npt.NDArray[np.floating[Any]], y: Bools, c: float = 1.0, tol: float = 1e-8
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """L2-regularised logistic regressions of all heads at once, by Newton's method with step halving.
-
-    Minimises 1/2 |w|^2 + C sum log(1 + exp(-s (w x + v))), s = +-1, the intercept v unpenalised (scikit-learn's objective).
-
-    Args:
-        x: [heads, answers, features].
-        y: [answers].
-        c: inverse regularisation strength.
-        tol: largest gradient entry, relative to the number of answers, at which a head is done.
-
-    Returns:
-        Weights [heads, features] and intercepts [heads].
-    """
-    heads, count, width = x.shape
-    design = np.concatenate([x, np.ones((heads, count, 1))], axis=2).astype(np.float64)
-    ridge = np.append(np.ones(width), 0.0)
-    signs = y.astype(np.float64)
-    beta = np.zeros((heads, width + 1))
-
-    def losses(candidate: npt.NDArray[np.float64], which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        scores = np.einsum("hnf,hf->hn", design[which], candidate)
-        return np.asarray(0.5 * (candidate**2 * ridge).sum(1) + c * (np.logaddexp(0, scores) - signs * scores).sum(1))
-
-    todo = np.arange(heads)
-    for _ in range(100):
-        part = design[todo]
-        p = expit(np.matmul(part, beta[todo][:, :, None])[:, :, 0])
-        gradient = ridge * beta[todo] + c * np.matmul((p - signs)[:, None, :], part)[:, 0]
-        open_ = np.abs(gradient).max(axis=1) > tol * count
-        if not open_.any():
-            break
-        todo, part, p, gradient = todo[open_], part[open_], p[open_], gradient[open_]
-        weighted = part * (p * (1 - p))[:, :, None]
-        hessian = c * np.matmul(weighted.transpose(0, 2, 1), part) + np.diag(ridge + 1e-12)
-        direction = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        step, before = np.ones(len(todo)), losses(beta[todo], todo)
-        for _ in range(30):
-            worse = losses(beta[todo] - step[:, None] * direction, todo) > before + 1e-12 * np.abs(before)
-            if not worse.any():
-                break
-            step[worse] /= 2
-        beta[todo] -= step[:, None] * direction
-    return beta[:, :-1], beta[:, -1]
-
-
 def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]:
     """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers."""
     _, n_layers, n_heads, _ = train.bank.shape
     found = np.empty((n_layers, n_heads))
-    for layer in range(n_layers):  # one layer at a time bounds the memory of the batched solve
+    for layer in range(n_layers):
         weights, intercepts = fit(train.bank[:, layer].transpose(1, 0, 2), train.truth)
         scores = np.einsum("nhd,hd->nh", validation.bank[:, layer].astype(np.float64), weights) + intercepts
         found[layer] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
