@@ -285,6 +285,7 @@ def derive(record: Record) -> dict[str, Any]:
             by_metric = {metric: one.findings[index] for metric, one in others.items() if one is not None}
             claims.append({**entry, "read": read, **mine, "sentence": verdict.overall(mine), "by_metric": by_metric})
     seen = [one.look for one in mains if one is not None]
+    everywhere = record.find("shift-everywhere")
     early = _all_settled(record, mains) and max(seen) < record.config.random
     return {
         "schema": VERDICT_SCHEMA,
@@ -306,6 +307,7 @@ def derive(record: Record) -> dict[str, Any]:
         "gain": gain(record),
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
+        **({"shift_everywhere": [summary(record, arm) for arm in everywhere]} if everywhere else {}),
         "n": {name: len(part) for name, part in record.items.items()},
         "asked": {name: getattr(record.config, name) for name in record.items},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},

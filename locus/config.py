@@ -55,6 +55,7 @@ class AuditConfig(BaseModel):
     full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
     alphas: tuple[float, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
+    shift_everywhere: bool = Field(False, description="also steer all heads with ITI, each along its own direction")
     # how edits are trained
     objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
     reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")

@@ -23,7 +23,7 @@ from locus.report.verify import verify_record
 
 # Absolute: shares of 1, and nats.
 TOLERANCE = {"mc1": 0.02, "mc2": 0.01, "mc3": 0.02, "margin": 0.05, "kl": 0.005, "true_info": 0.03}
-PARTS = ("shift", "ceiling", "claimed", "complement", "single")
+PARTS = ("shift", "shift_everywhere", "ceiling", "claimed", "complement", "single")
 MEANS = ("random", "shift_random")  # one number for all places of a kind
 SMALL = 3  # random Locations: the first of those that the study drew
 Told = Callable[[str, float], None]
@@ -184,7 +184,7 @@ def _means(one: dict[str, Any], other: dict[str, Any], measures: dict[str, float
     """A verdict's means by arm and measure; of places that are many, the mean over those that the other verdict has too."""
     found: dict[str, float] = {}
     arms = [("no edit", one["baseline"]["base"][0])]
-    arms += [(f"{part} {arm['name']} {arm['read']}".strip(), arm) for part in PARTS for arm in one[part]]
+    arms += [(f"{part} {arm['name']} {arm['read']}".strip(), arm) for part in PARTS for arm in one.get(part, [])]
     for name, arm in arms:
         found |= {f"{name} {measure}": arm[measure]["mean"] for measure in measures if measure in arm}
     for part in MEANS:

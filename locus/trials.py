@@ -25,7 +25,7 @@ class Trial:
     """One edit to be made and measured.
 
     Attributes:
-        role: base, shift, shift-random, claim, random, single, ceiling or complement.
+        role: base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement.
         arm: what tables call the place ("probe", "random-03", "ceiling"); trials of one arm differ in the grid and the seed.
         claim: the claim it belongs to, or "".
         location: the heads.
@@ -137,6 +137,8 @@ def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: d
             rest = claim.location.complement(anatomy.n_layers, anatomy.n_heads)
             trials += _grid(config, Trial("complement", "complement", claim.name, rest, "complement", context, read=read))
     everywhere = Location.everything(anatomy.n_layers, anatomy.n_heads)
+    for alpha in config.alphas if config.shift_everywhere else ():
+        trials.append(Trial("shift-everywhere", "iti:everywhere", "", everywhere, "shift", context, alpha=alpha))
     for form in config.full_forms:
         trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, "full", context, read="layer", form=form))
     if config.singles:

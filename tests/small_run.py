@@ -18,6 +18,7 @@ SMALL = {
     "text_tokens": 16,
     "alphas": (5.0, 15.0),
     "shift_random": 1,
+    "shift_everywhere": True,
 }
 BREAKOUT = "</title></style><script>alert(1)</script><img src=javascript:x onerror=alert(2)>"
 NASTY = BREAKOUT + "\x1b[31m\u202egnp.\u2066\x00 $\\frac{ {{7*7}}"

@@ -26,6 +26,7 @@ SMALL = {
     "text_tokens": 16,
     "alphas": (5.0, 15.0),
     "shift_random": 1,
+    "shift_everywhere": True,
     "bank": 3,
 }
 
@@ -53,6 +54,8 @@ def test_the_run_folder_and_the_verdict_have_their_shape(finished):
         assert {"estimate", "interval", "p", "margin", "n", "n_random", "sentence"} <= set(finding)
     assert len(found["random"]) == 19 and len(found["claimed"]) == 1 and found["unfinished"] == 0
     assert found["claimed"][0]["mc2"]["n"] == 10
+    (steered,) = found["shift_everywhere"]
+    assert steered["name"] == "iti:everywhere" and steered["mc2"]["n"] == 10
     assert {entry["name"] for entry in found["baseline"]["blind"]}
     assert heard == sorted(heard) and heard[-1] == pytest.approx(1.0)
     assert not list(out.rglob(".*")), "no half-written file is left"

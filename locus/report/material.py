@@ -16,7 +16,7 @@ from locus.report.words import MEASURE, visible
 from locus.store import Store
 from locus.units import amount
 
-KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random")  # of places in a verdict
+KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere")  # of places in a verdict
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read(folder: Path) -> Material:
         add_gains(found, record)
         claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
         for kind in KINDS:
-            for entry in found[kind]:
+            for entry in found.get(kind, []):
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
         said = side_by_side(record, found)
         return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
@@ -90,7 +90,7 @@ def _check(found: dict[str, Any]) -> None:
     Raises:
         KeyError, TypeError, AttributeError: if a part is missing, or of another kind.
     """
-    entries = [entry for kind in KINDS for entry in found[kind]]
+    entries = [entry for kind in KINDS for entry in found.get(kind, [])]
     entries += found["baseline"]["base"]
     for entry in entries:
         _ = entry["name"], entry["setting"], entry["read"], entry["location"], entry["trials"][0], entry["converged"]
@@ -109,8 +109,8 @@ def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
         return
     metric = found["metric"]
     base = record.values(bases[0], metric)
-    for kind in ("claimed", "complement", "ceiling", "shift", "random", "single"):
-        for entry in found[kind]:
+    for kind in ("claimed", "complement", "ceiling", "shift", "shift_everywhere", "random", "single"):
+        for entry in found.get(kind, []):
             values = np.array([record.values(trial, metric) for trial in entry["trials"]])
             if np.isfinite(values).any():
                 gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)
@@ -120,7 +120,7 @@ def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
 def settings(record: conclude.Record) -> list[dict[str, Any]]:
     """Means over test questions of every setting of ITI and of the optimal edits at claims and ceiling, chosen or not."""
     found = []
-    for role in ("shift", "shift-random", "claim", "ceiling"):
+    for role in ("shift", "shift-random", "shift-everywhere", "claim", "ceiling"):
         for arm in record.find(role):
             for setting in dict.fromkeys(conclude.setting(trial) for trial in arm.trials):
                 ids = [trial["id"] for trial in arm.trials if conclude.setting(trial) == setting]

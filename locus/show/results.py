@@ -30,7 +30,7 @@ JUDGED_COLUMNS = {
     "mc2": "MC2 %",
     "kl": "KL",
 }
-KINDS = ("shift", "shift_random", "ceiling", "claimed", "random", "complement", "single")
+KINDS = ("shift", "shift_random", "shift_everywhere", "ceiling", "claimed", "random", "complement", "single")
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
 CAPTIONS = {  # said of the columns that are shown
     "truth": "True, Info: the judge's mean probability that what the model says is true, and informative.",
@@ -171,6 +171,7 @@ def _rows(found: dict[str, Any]) -> list[Row]:
     rows += [(f"ITI at {entry['name'].removeprefix('iti:')}, {entry['setting']}", one(entry)) for entry in found["shift"]]
     if found["shift_random"]:
         rows.append((f"ITI at {len(found['shift_random'])} random Locations", several(found["shift_random"])))
+    rows += [(f"ITI everywhere, {entry['setting']}", one(entry)) for entry in found.get("shift_everywhere", [])]
     rows.append(("", {}))
     for entry in found["ceiling"]:
         rows.append((f"optimal everywhere ({entry['name'].removeprefix('ceiling:')})", one(entry)))
@@ -191,7 +192,7 @@ def _rows(found: dict[str, Any]) -> list[Row]:
 def _about_judge(found: dict[str, Any]) -> str:
     """Who judged, on what terms, and how many answers were left out or were silence."""
     judge, n = found["judge"], found["n"]["test"]
-    entries = [entry for entries in (found["baseline"]["base"], *(found[kind] for kind in KINDS)) for entry in entries]
+    entries = [entry for entries in (found["baseline"]["base"], *(found.get(kind, []) for kind in KINDS)) for entry in entries]
     judged = [entry["judged"] for entry in entries if "judged" in entry]
     unscored, silent = (sum(one[name] for one in judged) for name in ("unscored", "silent"))
     said = [f"Judge: {judge['name']}, {judge['fingerprint'][:12]}; {unscored} answers unscored, {silent} empty."]

@@ -165,8 +165,8 @@ def _trade_off_figure(material: Material, name: str, kinds: Sequence[str], stren
 
 
 def iti(material: Material) -> Drawing:
-    """Figure 1: ITI at the claim and at random heads, by strength, and what it costs."""
-    return _trade_off_figure(material, "iti", ("shift-random", "shift"), strengths=True)
+    """Figure 1: ITI at the claim, at random heads and at all heads if asked for, by strength, and what it costs."""
+    return _trade_off_figure(material, "iti", ("shift-random", "shift-everywhere", "shift"), strengths=True)
 
 
 def optimal(material: Material) -> Drawing:
