@@ -17,7 +17,10 @@ from benchmarks.tables import Setting, Table, _aim
 from locus.activations import survey
 from locus.claims import probe
 
-SIZES = {"full": (1024, 32, 160, 3), "sample": (64, 8, 24, 1)}  # heads, of which the peer solves one in so many, questions, repeats
+SIZES = {
+    "full": (1024, 32, 160, 3),
+    "sample": (64, 8, 24, 1),
+}  # heads, of which the peer solves one in so many, questions, repeats
 PEERS = {
     "lbfgs, tol 1e-7": {"solver": "lbfgs", "tol": 1e-7, "max_iter": 10_000},
     "lbfgs, its default tolerance": {"solver": "lbfgs", "max_iter": 1000},
@@ -37,7 +40,14 @@ def probing(setting: Setting) -> Table:
     apart = furthest(first["check"], peers[0][0]["check"])
     return {
         "title": f"Logistic regressions of {first['heads']} heads on {first['answers']} answers of {first['width']} features",
-        "columns": ["side", "heads solved", "ms a head", "locus is faster by", "coefficients from the optimum, at most", "peak MB"],
+        "columns": [
+            "side",
+            "heads solved",
+            "ms a head",
+            "locus is faster by",
+            "coefficients off by, at most",
+            "peak MB",
+        ],
         "rows": [
             [name, found[0]["heads"], f"{ms:.2f}", f"{ms / each[0]:.1f}", f"{found[0]['error']:.1e}", _peak(found)]
             for name, ms, found in zip(names, each, (ours, *peers), strict=True)
@@ -53,7 +63,9 @@ def probing(setting: Setting) -> Table:
                 "same": apart <= 1e-4,
             }
         ],
-        "notes": ["The optimum: scikit-learn's newton-cholesky in float64 at tol 1e-12. Features are given as float32 to all sides."],
+        "notes": [
+            "The optimum: scikit-learn's newton-cholesky in float64 at tol 1e-12. Features are given as float32 to all sides."
+        ],
         "found": [*ours, *(one for found in peers for one in found)],
     }
 

@@ -16,7 +16,16 @@ from locus.report.words import MEASURE, visible
 from locus.store import Store
 from locus.units import amount
 
-KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere")  # of places in a verdict
+KINDS = (
+    "claimed",
+    "random",
+    "complement",
+    "ceiling",
+    "single",
+    "shift",
+    "shift_random",
+    "shift_everywhere",
+)  # of places in a verdict
 
 
 @dataclass(frozen=True)
