@@ -25,7 +25,7 @@ from locus.report.verify import verify_record
 TOLERANCE = {"mc1": 0.02, "mc2": 0.01, "mc3": 0.02, "margin": 0.05, "kl": 0.005, "true_info": 0.03}
 PARTS = ("shift", "shift_everywhere", "ceiling", "claimed", "complement", "single")
 MEANS = ("random", "shift_random")  # one number for all places of a kind
-SMALL = 3  # random Locations: the first of those that the study drew
+SMALL = 3  # random Locations, and single heads: the first of those that the study drew
 Told = Callable[[str, float], None]
 
 
@@ -74,7 +74,7 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
     Args:
         folder: of the study.
         data: where its questions are on this machine, if they are a file.
-        small: with fewer random Locations and no single heads; what is left is as the study has it.
+        small: with the first three random Locations and single heads; what is left is as the study has it.
 
     Raises:
         UserError: if the questions are a file: studies do not bring their data.
@@ -89,7 +89,8 @@ def settings(folder: Path, data: str | None = None, small: bool = False) -> Audi
         )
     if small:
         kept = min(SMALL, config["random"])
-        config |= {"random": kept, "shift_random": min(1, kept), "singles": 0, "alpha": max(config["alpha"], 1 / (1 + kept))}
+        config |= {"random": kept, "shift_random": min(config["shift_random"], 1, kept), "singles": min(SMALL, config["singles"])}
+        config["alpha"] = max(config["alpha"], 1 / (1 + kept)) if kept else config["alpha"]
     return AuditConfig(**config)
 
 

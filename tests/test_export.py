@@ -198,6 +198,13 @@ def test_tables_hold_the_stores_scores(finished, tmp_path):
     rows = parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     names = ("trial", "split", "measure", "item", "value", "reason")
     assert [tuple(row[name] for name in names) for row in rows] == expected and len(rows) > 50
+    plan = json.loads((finished / "plan.json").read_text())
+    specs = {trial["id"]: trial for trial in plan["trials"]}
+    groups = {item["id"]: item["group"] for part in plan["items"].values() for item in part}
+    for row in rows:
+        assert row["heads"].split(",") == (specs[row["trial"]]["location"] or [""]) and row["read"] == specs[row["trial"]]["read"]
+        assert row["group"] == groups.get(row["item"], "")
+    assert {row["setting"][:4] for row in rows if row["role"] == "claim"} == {"tau="}
     with (tmp_path / "out" / "scores.csv").open(newline="") as stream:
         read = list(csv.DictReader(stream))
     assert [float(row["value"]) if row["value"] else None for row in read] == [row["value"] for row in rows]

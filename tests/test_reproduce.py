@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from locus.claims import null
 from locus.errors import UserError, VerificationError
 from locus.report import receipt
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
+from locus.sites import Location
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SEALED = sorted(path.parent for path in STUDIES.rglob("receipt.json"))
@@ -78,6 +80,16 @@ def test_small_keeps_what_a_number_depends_on(study):
     assert changed == {"random", "shift_random", "alpha"}
     # With 3 random places the least possible rank p is 1 / 4.
     assert (small.random, small.alpha) == (3, 0.25)
+
+
+def test_small_keeps_the_first_single_heads_of_a_study_that_has_no_random_locations(study):
+    receipt = json.loads((study / "receipt.json").read_text())
+    receipt["body"]["config"] |= {"random": 0, "singles": 24, "shift_random": 0, "shift_everywhere": True}
+    (study / "receipt.json").write_text(json.dumps(receipt))
+    small = settings(study, "misconceptions", small=True)
+    assert (small.random, small.singles, small.shift_random, small.alpha) == (0, 3, 0, 0.05)
+    few, many = (null.draw(Location.parse("0.0"), 30, 9, count, 1, "uniform") for count in (3, 24))
+    assert [each.location for each in few] == [each.location for each in many[:3]]
 
 
 def test_a_claim_that_a_study_brings_is_found_in_its_folder():

@@ -220,6 +220,8 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
 def export_scores(run: Path, to: Path) -> list[str]:
     """Write per-item scores (scores.parquet, scores.csv), head scores (heads.json) and claims (claim-N.json) of a run.
 
+    Each score comes with its trial's heads, read mode and setting, and with its question's group.
+
     Returns:
         Names of the files written. Unscored values are null, with the reason beside them.
 
@@ -241,16 +243,17 @@ def export_scores(run: Path, to: Path) -> list[str]:
             "FROM scores JOIN trials ON trials.id = trial ORDER BY trial, split, measure, item"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
+        trials = {trial["id"]: trial for trial in store.trials()}
     except sqlite3.DatabaseError as error:
         raise UserError("a run's trials.sqlite", f"{path} ({error})", "Check the run folder.") from error
     finally:
         store.close()
     schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in names])
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    table = pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-        schema=schema.with_metadata({"plan_sha256": plan["sha256"]}),
-    )
+    table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+    for place, (name, found) in enumerate(_spelt_out(rows, trials, plan).items()):
+        table = table.add_column(4 + place, name, pa.array(found, pa.string()))
+    table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
     _empty(to)
     pyarrow.parquet.write_table(table, to / "scores.parquet")
     pyarrow.csv.write_csv(table, to / "scores.csv")
@@ -259,6 +262,16 @@ def export_scores(run: Path, to: Path) -> list[str]:
     for name, claim in zip(files, plan["claims"], strict=True):
         _write(to / name, claim)
     return ["scores.parquet", "scores.csv", "heads.json", *files]
+
+
+def _spelt_out(rows: list[Any], trials: dict[str, dict[str, Any]], plan: dict[str, Any]) -> dict[str, list[str]]:
+    """What a row's trial and question are: the heads, what is read of them, the point of the grid, the question's group."""
+    groups = {item["id"]: item["group"] for part in plan["items"].values() for item in part}
+    specs = {
+        name: (",".join(one["spec"]["location"]), one["spec"]["read"], conclude.setting(one)) for name, one in trials.items()
+    }
+    heads, reads, settings = ([specs[row[0]][place] for row in rows] for place in range(3))
+    return {"heads": heads, "read": reads, "setting": settings, "group": [groups.get(row[6], "") for row in rows]}
 
 
 def _empty(folder: Path) -> None:
