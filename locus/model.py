@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from locus import attention
 from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
@@ -39,6 +40,7 @@ class Model:
 
     def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False):
         self.hf = hf.eval().requires_grad_(False)
+        attention.adopt(hf)
         self.tokenizer = tokenizer
         self.name = name
         self.quantised = quantised
@@ -172,11 +174,12 @@ class Model:
         distance = positions[:, :, None] - positions[:, None, :]
         itself = torch.eye(sees.shape[1], dtype=torch.bool)[None]
         masks: dict[int | None, Tensor] = {}
+        stretches = attention.cut(sees[0].numpy()) if len(sees) == 1 else []
         for window in {None, *self.windows}:
             # A padded query that saw nothing would be NaN; it sees itself, and nothing real sees it.
             allowed = (sees if window is None else sees & (distance < window)) | itself
             mask = torch.zeros(allowed.shape, dtype=self.dtype)
-            masks[window] = mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device)
+            masks[window] = attention.attach(mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device), stretches)
         return masks
 
     def layer(self, index: int, hidden: Tensor, entry: "Entry", past: Any = None) -> Tensor:

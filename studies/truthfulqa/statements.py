@@ -50,9 +50,9 @@ class Scores:
         settings = {key[3] for key in self.arms if key[0] == role}
         return max(settings, key=lambda setting: float(np.nanmean(self.of(role, measure, setting))))
 
-    def tolerance(self, measure: str) -> float:
-        """A quarter of what the ceiling gains over no edit."""
-        return MARGIN * float((self.of("ceiling", measure).mean(axis=0) - self.of("base", measure)[0]).mean())
+    def tolerated(self, measure: str) -> np.ndarray:
+        """[questions], a quarter of the ceiling's gain over no edit: a margin with its own sampling error, as in a verdict."""
+        return MARGIN * (self.of("ceiling", measure).mean(axis=0) - self.of("base", measure)[0])
 
     def difference(self, one: np.ndarray, other: np.ndarray) -> stats.Estimate:
         """Mean of the first places less that of the others, over questions, and over places where there are several."""
@@ -75,33 +75,27 @@ def above(found: stats.Estimate) -> str:
     return "holds" if found.low > 0 else "does not" if found.high < 0 else "undecided"
 
 
-def no_worse(found: stats.Estimate, tolerance: float) -> str:
-    """Whether a difference lies above minus the margin."""
-    return "holds" if found.low > -tolerance else "does not" if found.high < -tolerance else "undecided"
-
-
 def compared(scores: Scores, sides: dict[str, tuple[np.ndarray, np.ndarray]], rule: str) -> tuple[str, str]:
     """What holds by each measure, and the differences between the two sides of each."""
     standings, said = [], []
     for measure, (one, other) in sides.items():
-        found = scores.difference(one, other)
-        tolerance = scores.tolerance(measure) if rule == "no worse" else None
-        standings.append(above(found) if tolerance is None else no_worse(found, tolerance))
-        said.append(told(found, measure, tolerance))
+        tolerated = scores.tolerated(measure) if rule == "no worse" else np.zeros(one.shape[1])
+        standings.append(above(scores.difference(one + tolerated, other)))
+        said.append(told(scores.difference(one, other), measure, tolerated.mean() if rule == "no worse" else None))
     words = "; ".join(f"{standing} by {measure}" for standing, measure in zip(standings, sides, strict=True))
     return standings[0] if len(set(standings)) == 1 else words, "; ".join(said)
 
 
 def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, str]:
     """Single heads that are no worse than the ceiling after Holm's correction, the gain of each, and all of it in words."""
-    tolerance, ceiling = alone.tolerance(measure), alone.of("ceiling", measure)[0]
+    ceiling, tolerated = alone.of("ceiling", measure)[0], alone.tolerated(measure)
     arms = [key[1] for key in alone.arms if key[0] == "single"]
     values = alone.of("single", measure)
-    tests = [stats.noninferiority(one, ceiling, tolerance, groups=alone.groups) for one in values]
+    tests = [stats.noninferiority(one + tolerated, ceiling, 0.0, groups=alone.groups) for one in values]
     good = [alone.heads[arm] for arm, p in zip(arms, stats.holm([test.p for test in tests]), strict=True) if p <= ALPHA]
     gains = (values - alone.of("base", measure)[0]).mean(axis=1)
     scale, digits, unit = SCALE[measure]
-    low, high, whole = (f"{scale * gain:.{digits}f}" for gain in (gains.min(), gains.max(), tolerance / MARGIN))
+    low, high, whole = (f"{scale * gain:.{digits}f}" for gain in (gains.min(), gains.max(), tolerated.mean() / MARGIN))
     words = (
         f"{measure}: {len(good)} of {len(arms)} ({', '.join(good) or 'none'}); gains {low} to {high} {unit}, everywhere {whole}"
     )

@@ -1,0 +1,80 @@
+"""Attention over rows of question trees, a stretch of the row at a time.
+
+A row holds several questions behind what they share (a chat preamble, a primer), each with its answers. A stretch of such a row
+sees its own tokens and what leads to them, and nothing of the other questions. So scores are computed for a stretch against what
+it sees, instead of for all pairs of tokens with most of them masked. Where a mask says nothing of stretches, this is
+transformers' own SDPA attention.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+NAME = "locus_stretches"  # in transformers' registry of attention functions
+LENGTH = 64  # tokens of a stretch: a call costs, too
+WORTH = 0.7  # share of all pairs above which a row is left whole
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """How a row falls apart: the length of each stretch, what it sees, and its additive mask over that."""
+
+    lengths: list[int]
+    seen: list[Tensor]
+    masks: list[Tensor]
+
+
+def cut(sees: npt.NDArray[np.bool_]) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """Stretches of a row as length and positions that it sees; empty where a row had better be left whole.
+
+    Args:
+        sees: [T, T], whether a query (first) may see a key.
+    """
+    length = len(sees)
+    count = max(1, round(length / LENGTH))
+    bounds = [length * number // count for number in range(count + 1)]
+    found = [(end - start, np.flatnonzero(sees[start:end].any(axis=0))) for start, end in pairwise(bounds)]
+    pairs = sum(size * len(seen) for size, seen in found)
+    return found if pairs < WORTH * length**2 else []
+
+
+def attach(mask: Tensor, found: list[tuple[int, npt.NDArray[np.int64]]]) -> Tensor:
+    """The same additive mask [1, 1, T, T], with those of its stretches beside it."""
+    if found:
+        lengths = [size for size, _ in found]
+        seen = [torch.from_numpy(positions).to(mask.device) for _, positions in found]
+        masks = [part.index_select(3, keys) for part, keys in zip(torch.split(mask, lengths, dim=2), seen, strict=True)]
+        mask.stretches = Stretches(lengths, seen, masks)  # type: ignore[attr-defined]
+    return mask
+
+
+def adopt(hf: Any) -> None:
+    """Let a model that uses SDPA use this; any other is left as it is."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    if getattr(hf.config, "_attn_implementation", None) == "sdpa":
+        AttentionInterface.register(NAME, attend)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
+        hf.set_attn_implementation(NAME)
+
+
+def attend(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Scaled dot-product attention as transformers asks for it; query, key, value [rows, heads, T, width of a head]."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    told: Stretches | None = getattr(attention_mask, "stretches", None)
+    if told is None or not query.shape[2] == key.shape[2] == sum(told.lengths):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    parts = [
+        sdpa_attention_forward(module, mine, key.index_select(2, seen), value.index_select(2, seen), mask, **kwargs)[0]
+        for mine, seen, mask in zip(torch.split(query, told.lengths, dim=2), told.seen, told.masks, strict=True)
+    ]
+    return torch.cat(parts, dim=1), None

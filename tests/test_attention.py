@@ -1,0 +1,79 @@
+"""Attention a stretch at a time equals attention over the whole row, and is used where it should be."""
+
+import numpy as np
+import pytest
+import torch
+
+from locus import attention
+from locus.forest import Encoded, Forest
+from locus.model import Model
+
+
+def forest(questions: int, answers: int, length: int, seed: int = 0) -> Forest:
+    """Questions of twelve tokens behind eight shared ones, each with some answers."""
+    draw = np.random.default_rng(seed)
+    shared = draw.integers(90, size=8).tolist()
+    sequences, owners = [], []
+    for owner in range(questions):
+        question = shared + draw.integers(90, size=12).tolist()
+        for _ in range(answers):
+            sequences.append(Encoded(tuple(question + draw.integers(90, size=length).tolist()), len(question)))
+            owners.append(owner)
+    return Forest(sequences, owners)
+
+
+def test_a_stretch_lists_all_it_sees_and_stretches_make_up_the_row():
+    row = forest(6, 4, 9).row(range(24))
+    found = attention.cut(row.sees)
+    assert len(found) > 2 and sum(length for length, _ in found) == len(row.tokens)
+    start = 0
+    for length, seen in found:
+        others = np.setdiff1d(np.arange(len(row.tokens)), seen)
+        assert (
+            not row.sees[start : start + length][:, others].any() and row.sees[start : start + length][:, seen].any(axis=0).all()
+        )
+        start += length
+    # By hand: a row of 8 + 6 (12 + 4 * 9) = 296 tokens is cut in round(296 / 64) = 5.
+    assert len(row.tokens) == 296 and len(found) == 5
+
+
+@pytest.mark.parametrize("sees", [np.tri(40, dtype=bool), np.tri(70, dtype=bool), np.ones((1, 1), dtype=bool)])
+def test_a_row_is_left_whole_where_cutting_it_saves_little(sees):
+    assert attention.cut(sees) == []
+
+
+def test_stretches_give_what_the_whole_row_gives_and_the_same_gradient():
+    sees = forest(6, 4, 9).row(range(24)).sees
+    mask = torch.zeros(sees.shape).masked_fill_(~torch.from_numpy(sees), float("-inf"))[None, None]
+    torch.manual_seed(0)
+    module = torch.nn.Module()
+    module.num_key_value_groups = 3  # type: ignore[assignment]
+    tensors = [torch.randn(2, heads, len(sees), 16, requires_grad=True) for heads in (6, 2, 2)]
+    weights = torch.randn(2, len(sees), 6, 16)
+    found = []
+    for one in (mask, attention.attach(mask.clone(), attention.cut(sees))):
+        out, _ = attention.attend(module, *tensors, one)
+        found.append((out, *torch.autograd.grad((out * weights).sum(), tensors)))
+    assert hasattr(one, "stretches"), "the second was cut"
+    for whole, cut in zip(*found, strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_every_family_with_sdpa_runs_rows_in_stretches(model: Model, monkeypatch):
+    """And gives the log-probs that it gives without; a family that cannot use SDPA keeps its own attention."""
+    trees = forest(6, 4, 9)
+    row = trees.row(range(24))
+    taken = []
+    inner = torch.Tensor.index_select
+    monkeypatch.setattr(torch.Tensor, "index_select", lambda self, *args: taken.append(1) or inner(self, *args))
+    with torch.no_grad():
+        results = []
+        for worth in (attention.WORTH, 0.0):
+            monkeypatch.setattr(attention, "WORTH", worth)
+            entry = model.entry(row)
+            before, hidden = len(taken), entry.hidden
+            for layer in range(model.anatomy.n_layers):
+                hidden = model.layer(layer, hidden, entry)
+            results.append(hidden)
+            assert (len(taken) > before) == (worth > 0 and not model.eager)
+    torch.testing.assert_close(*results, atol=1e-5 * float(results[0].abs().max()), rtol=0)
