@@ -1,89 +1,20 @@
 """The paper's eight statements, each by a test on committed scores: holds, does not, or undecided here.
 
-`python studies/truthfulqa/statements.py > studies/truthfulqa/statements.md`; reads scores.parquet here, in singles/ and in
-../read-modes, and singles/heads.json. By True*Info of the judge where answers were judged, and by the preference margin.
+`python studies/statements.py > studies/truthfulqa/statements.md`; reads scores.parquet of truthfulqa, truthfulqa/singles and
+read-modes, and the probe accuracies in truthfulqa/singles/heads.json. By True*Info of the judge where answers were judged, and
+by the preference margin.
 """
 
 import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 from scipy.stats import spearmanr
+from scores import ALPHA, MARGIN, NAMES, SCALE, Scores, compared
 
 from locus import stats
 
 HERE = Path(__file__).parent
-MARGIN = 0.25  # of the ceiling's gain, as in a verdict
-ALPHA = 0.05
-LEVEL = 1 - 2 * ALPHA
-SCALE = {"true_info": (100, 1, "points"), "mc1": (100, 1, "points"), "mc2": (100, 1, "points"), "margin": (1, 2, "nats")}
-NAMES = {"true_info": "True\\*Info", "mc1": "MC1", "mc2": "MC2"}
-Values = dict[str, np.ndarray]  # by measure, one a question
-Key = tuple[str, str, str, str]  # role, arm, read mode, setting
-
-
-class Scores:
-    """What an exported run says of test questions: by role, arm, read mode and setting."""
-
-    def __init__(self, folder: Path):
-        table = pyarrow.parquet.read_table(folder / "scores.parquet").to_pydict()
-        named = ("role", "arm", "read", "setting", "heads", "measure", "item", "group", "value")
-        rows = [row for row in zip(*(table[name] for name in named), table["split"], strict=True) if row[-1] == "test"]
-        items = sorted({(row[6], row[7]) for row in rows})
-        place = {item: number for number, (item, _) in enumerate(items)}
-        self.groups = [group for _, group in items]
-        self.arms: dict[Key, Values] = {}
-        self.heads: dict[str, str] = {}
-        for role, arm, read, setting, heads, measure, item, _, value, _ in rows:
-            values = self.arms.setdefault((role, arm, read, setting), {})
-            values.setdefault(measure, np.full(len(items), np.nan))[place[item]] = np.nan if value is None else value
-            self.heads[arm] = heads
-
-    def of(self, role: str, measure: str, setting: str = "", read: str = "") -> np.ndarray:
-        """[places, questions]."""
-        asked = [key for key in self.arms if key[0] == role and setting in ("", key[3]) and read in ("", key[2])]
-        return np.array([self.arms[key][measure] for key in asked])
-
-    def best(self, role: str, measure: str) -> str:
-        """The setting of ITI with the highest mean."""
-        settings = {key[3] for key in self.arms if key[0] == role}
-        return max(settings, key=lambda setting: float(np.nanmean(self.of(role, measure, setting))))
-
-    def tolerated(self, measure: str) -> np.ndarray:
-        """[questions], a quarter of the ceiling's gain over no edit: a margin with its own sampling error, as in a verdict."""
-        return MARGIN * (self.of("ceiling", measure).mean(axis=0) - self.of("base", measure)[0])
-
-    def difference(self, one: np.ndarray, other: np.ndarray) -> stats.Estimate:
-        """Mean of the first places less that of the others, over questions, and over places where there are several."""
-        if len(one) == len(other) == 1:
-            return stats.paired_bootstrap(one[0], other[0], groups=self.groups, level=LEVEL)
-        spread = one - other.mean(axis=0) if len(one) > 1 else one[0] - other
-        return stats.crossed_mean(spread[:, None, :], self.groups).interval(LEVEL)
-
-
-def told(found: stats.Estimate, measure: str, tolerance: float | None = None) -> str:
-    """A difference with its interval, and the margin it is held against."""
-    scale, digits, unit = SCALE[measure]
-    low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
-    against = "" if tolerance is None else f", tolerated {scale * tolerance:.{digits}f}"
-    return f"{measure}: {scale * found.value:+.{digits}f} {unit} [{low}, {high}]{against}"
-
-
-def above(found: stats.Estimate) -> str:
-    """Whether a difference is positive."""
-    return "holds" if found.low > 0 else "does not" if found.high < 0 else "undecided"
-
-
-def compared(scores: Scores, sides: dict[str, tuple[np.ndarray, np.ndarray]], rule: str) -> tuple[str, str]:
-    """What holds by each measure, and the differences between the two sides of each."""
-    standings, said = [], []
-    for measure, (one, other) in sides.items():
-        tolerated = scores.tolerated(measure) if rule == "no worse" else np.zeros(one.shape[1])
-        standings.append(above(scores.difference(one + tolerated, other)))
-        said.append(told(scores.difference(one, other), measure, tolerated.mean() if rule == "no worse" else None))
-    words = "; ".join(f"{standing} by {measure}" for standing, measure in zip(standings, sides, strict=True))
-    return standings[0] if len(set(standings)) == 1 else words, "; ".join(said)
 
 
 def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, str]:
@@ -104,7 +35,7 @@ def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, st
 
 def accuracy(alone: Scores, good: list[str], gains: np.ndarray, measure: str) -> tuple[str, str]:
     """Whether single heads that match have no high probe accuracy, and how gain goes with accuracy."""
-    known: dict[str, float] = next(iter(json.loads((HERE / "singles" / "heads.json").read_text()).values()))
+    known: dict[str, float] = next(iter(json.loads((HERE / "truthfulqa" / "singles" / "heads.json").read_text()).values()))
     mine = np.array([known[alone.heads[key[1]]] for key in alone.arms if key[0] == "single"])
     rank = spearmanr(mine, gains)
     correlation = f"{rank.statistic:+.2f}, p = {rank.pvalue:.2f}, {len(mine)} heads"
@@ -119,7 +50,7 @@ def accuracy(alone: Scores, good: list[str], gains: np.ndarray, measure: str) ->
 
 def rows() -> list[tuple[str, str, str]]:
     """Statement, standing, by what."""
-    run, alone, modes = Scores(HERE), Scores(HERE / "singles"), Scores(HERE.parent / "read-modes")
+    run, alone, modes = Scores(HERE / "truthfulqa"), Scores(HERE / "truthfulqa" / "singles"), Scores(HERE / "read-modes")
     best = run.best("shift", "true_info")
     optimal = {m: {role: run.of(role, m) for role in ("claim", "random", "ceiling")} for m in SCALE}
     steered = {m: [run.of(role, m, best) for role in ("shift", "shift-random")] for m in SCALE}
