@@ -11,7 +11,6 @@ from locus import conclude, verdict
 from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
-from locus.judges.local import LocalJudge
 from locus.judges.named import known_errors
 from locus.run import Bench, Stage
 from locus.store import Store
@@ -74,6 +73,8 @@ def _judge(stage: Stage) -> dict[str, Any] | None:
     if judge is None:
         return None
     errors = known_errors(judge, Path(config.judge_figures) if config.judge_figures else None)
+    from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
+
     seen = judge.seen([item.question for item in stage.items["test"]]) if isinstance(judge, LocalJudge) else None
     return {
         "name": judge.name,

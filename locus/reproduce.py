@@ -62,7 +62,7 @@ def find(study: str) -> Path:
     for folder in [Path(study), *(home / study for home in homes)]:
         if (folder / "receipt.json").is_file() and (folder / "verdict.json").is_file():
             return folder
-    known = sorted({path.parent.name for home in homes for path in home.glob("*/receipt.json")})
+    known = sorted({str(path.parent.relative_to(home)) for home in homes for path in home.rglob("receipt.json")})
     absent = "Studies come with the repository, not with the package: run this in a checkout."
     there = f"There are {', '.join(known)}." if known else absent
     raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), there)
@@ -140,9 +140,14 @@ def reproduce(
         wanted = f"the study's model, {body['model']['name']} with fingerprint {body['model']['sha256']}"
         raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
-    again = audit(config, out or Path("runs") / f"reproduce-{folder.name}", told, sign=False)
+    again = audit(config, out or default_run(study), told, sign=False)
     committed = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     return compare(committed, again, tolerance(folder))
+
+
+def default_run(study: str) -> Path:
+    """The run folder of a study that is run again, where none is given."""
+    return Path("runs") / f"reproduce-{find(study).name}"
 
 
 def held(found: list[Number]) -> None:

@@ -11,14 +11,14 @@ def reproduce(
     study: Annotated[str, Argument(help="Name of a study in studies/, or its folder.")],
     out: Annotated[Path | None, Option(help="Run folder of the new audit.", show_default="runs/reproduce-STUDY")] = None,
     data: Annotated[str | None, Option(help="The study's questions, where they are a file.")] = None,
-    size: Annotated[str, Option(help="full, or small: three of the random Locations and no single heads.")] = "full",
+    size: Annotated[str, Option(help="full, or small: the first three random Locations and single heads.")] = "full",
 ) -> None:
     """Run a committed study again and compare its numbers with what is committed; exit status 3 if they differ."""
-    from locus.reproduce import held
+    from locus.reproduce import default_run, held
     from locus.reproduce import reproduce as again
     from locus.show import numbers_table, progress
 
     with progress() as told:
         found = again(study, out, data, size, told)
-    numbers_table(Console(), found)
+    numbers_table(Console(), found, out or default_run(study))
     held(found)

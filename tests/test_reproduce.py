@@ -1,16 +1,19 @@
 """A study can be run again: its receipt holds, and its numbers come out again."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from locus.claims import null
 from locus.errors import UserError, VerificationError
 from locus.report import receipt
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
+from locus.show.tables import numbers_table
 from locus.sites import Location
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -59,8 +62,22 @@ def test_exported_scores_have_the_hash_of_the_stored_ones(small_run, tmp_path):
 
 
 def test_an_unknown_study_is_answered_with_those_there_are():
-    with pytest.raises(UserError, match="planted-figures"):
+    with pytest.raises(UserError, match=r"planted-figures.*what-editing-shows/localized"):
         find("no-such-study")
+    assert find("what-editing-shows/localized").name == "localized"
+
+
+def test_the_table_of_a_reproduction_says_how_many_agree_and_what_is_not_compared():
+    console = Console(record=True, width=200, file=io.StringIO())
+    found = [
+        Number("no edit mc2", 0.5, 0.501, 0.01),
+        Number("claim mc2", 0.5, 0.7, 0.01),
+        Number("special", "refuted", "undecided", None),
+    ]
+    numbers_table(console, found, Path("runs/reproduce-x"))
+    text = " ".join(console.export_text().split())
+    assert "1 of 2 numbers lie within their tolerance" in text and "not compared" in text and "runs/reproduce-x" in text
+    assert text.count("yes") == 1 and text.count("NO") == 1
 
 
 def test_a_study_whose_questions_are_a_file_asks_for_it(study):

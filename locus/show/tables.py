@@ -53,8 +53,8 @@ def verified_table(console: Console, found: dict[str, Any]) -> None:
     console.print(grid)
 
 
-def numbers_table(console: Console, found: Sequence[Any]) -> None:
-    """Numbers of a study, as committed and again."""
+def numbers_table(console: Console, found: Sequence[Any], out: Path) -> None:
+    """Numbers of a study, as committed and again, and where the new run is."""
     table = Table()
     table.add_column("number")
     for name in ("committed", "again", "within"):
@@ -63,9 +63,17 @@ def numbers_table(console: Console, found: Sequence[Any]) -> None:
     for number in found:
         said = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
         within = "the same" if isinstance(number.again, str) else f"{number.within:g}"
-        within = "another rule" if number.within is None else within
-        table.add_row(Text(number.name), *said, within, "[green]yes[/]" if number.agrees else "[red]NO[/]")
+        standing = "[green]yes[/]" if number.agrees else "[red]NO[/]"
+        if number.within is None:
+            within, standing = "-", "not compared"
+        table.add_row(Text(number.name), *said, within, standing)
     console.print(table)
+    compared = [number for number in found if number.within is not None]
+    good = sum(number.agrees for number in compared)
+    words = f"{good} of {len(compared)} numbers lie within their tolerance."
+    if len(compared) < len(found):
+        words += " Standings are not compared: fewer random Locations are judged at another level, so by another rule."
+    console.print(Text(f"{words} Of places that are several, those are compared that both runs have. The new run: {out}"))
 
 
 def power_table(console: Console, found: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Draw where random Locations lie beside the claim, in models whose true location is known and in a real one.
 
-`python studies/what-editing-shows/draw.py --to docs/figures`, from the committed verdicts; each study is a row. The scale is the
+`python studies/what-editing-shows/draw.py [--to FOLDER]`, from the committed verdicts; each study is a row. The scale is the
 gain in preference margin over no edit, as a share of the gain of the optimal edit everywhere.
 """
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from locus.report.figures.plot import LOOK, STYLE, UNDATED, Rows
 
 HERE = Path(__file__).parent
+FIGURES = HERE.parents[1] / "docs" / "figures"
 STUDIES = {
     "planted: one head": HERE / "localized",
     "planted: two heads, both needed": HERE / "conjunctive",
@@ -64,14 +65,16 @@ def draw(axes: Axes, told: Rows) -> None:
 def main() -> None:
     """Draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=HERE)
-    to = parser.parse_args().to
+    parser.add_argument("--to", type=Path, help="folder for figure and table; without it those of the project are drawn anew")
+    given = parser.parse_args().to
+    to, table = given or FIGURES, given or HERE
+    to.mkdir(parents=True, exist_ok=True)
     told = rows()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 2.6), layout="constrained")
         draw(figure.add_subplot(), told)
         figure.savefig(to / "what-editing-shows.png", dpi=300, metadata=UNDATED["png"])
-    with (HERE / "what-editing-shows.csv").open("w", encoding="utf-8", newline="") as file:
+    with (table / "what-editing-shows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("study", "kind", "location", "share of the gain everywhere"), *told])
 
 
