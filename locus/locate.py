@@ -66,20 +66,38 @@ def _packaged_gguf() -> Path:
     return folder / GGUF_NAME
 
 
-def _converted(gguf: Path) -> Path:
-    """A safetensors folder made once from a GGUF file, keyed by the file's content, complete or absent."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def at_hand(name: str) -> str | None:
+    """The folder of a model that can be looked at without loading anything: local, or converted before; None if there is none.
 
+    Raises:
+        UserError: as `locate`.
+    """
+    gguf = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
+    if gguf.suffix == ".gguf" and gguf.is_file():
+        folder = _home(gguf)[0]
+        return str(folder) if (folder / "config.json").is_file() else None
+    return locate(name)[0] if gguf.is_dir() else None
+
+
+def _home(gguf: Path) -> tuple[Path, str]:
+    """Where what a GGUF file is converted to lies, and the hash of its content."""
     from locus import cache
 
     digest = hashlib.sha256()
     with gguf.open("rb") as stream:
         while chunk := stream.read(1 << 24):
             digest.update(chunk)
-    final = cache.home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
+    return cache.home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}", digest.hexdigest()
+
+
+def _converted(gguf: Path) -> Path:
+    """A safetensors folder made once from a GGUF file, keyed by the file's content, complete or absent."""
+    final, digest = _home(gguf)
     if (final / "config.json").is_file():
         return final
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     partial = final.with_name(f".{final.name}.{os.getpid()}")
     with _parsed_once():
         source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -91,7 +109,7 @@ def _converted(gguf: Path) -> Path:
     fresh.load_state_dict(source.state_dict())
     fresh.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    (partial / "origin.json").write_text(json.dumps({"gguf": gguf.name, "sha256": digest.hexdigest()}))
+    (partial / "origin.json").write_text(json.dumps({"gguf": gguf.name, "sha256": digest}))
     try:
         partial.rename(final)
     except OSError:  # another process was first; both made the same files

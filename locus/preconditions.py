@@ -14,7 +14,7 @@ from locus.claims import null
 from locus.config import JUDGED, AuditConfig
 from locus.datasets.items import Dataset, Item, problems
 from locus.errors import PreconditionsError, UserError, raise_all
-from locus.locate import locate
+from locus.locate import at_hand, locate
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
@@ -87,8 +87,8 @@ def early(config: AuditConfig, out: Path | None = None) -> None:
         UserError: naming everything that is wrong at once.
     """
     errors = _claims(config) + _sizes(config)
-    if Path(config.model).is_dir():
-        errors += _caught(locate, config.model) or _fits(config, _shape(config.model))
+    if not config.model.startswith("planted:"):
+        errors += _here(config)
     if not config.data.startswith("planted:") and config.data not in REMOTE:
         errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
     if out is not None:
@@ -161,6 +161,15 @@ def _shape(folder: str) -> tuple[int, int] | None:
         return counts[0], counts[1]
     except (OSError, ValueError, TypeError, StopIteration):
         return None
+
+
+def _here(config: AuditConfig) -> list[UserError]:
+    """What is wrong with a model that can be looked at at once, or with the claims about it."""
+    try:
+        folder = at_hand(config.model)
+    except UserError as error:
+        return [error]
+    return _fits(config, _shape(folder)) if folder else []
 
 
 def _model(config: AuditConfig) -> list[UserError]:
