@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from locus.errors import UserError
+from locus.locate import home
 
 try:
     import fcntl
@@ -68,13 +69,6 @@ class Usage:
 
 class Damaged(Exception):
     """A file that is not the entry its name says; the message says what is wrong with it."""
-
-
-def home() -> Path:
-    """The user's cache folder: $LOCUS_CACHE, or locus in the XDG cache home."""
-    if "LOCUS_CACHE" in os.environ:
-        return Path(os.environ["LOCUS_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "locus"
 
 
 class Cache:

@@ -7,12 +7,12 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from locus import cache, checks, datasets
+from locus import checks, datasets
 from locus.cache import Cache
 from locus.conclude import versions
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
-from locus.locate import DEFAULT_MODEL
+from locus.locate import DEFAULT_MODEL, home
 from locus.model import load
 from locus.prompts import prompt_format
 
@@ -48,12 +48,12 @@ def examine(console: Console, name: str | None) -> bool:
 
 def _cached() -> str:
     """The cache in one line: where, how many entries, bytes against the limit, room on the disk."""
-    used, place = Cache.standard().usage(), cache.home()
+    used, place = Cache.standard().usage(), home()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     return (
-        f"cache {cache.home()}: {used.entries} entries, {used.nbytes / 1e9:.2f} of {used.limit / 1e9:.1f} GB (LOCUS_CACHE_GB); "
+        f"cache {home()}: {used.entries} entries, {used.nbytes / 1e9:.2f} of {used.limit / 1e9:.1f} GB (LOCUS_CACHE_GB); "
         f"{free / 1e9:.1f} GB free on the disk"
     )
 

@@ -66,6 +66,13 @@ def _packaged_gguf() -> Path:
     return folder / GGUF_NAME
 
 
+def home() -> Path:
+    """The user's cache folder: $LOCUS_CACHE, or locus in the XDG cache home."""
+    if "LOCUS_CACHE" in os.environ:
+        return Path(os.environ["LOCUS_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "locus"
+
+
 def at_hand(name: str) -> str | None:
     """The folder of a model that can be looked at without loading anything: local, or converted before; None if there is none.
 
@@ -81,13 +88,11 @@ def at_hand(name: str) -> str | None:
 
 def _home(gguf: Path) -> tuple[Path, str]:
     """Where what a GGUF file is converted to lies, and the hash of its content."""
-    from locus import cache
-
     digest = hashlib.sha256()
     with gguf.open("rb") as stream:
         while chunk := stream.read(1 << 24):
             digest.update(chunk)
-    return cache.home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}", digest.hexdigest()
+    return home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}", digest.hexdigest()
 
 
 def _converted(gguf: Path) -> Path:

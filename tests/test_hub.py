@@ -131,3 +131,18 @@ def test_a_gguf_is_parsed_once_while_it_is_converted_and_as_ever_afterwards(tmp_
         assert one is gguf.GGUFReader(tmp_path / "a.gguf")
         assert one.tensors[0].data.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (plain, table)
+
+
+def test_a_converted_model_is_at_hand_without_loading_anything(tmp_path):
+    """In a process of its own: what has been converted is found by the file's content, and torch is not imported for it."""
+    (tmp_path / "some.gguf").write_bytes(b"weights")
+    folder = tmp_path / "cache" / "models" / f"some-{hashlib.sha256(b'weights').hexdigest()[:16]}"
+    code = (
+        "import sys; from locus.locate import at_hand; first = at_hand(sys.argv[1]); "
+        "import pathlib; pathlib.Path(sys.argv[2]).mkdir(parents=True); (pathlib.Path(sys.argv[2]) / 'config.json').write_text('{}'); "
+        "print(first, at_hand(sys.argv[1]) == sys.argv[2], 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "LOCUS_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code, str(tmp_path / "some.gguf"), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "True", "False"]

@@ -15,7 +15,7 @@ FLOW = [
     ["errors", "sites", "threads", "units"],
     ["datasets", "stats", "cache", "locate", "workers"],
     ["forest"],
-    ["prompts", "anatomy"],
+    ["prompts", "anatomy", "attention"],
     ["model"],
     ["cost"],
     ["edits"],

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from locus.cache import home
 from locus.errors import UserError
 from locus.judges import api, encoder
 from locus.judges.base import Judge
 from locus.judges.blind import BlindJudge
-from locus.locate import locate
+from locus.locate import home, locate
 from locus.model import load
 from locus.stats.judged import Confusion
 
