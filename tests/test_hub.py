@@ -137,11 +137,16 @@ def test_a_converted_model_is_at_hand_without_loading_anything(tmp_path):
     """In a process of its own: what has been converted is found by the file's content, and torch is not imported for it."""
     (tmp_path / "some.gguf").write_bytes(b"weights")
     folder = tmp_path / "cache" / "models" / f"some-{hashlib.sha256(b'weights').hexdigest()[:16]}"
-    code = (
-        "import sys; from locus.locate import at_hand; first = at_hand(sys.argv[1]); "
-        "import pathlib; pathlib.Path(sys.argv[2]).mkdir(parents=True); (pathlib.Path(sys.argv[2]) / 'config.json').write_text('{}'); "
-        "print(first, at_hand(sys.argv[1]) == sys.argv[2], 'torch' in sys.modules)"
-    )
+    code = """
+import sys
+from pathlib import Path
+from locus.locate import at_hand
+name, folder = sys.argv[1:]
+first = at_hand(name)
+Path(folder).mkdir(parents=True)
+(Path(folder) / "config.json").write_text("{}")
+print(first, at_hand(name) == folder, "torch" in sys.modules)
+"""
     environment = {**os.environ, "LOCUS_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", code, str(tmp_path / "some.gguf"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
