@@ -175,14 +175,13 @@ def _rows(found: dict[str, Any]) -> list[Row]:
     rows.append(("", {}))
     for entry in found["ceiling"]:
         rows.append((f"optimal everywhere ({entry['name'].removeprefix('ceiling:')})", one(entry)))
-    for read in dict.fromkeys(entry["read"] for entry in found["random"]):
-        mine = {
-            kind: [entry for entry in found[kind] if entry["read"] == read]
-            for kind in ("claimed", "random", "complement", "single")
-        }
+    edits = ("claimed", "random", "complement", "single")
+    for read in dict.fromkeys(entry["read"] for kind in edits for entry in found[kind]):
+        mine = {kind: [entry for entry in found[kind] if entry["read"] == read] for kind in edits}
         rows += [(f"optimal at {entry['name']}, read {read}", one(entry)) for entry in mine["claimed"]]
         heads = f"{size} head{'' if size == 1 else 's'}"
-        rows.append((f"optimal at {len(mine['random'])} random Locations of {heads}", several(mine["random"])))
+        if mine["random"]:
+            rows.append((f"optimal at {len(mine['random'])} random Locations of {heads}", several(mine["random"])))
         rows += [("optimal everywhere but there", one(entry)) for entry in mine["complement"]]
         if mine["single"]:
             rows.append((f"optimal at {len(mine['single'])} single heads", several(mine["single"])))
