@@ -27,9 +27,10 @@ def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, st
     gains = (values - alone.of("base", measure)[0]).mean(axis=1)
     scale, digits, unit = SCALE[measure]
     low, high, whole = (f"{scale * gain:.{digits}f}" for gain in (gains.min(), gains.max(), tolerated.mean() / MARGIN))
-    words = (
-        f"{measure}: {len(good)} of {len(arms)} ({', '.join(good) or 'none'}); gains {low} to {high} {unit}, everywhere {whole}"
-    )
+    margin, apart = float(tolerated.mean()), [alone.difference(one[None], ceiling[None]) for one in values]
+    close, worse = sum(one.value > -margin for one in apart), sum(one.high < -margin for one in apart)
+    named = f"{measure}: shown of {len(good)} of {len(arms)} ({', '.join(good) or 'none'}) after Holm's correction"
+    words = f"{named}; {close} within the margin as measured, {worse} surely below it; gains {low} to {high} {unit}, everywhere {whole}"
     return good, gains, words
 
 
@@ -79,7 +80,7 @@ def rows() -> list[tuple[str, str, str]]:
             *compared(run, {m: (optimal[m]["random"], optimal[m]["claim"]) for m in judged}, "no worse"),
         ),
         ("several single heads match the edit everywhere", "; ".join(several), "; ".join(found[m][2] for m in judged)),
-        ("those heads have no high probe accuracy", *accuracy(alone, found["margin"][0], found["margin"][1], "margin")),
+        ("those heads have no high probe accuracy", *accuracy(alone, *found["true_info"][:2], "true_info")),
         (
             "probed heads keep an edge in multiple choice",
             *compared(run, {m: (optimal[m]["claim"], optimal[m]["random"]) for m in ("mc1", "mc2")}, "above"),

@@ -1,5 +1,6 @@
 """What the terminal shows: every figure at any width, and progress that a log file can hold."""
 
+import io
 import json
 import re
 import subprocess
@@ -43,6 +44,15 @@ def test_every_figure_is_in_the_table_at_any_width(small_run, width):
             shown = [f"{scale * value:z.{digits}f}" for value in (one["mean"], *one["interval"])]
             assert shown[0] in text, (entry["name"], measure)
             assert measure in ("kl", "ce") or f"[{shown[1]}, {shown[2]}]" in text, (entry["name"], measure)
+
+
+def test_a_run_without_random_locations_shows_its_claim_and_single_heads(small_run):
+    found = json.loads((small_run / "verdict.json").read_text()) | {"random": []}
+    console = Console(width=132, record=True, file=io.StringIO())
+    verdict_table(console, found, small_run)
+    text = console.export_text()
+    assert "optimal at given" in text and "single heads" in text and "optimal everywhere but there" in text
+    assert "0 random Locations of" not in text
 
 
 def test_a_table_too_wide_for_two_lines_a_row_becomes_two_tables():
