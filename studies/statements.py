@@ -30,7 +30,8 @@ def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, st
     margin, apart = float(tolerated.mean()), [alone.difference(one[None], ceiling[None]) for one in values]
     close, worse = sum(one.value > -margin for one in apart), sum(one.high < -margin for one in apart)
     named = f"{measure}: shown of {len(good)} of {len(arms)} ({', '.join(good) or 'none'}) after Holm's correction"
-    words = f"{named}; {close} within the margin as measured, {worse} surely below it; gains {low} to {high} {unit}, everywhere {whole}"
+    as_measured = f"{close} within the margin as measured, {worse} surely below it"
+    words = f"{named}; {as_measured}; gains {low} to {high} {unit}, everywhere {whole}"
     return good, gains, words
 
 
