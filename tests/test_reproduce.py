@@ -2,7 +2,10 @@
 
 import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,19 @@ from locus.sites import Location
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SEALED = sorted(path.parent for path in STUDIES.rglob("receipt.json"))
+
+
+@pytest.mark.parametrize(
+    ("script", "page"), [("statements.py", "truthfulqa/statements.md"), ("modes.py", "read-modes/numbers.md")]
+)
+def test_committed_tables_are_what_their_scripts_make_of_committed_scores(script, page):
+    """To a unit of the last digit: another processor may round another way."""
+    done = subprocess.run([sys.executable, STUDIES / script], capture_output=True, text=True, check=True)
+    number = re.compile(r"-?\d+(?:\.\d+)?")
+    committed, again = (STUDIES / page).read_text().replace("+", ""), done.stdout.replace("+", "")
+    assert number.sub("#", again) == number.sub("#", committed)
+    for one, other in zip(number.findall(again), number.findall(committed), strict=True):
+        assert float(one) == pytest.approx(float(other), abs=10.0 ** -len(other.partition(".")[2]) * 1.01)
 
 
 @pytest.fixture
