@@ -18,7 +18,7 @@ from locus.activations import survey
 from locus.claims import probe
 
 SIZES = {
-    "full": (1024, 32, 160, 3),
+    "full": (1024, 32, 160, 2),
     "sample": (64, 8, 24, 1),
 }  # heads, of which the peer solves one in so many, questions, repeats
 PEERS = {
@@ -52,7 +52,10 @@ def probing(setting: Setting) -> Table:
             [name, found[0]["heads"], f"{ms:.2f}", f"{ms / each[0]:.1f}", f"{found[0]['error']:.1e}", _peak(found)]
             for name, ms, found in zip(names, each, (ours, *peers), strict=True)
         ],
-        "aims": [_aim("times as fast as scikit-learn at coefficients good to 1e-4", 10, each[1] / each[0])],
+        "aims": [
+            _aim("times as fast as scikit-learn's lbfgs at coefficients good to 1e-4", 10, each[1] / each[0]),
+            _aim("times as fast as scikit-learn's newton-cholesky, its quickest that is good to 1e-4", 10, each[3] / each[0]),
+        ],
         "checks": [
             {
                 "what": "coefficients of the heads that both solved",
@@ -64,7 +67,7 @@ def probing(setting: Setting) -> Table:
             }
         ],
         "notes": [
-            "The optimum: scikit-learn's newton-cholesky in float64 at tol 1e-12. Features are given as float32 to all sides."
+            "The optimum: scikit-learn's newton-cholesky in float64 at tol 1e-12. Features: float32, for the peer float64."
         ],
         "found": [*ours, *(one for found in peers for one in found)],
     }
@@ -96,6 +99,7 @@ def theirs(model: str, data: str, count: int, heads: int, every: int, how: str) 
     from sklearn.linear_model import LogisticRegression
 
     x, y = features(model, data, count, heads)
+    x = x.astype(np.float64)  # in float32 its lbfgs ends hundredths from the optimum, whatever its tolerance
     chosen = np.arange(0, heads, every)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
