@@ -17,10 +17,8 @@ from benchmarks.tables import Setting, Table, _aim
 from locus.activations import survey
 from locus.claims import probe
 
-SIZES = {
-    "full": (1024, 32, 160, 2),
-    "sample": (64, 8, 24, 1),
-}  # heads, of which the peer solves one in so many, questions, repeats
+# By size: heads, of which the peer solves one in so many, questions, repeats.
+SIZES = {"full": (1024, 32, 160, 2), "sample": (64, 8, 24, 1)}
 PEERS = {
     "lbfgs, tol 1e-7": {"solver": "lbfgs", "tol": 1e-7, "max_iter": 10_000},
     "lbfgs, its default tolerance": {"solver": "lbfgs", "max_iter": 1000},

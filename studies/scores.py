@@ -49,7 +49,7 @@ class Scores:
 
     def tolerated(self, measure: str) -> np.ndarray:
         """[questions], a quarter of the ceiling's gain over no edit: a margin with its own sampling error, as in a verdict."""
-        return MARGIN * (self.of("ceiling", measure).mean(axis=0) - self.of("base", measure)[0])
+        return MARGIN * (self.of("ceiling", measure, arm="ceiling:heads")[0] - self.of("base", measure)[0])
 
     def difference(self, one: np.ndarray, other: np.ndarray) -> stats.Estimate:
         """Mean of the first places less that of the others, over questions, and over places where there are several."""

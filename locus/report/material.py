@@ -16,16 +16,8 @@ from locus.report.words import MEASURE, visible
 from locus.store import Store
 from locus.units import amount
 
-KINDS = (
-    "claimed",
-    "random",
-    "complement",
-    "ceiling",
-    "single",
-    "shift",
-    "shift_random",
-    "shift_everywhere",
-)  # of places in a verdict
+# Kinds of places in a verdict.
+KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere")
 
 
 @dataclass(frozen=True)
@@ -62,11 +54,12 @@ def read(folder: Path) -> Material:
         plan = conclude.read_plan(folder)
         record = conclude.Record(plan, store)
         found = _verdict(folder, record)
+        found.setdefault("shift_everywhere", [])  # only where it was asked for
         _check(found)
         add_gains(found, record)
         claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
         for kind in KINDS:
-            for entry in found.get(kind, []):
+            for entry in found[kind]:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
         said = side_by_side(record, found)
         return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
@@ -99,7 +92,7 @@ def _check(found: dict[str, Any]) -> None:
     Raises:
         KeyError, TypeError, AttributeError: if a part is missing, or of another kind.
     """
-    entries = [entry for kind in KINDS for entry in found.get(kind, [])]
+    entries = [entry for kind in KINDS for entry in found[kind]]
     entries += found["baseline"]["base"]
     for entry in entries:
         _ = entry["name"], entry["setting"], entry["read"], entry["location"], entry["trials"][0], entry["converged"]
@@ -119,7 +112,7 @@ def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
     metric = found["metric"]
     base = record.values(bases[0], metric)
     for kind in ("claimed", "complement", "ceiling", "shift", "shift_everywhere", "random", "single"):
-        for entry in found.get(kind, []):
+        for entry in found[kind]:
             values = np.array([record.values(trial, metric) for trial in entry["trials"]])
             if np.isfinite(values).any():
                 gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)

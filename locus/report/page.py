@@ -162,7 +162,7 @@ def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
     if found["shift_random"]:
         rows.append(_range(f"ITI at {words.counted(len(found['shift_random']), 'random Location')}", found["shift_random"]))
-    rows += [_row(f"ITI everywhere, {entry['setting']}", entry) for entry in found.get("shift_everywhere", [])]
+    rows += [_row(f"ITI everywhere, {entry['setting']}", entry) for entry in found["shift_everywhere"]]
     rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
     for claim in found["claims"]:
         name, mode = claim["name"], claim["read"]
