@@ -17,8 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; each leaves a page
-	$(VENV)/bin/locus audit --model planted:localized --seed 3 --out runs/planted
-	$(VENV)/bin/locus audit --preset quick --set sequential=false --out $(RUN)
+	@mkdir -p runs
+	$(VENV)/bin/locus audit --model planted:localized --seed 3 --set sequential=false --out runs/planted > runs/planted.txt 2>&1 & planted=$$!; \
+	$(VENV)/bin/locus audit --preset quick --set sequential=false --out $(RUN) || { wait; exit 1; }; \
+	wait $$planted; status=$$?; cat runs/planted.txt; exit $$status
 	@echo "Open runs/planted/report.html and $(RUN)/report.html in a browser."
 
 test: $(STAMP)  ## the whole test suite

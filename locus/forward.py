@@ -20,6 +20,7 @@ from locus.forest import Row, Targets
 from locus.model import Entry, Model
 
 HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
+PANEL = 1 << 20  # of them, on a CPU: 4 MiB, about what its caches hold
 
 
 class Trunk(Protocol):
@@ -154,42 +155,44 @@ def sequence_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
 
 
 class _LogProbs(torch.autograd.Function):
-    """log softmax(head(h))[token] for given (row, token) pairs, chunked over rows.
+    """log softmax(head(h))[token] for given (row, token) pairs, a panel of the vocabulary at a time.
 
     With z = W h (soft-capped: c tanh(z / c)), d log p_t / d h = W_t f_t - W^T (p * f), f the cap's slope (1 without a cap).
-    The second term is formed while the chunk's probabilities exist; only [rows, width] is kept for the backward.
+    Each panel's logits are used up while they are at hand: for the scored tokens in it, the sum of exponentials, and the second
+    term, both relative to the largest logit so far. Only [rows, width] is kept for the backward.
     """
 
     @staticmethod
     def forward(ctx: Any, normed: Tensor, rows: Tensor, tokens: Tensor, model: Model) -> Tensor:
         weight: Tensor = model.head.weight  # type: ignore[assignment]
-        need = ctx.needs_input_grad[0]
-        order = torch.argsort(rows, stable=True)
-        rows_sorted, tokens_sorted = rows[order], tokens[order]
-        values = torch.empty(len(rows), device=normed.device)
-        slopes = torch.ones(len(rows), device=normed.device)
-        means = torch.empty(normed.shape, device=normed.device, dtype=normed.dtype) if need else None
-        chunk = max(1, HEAD_CHUNK // weight.shape[0])
-        bounds = torch.searchsorted(rows_sorted, torch.arange(0, len(normed) + chunk, chunk, device=rows.device)).tolist()
-        for number, start in enumerate(range(0, len(normed), chunk)):
-            logits = model.logits_of_normed(normed[start : start + chunk])
-            here = slice(bounds[number], bounds[number + 1])
-            row, token = rows_sorted[here] - start, tokens_sorted[here]
-            chosen = logits[row, token]
-            top = logits.amax(dim=-1, keepdim=True)
-            slope = None
-            if model.softcap is not None and need:
-                slope = 1 - (logits / model.softcap) ** 2
-                slopes[order[here]] = slope[row, token]
-            probs = logits.sub_(top).exp_()
-            total = probs.sum(dim=-1, keepdim=True)
-            values[order[here]] = chosen - (total.log() + top)[row, 0]
+        need, where = ctx.needs_input_grad[0], normed.device
+        order = torch.argsort(tokens, stable=True)
+        size = max(1, HEAD_CHUNK // len(normed))
+        if where.type == "cpu":  # what a cache holds is quicker, unless it is too narrow to be a matrix
+            size = min(size, max(1024, PANEL // len(normed)))
+        edges = [*range(0, len(weight), size), len(weight)]
+        bounds = torch.searchsorted(tokens[order], torch.tensor(edges, device=where)).tolist()
+        chosen, slopes = torch.empty(len(rows), device=where), torch.ones(len(rows), device=where)
+        top = torch.full((len(normed), 1), -torch.inf, device=where)
+        total = torch.zeros_like(top)
+        means = torch.zeros(normed.shape, device=where) if need else None
+        for (start, end), (first, last) in zip(pairwise(edges), pairwise(bounds), strict=True):
+            here = order[first:last]
+            logits = model.logits_of_normed(normed, slice(start, end))
+            chosen[here] = logits[rows[here], tokens[here] - start]
+            slope = 1 - (logits / model.softcap) ** 2 if model.softcap is not None and need else None
+            if slope is not None:
+                slopes[here] = slope[rows[here], tokens[here] - start]
+            higher = torch.maximum(top, logits.amax(dim=-1, keepdim=True))
+            shrunk, top = (top - higher).exp_(), higher
+            terms = logits.sub_(top).exp_()
+            total = total.mul_(shrunk).add_(terms.sum(dim=-1, keepdim=True))
             if means is not None:
-                probs = probs.div_(total) if slope is None else probs.div_(total).mul_(slope)
-                means[start : start + chunk] = probs.to(weight.dtype) @ weight
+                terms = terms if slope is None else terms.mul_(slope)
+                means = means.mul_(shrunk).add_(terms.to(weight.dtype) @ weight[start:end])
         ctx.model, ctx.shape = model, normed.shape
-        ctx.save_for_backward(rows, tokens, slopes, *([means] if means is not None else []))
-        return values
+        ctx.save_for_backward(rows, tokens, slopes, *([means.div_(total).to(normed.dtype)] if means is not None else []))
+        return chosen - (total.log() + top)[rows, 0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:

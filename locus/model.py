@@ -205,9 +205,11 @@ class Model:
         """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
         return self.logits_of_normed(self.norm(hidden))
 
-    def logits_of_normed(self, normed: Tensor) -> Tensor:
-        """Next-token logits in float32 from the final norm's output."""
-        raw = self.head(normed).float()
+    def logits_of_normed(self, normed: Tensor, part: slice = slice(None)) -> Tensor:
+        """Next-token logits in float32 from the final norm's output, of all the vocabulary or a part of it."""
+        weight: Tensor = self.head.weight  # type: ignore[assignment]
+        bias: Tensor | None = getattr(self.head, "bias", None)
+        raw = nn.functional.linear(normed, weight[part], None if bias is None else bias[part]).float()
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
 
 

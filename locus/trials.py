@@ -5,8 +5,9 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from locus.claims import null
@@ -197,13 +198,25 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, roo
             look = 1 + next(index for index, count in enumerate(planned) if place < count)
         groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
     most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
+
+    def fits(bank: list[Trial]) -> bool:
+        return len(bank) == 1 or (len(bank) <= most and sum(room.takes(one, anatomy) for one in bank) <= nbytes)
+
     banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
-        bank: list[Trial] = []
-        for trial in sorted(groups[key], key=lambda trial: trial.first_layer):  # stable: plan order within a layer
-            if bank and (len(bank) == most or sum(room.takes(one, anatomy) for one in [*bank, trial]) > nbytes):
-                banks.append(bank)
-                bank = []
-            bank.append(trial)
-        banks.append(bank)
+        banks += _filled(sorted(groups[key], key=lambda trial: trial.first_layer), fits)  # stable: plan order within a layer
     return banks
+
+
+def _filled(trials: list[Trial], fits: Callable[[list[Trial]], bool]) -> list[list[Trial]]:
+    """As few banks as hold the trials in order; alike in size if they fit so, since the last ones run side by side."""
+    banks: list[list[Trial]] = [[]]
+    for trial in trials:
+        if fits([*banks[-1], trial]):
+            banks[-1].append(trial)
+        else:
+            banks.append([trial])
+    size, larger = divmod(len(trials), len(banks))
+    ends = [number * size + min(number, larger) for number in range(len(banks) + 1)]
+    alike = [trials[start:end] for start, end in pairwise(ends)]
+    return alike if all(map(fits, alike)) else banks
