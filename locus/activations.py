@@ -4,8 +4,9 @@ Reference log-probs of every answer, head outputs at every answer's last token, 
 layers, which all edits that start there share.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from locus import cost
+from locus import cost, threads
 from locus.cache import NONE, Cache
 from locus.forest import Forest, Row
 from locus.forward import Prepared, base, prepare, sequence_logprobs
@@ -94,7 +95,7 @@ def survey(
     owners = sorted(forest._of_owner)
     about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
     found: dict[str, Tensor] = {}
-    read = rows = rows_of(model, forest, owners, tokens)
+    rows, read = rows_of(model, forest, owners, tokens), list[Prepared]()
     with cache.lock(about), ExitStack() as stack:
         for what in wanted:
             entry = cache.get(what, {**about, "what": what})
@@ -104,7 +105,7 @@ def survey(
         for what in missing:
             found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
         if missing:
-            read = rows_of(model, forest, owners, tokens, ends=True) if features else rows
+            read = _dealt(model, forest, owners, tokens, features) or rows
             _base_pass(model, forest, read, {what: found[what] for what in missing}, progress)
     if tally is not None:
         tally.add("read", [0], cost.Work())
@@ -117,6 +118,13 @@ def survey(
     return Survey(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
 
 
+def _dealt(model: Model, forest: Forest, owners: Sequence[int], tokens: int, ends: bool) -> list[Prepared]:
+    """Rows for one pass of the base model, short enough that every thread has some; none if these are the usual rows."""
+    hands = threads.at_once(model.device)
+    fewer = min(tokens, -(-len(forest) // hands) + forest.shared)
+    return rows_of(model, forest, owners, fewer, ends) if ends or fewer < tokens else []
+
+
 def _base_pass(
     model: Model,
     forest: Forest,
@@ -126,24 +134,32 @@ def _base_pass(
 ) -> None:
     """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
     anatomy = model.anatomy
-    for done, prepared in enumerate(rows):
+
+    def passed(prepared: Prepared) -> list[tuple[str, Tensor, Tensor]]:
         nodes, sequences = torch.from_numpy(prepared.row.nodes), torch.from_numpy(prepared.targets.sequences)
+        made: list[tuple[str, Tensor, Tensor]] = []
 
-        def keep(layer: int, hidden: Tensor, nodes: Tensor = nodes) -> None:
-            if (held := into.get(f"residual-{layer}")) is not None:
-                held[nodes] = hidden[0].cpu()
+        def keep(layer: int, hidden: Tensor) -> None:
+            if f"residual-{layer}" in into:
+                made.append((f"residual-{layer}", nodes, hidden[0].cpu()))
 
-        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist())) if "features" in into else torch.zeros(0)
-        with torch.no_grad(), head_outputs(model, ends) if "features" in into else nullcontext({}) as outputs:
+        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist())) if "features" in into else None
+        with torch.no_grad(), recorder.at(ends) as outputs:
             hidden = base(model, prepared.entry, keep)
             keep(anatomy.n_layers, hidden)
-            if "features" in into:
+            if ends is not None:
                 stacked = torch.stack([outputs[layer] for layer in range(anatomy.n_layers)], dim=1)
-                into["features"][sequences] = stacked.view(len(ends), anatomy.n_layers, anatomy.n_heads, -1)
+                made.append(("features", sequences, stacked.view(len(ends), anatomy.n_layers, anatomy.n_heads, -1)))
             if "logprobs" in into:
-                into["logprobs"][sequences] = sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()
-        if progress is not None:
-            progress((done + 1) / len(rows))
+                made.append(("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()))
+        return made
+
+    with _HeadOutputs(model) as recorder, threads.crew(model.device) as each:
+        for done, made in enumerate(each(passed, rows)):
+            for what, places, values in made:  # in the order of the rows: what two of them share is the last one's
+                into[what][places] = values
+            if progress is not None:
+                progress((done + 1) / len(rows))
 
 
 def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = TOKENS, ends: bool = False) -> list[Prepared]:
@@ -156,22 +172,33 @@ def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = T
     return prepared
 
 
-class head_outputs:
-    """Record the output projections' inputs at some positions of a one-row batch: {layer: [positions, features]}."""
+class _HeadOutputs(threading.local):
+    """Records the output projections' inputs at some positions of a one-row batch, for each thread those of its own row."""
 
-    def __init__(self, model: Model, positions: Tensor):
-        self.model, self.positions = model, positions
+    def __init__(self, model: Model):
+        self.model = model
+        self.positions: Tensor | None = None
+        self.found: dict[int, Tensor] = {}
 
-    def __enter__(self) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
+    def __enter__(self) -> "_HeadOutputs":
         self.handles = []
         for layer, projection in enumerate(self.model.projections):
 
             def record(_: torch.nn.Module, args: tuple[Tensor, ...], layer: int = layer) -> None:
-                found[layer] = args[0][0, self.positions.to(args[0].device)].float().cpu()
+                if self.positions is not None:
+                    self.found[layer] = args[0][0, self.positions.to(args[0].device)].float().cpu()
 
             self.handles.append(projection.register_forward_pre_hook(record))
-        return found
+        return self
+
+    @contextmanager
+    def at(self, positions: Tensor | None) -> Iterator[dict[int, Tensor]]:
+        """Record inside a `with` block at these positions, if any: {layer: [positions, features]}."""
+        self.positions, self.found = positions, {}
+        try:
+            yield self.found
+        finally:
+            self.positions = None
 
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:

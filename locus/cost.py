@@ -143,6 +143,12 @@ class Tally:
         for edit in edits:
             self.by_edit[edit][kind] = self.by_edit[edit].get(kind, Work()) + part
 
+    def merge(self, other: "Tally") -> None:
+        """Add what another tally of the same edits has counted."""
+        for edit, works in enumerate(other.by_edit):
+            for kind, work in works.items():
+                self.add(kind, [edit], work)
+
     def counts(self, edit: int, sizes: Sizes) -> dict[str, dict[str, float]]:
         """One edit's work by kind, as a trial's record has it."""
         return {kind: work.counts(sizes) for kind, work in self.by_edit[edit].items()}

@@ -6,8 +6,13 @@ while they wait make a small, shared machine many times slower.
 
 import math
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map`
 QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 
 
@@ -37,3 +42,31 @@ def granted(files: tuple[Path, Path] = QUOTAS) -> int:
     except (OSError, ValueError):  # no control groups, or none that we can read: no quota is known
         pass
     return max(1, cores)
+
+
+def at_once(device: Any) -> int:
+    """How many threads a crew has: as many as torch may use on a CPU; a GPU needs no more than one."""
+    import torch
+
+    return torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+
+
+@contextmanager
+def crew(device: Any) -> Iterator[Each]:
+    """A `map` over as many threads as torch may use, each computing with one, while a `with` block lasts.
+
+    Two threads on one small matrix product wait for one another at every operation; two products at once do not. What is done
+    must leave alone what another thread may be using: it returns what it found, and the caller puts it where it belongs.
+    """
+    import torch
+
+    count = at_once(device)
+    if count < 2:
+        yield map
+        return
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool.map
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(count)

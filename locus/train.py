@@ -28,11 +28,13 @@ from locus.datasets.items import Item
 from locus.edits.bank import Bank
 from locus.edits.base import Edit
 from locus.edits.rank1 import Rank1
-from locus.forest import Forest, Row
-from locus.forward import Trunk, edited, prepare, sequence_logprobs
+from locus.forest import Forest
+from locus.forward import Prepared, Trunk, edited, prepare, sequence_logprobs
 from locus.model import Model
+from locus.threads import Each, at_once, crew
 
 Pairs = npt.NDArray[np.int64]
+Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,21 @@ def schedule(items: Sequence[Item], forest: Forest, recipe: Recipe) -> list[list
     return epochs
 
 
-def chunks(pairs: Pairs, forest: Forest, tokens: int) -> list[Pairs]:
-    """Cut a step's pairs, question by question, so that each forward stays within the token budget."""
+def chunks(pairs: Pairs, forest: Forest, tokens: int, hands: int = 1) -> list[Pairs]:
+    """Cut a step's pairs, question by question, so that each forward stays within the token budget, and all hands have work.
+
+    What all questions begin with is run once in every part, so where it is long a step is not cut for more hands.
+    """
     owner = forest.owners[pairs[:, 0]]
     order = list(dict.fromkeys(owner.tolist()))
-    return [pairs[np.isin(owner, group)] for group in forest.pack(order, tokens)]
+    if hands > 1 and len(order) > 1 and forest.size(order) >= 4 * forest.shared:
+        shares: list[list[int]] = [[] for _ in range(min(hands, len(order)))]
+        for one in sorted(order, key=lambda one: -forest.size([one])):  # the largest first, each to who has least
+            min(shares, key=lambda share: forest.size(share) if share else 0).append(one)
+    else:
+        shares = [order]
+    # All hands together hold no more than one would.
+    return [pairs[np.isin(owner, group)] for share in shares for group in forest.pack(share, tokens // len(shares))]
 
 
 def pair_loss(h: Tensor, tau: Tensor, objective: str) -> Tensor:
@@ -172,7 +184,7 @@ def train(
         run.tally = tally
     epochs = schedule(items, forest, recipes[0])
     total, usual = sum(map(len, epochs)), float(np.mean([len(step) for step in epochs[0]]))
-    with bank.attach(model) as session:
+    with bank.attach(model) as session, crew(model.device) as run.each:
         for number, step in enumerate(step for epoch in epochs for step in epoch):
             run.step(session, step, usual, 0.5 * (1 + math.cos(math.pi * number / total)))
             if progress is not None:
@@ -196,6 +208,8 @@ class _Run:
     ):
         self.model, self.forest, self.bank, self.recipes = model, forest, bank, recipes
         self.trunk, self.tokens = trunk, tokens
+        self.hands = at_once(model.device)
+        self.each: Each = map
         lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.float64)
         self.divide = torch.from_numpy(lengths).float() if recipes[0].reduce == "mean" else torch.ones(len(lengths))
         self.reference = torch.from_numpy(reference).float()
@@ -218,20 +232,13 @@ class _Run:
         """One optimiser step: every pair weighs the same, however many a step holds or how it is cut."""
         self.optimiser.zero_grad(set_to_none=True)
         seen = np.zeros(len(self.bank))
-        for chunk in chunks(pairs, self.forest, self.tokens):
-            used = sorted(set(chunk.reshape(-1).tolist()))
-            row = self.forest.row(used, ends=False)
-            prepared = prepare(self.model, row, self.forest.targets(row, used))
-            hidden = edited(self.model, prepared, self.bank, session, self.trunk, partial(self.tally.add, "train"))
-            logprobs = sequence_logprobs(self.model, hidden, prepared.targets)
-            index = torch.tensor(used)
-            gain = (logprobs - self.reference[index].to(logprobs.device)) / self.divide[index].to(logprobs.device)
-            place = np.searchsorted(used, chunk)
-            h = gain[:, place[:, 0]] - gain[:, place[:, 1]]
-            loss = pair_loss(h, self.tau.to(h.device), self.recipes[0].objective)
-            torch.autograd.backward(loss.sum() / usual)
-            self._count(row, len(prepared.targets.predictors))
-            seen += loss.detach().sum(dim=1).double().cpu().numpy()
+        parts = [self._prepared(chunk) for chunk in chunks(pairs, self.forest, self.tokens, self.hands)]
+        for grads, losses, counted in self.each(partial(self._part, session, usual), parts):
+            for edit, grad in zip(self.trained, grads, strict=True):
+                if grad is not None:
+                    edit.flat.grad = grad if edit.flat.grad is None else edit.flat.grad.add_(grad)
+            seen += losses
+            self.tally.merge(counted)
         self.losses.append(seen / len(pairs))
         self._guard()
         for index_of, (edit, recipe) in enumerate(zip(self.trained, self.recipes, strict=True)):
@@ -242,11 +249,30 @@ class _Run:
                 torch.nn.utils.clip_grad_norm_([edit.flat], recipe.clip)
         self.optimiser.step()
 
-    def _count(self, row: Row, scored: int) -> None:
-        """Note the head's part in the forward of a row, and the whole backward."""
+    def _prepared(self, chunk: Pairs) -> tuple[Pairs, Prepared]:
+        """Some pairs, by their places among the sequences of a row, and that row."""
+        used = np.unique(chunk)
+        row = self.forest.row(used.tolist(), ends=False)
+        return np.searchsorted(used, chunk), prepare(self.model, row, self.forest.targets(row, used.tolist()))
+
+    def _part(
+        self, session: Any, usual: float, part: tuple[Pairs, Prepared]
+    ) -> tuple[Sequence[Tensor | None], Losses, cost.Tally]:
+        """Gradients of each edit from some of a step's pairs, the sums of their losses, and what it took."""
+        place, prepared = part
+        counted = cost.Tally(len(self.bank))
+        hidden = edited(self.model, prepared, self.bank, session, self.trunk, partial(counted.add, "train"))
+        logprobs = sequence_logprobs(self.model, hidden, prepared.targets)
+        index = torch.from_numpy(prepared.targets.sequences)
+        gain = (logprobs - self.reference[index].to(logprobs.device)) / self.divide[index].to(logprobs.device)
+        h = gain[:, place[:, 0]] - gain[:, place[:, 1]]
+        loss = pair_loss(h, self.tau.to(h.device), self.recipes[0].objective)
+        grads = torch.autograd.grad(loss.sum() / usual, [edit.flat for edit in self.trained], allow_unused=True)
+        scored = len(prepared.targets.predictors)
         for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
-            self.tally.add("train", [edit], cost.Work(scored=scored))
-            self.tally.add("gradient", [edit], cost.backward(row, self.model.anatomy.n_layers - start, scored))
+            counted.add("train", [edit], cost.Work(scored=scored))
+            counted.add("gradient", [edit], cost.backward(prepared.row, self.model.anatomy.n_layers - start, scored))
+        return grads, loss.detach().sum(dim=1).double().cpu().numpy(), counted
 
     def _guard(self) -> None:
         """Stop an edit whose loss or gradient is no number, or stays far above where it began; it keeps its last sound state."""

@@ -11,7 +11,7 @@ from locus.edits import Rank1, full
 from locus.evaluate.choice import measures, score
 from locus.prompts import plant, prompt_format
 from locus.sites import Location
-from locus.train import Recipe, all_pairs, pair_loss, schedule, train, unsettled
+from locus.train import Recipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
 from tests.families import QUESTIONS, tiny
 
 
@@ -61,6 +61,45 @@ def test_ipo_reaches_its_target_and_stays(ground):
     (one,) = fit(ground, [full(model.anatomy)], [Recipe(tau=0.25, lr=0.02, epochs=40)])
     margin = measures(items, forest, score(model, found.prepared, [one.edit], len(forest.sequences))[0], found.logprobs)["margin"]
     assert margin.mean() == pytest.approx(2.0, abs=0.3)  # 1 / (2 tau)
+
+
+def in_threads(count, work):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_share_the_work_and_change_nothing(model):
+    """Three threads, each with its own part of a step, find what one finds; the same parts give the same bits."""
+
+    def made():
+        ground = prepared(model)
+        recipe = Recipe(tau=0.3, lr=3e-3, epochs=13)
+        edits = [Rank1(model.anatomy, Location.parse("1.0"), seed=1), full(model.anatomy, form="free", seed=2)]
+        fits = fit(ground, edits, [recipe] * 2)
+        found = survey(model, ground[2], layers=[1], features=True)
+        logprobs = score(model, ground[3].prepared, [one.edit for one in fits], len(ground[2].sequences))
+        return found.logprobs, found.features, found.residuals.layers[1].numpy(), logprobs, np.stack([one.losses for one in fits])
+
+    one, three, again = in_threads(1, made), in_threads(3, made), in_threads(3, made)
+    for alone, shared, repeated in zip(one, three, again, strict=True):
+        np.testing.assert_allclose(shared, alone, rtol=2e-4, atol=2e-4)
+        assert np.array_equal(shared, repeated)
+
+
+def test_a_step_is_dealt_to_all_hands(ground):
+    _, items, forest, _ = ground
+    pairs = np.concatenate([all_pairs(items, forest, owner) for owner in range(4)])
+    parts = chunks(pairs, forest, 512, hands=3)
+    assert len(parts) == 3
+    assert sorted(map(tuple, np.concatenate(parts).tolist())) == sorted(map(tuple, pairs.tolist()))
+    owners = [set(forest.owners[part].reshape(-1).tolist()) for part in parts]
+    assert sum(map(len, owners)) == 4, "a question stays with one"
+    sizes = sorted(forest.size(sorted(own)) for own in owners)
+    assert sizes[-1] <= sizes[0] + max(forest.size([owner]) for owner in range(4))
 
 
 def test_a_bank_trains_each_edit_as_if_alone(model):

@@ -5,9 +5,9 @@ are ordered by the first layer they touch and join the batch there: below it an 
 nothing. Rows never mix, so each edit's outputs and gradients are those it would have alone.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +16,19 @@ from locus.edits.base import TERMS, Edit, Terms
 from locus.model import Model
 
 
-@dataclass
-class Session:
-    """The state of an attached bank.
+class Session(threading.local):
+    """The state of an attached bank; every thread that runs the model has its own.
 
     Attributes:
         active: how many edits, in bank order, have rows in the batch now.
         where: None, or the answer zone as [T] or [rows, T] of 0 and 1: edits with positions = answer act only there.
+        pending: within a layer, the scalars <read, o> and what they add to the projection's output.
     """
 
-    active: int
-    where: Tensor | None = None
+    def __init__(self, active: int):
+        self.active = active
+        self.where: Tensor | None = None
+        self.pending: tuple[Tensor, Tensor] | None = None
 
 
 class Bank:
@@ -97,20 +99,17 @@ class Bank:
                 handle.remove()
 
     def _hooks(self, layer: int, projection: nn.Module, session: Session) -> list[torch.utils.hooks.RemovableHandle]:
-        scalars: list[tuple[Tensor, Tensor]] = []
-
         def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             if session.active == 0:
                 return args
             edited, scalar, out = self._apply(layer, args[0], session)
-            if scalar is not None and out is not None:
-                scalars.append((scalar, out))
+            session.pending = (scalar, out) if scalar is not None and out is not None else None
             return (edited, *args[1:])
 
         def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if not scalars:
+            if session.pending is None:
                 return output
-            scalar, out = scalars.pop()
+            (scalar, out), session.pending = session.pending, None
             added = torch.bmm(scalar, out[:, None, :].to(scalar.dtype))
             return output + added.view(output.shape).to(output.dtype)
 

@@ -20,6 +20,7 @@ from locus.edits.base import Edit
 from locus.forest import Forest
 from locus.forward import Prepared, Trunk, edited, sequence_logprobs
 from locus.model import Model
+from locus.threads import crew
 
 Floats = npt.NDArray[np.float64]
 MEASURES = ("mc1", "mc2", "mc3", "margin")
@@ -36,15 +37,22 @@ def score(
     tally: Tally | None = None,
 ) -> Floats:
     """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
-    bank, note = Bank(edits), partial((tally or Tally(len(edits))).add, "score")
-    found = np.full((len(edits), count), np.nan)
-    with bank.attach(model) as session, torch.no_grad():
-        for done, prepared in enumerate(rows):
-            hidden = edited(model, prepared, bank, session, trunk, note)
+    bank, found = Bank(edits), np.full((len(edits), count), np.nan)
+    with bank.attach(model) as session, crew(model.device) as each:
+
+        def scored(prepared: Prepared) -> tuple[Floats, Tally]:
+            counted = Tally(len(edits))
+            with torch.no_grad():
+                hidden = edited(model, prepared, bank, session, trunk, partial(counted.add, "score"))
+                values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
             for edit in bank.order:
-                note([edit], Work(scored=len(prepared.targets.predictors)))
-            values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
-            found[:, prepared.targets.sequences] = values.double().cpu().numpy()
+                counted.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
+            return values.double().cpu().numpy(), counted
+
+        for done, (prepared, (values, counted)) in enumerate(zip(rows, each(scored, rows), strict=True)):
+            found[:, prepared.targets.sequences] = values
+            if tally is not None:
+                tally.merge(counted)
             if progress is not None:
                 progress((done + 1) / len(rows))
     return found
