@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks import audits, patching, probes, report, speech, tables
+from benchmarks import audits, patching, probes, report, speech, tables, where
 from locus.model import DEFAULT_MODEL
 
 TABLES = {
@@ -24,6 +24,7 @@ TABLES = {
     6: patching.every_head,
     7: speech.speaking,
     8: probes.probing,
+    9: where.shares,
 }
 
 

@@ -120,8 +120,7 @@ def survey(
 
 def _dealt(model: Model, forest: Forest, owners: Sequence[int], tokens: int, ends: bool) -> list[Prepared]:
     """Rows for one pass of the base model, short enough that every thread has some; none if these are the usual rows."""
-    hands = threads.at_once(model.device)
-    fewer = min(tokens, -(-len(forest) // hands) + forest.shared)
+    fewer = min(tokens, -(-len(forest) // model.hands) + forest.shared)
     return rows_of(model, forest, owners, fewer, ends) if ends or fewer < tokens else []
 
 
@@ -154,7 +153,7 @@ def _base_pass(
                 made.append(("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()))
         return made
 
-    with _HeadOutputs(model) as recorder, threads.crew(model.device) as each:
+    with _HeadOutputs(model) as recorder, threads.crew(model.hands) as each:
         for done, made in enumerate(each(passed, rows)):
             for what, places, values in made:  # in the order of the rows: what two of them share is the last one's
                 into[what][places] = values

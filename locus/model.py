@@ -24,6 +24,8 @@ from locus.forest import Row
 from locus.locate import DEFAULT_MODEL as DEFAULT_MODEL
 from locus.locate import locate
 
+SMALL = 1 << 19  # entries of a layer's matrices below which a token takes Python longer than the products
+
 
 class Model:
     """A frozen causal LM with its tokenizer, in evaluation mode.
@@ -68,6 +70,12 @@ class Model:
     def dtype(self) -> torch.dtype:
         """The dtype of computation."""
         return next(self.hf.parameters()).dtype
+
+    @property
+    def hands(self) -> int:
+        """Threads that can work on this model at once: torch's own number on a CPU; one where Python would be all they share."""
+        matrices = sum(entry.numel() for entry in self.layers[0].parameters() if entry.ndim == 2)
+        return torch.get_num_threads() if self.device.type == "cpu" and matrices >= SMALL else 1
 
     @property
     def fingerprint(self) -> str:

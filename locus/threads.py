@@ -44,29 +44,22 @@ def granted(files: tuple[Path, Path] = QUOTAS) -> int:
     return max(1, cores)
 
 
-def at_once(device: Any) -> int:
-    """How many threads a crew has: as many as torch may use on a CPU; a GPU needs no more than one."""
-    import torch
-
-    return torch.get_num_threads() if torch.device(device).type == "cpu" else 1
-
-
 @contextmanager
-def crew(device: Any) -> Iterator[Each]:
-    """A `map` over as many threads as torch may use, each computing with one, while a `with` block lasts.
+def crew(count: int) -> Iterator[Each]:
+    """A `map` over so many threads, each computing with one of torch's own, while a `with` block lasts; with one, `map` itself.
 
     Two threads on one small matrix product wait for one another at every operation; two products at once do not. What is done
     must leave alone what another thread may be using: it returns what it found, and the caller puts it where it belongs.
     """
-    import torch
-
-    count = at_once(device)
     if count < 2:
         yield map
         return
+    import torch
+
+    before = torch.get_num_threads()
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             yield pool.map
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(count)
+            torch.set_num_threads(before)

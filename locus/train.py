@@ -31,7 +31,7 @@ from locus.edits.rank1 import Rank1
 from locus.forest import Forest
 from locus.forward import Prepared, Trunk, edited, prepare, sequence_logprobs
 from locus.model import Model
-from locus.threads import Each, at_once, crew
+from locus.threads import Each, crew
 
 Pairs = npt.NDArray[np.int64]
 Losses = npt.NDArray[np.float64]
@@ -184,7 +184,7 @@ def train(
         run.tally = tally
     epochs = schedule(items, forest, recipes[0])
     total, usual = sum(map(len, epochs)), float(np.mean([len(step) for step in epochs[0]]))
-    with bank.attach(model) as session, crew(model.device) as run.each:
+    with bank.attach(model) as session, crew(model.hands) as run.each:
         for number, step in enumerate(step for epoch in epochs for step in epoch):
             run.step(session, step, usual, 0.5 * (1 + math.cos(math.pi * number / total)))
             if progress is not None:
@@ -208,7 +208,7 @@ class _Run:
     ):
         self.model, self.forest, self.bank, self.recipes = model, forest, bank, recipes
         self.trunk, self.tokens = trunk, tokens
-        self.hands = at_once(model.device)
+        self.hands = model.hands
         self.each: Each = map
         lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.float64)
         self.divide = torch.from_numpy(lengths).float() if recipes[0].reduce == "mean" else torch.ones(len(lengths))

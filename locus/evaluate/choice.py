@@ -38,7 +38,7 @@ def score(
 ) -> Floats:
     """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
     bank, found = Bank(edits), np.full((len(edits), count), np.nan)
-    with bank.attach(model) as session, crew(model.device) as each:
+    with bank.attach(model) as session, crew(model.hands) as each:
 
         def scored(prepared: Prepared) -> tuple[Floats, Tally]:
             counted = Tally(len(edits))

@@ -1,0 +1,96 @@
+"""Table 9: where the time goes, operation by operation, as torch's profiler counts it in one thread.
+
+Every aim that is missed is missed for something in this table: products below the rate that the machine reaches on one large
+product, attention, what lies between the products, and Python.
+"""
+
+import time
+from typing import Any
+
+import torch
+
+from benchmarks import floor, material
+from benchmarks.measure import median, run
+from benchmarks.ours import RATE, _started
+from benchmarks.tables import Setting, Table
+from locus.activations import survey
+from locus.evaluate.choice import score
+from locus.train import Recipe, train
+
+QUESTIONS = {"full": 8, "sample": 2}
+EVERYWHERE, SETS = ("all",), ("0.1,3.2,11.5,20.1", "1.4,9.2,12.5,21.1", "2.1,3.3,14.5,26.1")
+CLASSES = {  # of torch's operations, by name; attention by how it begins
+    "matrix products": "mm addmm bmm baddbmm",
+    "attention": "_scaled_dot_product",
+    "activations, norms, sums, rotations": (
+        "mul mul_ silu silu_backward add add_ sub sub_ neg pow div div_ rsqrt sum mean exp exp_ amax maximum"
+    ),
+    "copies": "cat copy_ index index_select gather clone fill_ zero_ index_add_ stack index_put_",
+}
+
+
+def profiled(model: str, data: str, count: int, places: list[str], trained: bool) -> dict[str, Any]:
+    """Train edits in one bank, or score them, in one thread under the profiler: seconds by class of operation."""
+    torch.set_num_threads(1)
+    frozen, items = material.frozen(model), material.questions(data, count)
+    forest = material.forest_of(frozen, items)
+    made = [place for place in places if place == "all" or _fits(frozen.anatomy, place)] or ["0.0"]
+    edits = [_started(frozen, place, "heads", seed) for seed, place in enumerate(made)]
+    found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
+    recipe = Recipe(tau=0.1, lr=RATE, epochs=1, batch=4)
+
+    def work() -> None:
+        if trained:
+            train(frozen, forest, items, edits, [recipe] * len(edits), found.logprobs, trunk=found.residuals)
+        else:
+            frozen_edits = [edit.frozen({}) for edit in edits]
+            score(frozen, found.prepared, frozen_edits, len(forest.sequences), trunk=found.residuals)
+
+    work()
+    rate, start = floor.matrix_rate(), time.perf_counter()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+        work()
+    seconds = time.perf_counter() - start
+    by_class, products = dict.fromkeys(CLASSES, 0.0), 0.0
+    for one in profile.key_averages(group_by_input_shape=True):
+        name = one.key.removeprefix("aten::")
+        for kind, names in CLASSES.items():
+            if name in names.split() or (kind == "attention" and name.startswith(names)):
+                by_class[kind] += one.self_cpu_time_total / 1e6
+        if name == "mm":
+            (rows, inner), (_, columns) = one.input_shapes[:2]
+            products += one.count * rows * inner * columns
+    return {"seconds": seconds, "by_class": by_class, "products": products, "rate_alone": rate, "edits": len(edits)}
+
+
+def _fits(anatomy: Any, place: str) -> bool:
+    """Whether a model is large enough for a place."""
+    heads = [tuple(map(int, one.split("."))) for one in place.split(",")]
+    return all(layer < anatomy.n_layers and head < anatomy.n_heads for layer, head in heads)
+
+
+def shares(setting: Setting) -> Table:
+    """Table 9: by kind of work, the share of time in every class of operations, and the rate of its matrix products."""
+    count = QUESTIONS["full" if setting.size.repeats > 2 else "sample"]
+    rows, everything = [], []
+    for name, places, trained in (
+        ("training, one edit of all layers", EVERYWHERE, True),
+        ("training, a bank of 3 random sets of 4 heads", SETS, True),
+        ("scoring, the same bank", SETS, False),
+    ):
+        job = setting.job("where.profiled", count=count, places=list(places), trained=trained)
+        found = [run(job) for _ in range(setting.size.repeats)]
+        setting.say(f"  {name}: {median(found, lambda one: one['seconds']):.1f} s")
+        each = [median(found, lambda one, kind=kind: one["by_class"][kind] / one["seconds"]) for kind in CLASSES]  # type: ignore[misc]
+        rate = median(found, lambda one: one["products"] / one["by_class"]["matrix products"] / one["rate_alone"])
+        rows.append([name, *(f"{100 * share:.0f} %" for share in (*each, 1 - sum(each))), f"{100 * rate:.0f} %"])
+        everything.append(found)
+    return {
+        "title": f"Where the time goes, {count} questions, one thread",
+        "columns": ["work", *CLASSES, "all else, and Python", "the products' rate, of one large product's"],
+        "rows": rows,
+        "aims": [],
+        "checks": [],
+        "notes": ["Self time by torch's profiler, which costs something itself: medians of runs, each in a process of its own."],
+        "found": everything,
+    }
