@@ -59,7 +59,8 @@ def render(results: Path, page: Path) -> None:
         "# Speed\n",
         "Written by `python -m benchmarks` from `results/*.json`. Sides are run turn by turn, each in a process of its own; "
         "times are medians. The floor is the multiply-adds that must be done at the matrix rate that same process reached before "
-        "and after its work: 100 % would be nothing but matrix products at full speed. A shared prefix counts once.\n",
+        "and after its work: 100 % would be nothing but matrix products at full speed. A shared prefix counts once. What is in "
+        "the way where an aim is not reached is said, operation by operation, in table 9.\n",
     ]
     for path in sorted(results.glob("table-*.json")):
         parts.append(_table(json.loads(path.read_text(encoding="utf-8"))))
