@@ -1,13 +1,15 @@
-"""How many threads the mathematics may use: set before torch is imported, since OpenMP reads it once.
+"""How many threads the mathematics may use, and how work is dealt to them.
 
-Left alone, a container that is given two of sixty-four cores starts sixty-four threads, which take turns; and threads that spin
-while they wait make a small, shared machine many times slower.
+The number is set before torch is imported, since OpenMP reads it once. Left alone, a container that is given two of sixty-four
+cores starts sixty-four threads, which take turns; and threads that spin while they wait make a small, shared machine many times
+slower.
 """
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def crew(count: int) -> Iterator[Each]:
     """A `map` over so many threads, each computing with one of torch's own, while a `with` block lasts; with one, `map` itself.
 
     Two threads on one small matrix product wait for one another at every operation; two products at once do not. What is done
-    must leave alone what another thread may be using: it returns what it found, and the caller puts it where it belongs.
+    must leave alone what another thread may be using: it returns what it found, and the caller puts it where it belongs. No more
+    is begun than the threads have in hand, so that results do not pile up where the caller is slow.
     """
     if count < 2:
         yield map
@@ -58,8 +61,18 @@ def crew(count: int) -> Iterator[Each]:
 
     before = torch.get_num_threads()
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+
+        def each(work: Callable[[Any], Any], given: Iterable[Any]) -> Iterator[Any]:
+            begun: deque[Future[Any]] = deque()
+            for one in given:
+                if len(begun) > count:
+                    yield begun.popleft().result()
+                begun.append(pool.submit(work, one))
+            while begun:
+                yield begun.popleft().result()
+
         try:
-            yield pool.map
+            yield each
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(before)

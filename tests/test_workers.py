@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from locus.errors import PreconditionsError, UserError
+from locus.threads import crew
 from locus.workers import fitting, forks, side_by_side
 
 pytestmark = pytest.mark.skipif(not forks(), reason="workers cannot be forked here")
@@ -34,6 +36,34 @@ def test_results_come_in_the_order_of_jobs_from_processes_of_one_thread():
     assert {threads for _, _, threads in found} == {1}
     assert len({process for _, process, _ in found} - {os.getpid()}) == 3
     assert sorted(heard) == [(number, 0.5) for number in range(9)]
+
+
+def test_a_crew_keeps_the_order_and_begins_no_more_than_it_has_in_hand():
+    begun, before = [], torch.get_num_threads()
+
+    def squared(number):
+        begun.append(number)
+        time.sleep(0.02 * (number % 3 == 0))
+        return number * number, torch.get_num_threads(), threading.get_ident()
+
+    taken = []
+    with crew(2) as each:
+        for number, (square_of, threads, who) in enumerate(each(squared, range(12))):
+            assert square_of == number * number
+            assert len(begun) <= number + 4, "two at work, one waiting, one taken"
+            taken.append((threads, who))
+    assert {threads for threads, _ in taken} == {1}
+    assert len({who for _, who in taken} - {threading.get_ident()}) == 2
+    assert torch.get_num_threads() == before
+    with crew(1) as each:
+        assert each is map
+
+
+def test_what_fails_in_a_crew_is_raised_and_the_threads_are_given_back():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), crew(2) as each:
+        list(each(lambda number: 1 // (3 - number), range(9)))
+    assert torch.get_num_threads() == before
 
 
 def test_one_worker_works_here():
