@@ -12,7 +12,7 @@ from locus.forward import edited, prepare
 from locus.model import Model
 from locus.prompts import plant, prompt_format
 from locus.sites import Location
-from locus.trials import Room, Trial, make
+from locus.trials import Room, Trial, _filled, make
 from tests.families import QUESTIONS, byte_tokenizer
 
 
@@ -77,3 +77,13 @@ def test_one_edit_always_runs_and_the_configuration_has_the_last_word(llama):
     assert {len(bank) for bank in plan()(llama.anatomy, tiny).banks} == {1}
     assert max(len(bank) for bank in plan(bank=5)(llama.anatomy, tiny).banks) == 5
     assert max(len(bank) for bank in plan()(llama.anatomy, Room()).banks) == Room().edits
+
+
+def test_banks_are_alike_in_size_where_they_fit_so():
+    """19 in banks of at most 3 are 7 banks: five of 3 and two of 2, not six of 3 and one of 1."""
+    filled = _filled(list(range(19)), lambda bank: len(bank) <= 3)
+    assert [len(bank) for bank in filled] == [3, 3, 3, 3, 3, 2, 2]
+    assert [one for bank in filled for one in bank] == list(range(19))
+    # Of what takes 5, 5, 1, 1, 1, 1 at most 6 fit: 5 | 5 1 | 1 1 1. Alike in size, the first two would take 10.
+    takes = [5, 5, 1, 1, 1, 1]
+    assert _filled(takes, lambda bank: sum(bank) <= 6) == [[5], [5, 1], [1, 1, 1]]

@@ -74,7 +74,9 @@ def in_threads(count, work):
 
 def test_threads_share_the_work_and_change_nothing(model, monkeypatch):
     """Three threads, each with its own part of a step, find what one finds; the same parts give the same bits."""
+    assert in_threads(3, lambda: model.hands) == 1, "a tiny model's products take less than Python"
     monkeypatch.setattr("locus.model.SMALL", 0)
+    assert in_threads(3, lambda: model.hands) == 3
 
     def made():
         ground = prepared(model)
