@@ -33,24 +33,30 @@ def cut(sees: npt.NDArray[np.bool_]) -> list[tuple[int, npt.NDArray[np.int64]]]:
     """Stretches of a row as length and positions that it sees; empty where a row had better be left whole.
 
     Args:
-        sees: [T, T], whether a query (first) may see a key.
+        sees: [queries, keys], whether a query may see a key.
     """
     length = len(sees)
     count = max(1, round(length / LENGTH))
     bounds = [length * number // count for number in range(count + 1)]
     found = [(end - start, np.flatnonzero(sees[start:end].any(axis=0))) for start, end in pairwise(bounds)]
     pairs = sum(size * len(seen) for size, seen in found)
-    return found if pairs < WORTH * length**2 else []
+    return found if pairs < WORTH * sees.size else []
 
 
 def attach(mask: Tensor, found: list[tuple[int, npt.NDArray[np.int64]]]) -> Tensor:
-    """The same additive mask [1, 1, T, T], with those of its stretches beside it."""
+    """The same additive mask [1, 1, queries, keys], with those of its stretches beside it."""
     if found:
         lengths = [size for size, _ in found]
         seen = [torch.from_numpy(positions).to(mask.device) for _, positions in found]
         masks = [part.index_select(3, keys) for part, keys in zip(torch.split(mask, lengths, dim=2), seen, strict=True)]
         mask.stretches = Stretches(lengths, seen, masks)  # type: ignore[attr-defined]
     return mask
+
+
+def narrowed(mask: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    """An additive mask [rows, 1, T, T] of some queries and keys, in stretches again where that is worth it."""
+    some = mask.index_select(2, queries).index_select(3, keys)
+    return attach(some, cut((some[0, 0] == 0).cpu().numpy()) if len(some) == 1 else [])
 
 
 def adopt(hf: Any) -> None:
@@ -71,7 +77,7 @@ def attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     told: Stretches | None = getattr(attention_mask, "stretches", None)
-    if told is None or not query.shape[2] == key.shape[2] == sum(told.lengths):
+    if told is None or attention_mask is None or query.shape[2:3] + key.shape[2:3] != attention_mask.shape[2:]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     parts = [
         sdpa_attention_forward(module, mine, key.index_select(2, seen), value.index_select(2, seen), mask, **kwargs)[0]

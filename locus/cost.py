@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from locus.forest import Row
 from locus.model import Model
 
@@ -93,12 +96,13 @@ class Work:
         return {**asdict(self), "macs": self.macs(sizes), "spared": self.reused * sizes.layer}
 
 
-def _seen(row: Row) -> int:
-    """Pairs of tokens of which the first sees the second: each sees its ancestors and itself."""
-    return int(row.positions.sum()) + len(row)
+def _seen(row: Row, some: npt.NDArray[np.bool_] | None = None) -> int:
+    """Pairs of tokens of which the first, if it is among some, sees the second: each sees its ancestors and itself."""
+    depths = row.positions if some is None else row.positions[some]
+    return int(depths.sum()) + len(depths)
 
 
-def forward(row: Row, layers: int, scored: int = 0, reused: int = 0) -> Work:
+def forward(row: Row, layers: int, scored: int = 0, reused: int = 0, answers: bool = False) -> Work:
     """A row through the last `layers` layers and, at some positions, the head.
 
     Args:
@@ -106,8 +110,16 @@ def forward(row: Row, layers: int, scored: int = 0, reused: int = 0) -> Work:
         layers: that are run.
         scored: positions at which the head is.
         reused: layers that are not, since the residual stream after them is held.
+        answers: only the tokens at or after a last prompt token.
     """
-    return Work(len(row), layers * len(row), 0, 2 * layers * _seen(row), scored, reused * len(row))
+    count, seen = (int(row.zone.sum()), _seen(row, row.zone)) if answers else (len(row), _seen(row))
+    return Work(count, layers * count, 0, 2 * layers * seen, scored, reused * len(row))
+
+
+def lead(row: Row, layers: int) -> Work:
+    """What leads to a row's answers through so many layers."""
+    count = int((~row.zone).sum())
+    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.zone))
 
 
 def backward(row: Row, layers: int, scored: int) -> Work:

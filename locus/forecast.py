@@ -10,7 +10,7 @@ from typing import Any
 from locus.activations import TOKENS
 from locus.claims.probe import plant_with_question
 from locus.config import AuditConfig
-from locus.cost import Work, backward, continued, forward
+from locus.cost import Work, backward, continued, forward, lead
 from locus.datasets.items import Dataset
 from locus.evaluate.drift import load_text, text_forest
 from locus.evaluate.generate import coded
@@ -55,23 +55,25 @@ class Forecast:
         found = {}
         for bank in self.plan["banks"]:
             for trial in bank:
-                found[trial] = self._trial(specs[trial], len(bank))
+                found[trial] = self._trial(specs[trial], [specs[one] for one in bank])
         return found
 
-    def _trial(self, spec: Mapping[str, Any], together: int) -> Costs:
-        """The work of one trial, in a bank of so many."""
+    def _trial(self, spec: Mapping[str, Any], bank: Sequence[Mapping[str, Any]]) -> Costs:
+        """The work of one trial of a bank."""
         found: Costs = {}
+        together = len(bank)
         if spec["edit"] == "none":
             found["read"] = self._read()
         else:
-            first = Location.parse(",".join(spec["location"])).sites[0].layer
+            first, lowest = _first(spec), min(map(_first, bank))
+            led = together if spec["edit"] == "shift" else 1
             recipe = Recipe(**spec["recipe"]) if spec["recipe"] else None
             if recipe is not None:
                 found |= self._training(recipe, first)
             parts = scored_parts(self.config, trained=recipe is not None)
-            found["score"] = _sum(forward(row, self.layers - first, n, first) for name in parts for row, n in self.rows[name])
+            found["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
             if TEXT in self.rows:
-                own = _sum(forward(row, self.layers - first, reused=first) for row, _ in self.rows[TEXT])
+                own = self._forwards([(row, 0) for row, _ in self.rows[TEXT]], first, lowest, led)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
                 compared = Work(scored=sum(len(one.ids) - one.start for one in self.forests[TEXT].sequences))
                 found["text"] = own + compared + compared.part(together)
@@ -79,6 +81,16 @@ class Forecast:
             # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
             found["speak"] = self._speech(spec["id"], together if spec["edit"] == "shift" else 1)
         return found
+
+    def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:
+        """One edit's forwards; several that act on answers only share what leads to these, from the lowest first layer on."""
+        found = []
+        for row, scored in rows:
+            apart = led > 1 and not row.zone.all()
+            found.append(forward(row, self.layers - first, scored, first, answers=apart))
+            if apart:
+                found.append(lead(row, self.layers - lowest).part(led))
+        return _sum(found)
 
     def _read(self) -> Work:
         """The base model's pass over all questions and texts, and over what probes are fitted on if that is another text."""
@@ -116,6 +128,11 @@ class Forecast:
                 found.append(continued(common, len(one) - 1 - common, self.layers).part(sharing))
                 found.append(continued(len(one) - 1, said, self.layers, said))
         return _sum(found)
+
+
+def _first(spec: Mapping[str, Any]) -> int:
+    """The first layer that a trial edits."""
+    return Location.parse(",".join(spec["location"])).sites[0].layer
 
 
 def laid_out(forest: Forest, tokens: int = TOKENS, ends: bool = False) -> Laid:

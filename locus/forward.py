@@ -18,6 +18,7 @@ from locus import cost
 from locus.edits.bank import Bank, Session
 from locus.forest import Row, Targets
 from locus.model import Entry, Model
+from locus.prefix import Prefix, Recorder, part
 
 HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
 PANEL = 1 << 20  # of them, on a CPU: 4 MiB, about what its caches hold
@@ -77,42 +78,98 @@ def edited(
     Args:
         model: the model the bank is attached to.
         prepared: the row.
-        bank: the edits.
+        bank: the edits. What leads to the answers is run once for all of them, as in the base model, if that is all it can be.
         session: what `bank.attach` gave.
         trunk: where base residuals are held; without one the base row is run alongside, once for the bank.
         note: told the layers that are run for each edit, by its number in the caller's order.
     """
-    entry, row = prepared.entry, prepared.row
-    session.where = torch.from_numpy(row.zone).float()
+    below = _Below(model, prepared, session, trunk)
+    lead = _Lead(model, prepared, session, below.entering(bank.starts[0])) if leads(prepared.row, bank) else None
+    entry, past = prepared.entry if lead is None else lead.answers, None
+    session.where = torch.from_numpy(prepared.row.zone).float() if lead is None else None
     hidden: Tensor | None = None
-    below, below_at, without = entry.hidden, 0, list[int]()
     session.active = 0
     for layer in range(bank.starts[0], model.anatomy.n_layers):
         joining = bank.starts.count(layer)
         if joining:
-            held = trunk.residual(layer, row) if trunk is not None else None
-            if held is None:
-                with _silenced(session), torch.no_grad():
-                    for lower in range(below_at, layer):
-                        below = model.layer(lower, below, entry)
-                below_at = layer
-                held = below[0]
-                without.append(layer)
-            rows = held[None].to(model.device, model.dtype).expand(joining, -1, -1)
+            held = below.entering(layer)
+            rows = (held if lead is None else held[lead.zone])[None].expand(joining, -1, -1)
             hidden = rows if hidden is None else torch.cat([hidden, rows])
             session.active += joining
         assert hidden is not None, "the first layer has joining edits"
-        hidden = model.layer(layer, hidden, entry)
+        if lead is not None:
+            past = lead.past(layer, session.active)
+        hidden = model.layer(layer, hidden, entry, past)
     session.where = None
-    _charge(model.anatomy.n_layers, row, bank, without, note)
+    _charge(model.anatomy.n_layers, prepared.row, bank, below.without, note)
     assert hidden is not None, "a bank has at least one edit"
-    return hidden
+    return hidden if lead is None else lead.joined(hidden)
+
+
+def leads(row: Row, bank: Bank) -> bool:
+    """Whether what leads to a row's answers is run apart: the same for all edits of a bank, since they act on answers only."""
+    return len(bank) > 1 and bank.answers_only and not row.zone.all()
+
+
+class _Below:
+    """The base model's residual stream of a row: held, or computed on the way up, once for the bank.
+
+    Attributes:
+        without: layers at which it was not held.
+    """
+
+    def __init__(self, model: Model, prepared: Prepared, session: Session, trunk: Trunk | None):
+        self.model, self.prepared, self.session, self.trunk = model, prepared, session, trunk
+        self.hidden, self.at = prepared.entry.hidden, 0
+        self.without: list[int] = []
+
+    def entering(self, layer: int) -> Tensor:
+        """[T, width]; asked for in the order of the layers."""
+        held = self.trunk.residual(layer, self.prepared.row) if self.trunk is not None else None
+        if held is None:
+            with _silenced(self.session), torch.no_grad():
+                for lower in range(self.at, layer):
+                    self.hidden = self.model.layer(lower, self.hidden, self.prepared.entry)
+            self.at, held = layer, self.hidden[0]
+            self.without += [] if layer in self.without else [layer]
+        return held.to(self.model.device, self.model.dtype)
+
+
+class _Lead:
+    """What leads to a row's answers, as the base model runs it.
+
+    Attributes:
+        zone: the row's positions at or after a last prompt token.
+        answers: how the layers are called for these.
+    """
+
+    def __init__(self, model: Model, prepared: Prepared, session: Session, entering: Tensor):
+        zone = torch.from_numpy(prepared.row.zone)
+        before, self.zone = torch.nonzero(~zone)[:, 0], torch.nonzero(zone)[:, 0]
+        self.model, self.session, self.before = model, session, before
+        self.answers = part(prepared.entry, self.zone, torch.cat([before, self.zone]))
+        self.entry = part(prepared.entry, before, before)
+        self.hidden = entering[None, before]
+
+    def past(self, layer: int, edits: int) -> Prefix:
+        """Run a layer; its keys and values, for the answers under so many edits."""
+        kept = Recorder()
+        with _silenced(self.session), torch.no_grad():
+            self.hidden = self.model.layer(layer, self.hidden, self.entry, kept)
+        return Prefix(len(self.before), kept.states, edits)
+
+    def joined(self, answers: Tensor) -> Tensor:
+        """The whole row under every edit, [edits, T, width]."""
+        places = torch.argsort(torch.cat([self.before, self.zone])).to(answers.device)
+        return torch.cat([self.hidden.expand(len(answers), -1, -1), answers], dim=1)[:, places]
 
 
 def _charge(n_layers: int, row: Row, bank: Bank, without: list[int], note: cost.Note) -> None:
     """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
     for edit, start in zip(bank.order, bank.starts, strict=True):
-        note([edit], cost.forward(row, n_layers - start, reused=0 if start in without else start))
+        note([edit], cost.forward(row, n_layers - start, reused=0 if start in without else start, answers=leads(row, bank)))
+    if leads(row, bank):
+        note(bank.order, cost.lead(row, n_layers - bank.starts[0]))
     for lower, layer in pairwise([0, *without]):
         needed = [edit for edit, start in zip(bank.order, bank.starts, strict=True) if start in without and start >= layer]
         shared = cost.forward(row, layer - lower)

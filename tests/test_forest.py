@@ -6,8 +6,9 @@ import torch
 
 from locus.activations import survey
 from locus.checks import check, plain_logprobs
+from locus.cost import Tally, Work
 from locus.datasets.items import Item
-from locus.edits import Rank1
+from locus.edits import Edit, Rank1, Terms
 from locus.edits.bank import Bank
 from locus.errors import UserError
 from locus.evaluate.choice import score
@@ -63,6 +64,98 @@ def agree_with_plain_rows(model, name):
     for trunk in (None, middle.residuals):
         found = score(model, middle.prepared, [fixed], len(forest.sequences), trunk=trunk)
         torch.testing.assert_close(torch.from_numpy(found[0]).float(), expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_edits_of_the_answer_share_what_leads_to_it(model, name):
+    """A bank of them runs it once, as in the base model, and gives each edit what plain rows give."""
+    answers_agree_with_plain_rows(model, name)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_so_they_do_with_one_key_value_head_for_two(name):
+    answers_agree_with_plain_rows(tiny("llama-kv3"), name)
+
+
+def answers_agree_with_plain_rows(model, name):
+    forest = build(HOSTILE[name])
+    edits = [answer_edit(model, place, seed) for seed, place in enumerate(("2.1", "0.0,1.2", "1.0", "0.3"))]
+    expected = torch.stack([answer_logprobs(model, forest.sequences, edit) for edit in edits])
+    found = survey(model, forest, layers=[0, 2], tokens=16)  # what enters layer 1 has to be computed
+    for trunk in (None, found.residuals):
+        together = score(model, found.prepared, edits, len(forest.sequences), trunk=trunk)
+        torch.testing.assert_close(torch.from_numpy(together).float(), expected, rtol=1e-4, atol=2e-4)
+
+
+def answer_edit(model, place: str, seed: int, scale: float = 0.5) -> Edit:
+    draw = torch.Generator().manual_seed(seed)
+    features = model.anatomy.features
+    location = Location.parse(place)
+    layers = {
+        layer: Terms(
+            shift=scale * torch.randn(features, generator=draw),
+            read=torch.randn(features, generator=draw) / features,
+            write=scale * torch.randn(features, generator=draw),
+        )
+        for layer in location.layers
+    }
+    return Edit("shift", location, model.anatomy, layers, "answer")
+
+
+def answer_logprobs(model, sequences, edit: Edit) -> torch.Tensor:
+    """One plain row per answer; the edit acts from the last prompt token on."""
+    found = []
+    with Bank([edit]).attach(model) as session, torch.no_grad():
+        for sequence in sequences:
+            ids, start = torch.tensor(sequence.ids), sequence.start
+            session.where = (torch.arange(len(ids)) >= start - 1).float()
+            logprobs = model.hf(input_ids=ids[None]).logits[0].log_softmax(-1)
+            found.append(logprobs[torch.arange(start - 1, len(ids) - 1), ids[start:]].sum())
+    return torch.stack(found)
+
+
+def test_what_leads_to_answers_is_run_once_for_a_bank(llama):
+    """By hand: prompts of 3 and 3 tokens, their last ones and the answers' first ones in the zone. Rows have 3 + 3 more."""
+    forest = build([((5, 6, 7), [(8, 9), (10,)]), ((5, 7, 7), [(8, 9)])])
+    prepared = survey(llama, forest).prepared
+    # Tokens: 5, then 6 7 8 and 7 7 8 (last answer tokens are not run). In the zone: 7 8 and 7 8; before it: 5 6 7.
+    assert [len(one.row) for one in prepared] == [7] and prepared[0].row.zone.sum() == 4
+    edits = [answer_edit(llama, place, 0) for place in ("0.0", "0.1", "1.0")]
+    run: list[tuple[int, int]] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda _, args, number=number: run.append((number, args[0].shape[0] * args[0].shape[1])))
+        for number, layer in enumerate(llama.layers)
+    ]
+    tally = Tally(3)
+    score(llama, prepared, edits, 3, tally=tally)
+    for handle in handles:
+        handle.remove()
+    # Layer 0: 3 tokens once, 4 for two edits, and the base row's 7 for the third, which joins in layer 1.
+    by_layer = [sum(count for number, count in run if number == layer) for layer in range(3)]
+    assert by_layer == [3 + 2 * 4 + 7, 3 + 3 * 4, 3 + 3 * 4]
+    work = sum((one["score"] for one in tally.by_edit), Work())
+    assert work.layers == pytest.approx(sum(by_layer))
+
+
+def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeypatch):
+    forest = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
+    sequences = list(range(len(forest.sequences)))
+    row = forest.row(sequences, ends=False)
+    prepared = prepare(model, row, forest.targets(row, sequences))
+    gradients = []
+    for apart in (True, False):
+        if not apart:
+            monkeypatch.setattr("locus.forward.leads", lambda row, bank: False)
+        edits = [Rank1(model.anatomy, Location.parse(place), seed=2) for place in ("1.1,2.0", "0.2")]
+        for edit in edits:
+            edit.positions = "answer"
+        with Bank(edits).attach(model) as session:
+            bank = Bank(edits)
+            logprobs = bank.restore_order(sequence_logprobs(model, edited(model, prepared, bank, session), prepared.targets))
+        gradients.append(torch.autograd.grad(logprobs.square().sum(), [edit.flat for edit in edits]))
+    for one, other in zip(*gradients, strict=True):
+        assert one.abs().max() > 0
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
 
 
 def test_gradients_equal_those_of_plain_rows(model):

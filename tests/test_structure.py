@@ -17,7 +17,7 @@ FLOW = [
     ["forest"],
     ["prompts", "anatomy", "attention"],
     ["model"],
-    ["cost"],
+    ["cost", "prefix"],
     ["edits"],
     ["forward"],
     ["activations"],

@@ -80,6 +80,11 @@ class Bank:
             self._stacks[key] = terms
         return terms
 
+    @property
+    def answers_only(self) -> bool:
+        """Whether no edit changes anything before a last prompt token."""
+        return all(edit.positions == "answer" for edit in self.edits)
+
     def touches(self, layer: int) -> bool:
         """Whether any edit changes a layer."""
         return any(edit.terms(layer) is not None for edit in self.edits)

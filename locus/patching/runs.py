@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from locus.anatomy import Anatomy, AttentionInput
 from locus.errors import UserError
 from locus.model import Entry, Model
-from locus.patching.prefix import Prefix, Recorder, States, cut, shared
+from locus.prefix import Prefix, Recorder, States, cut, shared
 
 Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 Side = Literal["right", "left"]

@@ -1,7 +1,7 @@
-"""The beginning that two runs share: up to the first token that differs no patch can change anything.
+"""What lies before: tokens whose keys and values are handed to the layers, so that only those after them are run.
 
-Every token sees only what is before it, so both runs hold the same there, at every site. Patched runs therefore start at the
-first token that differs and read the keys and values of the shared beginning, which the unpatched run recorded.
+Every token sees only what is before it. Where two runs begin alike, both hold the same there, at every site, and a patched run
+starts at the first token that differs. Where an edit acts on answers only, what leads to them is the base model's.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locus import attention
 from locus.model import Entry
 
 States = dict[int, tuple[Tensor, Tensor]]
@@ -33,12 +34,12 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of the first tokens of some rows, handed to the layers as a cache.
+    """Keys and values of tokens before those that run, handed to the layers as a cache.
 
     Attributes:
-        length: how many columns are shared.
-        states: of a run over all columns.
-        copies: how many times the rows are repeated in the forward that runs.
+        length: how many tokens.
+        states: of a run that begins with them.
+        copies: how many times its rows are repeated in the forward that runs.
     """
 
     length: int
@@ -68,16 +69,30 @@ def shared(one: Tensor, two: Tensor, ends: Tensor) -> int:
 
 def cut(entry: Entry, start: int) -> Entry:
     """The calls for the columns from `start` on, which see all columns."""
-    if start == 0:
-        return entry
     length = entry.hidden.shape[1]
+    return entry if start == 0 else part(entry, torch.arange(start, length), torch.arange(length))
 
-    def sliced(value: Any) -> Any:
+
+def part(entry: Entry, here: Tensor, seen: Tensor) -> Entry:
+    """The calls for some columns.
+
+    Args:
+        entry: the calls for all.
+        here: the columns that are run, in order.
+        seen: the columns whose keys and values they are given, in order.
+    """
+    length = entry.hidden.shape[1]
+    here, seen = here.to(entry.hidden.device), seen.to(entry.hidden.device)
+    masks: dict[int, Tensor] = {}
+
+    def taken(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(sliced(part) for part in value)
+            return tuple(taken(one) for one in value)
         if isinstance(value, Tensor) and value.ndim == 4:
-            return value[:, :, start:]
-        return value[:, start:] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
+            if id(value) not in masks:
+                masks[id(value)] = attention.narrowed(value, here, seen)
+            return masks[id(value)]
+        return value[:, here] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
 
-    calls = [(tuple(map(sliced, args)), {key: sliced(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
-    return Entry(entry.hidden[:, start:], calls)
+    calls = [(tuple(map(taken, args)), {key: taken(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
+    return Entry(entry.hidden[:, here], calls)
