@@ -19,6 +19,7 @@ from locus.sites import Location
 from locus.train import Recipe
 
 VERSION = "trial/1"
+FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,12 @@ class Room:
     itemsize: int = 4
 
     def takes(self, trial: Trial, anatomy: Anatomy) -> int:
-        """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned."""
-        return 14 * anatomy.width * self.itemsize * self.tokens * (anatomy.n_layers - trial.first_layer)
+        """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned.
+
+        An edit that is not trained keeps nothing for the way back: it holds one layer's at a time.
+        """
+        layers = anatomy.n_layers - trial.first_layer if trial.recipe is not None else 1
+        return 14 * anatomy.width * self.itemsize * self.tokens * layers
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,8 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, roo
     most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
 
     def fits(bank: list[Trial]) -> bool:
-        return len(bank) == 1 or (len(bank) <= most and sum(room.takes(one, anatomy) for one in bank) <= nbytes)
+        limit = most * FIXED if bank[0].recipe is None and config.bank is None else most
+        return len(bank) == 1 or (len(bank) <= limit and sum(room.takes(one, anatomy) for one in bank) <= nbytes)
 
     banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look

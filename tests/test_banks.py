@@ -1,5 +1,7 @@
 """Which trials share a forward: a byte budget that reckons with what autograd really keeps, whatever else the machine does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -12,7 +14,8 @@ from locus.forward import edited, prepare
 from locus.model import Model
 from locus.prompts import plant, prompt_format
 from locus.sites import Location
-from locus.trials import Room, Trial, _filled, make
+from locus.train import Recipe
+from locus.trials import FIXED, Room, Trial, _filled, make
 from tests.families import QUESTIONS, byte_tokenizer
 
 
@@ -49,8 +52,12 @@ def kept(model, edit) -> tuple[int, int]:
 def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
     edit = Rank1(shaped.anatomy, Location.parse(f"{first}.0"))
     nbytes, tokens = kept(shaped, edit)
-    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "")
+    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=Recipe())
     assert 0.8 < nbytes / Room(tokens=tokens).takes(trial, shaped.anatomy) < 1.1
+    with torch.no_grad():
+        assert kept(shaped, edit)[0] == 0
+    fixed = replace(trial, edit="shift", recipe=None)  # one layer's at a time, of the four or two that it runs through
+    assert Room(tokens=tokens).takes(fixed, shaped.anatomy) == Room(tokens=tokens).takes(trial, shaped.anatomy) / (4 - first)
 
 
 def plan(**more):
@@ -76,7 +83,12 @@ def test_one_edit_always_runs_and_the_configuration_has_the_last_word(llama):
     tiny = Room(nbytes=1, tokens=100)
     assert {len(bank) for bank in plan()(llama.anatomy, tiny).banks} == {1}
     assert max(len(bank) for bank in plan(bank=5)(llama.anatomy, tiny).banks) == 5
-    assert max(len(bank) for bank in plan()(llama.anatomy, Room()).banks) == Room().edits
+    made = plan()(llama.anatomy, Room())
+    sizes: dict[bool, int] = {}
+    for bank in made.banks:
+        trained = made.trial(bank[0]).recipe is not None
+        sizes[trained] = max(sizes.get(trained, 0), len(bank))
+    assert sizes == {True: Room().edits, False: FIXED * Room().edits}
 
 
 def test_banks_are_alike_in_size_where_they_fit_so():

