@@ -60,7 +60,7 @@ def whole_audits(setting: Setting) -> Table:
         "checks": [],
         "notes": [
             *notes,
-            "Sampled trials are run one bank at a time, an audit's one bank a core: standard is stated too slow.",
+            "Sampled banks are run as an audit runs them, one a core: each beside another run of itself.",
             "That both sides compute the same thing is checked in tables 1 to 3, with the same code.",
         ],
         "found": everything,

@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,16 @@ def audit(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]:
-    """A long audit counted up from one bank of every class of trials, on one question in `share`."""
+    """A long audit counted up from one bank of every class of trials, on one question in `share`.
+
+    Each bank is run as an audit runs banks: as many at once, here of the same bank, as there are workers.
+    """
     os.environ["LOCUS_CACHE_GB"] = "0"
     from benchmarks.audits import counted_up, sample_of
     from locus import audit, claims, datasets, plan_file, run, trials
     from locus.config import resolve
+    from locus.store import Result
+    from locus.workers import side_by_side
 
     config = resolve(preset, **settings)
     dataset = datasets.load(config.data)
@@ -110,16 +116,22 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     by_id = {trial.id: trial for trial in made.trials}
     seconds: dict[str, list[float]] = {}
     chosen = sample_of([[by_id[one] for one in bank] for bank in made.banks])
+    workers = run._workers(made, bench)
     with tempfile.TemporaryDirectory() as folder:
+
+        def work(bank: list[trials.Trial], say: Callable[[float], None]) -> list[Result]:
+            return run.run_bank(bank, bench, Path(folder), say)
+
         for bank in chosen:
-            for trial, result in zip(bank, run.run_bank(bank, bench, Path(folder), lambda done: None), strict=True):
-                seconds.setdefault(trial.role, []).append(result.seconds)
+            for results in side_by_side([bank] * workers, work, workers, lambda number, share: None):
+                for trial, result in zip(bank, results, strict=True):
+                    seconds.setdefault(trial.role, []).append(result.seconds / workers)
     counts = Counter(trial.role for trial in made.trials)
     for role, alike in (("claim", "random"), ("shift", "shift-random"), ("complement", "ceiling")):
         if role in counts and role not in seconds:  # they lie in banks led by another class
             seconds[role] = seconds[alike]
     whole = share * (set_up + counted_up(seconds, dict(counts)))
-    return {"seconds": whole, "sampled": sum(map(len, seconds.values())), "set_up": set_up, "classes": seconds}
+    return {"seconds": whole, "sampled": sum(map(len, chosen)), "workers": workers, "set_up": set_up, "classes": seconds}
 
 
 def _place(anatomy: Any, heads: int) -> str:
