@@ -5,25 +5,38 @@ cores starts sixty-four threads, which take turns; and threads that spin while t
 slower.
 """
 
+import ctypes
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map`
+ARENA_MAX = -8  # M_ARENA_MAX in glibc's malloc.h
 QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 
 
 def settle() -> None:
-    """Set OpenMP's variables where the user has not."""
+    """Set OpenMP's variables where the user has not, and have all threads share one heap."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        one_heap()
     allowed, cores = granted(), os.cpu_count() or 1
     if allowed < cores:  # else torch's own choice stands: one thread a physical core
         os.environ.setdefault("OMP_NUM_THREADS", str(allowed))
+
+
+def one_heap() -> None:
+    """Where the C library is glibc: one heap for all threads that begin from now on.
+
+    Each would keep to itself what it has freed, so the most that a run holds would grow with the threads it has begun.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library has no such setting
+        ctypes.CDLL(None).mallopt(ARENA_MAX, 1)
 
 
 def granted(files: tuple[Path, Path] = QUOTAS) -> int:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from locus.errors import UserError
+from locus.patching.component import HOOKED, Component
 from locus.patching.corruptions import Ablation, Noise, embedding_deviation
 from locus.patching.metrics import Divergence, LogitDifference, Probability
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import HOOKED, Component, batch_of, patched, run
+from locus.patching.runs import batch_of, patched, run
 from locus.patching.sweep import Layout, against_sum, heads, outputs, sweep, window
 
 

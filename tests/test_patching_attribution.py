@@ -6,8 +6,9 @@ import torch
 
 from locus.errors import UserError
 from locus.patching.attribution import Budget, attribute, screen
+from locus.patching.component import Component
 from locus.patching.metrics import Divergence, LogitDifference
-from locus.patching.runs import Component, batch_of, patched, run
+from locus.patching.runs import batch_of, patched, run
 from locus.patching.sweep import How, Layout, heads, outputs, sweep
 from tests.test_patching import everywhere, random_pairs
 

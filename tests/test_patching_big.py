@@ -9,7 +9,7 @@ import torch
 
 from locus.model import load
 from locus.patching import tasks
-from locus.patching.runs import Component
+from locus.patching.component import Component
 from locus.patching.sweep import Layout, heads, sweep
 
 # Zhang & Nanda 2023, table 5: S2 replaced, logit difference, beyond two standard deviations.

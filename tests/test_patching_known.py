@@ -7,13 +7,13 @@ import torch
 from locus import claims
 from locus.errors import UserError
 from locus.model import Model
+from locus.patching.component import Component
 from locus.patching.corruptions import Ablation, Replacement
 from locus.patching.detect import detect
 from locus.patching.direction import dormancy
 from locus.patching.find import find
 from locus.patching.known import planted_pairs
 from locus.patching.material import pairs_of
-from locus.patching.runs import Component
 from locus.patching.settings import resolve
 from locus.patching.sweep import Layout, heads, sweep
 from locus.planted import COMPACT, build

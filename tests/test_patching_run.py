@@ -17,10 +17,10 @@ from locus.errors import UserError
 from locus.model import load
 from locus.patching import controls
 from locus.patching.compare import agreement, sentences, windows
+from locus.patching.component import Component
 from locus.patching.find import find
 from locus.patching.material import tried
 from locus.patching.outcome import outcome
-from locus.patching.runs import Component
 from locus.patching.settings import resolve
 from locus.patching.sweep import PatchMap, heads, sweep
 from locus.sites import Location

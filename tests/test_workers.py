@@ -1,5 +1,6 @@
 """Jobs side by side: the same results as one after another, in the same order, and nothing left running."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -202,3 +203,35 @@ def test_workers_are_as_many_as_threads_unless_jobs_or_memory_are_short():
         assert fitting(20, 1) == 1
     finally:
         torch.set_num_threads(kept)
+
+
+HEAPS = """
+import ctypes, sys, threading
+from locus import threads
+threads.settle()
+inside, leave = threading.Barrier(4), threading.Barrier(4)
+def hold():
+    kept = [bytes(1000) for _ in range(100)]
+    inside.wait()
+    leave.wait()
+for _ in range(3):
+    threading.Thread(target=hold).start()
+inside.wait()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = libc.fopen(sys.argv[1].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fclose(ctypes.c_void_p(file))
+leave.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="heaps are glibc's")
+@pytest.mark.parametrize("users", [None, "3"])
+def test_threads_share_one_heap_unless_the_user_has_said_otherwise(tmp_path, users):
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    environment |= {} if users is None else {"MALLOC_ARENA_MAX": users}
+    told = tmp_path / "heaps.xml"
+    subprocess.run([sys.executable, "-c", HEAPS, str(told)], check=True, env=environment)
+    heaps = told.read_text().count("<heap nr=")
+    assert heaps == 1 if users is None else heaps > 1

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from locus.errors import UserError
 from locus.model import Model
+from locus.patching.component import Kind, Patch
 from locus.patching.metrics import Array, Divergence, Normalise
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Kind, Patch, Run, shared_prefix, traced
+from locus.patching.runs import Run, shared_prefix, traced
 from locus.patching.sweep import How, Keep, PatchMap, Values, computed, maps, measure, values_of
 from locus.stats import clopper_pearson
 from locus.stats.estimate import Estimate

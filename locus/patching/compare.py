@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import stats as scipy_stats
 
+from locus.patching.component import Patch
 from locus.patching.detect import jaccard
 from locus.patching.metrics import Probability
 from locus.patching.outcome import Outcome, label
-from locus.patching.runs import Patch
 from locus.patching.sweep import against_sum
 
 CHOICES = ("tokens", "corruption", "metric")

@@ -11,8 +11,8 @@ import numpy as np
 
 from locus.anatomy import Anatomy
 from locus.claims import null
+from locus.patching.component import Component, Patch
 from locus.patching.metrics import Array
-from locus.patching.runs import Component, Patch
 from locus.sites import Location
 from locus.stats import monte_carlo_rank
 from locus.stats.estimate import Estimate

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from locus.errors import UserError
 from locus.model import Model
+from locus.patching.component import Kind
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Kind, Run, batch_of, run
+from locus.patching.runs import Run, batch_of, run
 
 # From the members of a batch (indices into all pairs) and their clean run to the corrupted runs, one a draw.
 Spoil = Callable[[Sequence[int], Run], list[Run]]

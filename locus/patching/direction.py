@@ -18,9 +18,10 @@ from torch import Tensor
 
 from locus.errors import UserError
 from locus.model import Model
+from locus.patching.component import Component
 from locus.patching.metrics import Array, LogitDifference, Metric
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Component, Run, batch_of, patched, run
+from locus.patching.runs import Run, batch_of, patched, run
 from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval
 

@@ -14,12 +14,12 @@ from locus.datasets.items import content_hash
 from locus.model import Model, load
 from locus.patching import compare, controls, folder
 from locus.patching.attribution import Budget, attribute, choose, judge
+from locus.patching.component import HEADED, Component, Patch
 from locus.patching.folder import Parts
 from locus.patching.material import tried
 from locus.patching.metrics import METRICS, Array
 from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import HEADED, Component, Patch
 from locus.patching.settings import CorruptionName, PatchConfig
 from locus.patching.sweep import How, Keep, Layout, PatchMap, heads, measure, outputs, window
 from locus.sites import Location, Site

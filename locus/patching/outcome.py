@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from locus.patching.component import Component, Patch
 from locus.patching.detect import Detection, bootstrap_stability, detect, split_halves, top, two_deviations
 from locus.patching.metrics import Array, Effects
-from locus.patching.runs import Component, Patch
 from locus.patching.settings import PatchConfig
 from locus.patching.sweep import PatchMap
 

@@ -13,71 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus.anatomy import Anatomy, AttentionInput
 from locus.errors import UserError
 from locus.model import Entry, Model
+from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
 from locus.prefix import Prefix, Recorder, States, cut, shared
 
-Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 Side = Literal["right", "left"]
-HOOKED: tuple[Kind, ...] = ("query", "key", "value", "head", "attention", "mlp")
-HEADED: tuple[Kind, ...] = ("head", "query", "key", "value")
 BUDGET = 4096  # tokens in one patched forward: beyond it the CPU is no faster and the memory only grows
-
-
-def _input(kind: Kind) -> AttentionInput:
-    assert kind == "query" or kind == "key" or kind == "value", f"{kind} is no input of a head"
-    return kind
-
-
-@dataclass(frozen=True)
-class Component:
-    """What is patched: a head's output or one of its inputs, an attention or MLP output, or the residual stream.
-
-    Attributes:
-        kind: "head" (a query head's slice of the output projection's input), "query" (of a query head), "key" or "value"
-            (of a key-value head, which several query heads share under GQA), "attention" (the projection's output),
-            "mlp" (the block's output) or "residual" (what enters the layer; layer = n_layers is the last output).
-            Outputs are taken before a post-norm, where a family has one: whole vectors are replaced, so it is the same.
-            Queries, keys and values are taken before norms and rotation, which act position by position: to replace
-            them is to replace what that head reads of the residual stream.
-        layer: zero-based.
-        head: of the kinds that have heads; for keys and values it counts key-value heads.
-        position: None for all, a token position (negative from the end), or the name of a span.
-    """
-
-    kind: Kind
-    layer: int
-    head: int | None = None
-    position: int | str | None = None
-
-    def __post_init__(self) -> None:
-        assert (self.kind in HEADED) == (self.head is not None), "a head has a head index, and nothing else has"
-
-    def __str__(self) -> str:
-        place = str(self.layer) if self.head is None else f"{self.layer}.{'kv' if self.shared else ''}{self.head}"
-        name = place if self.kind == "head" else f"{self.kind} {place}"
-        return name if self.position is None else f"{name}@{self.position}"
-
-    @property
-    def shared(self) -> bool:
-        """Whether its head is a key-value head."""
-        return self.kind in ("key", "value")
-
-    def features(self, anatomy: Anatomy) -> slice:
-        """Its features in what is held of its kind and layer."""
-        if self.head is None:
-            return slice(None)
-        return anatomy.slice(self.head) if self.kind == "head" else anatomy.input_slice(_input(self.kind), self.head)
-
-    def exists(self, anatomy: Anatomy) -> bool:
-        """Whether a model has it."""
-        layers = anatomy.n_layers + (self.kind == "residual")
-        heads = anatomy.n_kv_heads if self.shared else anatomy.n_heads
-        return 0 <= self.layer < layers and 0 <= (self.head or 0) < heads
-
-
-Patch = tuple[Component, ...]
 
 
 @dataclass(frozen=True)
@@ -198,7 +140,7 @@ class Run:
 
 def _module(model: Model, kind: Kind, layer: int) -> nn.Module:
     if kind in ("query", "key", "value"):
-        return model.attention_input(_input(kind), layer)
+        return model.attention_input(attention_input(kind), layer)
     module: nn.Module = (model.mlps if kind == "mlp" else model.projections)[layer]
     return module
 

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from locus.errors import UserError
 from locus.model import DEFAULT_MODEL
+from locus.patching.component import Kind
 from locus.patching.corruptions import Ablation, Corruption, Noise, Replacement
 from locus.patching.detect import Control
 from locus.patching.metrics import Direction, Normalise
-from locus.patching.runs import Kind
 
 CorruptionName = Literal["replacement", "noise", "zero", "mean", "resample"]
 MetricName = Literal["logit-difference", "kl", "probability"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from locus.anatomy import Anatomy
 from locus.errors import UserError
 from locus.model import Model
+from locus.patching.component import HEADED, Component, Kind, Patch
 from locus.patching.corruptions import Corruption, Replacement
 from locus.patching.metrics import (
     Array,
@@ -27,7 +28,7 @@ from locus.patching.metrics import (
     floor_warning,
 )
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import HEADED, Component, Kind, Patch, Run, Side, batch_of, patched, run
+from locus.patching.runs import Run, Side, batch_of, patched, run
 
 REPLACEMENT, LOGIT_DIFFERENCE = Replacement(), LogitDifference()
 

@@ -45,9 +45,9 @@ def _ablation(planted: Planted, heads: list[tuple[int, int]]) -> list[float]:
 
 
 def _patching(planted: Planted, heads: list[tuple[int, int]]) -> list[float]:
+    from locus.patching.component import Component
     from locus.patching.corruptions import Replacement
     from locus.patching.known import planted_pairs
-    from locus.patching.runs import Component
     from locus.patching.sweep import Layout, sweep
 
     model = Model(planted.model, planted.tokenizer, planted.dataset.name)
