@@ -16,7 +16,7 @@ from locus.forest import Encoded, Forest
 from locus.forward import edited, prepare, sequence_logprobs
 from locus.prompts import encode, plant, prompt_format
 from locus.sites import Location
-from tests.families import byte_tokenizer, tiny
+from tests.families import FAMILIES, byte_tokenizer, tiny
 
 HOSTILE = {
     "one-token answers": [((5, 6, 7), [(8,), (9,)])],
@@ -40,50 +40,38 @@ def build(questions) -> Forest:
     return Forest(sequences, owners)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_shapes_equal_plain_rows(model, name):
-    agree_with_plain_rows(model, name)
+@pytest.fixture(scope="module", params=[*FAMILIES, "llama-kv3"])
+def shaped(request):
+    """Every family, and a model with three key-value heads."""
+    return tiny(request.param)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_so_they_do_with_three_key_value_heads(name):
-    agree_with_plain_rows(tiny("llama-kv3"), name)
-
-
-def agree_with_plain_rows(model, name):
+def test_hostile_shapes_equal_plain_rows(shaped, name):
     forest = build(HOSTILE[name])
-    plain = plain_logprobs(model, forest.sequences)
-    middle = survey(model, forest, layers=[0, 1, 2], tokens=16)
+    plain = plain_logprobs(shaped, forest.sequences)
+    middle = survey(shaped, forest, layers=[0, 1, 2], tokens=16)
     torch.testing.assert_close(torch.from_numpy(middle.logprobs).float(), plain, rtol=1e-4, atol=2e-4)
-    edit = Rank1(model.anatomy, Location.parse("1.0,2.2"), seed=1)
+    edit = Rank1(shaped.anatomy, Location.parse("1.0,2.2"), seed=1)
     with torch.no_grad():
         edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.2)
     fixed = edit.frozen({})
-    with fixed.attach(model):
-        expected = plain_logprobs(model, forest.sequences)
+    with fixed.attach(shaped):
+        expected = plain_logprobs(shaped, forest.sequences)
     for trunk in (None, middle.residuals):
-        found = score(model, middle.prepared, [fixed], len(forest.sequences), trunk=trunk)
+        found = score(shaped, middle.prepared, [fixed], len(forest.sequences), trunk=trunk)
         torch.testing.assert_close(torch.from_numpy(found[0]).float(), expected, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_edits_of_the_answer_share_what_leads_to_it(model, name):
-    """A bank of them runs it once, as in the base model, and gives each edit what plain rows give."""
-    answers_agree_with_plain_rows(model, name)
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_so_they_do_with_one_key_value_head_for_two(name):
-    answers_agree_with_plain_rows(tiny("llama-kv3"), name)
-
-
-def answers_agree_with_plain_rows(model, name):
+def test_edits_of_the_answer_share_what_leads_to_it(shaped, name):
+    """A bank of them runs it once, as in the base shaped, and gives each edit what plain rows give."""
     forest = build(HOSTILE[name])
-    edits = [answer_edit(model, place, seed) for seed, place in enumerate(("2.1", "0.0,1.2", "1.0", "0.3"))]
-    expected = torch.stack([answer_logprobs(model, forest.sequences, edit) for edit in edits])
-    found = survey(model, forest, layers=[0, 2], tokens=16)  # what enters layer 1 has to be computed
+    edits = [answer_edit(shaped, place, seed) for seed, place in enumerate(("2.1", "0.0,1.2", "1.0", "0.3"))]
+    expected = torch.stack([answer_logprobs(shaped, forest.sequences, edit) for edit in edits])
+    found = survey(shaped, forest, layers=[0, 2], tokens=16)  # what enters layer 1 has to be computed
     for trunk in (None, found.residuals):
-        together = score(model, found.prepared, edits, len(forest.sequences), trunk=trunk)
+        together = score(shaped, found.prepared, edits, len(forest.sequences), trunk=trunk)
         torch.testing.assert_close(torch.from_numpy(together).float(), expected, rtol=1e-4, atol=2e-4)
 
 
