@@ -12,7 +12,9 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks import audits, patching, probes, report, speech, tables, where
+import torch
+
+from benchmarks import audits, material, patching, probes, report, speech, tables, where
 from locus.model import DEFAULT_MODEL
 
 TABLES = {
@@ -25,7 +27,9 @@ TABLES = {
     7: speech.speaking,
     8: probes.probing,
     9: where.shares,
+    10: tables.banks,
 }
+ON_A_GPU = (1, 2, 3, 4, 5, 10)
 
 
 def main() -> int:
@@ -35,14 +39,27 @@ def main() -> int:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--data", default="misconceptions", help="as `locus audit --data`")
     parser.add_argument("--size", default="full", choices=sorted(tables.SIZES))
-    parser.add_argument("--out", type=Path, default=report.HERE, help="folder of results/ and RESULTS.md")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help=f"cuda: tables {ON_A_GPU}, in bfloat16")
+    parser.add_argument("--out", type=Path, help="folder of results/ and RESULTS.md; one of its own for a GPU's by default")
     parser.add_argument("--again", action="store_true", help="run also what is there")
     told = parser.parse_args()
-    said = {"model": Path(told.model).name, "data": Path(told.data).name, "size": told.size}
+    numbers = told.tables or (sorted(TABLES) if told.device == "cpu" else ON_A_GPU)
+    if told.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch can use; it sees none.")
+    if told.device == "cuda" and not set(numbers) <= set(ON_A_GPU):
+        parser.error(f"on a GPU there are tables {ON_A_GPU}.")
+    os.environ[material.TOLD] = told.device  # every job's process hears it
+    out = told.out or (report.HERE if told.device == "cpu" else report.HERE / told.device)
+    said = {
+        "model": Path(told.model).name,
+        "data": Path(told.data).name,
+        "size": told.size,
+        **({} if told.device == "cpu" else {"device": told.device}),
+    }
     setting = tables.Setting(told.model, told.data, tables.SIZES[told.size], lambda text: print(text, flush=True))
     same = True
-    for number in told.tables or sorted(TABLES):
-        path = told.out / "results" / f"table-{number}.json"
+    for number in numbers:
+        path = out / "results" / f"table-{number}.json"
         if path.exists() and not told.again and json.loads(path.read_text())["setting"] == said:
             print(f"table {number}: there already (--again runs it anew)")
             continue
@@ -55,8 +72,8 @@ def main() -> int:
             same = False
             continue
         same = same and all(check["same"] for check in table["checks"])
-        report.save(number, table, said, told.out / "results")
-        report.render(told.out / "results", told.out / "RESULTS.md")
+        report.save(number, table, said, out / "results")
+        report.render(out / "results", out / "RESULTS.md")
         print(f"table {number}: {time.monotonic() - start:.0f} s", flush=True)
     return 0 if same else 1
 

@@ -9,22 +9,36 @@ import time
 import numpy as np
 import torch
 
+from benchmarks import material
 from locus import cost
 from locus.forest import Forest, Row, Targets
 from locus.model import Model
 
 
 def matrix_rate(seconds: float = 0.7) -> float:
-    """Multiply-adds a second in float32, as the median over products of the shape of a 512-token row through a small MLP."""
-    rows, matrix = torch.randn(512, 576), torch.randn(1536, 576)
+    """Multiply-adds a second, as the median over products.
+
+    On a CPU float32 ones of the shape of a 512-token row through a small MLP; on a GPU bfloat16 ones that fill it.
+    """
+    if material.device() == "cpu":
+        rows, matrix = torch.randn(512, 576), torch.randn(1536, 576)
+    else:
+        rows, matrix = (torch.randn(8192, 8192, device=material.device(), dtype=torch.bfloat16) for _ in range(2))
     rates = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         start = time.perf_counter()
         for _ in range(10):
             torch.nn.functional.linear(rows, matrix)
+        finish()
         rates.append(10 * rows.numel() * len(matrix) / (time.perf_counter() - start))
     return sorted(rates)[len(rates) // 2]
+
+
+def finish() -> None:
+    """Wait until the device has done what it was given."""
+    if material.device() != "cpu":
+        torch.cuda.synchronize()
 
 
 def base_macs(model: Model, forest: Forest) -> float:

@@ -1,18 +1,58 @@
-"""What both sides are given: the same frozen model, the same questions, the same token ids."""
+"""What both sides are given: the same frozen model on the same device, the same questions, the same token ids."""
+
+import os
+from typing import Any
 
 import numpy as np
+import torch
 
 from locus import datasets
 from locus.datasets.items import Item
 from locus.forest import Forest
-from locus.model import Model, load
+from locus.locate import locate
+from locus.model import DEFAULT_MODEL, Model, load
 from locus.prompts import plant, prompt_format
 from locus.train import all_pairs
 
+TOLD = "LOCUS_BENCH_DEVICE"  # by `python -m benchmarks --device`, to every job's process
+BILLION = "random:1b"
+ITS_SHAPE = {  # of a Llama of 1.24 billion parameters
+    "vocab_size": 128_256,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+}
+
+
+def device() -> str:
+    """Where everything is run: cpu or cuda."""
+    return os.environ.get(TOLD, "cpu")
+
 
 def frozen(model: str) -> Model:
-    """The model in float32 on the CPU."""
-    return load(model, device="cpu", dtype="float32")
+    """The model on the device: in float32 on a CPU, in bfloat16 on a GPU."""
+    return of_shape(ITS_SHAPE, model) if model == BILLION else load(model, device=device())
+
+
+def of_shape(shape: dict[str, Any], name: str) -> Model:
+    """A Llama with random weights, and the default model's tokenizer: what it says is nothing, what it costs is real."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    torch.manual_seed(0)
+    dtype = torch.float32 if device() == "cpu" else torch.bfloat16
+    with torch.device(device()):
+        hf = AutoModelForCausalLM.from_config(LlamaConfig(**shape), dtype=dtype, attn_implementation="sdpa")
+    return Model(hf, AutoTokenizer.from_pretrained(locate(DEFAULT_MODEL)[0]), name)
+
+
+def allowed(exact: float) -> float:
+    """How far two sides may lie apart: by what is said in float32, by a hundred times that in bfloat16."""
+    return exact if device() == "cpu" else 100 * exact
 
 
 def questions(data: str, count: int, seed: int = 0) -> tuple[Item, ...]:

@@ -81,6 +81,48 @@ def choice(model: str, data: str, count: int, template: str, tokens: int = 512) 
     }
 
 
+def banked(model: str, data: str, count: int, edits: int, heads: int) -> dict[str, Any]:
+    """Train and score one bank at random Locations, base residuals held; tokens a second of each, once all is warm."""
+    frozen, items = material.frozen(model), material.questions(data, count)
+    forest = material.forest_of(frozen, items)
+    places = _random_places(frozen.anatomy, edits, heads)
+    layers = {_started(frozen, place, "heads", 0).first_layer for place in places}
+    found = survey(frozen, forest, layers=layers)
+    recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
+    steps = [sorted(set(step.reshape(-1).tolist())) for step in schedule(items, forest, recipe)[0]]
+    rows = [(forest.row(used, ends=False), used) for used in steps]
+    for _ in range(2):  # the first time warms up
+        begun = [_started(frozen, place, "heads", 0) for place in places]
+        start = time.perf_counter()
+        fits = train(frozen, forest, items, begun, [recipe] * edits, found.logprobs, trunk=found.residuals)
+        floor.finish()
+        middle = time.perf_counter()
+        score(frozen, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
+        floor.finish()
+        end = time.perf_counter()
+    macs = sum(
+        floor.edit_macs(frozen, row, forest.targets(row, used), edit.first_layer, backward=True)
+        for row, used in rows
+        for edit in begun
+    )
+    return {
+        "seconds": middle - start,
+        "trained": edits * sum(len(row.tokens) for row, _ in rows) / (middle - start),
+        "scored": edits * sum(len(one.row.tokens) for one in found.prepared) / (end - middle),
+        "macs": macs,
+    }
+
+
+def _random_places(anatomy: Any, count: int, heads: int, first_layer: int = 0) -> list[str]:
+    """Locations of some heads, drawn at random from a layer on."""
+    generator = np.random.default_rng(7)
+    places = []
+    for _ in range(count):
+        picks = generator.choice((anatomy.n_layers - first_layer) * anatomy.n_heads, size=heads, replace=False)
+        places.append(",".join(f"{first_layer + pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in sorted(picks)))
+    return places
+
+
 def audit(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     """A whole audit, set-up included, with nothing cached."""
     os.environ["LOCUS_CACHE_GB"] = "0"
@@ -89,7 +131,7 @@ def audit(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        run_audit(resolve(preset, **settings), Path(folder) / "RUN")
+        run_audit(resolve(preset, **settings, device=material.device()), Path(folder) / "RUN")
         return {"seconds": time.perf_counter() - start}
 
 
@@ -105,7 +147,7 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     from locus.store import Result
     from locus.workers import side_by_side
 
-    config = resolve(preset, **settings)
+    config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     start = time.perf_counter()
     bench = audit.set_up(config, dataset, lambda what, done: None)
@@ -146,10 +188,10 @@ def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     from locus.config import resolve
     from locus.model import load
 
-    config = resolve(preset, **settings)
+    config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     items = run.choose(dataset, datasets.split(dataset.items, config.seed), config)
-    anatomy = load(config.model, dtype="float32").anatomy
+    anatomy = load(config.model, device=material.device()).anatomy
     made = trials.make(config, anatomy, [claims.given(_place(anatomy, config.claim_size))], {"context": {}}, trials.Room())
     groups: dict[str, list[Any]] = {}
     for trial in made.trials:
@@ -171,14 +213,9 @@ def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
 def scaling(model: str, data: str, count: int, random: int, heads: int, first_layer: int = 0) -> dict[str, Any]:
     """Train and score edits at `random` random Locations of some heads on `count` questions, one epoch, set-up included."""
     frozen, items = material.frozen(model), material.questions(data, count)
-    anatomy = frozen.anatomy
-    generator = np.random.default_rng(7)
     start = time.perf_counter()
     forest = material.forest_of(frozen, items)
-    places = []
-    for _ in range(random):
-        picks = generator.choice((anatomy.n_layers - first_layer) * anatomy.n_heads, size=heads, replace=False)
-        places.append(",".join(f"{first_layer + pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in sorted(picks)))
+    places = _random_places(frozen.anatomy, random, heads, first_layer)
     edits = sorted((_started(frozen, place, "heads", 0) for place in places), key=lambda edit: edit.first_layer)
     found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
     surveyed = time.perf_counter() - start

@@ -63,7 +63,7 @@ def training(model: str, data: str, count: int, place: str, seed: int = 0) -> di
             precompute_ref_batch_size=4,
             gradient_checkpointing=False,
             max_length=None,
-            use_cpu=True,
+            use_cpu=material.device() == "cpu",
             bf16=False,
             logging_steps=1,
             save_strategy="no",

@@ -9,6 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from benchmarks.material import device
+
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "transformers", "trl", "peft", "lm_eval", "transformer_lens")
 
@@ -23,6 +27,7 @@ def machine(found: list[dict[str, Any]]) -> dict[str, Any]:
             versions[package] = "absent"
     rates = [one["rate"] / 1e9 for one in found]
     return {
+        "gpu": torch.cuda.get_device_name() if device() == "cuda" else None,
         "cores": os.cpu_count(),
         "threads": found[0]["threads"],
         "processor": platform.machine(),
@@ -84,10 +89,12 @@ def _table(table: dict[str, Any]) -> str:
     lines += [f"- {note}" for note in table["notes"]]
     facts, setting = table["machine"], table["setting"]
     low, middle, high = facts["gigamacs"]
+    on = f"{facts['gpu']}, " if facts.get("gpu") else ""
     packages = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     lines.append(
-        f"\n{setting['model']} on {setting['data']}, size `{setting['size']}`. {facts['cores']} cores ({facts['processor']}), "
-        f"{facts['threads']} thread(s), {middle:.0f} billion multiply-adds a second ({low:.0f} to {high:.0f}), "
+        f"\n{setting['model']} on {setting['data']}, size `{setting['size']}`. {on}{facts['cores']} cores "
+        f"({facts['processor']}), {facts['threads']} thread(s), {middle:.0f} billion multiply-adds a second "
+        f"({low:.0f} to {high:.0f}), "
         f"load {facts['load']:.1f}. Python {facts['python']}, {packages}.\n"
     )
     return "\n".join(lines)

@@ -15,7 +15,7 @@ def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     import torch
 
-    from benchmarks import floor
+    from benchmarks import floor, material
 
     module, function = job["side"].split(".")
     before = floor.matrix_rate()
@@ -23,6 +23,8 @@ def main() -> None:
     found["rate"] = (before + floor.matrix_rate()) / 2
     # Of the largest process: what forked workers share with their parent would be counted twice in a sum.
     found["peak_mb"] = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    if material.device() != "cpu":
+        found["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
     found["threads"] = torch.get_num_threads()
     print("\n" + json.dumps(found))
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import floor, report
+from benchmarks import __main__ as benchmarks
+from benchmarks import floor, material, ours, report
 from benchmarks.audits import counted_up, sample_of
 from benchmarks.measure import furthest, slope
 from locus.activations import survey
@@ -109,3 +110,36 @@ def test_both_sides_start_the_same_edit(llama):
     assert whole.first_layer == 1 and set(whole.location.layers) == {1} and len(whole.location) == anatomy.n_heads
     assert torch.equal(whole.terms(1).read, _started(llama, "1,2", "free", 3).terms(1).read)
     assert _started(llama, "0.2,2.1", "heads", 0).location.names == ["0.2", "2.1"]
+
+
+TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def test_a_banks_tokens_count_once_for_every_edit(monkeypatch):
+    shape = {**material.ITS_SHAPE, **TINY, "head_dim": 8, "vocab_size": 49_152}
+    monkeypatch.setattr(material, "frozen", lambda model: material.of_shape(shape, model))
+    one, three = (ours.banked("tiny", "misconceptions", 3, edits, heads=2) for edits in (1, 3))
+    # Three questions are one step of up to four: every token but an answer's last is in its row.
+    forest = material.forest_of(material.frozen("tiny"), material.questions("misconceptions", 3))
+    tokens = len({int(node) for path in forest.paths for node in path[:-1]})
+    assert one["trained"] * one["seconds"] == pytest.approx(tokens)
+    assert three["trained"] * three["seconds"] == pytest.approx(3 * tokens)
+    assert three["macs"] > one["macs"] > 0 and three["scored"] > 0
+
+
+def test_the_large_llama_has_the_size_it_is_named_for():
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    with torch.device("meta"):
+        hf = AutoModelForCausalLM.from_config(LlamaConfig(**material.ITS_SHAPE))
+    # A layer: queries and output 2 x 2048^2, keys and values 2 x 2048 x 512, MLP 3 x 2048 x 8192, 2 norms
+    layer = 2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048
+    assert sum(one.numel() for one in hf.parameters()) == 128_256 * 2048 + 16 * layer + 2048
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_tables_of_a_gpu_are_refused_without_one(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "1", "--device", "cuda", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        benchmarks.main()
+    assert ended.value.code == 2 and "needs a GPU" in capsys.readouterr().err and not list(tmp_path.iterdir())
