@@ -81,18 +81,16 @@ def choice(model: str, data: str, count: int, template: str, tokens: int = 512) 
     }
 
 
-def banked(model: str, data: str, count: int, edits: int, heads: int) -> dict[str, Any]:
-    """Train and score one bank at random Locations, base residuals held; tokens a second of each, once all is warm."""
+def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
+    """Train and score one bank of edits of all layers; tokens a second of each, once all is warm."""
     frozen, items = material.frozen(model), material.questions(data, count)
     forest = material.forest_of(frozen, items)
-    places = _random_places(frozen.anatomy, edits, heads)
-    layers = {_started(frozen, place, "heads", 0).first_layer for place in places}
-    found = survey(frozen, forest, layers=layers)
+    found = survey(frozen, forest, layers=[0])
     recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
     steps = [sorted(set(step.reshape(-1).tolist())) for step in schedule(items, forest, recipe)[0]]
     rows = [(forest.row(used, ends=False), used) for used in steps]
     for _ in range(2):  # the first time warms up
-        begun = [_started(frozen, place, "heads", 0) for place in places]
+        begun = [_started(frozen, "all", "heads", seed) for seed in range(edits)]
         start = time.perf_counter()
         fits = train(frozen, forest, items, begun, [recipe] * edits, found.logprobs, trunk=found.residuals)
         floor.finish()

@@ -258,7 +258,7 @@ def banks(setting: Setting) -> Table:
     for model in (setting.model,) if kind == "cpu" else (setting.model, BILLION):
         each = []
         for edits in size.banks[kind]:
-            job = setting.job("ours.banked", count=size.location_questions, edits=edits, heads=4)
+            job = setting.job("ours.banked", count=size.location_questions, edits=edits)
             found = [run((job[0], {**job[1], "model": model})) for _ in range(size.repeats)]
             trained, scored = (median(found, lambda one, what=what: one[what]) for what in ("trained", "scored"))  # type: ignore[misc]
             share, memory = median(found, _share), median(found, lambda one: one["peak_mb"])
@@ -273,12 +273,12 @@ def banks(setting: Setting) -> Table:
             "No GPU was at hand: these are the banks that a CPU holds (`python -m benchmarks --device cuda` for a GPU's)."
         )
     return {
-        "title": f"Tokens a second against the edits of a bank, random sets of 4 heads, {size.location_questions} questions",
+        "title": f"Tokens a second against the edits of all layers in a bank, {size.location_questions} questions",
         "columns": ["model", "edits", "tokens a second, training", "scoring", "of the floor's rate", "peak MB"],
         "rows": rows,
         "aims": [],
         "checks": [],
-        "notes": ["A row's tokens count once for every edit, whatever layers it has to run.", *notes],
+        "notes": ["A row's tokens count once for every edit.", *notes],
         "found": everything,
     }
 
