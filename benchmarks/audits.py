@@ -3,7 +3,9 @@
 Ours: `quick` is run whole; `standard` is too long for a benchmark, so one bank of every class of trials is run on a quarter of
 its questions and texts and counted up (cost is a straight line in both, table 5). Peers: a trial costs its pairs times the
 seconds a pair that TRL + PEFT took at sampled places of its class, and its answers times those that lm-eval's backend took.
-Nothing is charged to the peers for probing, drift, selection or statistics, which they do not do; nobody generates or judges.
+A machine whose speed changes from one minute to the next would favour one side, and here the sides cannot take turns. So the
+peers' seconds are stated at the matrix rate that ours had: times their own rate, by ours. Nothing is charged to the peers for
+probing, drift, selection or statistics, which they do not do; nobody generates or judges.
 """
 
 import statistics
@@ -23,19 +25,18 @@ def whole_audits(setting: Setting) -> Table:
     rows, aims, notes, everything = [], [], [], []
     common = {"model": setting.model, "data": setting.data, "sequential": False, "judge": "none", "metric": "mc2"}
     answer = run(setting.job("peers.choice", count=max(4, setting.size.choice), template=PLAIN, batch=8))
-    each_answer = answer["seconds"] / answer["answers"]
     everything.append(answer)
     for preset, told in (("quick", setting.size.audit), ("standard", {**setting.size.audit, **setting.size.standard})):
         settings = {**common, **told}
         plan = run(("ours.plan", {"preset": preset, "settings": settings}))
-        theirs, said, found = _peers(setting, plan, each_answer)
-        everything += found
         if preset == "quick":
             ours = run(("ours.audit", {"preset": preset, "settings": settings}))
         else:
             fewer = {name: max(4, plan["config"][name] // SHARE) for name in ("train", "validation", "test")}
             fewer["text_passages"] = max(1, plan["config"]["text_passages"] // SHARE)  # they are counted up with the rest
             ours = run(("ours.sampled", {"preset": preset, "settings": {**settings, **fewer}, "share": SHARE}))
+        theirs, said, found = _peers(setting, plan, answer, ours["rate"])
+        everything += found
         setting.say(f"  {preset}: ours {ours['seconds']:.0f} s, peers {theirs:.0f} s")
         everything.append(ours)
         count = sum(one["count"] for one in plan["classes"])
@@ -55,12 +56,21 @@ def whole_audits(setting: Setting) -> Table:
         notes.append(f"{preset}: {said}")
     return {
         "title": "Whole audits, set-up included, nothing cached before",
-        "columns": ["preset", "trials", "locus, s", "measured", "peers, s (sum)", "times the peers", "peak MB of a process"],
+        "columns": [
+            "preset",
+            "trials",
+            "locus, s",
+            "measured",
+            "peers, s (sum)",
+            "times the peers",
+            "peak MB of a process",
+        ],
         "rows": rows,
         "aims": aims,
         "checks": [],
         "notes": [
             *notes,
+            "The peers' seconds are multiplied by the matrix rate of their own process and divided by that of ours.",
             "Sampled banks are run as an audit runs them, one a core: each beside another run of itself.",
             "That both sides compute the same thing is checked in tables 1 to 3, with the same code.",
         ],
@@ -68,9 +78,15 @@ def whole_audits(setting: Setting) -> Table:
     }
 
 
-def _peers(setting: Setting, plan: Found, each_answer: float) -> tuple[float, str, list[Found]]:
-    """The peers' seconds for all trials of a plan, the sentence that says from what, and the runs."""
+def at_rate(found: Found, unit: str, rate: float) -> float:
+    """Seconds a unit, had the machine been as fast as where it reached `rate`."""
+    return float(found["seconds"] / found[unit] * found["rate"] / rate)
+
+
+def _peers(setting: Setting, plan: Found, answer: Found, rate: float) -> tuple[float, str, list[Found]]:
+    """The peers' seconds for all trials of a plan at a matrix rate, the sentence that says from what, and the runs."""
     total, said, runs = 0.0, [], []
+    each_answer = at_rate(answer, "answers", rate)
     for one in plan["classes"]:
         if one["role"] == "base":
             continue
@@ -86,7 +102,7 @@ def _peers(setting: Setting, plan: Found, each_answer: float) -> tuple[float, st
             run(setting.job("peers.training", count=max(4, setting.size.train // 2), place=",".join(map(str, layers))))
             for layers in chosen
         ]
-        pair = statistics.fmean(run_of["seconds"] / run_of["pairs"] for run_of in found)
+        pair = statistics.fmean(at_rate(one_run, "pairs", rate) for one_run in found)
         total += one["count"] * plan["pairs"] * pair
         said.append(f"{one['count']} {one['role']} at {1e3 * pair:.0f} ms a pair ({len(found)} measured)")
         runs += found

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import floor, material, ours, report
-from benchmarks.audits import counted_up, sample_of
+from benchmarks.audits import at_rate, counted_up, sample_of
 from benchmarks.measure import furthest, slope
 from locus.activations import survey
 from locus.datasets.items import Item
@@ -76,6 +76,8 @@ def test_straight_lines_and_sums_by_hand():
     # mean 3, slope 0.5 through (2, 3): residuals 0.5, -1, 0.5 of y = 3, 2, 4; 1 - 1.5 / 2
     assert slope([1, 2, 3], [3, 2, 4]) == pytest.approx((0.5, 2, 0.25))
     assert counted_up({"a": [1.0, 3.0], "b": [5.0]}, {"a": 10, "b": 2}) == 30
+    # 12 s for 4 pairs at 50: at 75 it would have been 8 s, two a pair
+    assert at_rate({"seconds": 12.0, "pairs": 4, "rate": 50.0}, "pairs", 75.0) == 2
     assert furthest([1.0, -200.0], [1.5, -202.0]) == pytest.approx(0.5 / 1.5)
     with pytest.raises(ValueError, match="2 values, the other 1"):
         furthest([1.0, 2.0], [1.0])
