@@ -53,6 +53,22 @@ def oracle(model, prompt: str, edit=None, settings: Speech = SHORT) -> tuple[int
     return tuple(out[0, ids.shape[1] :].tolist())
 
 
+def agree(model, prompt: str, edit, said: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether two greedy texts are the same, up to where two tokens are equally likely to the last bits of a float32.
+
+    Which of the two is taken depends on the processor; what follows is then another text.
+    """
+    if said == wanted:
+        return True
+    first = next((place for place, pair in enumerate(zip(said, wanted, strict=False)) if pair[0] != pair[1]), None)
+    if first is None:  # one is the beginning of the other
+        return False
+    ids = torch.tensor([[*model.tokenizer(prompt)["input_ids"], *wanted[:first]]])
+    with acting(model, edit), torch.no_grad():
+        logits = model.hf(input_ids=ids, use_cache=False).logits[0, -1]
+    return bool((logits.max() - logits[[said[first], wanted[first]]] < 1e-5).all())
+
+
 @cache
 def untied(family: str) -> Model:
     """A tiny model with a vocabulary head of its own: one that shares the embedding mostly repeats the last token."""
@@ -88,7 +104,9 @@ def test_a_bank_speaks_as_each_of_its_edits_alone_in_transformers(speaker, posit
     edits = [replace(edit, positions=positions) for edit in edits]
     prompts = PROMPTS[:3]
     said = tokens(generate(speaker, prompts, edits, PRIMED, SHORT))
-    assert said == [[oracle(speaker, prompt, edit) for prompt in prompts] for edit in edits]
+    for edit, row in zip(edits, said, strict=True):
+        for prompt, words in zip(prompts, row, strict=True):
+            assert agree(speaker, prompt, edit, words, oracle(speaker, prompt, edit)), (edit.kind, prompt)
     assert len({tuple(row) for row in said}) >= 3, "edits that change nothing would prove nothing"
 
 
