@@ -53,5 +53,5 @@ def base_macs(model: Model, forest: Forest) -> float:
 def edit_macs(model: Model, row: Row, targets: Targets, first_layer: int, backward: bool) -> float:
     """One row under one edit from its first layer on, scored; if it is trained with the backward to that layer's head outputs."""
     layers, scored = model.anatomy.n_layers - first_layer, len(targets.predictors)
-    work = cost.forward(row, layers, scored)
+    work = cost.forward(row, layers, scored, predictors=scored)
     return (work + cost.backward(row, layers, scored) if backward else work).macs(cost.Sizes.of(model))

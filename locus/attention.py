@@ -18,6 +18,7 @@ from torch import Tensor
 NAME = "locus_stretches"  # in transformers' registry of attention functions
 LENGTH = 64  # tokens of a stretch: a call costs, too
 WORTH = 0.7  # share of all pairs above which a row is left whole
+FEW = 256  # tokens seen, up to which plain products are quicker there and back
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,45 @@ def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention as transformers asks for it; query, key, value [rows, heads, T, width of a head]."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     told: Stretches | None = getattr(attention_mask, "stretches", None)
     if told is None or attention_mask is None or query.shape[2:3] + key.shape[2:3] != attention_mask.shape[2:]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return _whole(module, query, key, value, attention_mask, **kwargs), None
     parts = [
-        sdpa_attention_forward(module, mine, key.index_select(2, seen), value.index_select(2, seen), mask, **kwargs)[0]
+        _whole(module, mine, key.index_select(2, seen), value.index_select(2, seen), mask, **kwargs)
         for mine, seen, mask in zip(torch.split(query, told.lengths, dim=2), told.seen, told.masks, strict=True)
     ]
     return torch.cat(parts, dim=1), None
+
+
+def _whole(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Tensor:
+    """Attention of all queries to all keys, [rows, T, heads, width of a head]."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    short = query.requires_grad and query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= FEW
+    if short and mask is not None and len(mask) == 1 and mask.shape[2:] == query.shape[2:3] + key.shape[2:3]:
+        return products(query, key, value, mask, kwargs.get("scaling"))
+    found: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
+    return found
+
+
+def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None = None) -> Tensor:
+    """Attention by plain batched products, for which query heads that share keys are one; [rows, T, heads, width of a head].
+
+    Args:
+        query: [rows, heads, T, width].
+        key: [rows, key-value heads, S, width].
+        value: the same.
+        mask: additive, [1, 1, T, S].
+        scaling: of the scores; without it one over the root of the width.
+    """
+    rows, heads, length, width = query.shape
+    shared, seen = key.shape[1:3]
+    alike = heads // shared * length
+    scores = torch.baddbmm(
+        mask[0].expand(heads // shared, length, seen).reshape(1, alike, seen),
+        query.reshape(rows * shared, alike, width),
+        key.reshape(rows * shared, seen, width).transpose(1, 2),
+        alpha=width**-0.5 if scaling is None else scaling,
+    )
+    found = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, seen, width))
+    return found.view(rows, heads, length, width).transpose(1, 2)

@@ -38,6 +38,7 @@ class Sizes:
         n_layers: of the model.
         layer: entries of one layer's matrices.
         after: of these, entries of the matrices that what an edit changes goes through: output projection and MLP.
+        mlp: of these, entries of the MLP's.
         features: width of the output projection's input.
         head: entries of the vocabulary head.
     """
@@ -45,6 +46,7 @@ class Sizes:
     n_layers: int
     layer: int
     after: int
+    mlp: int
     features: int
     head: int
 
@@ -53,10 +55,14 @@ class Sizes:
         """Of a loaded model; all its layers are alike."""
         first = model.layers[0]
         matrices = {name: entry.numel() for name, entry in first.named_parameters() if entry.ndim == 2}
-        behind = [model.shape.output] if model.parallel else [model.shape.output, model.shape.mlp]
-        after = sum(size for name, size in matrices.items() if name.startswith(tuple(f"{path}." for path in behind)))
+
+        def within(path: str) -> int:
+            return sum(size for name, size in matrices.items() if name.startswith(f"{path}."))
+
+        mlp = within(model.shape.mlp)
+        after = within(model.shape.output) + (0 if model.parallel else mlp)
         head = int(model.head.weight.numel())  # type: ignore[operator]
-        return cls(model.anatomy.n_layers, sum(matrices.values()), after, model.anatomy.features, head)
+        return cls(model.anatomy.n_layers, sum(matrices.values()), after, mlp, model.anatomy.features, head)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Work:
         pairs: pairs of positions of which one sees the other, times layers, once for each product over them.
         scored: positions that went through the vocabulary head.
         reused: tokens times layers that were not run, since what leaves them was held.
+        bare: of `layers` and `tails`, those without their MLP: nothing is predicted from what it would say.
     """
 
     tokens: float = 0
@@ -78,6 +85,7 @@ class Work:
     pairs: float = 0
     scored: float = 0
     reused: float = 0
+    bare: float = 0
 
     def __add__(self, other: "Work") -> "Work":
         return Work(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Work)))
@@ -88,7 +96,7 @@ class Work:
 
     def macs(self, sizes: Sizes) -> float:
         """Multiply-adds in a model of these sizes."""
-        matrices = self.layers * sizes.layer + self.tails * sizes.after + self.scored * sizes.head
+        matrices = self.layers * sizes.layer + self.tails * sizes.after - self.bare * sizes.mlp + self.scored * sizes.head
         return matrices + self.pairs * sizes.features
 
     def counts(self, sizes: Sizes) -> dict[str, float]:
@@ -102,7 +110,9 @@ def _seen(row: Row, some: npt.NDArray[np.bool_] | None = None) -> int:
     return int(depths.sum()) + len(depths)
 
 
-def forward(row: Row, layers: int, scored: int = 0, reused: int = 0, answers: bool = False) -> Work:
+def forward(
+    row: Row, layers: int, scored: int = 0, reused: int = 0, answers: bool = False, predictors: int | None = None
+) -> Work:
     """A row through the last `layers` layers and, at some positions, the head.
 
     Args:
@@ -111,20 +121,22 @@ def forward(row: Row, layers: int, scored: int = 0, reused: int = 0, answers: bo
         scored: positions at which the head is.
         reused: layers that are not, since the residual stream after them is held.
         answers: only the tokens at or after a last prompt token.
+        predictors: positions that go through the last layer's MLP, where not all do.
     """
     count, seen = (int(row.zone.sum()), _seen(row, row.zone)) if answers else (len(row), _seen(row))
-    return Work(count, layers * count, 0, 2 * layers * seen, scored, reused * len(row))
+    bare = 0 if predictors is None else count - predictors
+    return Work(count, layers * count, 0, 2 * layers * seen, scored, reused * len(row), bare)
 
 
 def lead(row: Row, layers: int) -> Work:
-    """What leads to a row's answers through so many layers."""
+    """What leads to a row's answers through so many layers, of which the last predicts nothing there."""
     count = int((~row.zone).sum())
-    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.zone))
+    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.zone), bare=count)
 
 
 def backward(row: Row, layers: int, scored: int) -> Work:
     """The way back from the loss through the last `layers` layers, in the lowest only to what the edit changed there."""
-    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _seen(row), scored)
+    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _seen(row), scored, bare=len(row) - scored)
 
 
 def continued(start: int, count: int, n_layers: int, scored: int = 0) -> Work:

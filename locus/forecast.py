@@ -5,6 +5,7 @@ streams held and its passes not in the cache. Only speech has to be guessed, as 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from locus.activations import TOKENS
@@ -73,7 +74,7 @@ class Forecast:
             parts = scored_parts(self.config, trained=recipe is not None)
             found["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
             if TEXT in self.rows:
-                own = self._forwards([(row, 0) for row, _ in self.rows[TEXT]], first, lowest, led)
+                own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
                 compared = Work(scored=sum(len(one.ids) - one.start for one in self.forests[TEXT].sequences))
                 found["text"] = own + compared + compared.part(together)
@@ -87,7 +88,7 @@ class Forecast:
         found = []
         for row, scored in rows:
             apart = led > 1 and not row.zone.all()
-            found.append(forward(row, self.layers - first, scored, first, answers=apart))
+            found.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=scored))
             if apart:
                 found.append(lead(row, self.layers - lowest).part(led))
         return _sum(found)
@@ -112,7 +113,7 @@ class Forecast:
             self._trained[recipe.shared] = [_scored(forest, sequences) for sequences in used]
         rows, layers = self._trained[recipe.shared], self.layers - first
         return {
-            "train": _sum(forward(row, layers, scored, first) for row, scored in rows),
+            "train": _sum(forward(row, layers, scored, first, predictors=scored) for row, scored in rows),
             "gradient": _sum(backward(row, layers, scored) for row, scored in rows),
         }
 

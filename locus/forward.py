@@ -73,7 +73,9 @@ def edited(
     trunk: Trunk | None = None,
     note: cost.Note = lambda edits, work: None,
 ) -> Tensor:
-    """The last layer's output for every edit of an attached bank, [edits in bank order, T, width].
+    """The last layer's output for every edit of an attached bank, [edits in bank order, T, width], where a token is predicted.
+
+    Elsewhere nothing asks for it, and the last layer's MLP is left out.
 
     Args:
         model: the model the bank is attached to.
@@ -86,6 +88,8 @@ def edited(
     below = _Below(model, prepared, session, trunk)
     lead = _Lead(model, prepared, session, below.entering(bank.starts[0])) if leads(prepared.row, bank) else None
     entry, past = prepared.entry if lead is None else lead.answers, None
+    predictors = torch.from_numpy(prepared.targets.predictors)
+    places = (predictors if lead is None else torch.searchsorted(lead.zone, predictors)).to(model.device)
     session.where = torch.from_numpy(prepared.row.zone).float() if lead is None else None
     hidden: Tensor | None = None
     session.active = 0
@@ -99,9 +103,10 @@ def edited(
         assert hidden is not None, "the first layer has joining edits"
         if lead is not None:
             past = lead.past(layer, session.active)
+        session.asked = places if layer == model.anatomy.n_layers - 1 else None
         hidden = model.layer(layer, hidden, entry, past)
-    session.where = None
-    _charge(model.anatomy.n_layers, prepared.row, bank, below.without, note)
+    session.where = session.asked = None
+    _charge(model.anatomy.n_layers, prepared, bank, below.without, note)
     assert hidden is not None, "a bank has at least one edit"
     return hidden if lead is None else lead.joined(hidden)
 
@@ -154,6 +159,8 @@ class _Lead:
     def past(self, layer: int, edits: int) -> Prefix:
         """Run a layer; its keys and values, for the answers under so many edits."""
         kept = Recorder()
+        if layer == self.model.anatomy.n_layers - 1:
+            self.session.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
         with _silenced(self.session), torch.no_grad():
             self.hidden = self.model.layer(layer, self.hidden, self.entry, kept)
         return Prefix(len(self.before), kept.states, edits)
@@ -164,10 +171,12 @@ class _Lead:
         return torch.cat([self.hidden.expand(len(answers), -1, -1), answers], dim=1)[:, places]
 
 
-def _charge(n_layers: int, row: Row, bank: Bank, without: list[int], note: cost.Note) -> None:
+def _charge(n_layers: int, prepared: Prepared, bank: Bank, without: list[int], note: cost.Note) -> None:
     """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
+    row, predictors = prepared.row, len(prepared.targets.predictors)
     for edit, start in zip(bank.order, bank.starts, strict=True):
-        note([edit], cost.forward(row, n_layers - start, reused=0 if start in without else start, answers=leads(row, bank)))
+        reused = 0 if start in without else start
+        note([edit], cost.forward(row, n_layers - start, reused=reused, answers=leads(row, bank), predictors=predictors))
     if leads(row, bank):
         note(bank.order, cost.lead(row, n_layers - bank.starts[0]))
     for lower, layer in pairwise([0, *without]):

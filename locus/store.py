@@ -42,8 +42,9 @@ MIGRATIONS = (
         PRIMARY KEY (trial, work)
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE costs ADD COLUMN bare NUMERIC NOT NULL DEFAULT 0;",
 )
-COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared")
+COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
 
 
 @dataclass
@@ -223,7 +224,7 @@ class Store:
         found: dict[str, dict[str, dict[str, float]]] = {}
         if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
             for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
-                found.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=True))
+                found.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
         return found
 
     def texts(self, trial: str, split: str) -> dict[str, str]:

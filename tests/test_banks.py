@@ -53,7 +53,8 @@ def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
     edit = Rank1(shaped.anatomy, Location.parse(f"{first}.0"))
     nbytes, tokens = kept(shaped, edit)
     trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=Recipe())
-    assert 0.8 < nbytes / Room(tokens=tokens).takes(trial, shaped.anatomy) < 1.1
+    # Reckoned is a whole layer; of the last the MLP is kept only where something is predicted.
+    assert 0.7 < nbytes / Room(tokens=tokens).takes(trial, shaped.anatomy) < 1.1
     with torch.no_grad():
         assert kept(shaped, edit)[0] == 0
     fixed = replace(trial, edit="shift", recipe=None)  # one layer's at a time, of the four or two that it runs through

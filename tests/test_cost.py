@@ -86,15 +86,18 @@ def test_sizes_and_counts_by_hand(llama):
     # Width 32, 4 heads of 12 with 2 for keys and values, MLP 48, 384 tokens. Queries 32 * 48, keys and values 32 * 24 each,
     # output 48 * 32: 4,608; gate, up and down 3 * 32 * 48 = 4,608. After the head outputs: 1,536 + 4,608.
     sizes = Sizes.of(llama)
-    assert sizes == Sizes(n_layers=3, layer=9216, after=6144, features=48, head=12288)
+    assert sizes == Sizes(n_layers=3, layer=9216, after=6144, mlp=4608, features=48, head=12288)
     row, _ = laid(llama)
     there = cost.forward(row, 2, scored=2, reused=1)
     assert there == Work(tokens=5, layers=10, tails=0, pairs=2 * 2 * 13, scored=2, reused=5)
     assert there.macs(sizes) == 10 * 9216 + 52 * 48 + 2 * 12288 == 119232
+    # Of five tokens three predict nothing: in the last layer their MLP is left out, there and back.
+    assert cost.forward(row, 2, predictors=2) == Work(tokens=5, layers=10, pairs=52, bare=3)
+    assert cost.forward(row, 2, predictors=2).macs(sizes) == 10 * 9216 - 3 * 4608 + 52 * 48
     # One whole layer, four products a pair in it; of the first edited layer, what follows the head outputs.
     back = cost.backward(row, 2, scored=2)
-    assert back == Work(tokens=0, layers=5, tails=5, pairs=4 * 13, scored=2)
-    assert back.macs(sizes) == 5 * 9216 + 5 * 6144 + 52 * 48 + 2 * 12288 == 103872
+    assert back == Work(tokens=0, layers=5, tails=5, pairs=4 * 13, scored=2, bare=3)
+    assert back.macs(sizes) == 5 * 9216 + 5 * 6144 - 3 * 4608 + 52 * 48 + 2 * 12288 == 90048
     assert there.counts(sizes)["spared"] == 5 * 9216
     # Positions 3, 4 and 5 see 4 + 5 + 6 tokens.
     assert cost.continued(3, 3, n_layers=3, scored=3) == Work(tokens=3, layers=9, pairs=2 * 3 * 15, scored=3)
@@ -273,7 +276,7 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     nothing = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
     assert nothing["total"] == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
     assert nothing["macs_per_second"] is None and nothing["reason"] == cost.NOT_COUNTED
-    sizes = Sizes(3, 9216, 6144, 48, 12288)
+    sizes = Sizes(3, 9216, 6144, 4608, 48, 12288)
     new = result("new")
     new.cost = {"score": Work(tokens=5, layers=10).counts(sizes)}
     store.commit([new])
@@ -281,3 +284,18 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     assert half["total"] == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
     assert half["macs_per_second"] == 92160 / 2.0 and half["reason"]
     assert "counted for 1 of 2 trials" in cost.told({"seconds": {"trials": 4.0}, "cost": half})
+
+
+def test_a_store_from_before_mlps_were_left_out_is_read_as_it_is_and_goes_on(tmp_path):
+    path, sizes = tmp_path / "x.sqlite", Sizes(3, 9216, 6144, 4608, 48, 12288)
+    with sqlite3.connect(path) as db:
+        db.executescript(f"{MIGRATIONS[0]} {MIGRATIONS[1]} PRAGMA user_version = 2;")
+        db.execute("INSERT INTO costs VALUES ('old', 'score', 5, 10, 0, 0, 0, 0, 92160, 0)")
+    store = Store(path)
+    before = {"tokens": 5, "layers": 10, "tails": 0, "pairs": 0, "scored": 0, "reused": 0, "macs": 92160, "spared": 0}
+    assert store.costs() == {"old": {"score": before}}
+    new = result("new")
+    new.cost = {"score": Work(tokens=5, layers=10, bare=3).counts(sizes)}
+    store.commit([new])
+    assert store.costs()["old"]["score"] == before | {"bare": 0}
+    assert store.costs()["new"]["score"] == before | {"bare": 3, "macs": 92160 - 3 * 4608}

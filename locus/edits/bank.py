@@ -23,12 +23,16 @@ class Session(threading.local):
         active: how many edits, in bank order, have rows in the batch now.
         where: None, or the answer zone as [T] or [rows, T] of 0 and 1: edits with positions = answer act only there.
         pending: within a layer, the scalars <read, o> and what they add to the projection's output.
+        asked: None, or the positions at which the last layer's MLP is asked for; elsewhere it is left out, and says 0.
+        length: of the rows of that MLP.
     """
 
     def __init__(self, active: int):
         self.active = active
         self.where: Tensor | None = None
         self.pending: tuple[Tensor, Tensor] | None = None
+        self.asked: Tensor | None = None
+        self.length = 0
 
 
 class Bank:
@@ -97,6 +101,7 @@ class Bank:
         for layer, projection in enumerate(model.projections):
             if self.touches(layer):
                 handles += self._hooks(layer, projection, session)
+        handles += _narrowed(model.mlps[-1], session)
         try:
             yield session
         finally:
@@ -153,3 +158,19 @@ class Bank:
         where = where.expand(rows, length).reshape(active, -1, 1)
         only = torch.tensor(limited, device=like.device)[:, None, None]
         return torch.where(only, where, torch.ones_like(where))
+
+
+def _narrowed(mlp: nn.Module, session: Session) -> list[torch.utils.hooks.RemovableHandle]:
+    """Have an MLP run at the positions that a session asks for only."""
+
+    def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        session.length = args[0].shape[1]
+        return args if session.asked is None else (args[0][:, session.asked], *args[1:])
+
+    def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if session.asked is None:
+            return output
+        whole = output.new_zeros(len(output), session.length, output.shape[-1])
+        return whole.index_copy(1, session.asked, output)
+
+    return [mlp.register_forward_pre_hook(before), mlp.register_forward_hook(after)]
