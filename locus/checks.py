@@ -62,11 +62,11 @@ def plain_logprobs(model: Model, sequences: tuple[Encoded, ...], side: str = "ri
             output = model.hf(
                 input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), position_ids=positions.to(model.device)
             )
-        logprobs = output.logits.float().log_softmax(-1).cpu()
         for row, sequence in enumerate(part):
             begin = longest - len(sequence.ids) if side == "left" else 0
-            steps = range(sequence.start, len(sequence.ids))
-            found.append(torch.stack([logprobs[row, begin + k - 1, sequence.ids[k]] for k in steps]).sum())
+            logits = output.logits[row, begin + sequence.start - 1 : begin + len(sequence.ids) - 1].float()
+            said = torch.tensor(sequence.ids[sequence.start :], device=logits.device)
+            found.append(logits.log_softmax(-1).gather(1, said[:, None]).sum().cpu())
     return torch.stack(found)
 
 

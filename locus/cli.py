@@ -3,6 +3,8 @@
 Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 """
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -353,6 +355,7 @@ def judge_eval(
 def main() -> None:
     """Run the command line and turn errors into exit statuses."""
     threads.settle()  # before a command imports torch
+    atexit.register(gc.freeze)  # else Python, as it ends, goes through all that torch has made once more, for a second or two
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
     warnings.formatwarning = _warning
@@ -391,7 +394,3 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape("".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text))
-
-
-if __name__ == "__main__":
-    main()

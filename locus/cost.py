@@ -10,7 +10,7 @@ what they have in common.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -88,11 +88,12 @@ class Work:
     bare: float = 0
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Work)))
+        mine, theirs = vars(self), vars(other)  # added up at every step for every edit: `fields` would take ten times as long
+        return Work(*(mine[name] + theirs[name] for name in mine))
 
     def part(self, count: int) -> "Work":
         """An equal part, of so many."""
-        return self if count == 1 else Work(*(getattr(self, one.name) / count for one in fields(Work)))
+        return self if count == 1 else Work(*(value / count for value in vars(self).values()))
 
     def macs(self, sizes: Sizes) -> float:
         """Multiply-adds in a model of these sizes."""

@@ -150,10 +150,11 @@ def room(bench: Bench) -> Room:
     """What a training forward may hold on this device: 1 GiB and 3 edits on a CPU, half the memory and 64 edits on a GPU."""
     model, config, forest = bench.model, bench.config, bench.parts["train"].forest
     longest = max(forest.size([owner]) for owner in range(len(bench.parts["train"].items)))
-    shape = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
+    shape: dict[str, Any] = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
     if model.device.type == "cpu":
         return Room(**shape)
-    return Room(nbytes=torch.cuda.get_device_properties(model.device).total_memory // 2, edits=64, **shape)
+    nbytes = torch.cuda.get_device_properties(model.device).total_memory // 2
+    return Room(nbytes=nbytes, edits=64, apart=False, **shape)
 
 
 def _features(stage: Stage, parts: dict[str, Part], tally: Tally) -> Features:

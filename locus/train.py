@@ -222,7 +222,7 @@ class _Run:
             {"params": [edit.flat], "lr": recipe.lr, "weight_decay": recipe.weight_decay}
             for edit, recipe in zip(self.trained, recipes, strict=True)
         ]
-        self.optimiser = torch.optim.AdamW(groups)
+        self.optimiser = torch.optim.AdamW(groups, fused=True)
         self.tally = cost.Tally(len(bank))
         self.losses: list[npt.NDArray[np.float64]] = []
         self.stopped: dict[int, str] = {}
@@ -240,14 +240,21 @@ class _Run:
             seen += losses
             self.tally.merge(counted)
         self.losses.append(seen / len(pairs))
-        self._guard()
+        norms = self._norms()
+        self._guard(norms.tolist())
         for index_of, (edit, recipe) in enumerate(zip(self.trained, self.recipes, strict=True)):
             self.optimiser.param_groups[index_of]["lr"] = recipe.lr * decay
             if index_of in self.stopped:
                 edit.flat.grad = None
             elif edit.flat.grad is not None:
-                torch.nn.utils.clip_grad_norm_([edit.flat], recipe.clip)
+                edit.flat.grad.mul_((recipe.clip / (norms[index_of] + 1e-6)).clamp(max=1.0))
         self.optimiser.step()
+
+    def _norms(self) -> Tensor:
+        """[edits], the norm of each gradient; 0 where there is none."""
+        nothing = torch.zeros((), device=self.model.device)
+        grads = [edit.flat.grad for edit in self.trained]
+        return torch.stack([nothing if grad is None else torch.linalg.vector_norm(grad) for grad in grads])
 
     def _prepared(self, chunk: Pairs) -> tuple[Pairs, Prepared]:
         """Some pairs, by their places among the sequences of a row, and that row."""
@@ -274,15 +281,14 @@ class _Run:
             counted.add("gradient", [edit], cost.backward(prepared.row, self.model.anatomy.n_layers - start, scored))
         return grads, loss.detach().sum(dim=1).double().cpu().numpy(), counted
 
-    def _guard(self) -> None:
+    def _guard(self, norms: list[float]) -> None:
         """Stop an edit whose loss or gradient is no number, or stays far above where it began; it keeps its last sound state."""
         first, recent = self.losses[0], np.array(self.losses[-8:])
         for index, edit in enumerate(self.trained):
             if index in self.stopped:
                 continue
-            gradient = edit.flat.grad
             ipo = self.recipes[index].objective == "ipo"
-            if not np.isfinite(recent[-1, index]) or (gradient is not None and not bool(gradient.isfinite().all())):
+            if not (np.isfinite(recent[-1, index]) and math.isfinite(norms[index])):
                 self.stopped[index] = f"the loss or its gradient was not a number at step {len(self.losses)}"
                 edit.flat.data.copy_(self.sound[index])
             elif len(recent) == 8 and ipo and recent[:, index].min() > 10 * first[index]:

@@ -76,12 +76,14 @@ class Room:
         edits: the most edits; more would not be faster.
         tokens: of the longest training row.
         itemsize: bytes of a computed number.
+        apart: whether the last bank's edits are run one by one, since banks run side by side and should end together.
     """
 
     nbytes: int = 1 << 30
     edits: int = 3
     tokens: int = 512
     itemsize: int = 4
+    apart: bool = True
 
     def takes(self, trial: Trial, anatomy: Anatomy) -> int:
         """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned.
@@ -211,6 +213,8 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, roo
     banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
         banks += _filled(sorted(groups[key], key=lambda trial: trial.first_layer), fits)  # stable: plan order within a layer
+    if room.apart and config.bank is None and len(banks) > 2:
+        banks[-1:] = [[trial] for trial in banks[-1]]
     return banks
 
 

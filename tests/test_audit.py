@@ -120,7 +120,7 @@ def command(model, out):
     for name, value in FEWER.items():
         if name != "claims":
             flags += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
-    return [sys.executable, "-m", "locus.cli", "audit", *flags]
+    return [sys.executable, "-m", "locus", "audit", *flags]
 
 
 def everything(out):
@@ -278,7 +278,7 @@ def test_learning_rates_pass_through_the_papers_points():
 
 
 def test_ctrl_c_says_what_is_kept_and_exits_130(llama_folder, tmp_path):
-    command = [sys.executable, "-m", "locus.cli", "audit", "--model", llama_folder, "--out", str(tmp_path / "RUN")]
+    command = [sys.executable, "-m", "locus", "audit", "--model", llama_folder, "--out", str(tmp_path / "RUN")]
     command += ["--set", "sequential=false", "--set", "epochs=40", "--set", "text_passages=0"]
     # Where the tests run in the background of a shell, children are born deaf to SIGINT.
     hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731

@@ -84,7 +84,7 @@ def test_a_piped_audit_prints_plain_lines_only(tmp_path, llama_folder):
     command = [
         sys.executable,
         "-m",
-        "locus.cli",
+        "locus",
         "audit",
         "--model",
         llama_folder,

@@ -35,6 +35,7 @@ FLOW = [
     ["reproduce"],
     ["show", "doctor", "studies"],
     ["cli"],
+    ["__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOW) for name in names}
 PEERS = {"trl", "peft", "transformer_lens", "pyvene", "nnsight", "lm_eval", "steering_vectors", "sae_lens"}
