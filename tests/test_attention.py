@@ -59,6 +59,32 @@ def test_stretches_give_what_the_whole_row_gives_and_the_same_gradient():
         torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scaling", [None, 0.7])
+@pytest.mark.parametrize("seen", [40, 64])
+def test_plain_products_are_sdpa_and_are_used_on_the_way_to_a_gradient(monkeypatch, scaling, seen):
+    torch.manual_seed(1)
+    mask = torch.zeros(1, 1, 40, seen).masked_fill_(torch.rand(1, 1, 40, seen) < 0.3, float("-inf"))
+    mask[..., 0] = 0  # every query sees something
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2  # type: ignore[assignment]
+    query = torch.randn(3, 40, 4, 12).transpose(1, 2).requires_grad_()  # laid out as transformers lays them out
+    key, value = (torch.randn(3, seen, 2, 12).transpose(1, 2).requires_grad_() for _ in range(2))
+    weights, found, used = torch.randn(3, 40, 4, 12), [], []
+    inner = attention.products
+    monkeypatch.setattr(attention, "products", lambda *args: used.append(1) or inner(*args))
+    for few in (attention.FEW, 0):
+        monkeypatch.setattr(attention, "FEW", few)
+        out, _ = attention.attend(module, query, key, value, mask, scaling=scaling)
+        found.append((out, *torch.autograd.grad((out * weights).sum(), (query, key, value))))
+        assert len(used) == 1
+    with torch.no_grad():
+        monkeypatch.setattr(attention, "FEW", 256)
+        attention.attend(module, query.detach(), key, value, mask, scaling=scaling)
+    assert len(used) == 1, "what is only scored keeps SDPA"
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_every_family_with_sdpa_runs_rows_in_stretches(model: Model, monkeypatch):
     """And gives the log-probs that it gives without; a family that cannot use SDPA keeps its own attention."""
     trees = forest(6, 4, 9)
