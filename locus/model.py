@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus import attention
+from locus import attention, norms
 from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
@@ -43,6 +43,7 @@ class Model:
     def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False):
         self.hf = hf.eval().requires_grad_(False)
         attention.adopt(hf)
+        norms.adopt(hf)
         self.tokenizer = tokenizer
         self.name = name
         self.quantised = quantised

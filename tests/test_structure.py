@@ -15,7 +15,7 @@ FLOW = [
     ["errors", "sites", "threads", "units"],
     ["datasets", "stats", "cache", "locate", "workers"],
     ["forest"],
-    ["prompts", "anatomy", "attention"],
+    ["prompts", "anatomy", "attention", "norms"],
     ["model"],
     ["cost", "prefix"],
     ["edits"],

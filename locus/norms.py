@@ -1,0 +1,64 @@
+"""Root-mean-square norms with a way back of their own.
+
+Autograd goes over a norm's input a dozen times on the way back; by hand it is four. With y = x / r and r the root of the mean
+square of x (plus epsilon), dL/dx = (g - y mean(g y)) / r, where g is the gradient with respect to y. What needs no gradient is
+left to the model's own module.
+"""
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Normed(torch.autograd.Function):
+    """x / r * weight, for a weight that is not trained."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        normed = x * scale
+        ctx.save_for_backward(normed, scale, weight)
+        out: Tensor = normed * weight
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        normed, scale, weight = ctx.saved_tensors
+        grad = grads[0] * weight
+        along = (grad * normed).mean(dim=-1, keepdim=True)
+        return grad.addcmul_(normed, along, value=-1).mul_(scale), None, None
+
+
+def adopt(hf: nn.Module) -> int:
+    """Give a model's norms this way back, where they are x / r * weight in float32; how many are.
+
+    What a module computes is seen by asking it, not by its name: Gemma's norms multiply by 1 + weight, and are left alone.
+    """
+    count = 0
+    for module in hf.modules():
+        epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+        weight = getattr(module, "weight", None)
+        if isinstance(epsilon, float) and isinstance(weight, Tensor) and weight.ndim == 1 and _is(module, weight, epsilon):
+            module.forward = MethodType(_forward(type(module).forward, epsilon), module)  # type: ignore[method-assign]
+            count += 1
+    return count
+
+
+def _is(module: nn.Module, weight: Tensor, epsilon: float) -> bool:
+    """Whether a module is such a norm."""
+    if weight.dtype != torch.float32 or "forward" in vars(module):
+        return False
+    with torch.no_grad():
+        x = torch.linspace(-1.0, 2.0, 2 * len(weight), device=weight.device).view(2, -1)
+        return bool(torch.allclose(module(x), _Normed.apply(x, weight, epsilon), rtol=1e-5, atol=1e-6))  # type: ignore[no-untyped-call]
+
+
+def _forward(own: Any, epsilon: float) -> Any:
+    def forward(self: Any, x: Tensor) -> Any:
+        if x.requires_grad and x.dtype == torch.float32 and not self.weight.requires_grad:
+            return _Normed.apply(x, self.weight, epsilon)  # type: ignore[no-untyped-call]
+        return own(self, x)
+
+    return forward
