@@ -41,7 +41,7 @@ def adopt(hf: nn.Module) -> int:
         epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
         weight = getattr(module, "weight", None)
         if isinstance(epsilon, float) and isinstance(weight, Tensor) and weight.ndim == 1 and _is(module, weight, epsilon):
-            module.forward = MethodType(_forward(type(module).forward, epsilon), module)  # type: ignore[method-assign]
+            module.forward = MethodType(_forward(type(module).forward, epsilon), module)
             count += 1
     return count
 
