@@ -100,3 +100,13 @@ def test_banks_are_alike_in_size_where_they_fit_so():
     # Of what takes 5, 5, 1, 1, 1, 1 at most 6 fit: 5 | 5 1 | 1 1 1. Alike in size, the first two would take 10.
     takes = [5, 5, 1, 1, 1, 1]
     assert _filled(takes, lambda bank: sum(bank) <= 6) == [[5], [5, 1], [1, 1, 1]]
+
+
+def test_the_last_edits_run_one_by_one_where_banks_run_side_by_side(llama):
+    """Base, six of ITI, three that are no random Location, and 19 random ones as above, of which the last two are apart."""
+    together = [1, 6, 3, 3, 3, 3, 3, 3, 2]
+    side_by_side, one_at_a_time = (plan()(llama.anatomy, Room(apart=apart)).banks for apart in (True, False))
+    assert [len(bank) for bank in side_by_side] == [*together, 1, 1]
+    assert [len(bank) for bank in one_at_a_time] == [*together, 2]
+    assert [one for bank in side_by_side for one in bank] == [one for bank in one_at_a_time for one in bank]
+    assert len(plan(bank=4)(llama.anatomy, Room()).banks[-1]) > 1, "what the configuration says is kept"
