@@ -19,11 +19,13 @@ from locus.train import Recipe, train
 
 QUESTIONS = {"full": 8, "sample": 2}
 EVERYWHERE, SETS = ("all",), ("0.1,3.2,11.5,20.1", "1.4,9.2,12.5,21.1", "2.1,3.3,14.5,26.1")
-CLASSES = {  # of torch's operations, by name; attention by how it begins
-    "matrix products": "mm addmm bmm baddbmm",
-    "attention": "_scaled_dot_product",
+FUSED = "_scaled_dot_product"  # how attention's own operations begin
+CLASSES = {  # of torch's operations, by name; batched products are attention's, but for the edits' few vectors
+    "matrix products": "mm addmm",
+    "attention": "bmm baddbmm _softmax _softmax_backward_data",
     "activations, norms, sums, rotations": (
-        "mul mul_ silu silu_backward add add_ sub sub_ neg pow div div_ rsqrt sum mean exp exp_ amax maximum"
+        "mul mul_ silu silu_backward add add_ sub sub_ neg pow div div_ rsqrt sum mean exp exp_ amax maximum addcmul_ "
+        "linalg_vector_norm square_ rsqrt_"
     ),
     "copies": "cat copy_ index index_select gather clone fill_ zero_ index_add_ stack index_put_",
 }
@@ -56,7 +58,7 @@ def profiled(model: str, data: str, count: int, places: list[str], trained: bool
     for one in profile.key_averages(group_by_input_shape=True):
         name = one.key.removeprefix("aten::")
         for kind, names in CLASSES.items():
-            if name in names.split() or (kind == "attention" and name.startswith(names)):
+            if name in names.split() or (kind == "attention" and name.startswith(FUSED)):
                 by_class[kind] += one.self_cpu_time_total / 1e6
         if name == "mm":
             (rows, inner), (_, columns) = one.input_shapes[:2]
