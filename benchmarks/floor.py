@@ -54,4 +54,4 @@ def edit_macs(model: Model, row: Row, targets: Targets, first_layer: int, backwa
     """One row under one edit from its first layer on, scored; if it is trained with the backward to that layer's head outputs."""
     layers, scored = model.anatomy.n_layers - first_layer, len(targets.predictors)
     work = cost.forward(row, layers, scored, predictors=scored)
-    return (work + cost.backward(row, layers, scored) if backward else work).macs(cost.Sizes.of(model))
+    return (work + cost.backward(row, layers, scored, model.parallel) if backward else work).macs(cost.Sizes.of(model))

@@ -135,9 +135,13 @@ def lead(row: Row, layers: int) -> Work:
     return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.zone), bare=count)
 
 
-def backward(row: Row, layers: int, scored: int) -> Work:
-    """The way back from the loss through the last `layers` layers, in the lowest only to what the edit changed there."""
-    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _seen(row), scored, bare=len(row) - scored)
+def backward(row: Row, layers: int, scored: int, parallel: bool = False) -> Work:
+    """The way back from the loss through the last `layers` layers, in the lowest only to what the edit changed there.
+
+    Where a layer's MLP runs parallel to its attention, that way leads past the lowest layer's MLP anyway.
+    """
+    bare = 0 if parallel and layers == 1 else len(row) - scored
+    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _seen(row), scored, bare=bare)
 
 
 def continued(start: int, count: int, n_layers: int, scored: int = 0) -> Work:

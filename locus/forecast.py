@@ -114,7 +114,7 @@ class Forecast:
         rows, layers = self._trained[recipe.shared], self.layers - first
         return {
             "train": _sum(forward(row, layers, scored, first, predictors=scored) for row, scored in rows),
-            "gradient": _sum(backward(row, layers, scored) for row, scored in rows),
+            "gradient": _sum(backward(row, layers, scored, self.model.parallel) for row, scored in rows),
         }
 
     def _speech(self, trial: str, sharing: int) -> Work:

@@ -278,7 +278,8 @@ class _Run:
         scored = len(prepared.targets.predictors)
         for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
             counted.add("train", [edit], cost.Work(scored=scored))
-            counted.add("gradient", [edit], cost.backward(prepared.row, self.model.anatomy.n_layers - start, scored))
+            back = cost.backward(prepared.row, self.model.anatomy.n_layers - start, scored, self.model.parallel)
+            counted.add("gradient", [edit], back)
         return grads, loss.detach().sum(dim=1).double().cpu().numpy(), counted
 
     def _guard(self, norms: list[float]) -> None:

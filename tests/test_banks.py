@@ -54,7 +54,7 @@ def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
     nbytes, tokens = kept(shaped, edit)
     trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=Recipe())
     # Reckoned is a whole layer; of the last the MLP is kept only where something is predicted.
-    assert 0.65 < nbytes / Room(tokens=tokens).takes(trial, shaped.anatomy) < 1.1
+    assert {0: 0.8, 2: 0.65}[first] < nbytes / Room(tokens=tokens).takes(trial, shaped.anatomy) < 1.1
     with torch.no_grad():
         assert kept(shaped, edit)[0] == 0
     fixed = replace(trial, edit="shift", recipe=None)  # one layer's at a time, of the four or two that it runs through

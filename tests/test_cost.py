@@ -124,6 +124,18 @@ def test_training_is_counted_as_pytorch_counts_it_in_every_family(model, first):
     assert forward.reused == 5 * first
 
 
+def test_an_edit_of_the_last_layer_is_counted_as_pytorch_counts_it_in_every_family(model):
+    """The way back is one layer's: through its MLP where a token is predicted, and past it where the MLP runs parallel."""
+    row, prepared = laid(model)
+    tally, bank = Tally(), Bank([Rank1(model.anatomy, Location.parse("2.0"))])
+    with Products() as counter, sdpa_kernel(SDPBackend.MATH), bank.attach(model) as session:
+        hidden = edited(model, prepared, bank, session, None, lambda edits, work: tally.add("train", edits, work))
+        sequence_logprobs(model, hidden, prepared.targets).sum().backward()
+    work, sizes = unattended(tally.by_edit[0]["train"] + Work(scored=2)), Sizes.of(model)
+    back = unattended(cost.backward(row, 1, 2, model.parallel))
+    assert work.macs(sizes) + back.macs(sizes) == counter.matrices
+
+
 def test_edits_are_charged_their_own_rows_and_share_what_they_have_in_common(llama):
     """Edits at layers 2, 1 and 2, nothing held: the base row runs through layer 0 for all, and through layer 1 for two."""
     prepared, tally, places = laid(llama)[1], Tally(3), ["2.0", "1.1", "2.3"]

@@ -8,7 +8,9 @@ import torch
 from locus import norms
 from tests.families import tiny
 
-THEIRS = {"llama": 7, "gpt2": 0}  # two a layer and the last; GPT-2 has layer norms
+# Two a layer and the last; Qwen 3 has two more a layer, for queries and keys. Gemma's multiply by 1 + weight, the others are layer
+# norms.
+THEIRS = {"llama": 7, "qwen3": 13, "gemma2": 0, "gemma3": 0, "gpt2": 0, "gpt_neox": 0}
 
 
 def adopted(hf) -> list[torch.nn.Module]:
