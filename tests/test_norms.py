@@ -8,7 +8,7 @@ import torch
 from locus import norms
 from tests.families import tiny
 
-# Two a layer and the last; Qwen 3 has two more a layer, for queries and keys. Gemma's multiply by 1 + weight; the rest are others.
+# Two a layer and the last; Qwen 3 has two more a layer, for queries and keys. Gemma's multiply by 1 + weight.
 THEIRS = {"llama": 7, "qwen3": 13, "gemma2": 0, "gemma3": 0, "gpt2": 0, "gpt_neox": 0}
 
 
