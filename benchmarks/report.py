@@ -67,8 +67,8 @@ def render(results: Path, page: Path) -> None:
         "and after its work: 100 % would be nothing but matrix products at full speed. A shared prefix counts once. What is in "
         "the way where an aim is not reached is said, operation by operation, in table 9.\n",
     ]
-    for path in sorted(results.glob("table-*.json")):
-        parts.append(_table(json.loads(path.read_text(encoding="utf-8"))))
+    tables = (json.loads(path.read_text(encoding="utf-8")) for path in results.glob("table-*.json"))
+    parts += [_table(table) for table in sorted(tables, key=lambda table: table["table"])]
     page.write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -6,6 +6,8 @@ it sees, instead of for all pairs of tokens with most of them masked. Where a ma
 transformers' own SDPA attention.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -69,6 +71,19 @@ def adopt(hf: Any) -> None:
         AttentionInterface.register(NAME, attend)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         hf.set_attn_implementation(NAME)
+
+
+@contextmanager
+def own(hf: Any) -> Iterator[None]:
+    """A model's attention as it is without this, for comparisons."""
+    ours = getattr(hf.config, "_attn_implementation", None) == NAME
+    if ours:
+        hf.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if ours:
+            hf.set_attn_implementation(NAME)
 
 
 def attend(

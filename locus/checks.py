@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from locus import attention, norms
 from locus.activations import survey
 from locus.cache import Cache
 from locus.datasets.items import Item
 from locus.edits import Edit, Rank1, Terms, ablate
 from locus.edits.bank import Bank
 from locus.forest import Encoded, Forest
-from locus.forward import edited, prepare, sequence_logprobs
+from locus.forward import Trunk, edited, prepare, sequence_logprobs
 from locus.model import Model
 from locus.prompts import PromptFormat, plant
 from locus.sites import Location
@@ -30,7 +31,8 @@ ITEMS = (
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what was compared, the largest difference (nats or logits), what is allowed, and whether it held."""
+    """One comparison: what was compared, the largest difference (nats or logits; of a gradient, of its largest entry), what is
+    allowed, and whether it held."""
 
     name: str
     difference: float
@@ -45,8 +47,13 @@ class Check:
         return f"{'ok  ' if self.passed else 'FAIL'} {self.name} (difference {self.difference:.1e}, allowed {self.allowed:.0e})"
 
 
-def plain_logprobs(model: Model, sequences: tuple[Encoded, ...], side: str = "right", batch: int = 8) -> Tensor:
-    """Summed answer log-probs (nats) with one padded row per answer: the slow path that everything is held against."""
+def plain_logprobs(
+    model: Model, sequences: tuple[Encoded, ...], side: str = "right", batch: int = 8, grad: bool = False
+) -> Tensor:
+    """Summed answer log-probs (nats) with one padded row per answer: the slow path that everything is held against.
+
+    It is transformers' own, attention and norms too; with `grad` differentiable in an edit that is attached.
+    """
     found = []
     pad = model.tokenizer.pad_token_id or 0
     for start in range(0, len(sequences), batch):
@@ -58,7 +65,7 @@ def plain_logprobs(model: Model, sequences: tuple[Encoded, ...], side: str = "ri
             here = slice(longest - len(sequence.ids), longest) if side == "left" else slice(0, len(sequence.ids))
             tokens[row, here], mask[row, here] = torch.tensor(sequence.ids), 1
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        with torch.no_grad():
+        with torch.set_grad_enabled(grad), attention.own(model.hf), norms.own(model.hf):
             output = model.hf(
                 input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), position_ids=positions.to(model.device)
             )
@@ -116,7 +123,35 @@ def check(model: Model, text: PromptFormat) -> list[Check]:
     ]
     both = tree_logprobs(model, forest, [identity, some])
     checks.append(gap("a bank of edits equals each alone", both, torch.stack([plain, edited_plain]), loose))
+    fast, slow = (_in_training(model, forest, middle, found.residuals if tree else None) for tree in (True, False))
+    checks.append(gap("an edit in training says what it says in plain rows", fast[0], slow[0], loose))
+    size = max(float(slow[1].abs().max()), 1e-2)
+    checks.append(gap("its gradient is that of plain rows, in its largest entry's size", fast[1] / size, slow[1] / size, loose))
     return checks
+
+
+def _in_training(model: Model, forest: Forest, layer: int, trunk: Trunk | None) -> tuple[Tensor, Tensor]:
+    """Log-probs of the last question's answers under an edit of some layer and the last, and a gradient, [its parameters].
+
+    By the tree, from a cached layer, as training runs it; in plain rows where there is no cached layer.
+    """
+    anatomy = model.anatomy
+    edit = Rank1(anatomy, Location.parse(",".join(sorted({f"{layer}.0", f"{anatomy.n_layers - 1}.0"}))))
+    noise = torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) / anatomy.features**0.5
+    edit.flat.data = noise.to(model.device)
+    sequences = forest.sequences_of([len(ITEMS) - 1])
+    if trunk is None:
+        with edit.attach(model):
+            logprobs = plain_logprobs(model, tuple(forest.sequences[index] for index in sequences), grad=True)
+    else:
+        row = forest.row(sequences, ends=False)
+        prepared = prepare(model, row, forest.targets(row, sequences))
+        bank = Bank([edit])
+        with bank.attach(model) as session:
+            logprobs = sequence_logprobs(model, edited(model, prepared, bank, session, trunk), prepared.targets)[0].cpu()
+    weights = torch.linspace(1, -1, len(logprobs))
+    (gradient,) = torch.autograd.grad((weights * logprobs).sum(), edit.flat)
+    return logprobs.detach(), gradient.cpu()
 
 
 def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from locus import attention, norms
 from locus.activations import survey
 from locus.checks import check, plain_logprobs
 from locus.cost import Tally, Work
@@ -163,12 +164,7 @@ def test_gradients_equal_those_of_plain_rows(model):
                 hidden = edited(model, prepared, Bank([edit]), session, trunk)
                 logprobs = sequence_logprobs(model, hidden, prepared.targets)[0]
             else:
-                sums = []
-                for sequence in forest.sequences:
-                    output = model.hf(input_ids=torch.tensor([sequence.ids])).logits[0].float().log_softmax(-1)
-                    steps = range(sequence.start, len(sequence.ids))
-                    sums.append(torch.stack([output[k - 1, sequence.ids[k]] for k in steps]).sum())
-                logprobs = torch.stack(sums)
+                logprobs = plain_logprobs(model, forest.sequences, grad=True)
             (logprobs * weights).sum().backward()
         gradients.append(edit.flat.grad)
     scale = gradients[1].abs().max()
@@ -178,6 +174,22 @@ def test_gradients_equal_those_of_plain_rows(model):
 def test_the_self_check_passes_on_every_family(model):
     for one in check(model, prompt_format(model.tokenizer)):
         assert one.passed, str(one)
+
+
+def test_the_self_check_sees_what_only_training_takes(llama, monkeypatch):
+    """Plain products and the norms' way back are taken on the way to a gradient alone: no other check passes there."""
+    inner = attention.products
+    monkeypatch.setattr(attention, "products", lambda *args: 1.1 * inner(*args))
+    failed = {one.name for one in check(llama, prompt_format(llama.tokenizer)) if not one.passed}
+    assert failed == {
+        "an edit in training says what it says in plain rows",
+        "its gradient is that of plain rows, in its largest entry's size",
+    }
+    monkeypatch.undo()
+    backward = norms._Normed.backward
+    monkeypatch.setattr(norms._Normed, "backward", staticmethod(lambda ctx, grad: backward(ctx, 1.1 * grad)))
+    failed = {one.name for one in check(llama, prompt_format(llama.tokenizer)) if not one.passed}
+    assert failed == {"its gradient is that of plain rows, in its largest entry's size"}
 
 
 def test_a_forest_holds_each_prefix_once():

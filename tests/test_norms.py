@@ -13,7 +13,7 @@ THEIRS = {"llama": 7, "qwen3": 13, "gemma2": 0, "gemma3": 0, "gpt2": 0, "gpt_neo
 
 
 def adopted(hf) -> list[torch.nn.Module]:
-    return [module for module in hf.modules() if getattr(vars(module).get("forward"), "__module__", "") == norms.__name__]
+    return [module for module in hf.modules() if norms.is_ours(module)]
 
 
 @pytest.mark.parametrize("family", THEIRS)
@@ -34,6 +34,14 @@ def test_every_family_has_the_gradient_that_autograd_has(model):
         assert type(found[0][0].grad_fn).__name__ == "_NormedBackward" != type(found[1][0].grad_fn).__name__
         for mine, theirs in zip(*found, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_own_leaves_transformers_norms_alone_and_gives_ours_back():
+    hf = tiny("llama").hf
+    before = [module.forward for module in adopted(hf)]
+    with norms.own(hf):
+        assert before and not adopted(hf)
+    assert [module.forward for module in adopted(hf)] == before
 
 
 def test_the_gradient_by_finite_differences():
