@@ -23,7 +23,7 @@ SIZE = 0.02  # standard deviation of a shift's entries
 BATCH = 32  # the peer's
 SPEECH = Speech(max_new_tokens=50)
 SAME = 0.98  # share of texts: a near tie may fall otherwise where rows are padded, since sums are taken in another order
-SIZES = {"full": (64, 4, 3), "sample": (32, 2, 1)}  # prompts, edits, repeats
+SIZES = {"full": (32, 4, 3), "sample": (32, 2, 1)}  # prompts, edits, repeats
 
 
 def speaking(setting: Setting) -> Table:
