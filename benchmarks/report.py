@@ -81,7 +81,7 @@ def _table(table: dict[str, Any]) -> str:
     lines.append("")
     for aim in table["aims"]:
         said = "reached" if aim["reached"] else "NOT reached"
-        lines.append(f"- {said}: {aim['what']} {aim['measured']:.3g}, aim {aim['aim']:g}")
+        lines.append(f"- {said}: {aim['what']} {aim['measured']:.4g}, aim {aim['aim']:g}")
     for check in table["checks"]:
         said = "the same on both sides" if check["same"] else "NOT the same"
         apart = f"at most {check['apart']:.1e} apart (allowed {check['allowed']:.0e})"

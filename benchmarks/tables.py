@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: `full` for the record (some forty minutes on two quiet cores), `sample` to see that it works."""
+    """How much is run: `full` for the record (some two hours on two cores), `sample` to see that it works."""
 
     repeats: int
     train: int
@@ -262,12 +263,12 @@ def banks(setting: Setting) -> Table:
             found = [run((job[0], {**job[1], "model": model})) for _ in range(size.repeats)]
             trained, scored = (median(found, lambda one, what=what: one[what]) for what in ("trained", "scored"))  # type: ignore[misc]
             share, memory = median(found, _share), median(found, lambda one: one["peak_mb"])
-            rows.append([model, edits, f"{trained:.0f}", f"{scored:.0f}", f"{100 * share:.0f} %", f"{memory:.0f}"])
+            rows.append([Path(model).name, edits, f"{trained:.0f}", f"{scored:.0f}", f"{100 * share:.0f} %", f"{memory:.0f}"])
             setting.say(f"  {model}, {edits} edits: {trained:.0f} tokens a second in training")
             each.append(trained)
             everything.append(found)
         enough = next(edits for edits, rate in zip(size.banks[kind], each, strict=True) if rate >= 0.95 * max(each))
-        notes.append(f"{model}: from {enough} edits on, training is within 5 % of its best.")
+        notes.append(f"{Path(model).name}: from {enough} edits on, training is within 5 % of its best.")
     if kind == "cpu":
         notes.append(
             "No GPU was at hand: these are the banks that a CPU holds (`python -m benchmarks --device cuda` for a GPU's)."
