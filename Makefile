@@ -43,8 +43,8 @@ oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval,
 	$(BENCH)/bin/python -m pytest -m oracle tests/oracles
 	$(BENCH)/bin/python -m pytest tests/test_export.py
 
-bench: $(BENCH)/.stamp  ## speed against peers and against the floor
-	$(BENCH)/bin/python -m benchmarks
+bench: $(BENCH)/.stamp  ## speed against peers and the floor; those in benchmarks/results are kept: make bench TABLES="1 3 --again"
+	$(BENCH)/bin/python -m benchmarks $(TABLES)
 
 $(DOCS)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS)

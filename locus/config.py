@@ -92,7 +92,7 @@ class AuditConfig(BaseModel):
     margin: float = Field(0.25, gt=0, lt=1, description="non-inferiority margin, as a fraction of the ceiling's effect")
     sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
     seed: int = Field(0, ge=0, description="of splits, random Locations, starts and resampling")
-    bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what memory allows")
+    bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what a memory budget allows")
     tokens: int = Field(512, ge=32, description="token budget of a row")
 
     @property
