@@ -35,7 +35,7 @@ ON_A_GPU = (1, 2, 3, 4, 5, 10)
 def main() -> int:
     """Run what is asked for; 1 if a table failed, or two sides did not compute the same thing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("tables", nargs="*", type=int, choices=sorted(TABLES), help="numbers; all by default")
+    parser.add_argument("tables", nargs="*", type=int, help=f"numbers, of {sorted(TABLES)}; all by default")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--data", default="misconceptions", help="as `locus audit --data`")
     parser.add_argument("--size", default="full", choices=sorted(tables.SIZES))
@@ -44,6 +44,8 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="run also what is there")
     told = parser.parse_args()
     numbers = told.tables or (sorted(TABLES) if told.device == "cpu" else ON_A_GPU)
+    if unknown := set(numbers) - set(TABLES):
+        parser.error(f"there are tables {sorted(TABLES)}, not {sorted(unknown)}.")
     if told.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a GPU that torch can use; it sees none.")
     if told.device == "cuda" and not set(numbers) <= set(ON_A_GPU):

@@ -145,3 +145,17 @@ def test_tables_of_a_gpu_are_refused_without_one(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
         benchmarks.main()
     assert ended.value.code == 2 and "needs a GPU" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_without_numbers_all_tables_are_run_and_what_is_there_is_kept(monkeypatch, capsys):
+    """As `make bench` calls it; the project's own tables are all there."""
+    monkeypatch.setattr("sys.argv", ["benchmarks"])
+    assert benchmarks.main() == 0
+    assert capsys.readouterr().out.count("there already") == len(benchmarks.TABLES)
+
+
+def test_a_table_that_does_not_exist_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "1", "11"])
+    with pytest.raises(SystemExit) as ended:
+        benchmarks.main()
+    assert ended.value.code == 2 and "not [11]" in capsys.readouterr().err
