@@ -31,8 +31,10 @@ ITEMS = (
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: what was compared, the largest difference (nats or logits; of a gradient, of its largest entry), what is
-    allowed, and whether it held."""
+    """One comparison: what was compared, the largest difference, what is allowed, and whether it held.
+
+    Differences are in nats or logits; those of a gradient are shares of its largest entry.
+    """
 
     name: str
     difference: float
