@@ -49,7 +49,8 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
     for claim in made:
         claim.check(bench.model.fingerprint, anatomy.n_layers, anatomy.n_heads)
     baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-    plan = trials.make(config, anatomy, made, plan_file.document(bench, dataset, baselines), run.room(bench))
+    document = plan_file.document(bench, dataset, baselines, plan_file.schema_of(out))
+    plan = trials.make(config, anatomy, made, document, run.room(bench))
     plan_file.fix(plan, out)
     run.afford(plan, bench)
     store = Store(out / "trials.sqlite")

@@ -5,7 +5,6 @@ mean over seeds, and reported on test questions, always.
 """
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, cost, stats, verdict
+from locus import __version__, atomic, cost, incoming, stats, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
@@ -27,7 +26,8 @@ Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
 REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_true_info", "kl", "ce")
 ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
-PLAN_SCHEMA, VERDICT_SCHEMA = "locus-plan/1", "locus-verdict/1"
+FIRST_PLAN, PLAN_SCHEMA, VERDICT_SCHEMA = "locus-plan/1", "locus-plan/2", "locus-verdict/1"  # plans of both editions are read
+PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
 PLAN_PARTS = {"banks", "claims", "context", "dataset", "items", "model", "prompt", "rule", "rule_sha256", "sha256", "trials"}
 UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
@@ -335,19 +335,19 @@ def read_plan(out: Path) -> dict[str, Any]:
     """
     path = out / "plan.json"
     try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plan: dict[str, Any] = incoming.read_json(path, "a run folder with its plan.json, whole", inside=out)
         schema, missing = plan.get("schema"), sorted(PLAN_PARTS - plan.keys())
-        if schema == PLAN_SCHEMA and missing:
+        if schema in PLAN_SCHEMAS and missing:
             raise ValueError(f"without {', '.join(missing)}")
-        if schema == PLAN_SCHEMA:
+        if schema in PLAN_SCHEMAS:
             AuditConfig(**plan["config"])
-    except OSError as error:
-        raise UserError("a run folder with its plan.json", f"{str(out)!r} ({error})", "Give the --out of an audit.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
         raise UserError("a plan.json that is whole", received, "Audit again into another --out.") from error
-    if schema != PLAN_SCHEMA:
-        raise UserError(f"a plan of schema {PLAN_SCHEMA}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus.")
+    if schema not in PLAN_SCHEMAS:
+        raise UserError(
+            f"a plan of schema {' or '.join(PLAN_SCHEMAS)}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus."
+        )
     return plan
 
 
@@ -357,7 +357,5 @@ def write(out: Path, store: Store, seconds: float) -> dict[str, Any]:
     found = derive(record)
     took = cost.summary(record.done, store.costs())
     found |= {"versions": versions(), "seconds": {"trials": took["total"]["seconds"], "this_call": seconds}, "cost": took}
-    partial = out / f".verdict.json.{os.getpid()}"
-    partial.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(out / "verdict.json")
+    atomic.replace(out / "verdict.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found

@@ -14,6 +14,8 @@ from locus.errors import UserError
 from locus.locate import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
+# Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
+SINCE_FIRST: dict[str, Any] = {}
 JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
 
 

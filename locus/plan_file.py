@@ -1,13 +1,13 @@
 """plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
 
 import json
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from locus import conclude, verdict
+from locus import atomic, conclude, verdict
+from locus.config import SINCE_FIRST
 from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
@@ -17,10 +17,21 @@ from locus.store import Store
 from locus.trials import Plan
 
 
-def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dict[str, Any]:
+def schema_of(out: Path) -> str:
+    """The schema of the plan in a run folder; today's where there is none."""
+    return str(conclude.read_plan(out)["schema"]) if (out / "plan.json").exists() else conclude.PLAN_SCHEMA
+
+
+def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore], schema: str = conclude.PLAN_SCHEMA) -> dict[str, Any]:
     """The plan's file but for the trials: configuration, what it is run on, and the rule.
 
     Only `context` enters the trials' ids: what can change a trial's numbers.
+
+    Args:
+        bench: model, questions and configuration.
+        dataset: the questions.
+        baselines: what rules that never read the question reach.
+        schema: a run that the first edition began goes on under its plan, which lacks what came later.
     """
     stage, config, model = bench.stage, bench.config, bench.model
     items, text, sample = stage.items, stage.prompt, stage.sample
@@ -36,9 +47,12 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore]) -> dic
         "tokens": config.tokens,
     }
     rule = verdict.rule(config)
+    settings = config.model_dump(mode="json")
+    if schema == conclude.FIRST_PLAN:
+        settings = {name: value for name, value in settings.items() if name not in SINCE_FIRST}
     return {
-        "schema": conclude.PLAN_SCHEMA,
-        "config": config.model_dump(mode="json"),
+        "schema": schema,
+        "config": settings,
         "context": context,
         "rule": rule,
         "rule_sha256": content_hash(rule),
@@ -102,13 +116,11 @@ def fix(plan: Plan, out: Path) -> None:
                 f"another one: {', '.join(differ)} differ",
                 "The model, the data or locus itself has changed since; give another --out.",
             )
-        (out / "edits").mkdir(exist_ok=True)
+        atomic.folder(out / "edits")
         return
     try:
-        (out / "edits").mkdir(parents=True, exist_ok=True)
-        partial = out / f".plan.json.{os.getpid()}"
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
+        atomic.folder(out / "edits")
+        atomic.replace(path, content)
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
 

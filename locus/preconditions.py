@@ -11,7 +11,7 @@ from typing import Any
 
 from locus import claims, datasets, units
 from locus.claims import null
-from locus.config import JUDGED, AuditConfig
+from locus.config import JUDGED, SINCE_FIRST, AuditConfig
 from locus.datasets.items import Dataset, Item, problems
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.locate import at_hand, locate
@@ -264,6 +264,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     except UserError as error:
         return [error]
     new = config.model_dump(mode="json")
+    old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
     differ = [
         f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
         for name in sorted({*old, *new})

@@ -78,7 +78,7 @@ def _prepared(recorded: dict[str, Any], told: Callable[[str, float], None]) -> t
         Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
         for one in recorded["claims"]
     ]
-    document = plan_file.document(bench, dataset, [])
+    document = plan_file.document(bench, dataset, [], recorded["schema"])
     if difference := first_difference(recorded["context"], json.loads(json.dumps(document["context"]))):
         raise VerificationError(f"the trials would be run on something else: {difference}")
     plan = trials.make(config, bench.model.anatomy, claims, document, run.room(bench))

@@ -1,0 +1,52 @@
+"""Write a file whole or not at all, and never through a link that somebody else has laid."""
+
+import os
+import secrets
+from pathlib import Path
+
+from locus.errors import UserError
+
+MARK = ".locus-partial-"
+
+
+def replace(path: Path, content: bytes | str) -> None:
+    """Put a file in the place of whatever has its name; a link of that name is replaced, not followed.
+
+    What was written is on the disk before it gets its name, so a power cut leaves the old file or the new one.
+
+    Raises:
+        OSError: if it cannot be written; what was there stays.
+    """
+    partial = path.with_name(f"{MARK}{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(partial, flags, 0o666), "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def folder(path: Path) -> Path:
+    """A folder to write into, made if absent.
+
+    Raises:
+        UserError: if it is a link or a file: what is written there would land elsewhere, or nowhere.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UserError("a folder of its own to write into", f"{str(path)!r}, a link or a file", "Remove it.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("a folder that can be written", f"{str(path)!r} ({error})", "Give another one.") from error
+    return path
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what a process that was killed left half written in these folders."""
+    for place in folders:
+        for partial in place.glob(f"{MARK}*"):
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""Whole run folders of the first edition are read, concluded again to the same numbers, verified, resumed and reported."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from locus import conclude
+from locus.audit import audit
+from locus.config import AuditConfig
+from locus.report import page
+from locus.report.export import export_scores
+from locus.report.verify import copied_store, first_difference, verify
+from locus.store import Store
+
+RUNS = Path(__file__).parent / "runs" / "first-edition"
+FINISHED = ["planted", "two-claims", "tone", "judged", "uninterrupted"]
+
+
+@pytest.fixture
+def run(request, tmp_path):
+    return Path(shutil.copytree(RUNS / request.param, tmp_path / "RUN"))
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_the_verdict_is_concluded_again_to_the_same_numbers(name):
+    with copied_store(RUNS / name) as store:
+        derived = json.loads(json.dumps(conclude.derive(conclude.Record(conclude.read_plan(RUNS / name), store))))
+    stated = json.loads((RUNS / name / "verdict.json").read_text())
+    assert not first_difference({part: stated[part] for part in derived}, derived)
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_it_verifies(name):
+    found = verify(RUNS / name)
+    assert found["kind"] == "run" and found["claims"]
+
+
+@pytest.mark.parametrize("run", FINISHED, indirect=True)
+def test_it_is_reported_and_exported(run, tmp_path):
+    before = (run / "trials.sqlite").read_bytes(), (run / "plan.json").read_bytes(), (run / "verdict.json").read_bytes()
+    page.write(run, sign=False)
+    export_scores(run, tmp_path / "scores")
+    assert (run / "report.html").stat().st_size > 10_000 and (tmp_path / "scores" / "scores.csv").exists()
+    assert before == ((run / "trials.sqlite").read_bytes(), (run / "plan.json").read_bytes(), (run / "verdict.json").read_bytes())
+    assert verify(run)["kind"] == "run"
+
+
+@pytest.mark.parametrize("run", ["interrupted"], indirect=True)
+def test_a_run_that_was_killed_goes_on_to_the_rows_of_the_undisturbed_one(run):
+    config = AuditConfig(**json.loads((run / "plan.json").read_text())["config"])
+    audit(config, run, sign=False)
+    with copied_store(RUNS / "uninterrupted") as undisturbed:
+        rows = undisturbed.dump()
+    store = Store(run / "trials.sqlite")
+    assert store.dump() == rows and len(rows) == 3744
+    store.close()
+    assert verify(run)["kind"] == "run"
