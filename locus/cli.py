@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from locus import studies, threads
+from locus import keyring, studies, threads
 from locus.errors import UserError, VerificationError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
 app.add_typer(judges, name="judge")
+app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 # Where there is no terminal (a pipe, a log), 80 columns would break the lines.
 console = Console(width=None if sys.stdout.isatty() else 132)
@@ -216,7 +217,9 @@ def export(
 @app.command()
 def verify(
     run_or_receipt: Annotated[Path, Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
-    expect: Annotated[str | None, Option(help="Id, hash or signer's public key that it must have.")] = None,
+    expect: Annotated[
+        str | None, Option(help="Trusted name or public key that must have signed all of it; or its id or hash.")
+    ] = None,
     rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
     seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
 ) -> None:
@@ -230,8 +233,8 @@ def verify(
     if rerun:
         from locus.report.rerun import rerun as repeat
 
-        if found["kind"] != "run":
-            raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
+        if found.kind != "run":
+            raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
         with progress() as told:
             again = repeat(run_or_receipt, rerun, seed, told)
         gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))

@@ -24,7 +24,7 @@ FLOW = [
     ["claims"],
     ["config"],
     ["train", "evaluate", "judges"],
-    ["trials", "store", "checks"],
+    ["trials", "store", "checks", "plan_shape"],
     ["run"],
     ["forecast"],
     ["findings"],
@@ -33,7 +33,7 @@ FLOW = [
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["reproduce"],
-    ["show", "doctor", "studies"],
+    ["show", "doctor", "studies", "keyring"],
     ["cli"],
     ["__main__"],
 ]

@@ -22,7 +22,7 @@ from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
 from locus.locate import locate
 from locus.model import Model, load
-from locus.report.verify import copied_store
+from locus.report.derived import copied_store
 from locus.store import Store
 
 Form = Literal["auto", "peft", "bias"]

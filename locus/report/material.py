@@ -1,6 +1,5 @@
 """What a report is made of: plan, verdict, and the settings tried, read from a run folder that may still be growing."""
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude, cost, stats, verdict
+from locus import conclude, cost, incoming, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
@@ -51,6 +50,7 @@ def read(folder: Path) -> Material:
         raise UserError("a run folder with plan.json and trials.sqlite", repr(str(folder)), "Give the --out of an audit.")
     store = Store(folder / "trials.sqlite")
     try:
+        store.check_values()
         plan = conclude.read_plan(folder)
         record = conclude.Record(plan, store)
         found = _verdict(folder, record)
@@ -63,7 +63,7 @@ def read(folder: Path) -> Material:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
         said = side_by_side(record, found)
         return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
-    except (LookupError, TypeError, ValueError, AttributeError, sqlite3.Error) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, sqlite3.Error) as error:
         received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
         raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error
     finally:
@@ -73,7 +73,7 @@ def read(folder: Path) -> Material:
 def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     path = folder / "verdict.json"
     if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
         if found["schema"] != conclude.VERDICT_SCHEMA:
             schema = visible(found["schema"], 80)
             raise UserError(
