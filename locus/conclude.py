@@ -6,7 +6,8 @@ mean over seeds, and reported on test questions, always.
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, atomic, cost, incoming, plan_shape, stats, verdict
+from locus import __version__, atomic, cost, errors, incoming, plan_shape, stats, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
 from locus.stats import truthful
-from locus.store import Store
+from locus.store import Store, reading
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
@@ -324,6 +325,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "absent"
     return found
+
+
+@contextmanager
+def recorded(out: Path) -> Iterator[Record]:
+    """The record of a run folder, finished or not, which a stranger may have written; to read from.
+
+    Raises:
+        UserError: if it is no run folder, or its files are not whole.
+    """
+    with reading(out / "trials.sqlite") as store, errors.whole("a run folder whose files are whole", out):
+        yield Record(read_plan(out), store)
 
 
 def read_plan(out: Path) -> dict[str, Any]:

@@ -4,6 +4,9 @@ A `UserError` says what was expected, what came, and what to do; the command lin
 with status 2. Everything else that escapes is a bug of ours and exits with status 1.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -42,6 +45,28 @@ class PreconditionsError(UserError):
 
 class VerificationError(Exception):
     """A receipt, artefact or rerun does not hold; the first difference is the message."""
+
+
+# What nonsense of the right shape, in a file that somebody else wrote, can make our own code raise.
+NONSENSE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError, MemoryError)
+
+
+@contextmanager
+def whole(what: str, path: Path) -> Iterator[None]:
+    """Take what a stranger's file makes our code raise for what it is: something wrong with the file.
+
+    Args:
+        what: what the file should be.
+        path: where it is.
+
+    Raises:
+        UserError: in place of any of `NONSENSE`.
+    """
+    try:
+        yield
+    except NONSENSE as error:
+        received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
+        raise UserError(what, received, "Run the audit again, or ask for the folder again.") from error
 
 
 def raise_all(errors: list[UserError]) -> None:

@@ -220,7 +220,11 @@ class Store:
         cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        return [{**row, "spec": parse_json(row["spec"]), "fit": parse_json(row["fit"])} for row in rows]
+        try:
+            return [{**row, "spec": parse_json(row["spec"]), "fit": parse_json(row["fit"])} for row in rows]
+        except ValueError as error:
+            received = f"{self.path}, with a trial that is no JSON ({str(error)[:160]})"
+            raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.") from error
 
     def check_values(self) -> None:
         """See that every column holds what its declaration says: SQLite itself would keep a text in a column of numbers.
@@ -275,6 +279,25 @@ class Store:
     def dump(self) -> list[tuple[Any, ...]]:
         """Every score row in order, for comparing runs."""
         return list(self.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4"))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Store]:
+    """A store that somebody else may have written, to read from: every value is of its column's kind.
+
+    Raises:
+        UserError: if there is none, or it is not as locus writes it.
+    """
+    if not regular(path):
+        raise UserError("a run's trials.sqlite", f"none in {str(path.parent)!r}", "Give the --out of an audit.")
+    store = Store(path)
+    try:
+        store.check_values()
+        yield store
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise UserError("a run's trials.sqlite", f"{path} ({error})", "Audit again into another --out.") from error
+    finally:
+        store.close()
 
 
 def _check_files(path: Path) -> None:

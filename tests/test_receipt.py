@@ -378,7 +378,7 @@ def test_the_record_of_a_paper_has_its_printed_hash_and_number(tmp_path):
     with pytest.raises(VerificationError, match=RECORD_NUMBER):
         verify_record(bare, RECORD_NUMBER)
     bare.write_text(text.replace('"1.0"', '"2.0"'))
-    with pytest.raises(VerificationError, match="schema .2.0., not 1.0"):
+    with pytest.raises(VerificationError, match=r"schema .2\.0., not 1\.0"):
         verify_record(bare, RECORD_NUMBER)
 
 

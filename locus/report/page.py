@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from locus import atomic, cost, diagnosis, units, verdict
+from locus import atomic, cost, diagnosis, errors, units, verdict
 from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
@@ -54,6 +54,11 @@ def write(folder: Path, others: list[Path] | None = None, figures: bool = True, 
     Raises:
         UserError: if a folder is no run, or nothing can be written there.
     """
+    with errors.whole("a run folder whose files are whole", folder):
+        return _write(folder, [read(other) for other in others or []], figures, sign)
+
+
+def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> Path:
     material = read(folder)
     drawn: list[str] = []
     if figures or (folder / "figures").is_dir():
@@ -64,7 +69,7 @@ def write(folder: Path, others: list[Path] | None = None, figures: bool = True, 
     cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
     for ending, text in cite.forms(cited).items():
         atomic.replace(folder / f"cite.{ending}", text)
-    page = render(material, [read(other) for other in others or []], cited, drawn)
+    page = render(material, others, cited, drawn)
     atomic.replace(folder / "report.html", page)
     atomic.sweep(folder)
     receipt.seal_views(folder, sign)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pyarrow
 
 from locus import conclude, incoming
-from locus.errors import UserError, VerificationError
+from locus.errors import NONSENSE, UserError, VerificationError
 from locus.report import pith, receipt, sealed, trusted
 from locus.report.derived import STORE, check_plan, check_results, first_difference, same
 from locus.report.sealed import Sealed
@@ -24,8 +24,6 @@ from locus.report.sealed import Sealed
 SCORES = "scores.parquet"
 MOST_FILES, MOST_BYTES = 200_000, 4 << 30  # of one folder, and of one of its files
 LEFT_BY_READERS = (f"{STORE}-wal", f"{STORE}-shm")  # beside a database that somebody looks into
-# What reading a stranger's plan, store or table can raise, if they are of the right shape and still nonsense.
-NONSENSE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
