@@ -284,7 +284,8 @@ def load(
     if extra is not None:
         check_installed()
     tokenizer = _tokenizer(folder, name, trust_remote_code)
-    with others("a configuration of a causal LM", name, "Check config.json; locus loads what transformers knows."):
+    remedy = "Check config.json; code that comes with a model runs only with --set trust_remote_code=true."
+    with others("a configuration of a causal LM", name, remedy):
         from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
