@@ -1,4 +1,4 @@
-"""Every model that is not what it seems is refused in one sentence that names the file; nothing hangs, and nothing is a bug of ours."""
+"""Every model that is not what it seems is refused in one sentence that names the file; nothing hangs, nothing is a bug of ours."""
 
 import json
 import os
@@ -200,7 +200,7 @@ def test_what_files_show_is_said_before_torch_is_needed(folder, case):
     with pytest.raises(UserError) as refused:
         at_hand(str(folder))
     assert word in str(refused.value) and str(folder) in str(refused.value)
-    with pytest.raises(UserError, match="to fix before|expected"):
+    with pytest.raises(UserError, match=r"to fix before|expected"):
         early(resolve(model=str(folder)))
     with pytest.raises(UserError):
         load(str(folder))
