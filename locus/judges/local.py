@@ -24,8 +24,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from locus.datasets.items import normalise
 from locus.checkpoint import headers
+from locus.datasets.items import normalise
 from locus.errors import UserError
 from locus.judges import alignment, encoder, features, trees
 from locus.judges.base import Judgement, References, check_lengths, gap, unscored
