@@ -1,4 +1,4 @@
-"""Every model that is not what it seems is refused in one sentence that names the file; nothing hangs, nothing is a bug of ours."""
+"""Every model that is not what it seems is refused in one sentence that names the file; nothing hangs, nothing is our bug."""
 
 import json
 import os
