@@ -1,6 +1,7 @@
 """Where things are inside a causal language model, by family; the only file that knows architecture names."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -89,31 +90,66 @@ def examine(hf: nn.Module, name: str) -> Anatomy:
     """The anatomy of a Hugging Face model.
 
     Raises:
-        UserError: saying what was looked for, if no attention output projection of a known shape is found.
+        UserError: saying what was looked for and not found, or what does not fit together.
     """
     config: Any = hf.config
     looked = []
     for key, shape in SHAPES.items():
-        try:
-            layers = list(hf.get_submodule(shape.blocks))  # type: ignore[call-overload]
-            outputs = [layer.get_submodule(shape.output) for layer in layers]
-        except AttributeError:
-            looked.append(f"{shape.blocks}.*.{shape.output}")
+        if lacking := _lacking(hf, shape):
+            looked.append(lacking)
             continue
-        heads = int(config.num_attention_heads)
-        weight: Tensor = outputs[0].weight
-        features = weight.shape[0] if type(outputs[0]).__name__ == "Conv1D" else weight.shape[1]
-        head_dim = int(getattr(config, "head_dim", None) or features // heads)
-        if heads * head_dim != features:
+        layers = list(hf.get_submodule(shape.blocks))  # type: ignore[call-overload]
+        outputs = [layer.get_submodule(shape.output) for layer in layers]
+        try:
+            heads, width = int(config.num_attention_heads), int(config.hidden_size)
+            kv = int(getattr(config, "num_key_value_heads", None) or heads)
+            features = _features(outputs[0])
+            head_dim = int(getattr(config, "head_dim", None) or features // heads)
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+            looked.append(f"whole numbers above 0 for num_attention_heads and hidden_size ({error})")
             break
-        kv = int(getattr(config, "num_key_value_heads", None) or heads)
-        return Anatomy(key, len(layers), heads, kv, head_dim, int(config.hidden_size))
+        weights: list[Tensor] = [one.weight for one in outputs]
+        if not all(weight.is_floating_point() and weight.ndim == 2 for weight in weights):
+            looked.append(f"matrices of plain numbers at {shape.blocks}.*.{shape.output}.weight")
+        elif min(heads, kv, width) < 1 or heads % kv or any(heads * head_dim != _features(one) for one in outputs):
+            looked.append(f"{heads} heads of {head_dim} in {features} features, on {kv} key-value heads")
+        else:
+            return Anatomy(key, len(layers), heads, kv, head_dim, width)
+        break
     raise UserError(
         "a causal LM of the Llama shape (Llama, Mistral, Qwen 2 and 3, Gemma 2 and 3, SmolLM), GPT-2 or GPT-NeoX, "
         "whose attention output projection takes num_attention_heads * head_dim features",
-        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked or ["matching head sizes"]),
+        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked),
         "Use a supported architecture, or add its paths to SHAPES in locus/anatomy.py.",
     )
+
+
+def _features(output: Any) -> int:
+    """The width of an output projection's input, whatever way round its weight is stored."""
+    return int(output.weight.shape[0 if type(output).__name__ == "Conv1D" else -1])
+
+
+def _lacking(hf: Any, shape: Shape) -> str:
+    """The first path of a shape that a model does not have; empty if it has all."""
+    try:
+        layers = list(hf.get_submodule(shape.blocks))
+    except (AttributeError, TypeError):
+        return f"{shape.blocks}.*.{shape.output}"
+    if not layers:
+        return f"a layer in {shape.blocks}"
+    for path in (shape.output, f"{shape.output}.weight", shape.mlp):
+        if not all(_has(layer, path) for layer in layers):
+            return f"{shape.blocks}.*.{path}"
+    if not _has(hf, shape.norm):
+        return shape.norm
+    return "" if _has(hf, "get_output_embeddings") and _has(hf.get_output_embeddings(), "weight") else "a vocabulary head"
+
+
+def _has(module: Any, path: str) -> bool:
+    try:
+        return attrgetter(path)(module) is not None
+    except AttributeError:
+        return False
 
 
 def parallel(config: Any) -> bool:

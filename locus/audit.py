@@ -83,6 +83,7 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
         dtype=config.dtype,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
     )
     text = prompt_format(model.tokenizer, config.prompt)
     cache = Cache.standard()

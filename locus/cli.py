@@ -37,6 +37,7 @@ ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any 
 ModelName = Annotated[
     str | None, Option("--model", help="Hub id, folder, GGUF file or planted:KIND.", show_default="smollm2-135m-instruct")
 ]
+Adapter = Annotated[str | None, Option(help="none, merged, or an adapter's folder, where one lies beside the weights.")]
 Data = Annotated[
     str | None,
     Option(
@@ -74,6 +75,7 @@ def audit(
     preset: Preset = "quick",
     config: ConfigFile = None,
     model: ModelName = None,
+    adapter: Adapter = None,
     data: Data = None,
     claim: Claims = None,
     claim_size: Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")] = None,
@@ -92,7 +94,7 @@ def audit(
     from locus.preconditions import early
 
     flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
-    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed, "adapter": adapter}
     resolved = resolve(preset, config, **_told(setting, **flags))
     early(resolved, out)
     from locus.audit import audit as run_audit
@@ -109,6 +111,7 @@ def audit(
 @app.command()
 def claims(
     model: ModelName = None,
+    adapter: Adapter = None,
     data: Data = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
@@ -121,7 +124,7 @@ def claims(
     from locus.config import resolve
     from locus.preconditions import early
 
-    resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
+    resolved = resolve(preset, config, **_told(setting, model=model, adapter=adapter, data=data, seed=seed))
     early(resolved)
     from locus.audit import find_claim
     from locus.show import claim_table, progress
@@ -140,6 +143,7 @@ def patch(
         str | None, Option(help="ioi, greater-than, factual, arithmetic, docstring, induction, or FILE.jsonl with pairs.")
     ] = None,
     model: ModelName = None,
+    adapter: Adapter = None,
     pairs: Annotated[int | None, Option(help="Examples.")] = None,
     compare: Annotated[bool, Option(help="Every metric, both corruptions, windows: where would conclusions differ?")] = False,
     tokens: Annotated[list[str] | None, Option(help="Which tokens of ioi are corrupted: S2, S1+IO, ABC; repeat.")] = None,
@@ -153,14 +157,8 @@ def patch(
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
     from locus.patching.settings import resolve
 
-    flags: dict[str, Any] = {
-        "task": task,
-        "model": model,
-        "pairs": pairs,
-        "tokens": tuple(tokens) if tokens else None,
-        "seed": seed,
-    }
-    flags |= {"direction": direction, "screen": screen, "alpha": alpha}
+    flags: dict[str, Any] = {"task": task, "model": model, "adapter": adapter, "pairs": pairs, "seed": seed}
+    flags |= {"tokens": tuple(tokens) if tokens else None, "direction": direction, "screen": screen, "alpha": alpha}
     resolved = resolve(config, compare, **_told(setting, **flags))
     from locus.patching.find import find
     from locus.show import patch_table, progress
@@ -294,6 +292,7 @@ def calibrate(
 @app.command()
 def doctor(
     model: ModelName = None,
+    adapter: Adapter = None,
     empty_cache: Annotated[bool, Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
 ) -> None:
     """Print versions, device, cache, checks of the model, and which data can be had."""
@@ -305,7 +304,7 @@ def doctor(
         return
     from locus.doctor import examine
 
-    if not examine(console, model):
+    if not examine(console, model, adapter):
         raise typer.Exit(2)
 
 

@@ -15,7 +15,7 @@ from locus.locate import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
 # Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
-SINCE_FIRST: dict[str, Any] = {}
+SINCE_FIRST: dict[str, Any] = {"adapter": None}
 JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
 
 
@@ -29,7 +29,12 @@ class AuditConfig(BaseModel):
     model: str = Field(DEFAULT_MODEL, description="hub id, model folder, GGUF file, or planted:KIND:SEED")
     revision: str | None = Field(None, description="of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with a hub model")
-    device: str = Field("auto", description="cpu, cuda, or auto: a GPU where there is one")
+    adapter: str | None = Field(
+        None,
+        description="none: the base alone; merged: base and the adapter beside it; or an adapter's folder, to be merged. "
+        "Must be said where an adapter lies beside the weights",
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, or task:NAME")
     prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(

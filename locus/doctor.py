@@ -17,7 +17,7 @@ from locus.model import load
 from locus.prompts import prompt_format
 
 
-def examine(console: Console, name: str | None) -> bool:
+def examine(console: Console, name: str | None, adapter: str | None = None) -> bool:
     """Print what works on this machine; whether the model passed all checks."""
     console.print(Text(", ".join(f"{package} {number}" for package, number in versions().items())))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -28,7 +28,7 @@ def examine(console: Console, name: str | None) -> bool:
     for source in ("pydoc", "openwebtext"):
         _report(console, f"text {source}", lambda source=source: f"{len(load_text(source, 4).passages)} passages")
     try:
-        model = load(name or DEFAULT_MODEL)
+        model = load(name or DEFAULT_MODEL, adapter=adapter)
     except UserError as error:
         console.print(Text(f"model: {error}", style="red"))
         return False

@@ -3,22 +3,21 @@
 What needs neither torch nor a model comes first and is said within a second; nothing here imports them at the top.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from locus import claims, datasets, units
+from locus.checkpoint import read_config, size
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
 from locus.datasets.items import Dataset, Item, problems
 from locus.errors import PreconditionsError, UserError, raise_all
-from locus.locate import at_hand, locate
+from locus.locate import DEVICE, at_hand, fetched, locate
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
-SHAPE = (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
 
 
 def check(config: AuditConfig, out: Path) -> Dataset:
@@ -155,21 +154,14 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
 
 def _shape(folder: str) -> tuple[int, int] | None:
     """Layers and query heads from a folder's config.json, by any family's names; None if it does not say."""
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        counts = [next(int(config[key]) for key in keys if key in config) for keys in SHAPE]
-        return counts[0], counts[1]
-    except (OSError, ValueError, TypeError, StopIteration):
-        return None
+    config = read_config(Path(folder) / "config.json")
+    layers, heads = size(config, "layers"), size(config, "heads")
+    return (layers, heads) if layers and heads else None
 
 
 def _here(config: AuditConfig) -> list[UserError]:
     """What is wrong with a model that can be looked at at once, or with the claims about it."""
-    try:
-        folder = at_hand(config.model)
-    except UserError as error:
-        return [error]
-    return _fits(config, _shape(folder)) if folder else []
+    return _caught(lambda: raise_all(_fits(config, _shape(folder)) if (folder := at_hand(config.model, config.adapter)) else []))
 
 
 def _model(config: AuditConfig) -> list[UserError]:
@@ -178,26 +170,20 @@ def _model(config: AuditConfig) -> list[UserError]:
         from locus.planted.kinds import COMPACT  # the planted models come later in the flow
 
         return _fits(config, (COMPACT["layers"], COMPACT["heads"]))
-    try:
-        place = locate(config.model)[0]
-    except UserError as error:
-        return [error]
-    return _fits(config, _shape(place) or _announced(place))
 
+    def claimed() -> None:
+        place = locate(config.model, config.adapter)[0]
+        if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
+            place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
+        raise_all(_fits(config, _shape(place)))
 
-def _announced(name: str) -> tuple[int, int] | None:
-    """Layers and query heads as a hub has them; None if they cannot be had without weights."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name)
-        return int(config.num_hidden_layers), int(config.num_attention_heads)
-    except (OSError, ValueError, AttributeError):
-        return None  # said when the model is loaded
+    return _caught(claimed)
 
 
 def _sizes(config: AuditConfig) -> list[UserError]:
     errors = []
+    if not DEVICE.fullmatch(config.device):
+        errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
     for name in ("alphas", "taus", "lr_scales"):
         values = getattr(config, name)
         if any(value <= 0 for value in values) or (not values and name != "alphas"):

@@ -135,7 +135,7 @@ def reproduce(
     if questions.sha256 != body["dataset"]["sha256"]:
         wanted = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
         raise UserError(wanted, questions.sha256, "Give --data with that file.")
-    model = load(config.model, device=config.device, dtype=config.dtype, revision=config.revision)
+    model = load(config.model, device=config.device, dtype=config.dtype, revision=config.revision, adapter=config.adapter)
     if model.fingerprint != body["model"]["sha256"]:
         wanted = f"the study's model, {body['model']['name']} with fingerprint {body['model']['sha256']}"
         raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")

@@ -64,6 +64,7 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
         dtype=config.dtype,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
     )
     works, right = [], {}
     for tokens in config.tokens or ("",):

@@ -14,7 +14,7 @@ from locus.datasets.items import content_hash
 from locus.errors import UserError
 from locus.patching import page
 from locus.patching.outcome import Outcome
-from locus.patching.settings import PatchConfig
+from locus.patching.settings import SINCE_FIRST, PatchConfig
 from locus.patching.sweep import Keep, Values
 
 
@@ -28,7 +28,7 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not path.exists())):
         raise UserError("an empty folder or one of this run", f"{str(out)!r} with other files", "Give another --out.")
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = SINCE_FIRST | json.loads(path.read_text(encoding="utf-8"))
         if old != new:
             differ = [f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in new if old.get(name) != new[name]]
             raise UserError(

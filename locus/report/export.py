@@ -81,7 +81,7 @@ def save_peft(model: Model, edit: Edit, folder: Path) -> list[str]:
 
 
 def _save_base(model: Model, folder: Path) -> list[str]:
-    """Write the model beside its adapter, which names it: a planted model can be had from nowhere else."""
+    """Write the model beside its adapter, which names it: a planted or merged model can be had from nowhere else."""
     source: Any = model.hf
     source.save_pretrained(folder / "base")
     model.tokenizer.save_pretrained(folder / "base")
@@ -191,7 +191,13 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
         raise UserError("an edit that is still there", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), conclude.read_plan(run)
     config = AuditConfig(**plan["config"])
-    model = load(config.model, dtype=config.dtype, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    model = load(
+        config.model,
+        dtype=config.dtype,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
+    )
     if model.fingerprint != plan["context"]["model"]:
         raise UserError("the model the run was made on", f"other weights under {config.model!r}", "Restore that model.")
     chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
@@ -199,7 +205,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
         lora(model, edit)  # refused before anything is written
         _empty(to)
         notes = save_peft(model, edit, to)
-        if config.model.startswith("planted:"):
+        if config.model.startswith("planted:") or model.merged:
             notes += _save_base(model, to)
         elif (place := locate(config.model)[0]) != config.model:  # a package's or a GGUF file's, converted
             notes += _name_base(model, to, place)
