@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from locus.errors import UserError
 
 AttentionInput = Literal["query", "key", "value"]
+UNLIMITED = 1 << 30
 INPUTS: tuple[AttentionInput, ...] = ("query", "key", "value")
 
 
@@ -164,3 +165,16 @@ def windows(config: Any, n_layers: int) -> list[int | None]:
         return [None] * n_layers
     types = getattr(config, "layer_types", None) or ["sliding_attention"] * n_layers
     return [int(window) if kind == "sliding_attention" else None for kind in types]
+
+
+def context(config: Any) -> int:
+    """The most tokens a model can read at once; practically unlimited where its configuration sets no limit.
+
+    Families call it by several names, most of which transformers maps to one.
+    """
+    config = config.get_text_config()  # of a model that reads more than text
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
+        limit = getattr(config, name, None)
+        if isinstance(limit, int) and limit > 0:
+            return limit
+    return UNLIMITED

