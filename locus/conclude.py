@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, atomic, cost, incoming, stats, verdict
+from locus import __version__, atomic, cost, incoming, stats, threads, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
@@ -311,6 +311,7 @@ def derive(record: Record) -> dict[str, Any]:
         "n": {name: len(part) for name, part in record.items.items()},
         "asked": {name: getattr(record.config, name) for name in record.items},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
+        **({"arithmetic": record.plan["arithmetic"]} if "arithmetic" in record.plan else {}),
         "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
         "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),
     }
@@ -336,11 +337,13 @@ def read_plan(out: Path) -> dict[str, Any]:
     path = out / "plan.json"
     try:
         plan: dict[str, Any] = incoming.read_json(path, "a run folder with its plan.json, whole", inside=out)
-        schema, missing = plan.get("schema"), sorted(PLAN_PARTS - plan.keys())
+        schema = plan.get("schema")
+        missing = sorted((PLAN_PARTS if schema == FIRST_PLAN else PLAN_PARTS | {"arithmetic"}) - plan.keys())
         if schema in PLAN_SCHEMAS and missing:
             raise ValueError(f"without {', '.join(missing)}")
         if schema in PLAN_SCHEMAS:
             AuditConfig(**plan["config"])
+            threads.stated(plan)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
         raise UserError("a plan.json that is whole", received, "Audit again into another --out.") from error

@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from locus import atomic
 from locus.errors import UserError
 from locus.model import Anatomy, Model
 from locus.sites import Location
@@ -91,7 +92,7 @@ class Edit:
             yield session
 
     def save(self, path: Path) -> None:
-        """Write as safetensors, with everything needed to read it back in its metadata."""
+        """Write as safetensors, whole or not at all, with everything needed to read it back in its metadata."""
         tensors = {
             f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
             for layer, terms in sorted(self.layers.items())
@@ -105,7 +106,7 @@ class Edit:
             "positions": self.positions,
             "about": self.about,
         }
-        save_file(tensors, str(path), {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)})
+        atomic.replace(path, save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)}))
 
 
 def load_edit(path: Path) -> Edit:
