@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from locus import atomic, checks, claims, conclude, datasets, plan_file, preconditions, run, trials
+from locus import checks, claims, conclude, datasets, plan_file, preconditions, run, trials
 from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
@@ -65,7 +65,6 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
             found = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(bench.model.device), sign)
             page.write(out, figures=False, sign=sign)
-            atomic.sweep(out, out / "figures")
             return found
         finally:
             store.close()
