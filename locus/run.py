@@ -211,8 +211,9 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
 def tidy(plan: Plan, store: Store, folder: Path) -> None:
     """Remove what is of no finished trial: what workers made ahead of an early end, what a killed process had not committed."""
     done = store.done()
-    for identity in (trial.id for trial in plan.trials if trial.id not in done):
-        (folder / f"{identity}.safetensors").unlink(missing_ok=True)
+    for trial in plan.trials:
+        if trial.edit == "none" or trial.id not in done:
+            (folder / f"{trial.id}.safetensors").unlink(missing_ok=True)
     atomic.sweep(folder)
 
 
