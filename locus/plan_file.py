@@ -1,7 +1,8 @@
 """plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
 
 import json
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,70 @@ from locus.config import SINCE_FIRST
 from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
+from locus.judges.api import ApiJudge
 from locus.judges.named import known_errors
-from locus.run import Bench, Stage
+from locus.run import Bench, Stage, room
 from locus.store import Store
+from locus.threads import Arithmetic
 from locus.trials import Plan
+from locus.workers import fitting
 
 
 def schema_of(out: Path) -> str:
     """The schema of the plan in a run folder; today's where there is none."""
     return str(conclude.read_plan(out)["schema"]) if (out / "plan.json").exists() else conclude.PLAN_SCHEMA
+
+
+class ThreadsNotice(UserWarning):
+    """A run goes on in a process that would compute it otherwise by itself."""
+
+
+def arithmetic(out: Path) -> Arithmetic:
+    """What a run is computed with: as the plan in its folder says, which is told where this process would do otherwise."""
+    if not (out / "plan.json").exists():
+        return Arithmetic.here()
+    found = Arithmetic.of(conclude.read_plan(out))
+    if found.threads is None:
+        warnings.warn(
+            "the plan of this run does not say with how many threads it was begun (the first edition's did not). It goes on with "
+            f"{found.own}; if these are not as many, its last digits differ.",
+            ThreadsNotice,
+            stacklevel=2,
+        )
+    elif found.threads != found.own:
+        warnings.warn(
+            f"this run was begun with {found.threads} threads and goes on with {found.threads}, though this process would have "
+            f"{found.own} (OMP_NUM_THREADS, or the cores it may use): with another number its last digits would differ.",
+            ThreadsNotice,
+            stacklevel=2,
+        )
+    return found
+
+
+def deal(plan: Plan, bench: Bench) -> Plan:
+    """Settle with how many threads each bank is computed, and note it in the plan: one where as many banks run side by side as
+    there are threads, else all.
+
+    What the plan in a folder has settled stands, whatever this process could do: only so are the same numbers computed.
+
+    Args:
+        plan: all trials.
+        bench: what they are run on; it is told.
+    """
+    known, model, within = bench.stage.arithmetic, bench.model, room(bench)
+    banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
+    # What is spent on a judge must be counted in one place.
+    alone = model.device.type != "cpu" or isinstance(bench.stage.judge, ApiJudge)
+    fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.anatomy) for one in bank) for bank in banks))
+    trained = sum(bank[0].recipe is not None for bank in banks)
+    settled = replace(
+        known,
+        bank=known.bank or (1 if fit == known.own <= trained else known.own),
+        held=known.held or len(bench.parts["test"].found.residuals.layers),
+    )
+    bench.stage = replace(bench.stage, arithmetic=replace(settled, at_once=fit if settled.bank == 1 else 1))
+    first = plan.document["schema"] == conclude.FIRST_PLAN
+    return plan if first else replace(plan, document={**plan.document, "arithmetic": settled.stated})
 
 
 def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore], schema: str = conclude.PLAN_SCHEMA) -> dict[str, Any]:
@@ -119,8 +175,9 @@ def fix(plan: Plan, out: Path) -> None:
         atomic.folder(out / "edits")
         return
     try:
+        atomic.folder(out)
+        atomic.replace(path, content)  # first: a folder that holds anything else, and no plan, is none of ours
         atomic.folder(out / "edits")
-        atomic.replace(path, content)
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
 

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from locus import incoming
+from locus import atomic, incoming
 from locus.errors import UserError
 from locus.model import Anatomy, Model
 from locus.sites import Location
@@ -93,7 +93,7 @@ class Edit:
             yield session
 
     def save(self, path: Path) -> None:
-        """Write as safetensors, with everything needed to read it back in its metadata."""
+        """Write as safetensors, whole or not at all, with everything needed to read it back in its metadata."""
         tensors = {
             f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
             for layer, terms in sorted(self.layers.items())
@@ -107,7 +107,7 @@ class Edit:
             "positions": self.positions,
             "about": self.about,
         }
-        save_file(tensors, str(path), {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)})
+        atomic.replace(path, save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)}))
 
 
 def load_edit(path: Path) -> Edit:

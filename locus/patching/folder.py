@@ -1,8 +1,8 @@
 """A patching run as a folder: settings first, finished batches as they come, patch.json last."""
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from locus import atomic
 from locus.datasets.items import content_hash
 from locus.errors import UserError
 from locus.patching import page
@@ -40,17 +41,10 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
         return None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        whole(path, json.dumps(new, indent=1) + "\n")
+        atomic.replace(path, json.dumps(new, indent=1) + "\n")
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
     return None
-
-
-def whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 @dataclass
@@ -85,9 +79,9 @@ class Parts:
                     values = held["clean"], held["corrupted"], held["patched"]
             else:
                 values = make()
-                partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-                np.savez(partial, clean=values[0], corrupted=values[1], patched=values[2])
-                partial.replace(path)
+                packed = io.BytesIO()
+                np.savez(packed, clean=values[0], corrupted=values[1], patched=values[2])
+                atomic.replace(path, packed.getvalue())
             done += len(members)
             self.say(done / count)
             return values
@@ -101,7 +95,8 @@ def write(out: Path, found: dict[str, Any], outcomes: Sequence[Outcome], seconds
     found["seconds"] = round(seconds, 1)
     found["effects_sha256"] = hashlib.sha256((out / "effects.parquet").read_bytes()).hexdigest()
     page.write(out, found)
-    whole(out / "patch.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    atomic.replace(out / "patch.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    atomic.sweep(out, out / "parts", out / "figures")
     for part in (out / "parts").glob("*.npz"):
         part.unlink()
     (out / "parts").rmdir()
@@ -125,6 +120,6 @@ def _effects(path: Path, outcomes: Sequence[Outcome]) -> None:
             "effect": one.effects.values.ravel(),
         }
         tables.append(pyarrow.table(columns))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), partial)
-    partial.replace(path)
+    packed = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), packed)
+    atomic.replace(path, packed.getvalue())

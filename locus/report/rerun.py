@@ -22,6 +22,7 @@ from locus.errors import UserError, VerificationError
 from locus.report.derived import copied_store, first_difference
 from locus.sites import Location
 from locus.store import Result, Store
+from locus.threads import Arithmetic
 
 SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
@@ -73,7 +74,9 @@ def _prepared(recorded: dict[str, Any], told: Callable[[str, float], None]) -> t
     """
     config = AuditConfig(**recorded["config"])
     dataset = datasets.load(config.data)
-    bench = set_up(config, dataset, told)
+    arithmetic = Arithmetic.of(recorded)
+    with arithmetic.whole():
+        bench = set_up(config, dataset, told, arithmetic)
     claims = [
         Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
         for one in recorded["claims"]
@@ -86,7 +89,7 @@ def _prepared(recorded: dict[str, Any], told: Callable[[str, float], None]) -> t
     banks = tuple(map(tuple, recorded["banks"]))
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
-    return replace(plan, banks=banks), bench
+    return plan_file.deal(replace(plan, banks=banks), bench), bench
 
 
 def _compare(result: Result, store: Store, largest: dict[str, float]) -> None:
