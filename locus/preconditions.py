@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import claims, datasets, units
+from locus import claims, datasets, own_code, units
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
 from locus.datasets.items import Dataset, Item, problems
@@ -182,16 +182,19 @@ def _model(config: AuditConfig) -> list[UserError]:
         place = locate(config.model)[0]
     except UserError as error:
         return [error]
-    return _fits(config, _shape(place) or _announced(place))
+    if wrong := _caught(own_code.check, config.model, place, config.trust_remote_code):
+        return wrong
+    return _fits(config, _shape(place) or _announced(place, config))
 
 
-def _announced(name: str) -> tuple[int, int] | None:
+def _announced(name: str, config: AuditConfig) -> tuple[int, int] | None:
     """Layers and query heads as a hub has them; None if they cannot be had without weights."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
-        return int(config.num_hidden_layers), int(config.num_attention_heads)
+        # Where it is not told, transformers asks on the terminal whether to run a model's code.
+        found = AutoConfig.from_pretrained(name, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        return int(found.num_hidden_layers), int(found.num_attention_heads)
     except (OSError, ValueError, AttributeError):
         return None  # said when the model is loaded
 
@@ -266,7 +269,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     new = config.model_dump(mode="json")
     old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
     differ = [
-        f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        f"{name[:80]}: {str(old.get(name))[:120]!r} there, {str(new.get(name))[:120]!r} now"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]

@@ -5,6 +5,7 @@ lacks. Readers may look while it runs (write-ahead log).
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from locus import incoming
 from locus.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -92,6 +94,10 @@ class Store:
 
     def __init__(self, path: Path):
         self.path = path
+        for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite would wait at a pipe, and write through a link
+            part = path.with_name(path.name + suffix)
+            if os.path.lexists(part) and not incoming.regular(part):
+                raise UserError("a run's trials.sqlite, a regular file", f"{str(part)!r}, which is none", "Remove it.")
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
             self.db.execute("PRAGMA journal_mode = WAL")
@@ -243,6 +249,10 @@ class Store:
     def measures(self, split: str) -> list[str]:
         """Names of the measures that any trial has on a split."""
         return [row[0] for row in self.db.execute("SELECT DISTINCT measure FROM scores WHERE split = ? ORDER BY 1", (split,))]
+
+    def scored(self, trial: str) -> set[tuple[str, str]]:
+        """Splits and measures that a trial has scores of."""
+        return set(self.db.execute("SELECT DISTINCT split, measure FROM scores WHERE trial = ?", (trial,)))
 
     def dump(self) -> list[tuple[Any, ...]]:
         """Every score row in order, for comparing runs."""

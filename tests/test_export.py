@@ -15,6 +15,7 @@ from locus.edits.base import Edit, Terms
 from locus.errors import UserError
 from locus.model import load
 from locus.report import export
+from locus.report.consent import Given
 from locus.sites import Location
 from locus.store import Store
 from tests.families import tiny
@@ -136,19 +137,21 @@ def finished(tmp_path_factory, llama_folder):
     return out
 
 
-def test_trials_of_a_run_are_exported_by_id(finished, tmp_path):
+def test_trials_of_a_run_are_exported_by_id(finished, llama_folder, tmp_path):
     plan = json.loads((finished / "plan.json").read_text())
     ids = {trial["role"]: trial["id"] for trial in plan["trials"]}
     # One epoch of training settles nothing, and who loads the adapter is told.
-    assert export.export_edit(finished, ids["claim"], tmp_path / "claim") == [export.UNSETTLED]
+    given = Given(model=llama_folder)
+    lies = export.LIES.format(place=llama_folder)
+    assert export.export_edit(finished, ids["claim"], tmp_path / "claim", given=given) == [lies, export.UNSETTLED]
     assert (tmp_path / "claim" / "adapter_model.safetensors").is_file()
-    assert export.export_edit(finished, ids["shift"], tmp_path / "shift") == [export.EVERYWHERE]
+    assert export.export_edit(finished, ids["shift"], tmp_path / "shift", given=given) == [export.EVERYWHERE]
     assert json.loads((tmp_path / "shift" / "export.json").read_text())["notes"] == [export.EVERYWHERE]
     assert load(str(tmp_path / "shift"), device="cpu").has_bias(0)
     with pytest.raises(UserError, match="none of that name"):
-        export.export_edit(finished, ids["base"], tmp_path / "base")
+        export.export_edit(finished, ids["base"], tmp_path / "base", given=given)
     with pytest.raises(UserError, match="new or empty folder"):
-        export.export_edit(finished, ids["claim"], tmp_path / "claim")
+        export.export_edit(finished, ids["claim"], tmp_path / "claim", given=given)
 
 
 def test_edits_are_found_by_what_they_are_called(finished):
@@ -180,8 +183,7 @@ def test_the_adapter_of_a_planted_model_brings_its_model(tmp_path):
 
     model = load_named("planted:localized:0")
     edit = moved(Rank1(model.anatomy, Location.parse("1.2")))
-    export.save_peft(model, edit, tmp_path)
-    assert export._save_base(model, tmp_path) == [f"The base model, planted:localized:0, is in {tmp_path / 'base'}."]
+    assert export.save_peft(model, edit, tmp_path) == [export.LIES.format(place=tmp_path / "base")]
     named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert torch.equal(logits(load(named, device="cpu").hf), logits(model.hf))
     peft = pytest.importorskip("peft")

@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
     ["errors", "atomic", "incoming", "sites", "threads", "units"],
+    ["own_code"],
     ["datasets", "stats", "cache", "locate", "workers"],
     ["forest"],
     ["prompts", "anatomy", "attention", "norms"],
@@ -33,7 +34,8 @@ FLOW = [
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["reproduce"],
-    ["show", "doctor", "studies"],
+    ["show", "doctor", "options"],
+    ["studies", "exports"],
     ["cli"],
     ["__main__"],
 ]

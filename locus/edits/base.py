@@ -9,17 +9,20 @@ the free parametrisation of full alignment writes to `out`. One form for all kin
 """
 
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from locus import incoming
 from locus.errors import UserError
 from locus.model import Anatomy, Model
 from locus.sites import Location
@@ -114,27 +117,41 @@ def load_edit(path: Path) -> Edit:
     Raises:
         UserError: if the file is missing or is not such an edit.
     """
+    wanted = "a saved edit (safetensors)"
+    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(wanted, f"{str(path)!r}, which is no regular file", "Check the path.")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
-        raise UserError("a saved edit (safetensors)", f"{path} ({error})", "Check the path.") from error
+        raise UserError(wanted, f"{path} ({error})", "Check the path.") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"an edit in the format {FORMAT}", f"{metadata.get('format')!r} in {path}", "Save it with locus.")
-    about = json.loads(metadata["edit"])
+    try:
+        return _read(incoming.parse_json(metadata["edit"]), tensors)
+    except (LookupError, TypeError, ValueError, AttributeError, UserError) as error:
+        raise UserError(wanted, f"{path}, whose parts do not fit ({type(error).__name__})", "Save it with locus.") from error
+
+
+def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
+    """An edit from its parts, each of the shape that the model's anatomy says.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError, UserError: if they are not an edit's.
+    """
+    anatomy = Anatomy(**about["anatomy"])
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, name = key.split(".")
+        if not 0 <= int(layer) < anatomy.n_layers or tensor.shape != (anatomy.width if name == "out" else anatomy.features,):
+            raise ValueError(key)
         layers.setdefault(int(layer), {})[name] = tensor
-    return Edit(
-        kind=about["kind"],
-        location=Location.parse(about["location"]),
-        anatomy=Anatomy(**about["anatomy"]),
-        layers={layer: Terms(**terms) for layer, terms in layers.items()},
-        positions=about["positions"],
-        about=about["about"],
-    )
+    location = Location.parse(about["location"])
+    if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
+        raise ValueError("neither positions nor what it is about")
+    terms = {layer: Terms(**parts) for layer, parts in layers.items()}
+    return Edit(str(about["kind"]), location, anatomy, terms, about["positions"], about["about"])
 
 
 def head_mask(anatomy: Anatomy, heads: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from locus import atomic
 from locus.patching import figures
 from locus.patching.outcome import label
 from locus.report.page import isolated
@@ -31,9 +32,7 @@ def write(out: Path, found: dict[str, Any]) -> Path:
     drawn = figures.write(found, out / "figures")
     pictures = {one["name"]: base64.b64encode((out / "figures" / f"{one['name']}.svg").read_bytes()).decode() for one in drawn}
     path = out / "page.html"
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(render(found, drawn, pictures), encoding="utf-8")
-    partial.replace(path)
+    atomic.replace(path, render(found, drawn, pictures))
     return path
 
 

@@ -82,7 +82,7 @@ def load(folder: Path | str) -> Planted:
             "Restore dataset.jsonl, or build the model again from its seed.",
         )
     model: Any = LlamaForCausalLM.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
-    tokenizer: Any = AutoTokenizer.from_pretrained(home)
+    tokenizer: Any = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
     names = tuple(truth["directions"])
     basis = np.array([*truth["directions"].values(), *truth["free"]])
     return Planted(

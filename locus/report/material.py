@@ -1,6 +1,5 @@
 """What a report is made of: plan, verdict, and the settings tried, read from a run folder that may still be growing."""
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude, cost, stats, verdict
+from locus import conclude, cost, incoming, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
@@ -73,7 +72,7 @@ def read(folder: Path) -> Material:
 def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     path = folder / "verdict.json"
     if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = incoming.read_json(path, "a run's verdict.json", inside=folder)
         if found["schema"] != conclude.VERDICT_SCHEMA:
             schema = visible(found["schema"], 80)
             raise UserError(

@@ -3,14 +3,13 @@
 import base64
 import hashlib
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from locus import cost, diagnosis, units, verdict
+from locus import atomic, cost, diagnosis, units, verdict
 from locus.report import chart, cite, receipt, words
 from locus.report.material import Material, heads, read
 
@@ -63,18 +62,11 @@ def write(folder: Path, others: list[Path] | None = None, figures: bool = True, 
         drawn = write_figures(material, folder / "figures")
     cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
     for ending, text in cite.forms(cited).items():
-        _whole(folder / f"cite.{ending}", text)
+        atomic.replace(folder / f"cite.{ending}", text)
     page = render(material, [read(other) for other in others or []], cited, drawn)
-    _whole(folder / "report.html", page)
+    atomic.replace(folder / "report.html", page)
     receipt.seal_views(folder, sign)
     return folder / "report.html"
-
-
-def _whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def isolated(text: Any, limit: int = words.LIMIT) -> Markup:

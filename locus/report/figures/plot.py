@@ -4,7 +4,7 @@ Colours are Okabe and Ito's, told apart by the colour-blind; shapes repeat what 
 """
 
 import csv
-import os
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from locus import atomic
 from locus.report.words import HEADINGS, visible
 from locus.units import PERCENT
 
@@ -91,13 +92,14 @@ def save(drawing: Drawing, folder: Path) -> None:
         figure = Figure(figsize=(width, drawing.height), layout="constrained")
         drawing.draw([figure.add_subplot(1, drawing.panels, 1 + place) for place in range(drawing.panels)], drawing.rows)
         for ending, metadata in UNDATED.items():
-            partial = folder / f".{drawing.name}.{os.getpid()}.{ending}"
-            figure.savefig(partial, format=ending, dpi=300, metadata=metadata)
-            partial.replace(folder / f"{drawing.name}.{ending}")
-    with (folder / f"{drawing.name}.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(drawing.columns)
-        writer.writerows([[_plain(value) for value in row] for row in drawing.rows])
+            picture = io.BytesIO()
+            figure.savefig(picture, format=ending, dpi=300, metadata=metadata)
+            atomic.replace(folder / f"{drawing.name}.{ending}", picture.getvalue())
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(drawing.columns)
+    writer.writerows([[_plain(value) for value in row] for row in drawing.rows])
+    atomic.replace(folder / f"{drawing.name}.csv", table.getvalue())
 
 
 def _plain(value: Any) -> Any:
