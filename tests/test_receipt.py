@@ -65,10 +65,9 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, llama_folder, home):
-    """A small finished run of a copy of the tiny model, which one test here overwrites."""
-    folder = shutil.copytree(llama_folder, tmp_path_factory.mktemp("copy") / "model")
+    """A small finished run of the tiny model."""
     out = tmp_path_factory.mktemp("run") / "RUN"
-    audit(resolve("quick", model=str(folder), **SETTINGS), out)
+    audit(resolve("quick", model=llama_folder, **SETTINGS), out)
     return out
 
 
