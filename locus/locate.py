@@ -55,7 +55,7 @@ def locate(name: str) -> tuple[str, bool]:
 
 def on_hub(name: str) -> bool:
     """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
-    local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).exists()
+    local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or os.path.exists(name)
     return not local and name != DEFAULT_MODEL and not name.startswith("planted:")
 
 

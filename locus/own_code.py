@@ -4,7 +4,9 @@ A model's `auto_map` names classes in files beside its weights (or in another re
 where it has no class of its own, or prefers them where it may.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 from locus import incoming
 from locus.errors import UserError
@@ -19,14 +21,19 @@ def named_in(folder: str) -> list[str]:
     return [f"{part} (auto_map in {file})" for file in FILES for part in _named(Path(folder) / file)]
 
 
-def _named(path: Path) -> list[str]:
-    """The modules of one configuration's `auto_map`; none where it cannot be read, which is said where it must be."""
+def _read(path: Path) -> dict[str, Any]:
+    """A configuration as transformers reads it (in which a number may be of any size); empty where there is none to read."""
     try:
-        content = incoming.read_json(path, "a configuration")
-        classes = content["auto_map"]
-        listed = classes.values() if isinstance(classes, dict) else classes
-    except (UserError, KeyError, TypeError):
-        return []
+        content = json.loads(incoming.read_bytes(path, "a configuration"))
+    except (UserError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _named(path: Path) -> list[str]:
+    """The modules of one configuration's `auto_map`."""
+    classes = _read(path).get("auto_map")
+    listed = classes.values() if isinstance(classes, dict) else classes if isinstance(classes, list) else []
     flat = [one for entry in listed for one in (entry if isinstance(entry, list) else [entry])]
     return list(dict.fromkeys(f"{str(one).rpartition('.')[0] or one}.py"[:LONGEST] for one in flat if one is not None))
 
@@ -58,9 +65,6 @@ def check(name: str, folder: str, trusted: bool) -> None:
         return
     from transformers import CONFIG_MAPPING  # slow to import
 
-    try:
-        known = incoming.read_json(Path(folder) / "config.json", "a configuration").get("model_type") in CONFIG_MAPPING
-    except (UserError, AttributeError, TypeError):
-        return  # no configuration at all, which is said where it is read
-    if not known:
+    kind = _read(Path(folder) / FILES[0]).get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise refusal(name, folder)

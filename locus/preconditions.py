@@ -269,7 +269,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     new = config.model_dump(mode="json")
     old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
     differ = [
-        f"{name[:80]}: {str(old.get(name))[:120]!r} there, {str(new.get(name))[:120]!r} now"
+        f"{name[:80]}: {old.get(name)!r:.120} there, {new.get(name)!r:.120} now"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]

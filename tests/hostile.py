@@ -43,7 +43,7 @@ KINDS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system"
 def note(event, args):
     if event in KINDS and not (event == "subprocess.Popen" and str(args[0]).endswith("git")):
         os.write(handle, f"{event} {args!r}\\n".encode())
-    elif event == "open" and "trap" in str(args[0]):
+    elif event == "open" and "/trap" in str(args[0]):
         os.write(handle, f"open {args[0]!r}\\n".encode())
 
 sys.addaudithook(note)

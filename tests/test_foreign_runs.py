@@ -214,13 +214,14 @@ def test_what_is_written_into_a_foreign_folder_stays_there(run_copy, tmp_path):
     """A link where a file or a folder of ours belongs is replaced or refused, never followed."""
     mine = tmp_path / "mine"
     mine.write_text("mine")
+    (run_copy / "figures").mkdir()
+    names = [*(f"figures/verdict.{ending}" for ending in ("svg", "pdf", "png", "csv")), "report.html", "cite.bib"]
+    for name in names:
+        (run_copy / name).unlink(missing_ok=True)
+        (run_copy / name).symlink_to(mine)
     page.write(run_copy)
-    drawn = sorted((run_copy / "figures").iterdir())
-    for path in (*drawn, run_copy / "report.html", run_copy / "cite.bib"):
-        path.unlink()
-        path.symlink_to(mine)
-    page.write(run_copy)
-    assert mine.read_text() == "mine" and not any(path.is_symlink() for path in drawn)
+    assert mine.read_text() == "mine" and all((run_copy / name).is_file() for name in names)
+    assert not any((run_copy / name).is_symlink() for name in names)
     shutil.rmtree(run_copy / "figures")
     (tmp_path / "elsewhere").mkdir()
     (run_copy / "figures").symlink_to(tmp_path / "elsewhere")
@@ -269,10 +270,14 @@ def test_a_models_own_code_is_not_run_and_nobody_is_asked_on_the_terminal(traps,
     # A hub's model, of which nothing is known before it is asked for.
     assert preconditions._announced(place, config) is None
     assert not mark.exists()
-    # Code in the tokenizer's configuration alone, beside a model that transformers knows.
+    # Code of the tokenizer alone, beside a model that transformers knows: of a kind that it knows, and of one that it does not.
     known = shutil.copytree(llama_folder, tmp_path / "known")
     shutil.copy(traps / "trap-model" / "tokenizer_config.json", known)
     shutil.copy(traps / "trap-model" / "trap.py", known)
+    with pytest.raises(UserError, match=r"'trap\.py \(auto_map in tokenizer_config\.json\)', which would be run"):
+        load(str(known))
+    content = json.loads((known / "tokenizer_config.json").read_text())
+    (known / "tokenizer_config.json").write_text(json.dumps(content | {"tokenizer_class": "PreTrainedTokenizerFast"}))
     assert load(str(known), device="cpu").fingerprint == load(llama_folder, device="cpu").fingerprint
     assert not mark.exists()
 

@@ -34,7 +34,7 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
         if old != new:
             there = old if isinstance(old, dict) else {}
             pairs = [(name[:80], there.get(name), new.get(name)) for name in sorted({*there, *new})]
-            differ = [f"{name}: {str(one)[:120]!r} there, {str(two)[:120]!r} now" for name, one, two in pairs if one != two]
+            differ = [f"{name}: {one!r:.120} there, {two!r:.120} now" for name, one, two in pairs if one != two]
             raise UserError(
                 "the settings that this folder was begun with", "; ".join(differ), "Give another --out, or the same settings."
             )

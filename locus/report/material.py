@@ -72,7 +72,7 @@ def read(folder: Path) -> Material:
 def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     path = folder / "verdict.json"
     if path.is_file():
-        found: dict[str, Any] = incoming.read_json(path, "a run's verdict.json", inside=folder)
+        found: dict[str, Any] = incoming.read_json(path, "a run's verdict.json, whole", inside=folder)
         if found["schema"] != conclude.VERDICT_SCHEMA:
             schema = visible(found["schema"], 80)
             raise UserError(
