@@ -71,7 +71,11 @@ for number, (command, limit) in enumerate(json.loads(sys.argv[1])):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-    done.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with open(os.environ["WATCHED"]) as notes:
+        touched = notes.read()
+    os.truncate(os.environ["WATCHED"], 0)
+    done.append((status, touched + ("marked" if os.path.exists(sys.argv[3]) else "")))
 print(json.dumps(done))
 """
 
@@ -142,13 +146,13 @@ def locus(arguments: list[str], notes: Path, limit: float = 100, **more: str) ->
     return subprocess.run(command, capture_output=True, text=True, check=False, **told)
 
 
-def watched(commands: list[list[str]], notes: Path, limit: int = 60) -> list[tuple[int, str]]:
-    """Several commands, each in a child of one process; the status of each, and what it said."""
+def watched(commands: list[list[str]], notes: Path, mark: Path, limit: int = 60) -> list[tuple[int, str, str]]:
+    """Several commands, each in a child of one process; the status of each, what it said, and what it touched."""
     told = notes.parent / "told"
     told.mkdir(exist_ok=True)
     listed = json.dumps([(command, limit) for command in commands])
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, listed, str(told)],
+        [sys.executable, "-c", DRIVER, listed, str(told), str(mark)],
         env=environment(notes),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -156,5 +160,6 @@ def watched(commands: list[list[str]], notes: Path, limit: int = 60) -> list[tup
         check=True,
         cwd=notes.parent,
     )
-    statuses = json.loads(done.stdout.splitlines()[-1])
-    return [(status, "".join((told / f"{n}.{s}").read_text() for s in (1, 2))) for n, status in enumerate(statuses)]
+    found = json.loads(done.stdout.splitlines()[-1])
+    said = ["".join((told / f"{number}.{standard}").read_text() for standard in (1, 2)) for number in range(len(found))]
+    return [(status, text, touched) for (status, touched), text in zip(found, said, strict=True)]

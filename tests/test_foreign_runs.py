@@ -14,6 +14,7 @@ from locus.errors import UserError, VerificationError
 from locus.model import load
 from locus.report import export, page
 from locus.report.consent import NAMING, Given, settle
+from locus.report.figures.plot import Drawing, save
 from locus.report.rerun import rerun, sentences
 from locus.reproduce import settings
 from locus.store import Store
@@ -58,8 +59,12 @@ def named(traps, server):
 @pytest.fixture
 def hostile(run_copy, named):
     """The small run of a tiny local model, forged to name traps, with scores of a judge."""
-    let_speak(run_copy, {"claim": ["So it is."] * 6}, {"claim": [1.0] * 6})
-    return forge(run_copy, judged=True, **named)
+    return forged(run_copy, named)
+
+
+def forged(run: Path, named: dict) -> Path:
+    let_speak(run, {"claim": ["So it is."] * 6}, {"claim": [1.0] * 6})
+    return forge(run, judged=True, **named)
 
 
 def untouched(notes: Path, traps: Path, server: Server) -> None:
@@ -68,36 +73,59 @@ def untouched(notes: Path, traps: Path, server: Server) -> None:
     assert server.log == [] and not (traps / "mark").exists()
 
 
-def test_every_command_that_reads_a_foreign_folder_touches_nothing(hostile, traps, server, named, tmp_path, llama_folder):
-    notes = tmp_path / "notes"
-    other = shutil.copytree(hostile, tmp_path / "OTHER")
-    half = shutil.copytree(hostile, tmp_path / "HALF")
+@pytest.fixture(scope="module")
+def commands(small_run, named, traps, llama_folder, tmp_path_factory):
+    """Every command that reads a folder, by name, on a run whose plan names traps; and some on one that names a hub's."""
+    place = tmp_path_factory.mktemp("runs")
+    run, other = (forged(Path(shutil.copytree(small_run, place / name)), named) for name in ("RUN", "OTHER"))
+    half = shutil.copytree(run, place / "HALF")
     for name in ("verdict.json", "receipt.json", "report.html"):
         (half / name).unlink()
     store = Store(half / "trials.sqlite")
     store.db.execute("DELETE FROM trials WHERE role IN ('complement', 'random')")
     store.close()
-    patch = shutil.copytree(FIRST / "patch", tmp_path / "PATCH")
+    patch = shutil.copytree(FIRST / "patch", place / "PATCH")
     found = json.loads((patch / "patch.json").read_text())
     found["model"]["name"] = found["config"]["model"] = str(traps / "trap-model")
     (patch / "patch.json").write_text(json.dumps(found))
     (patch / "parts").mkdir()
     pipe(patch / "parts" / "trap.npz")
-    commands = {
-        "verify": [str(hostile)],
-        "report": [str(hostile)],
-        "report --compare": ["report", "--compare", str(hostile), str(other)],
-        "export --as scores": ["export", str(hostile), "--as", "scores", "--to", str(tmp_path / "scores")],
-        "reproduce": [str(hostile), "--out", str(tmp_path / "again"), "--size", "small"],
-        "power": [str(hostile)],
-        "audit --out": ["audit", "--out", str(half), "--model", llama_folder],
-        "audit --claim": ["audit", "--out", str(tmp_path / "P"), "--model", llama_folder, "--claim", f"patch:{patch}"],
+    # A run of the first edition, which now names a hub's model and data, and weights of a judge that are a pipe.
+    hub = shutil.copytree(FIRST / "planted", place / "HUB")
+    judge = f"local:{traps / 'trap.safetensors'}"
+    forge(hub, model=HUB, revision="main", data="truthfulqa", text="openwebtext", judge=judge, judged=True)
+    own = ["--model", llama_folder]
+    trial = ["--trial", "claim", "--to", str(place / "edit")]
+    return {
+        "verify": [str(run)],
+        "report": [str(run)],
+        "report --compare": [str(run), str(other)],
+        "export --as scores": [str(run), "--to", str(place / "scores")],
+        "reproduce": [str(run), "--out", str(place / "again"), "--size", "small"],
+        "power": [str(run)],
+        "audit": ["--out", str(half), *own],
+        "audit --claim": [f"patch:{patch}", "--out", str(place / "new"), *own],
+        "verify --rerun 1": [str(hub)],
+        "export --as peft": [str(hub), *trial],
+        "reproduce --size full": [str(hub), "--out", str(place / "again")],
+        "export --trust-remote-code": [str(run), *trial, "--model", str(traps / "trap-model")],
     }
-    listed = [arguments if " " in name else [name, *arguments] for name, arguments in commands.items()]
-    for name, (status, said) in zip(commands, watched(listed, notes), strict=True):
-        wanted = 2 if name in ("reproduce", "audit --out", "audit --claim") else 0
-        assert status == wanted and "Traceback" not in said, (name, said)
-    untouched(notes, traps, server)
+
+
+def test_every_command_that_reads_a_foreign_folder_touches_nothing(commands, traps, server):
+    notes = traps.parent / "notes"
+    listed = [[*name.split(), *arguments] for name, arguments in commands.items()]
+    *found, trusted = watched(listed, notes, traps / "mark")
+    for (name, _), (status, said, touched) in zip(commands.items(), found, strict=False):
+        wanted = 0 if name.split()[0] in ("verify", "report", "power") or "scores" in name else 2
+        assert status == (2 if "rerun" in name else wanted) and "Traceback" not in said, (name, said)
+        assert not touched, (name, touched)
+    for _, said, _ in found[-3:]:
+        assert "would be downloaded from the hub" in " ".join(said.split()), said
+    assert server.log == []
+    # With the user's word for it the code runs; its class is another than the run's, and so is the fingerprint.
+    assert trusted[0] == 2 and "with those weights" in " ".join(trusted[1].split()) and "marked" in trusted[2]
+    (traps / "mark").unlink()
 
 
 def test_repeating_and_exporting_a_foreign_run_says_what_would_have_been_done(hostile, traps, server, tmp_path):
@@ -109,19 +137,6 @@ def test_repeating_and_exporting_a_foreign_run_says_what_would_have_been_done(ho
     exported = locus(["export", str(hostile), "--trial", "claim", "--to", str(tmp_path / "out")], notes)
     assert exported.returncode == 2 and "Give --model if you trust it" in " ".join(exported.stderr.split())
     assert not (tmp_path / "out").exists()
-    untouched(notes, traps, server)
-
-
-def test_a_name_that_only_a_hub_knows_is_not_asked_for(traps, server, tmp_path):
-    """A run of the first edition, forged; its plan names a hub's model and data, and weights of a judge that are a pipe."""
-    run = shutil.copytree(FIRST / "planted", tmp_path / "RUN")
-    judge = f"local:{traps / 'trap.safetensors'}"
-    forge(run, model=HUB, revision="main", data="truthfulqa", text="openwebtext", judge=judge, judged=True)
-    notes = tmp_path / "notes"
-    trial = ["export", str(run), "--trial", "claim", "--to", str(tmp_path / "out")]
-    again = ["reproduce", str(run), "--out", str(tmp_path / "again")]
-    for status, said in watched([["verify", str(run), "--rerun", "1"], trial, again], notes):
-        assert status == 2 and "would be downloaded from the hub" in " ".join(said.split()), said
     untouched(notes, traps, server)
 
 
@@ -214,15 +229,15 @@ def test_what_is_written_into_a_foreign_folder_stays_there(run_copy, tmp_path):
     """A link where a file or a folder of ours belongs is replaced or refused, never followed."""
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    (run_copy / "figures").mkdir()
-    names = [*(f"figures/verdict.{ending}" for ending in ("svg", "pdf", "png", "csv")), "report.html", "cite.bib"]
-    for name in names:
-        (run_copy / name).unlink(missing_ok=True)
-        (run_copy / name).symlink_to(mine)
-    page.write(run_copy)
-    assert mine.read_text() == "mine" and all((run_copy / name).is_file() for name in names)
-    assert not any((run_copy / name).is_symlink() for name in names)
-    shutil.rmtree(run_copy / "figures")
+    (tmp_path / "drawn").mkdir()
+    drawn = [tmp_path / "drawn" / f"one.{ending}" for ending in ("svg", "pdf", "png", "csv")]
+    pages = [run_copy / "report.html", run_copy / "cite.bib"]
+    for path in (*drawn, *pages):
+        path.unlink(missing_ok=True)
+        path.symlink_to(mine)
+    page.write(run_copy, figures=False)
+    save(Drawing("one", ("x",), [(1.0,)], 1.0, lambda panels, rows: None), tmp_path / "drawn")
+    assert mine.read_text() == "mine" and not any(path.is_symlink() for path in (*drawn, *pages))
     (tmp_path / "elsewhere").mkdir()
     (run_copy / "figures").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="a folder of its own"):
@@ -282,20 +297,14 @@ def test_a_models_own_code_is_not_run_and_nobody_is_asked_on_the_terminal(traps,
     assert not mark.exists()
 
 
-def test_a_models_own_code_runs_where_the_user_of_this_very_command_says_so(run_copy, traps, tmp_path):
-    model = str(traps / "trap-model")
-    forge(run_copy, model=model, trust_remote_code=True)
-    with pytest.raises(
-        UserError, match=r"trap\.py \(auto_map in config\.json\).*which comes with the model's folder and would be run"
-    ):
-        rerun(run_copy, 1, given=Given(model=model))
+def test_a_models_own_code_is_named_before_it_is_run(run_copy, traps):
+    forge(run_copy, model=str(traps / "trap-model"), trust_remote_code=True)
+    asked = (
+        r"trap\.py \(auto_map in config\.json\).*which comes with the model's folder and would be run.*Give --trust-remote-code"
+    )
+    with pytest.raises(UserError, match=asked):
+        rerun(run_copy, 1, given=Given(model=str(traps / "trap-model"), **OWN))
     assert not (traps / "mark").exists()
-    place = ["export", str(run_copy), "--trial", "claim", "--to", str(tmp_path / "out"), "--model", model]
-    trusted = locus([*place, "--trust-remote-code"], tmp_path / "notes", HF_HUB_OFFLINE="1")
-    # The class is another, and so is the fingerprint; but the code ran, since it was asked for.
-    assert trusted.returncode == 2 and "with those weights" in " ".join(trusted.stderr.split()), trusted.stderr
-    assert (traps / "mark").exists()
-    (traps / "mark").unlink()
 
 
 BUILT_IN = [
