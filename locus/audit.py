@@ -70,14 +70,21 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
             store.close()
 
 
-def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told, arithmetic: Arithmetic | None = None) -> run.Bench:
+def set_up(
+    config: AuditConfig,
+    dataset: datasets.Dataset,
+    told: Told,
+    arithmetic: Arithmetic | None = None,
+    hold: Callable[[str], None] | None = None,
+) -> run.Bench:
     """Load the model, hold every shortcut against the slow path on it, and read all questions once.
 
     Args:
         config: what is audited and how.
         dataset: the questions.
-        told: told what is being done and the share that is done.
+        told: told what is being done and the share of it.
         arithmetic: the run's, kept to by who calls this; by default what this process would choose.
+        hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
 
     Raises:
         UserError: if the model cannot be had or cannot read what it would be given, or a shortcut does not agree.
@@ -101,6 +108,8 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told, arithmeti
         adapter=config.adapter,
         first=readable_by,
     )
+    if hold is not None:
+        hold(model.fingerprint)
     text = asked(model.tokenizer)
     preconditions.warn_of_template(text.notices)
     cache = Cache.standard()

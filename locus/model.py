@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus import attention, norms
+from locus import attention, norms, own_code
 from locus.adapter import MERGED, NONE, check_installed, chosen, merge
 from locus.anatomy import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
@@ -269,7 +269,8 @@ def load(
         first: given the tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
 
     Raises:
-        UserError: if the model cannot be had whole, its weights are pickled, or which model is meant is not said.
+        UserError: if the model cannot be had whole, its weights are pickled, it needs code of its own that may not be run, or
+            which model is meant is not said.
     """
     where = place(device)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
@@ -284,6 +285,7 @@ def load(
     folder, quantised = locate(name, adapter)
     if not Path(folder).is_dir():
         folder = fetched(name, revision, trust_remote_code, adapter)
+    own_code.check(name, folder, trust_remote_code)
     extra = chosen(Path(folder), adapter, name)
     if extra is not None:
         check_installed()

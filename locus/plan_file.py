@@ -163,13 +163,12 @@ def fix(plan: Plan, out: Path) -> None:
     path = out / "plan.json"
     content = json.dumps({**plan.document, "sha256": plan.sha256}, indent=1, sort_keys=True) + "\n"
     if path.exists():
-        old = conclude.read_plan(out)
-        if old.get("sha256") != plan.sha256:
-            new = json.loads(content)
-            differ = [part for part in new if old.get(part) != new[part] and part != "sha256"]
+        old, new = conclude.read_plan(out), json.loads(content)
+        if old != new:  # all of it: whoever made the folder could have written any hash
+            differ = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part) and part != "sha256"]
             raise UserError(
                 "the plan that this run folder was begun with",
-                f"another one: {', '.join(differ)} differ",
+                f"another one: {', '.join(differ)[:200] or 'its hash'} differ",
                 f"{_why(old, new)} Give another --out.",
             )
         atomic.folder(out / "edits")

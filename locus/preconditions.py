@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import claims, datasets, units
+from locus import claims, datasets, own_code, units
 from locus.checkpoint import read_config, size
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
@@ -185,6 +185,7 @@ def _model(config: AuditConfig) -> list[UserError]:
         place = locate(config.model, config.adapter)[0]
         if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
             place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
+        own_code.check(config.model, place, config.trust_remote_code)
         raise_all(_fits(config, _shape(place)))
 
     return _caught(claimed)
@@ -270,7 +271,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     new = config.model_dump(mode="json")
     old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
     differ = [
-        f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        f"{name[:80]}: {old.get(name)!r:.120} there, {new.get(name)!r:.120} now"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]

@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
     ["errors", "atomic", "incoming", "sites", "threads", "units"],
+    ["own_code"],
     ["datasets", "stats", "cache", "checkpoint", "encoding", "weights", "adapter", "locate", "workers"],
     ["template"],
     ["forest"],
@@ -34,7 +35,8 @@ FLOW = [
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["reproduce"],
-    ["show", "doctor", "studies", "keyring"],
+    ["show", "doctor", "options"],
+    ["studies", "exports", "keyring"],
     ["cli"],
     ["__main__"],
 ]
