@@ -67,15 +67,18 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
 
 
 def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Bench:
-    """Load the model, hold every shortcut against the slow path on it, and read all questions once.
+    """Open the judge, load the model, hold every shortcut against the slow path on it, and read all questions once.
 
     Raises:
-        UserError: if the model cannot be had, or a shortcut does not agree.
+        UserError: if judge or model cannot be had, or a shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
     items = run.choose(dataset, split, config)
     preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
+    judge = None
+    if config.judge != "none":
+        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     told("loading the model", 0.0)
     model = load(
         config.model,
@@ -93,9 +96,6 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
             "; ".join(failed),
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
-    judge = None
-    if config.judge != "none":
-        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge)
     return run.survey_all(stage, told)
@@ -104,7 +104,8 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
 def find_claim(config: AuditConfig, told: Told) -> claims.Claim:
     """Only the probe claim of a configuration, for a look at the ranked heads."""
     dataset = datasets.load(config.data)
-    return _claim("probe", config, set_up(config, dataset, told))
+    # Nobody speaks here, so nobody need be asked whether he would judge.
+    return _claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, told))
 
 
 def _claim(source: str, config: AuditConfig, bench: run.Bench) -> claims.Claim:

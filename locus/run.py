@@ -23,7 +23,6 @@ from locus.config import AuditConfig
 from locus.cost import Sizes, Tally
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
-from locus.errors import UserError
 from locus.evaluate.choice import measures, score
 from locus.evaluate.drift import Text, drift, text_forest
 from locus.evaluate.generate import Speech
@@ -231,13 +230,7 @@ def afford(plan: Plan, bench: Bench) -> None:
     items = [item for name in spoken_parts(config) for item in bench.stage.items[name]]
     sides = [References(item.true, item.false) for item in items]
     most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
-    if most > 0 and config.judge_cap is None:
-        raise UserError(
-            f"a spending cap, since judging {len(plan.trials)} trials may cost up to {most:.4g}",
-            "none",
-            "Give --set judge_cap=AMOUNT.",
-        )
-    judge.afford(most)
+    judge.purse.afford(most)
 
 
 def spoken_parts(config: AuditConfig) -> tuple[str, ...]:

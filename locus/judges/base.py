@@ -5,11 +5,14 @@ such an answer is *unscored*, which is counted and shown, and is never the same 
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from locus.errors import UserError
+
+QUOTED = " in the reply "  # what follows it in a reason is this one answer's
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class Judgement:
 def unscored(reason: str, truth: float = math.nan, info: float = math.nan) -> Judgement:
     """A judgement with at least one NaN, and why."""
     return Judgement(truth, info, reason)
+
+
+def counted(said: Iterable[Judgement]) -> dict[str, int]:
+    """How often each reason for not scoring came up, the most frequent first; quotations are cut off."""
+    counts = Counter(one.reason.split(QUOTED)[0] for one in said if one.reason)
+    return dict(counts.most_common())
 
 
 @runtime_checkable
