@@ -15,7 +15,6 @@ from locus.judges.base import References
 from locus.judges.replies import Replies
 from tests.endpoint import GOOD, Server
 
-
 SIDES = References(("Nothing happens.",), ("You die.",))
 SECRET = "sk-a-key-that-nobody-may-see"
 

@@ -177,7 +177,8 @@ def test_several_judges_from_the_command_line(monkeypatch, capsys, tmp_path):
             tmp_path / "o",
         )
         status, _, table = run_cli(monkeypatch, capsys, *command)
-        assert status == 0 and "kappa" in table and f"api:small: {len(server.seen) - 1} requests" in table, "and the first question"
+        asked = len(server.seen) - 1  # and the first question
+        assert status == 0 and "kappa" in table and f"api:small: {asked} requests" in table
         first = (tmp_path / "o" / "figures.json").read_text()
         asked = len(server.log)
         assert run_cli(monkeypatch, capsys, *command)[0] == 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.errors import UserError
-from locus.judges.base import Judgement, References, check_lengths, counted, unscored
+from locus.judges.base import Judgement, References, check_lengths, commonest, unscored
 from locus.judges.calls import Caller, RefusedError
 from locus.judges.purse import Endpoint as Endpoint  # where it is looked for
 from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, SYSTEM, THINKING, Form, read, thinks
@@ -132,7 +132,7 @@ class ApiJudge:
         """
         self._answered = self._answered or any(one.scored or one.reason.startswith("no clear answer") for one in found)
         if not self._answered and len(found) >= MANY:
-            reasons = "; ".join(f"{reason} ({times} times)" for reason, times in list(counted(found).items())[:3])
+            reasons = commonest(one.reason for one in found)
             raise UserError(f"replies that can be read, from {self.name}", reasons, "Choose another model as judge.")
 
     def outlook(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> tuple[int, float]:

@@ -69,10 +69,14 @@ def unscored(reason: str, truth: float = math.nan, info: float = math.nan) -> Ju
     return Judgement(truth, info, reason)
 
 
-def counted(said: Iterable[Judgement]) -> dict[str, int]:
-    """How often each reason for not scoring came up, the most frequent first; quotations are cut off."""
-    counts = Counter(one.reason.split(QUOTED)[0] for one in said if one.reason)
-    return dict(counts.most_common())
+def counted(reasons: Iterable[str]) -> dict[str, int]:
+    """How often each reason for not scoring came up, the most frequent first; what is quoted in one is cut off."""
+    return dict(Counter(reason.split(QUOTED)[0] for reason in reasons if reason).most_common())
+
+
+def commonest(reasons: Iterable[str]) -> str:
+    """The three commonest reasons, with how often each came up."""
+    return "; ".join(f"{reason} ({times} times)" for reason, times in list(counted(reasons).items())[:3])
 
 
 @runtime_checkable

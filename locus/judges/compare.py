@@ -19,7 +19,7 @@ from locus.datasets.items import Dataset
 from locus.errors import UserError
 from locus.judges import evaluate
 from locus.judges.api import ApiJudge
-from locus.judges.base import Judge, Judgement, References, counted
+from locus.judges.base import Judge, Judgement, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
 from locus.judges.local import LocalJudge, file_hash
@@ -147,7 +147,7 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         UserError: as the judges do.
     """
     every = list({judge.fingerprint: judge for judge in (*judges, BlindJudge())}.values())
-    said = {judge.fingerprint: evaluate.run(judge, labels.rows) for judge in every}
+    said = {judge.fingerprint: _opinions(judge, labels) for judge in every}
     return {
         "schema": SCHEMA,
         "labels": {"name": labels.name, "sha256": labels.sha256, "answers": len(labels.rows)},
@@ -156,6 +156,19 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         "disputed": _disputed(every, said, labels),
         "judgements": _table(every, said, labels),
     }
+
+
+def _opinions(judge: Judge, labels: Labels) -> list[Judgement]:
+    """What a judge says of every answer.
+
+    Raises:
+        UserError: with the commonest reasons, if it scored none.
+    """
+    said = evaluate.run(judge, labels.rows)
+    if not any(one.scored for one in said):
+        reasons = commonest(one.reason for one in said)
+        raise UserError(f"an answer that {judge.name} scores", f"{len(said)}, none scored: {reasons}", "Choose another judge.")
+    return said
 
 
 def _table(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
@@ -182,7 +195,7 @@ def _one(judge: Judge, labels: Labels, said: Sequence[Judgement]) -> dict[str, A
     known = [(row, one) for row, one in zip(labels.rows, said, strict=True) if not math.isnan(row.truth)]
     rows, opinions = [row for row, _ in known], [one for _, one in known]
     found: dict[str, Any] = evaluate.measured(judge, rows, opinions, sides)
-    found["unscored"] = counted(said)
+    found["unscored"] = counted(one.reason for one in said)
     others = [one for row, one in zip(labels.rows, said, strict=True) if math.isnan(row.truth)]
     if others:
         found["unlabelled"] = {target: _rate(target, rows, opinions, others) for target in TARGETS}

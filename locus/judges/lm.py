@@ -10,6 +10,7 @@ Source: Lin et al. 2021, arXiv 2109.07958, appendix B (the format).
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -35,12 +36,22 @@ class LmJudge:
         name: what tables call it.
         batch_size: prompts a forward pass.
         min_mass: least P(" yes") + P(" no") for an answer to be scored.
+        context: the most tokens that the model reads; no limit where None.
 
     Raises:
         UserError: if " yes" and " no" start with the same token.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str = "lm", batch_size: int = 16, min_mass: float = MIN_MASS):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str = "lm",
+        batch_size: int = 16,
+        min_mass: float = MIN_MASS,
+        context: int | None = None,
+    ):
+        self.context = context
         self.model, self.tokenizer, self.batch_size, self.min_mass = model, tokenizer, batch_size, min_mass
         self._name = name
         self.yes, self.no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (" yes", " no"))
@@ -73,12 +84,25 @@ class LmJudge:
         """
         check_lengths(questions, answers, references)
         asked = [index for index, answer in enumerate(answers) if answer.strip() and questions[index].strip()]
-        texts = [prompt(questions[index], answers[index], suffix) for index in asked for suffix in SUFFIXES]
-        masses = self._masses(texts)
         found = [unscored("the question or the answer is empty") for _ in answers]
-        for rank, index in enumerate(asked):
+        encoded = {}
+        for index in asked:
+            both = [self._tokens(prompt(questions[index], answers[index], suffix)) for suffix in SUFFIXES]
+            if self.context is not None and (longest := max(map(len, both))) > self.context:
+                found[index] = unscored(f"question and answer take {longest} tokens; the judge's context has {self.context}")
+            else:
+                encoded[index] = both
+        masses = self._masses(list(chain(*encoded.values())))
+        for rank, index in enumerate(encoded):
             found[index] = self._judgement(masses[2 * rank : 2 * rank + 2])
         return found
+
+    def _tokens(self, text: str) -> list[int]:
+        """A text's tokens, with what the tokenizer puts before them and without what it puts after: the text goes on."""
+        whole: list[int] = self.tokenizer.encode(text)
+        bare: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        before = next((k for k in range(len(whole) - len(bare) + 1) if whole[k : k + len(bare)] == bare), None)
+        return whole if before is None else whole[: before + len(bare)]
 
     def _judgement(self, masses: list[tuple[float, float]]) -> Judgement:
         values, reasons = [], []
@@ -91,11 +115,10 @@ class LmJudge:
                 values.append(yes / (yes + no))
         return Judgement(values[0], values[1], "; ".join(reasons))
 
-    def _masses(self, texts: list[str]) -> list[tuple[float, float]]:
-        """P(" yes") and P(" no") after each text."""
-        encoded = [self.tokenizer.encode(text) for text in texts]
-        found: list[tuple[float, float]] = [(0.0, 0.0)] * len(texts)
-        order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
+    def _masses(self, encoded: list[list[int]]) -> list[tuple[float, float]]:
+        """P(" yes") and P(" no") after each text's tokens."""
+        found: list[tuple[float, float]] = [(0.0, 0.0)] * len(encoded)
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         device = next(self.model.parameters()).device
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]

@@ -71,7 +71,7 @@ def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
         from locus.judges.lm import LmJudge
 
         model = load(rest)
-        return LmJudge(model.hf, model.tokenizer, name=name)
+        return LmJudge(model.hf, model.tokenizer, name=name, context=model.context)
     return api.ApiJudge(rest, endpoint or api.Endpoint(), home() / "replies.sqlite").ready()
 
 
