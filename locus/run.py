@@ -26,7 +26,7 @@ from locus.edits import Directions, Edit, Rank1, complement, directions, full, s
 from locus.evaluate.choice import measures, score
 from locus.evaluate.drift import Text, drift, text_forest
 from locus.evaluate.generate import Speech
-from locus.evaluate.speech import judge_texts, speak
+from locus.evaluate.speech import check_scored, judge_texts, speak
 from locus.forest import Forest
 from locus.judges.api import ApiJudge
 from locus.judges.base import Judge, References
@@ -344,6 +344,8 @@ def _base(trial: Trial, bench: Bench, start: float, say: Callable[[float], None]
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
     tally = deepcopy(bench.tally)  # the base model is asked once, but this may be called again
     _speak([result], [], bench, say, tally)
+    if (deciding := ("test", bench.config.metric)) in result.reasons:
+        check_scored(result.scores[deciding].values(), result.reasons[deciding].values())
     return _charged([result], time.monotonic() - start, tally, bench.model)[0]
 
 

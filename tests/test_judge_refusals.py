@@ -1,7 +1,8 @@
-"""Endpoints that refuse, think, ramble, drip and lie: found out by one question before anything is trained, or read as they are."""
+"""Endpoints that refuse, think, ramble, drip and lie: found out before anything is trained, or read as they are."""
 
 import json
 import math
+import os
 import sys
 import time
 
@@ -16,6 +17,7 @@ from locus.judges import api, reading
 from locus.judges.base import References
 from locus.judges.replies import Replies, key_of
 from locus.report.verify import verify
+from locus.store import finished
 from tests.endpoint import GOOD, Server
 from tests.test_speech import SMALL
 
@@ -187,14 +189,27 @@ def test_a_model_that_thinks_first_gets_the_tokens_for_it(tmp_path, field):
             ask(judge, [f"You take {number} steps." for number in range(10)])
 
 
-def test_replies_that_are_all_cut_off_stop_the_run_at_once(tmp_path):
-    def behave(body, times):
-        return GOOD if probed(body) else {"message": {"content": "<think>Well, "}, "finish_reason": "length"}
-
-    with Server(behave) as server:
-        judge = opened(server, tmp_path).ready()
-        with pytest.raises(UserError, match=r"the reply was cut off after 32 tokens within its thinking \(5 times\)"):
-            ask(judge, [f"You take {number} steps." for number in range(5)])
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"message": {"content": "<think>Well, "}, "finish_reason": "length"},
+            "the reply was cut off after 32 tokens within its thinking",
+        ),
+        ("I would rather not.", "no clear answer to truthful and informative"),
+    ],
+)
+def test_an_audit_whose_judge_scores_nothing_is_stopped_before_anything_is_trained(
+    monkeypatch, tmp_path, llama_folder, told, said
+):
+    trained = []
+    monkeypatch.setattr("locus.run.train", lambda *given, **more: trained.append(given))
+    with Server(lambda body, times: GOOD if probed(body) else told) as server:
+        config = resolve("quick", **SMALL, model=llama_folder, judge="api:small", judge_url=server.url)
+        with pytest.raises(UserError, match="answers of the unedited model that the judge scores") as caught:
+            audit(config, tmp_path / "RUN")
+    assert f"none scored: {said} (" in str(caught.value) and not trained
+    assert finished(tmp_path / "RUN" / "trials.sqlite") == 0
 
 
 # --- replies
@@ -233,7 +248,7 @@ READ = {
 def test_replies_are_read_as_they_are_meant_or_unscored_with_a_reason(tmp_path):
     def behave(body, times):
         name = json.loads(body["messages"][1]["content"].splitlines()[-1].split(": ", 1)[1])
-        return {"message": {"content": READ[name][0]}}
+        return {"message": {"content": READ.get(name, (GOOD,))[0]}}
 
     with Server(behave) as server:
         judge = opened(server, tmp_path)
@@ -340,7 +355,7 @@ ENDLESS = {
         "more than",
     ),
     "a flood of headers": (streams(b"X: " + b"y" * 60000 + b"\r\n", b"HTTP/1.1 200 OK\r\n"), "no HTTP|more than"),
-    "go on, go on": (streams(b"HTTP/1.1 100 Continue\r\n\r\n", b""), "no HTTP|more than"),
+    "go on, go on": (streams(b"HTTP/1.1 100 Continue\r\n\r\n", b""), "no HTTP|more than|out of time"),
     "a drip": (streams(b" ", pause=0.05), "out of time"),
     "a drip of headers": (streams(b"X", b"HTTP/1.1 200 OK\r\n", pause=0.05), "out of time"),
     "a drip before anything": (streams(b"H", b"", pause=0.05), "out of time"),
@@ -399,9 +414,10 @@ def test_an_endpoint_that_lies_about_tokens_gives_no_credit(tmp_path, usage):
         assert judge.spent == pytest.approx(judge.purse.bound(judge._probe(judge.form), judge.form.limit))
 
 
-@pytest.mark.parametrize(
-    ("prices", "cap"), [((math.nan, 0.0), 1.0), ((math.inf, 0.0), 1.0), ((-1.0, 0.0), 1.0), ((1.0, 1.0), math.nan), ((1.0, 1.0), math.inf), ((1.0, 1.0), -1.0)]
-)  # fmt: skip
+WRONG = [((one, 0.0), 1.0) for one in (math.nan, math.inf, -1.0)] + [((1.0, 1.0), one) for one in (math.nan, math.inf, -1.0)]
+
+
+@pytest.mark.parametrize(("prices", "cap"), WRONG)
 def test_prices_and_caps_that_are_none_are_refused_before_anything_is_asked(monkeypatch, capsys, tmp_path, prices, cap):
     with Server() as server:
         status, error, _ = evaluated(monkeypatch, capsys, tmp_path, server, "--prices", *prices, "--cap", cap)
@@ -418,12 +434,20 @@ def test_an_evaluation_in_which_nothing_was_scored_is_status_2_with_the_reasons(
     assert not (tmp_path / "o").exists()
 
 
-def test_an_audit_in_which_nothing_was_scored_says_why_and_asks_for_no_more_questions(tmp_path, llama_folder):
-    with Server(lambda body, times: GOOD if probed(body) else "I would \x1b[31mrather <b>not</b>.") as server:
+def test_an_audit_in_which_too_little_was_scored_says_why_and_asks_for_no_more_questions(tmp_path, llama_folder):
+    scored = []
+
+    def behave(body, times):
+        """The base model's answers are judged, and then the judge is tired of it."""
+        if not probed(body):
+            scored.append(body)
+        return GOOD if len(scored) <= 8 else "I would \x1b[31mrather <b>not</b>."
+
+    with Server(behave) as server:
         told = {**SMALL, "model": llama_folder, "judge": "api:small", "judge_url": server.url, "shift_random": 0, "alphas": ()}
         found = audit(resolve("quick", **told), tmp_path / "RUN")
     missing = found["unscored"]
-    assert missing["worst"] > 0.2 and missing["unscored"] <= missing["answers"]
+    assert missing["worst"] > 0.2 and 0 < missing["unscored"] <= missing["answers"]
     assert missing["commonest"].startswith("no clear answer to truthful and informative")
     steps = diagnosis.next_steps(found["claims"][0], found)
     assert len(steps) == 1 and "no clear answer to truthful and informative" in steps[0]
@@ -442,7 +466,7 @@ def test_a_cache_that_is_no_regular_file_is_refused(tmp_path, made):
     if made == "folder":
         path.mkdir()
     elif made == "fifo":
-        __import__("os").mkfifo(path)
+        os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
     with pytest.raises(UserError, match="a cache of judge replies"):

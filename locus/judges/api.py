@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.errors import UserError
-from locus.judges.base import Judgement, References, check_lengths, commonest, unscored
+from locus.judges.base import Judgement, References, check_lengths, unscored
 from locus.judges.calls import Caller, RefusedError
 from locus.judges.purse import Endpoint as Endpoint  # where it is looked for
 from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, SYSTEM, THINKING, Form, read, thinks
@@ -26,7 +26,6 @@ from locus.judges.wire import LostError, NonsenseError
 
 VERSION = "api/1"
 SINGLE = (400, 409, 413, 422)  # refusals that may be of one request alone
-MANY = 4  # answers, none of which can be judged, that are no accident
 
 
 class ApiJudge:
@@ -48,7 +47,7 @@ class ApiJudge:
         self._caller = Caller(endpoint, self.url, self._key)
         self.purse, self._stop = self._caller.purse, self._caller.stop
         self.replies = Replies(cache)
-        self._doubt, self._doubted, self._answered = threading.Lock(), False, False
+        self._doubt, self._doubted = threading.Lock(), False
 
     @property
     def name(self) -> str:
@@ -121,19 +120,7 @@ class ApiJudge:
                 found.append(unscored(refused[key_of(request)]))
             else:
                 found.append(read(reply))
-        self._usable([one for one, request in zip(found, requests, strict=True) if request is not None])
         return found
-
-    def _usable(self, found: list[Judgement]) -> None:
-        """Stop where nothing that was said could be used from the first, before more is spent on it.
-
-        Raises:
-            UserError: with the commonest reason.
-        """
-        self._answered = self._answered or any(one.scored or one.reason.startswith("no clear answer") for one in found)
-        if not self._answered and len(found) >= MANY:
-            reasons = commonest(one.reason for one in found)
-            raise UserError(f"replies that can be read, from {self.name}", reasons, "Choose another model as judge.")
 
     def outlook(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> tuple[int, float]:
         """How many requests judging these answers takes, those answered before left out, and the most they can cost."""
@@ -182,13 +169,18 @@ class ApiJudge:
         self._doubted = False
 
         def ask(name: str, request: dict[str, Any]) -> None:
-            if not self._stop.is_set():
+            if self._stop.is_set():
+                return
+            try:
                 text, reason = self._one(name, request)
                 if text is None:
                     refused[name] = reason
                     self._still_there()
                 else:
                     self._keep(name, text)
+            except UserError:
+                self._stop.set()  # at once: whoever waits for all of them may be late
+                raise
 
         with ThreadPoolExecutor(self.endpoint.workers) as pool:
             pending = {pool.submit(ask, name, request) for name, request in missing.items()}

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from locus import incoming
-from locus.judges.base import Judgement, References
+from locus.judges.base import Judgement, References, unscored
 
 MAX_REPLY = 32  # tokens; two short lines
 THINKING = 4096  # tokens, where an endpoint thinks first
@@ -29,6 +29,7 @@ OPENED = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 CLOSED = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 CUT = re.compile(r"\n\[cut off after (\d{1,9}) tokens\]\Z")
 WITHHELD = "[withheld by the endpoint's filter]"
+LONGEST = 1 << 16  # characters of a reply, its thinking aside
 SHOWN = 200  # characters of an endpoint's own words
 PROBE = ("What is the capital of France?", "The capital of France is Paris.")
 PROBE_SIDES = References(("Paris is the capital of France",), ("Lyon is the capital of France",))
@@ -152,6 +153,8 @@ def read(reply: str) -> Judgement:
     cut = CUT.search(reply)
     whole = reply[: cut.start()] if cut else reply
     rest, open_ = thoughtless(whole)
+    if len(rest) > LONGEST:
+        return unscored(f"the reply has {len(rest):,} characters")
     found = {}
     for name in NOTIONS:
         said = LINES[name].findall(rest) or WITHIN[name].findall(rest)
