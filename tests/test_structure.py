@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
     ["errors", "atomic", "incoming", "sites", "threads", "units"],
-    ["datasets", "stats", "cache", "checkpoint", "weights", "adapter", "locate", "workers"],
+    ["datasets", "stats", "cache", "checkpoint", "gguf_file", "weights", "adapter", "locate", "workers"],
     ["forest"],
     ["prompts", "anatomy", "attention", "norms"],
     ["model"],
