@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOW = [
     ["errors", "atomic", "incoming", "sites", "threads", "units"],
     ["own_code"],
-    ["datasets", "stats", "cache", "checkpoint", "encoding", "weights", "adapter", "locate", "workers"],
+    ["datasets", "stats", "cache", "checkpoint", "encoding", "gguf_file", "weights", "adapter", "locate", "workers"],
     ["template"],
     ["forest"],
     ["prompts", "anatomy", "attention", "norms"],
