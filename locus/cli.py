@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer import Argument, Option
 
-from locus import studies, threads
+from locus import shown, studies, terminal, threads
 from locus.errors import UserError, VerificationError
+from locus.terminal import Text
 
 app = typer.Typer(
     help="How strong is the evidence from editing that a behaviour of a language model is localized?",
@@ -27,8 +27,7 @@ app = typer.Typer(
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
 app.add_typer(judges, name="judge")
 app.command()(studies.reproduce)
-# Where there is no terminal (a pipe, a log), 80 columns would break the lines.
-console = Console(width=None if sys.stdout.isatty() else 132)
+console = terminal.console()
 
 INTERRUPTED = 130  # Ctrl-C
 Preset = Annotated[str, Option(help="quick, standard or paper.")]
@@ -183,9 +182,9 @@ def report(
         raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
     for run in runs[:1] if compare else runs:
         if run.is_file() or (run / "calibration.json").is_file():
-            console.print(_escaped(f"wrote figures: {', '.join(errors.write(run))}"))
+            console.print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
         else:
-            console.print(_escaped(str(write(run, runs[1:] if compare else None, sign=sign))), soft_wrap=True)
+            console.print(Text(write(run, runs[1:] if compare else None, sign=sign)), soft_wrap=True)
 
 
 @app.command()
@@ -210,7 +209,8 @@ def export(
         raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
     else:
         said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
-    console.print(_escaped("\n".join(said)))
+    for one in said:
+        console.print(Text(one))
 
 
 @app.command()
@@ -235,7 +235,8 @@ def verify(
         with progress() as told:
             again = repeat(run_or_receipt, rerun, seed, told)
         gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
-        console.print(f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}", soft_wrap=True)
+        said = f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}"
+        console.print(Text(said), soft_wrap=True)
 
 
 @app.command()
@@ -285,7 +286,7 @@ def calibrate(
     chosen = tuple(kinds.split(",")) if kinds else ALL
     with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)
-    console.print(_escaped(table(found)), soft_wrap=True)
+    console.print(table(found), soft_wrap=True)
 
 
 @app.command()
@@ -316,8 +317,8 @@ def judge_train(
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
     from locus.judges.training import Recipe, train
 
-    train(labels, references, out, Recipe(seed=seed), lambda line: console.print(_escaped(line)))
-    console.print(_escaped(f"{out}"), soft_wrap=True)
+    train(labels, references, out, Recipe(seed=seed), lambda said: console.print(Text(said)))
+    console.print(Text(out), soft_wrap=True)
 
 
 @judges.command("eval")
@@ -344,12 +345,12 @@ def judge_eval(
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check(opened, read)
     kept = read if seen else compare.unseen(opened, read)
-    for line in compare.outlook(opened, kept):
-        console.print(_escaped(line))
+    for one in compare.outlook(opened, kept):
+        console.print(Text(one))
     found = compare.measure(opened, kept)
     compare.write(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))
-    console.print(_escaped(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
+    console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 
 
 def main() -> None:
@@ -359,38 +360,41 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
     warnings.formatwarning = _warning
+    with terminal.guarded():
+        sys.exit(_status())
+
+
+def _status() -> int:
+    """Run the command line; its exit status."""
     try:
         status = app(standalone_mode=False)
         if status == INTERRUPTED:
             print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(status if isinstance(status, int) else 0)
+        return status if isinstance(status, int) else 0
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
-        sys.exit(2)
+        return _failed("error:", error, 2)
     except VerificationError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
-        sys.exit(3)
+        return _failed("not verified:", error, 3)
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        return int(stop.exit_code)
     except typer.Abort:
-        sys.exit(130)
+        return INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
             error.show()
-            sys.exit(2)
-        Console(stderr=True).print_exception(show_locals=False)
+            return 2
+        terminal.console(stderr=True).print_exception(show_locals=False)
         print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
-        sys.exit(1)
+        return 1
+
+
+def _failed(what: str, error: Exception, status: int) -> int:
+    """Say what went wrong; the exit status."""
+    terminal.console(stderr=True).print(Text(what, "bold red"), str(error), soft_wrap=True)
+    return status
 
 
 def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """Our own notices are for the user, who does not care which line of ours says so."""
     where = "" if category.__module__.startswith("locus") else f" ({filename}:{lineno})"
-    return f"notice: {message}{where}\n"
-
-
-def _escaped(text: str) -> str:
-    """Text as the terminal may see it: no markup, no control characters."""
-    from rich.markup import escape
-
-    return escape("".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text))
+    return f"notice: {shown.line(message)}{where}\n"

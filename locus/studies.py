@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Argument, Option
+
+from locus.terminal import console
 
 
 def reproduce(
@@ -20,5 +21,5 @@ def reproduce(
 
     with progress() as told:
         found = again(study, out, data, size, told)
-    numbers_table(Console(), found, out or default_run(study))
+    numbers_table(console(), found, out or default_run(study))
     held(found)
