@@ -23,6 +23,7 @@ from locus.errors import UserError
 from locus.locate import locate
 from locus.model import Model, load
 from locus.report.verify import copied_store
+from locus.spreadsheet import write_csv
 from locus.store import Store
 
 Form = Literal["auto", "peft", "bias"]
@@ -229,7 +230,6 @@ def export_scores(run: Path, to: Path) -> list[str]:
         UserError: if there is no run, or the folder is not empty.
     """
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet
 
     plan = conclude.read_plan(run)
@@ -256,7 +256,7 @@ def export_scores(run: Path, to: Path) -> list[str]:
     table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
     _empty(to)
     pyarrow.parquet.write_table(table, to / "scores.parquet")
-    pyarrow.csv.write_csv(table, to / "scores.csv")
+    write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
     _write(to / "heads.json", {claim["name"]: claim["scores"] for claim in plan["claims"]})
     files = [f"claim-{number}.json" for number in range(len(plan["claims"]))]
     for name, claim in zip(files, plan["claims"], strict=True):

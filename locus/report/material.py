@@ -12,7 +12,8 @@ from locus import conclude, cost, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
-from locus.report.words import MEASURE, visible
+from locus.report.words import MEASURE
+from locus.shown import visible
 from locus.store import Store
 from locus.units import amount
 
@@ -64,7 +65,7 @@ def read(folder: Path) -> Material:
         said = side_by_side(record, found)
         return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
     except (LookupError, TypeError, ValueError, AttributeError, sqlite3.Error) as error:
-        received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
+        received = f"{str(folder)!r} ({type(error).__name__}: {str(error)[:120]})"
         raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error
     finally:
         store.close()
@@ -75,9 +76,9 @@ def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] != conclude.VERDICT_SCHEMA:
-            schema = visible(found["schema"], 80)
+            schema = str(found["schema"])[:80]
             raise UserError(
-                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema} in {visible(path)}", "Use a newer locus."
+                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema!r} in {str(path)!r}", "Use a newer locus."
             )
         if found["plan_sha256"] == record.plan["sha256"]:
             return found

@@ -57,7 +57,7 @@ def lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Told
         last, named = share, what or named
         passed = clock() - began
         left = f", {_clock(passed * (1 - share) / share)} left" if 0 < share < 1 else ""
-        console.print(Text(f"{share:4.0%}  {_clock(passed)}{left}  {line(named, 200)}"), soft_wrap=True)
+        console.print(Text(f"{share:4.0%}  {_clock(passed)}{left}  {line(named, 600)}"), soft_wrap=True)
 
     return told
 
