@@ -6,16 +6,14 @@ Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 import atexit
 import gc
 import os
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from locus import shown, studies, terminal, threads
-from locus.errors import UserError, VerificationError
+from locus import ending, keyring, studies, terminal, threads
+from locus.errors import UserError
 from locus.terminal import Text
 
 app = typer.Typer(
@@ -26,10 +24,10 @@ app = typer.Typer(
 )
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
 app.add_typer(judges, name="judge")
+app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 console = terminal.console()
 
-INTERRUPTED = 130  # Ctrl-C
 Preset = Annotated[str, Option(help="quick, standard or paper.")]
 ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any of the settings.")]
 ModelName = Annotated[
@@ -216,7 +214,9 @@ def export(
 @app.command()
 def verify(
     run_or_receipt: Annotated[Path, Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
-    expect: Annotated[str | None, Option(help="Id, hash or signer's public key that it must have.")] = None,
+    expect: Annotated[
+        str | None, Option(help="Trusted name or public key that must have signed all of it; or its id or hash.")
+    ] = None,
     rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
     seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
 ) -> None:
@@ -230,8 +230,8 @@ def verify(
     if rerun:
         from locus.report.rerun import rerun as repeat
 
-        if found["kind"] != "run":
-            raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
+        if found.kind != "run":
+            raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
         with progress() as told:
             again = repeat(run_or_receipt, rerun, seed, told)
         gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
@@ -359,42 +359,4 @@ def main() -> None:
     atexit.register(gc.freeze)  # else Python, as it ends, goes through all that torch has made once more, for a second or two
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
-    warnings.formatwarning = _warning
-    with terminal.guarded():
-        sys.exit(_status())
-
-
-def _status() -> int:
-    """Run the command line; its exit status."""
-    try:
-        status = app(standalone_mode=False)
-        if status == INTERRUPTED:
-            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        return status if isinstance(status, int) else 0
-    except UserError as error:
-        return _failed("error:", error, 2)
-    except VerificationError as error:
-        return _failed("not verified:", error, 3)
-    except typer.Exit as stop:
-        return int(stop.exit_code)
-    except typer.Abort:
-        return INTERRUPTED
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
-            error.show()
-            return 2
-        terminal.console(stderr=True).print_exception(show_locals=False)
-        print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
-        return 1
-
-
-def _failed(what: str, error: Exception, status: int) -> int:
-    """Say what went wrong; the exit status."""
-    terminal.console(stderr=True).print(Text(what, "bold red"), str(error), soft_wrap=True)
-    return status
-
-
-def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """Our own notices are for the user, who does not care which line of ours says so."""
-    where = "" if category.__module__.startswith("locus") else f" ({filename}:{lineno})"
-    return f"notice: {shown.line(message)}{where}\n"
+    ending.end(app)

@@ -6,7 +6,8 @@ mean over seeds, and reported on test questions, always.
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, atomic, cost, incoming, stats, verdict
+from locus import __version__, atomic, cost, errors, incoming, plan_shape, stats, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
 from locus.stats import truthful
-from locus.store import Store
+from locus.store import Store, reading
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
@@ -28,7 +29,6 @@ REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_
 ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
 FIRST_PLAN, PLAN_SCHEMA, VERDICT_SCHEMA = "locus-plan/1", "locus-plan/2", "locus-verdict/1"  # plans of both editions are read
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
-PLAN_PARTS = {"banks", "claims", "context", "dataset", "items", "model", "prompt", "rule", "rule_sha256", "sha256", "trials"}
 UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -327,6 +327,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+@contextmanager
+def recorded(out: Path) -> Iterator[Record]:
+    """The record of a run folder, finished or not, which a stranger may have written; to read from.
+
+    Raises:
+        UserError: if it is no run folder, or its files are not whole.
+    """
+    with reading(out / "trials.sqlite") as store, errors.whole("a run folder whose files are whole", out):
+        yield Record(read_plan(out), store)
+
+
 def read_plan(out: Path) -> dict[str, Any]:
     """The parsed plan.json of a run folder.
 
@@ -336,10 +347,9 @@ def read_plan(out: Path) -> dict[str, Any]:
     path = out / "plan.json"
     try:
         plan: dict[str, Any] = incoming.read_json(path, "a run folder with its plan.json, whole", inside=out)
-        schema, missing = plan.get("schema"), sorted(PLAN_PARTS - plan.keys())
-        if schema in PLAN_SCHEMAS and missing:
-            raise ValueError(f"without {', '.join(missing)}")
+        schema = plan.get("schema")
         if schema in PLAN_SCHEMAS:
+            plan_shape.check(plan)
             AuditConfig(**plan["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"

@@ -5,6 +5,9 @@ with status 2. Everything else that escapes is a bug of ours and exits with stat
 harmless line, whatever names it holds.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from locus.shown import line
@@ -48,6 +51,28 @@ class VerificationError(Exception):
 
     def __init__(self, difference: str):
         super().__init__(line(difference))
+
+
+# What nonsense of the right shape, in a file that somebody else wrote, can make our own code raise.
+NONSENSE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError, MemoryError)
+
+
+@contextmanager
+def whole(what: str, path: Path) -> Iterator[None]:
+    """Take what a stranger's file makes our code raise for what it is: something wrong with the file.
+
+    Args:
+        what: what the file should be.
+        path: where it is.
+
+    Raises:
+        UserError: in place of any of `NONSENSE`.
+    """
+    try:
+        yield
+    except NONSENSE as error:
+        received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
+        raise UserError(what, received, "Run the audit again, or ask for the folder again.") from error
 
 
 def raise_all(errors: list[UserError]) -> None:

@@ -40,10 +40,11 @@ def read_bytes(path: Path, what: str, limit: int = JSON_BYTES, inside: Path | No
         handle = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise UserError(what, f"{str(path)!r} ({error})", "Check the path.") from error
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(handle)
+        raise UserError(what, f"{str(path)!r}, which is no regular file", "Give a regular file.")
     with os.fdopen(handle, "rb") as stream:
-        about = os.fstat(stream.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise UserError(what, f"{str(path)!r}, which is no regular file", "Give a regular file.")
         if about.st_size > limit:
             raise UserError(what, f"{str(path)!r} of {about.st_size:,} bytes; {limit:,} at most are read", "Give a smaller file.")
         content = stream.read(limit + 1)

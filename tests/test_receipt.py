@@ -108,9 +108,10 @@ def test_an_honest_run_is_verified_and_left_as_it_was(run):
     found = verify(run)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     content = json.loads((run / "receipt.json").read_text())
-    assert found["id"] == content["id"] and len(content["id"]) == 26
-    assert found["signed_by"] == keys.signing_key().public_key().public_bytes_raw().hex()
-    assert found["artefacts"] == 2 + len(list((run / "edits").iterdir()))
+    assert found.id == content["id"] and len(content["id"]) == 26
+    assert found.signed_by == keys.signing_key().public_key().public_bytes_raw().hex()
+    assert found.line == "verified, signed by you" and found.kind == "run" and not found.absent and not found.unchecked
+    assert len(content["body"]["artefacts"]) == 2 + len(list((run / "edits").iterdir()))
     plan_hash, moment = content["body"]["plan"]["fixed"].split()
     assert plan_hash == content["body"]["plan"]["sha256"] and moment <= content["body"]["written"]
 
@@ -289,7 +290,7 @@ def test_trials_are_not_repeated_on_another_model(run, tmp_path):
 def test_a_run_judged_by_another_rule_asks_for_the_locus_it_was_judged_with(run):
     rewrite(run / "plan.json", lambda plan: plan["rule"].update(version="rule/0"))
     reseal(run)
-    with pytest.raises(UserError, match="version of locus"):
+    with pytest.raises(VerificationError, match="judged by rule/0, this version of locus judges by"):
         verify_run(run)
 
 
@@ -300,7 +301,10 @@ def test_missing_and_added_files_are_caught(run):
         verify_run(run)
     (run / "edits" / "another.safetensors").unlink()
     first.unlink()
-    with pytest.raises(VerificationError, match="is missing"):
+    found = verify_run(run)
+    assert found.line == "intact, incomplete, signed by you" and found.absent == (f"edits/{first.name}",)
+    (run / "verdict.json").unlink()
+    with pytest.raises(VerificationError, match=r"verdict\.json is missing"):
         verify_run(run)
 
 
@@ -328,13 +332,13 @@ def test_a_signature_of_something_else_is_caught(run):
 
 def test_the_expected_signer_is_held_to(run):
     verify_run(run, keys.signing_key().public_key().public_bytes_raw().hex())
-    with pytest.raises(VerificationError, match="not 00"):
+    with pytest.raises(VerificationError, match="not signed by 00"):
         verify_run(run, "00" * 32)
 
 
 def test_a_newer_schema_asks_for_a_newer_locus(run):
     rewrite(run / "receipt.json", lambda content: content.update(schema="locus-receipt/9"))
-    with pytest.raises(UserError, match="newer locus"):
+    with pytest.raises(VerificationError, match="newer locus"):
         verify_run(run)
 
 
@@ -343,7 +347,8 @@ def test_unsigned_receipts_say_so(run):
     written = receipt.write(run, store, sign=False)
     store.close()
     assert written["signature"] is None and written["unsigned_because"]
-    assert verify_run(run)["signed_by"] is None
+    found = verify_run(run)
+    assert found.signed_by is None and found.line == "intact, unsigned"
 
 
 def test_the_key_is_its_owners_alone_and_stays(home, monkeypatch, tmp_path):
@@ -364,8 +369,8 @@ def test_the_record_of_a_paper_has_its_printed_hash_and_number(tmp_path):
     bare, wrapped = tmp_path / "bare.json", tmp_path / "wrapped.json"
     bare.write_text(json.dumps(RECORD, indent=2))
     wrapped.write_text(json.dumps({"canonical_record": RECORD, "pith_number": RECORD_NUMBER}))
-    assert verify_record(bare, RECORD_NUMBER)["id"] == verify_record(bare, RECORD_SHA256)["id"] == RECORD_NUMBER
-    assert verify_record(wrapped)["id"] == RECORD_NUMBER
+    assert verify_record(bare, RECORD_NUMBER).id == verify_record(bare, RECORD_SHA256).id == RECORD_NUMBER
+    assert verify_record(wrapped).id == RECORD_NUMBER and "unsigned" in verify_record(wrapped).line
     with pytest.raises(UserError, match="--expect"):
         verify_record(bare)
     text = bare.read_text()
@@ -373,7 +378,7 @@ def test_the_record_of_a_paper_has_its_printed_hash_and_number(tmp_path):
     with pytest.raises(VerificationError, match=RECORD_NUMBER):
         verify_record(bare, RECORD_NUMBER)
     bare.write_text(text.replace('"1.0"', '"2.0"'))
-    with pytest.raises(UserError, match=r"schema 1\.0"):
+    with pytest.raises(VerificationError, match=r"schema .2\.0., not 1\.0"):
         verify_record(bare, RECORD_NUMBER)
 
 

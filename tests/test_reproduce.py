@@ -45,9 +45,9 @@ def study(tmp_path):
 @pytest.mark.parametrize("folder", SEALED, ids=lambda folder: folder.name)
 def test_every_committed_receipt_holds_and_says_what_is_not_there(folder):
     found = verify(folder)
-    assert found["kind"] == "excerpt" and found["signed_by"]
-    assert "verdict.json" in found["checked"] and "plan.json" in found["absent"]
-    assert verify(folder / "receipt.json")["id"] == found["id"]
+    assert found.kind == "excerpt" and found.signed_by and found.line.startswith("intact, incomplete, signed by an unknown key")
+    assert "verdict.json" in dict(found.held)["files"] and "plan.json" in found.absent
+    assert verify(folder / "receipt.json").id == found.id
 
 
 def test_a_changed_verdict_or_score_of_a_study_is_caught(study):
@@ -55,7 +55,7 @@ def test_a_changed_verdict_or_score_of_a_study_is_caught(study):
     import pyarrow.compute
     import pyarrow.parquet
 
-    assert verify(study)["checked"] == ["verdict.json", "scores.parquet"]
+    assert dict(verify(study).held)["files"].startswith("verdict.json, scores.parquet")
     table = pyarrow.parquet.read_table(study / "scores.parquet")
     values = table["value"].to_pylist()
     values[7] += 1e-9

@@ -77,7 +77,7 @@ def test_the_verdict_is_drawn_from_what_is_said(judged):
     (base,) = found["baseline"]["base"]
     assert set(base["judged"]["corrected"]) == {"truth", "info", "both"}, "the blind judge's errors are known"
     assert base["judged"]["unscored"] == 0
-    assert verify(out)["kind"], "the verdict follows from plan and scores alone"
+    assert verify(out).kind, "the verdict follows from plan and scores alone"
 
 
 def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path):

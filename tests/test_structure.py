@@ -24,7 +24,7 @@ FLOW = [
     ["claims"],
     ["config"],
     ["train", "evaluate", "judges"],
-    ["trials", "store", "checks"],
+    ["trials", "store", "checks", "plan_shape"],
     ["run"],
     ["forecast"],
     ["findings"],
@@ -33,7 +33,7 @@ FLOW = [
     ["power"],
     ["audit", "planted", "patching", "report"],
     ["reproduce"],
-    ["show", "doctor", "studies"],
+    ["ending", "show", "doctor", "studies", "keyring"],
     ["cli"],
     ["__main__"],
 ]
@@ -84,6 +84,16 @@ def test_no_peer_is_imported_and_every_module_says_its_idea(path):
     assert not {name.split(".")[0] for name in imports(path)} & PEERS
     assert ast.get_docstring(ast.parse(path.read_text())), "a module begins with its idea"
     assert path.name != "utils.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_text_is_shown_in_one_place(path):
+    """Terminals through terminal.py, spreadsheets through spreadsheet.py, pages through html.py: none can forget to escape."""
+    text, mine = path.read_text(), path.relative_to(PACKAGE).as_posix()
+    assert mine == "terminal.py" or not {"rich.console", "rich.text"} & imports(path)
+    assert mine == "spreadsheet.py" or not re.search(r"csv\.(\w*writer|DictWriter|write_csv)", text)
+    assert mine == "report/html.py" or "jinja2" not in imports(path)
+    assert "markup=True" not in text and "|safe" not in text
 
 
 def test_sites_need_no_torch():

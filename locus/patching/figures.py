@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from locus import atomic
 from locus.patching.outcome import label
 from locus.report.figures.plot import Drawing, brief, save
 from locus.shown import visible
@@ -28,7 +29,7 @@ def write(found: dict[str, Any], folder: Path) -> list[dict[str, str]]:
     Returns:
         Name and caption of each.
     """
-    folder.mkdir(exist_ok=True)
+    atomic.folder(folder)
     drawn = []
     for number, entry in enumerate(found["maps"]):
         if entry["width"] > 1:

@@ -126,5 +126,6 @@ def _effects(path: Path, outcomes: Sequence[Outcome]) -> None:
         }
         tables.append(pyarrow.table(columns))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), partial)
+    with partial.open("wb") as file:  # a path it would read as an address
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), file)
     partial.replace(path)

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from locus import atomic
 from locus.patching import figures
 from locus.patching.outcome import label
 from locus.report import html
@@ -28,11 +29,8 @@ def write(out: Path, found: dict[str, Any]) -> Path:
     """
     drawn = figures.write(found, out / "figures")
     pictures = {one["name"]: base64.b64encode((out / "figures" / f"{one['name']}.svg").read_bytes()).decode() for one in drawn}
-    path = out / "page.html"
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(render(found, drawn, pictures), encoding="utf-8")
-    partial.replace(path)
-    return path
+    atomic.replace(out / "page.html", render(found, drawn, pictures))
+    return out / "page.html"
 
 
 def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[str, str]) -> str:
@@ -45,8 +43,10 @@ def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[st
     """
     environment = html.environment("patching")
     environment.filters |= {"effect": _effect, "p": _p}
-    return environment.get_template("patch.html.j2").render(
-        **html.sheet(environment, images=True),
+    return html.render(
+        environment,
+        "patch.html.j2",
+        images=True,
         found=found,
         config=found["config"],
         first=found["maps"][0],

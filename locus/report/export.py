@@ -7,7 +7,6 @@ Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); not
 
 import copy
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +21,9 @@ from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
 from locus.locate import locate
 from locus.model import Model, load
-from locus.report.verify import copied_store
+from locus.report.derived import copied_store
 from locus.spreadsheet import write_csv
-from locus.store import Store
+from locus.store import reading
 
 Form = Literal["auto", "peft", "bias"]
 UNSETTLED = "Its training had not settled: a longer one may find a better edit."
@@ -233,21 +232,13 @@ def export_scores(run: Path, to: Path) -> list[str]:
     import pyarrow.parquet
 
     plan = conclude.read_plan(run)
-    path = run / "trials.sqlite"
-    if not path.is_file():
-        raise UserError("a run's trials.sqlite", f"none in {str(run)!r}", "Check the run folder.")
-    store = Store(path)
-    try:
+    with reading(run / "trials.sqlite") as store:
         cursor = store.db.execute(
             "SELECT trial, role, arm, claim, split, measure, item, value, scores.reason AS reason "
             "FROM scores JOIN trials ON trials.id = trial ORDER BY trial, split, measure, item"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
         trials = {trial["id"]: trial for trial in store.trials()}
-    except sqlite3.DatabaseError as error:
-        raise UserError("a run's trials.sqlite", f"{path} ({error})", "Check the run folder.") from error
-    finally:
-        store.close()
     schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in names])
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
@@ -255,7 +246,8 @@ def export_scores(run: Path, to: Path) -> list[str]:
         table = table.add_column(4 + place, name, pa.array(found, pa.string()))
     table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
     _empty(to)
-    pyarrow.parquet.write_table(table, to / "scores.parquet")
+    with (to / "scores.parquet").open("wb") as file:  # a path it would read as an address
+        pyarrow.parquet.write_table(table, file)
     write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
     _write(to / "heads.json", {claim["name"]: claim["scores"] for claim in plan["claims"]})
     files = [f"claim-{number}.json" for number in range(len(plan["claims"]))]

@@ -8,7 +8,7 @@ import base64
 import hashlib
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup, escape
 
 from locus.shown import LIMIT, harmless, visible
@@ -26,18 +26,26 @@ def environment(*packages: str) -> Environment:
     return made
 
 
-def sheet(made: Environment, images: bool = False) -> dict[str, Any]:
-    """The style sheet, and the policy that allows this one sheet alone: no script, no inline style, no request.
+def render(made: Environment, name: str, images: bool = False, **values: Any) -> str:
+    """A page of one of the templates, whose policy allows its own style sheet alone: no script, no inline style, no request.
 
     Args:
         made: the environment.
+        name: of the template.
         images: whether the page holds images, in itself.
+        values: what the template shows.
+
+    Raises:
+        ValueError: if a value lacks what the template shows of it.
     """
     style = made.get_template("page.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     pictures = "img-src data:; " if images else ""
     policy = f"default-src 'none'; {pictures}style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return {"style": Markup(style), "policy": policy}
+    try:
+        return made.get_template(name).render(style=Markup(style), policy=policy, **values)
+    except TemplateError as error:
+        raise ValueError(str(error)) from error
 
 
 def isolated(text: Any, limit: int = LIMIT) -> Markup:

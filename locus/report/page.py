@@ -1,11 +1,10 @@
 """report.html: one self-contained page without scripts."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from locus import cost, diagnosis, units, verdict
+from locus import atomic, cost, diagnosis, errors, units, verdict
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
 from locus.shown import visible
@@ -51,26 +50,26 @@ def write(folder: Path, others: list[Path] | None = None, figures: bool = True, 
     Raises:
         UserError: if a folder is no run, or nothing can be written there.
     """
+    with errors.whole("a run folder whose files are whole", folder):
+        return _write(folder, [read(other) for other in others or []], figures, sign)
+
+
+def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> Path:
     material = read(folder)
     drawn: list[str] = []
     if figures or (folder / "figures").is_dir():
         from locus.report.figures import write as write_figures  # matplotlib is slow to come
 
         drawn = write_figures(material, folder / "figures")
+        atomic.sweep(folder / "figures")
     cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
     for ending, text in cite.forms(cited).items():
-        _whole(folder / f"cite.{ending}", text)
-    page = render(material, [read(other) for other in others or []], cited, drawn)
-    _whole(folder / "report.html", page)
+        atomic.replace(folder / f"cite.{ending}", text)
+    page = render(material, others, cited, drawn)
+    atomic.replace(folder / "report.html", page)
+    atomic.sweep(folder)
     receipt.seal_views(folder, sign)
     return folder / "report.html"
-
-
-def _whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def render(material: Material, others: list[Material], cited: list[cite.Work], drawn: list[str]) -> str:
@@ -86,8 +85,9 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
     environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
     plan, found = material.plan, material.found
     rows = table(found)
-    return environment.get_template("page.html.j2").render(
-        **html.sheet(environment),
+    return html.render(
+        environment,
+        "page.html.j2",
         plan=plan,
         config=plan["config"],
         found=found,

@@ -19,7 +19,7 @@ from locus.audit import set_up
 from locus.claims import Claim
 from locus.config import AuditConfig
 from locus.errors import UserError, VerificationError
-from locus.report.verify import copied_store, first_difference
+from locus.report.derived import copied_store, first_difference
 from locus.sites import Location
 from locus.store import Result, Store
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from locus.claims.claim import Claim
+from locus.report.verify import Verification
 from locus.terminal import Console, Text
 from locus.units import share
 
@@ -28,28 +29,15 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     console.print(table)
 
 
-def verified_table(console: Console, found: dict[str, Any]) -> None:
-    """What was checked of a run, a receipt or a record, and held."""
-    signer = found.get("signed_by")
-    held = [("id", f"{found['id']}, follows from the {found['kind']}'s content")]
-    if "signed_by" in found:
-        held.append(("signature", f"holds, by {signer}" if signer else "none: unsigned"))
-    if found["kind"] == "run":
-        held += [
-            ("files", f"{found['artefacts']} of the run and {found['views']} drawn from it have the hashes in the receipt"),
-            ("scores", f"{found['tables']} tables of the database have the hashes in the receipt"),
-            ("plan", "its hash and its rule's are those in the receipt"),
-            ("verdict", f"derived anew from the stored scores: the same, for {len(found['claims'])} claim(s)"),
-        ]
-    if found["kind"] == "excerpt":
-        held += [
-            ("files", f"{', '.join(found['checked']) or 'none'}: as the run left them, by the hashes in the receipt"),
-            ("not here", f"{len(found['absent'])} files of the run, and its database: the verdict was not derived anew"),
-        ]
-    console.print(Text(f"{found['kind']} {found['id']} verified"))
+def verified_table(console: Console, found: Verification) -> None:
+    """What was checked of a run, a receipt or a record; the answer first, in one line."""
+    console.print(Text(found.line), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    for name, said in held:
+    grid.add_row(f"  {found.kind}", Text(found.id))
+    for name, said in found.held:
         grid.add_row(f"  {name}", Text(said))
+    for said in found.unchecked:
+        grid.add_row("  not checked", Text(said))
     console.print(grid)
 
 

@@ -3,7 +3,7 @@
 Colours are Okabe and Ito's, told apart by the colour-blind; shapes repeat what colours say. The same rows give the same bytes.
 """
 
-import os
+import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from locus import atomic
 from locus.report.words import HEADINGS
 from locus.shown import visible
 from locus.spreadsheet import write_csv
@@ -100,9 +101,9 @@ def save(drawing: Drawing, folder: Path) -> None:
         figure = Figure(figsize=(width, drawing.height), layout="constrained")
         drawing.draw([figure.add_subplot(1, drawing.panels, 1 + place) for place in range(drawing.panels)], drawing.rows)
         for ending, metadata in UNDATED.items():
-            partial = folder / f".{drawing.name}.{os.getpid()}.{ending}"
-            figure.savefig(partial, format=ending, dpi=300, metadata=metadata)
-            partial.replace(folder / f"{drawing.name}.{ending}")
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=ending, dpi=300, metadata=metadata)
+            atomic.replace(folder / f"{drawing.name}.{ending}", drawn.getvalue())
     write_csv(folder / f"{drawing.name}.csv", drawing.columns, drawing.rows)
 
 
