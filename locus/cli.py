@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from locus import ending, keyring, studies, terminal, threads
+from locus import ending, exports, keyring, studies, terminal, threads
 from locus.errors import UserError
+from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
 from locus.terminal import Text
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any 
 ModelName = Annotated[
     str | None, Option("--model", help="Hub id, folder, GGUF file or planted:KIND.", show_default="smollm2-135m-instruct")
 ]
+Adapter = Annotated[str | None, Option(help="none, merged, or an adapter's folder, where one lies beside the weights.")]
 Data = Annotated[
     str | None,
     Option(
@@ -70,6 +72,7 @@ def audit(
     preset: Preset = "quick",
     config: ConfigFile = None,
     model: ModelName = None,
+    adapter: Adapter = None,
     data: Data = None,
     claim: Claims = None,
     claim_size: Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")] = None,
@@ -88,7 +91,7 @@ def audit(
     from locus.preconditions import early
 
     flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
-    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed, "adapter": adapter}
     resolved = resolve(preset, config, **_told(setting, **flags))
     early(resolved, out)
     from locus.audit import audit as run_audit
@@ -105,6 +108,7 @@ def audit(
 @app.command()
 def claims(
     model: ModelName = None,
+    adapter: Adapter = None,
     data: Data = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
@@ -117,7 +121,7 @@ def claims(
     from locus.config import resolve
     from locus.preconditions import early
 
-    resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
+    resolved = resolve(preset, config, **_told(setting, model=model, adapter=adapter, data=data, seed=seed))
     early(resolved)
     from locus.audit import find_claim
     from locus.show import claim_table, progress
@@ -136,6 +140,7 @@ def patch(
         str | None, Option(help="ioi, greater-than, factual, arithmetic, docstring, induction, or FILE.jsonl with pairs.")
     ] = None,
     model: ModelName = None,
+    adapter: Adapter = None,
     pairs: Annotated[int | None, Option(help="Examples.")] = None,
     compare: Annotated[bool, Option(help="Every metric, both corruptions, windows: where would conclusions differ?")] = False,
     tokens: Annotated[list[str] | None, Option(help="Which tokens of ioi are corrupted: S2, S1+IO, ABC; repeat.")] = None,
@@ -149,14 +154,8 @@ def patch(
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
     from locus.patching.settings import resolve
 
-    flags: dict[str, Any] = {
-        "task": task,
-        "model": model,
-        "pairs": pairs,
-        "tokens": tuple(tokens) if tokens else None,
-        "seed": seed,
-    }
-    flags |= {"direction": direction, "screen": screen, "alpha": alpha}
+    flags: dict[str, Any] = {"task": task, "model": model, "adapter": adapter, "pairs": pairs, "seed": seed}
+    flags |= {"tokens": tuple(tokens) if tokens else None, "direction": direction, "screen": screen, "alpha": alpha}
     resolved = resolve(config, compare, **_told(setting, **flags))
     from locus.patching.find import find
     from locus.show import patch_table, progress
@@ -172,7 +171,10 @@ def report(
     compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
     sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
-    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file."""
+    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file.
+
+    Nothing is opened but these folders and files: no model, no data, no judge, whatever they name.
+    """
     from locus.report.figures import errors
     from locus.report.page import write
 
@@ -185,30 +187,7 @@ def report(
             console.print(Text(write(run, runs[1:] if compare else None, sign=sign)), soft_wrap=True)
 
 
-@app.command()
-def export(
-    run: Annotated[Path, Argument(help="Run folder.")],
-    to: Annotated[Path, Option(help="A new or empty folder.")],
-    trial: Annotated[
-        str | None, Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
-    ] = None,
-    form: Annotated[
-        str, Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
-    ] = "auto",
-) -> None:
-    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
-    if form not in ("auto", "peft", "bias", "scores"):
-        raise UserError("--as auto, peft, bias or scores", repr(form), "Choose one of them.")
-    from locus.report.export import export_edit, export_scores
-
-    if form == "scores" or (form == "auto" and trial is None):
-        said = [f"wrote {name}" for name in export_scores(run, to)]
-    elif trial is None:
-        raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
-    else:
-        said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
-    for one in said:
-        console.print(Text(one))
+app.command()(exports.export)
 
 
 @app.command()
@@ -219,8 +198,20 @@ def verify(
     ] = None,
     rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
     seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
+    model: OwnModel = None,
+    adapter: OwnAdapter = None,
+    revision: OwnRevision = None,
+    data: OwnData = None,
+    text: OwnText = None,
+    judge: OwnJudge = None,
+    judge_url: OwnUrl = None,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to."""
+    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
+
+    A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
+    against the run's fingerprints.
+    """
     from locus.report.verify import verify as check
 
     found = check(run_or_receipt, expect)
@@ -228,15 +219,17 @@ def verify(
 
     verified_table(console, found)
     if rerun:
+        from locus.report.consent import Given
         from locus.report.rerun import rerun as repeat
+        from locus.report.rerun import sentences
 
         if found.kind != "run":
             raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
+        given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter)
         with progress() as told:
-            again = repeat(run_or_receipt, rerun, seed, told)
-        gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
-        said = f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}"
-        console.print(Text(said), soft_wrap=True)
+            again = repeat(run_or_receipt, rerun, seed, told, given)
+        for said in sentences(again):
+            console.print(Text(said), soft_wrap=True)
 
 
 @app.command()
@@ -292,6 +285,7 @@ def calibrate(
 @app.command()
 def doctor(
     model: ModelName = None,
+    adapter: Adapter = None,
     empty_cache: Annotated[bool, Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
 ) -> None:
     """Print versions, device, cache, checks of the model, and which data can be had."""
@@ -303,7 +297,7 @@ def doctor(
         return
     from locus.doctor import examine
 
-    if not examine(console, model):
+    if not examine(console, model, adapter):
         raise typer.Exit(2)
 
 

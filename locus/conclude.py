@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, atomic, cost, errors, incoming, plan_shape, stats, verdict
+from locus import __version__, atomic, cost, errors, incoming, plan_shape, stats, threads, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
@@ -311,6 +311,7 @@ def derive(record: Record) -> dict[str, Any]:
         "n": {name: len(part) for name, part in record.items.items()},
         "asked": {name: getattr(record.config, name) for name in record.items},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
+        **({"arithmetic": record.plan["arithmetic"]} if "arithmetic" in record.plan else {}),
         "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
         "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),
     }
@@ -350,7 +351,10 @@ def read_plan(out: Path) -> dict[str, Any]:
         schema = plan.get("schema")
         if schema in PLAN_SCHEMAS:
             plan_shape.check(plan)
+            if schema != FIRST_PLAN and "arithmetic" not in plan:
+                raise ValueError("without arithmetic")
             AuditConfig(**plan["config"])
+            threads.stated(plan)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
         raise UserError("a plan.json that is whole", received, "Audit again into another --out.") from error

@@ -12,6 +12,8 @@ from typing import Any
 
 from locus.shown import line
 
+SHOWN = 300  # characters of another's message
+
 
 class UserError(Exception):
     """Something the user can fix: what was expected, what was received, and the remedy.
@@ -86,3 +88,27 @@ def raise_all(errors: list[UserError]) -> None:
         raise errors[0]
     if errors:
         raise PreconditionsError(errors)
+
+
+@contextmanager
+def others(expected: str, name: str, remedy: str) -> Iterator[None]:
+    """Around calls of other packages alone: whatever they raise over a stranger's file is the user's to mend, and no bug of ours.
+
+    Args:
+        expected: as of `UserError`.
+        name: of the file or model.
+        remedy: as of `UserError`.
+
+    Raises:
+        UserError: for everything that is an exception, whatever its class.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A panic in Rust is no Exception to Python, yet tokenizers panics over a cut file.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(expected, f"{name!r} ({type(error).__name__}: {said[:SHOWN]})", remedy) from error

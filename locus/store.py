@@ -276,6 +276,10 @@ class Store:
         """Names of the measures that any trial has on a split."""
         return [row[0] for row in self.db.execute("SELECT DISTINCT measure FROM scores WHERE split = ? ORDER BY 1", (split,))]
 
+    def scored(self, trial: str) -> set[tuple[str, str]]:
+        """Splits and measures that a trial has scores of."""
+        return set(self.db.execute("SELECT DISTINCT split, measure FROM scores WHERE trial = ?", (trial,)))
+
     def dump(self) -> list[tuple[Any, ...]]:
         """Every score row in order, for comparing runs."""
         return list(self.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4"))

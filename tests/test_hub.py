@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -135,8 +136,9 @@ def test_a_gguf_is_parsed_once_while_it_is_converted_and_as_ever_afterwards(tmp_
 
 def test_a_converted_model_is_at_hand_without_loading_anything(tmp_path):
     """In a process of its own: what has been converted is found by the file's content, and torch is not imported for it."""
-    (tmp_path / "some.gguf").write_bytes(b"weights")
-    folder = tmp_path / "cache" / "models" / f"some-{hashlib.sha256(b'weights').hexdigest()[:16]}"
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+    (tmp_path / "some.gguf").write_bytes(head)
+    folder = tmp_path / "cache" / "models" / f"some-{hashlib.sha256(head).hexdigest()[:16]}-whole"
     code = """
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from locus.patching import page as patching
 from locus.report.figures import errors
 from locus.report.page import write
-from tests.hostile import canaries, everywhere, infest
+from tests.payloads import canaries, everywhere, infest
 from tests.test_figures import tally
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
-from transformers import BertModel
+from transformers import BertModel, PretrainedConfig
 
 from locus.errors import UserError
 from locus.judges import alignment, encoder, evaluate, examples, features, local, training, trees
@@ -389,6 +389,7 @@ class Scripted:
 
     logit: float
     size: int = 10
+    config: PretrainedConfig = field(default_factory=PretrainedConfig)
 
     def parameters(self):
         return iter([torch.zeros(1)])
@@ -407,6 +408,11 @@ class Letters:
 
     def encode(self, text, add_special_tokens=True):
         return {" yes": [1], " no": [2]}.get(text, [3] * len(text.split()))
+
+    def __call__(self, texts, **_):
+        ids = [self.encode(text) for text in texts]
+        offsets, added = [[(0, 1)] * len(one) for one in ids], [[0] * len(one) for one in ids]
+        return {"input_ids": ids, "offset_mapping": offsets, "special_tokens_mask": added}
 
 
 def test_the_lm_judge_renormalises_over_yes_and_no():

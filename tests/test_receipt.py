@@ -18,6 +18,7 @@ from locus.audit import audit
 from locus.config import resolve
 from locus.errors import UserError, VerificationError
 from locus.report import keys, pith, receipt
+from locus.report.consent import Given
 from locus.report.page import write as write_page
 from locus.report.rerun import rerun
 from locus.report.verify import STORE, first_difference, verify, verify_record, verify_run
@@ -64,10 +65,9 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, llama_folder, home):
-    """A small finished run of a copy of the tiny model, which one test here overwrites."""
-    folder = shutil.copytree(llama_folder, tmp_path_factory.mktemp("copy") / "model")
+    """A small finished run of the tiny model."""
     out = tmp_path_factory.mktemp("run") / "RUN"
-    audit(resolve("quick", model=str(folder), **SETTINGS), out)
+    audit(resolve("quick", model=llama_folder, **SETTINGS), out)
     return out
 
 
@@ -249,9 +249,9 @@ def test_a_changed_row_is_caught(run, sql):
         verify_run(run)
 
 
-def test_repeated_trials_give_the_stored_scores(run):
+def test_repeated_trials_give_the_stored_scores(run, llama_folder):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    again = rerun(run, 2, seed=1)
+    again = rerun(run, 2, seed=1, given=Given(model=llama_folder))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert again["repeated"] >= 2 and set(again["largest"]) == {"mc1", "mc2", "mc3", "margin"}
     assert max(again["largest"].values()) < 1e-5, "the same machine, the same banks"
@@ -259,7 +259,7 @@ def test_repeated_trials_give_the_stored_scores(run):
         rerun(run, 0)
 
 
-def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run):
+def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run, llama_folder):
     store = Store(run / STORE)
     store.db.execute("UPDATE scores SET value = value + 0.01 WHERE measure = 'mc2' AND split = 'test' AND value IS NOT NULL")
     conclude.write(run, store, 0.0)
@@ -268,7 +268,7 @@ def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run
     reseal(run)
     verify_run(run)  # hashes and logic are in order: only the model can tell
     with pytest.raises(VerificationError, match=r"mc2 of test item .* stored .* repeated"):
-        rerun(run, 1, seed=1)
+        rerun(run, 1, seed=1, given=Given(model=llama_folder))
 
 
 def test_trials_are_not_repeated_on_another_model(run, tmp_path):
@@ -277,14 +277,11 @@ def test_trials_are_not_repeated_on_another_model(run, tmp_path):
     other = copy.deepcopy(tiny("llama").hf)
     with torch.no_grad():
         next(other.parameters()).add_(0.01)
-    home = Path(json.loads((run / "plan.json").read_text())["config"]["model"])
-    kept = shutil.copytree(home, tmp_path / "kept")
-    try:
-        other.save_pretrained(home)
-        with pytest.raises(VerificationError, match="something else: model"):
-            rerun(run, 1)
-    finally:
-        shutil.copytree(kept, home, dirs_exist_ok=True)
+    named = Path(json.loads((run / "plan.json").read_text())["config"]["model"])
+    home = shutil.copytree(named, tmp_path / "other")
+    other.save_pretrained(home)
+    with pytest.raises(VerificationError, match="something else: model"):
+        rerun(run, 1, given=Given(model=str(home)))
 
 
 def test_a_run_judged_by_another_rule_asks_for_the_locus_it_was_judged_with(run):

@@ -26,7 +26,7 @@ from locus.report import cite
 from locus.report.export import export_scores
 from locus.report.page import write
 from locus.show.progress import progress
-from tests.hostile import COMMANDS, FILE, FORMULAE, TERMINAL, infest
+from tests.payloads import COMMANDS, FILE, FORMULAE, TERMINAL, infest
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
 TEXTS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\x1b\x9b\u202e\udcff\u3164\ufe01=+-@\t\r\n;'＝"))

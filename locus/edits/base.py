@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from locus import incoming
+from locus import atomic, incoming
 from locus.errors import UserError
 from locus.model import Anatomy, Model
 from locus.sites import Location
@@ -93,7 +93,7 @@ class Edit:
             yield session
 
     def save(self, path: Path) -> None:
-        """Write as safetensors, with everything needed to read it back in its metadata."""
+        """Write as safetensors, whole or not at all, with everything needed to read it back in its metadata."""
         tensors = {
             f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
             for layer, terms in sorted(self.layers.items())
@@ -107,7 +107,7 @@ class Edit:
             "positions": self.positions,
             "about": self.about,
         }
-        save_file(tensors, str(path), {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)})
+        atomic.replace(path, save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)}))
 
 
 def load_edit(path: Path) -> Edit:
@@ -127,7 +127,7 @@ def load_edit(path: Path) -> Edit:
         raise UserError(f"an edit in the format {FORMAT}", f"{metadata.get('format')!r} in {path}", "Save it with locus.")
     try:
         return _read(incoming.parse_json(metadata["edit"]), tensors)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, UserError) as error:
         raise UserError("an edit as locus saves it", f"{path} ({type(error).__name__}: {error})", "Save it again.") from error
 
 
@@ -145,14 +145,10 @@ def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
         layers.setdefault(int(layer), {})[name] = tensor
     location = Location.parse(about["location"]) if about["location"] else Location(())
     location.check(anatomy.n_layers, anatomy.n_heads)
-    return Edit(
-        kind=str(about["kind"]),
-        location=location,
-        anatomy=anatomy,
-        layers={layer: Terms(**terms) for layer, terms in layers.items()},
-        positions="answer" if about["positions"] == "answer" else "all",
-        about=dict(about["about"]),
-    )
+    if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
+        raise ValueError("neither positions nor what it is about")
+    terms = {layer: Terms(**parts) for layer, parts in layers.items()}
+    return Edit(str(about["kind"]), location, anatomy, terms, about["positions"], about["about"])
 
 
 def head_mask(anatomy: Anatomy, heads: tuple[int, ...]) -> Tensor:

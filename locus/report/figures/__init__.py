@@ -13,6 +13,9 @@ def write(material: Material, folder: Path) -> list[str]:
 
     Returns:
         Names of the figures that were written.
+
+    Raises:
+        UserError: if the folder is a link, or cannot be made.
     """
     atomic.folder(folder)
     written = []
