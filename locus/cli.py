@@ -6,18 +6,16 @@ Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 import atexit
 import gc
 import os
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer import Argument, Option
 
-from locus import exports, keyring, studies, threads
-from locus.errors import UserError, VerificationError
+from locus import ending, exports, keyring, studies, terminal, threads
+from locus.errors import UserError
 from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.terminal import Text
 
 app = typer.Typer(
     help="How strong is the evidence from editing that a behaviour of a language model is localized?",
@@ -29,10 +27,8 @@ judges = typer.Typer(help="Train a judge of truth and information, and measure a
 app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
-# Where there is no terminal (a pipe, a log), 80 columns would break the lines.
-console = Console(width=None if sys.stdout.isatty() else 132)
+console = terminal.console()
 
-INTERRUPTED = 130  # Ctrl-C
 Preset = Annotated[str, Option(help="quick, standard or paper.")]
 ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any of the settings.")]
 ModelName = Annotated[
@@ -186,9 +182,9 @@ def report(
         raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
     for run in runs[:1] if compare else runs:
         if run.is_file() or (run / "calibration.json").is_file():
-            console.print(_escaped(f"wrote figures: {', '.join(errors.write(run))}"))
+            console.print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
         else:
-            console.print(_escaped(str(write(run, runs[1:] if compare else None, sign=sign))), soft_wrap=True)
+            console.print(Text(write(run, runs[1:] if compare else None, sign=sign)), soft_wrap=True)
 
 
 app.command()(exports.export)
@@ -232,8 +228,8 @@ def verify(
         given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter)
         with progress() as told:
             again = repeat(run_or_receipt, rerun, seed, told, given)
-        for line in sentences(again):
-            console.print(_escaped(line), soft_wrap=True)
+        for said in sentences(again):
+            console.print(Text(said), soft_wrap=True)
 
 
 @app.command()
@@ -283,7 +279,7 @@ def calibrate(
     chosen = tuple(kinds.split(",")) if kinds else ALL
     with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)
-    console.print(_escaped(table(found)), soft_wrap=True)
+    console.print(table(found), soft_wrap=True)
 
 
 @app.command()
@@ -315,8 +311,8 @@ def judge_train(
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
     from locus.judges.training import Recipe, train
 
-    train(labels, references, out, Recipe(seed=seed), lambda line: console.print(_escaped(line)))
-    console.print(_escaped(f"{out}"), soft_wrap=True)
+    train(labels, references, out, Recipe(seed=seed), lambda said: console.print(Text(said)))
+    console.print(Text(out), soft_wrap=True)
 
 
 @judges.command("eval")
@@ -343,12 +339,12 @@ def judge_eval(
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check(opened, read)
     kept = read if seen else compare.unseen(opened, read)
-    for line in compare.outlook(opened, kept):
-        console.print(_escaped(line))
+    for one in compare.outlook(opened, kept):
+        console.print(Text(one))
     found = compare.measure(opened, kept)
     compare.write(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))
-    console.print(_escaped(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
+    console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 
 
 def main() -> None:
@@ -357,39 +353,4 @@ def main() -> None:
     atexit.register(gc.freeze)  # else Python, as it ends, goes through all that torch has made once more, for a second or two
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
-    warnings.formatwarning = _warning
-    try:
-        status = app(standalone_mode=False)
-        if status == INTERRUPTED:
-            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(status if isinstance(status, int) else 0)
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
-        sys.exit(2)
-    except VerificationError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
-        sys.exit(3)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
-            error.show()
-            sys.exit(2)
-        Console(stderr=True).print_exception(show_locals=False)
-        print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
-        sys.exit(1)
-
-
-def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """Our own notices are for the user, who does not care which line of ours says so."""
-    where = "" if category.__module__.startswith("locus") else f" ({filename}:{lineno})"
-    return f"notice: {message}{where}\n"
-
-
-def _escaped(text: str) -> str:
-    """Text as the terminal may see it: no markup, no control characters."""
-    from rich.markup import escape
-
-    return escape("".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text))
+    ending.end(app)

@@ -4,8 +4,6 @@ import os
 import shutil
 
 import torch
-from rich.console import Console
-from rich.text import Text
 
 from locus import checks, datasets
 from locus.anatomy import UNLIMITED
@@ -17,6 +15,7 @@ from locus.evaluate.drift import load_text
 from locus.locate import DEFAULT_MODEL, home
 from locus.model import Model, load
 from locus.prompts import prompt_format
+from locus.terminal import Console, Text
 
 
 def examine(console: Console, name: str | None, adapter: str | None = None) -> bool:

@@ -1,13 +1,16 @@
 """What the user can fix, told apart from our bugs.
 
 A `UserError` says what was expected, what came, and what to do; the command line prints it and exits
-with status 2. Everything else that escapes is a bug of ours and exits with status 1.
+with status 2. Everything else that escapes is a bug of ours and exits with status 1. What they say is one
+harmless line, whatever names it holds.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from locus.shown import line
 
 SHOWN = 300  # characters of another's message
 
@@ -25,7 +28,7 @@ class UserError(Exception):
         self.expected = expected
         self.received = received
         self.remedy = remedy
-        super().__init__(f"expected {expected}; received {received}. {remedy}")
+        super().__init__(line(f"expected {expected}; received {received}. {remedy}"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker process hands its errors to its parent."""
@@ -47,6 +50,9 @@ class PreconditionsError(UserError):
 
 class VerificationError(Exception):
     """A receipt, artefact or rerun does not hold; the first difference is the message."""
+
+    def __init__(self, difference: str):
+        super().__init__(line(difference))
 
 
 # What nonsense of the right shape, in a file that somebody else wrote, can make our own code raise.

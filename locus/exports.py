@@ -1,14 +1,13 @@
 """The command that exports what a run leaves for others; it loads nothing heavy until it is used."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, get_args
 
-from rich.console import Console
 from typer import Argument, Option
 
 from locus.errors import UserError
 from locus.options import OwnAdapter, OwnModel, OwnRevision, Trust
+from locus.terminal import Text, console
 
 
 def export(
@@ -28,7 +27,6 @@ def export(
     """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
     from locus.report.consent import Given
     from locus.report.export import Form, export_edit, export_scores
-    from locus.report.words import visible
 
     forms: dict[str, Form] = {name: name for name in get_args(Form)}
     if form != "scores" and form not in forms:
@@ -40,6 +38,6 @@ def export(
     else:
         given = Given(model=model, revision=revision, trust_remote_code=trust_remote_code, adapter=adapter)
         said = [f"wrote {to}", *export_edit(run, trial, to, forms[form], given)]
-    console = Console(width=None if sys.stdout.isatty() else 132)
+    shown = console()
     for line in said:
-        console.print(visible(line, 1000), markup=False, highlight=False)
+        shown.print(Text(line))

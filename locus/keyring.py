@@ -3,13 +3,14 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 from typer import Argument
+
+from locus import terminal
+from locus.terminal import Text
 
 app = typer.Typer(help="List, add, name and remove the public keys whose receipts you trust.")
 Name = Annotated[str, Argument(help="What you call the key's owner.")]
-console = Console()
+console = terminal.console()
 
 
 @app.callback(invoke_without_command=True)
@@ -27,7 +28,8 @@ def listing() -> None:
     own = keys.own_public_key()
     lines = [f"{own}  {trusted.OWN}" if own else "You have no key of your own yet: one is made when a first receipt is signed."]
     lines += [f"{key}  {name}" for name, key in trusted.listed().items()]
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 @app.command()

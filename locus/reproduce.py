@@ -22,7 +22,7 @@ from locus.errors import UserError, VerificationError
 from locus.model import load
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
-from locus.report.words import visible
+from locus.shown import visible
 
 # Absolute: shares of 1, and nats.
 TOLERANCE = {"mc1": 0.02, "mc2": 0.01, "mc3": 0.02, "margin": 0.05, "kl": 0.005, "true_info": 0.03}

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Argument, Option
 
 from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.terminal import console
 
 
 def reproduce(
@@ -33,5 +33,5 @@ def reproduce(
 
     with progress() as told:
         found = again(study, out, Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter), size, told)
-    numbers_table(Console(), found, out or default_run(study))
+    numbers_table(console(), found, out or default_run(study))
     held(found)

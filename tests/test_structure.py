@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
-    ["errors", "atomic", "incoming", "sites", "threads", "units"],
+    ["errors", "atomic", "incoming", "shown", "sites", "spreadsheet", "terminal", "threads", "units"],
     ["own_code"],
     ["datasets", "stats", "cache", "checkpoint", "encoding", "gguf_file", "weights", "adapter", "locate", "workers"],
     ["template"],
@@ -36,7 +36,7 @@ FLOW = [
     ["audit", "planted", "patching", "report"],
     ["reproduce"],
     ["show", "doctor", "options"],
-    ["studies", "exports", "keyring"],
+    ["ending", "studies", "exports", "keyring"],
     ["cli"],
     ["__main__"],
 ]
@@ -88,6 +88,16 @@ def test_no_peer_is_imported_and_every_module_says_its_idea(path):
     assert not {name.split(".")[0] for name in imports(path)} & (PEERS - allowed)
     assert ast.get_docstring(ast.parse(path.read_text())), "a module begins with its idea"
     assert path.name != "utils.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_text_is_shown_in_one_place(path):
+    """Terminals through terminal.py, spreadsheets through spreadsheet.py, pages through html.py: none can forget to escape."""
+    text, mine = path.read_text(), path.relative_to(PACKAGE).as_posix()
+    assert mine == "terminal.py" or not {"rich.console", "rich.text"} & imports(path)
+    assert mine == "spreadsheet.py" or not re.search(r"csv\.(\w*writer|DictWriter|write_csv)", text)
+    assert mine == "report/html.py" or "jinja2" not in imports(path)
+    assert "markup=True" not in text and "|safe" not in text
 
 
 def test_sites_need_no_torch():

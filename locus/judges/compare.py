@@ -4,7 +4,6 @@ A file has the columns question, answer, truthful and informative (yes or no; bo
 are of labelled answers; where there are others, each judge's rates on them are corrected by what the labels show of its errors.
 """
 
-import csv
 import itertools
 import json
 import math
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from locus import atomic
 from locus.datasets.items import Dataset
 from locus.errors import UserError
 from locus.judges import evaluate
@@ -23,6 +23,7 @@ from locus.judges.base import Judge, Judgement, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
 from locus.judges.local import LocalJudge, file_hash
+from locus.spreadsheet import write_csv
 from locus.stats.agreement import cohen_kappa
 from locus.stats.judged import corrected_rate, ppi_mean
 
@@ -259,15 +260,8 @@ def write(found: dict[str, Any], out: Path) -> None:
     judgements = found.pop("judgements")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial = out / ".figures.json"
-        partial.write_text(json.dumps(_plain(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(out / "figures.json")
-        partial = out / ".judgements.csv"
-        with partial.open("w", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, list(judgements[0]))
-            writer.writeheader()
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in judgements)
-        partial.replace(out / "judgements.csv")
+        atomic.replace(out / "figures.json", json.dumps(_plain(found), indent=1, allow_nan=False) + "\n")
+        write_csv(out / "judgements.csv", list(judgements[0]), [[_brief(value) for value in row.values()] for row in judgements])
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
 
@@ -281,8 +275,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cell(value: object) -> object:
-    """Numbers to four digits, an empty cell for NaN; text that a spreadsheet would run as a formula is quoted."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+def _brief(value: Any) -> Any:
+    """Numbers to four digits, an empty cell for NaN."""
+    return (None if math.isnan(value) else float(f"{value:.4g}")) if isinstance(value, float) else value

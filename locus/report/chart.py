@@ -6,7 +6,8 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from typing import Any
 
-from locus.report.words import counted, visible
+from locus.report.words import counted
+from locus.shown import visible
 from locus.units import PERCENT, amount, difference
 
 WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0

@@ -17,7 +17,7 @@ from locus.adapter import MERGED, NONE
 from locus.config import SINCE_FIRST, AuditConfig
 from locus.errors import UserError
 from locus.locate import DEFAULT_MODEL, on_hub
-from locus.report.words import visible
+from locus.shown import visible
 
 # Settings by which a plan could choose what is opened, run or asked. All others are numbers, and words out of a list.
 NAMING = {

@@ -27,7 +27,8 @@ from locus.locate import locate, on_hub
 from locus.model import Model, load
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
-from locus.report.words import visible
+from locus.shown import visible
+from locus.spreadsheet import write_csv
 
 Form = Literal["auto", "peft", "bias"]
 NOTHING_GIVEN = Given()
@@ -263,7 +264,6 @@ def export_scores(run: Path, to: Path) -> list[str]:
         UserError: if there is no run, or the folder is not empty.
     """
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet
 
     plan = conclude.read_plan(run)
@@ -281,8 +281,9 @@ def export_scores(run: Path, to: Path) -> list[str]:
         table = table.add_column(4 + place, name, pa.array(found, pa.string()))
     table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
     _empty(to)
-    pyarrow.parquet.write_table(table, to / "scores.parquet")
-    pyarrow.csv.write_csv(table, to / "scores.csv")
+    with (to / "scores.parquet").open("wb") as file:  # a path it would read as an address
+        pyarrow.parquet.write_table(table, file)
+    write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
     _write(to / "heads.json", {claim["name"]: claim["scores"] for claim in plan["claims"]})
     files = [f"claim-{number}.json" for number in range(len(plan["claims"]))]
     for name, claim in zip(files, plan["claims"], strict=True):

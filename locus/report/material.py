@@ -10,7 +10,8 @@ from locus import conclude, cost, incoming, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
-from locus.report.words import MEASURE, visible
+from locus.report.words import MEASURE
+from locus.shown import visible
 from locus.units import amount
 
 # Kinds of places in a verdict.
@@ -63,9 +64,9 @@ def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     if path.is_file():
         found: dict[str, Any] = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
         if found["schema"] != conclude.VERDICT_SCHEMA:
-            schema = visible(found["schema"], 80)
+            schema = str(found["schema"])[:80]
             raise UserError(
-                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema} in {visible(path)}", "Use a newer locus."
+                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema!r} in {str(path)!r}", "Use a newer locus."
             )
         if found["plan_sha256"] == record.plan["sha256"]:
             return found

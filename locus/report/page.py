@@ -1,17 +1,13 @@
-"""report.html: one self-contained page without scripts; everything shown is escaped, and what hides is made visible."""
+"""report.html: one self-contained page without scripts."""
 
-import base64
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from locus import atomic, cost, diagnosis, errors, units, verdict
-from locus.report import chart, cite, receipt, words
+from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
+from locus.shown import visible
 
 STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
 ASKED = {
@@ -76,11 +72,6 @@ def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> P
     return folder / "report.html"
 
 
-def isolated(text: Any, limit: int = words.LIMIT) -> Markup:
-    """Untrusted text: made visible, escaped, and kept from turning the text around it."""
-    return Markup("<bdi>") + escape(words.visible(text, limit)) + Markup("</bdi>")
-
-
 def render(material: Material, others: list[Material], cited: list[cite.Work], drawn: list[str]) -> str:
     """The page's HTML.
 
@@ -90,18 +81,13 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         cited: what the run used, and the run itself.
         drawn: names of the figures that were written.
     """
-    environment = Environment(
-        loader=PackageLoader("locus", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"shown": isolated, "amount": units.amount, "bare": units.bare, "difference": units.difference}
-    style = environment.get_template("page.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    environment = html.environment()
+    environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
     plan, found = material.plan, material.found
     rows = table(found)
-    return environment.get_template("page.html.j2").render(
-        style=Markup(style),
-        # Only this one sheet, known by its hash: no script, no inline style, no request.
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+    return html.render(
+        environment,
+        "page.html.j2",
         plan=plan,
         config=plan["config"],
         found=found,
@@ -193,7 +179,7 @@ def beside(material: Material) -> list[dict[str, Any]]:
 
 
 def _short(name: str) -> str:
-    return words.visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
+    return visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
 
 
 def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:

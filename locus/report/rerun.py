@@ -25,7 +25,7 @@ from locus.errors import UserError, VerificationError
 from locus.judges import named
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
-from locus.report.words import visible
+from locus.shown import visible
 from locus.sites import Location
 from locus.store import Result, Store
 from locus.threads import Arithmetic
