@@ -145,11 +145,11 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
             continue
         try:
-            location = claims.given(source).location
+            claim = claims.given(source)
         except UserError:
             continue  # said already
-        wrong = _caught(location.check, *shape)
-        errors += wrong or _caught(null.draw, location, *shape, config.random, config.seed, config.null)
+        wrong = _caught(claim.fits, *shape)
+        errors += wrong or _caught(null.draw, claim.location, *shape, config.random, config.seed, config.null)
     return errors
 
 
