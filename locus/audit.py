@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from locus import checks, claims, conclude, datasets, plan_file, preconditions, run, trials
+from locus import answers, checks, claims, conclude, datasets, plan_file, preconditions, run, trials
 from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
@@ -70,7 +70,7 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
     """Load the model, hold every shortcut against the slow path on it, and read all questions once.
 
     Raises:
-        UserError: if the model cannot be had, or a shortcut does not agree.
+        UserError: if the model cannot be had, cannot tell two answers apart, or a shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
     items = run.choose(dataset, split, config)
@@ -85,6 +85,8 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
         trust_remote_code=config.trust_remote_code,
     )
     text = prompt_format(model.tokenizer, config.prompt)
+    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
+    answers.check(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:
@@ -96,7 +98,6 @@ def set_up(config: AuditConfig, dataset: datasets.Dataset, told: Told) -> run.Be
     judge = None
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
-    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge)
     return run.survey_all(stage, told)
 

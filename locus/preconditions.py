@@ -12,7 +12,7 @@ from typing import Any
 from locus import claims, datasets, units
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
-from locus.datasets.items import Dataset, Item, problems
+from locus.datasets.items import Dataset, Item, problems, repeats
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.locate import at_hand, locate
 
@@ -233,17 +233,18 @@ def _judge(config: AuditConfig) -> list[UserError]:
 
 
 def _items(dataset: Dataset) -> list[UserError]:
-    """Items without an answer to compare, or with a best answer that is none of them."""
+    """Items without an answer to compare, with a best answer that is none of them, or with an answer twice."""
     wrong = [
         f"{item.id} ({item.question[:50]!r}): {problem}"
         for item in dataset.items
-        for problem in problems(item)
-        if "twice" not in problem
+        for problem in problems(item) + ([] if dataset.as_published else repeats(item))
     ]
     if not wrong:
         return []
     shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
-    return [UserError("questions with true answers, false answers and a best one among the true", shown, "Mend the data.")]
+    return [
+        UserError("questions with true answers, false answers and a best one among the true, each once", shown, "Mend the data.")
+    ]
 
 
 def _folder(config: AuditConfig, out: Path) -> list[UserError]:

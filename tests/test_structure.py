@@ -15,7 +15,7 @@ FLOW = [
     ["errors", "atomic", "incoming", "sites", "threads", "units"],
     ["datasets", "stats", "cache", "locate", "workers"],
     ["forest"],
-    ["prompts", "anatomy", "attention", "norms"],
+    ["prompts", "answers", "anatomy", "attention", "norms"],
     ["model"],
     ["cost", "prefix"],
     ["edits"],
