@@ -53,20 +53,6 @@ Claims = Annotated[
 ]
 
 
-def _told(settings: list[str] | None, /, **flags: Any) -> dict[str, Any]:
-    """Settings given as --set name=value, read as TOML, and the flags that were given, which win."""
-    import tomllib
-
-    told: dict[str, Any] = {}
-    for setting in settings or []:
-        name, _, value = setting.partition("=")
-        try:
-            told |= tomllib.loads(f"{name} = {value}")
-        except tomllib.TOMLDecodeError:
-            told[name] = value
-    return told | {name: value for name, value in flags.items() if value is not None}
-
-
 @app.command()
 def audit(
     out: Annotated[Path, Option(help="Run folder; the same command again goes on where it stopped.")],
@@ -89,10 +75,11 @@ def audit(
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     from locus.config import resolve
     from locus.preconditions import early
+    from locus.settings import from_flags
 
     flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
     flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved = resolve(preset, config, **_told(setting, **flags))
+    resolved = resolve(preset, config, **from_flags(setting, **flags))
     early(resolved, out)
     from locus.audit import audit as run_audit
     from locus.show import progress, verdict_table
@@ -119,8 +106,9 @@ def claims(
     """Print the heads a probe ranks highest, with their validation accuracy."""
     from locus.config import resolve
     from locus.preconditions import early
+    from locus.settings import from_flags
 
-    resolved = resolve(preset, config, **_told(setting, model=model, data=data, seed=seed))
+    resolved = resolve(preset, config, **from_flags(setting, model=model, data=data, seed=seed))
     early(resolved)
     from locus.audit import find_claim
     from locus.show import claim_table, progress
@@ -151,6 +139,7 @@ def patch(
 ) -> None:
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
     from locus.patching.settings import resolve
+    from locus.settings import from_flags
 
     flags: dict[str, Any] = {
         "task": task,
@@ -160,7 +149,7 @@ def patch(
         "seed": seed,
     }
     flags |= {"direction": direction, "screen": screen, "alpha": alpha}
-    resolved = resolve(config, compare, **_told(setting, **flags))
+    resolved = resolve(config, compare, **from_flags(setting, **flags))
     from locus.patching.find import find
     from locus.show import patch_table, progress
 
