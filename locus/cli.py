@@ -16,7 +16,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from locus import studies, threads
-from locus.errors import UserError, VerificationError
+from locus.errors import UserError, VerificationError, of_place
 
 app = typer.Typer(
     help="How strong is the evidence from editing that a behaviour of a language model is localized?",
@@ -104,12 +104,15 @@ def claims(
     setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
     """Print the heads a probe ranks highest, with their validation accuracy."""
+    from locus import outputs
     from locus.config import resolve
     from locus.preconditions import early
     from locus.settings import from_flags
 
     resolved = resolve(preset, config, **from_flags(setting, model=model, data=data, seed=seed))
     early(resolved)
+    if save is not None:
+        outputs.check_file(save, "--save")
     from locus.audit import find_claim
     from locus.show import claim_table, progress
 
@@ -148,8 +151,8 @@ def patch(
         "tokens": tuple(tokens) if tokens else None,
         "seed": seed,
     }
-    flags |= {"direction": direction, "screen": screen, "alpha": alpha}
-    resolved = resolve(config, compare, **from_flags(setting, **flags))
+    flags |= {"direction": direction, "screen": screen, "alpha": alpha, "compare": compare or None}
+    resolved = resolve(config, **from_flags(setting, **flags))
     from locus.patching.find import find
     from locus.show import patch_table, progress
 
@@ -243,6 +246,7 @@ def power(
     """Say what an audit of a given size can find, and what size finds an effect."""
     import json
 
+    from locus import outputs
     from locus.power import ask
     from locus.show import power_table
 
@@ -250,7 +254,7 @@ def power(
     told["seeds"] = seeds
     found = ask(run, want=want, **{name: value for name, value in told.items() if value is not None})
     if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        outputs.write(out, json.dumps(found, indent=1) + "\n")
     power_table(console, found)
 
 
@@ -271,7 +275,7 @@ def calibrate(
     from locus.show import progress
 
     config = resolve(alpha=alpha, margin=margin, random=random)
-    chosen = tuple(kinds.split(",")) if kinds else ALL
+    chosen = ALL if kinds is None else tuple(kinds.split(","))
     with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)
     console.print(_escaped(table(found)), soft_wrap=True)
@@ -303,8 +307,10 @@ def judge_train(
     seed: Annotated[int, Option(help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
+    from locus import outputs
     from locus.judges.training import Recipe, train
 
+    outputs.check_file(out)
     train(labels, references, out, Recipe(seed=seed), lambda line: console.print(_escaped(line)))
     console.print(_escaped(f"{out}"), soft_wrap=True)
 
@@ -321,11 +327,12 @@ def judge_eval(
     seen: Annotated[bool, Option("--seen", help="Also measure on questions that a judge learned from.")] = False,
 ) -> None:
     """Measure judges against people's labels, and against one another; the wording-only control is always among them."""
-    from locus import datasets
+    from locus import datasets, outputs
     from locus.judges import compare, named
     from locus.judges.api import Endpoint
     from locus.show import judge_table
 
+    outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
         named.check(name)
@@ -359,6 +366,9 @@ def main() -> None:
     except VerificationError as error:
         Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
         sys.exit(3)
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except typer.Abort:
@@ -366,6 +376,9 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
             error.show()
+            sys.exit(2)
+        if isinstance(error, OSError) and (place := of_place(error)):
+            Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]error:[/] {_escaped(str(place))}")
             sys.exit(2)
         Console(stderr=True).print_exception(show_locals=False)
         print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)

@@ -169,7 +169,7 @@ PLANTED: dict[str, Any] = {
 }
 
 
-def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> AuditConfig:
+def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) -> AuditConfig:
     """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
 
     Raises:

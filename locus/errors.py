@@ -4,6 +4,8 @@ A `UserError` says what was expected, what came, and what to do; the command lin
 with status 2. Everything else that escapes is a bug of ours and exits with status 1.
 """
 
+import errno
+import os
 from typing import Any
 
 
@@ -42,6 +44,22 @@ class PreconditionsError(UserError):
 
 class VerificationError(Exception):
     """A receipt, artefact or rerun does not hold; the first difference is the message."""
+
+
+PLACES = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC,
+    errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
+def of_place(error: OSError) -> UserError | None:
+    """What the user can fix about a file or folder that the system does not let us read or write; None for anything else."""
+    name = error.filename
+    ours = isinstance(name, str) and name.startswith(os.path.dirname(__file__))
+    if error.errno not in PLACES or ours or (name is None and error.errno not in (errno.ENOSPC, errno.EDQUOT)):
+        return None
+    received = f"{name!r} ({error.strerror})" if name is not None else str(error.strerror)
+    return UserError("files and folders that can be read and written", received, "Check the path, its rights and the disk.")
 
 
 def raise_all(errors: list[UserError]) -> None:

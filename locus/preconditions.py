@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import claims, datasets, units
+from locus import claims, datasets, outputs, units
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
 from locus.datasets.items import Dataset, Item, problems, repeats
@@ -17,6 +17,7 @@ from locus.errors import PreconditionsError, UserError, raise_all
 from locus.locate import at_hand, locate
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
+TRIALS = 1_000_000  # beyond it a plan does not fit in memory
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
 SHAPE = (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
 
@@ -197,11 +198,14 @@ def _announced(name: str) -> tuple[int, int] | None:
 
 
 def _sizes(config: AuditConfig) -> list[UserError]:
-    errors = []
-    for name in ("alphas", "taus", "lr_scales"):
-        values = getattr(config, name)
-        if any(value <= 0 for value in values) or (not values and name != "alphas"):
-            errors.append(UserError(f"{name} above 0", str(list(values)), f"Mend {name}."))
+    errors = [
+        UserError(f"one or more {name}", "none", f"Mend {name}.") for name in ("taus", "lr_scales") if not getattr(config, name)
+    ]
+    grid = len(config.taus) * len(config.lr_scales) * len(config.reads) * config.seeds
+    if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
+        errors.append(
+            UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
+        )
     if config.shift_random > config.random:
         errors.append(
             UserError(
@@ -249,10 +253,8 @@ def _items(dataset: Dataset) -> list[UserError]:
 
 def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     """The run folder is empty, or holds this very audit."""
-    if out.exists() and not out.is_dir():
-        return [UserError("a folder for the run", f"{str(out)!r}, which is a file", "Give another --out.")]
-    if not out.exists():
-        return []
+    if (wrong := _caught(outputs.check_folder, out)) or not out.exists():
+        return wrong
     present = {child.name for child in out.iterdir() if not child.name.startswith(".")}
     if not present:
         return []

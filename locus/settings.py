@@ -90,7 +90,7 @@ def _wrong(part: Any, kind: type[Settings]) -> str:
     name = ".".join(map(str, part["loc"]))[:80]
     if part["type"] != "extra_forbidden":
         shown = f"{part['input']!r}"
-        return f"{name}: {part['msg']} ({shown if len(shown) <= 80 else f'{shown[:77]}...'})"
+        return f"{name}: {part['msg'].removeprefix('Value error, ')} ({shown if len(shown) <= 80 else f'{shown[:77]}...'})"
     near = get_close_matches(name, kind.model_fields, cutoff=0.5)
     return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")
 

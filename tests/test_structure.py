@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
-    ["errors", "atomic", "incoming", "settings", "sites", "threads", "units"],
+    ["errors", "atomic", "incoming", "outputs", "settings", "sites", "threads", "units"],
     ["datasets", "stats", "cache", "locate", "workers"],
     ["forest"],
     ["prompts", "answers", "anatomy", "attention", "norms"],

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from locus import atomic
+from locus import outputs
 from locus.errors import UserError
 from locus.sites import Location
 
@@ -79,7 +79,4 @@ class Claim:
         Raises:
             UserError: if it cannot be written.
         """
-        try:
-            atomic.replace(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        except (OSError, ValueError) as error:
-            raise UserError("a file that can be written", f"{str(path)!r} ({error})", "Give another --save.") from error
+        outputs.write(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")

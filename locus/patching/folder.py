@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from locus import incoming, outputs
 from locus.datasets.items import content_hash
 from locus.errors import UserError
 from locus.patching import page
@@ -25,17 +26,20 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
         UserError: if the folder holds something else.
     """
     path, new = out / "config.json", config.model_dump(mode="json")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not path.exists())):
+    outputs.check_folder(out)
+    if out.exists() and any(out.iterdir()) and not path.exists():
         raise UserError("an empty folder or one of this run", f"{str(out)!r} with other files", "Give another --out.")
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = incoming.read_json(path, "a patching run's config.json", inside=out)
+        if not isinstance(old, dict):
+            raise UserError("a patching run's config.json", f"{str(path)!r} without settings", "Give another --out.")
         if old != new:
             differ = [f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in new if old.get(name) != new[name]]
             raise UserError(
                 "the settings that this folder was begun with", "; ".join(differ), "Give another --out, or the same settings."
             )
         if (out / "patch.json").exists():
-            finished: dict[str, Any] = json.loads((out / "patch.json").read_text(encoding="utf-8"))
+            finished: dict[str, Any] = incoming.read_json(out / "patch.json", "a patching run's patch.json", inside=out)
             return finished
         return None
     try:

@@ -77,7 +77,7 @@ COMPARE: dict[str, Any] = {
 }
 
 
-def resolve(file: Path | None = None, compare: bool = False, **flags: Any) -> PatchConfig:
+def resolve(file: Path | None = None, /, compare: bool = False, **flags: Any) -> PatchConfig:
     """The configuration from a TOML file, overridden by flags that are not None.
 
     Args:

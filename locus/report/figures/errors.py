@@ -1,13 +1,12 @@
 """Figures of how often verdicts are wrong, and of what an audit can find; from numbers alone, whoever counted them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from locus import stats
+from locus import atomic, incoming, stats
 from locus.errors import UserError
 from locus.report.figures.plot import Drawing, Rows, save
 
@@ -122,16 +121,15 @@ def write(path: Path) -> list[str]:
     """
     file = path / "calibration.json" if path.is_dir() else path
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = incoming.read_json(file, "what locus calibrate or locus power wrote")
         drawings = of_calibration(found) if "rows" in found else [of_power(found)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        folder = atomic.folder(file.parent / "figures")
+        for drawing in drawings:
+            save(drawing, folder)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise UserError(
-            "what locus calibrate or locus power wrote", f"{path} ({type(error).__name__}: {error})", "Check it."
+            "what locus calibrate or locus power wrote", f"{path} ({type(error).__name__}: {str(error)[:200]})", "Check it."
         ) from error
-    folder = file.parent / "figures"
-    folder.mkdir(exist_ok=True)
-    for drawing in drawings:
-        save(drawing, folder)
     return [drawing.name for drawing in drawings]
 
 
