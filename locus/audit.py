@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from locus import checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
+from locus import answers, checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
 from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
@@ -87,7 +87,8 @@ def set_up(
         hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
 
     Raises:
-        UserError: if judge or model cannot be had, the model cannot read what it would be given, or a shortcut does not agree.
+        UserError: if judge or model cannot be had, the model cannot read what it would be given or tell two answers apart, or a
+            shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
     items = run.choose(dataset, split, config)
@@ -115,6 +116,8 @@ def set_up(
         hold(model.fingerprint)
     text = asked(model.tokenizer)
     preconditions.warn_of_template(text.notices)
+    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
+    answers.check(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:
@@ -123,7 +126,6 @@ def set_up(
             "; ".join(failed),
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
-    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     held_to = arithmetic or Arithmetic.here()
     stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
     return run.survey_all(stage, told)

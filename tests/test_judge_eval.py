@@ -190,12 +190,12 @@ def test_several_judges_from_the_command_line(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ([("a", "b")], "no ['informative', 'truthful']"),
+        ([("a", "b")], "without truthful, informative"),
         ([(ITEMS[0].question, "so", "maybe", "yes")], "truthful 'maybe'"),
         ([(ITEMS[0].question, "so", "yes", "")], "both, or neither"),
         ([(ITEMS[0].question, "so", "", "")], "at least one labelled answer"),
         ([("Who knows?", "so", "yes", "yes")], "1 questions without"),
-        (None, "no file"),
+        (None, "No such file"),
         (b"\xff\xfe\x00", "columns"),
     ],
 )
