@@ -307,6 +307,44 @@ def test_a_models_own_code_is_named_before_it_is_run(run_copy, traps):
     assert not (traps / "mark").exists()
 
 
+def broken_parts(path: Path) -> list[bytes]:
+    """What is no finished batch of a patching run."""
+    import io
+
+    import numpy as np
+
+    found = []
+    for values in ({"clean": np.ones(2)}, dict.fromkeys(("clean", "corrupted", "patched"), np.array(["x"]))):
+        packed = io.BytesIO()
+        np.savez(packed, **values)
+        found.append(packed.getvalue())
+    return [b"", b"PK\x03\x04 and no more", found[0][:-40], *found]
+
+
+def test_a_patching_run_is_gone_on_with_only_where_its_files_are_what_they_should_be(tmp_path):
+    from locus.patching import folder
+    from locus.patching.settings import PatchConfig
+
+    config, out = PatchConfig(), tmp_path / "out"
+    assert folder.begin(config, out) is None
+    path = out / "parts" / "0.npz"
+    path.parent.mkdir()
+    for content in broken_parts(path):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="the batch is run again"):
+            folder._held(path, out)
+    path.unlink()
+    for name, wanted in (("parts/0.npz", "a finished batch"), ("patch.json", "patch.json"), ("config.json", "settings")):
+        (out / name).unlink(missing_ok=True)
+        pipe(out / name)
+        with pytest.raises(UserError, match=f"{wanted}.*no regular file"):
+            folder._held(out / name, out) if "parts" in name else folder.begin(config, out)
+    (out / "config.json").unlink()
+    (out / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="nested deeper"):
+        folder.begin(config, out)
+
+
 BUILT_IN = [
     {"model": "smollm2-135m-instruct"},
     {"model": "planted:localized:3"},
