@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from locus import checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
+from locus import answers, checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
 from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
@@ -77,7 +77,7 @@ def set_up(
     arithmetic: Arithmetic | None = None,
     hold: Callable[[str], None] | None = None,
 ) -> run.Bench:
-    """Load the model, hold every shortcut against the slow path on it, and read all questions once.
+    """Open the judge, load the model, hold every shortcut against the slow path on it, and read all questions once.
 
     Args:
         config: what is audited and how.
@@ -87,7 +87,8 @@ def set_up(
         hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
 
     Raises:
-        UserError: if the model cannot be had or cannot read what it would be given, or a shortcut does not agree.
+        UserError: if judge or model cannot be had, the model cannot read what it would be given or tell two answers apart, or a
+            shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
     items = run.choose(dataset, split, config)
@@ -98,6 +99,9 @@ def set_up(
     def readable_by(tokenizer: Any, context: int) -> None:
         raise_all(readable.problems(tokenizer, context, asked(tokenizer), items, sample, config))
 
+    judge = None
+    if config.judge != "none":
+        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     told("loading the model", 0.0)
     model = load(
         config.model,
@@ -112,6 +116,8 @@ def set_up(
         hold(model.fingerprint)
     text = asked(model.tokenizer)
     preconditions.warn_of_template(text.notices)
+    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
+    answers.check(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:
@@ -120,10 +126,6 @@ def set_up(
             "; ".join(failed),
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
-    judge = None
-    if config.judge != "none":
-        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
-    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     held_to = arithmetic or Arithmetic.here()
     stage = run.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
     return run.survey_all(stage, told)
@@ -132,7 +134,8 @@ def set_up(
 def find_claim(config: AuditConfig, told: Told) -> claims.Claim:
     """Only the probe claim of a configuration, for a look at the ranked heads."""
     dataset = datasets.load(config.data)
-    return _claim("probe", config, set_up(config, dataset, told))
+    # Nobody speaks here, so nobody need be asked whether he would judge.
+    return _claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, told))
 
 
 def _claim(source: str, config: AuditConfig, bench: run.Bench) -> claims.Claim:

@@ -1,4 +1,4 @@
-"""What lies in a model's folder or at the head of a GGUF file, looked at before anything is loaded from it.
+"""What lies in a model's folder, looked at before anything is loaded from it.
 
 Whoever wrote the folder may have cut it short, filled it with pointers to files that were never fetched, or made it to harm: a
 pipe that never ends, a table of 10^12 rows, an index that names files elsewhere, a checkpoint format that is unpickled. Whatever
@@ -9,7 +9,6 @@ of the architecture only shows once they are loaded (weights.py). Nothing here n
 import os
 import re
 import stat
-import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
         UserError: naming everything that is wrong, each with its file.
     """
     names = _names(folder)
-    _each(_plain, [folder / name for name in names])
+    _each(plain, [folder / name for name in names])
     if odd := [name for name in names if DISTRIBUTED.fullmatch(name)]:
         raise UserError(WHOLE, f"{str(folder)!r} with {odd[0]}, part of a distributed checkpoint", SAVE)
     files = shards(folder)
@@ -80,8 +79,12 @@ def _names(folder: Path) -> list[str]:
         ) from error
 
 
-def _plain(path: Path) -> None:
-    """Refuse what is neither a folder nor a regular file with content that can be read; links are followed."""
+def plain(path: Path) -> None:
+    """Refuse what is neither a folder nor a regular file with content that can be read; links are followed.
+
+    Raises:
+        UserError: naming it.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -246,28 +249,4 @@ def weigh(config: dict[str, Any], nbytes: int, name: str) -> None:
             "weights as many as the configuration says",
             f"{name!r}, which speaks of {implied:,} numbers or more, beside weights of {nbytes:,} bytes",
             "Restore the configuration that belongs to these weights.",
-        )
-
-
-def check_gguf(path: Path) -> None:
-    """Look at a GGUF file's first bytes.
-
-    Raises:
-        UserError: if it is no regular file, or not the start of a GGUF file.
-    """
-    what = "a GGUF file"
-    if not path.exists():
-        raise UserError(what, f"{str(path)!r}, which is not there", "Check the path.")
-    _plain(path)
-    with path.open("rb") as stream:
-        start = stream.read(24)
-    if path.is_dir() or start[:4] != b"GGUF" or len(start) < 24:
-        raise UserError(what, f"{str(path)!r}, which does not begin as one does", "Fetch the file again.")
-    version, tensors, entries = struct.unpack("<IQQ", start[4:])
-    room = path.stat().st_size // 12  # a tensor or an entry takes more bytes than that
-    if version not in (2, 3) or tensors > room or entries > room:
-        raise UserError(
-            what,
-            f"{str(path)!r} of version {version} with {tensors} tensors in {path.stat().st_size:,} bytes",
-            "Fetch the file again; versions 2 and 3 are read, with the least significant byte first.",
         )

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from locus import ending, exports, keyring, studies, terminal, threads
+from locus import ending, exports, keyring, outputs, studies, terminal, threads
 from locus.errors import UserError
 from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
 from locus.terminal import Text
@@ -52,20 +52,6 @@ Claims = Annotated[
 ]
 
 
-def _told(settings: list[str] | None, /, **flags: Any) -> dict[str, Any]:
-    """Settings given as --set name=value, read as TOML, and the flags that were given, which win."""
-    import tomllib
-
-    told: dict[str, Any] = {}
-    for setting in settings or []:
-        name, _, value = setting.partition("=")
-        try:
-            told |= tomllib.loads(f"{name} = {value}")
-        except tomllib.TOMLDecodeError:
-            told[name] = value
-    return told | {name: value for name, value in flags.items() if value is not None}
-
-
 @app.command()
 def audit(
     out: Annotated[Path, Option(help="Run folder; the same command again goes on where it stopped.")],
@@ -89,10 +75,11 @@ def audit(
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     from locus.config import resolve
     from locus.preconditions import early
+    from locus.settings import from_flags
 
     flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
     flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed, "adapter": adapter}
-    resolved = resolve(preset, config, **_told(setting, **flags))
+    resolved = resolve(preset, config, **from_flags(setting, **flags))
     early(resolved, out)
     from locus.audit import audit as run_audit
     from locus.show import progress, verdict_table
@@ -120,9 +107,12 @@ def claims(
     """Print the heads a probe ranks highest, with their validation accuracy."""
     from locus.config import resolve
     from locus.preconditions import early
+    from locus.settings import from_flags
 
-    resolved = resolve(preset, config, **_told(setting, model=model, adapter=adapter, data=data, seed=seed))
+    resolved = resolve(preset, config, **from_flags(setting, model=model, adapter=adapter, data=data, seed=seed))
     early(resolved)
+    if save is not None:
+        outputs.check_file(save, "--save")
     from locus.audit import find_claim
     from locus.show import claim_table, progress
 
@@ -153,10 +143,11 @@ def patch(
 ) -> None:
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
     from locus.patching.settings import resolve
+    from locus.settings import from_flags
 
     flags: dict[str, Any] = {"task": task, "model": model, "adapter": adapter, "pairs": pairs, "seed": seed}
     flags |= {"tokens": tuple(tokens) if tokens else None, "direction": direction, "screen": screen, "alpha": alpha}
-    resolved = resolve(config, compare, **_told(setting, **flags))
+    resolved = resolve(config, **from_flags(setting, **flags, compare=compare or None))
     from locus.patching.find import find
     from locus.show import patch_table, progress
 
@@ -255,7 +246,7 @@ def power(
     told["seeds"] = seeds
     found = ask(run, want=want, **{name: value for name, value in told.items() if value is not None})
     if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        outputs.write(out, json.dumps(found, indent=1) + "\n")
     power_table(console, found)
 
 
@@ -276,7 +267,7 @@ def calibrate(
     from locus.show import progress
 
     config = resolve(alpha=alpha, margin=margin, random=random)
-    chosen = tuple(kinds.split(",")) if kinds else ALL
+    chosen = ALL if kinds is None else tuple(kinds.split(","))
     with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)
     console.print(table(found), soft_wrap=True)
@@ -311,6 +302,7 @@ def judge_train(
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
     from locus.judges.training import Recipe, train
 
+    outputs.check_file(out)
     train(labels, references, out, Recipe(seed=seed), lambda said: console.print(Text(said)))
     console.print(Text(out), soft_wrap=True)
 
@@ -332,6 +324,7 @@ def judge_eval(
     from locus.judges.api import Endpoint
     from locus.show import judge_table
 
+    outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
         named.check(name)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from locus import __version__, atomic, cost, errors, incoming, plan_shape, stats
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
+from locus.judges.base import commonest
 from locus.stats import truthful
 from locus.store import Store, reading
 
@@ -305,6 +307,7 @@ def derive(record: Record) -> dict[str, Any]:
         "random": [summary(record, arm) for arm in record.find("random")],
         "single": singles(record),
         "gain": gain(record),
+        **({"unscored": missing} if (missing := unscored(record)) else {}),
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         **({"shift_everywhere": [summary(record, arm) for arm in everywhere]} if everywhere else {}),
@@ -315,6 +318,27 @@ def derive(record: Record) -> dict[str, Any]:
         "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
         "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),
     }
+
+
+def unscored(record: Record) -> dict[str, Any] | None:
+    """How many answers the judge did not score, of how many, in the worst part of the run, and why; None where it scored all.
+
+    Answers of a training that diverged are no fault of the judge's. Verdicts on plans of the first edition do not say it.
+    """
+    if record.judge is None or record.plan["schema"] == FIRST_PLAN:
+        return None
+    given: dict[str, int] = {}
+    reasons: dict[str, list[str]] = {}
+    for arm in record.arms:
+        for trial in arm.chosen:
+            given[arm.role] = given.get(arm.role, 0) + len(record.items["test"])
+            missing = record.store.unscored(trial, "test", "true_info").values()
+            reasons.setdefault(arm.role, []).extend(why for why in missing if why != record.done[trial]["reason"])
+    every = list(chain.from_iterable(reasons.values()))
+    if not every:
+        return None
+    worst = max(len(reasons[role]) / given[role] for role in given)
+    return {"answers": sum(given.values()), "unscored": len(every), "worst": worst, "commonest": commonest(every)}
 
 
 def versions() -> dict[str, str]:

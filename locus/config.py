@@ -4,14 +4,13 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
-import tomllib
 from datetime import date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
+from locus import settings
 from locus.errors import UserError
 from locus.incoming import EXACT
 from locus.locate import DEFAULT_MODEL
@@ -42,10 +41,8 @@ def _scalars(value: Any) -> dict[str, Scalar]:
     return value
 
 
-class AuditConfig(BaseModel):
+class AuditConfig(settings.Settings):
     """Everything that decides an audit's numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: str = Field("quick", description="what the rest starts from: quick, standard or paper")
     # what is audited
@@ -89,14 +86,14 @@ class AuditConfig(BaseModel):
         ("layer",), description="what an edit reads: the layer, its heads, a constant; each is audited"
     )
     full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
-    alphas: tuple[float, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
+    alphas: tuple[PositiveFloat, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
     shift_everywhere: bool = Field(False, description="also steer all heads with ITI, each along its own direction")
     # how edits are trained
     objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
     reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")
-    taus: tuple[float, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
-    lr_scales: tuple[float, ...] = Field(
+    taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
+    lr_scales: tuple[PositiveFloat, ...] = Field(
         (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
     )
     epochs: int = Field(2, ge=1, description="passes over the training questions")
@@ -104,7 +101,7 @@ class AuditConfig(BaseModel):
     batching: Literal["questions", "pairs"] = Field(
         "questions", description="all pairs of a question at once, or random pairs (the paper)"
     )
-    seeds: int = Field(1, ge=1, description="training seeds per Location")
+    seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured
     metric: Literal["mc1", "mc2", "mc3", "margin", "truth", "info", "true_info"] = Field(
         "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
@@ -116,7 +113,9 @@ class AuditConfig(BaseModel):
     judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
     judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")
     judge_cap: float | None = Field(None, ge=0, description="the most that api:MODEL may cost, in the unit of judge_prices")
-    judge_prices: tuple[float, float] = Field((0.0, 0.0), description="price of a million tokens read, and of a million written")
+    judge_prices: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
+        (0.0, 0.0), description="price of a million tokens read, and of a million written"
+    )
     judge_figures: str | None = Field(None, description="JSON of `locus judge eval` on unseen answers, for the corrected rates")
     judge_validation: bool = Field(False, description="also judge validation answers, and choose settings by them")
     max_new_tokens: int = Field(50, ge=1, description="the longest answer that is generated")
@@ -204,20 +203,13 @@ PLANTED: dict[str, Any] = {
 }
 
 
-def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> AuditConfig:
+def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) -> AuditConfig:
     """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
 
     Raises:
         UserError: naming every unknown or wrong setting.
     """
-    told: dict[str, Any] = {}
-    if file is not None:
-        try:
-            told = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(
-                "a TOML file with audit settings", f"{str(file)!r} ({error})", "Check the path and syntax."
-            ) from error
+    told = {} if file is None else settings.from_file(file, "a TOML file with audit settings")
     told |= {name: value for name, value in flags.items() if value is not None}
     preset = str(told.pop("preset", preset))
     if preset not in PRESETS:
@@ -231,20 +223,7 @@ def resolve(preset: str = "quick", file: Path | None = None, **flags: Any) -> Au
     told = {**PRESETS[preset], "preset": preset, **told}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
     told.setdefault("metric", "mc2" if told.get("judge", "none") == "none" else "true_info")
-    try:
-        return AuditConfig(**told)
-    except ValidationError as error:
-        found = "; ".join(_wrong(part) for part in error.errors())
-        raise UserError("valid audit settings", found, "See `locus audit --help` and docs/configuration.md.") from error
-
-
-def _wrong(part: Any) -> str:
-    """What is wrong with one setting; for a name that is none, the nearest ones."""
-    name = ".".join(map(str, part["loc"]))
-    if part["type"] != "extra_forbidden":
-        return f"{name}: {part['msg']} ({part['input']!r})"
-    near = get_close_matches(name, AuditConfig.model_fields, cutoff=0.5)
-    return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")
+    return settings.build(AuditConfig, told, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 
 
 def learning_rate(n_heads: int, scale: float = 1.0) -> float:

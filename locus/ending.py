@@ -1,15 +1,17 @@
 """How the command line ends: what went wrong is said in one harmless line, and the exit status tells whose it is to mend."""
 
+import os
 import sys
 import warnings
 
 import typer
 
 from locus import shown, terminal
-from locus.errors import UserError, VerificationError
+from locus.errors import UserError, VerificationError, of_place
 from locus.terminal import Text
 
 INTERRUPTED = 130  # Ctrl-C
+BROKEN_PIPE = 141  # as a shell has it
 
 
 def end(app: typer.Typer) -> None:
@@ -30,6 +32,9 @@ def _status(app: typer.Typer) -> int:
         return _failed("error:", error, 2)
     except VerificationError as error:
         return _failed("not verified:", error, 3)
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except typer.Exit as stop:
         return int(stop.exit_code)
     except typer.Abort:
@@ -38,6 +43,8 @@ def _status(app: typer.Typer) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
             error.show()
             return 2
+        if isinstance(error, OSError) and (place := of_place(error)):
+            return _failed("error:", place, 2)
         terminal.console(stderr=True).print_exception(show_locals=False)
         print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
         return 1

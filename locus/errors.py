@@ -5,6 +5,8 @@ with status 2. Everything else that escapes is a bug of ours and exits with stat
 harmless line, whatever names it holds.
 """
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +77,22 @@ def whole(what: str, path: Path) -> Iterator[None]:
     except NONSENSE as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
         raise UserError(what, received, "Run the audit again, or ask for the folder again.") from error
+
+
+PLACES = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC,
+    errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
+def of_place(error: OSError) -> UserError | None:
+    """What the user can fix about a file or folder that the system does not let us read or write; None for anything else."""
+    name = error.filename
+    ours = isinstance(name, str) and name.startswith(os.path.dirname(__file__))
+    if error.errno not in PLACES or ours or (name is None and error.errno not in (errno.ENOSPC, errno.EDQUOT)):
+        return None
+    received = f"{name!r} ({error.strerror})" if name is not None else str(error.strerror)
+    return UserError("files and folders that can be read and written", received, "Check the path, its rights and the disk.")
 
 
 def raise_all(errors: list[UserError]) -> None:

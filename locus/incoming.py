@@ -42,7 +42,7 @@ def read_bytes(path: Path, what: str, limit: int = JSON_BYTES, inside: Path | No
         raise UserError(what, f"{str(path)!r} ({error})", "Check the path.") from error
     about = os.fstat(handle)
     if not stat.S_ISREG(about.st_mode):
-        os.close(handle)
+        os.close(handle)  # a folder cannot be made a stream of
         raise UserError(what, f"{str(path)!r}, which is no regular file", "Give a regular file.")
     with os.fdopen(handle, "rb") as stream:
         if about.st_size > limit:
@@ -62,7 +62,7 @@ def _no_links(path: Path, inside: Path, what: str) -> None:
     here = inside
     for part in parts:
         here = here / part
-        if part == ".." or here.is_symlink():
+        if part == ".." or os.path.islink(here):  # a name too long is no link; opening it says what is wrong
             raise UserError(
                 what, f"{str(path)!r}, which is reached through a link or lies outside", "Copy the file itself there."
             )

@@ -18,20 +18,9 @@ from typing import Any
 
 from locus.adapter import MERGED, chosen
 from locus.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from locus.checkpoint import (
-    INDEX,
-    PICKLED,
-    SIZES,
-    WEIGHTS,
-    check_folder,
-    check_gguf,
-    indexed,
-    read_config,
-    shards,
-    weigh,
-    wrong_sizes,
-)
-from locus.errors import UserError, others, raise_all
+from locus.checkpoint import INDEX, PICKLED, WEIGHTS, check_folder, indexed, read_config, shards
+from locus.errors import UserError, others
+from locus.gguf_file import check_gguf
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -184,7 +173,6 @@ def _converted(gguf: Path) -> Path:
 
     partial = final.with_name(f".{final.name}.{os.getpid()}")
     with _parsed_once():
-        _weighed(gguf)
         source: Any = fill(str(gguf.parent), str(gguf), lambda key: None, gguf_file=gguf.name, dtype=torch.float32)
         _all_used(gguf, source)
         with others("a GGUF file with a tokenizer", str(gguf), "Fetch the file again, or use the model's safetensors folder."):
@@ -202,23 +190,6 @@ def _converted(gguf: Path) -> Path:
     except OSError:  # another process was first; both made the same files
         shutil.rmtree(partial, ignore_errors=True)
     return final
-
-
-def _weighed(gguf: Path) -> None:
-    """Refuse a GGUF file that speaks of another model than it holds, before a model is made of what it says."""
-    from gguf import GGUFReader
-
-    with others("a whole GGUF file", str(gguf), "Fetch the file again."):
-        fields = GGUFReader(gguf).fields
-        family = str(fields["general.architecture"].contents())
-        about = {
-            name: fields[f"{family}.{name}"].contents()
-            for name in (name for names in SIZES.values() for name in names)
-            if f"{family}.{name}" in fields
-        }
-        about["vocab_size"] = about.get("vocab_size", len(fields["tokenizer.ggml.tokens"].data))
-    raise_all(wrong_sizes(about, str(gguf)))
-    weigh(about, gguf.stat().st_size, str(gguf))
 
 
 def _all_used(gguf: Path, source: Any) -> None:

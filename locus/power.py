@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 from scipy import optimize
 
-from locus import stats
+from locus import settings, stats
 from locus.conclude import ceiling_of, findings, recorded
 from locus.errors import UserError
 from locus.stats.estimate import unit_values
@@ -101,9 +102,28 @@ def _curve(n_random: int, alpha: float, noise: float) -> dict[str, list[float]]:
 
 def _smallest_effect(n_random: int, alpha: float, noise: float, want: float) -> float:
     """The least effect that the rank test finds with a power, in sd between Locations."""
-    return float(
-        optimize.brentq(lambda size: stats.rank_power(size, n_random, alpha=alpha, noise=noise) - want, -5.0, 50.0, xtol=1e-6)
-    )
+
+    def excess(size: float) -> float:
+        return stats.rank_power(size, n_random, alpha=alpha, noise=noise) - want
+
+    if not excess(-5.0) < 0 < excess(50.0):
+        raise UserError(
+            f"a power that an effect between -5 and 50 sd reaches, with noise {noise:g}", f"{want:g}", "Mend --noise or --want."
+        )
+    return float(optimize.brentq(excess, -5.0, 50.0, xtol=1e-6))
+
+
+class Asked(settings.Settings):
+    """What may be said of an audit's size, level and scales."""
+
+    n_random: int | None = Field(None, ge=1)
+    n_questions: int | None = Field(None, ge=2)
+    effect: float | None = None
+    noise: float | None = Field(None, ge=0)
+    alpha: float | None = Field(None, gt=0, lt=0.5)
+    want: float = Field(0.8, gt=0, lt=1)
+    n_claims: int | None = Field(None, ge=1)
+    seeds: int | None = Field(None, ge=1)
 
 
 def ask(run: Path | None, **told: Any) -> dict[str, Any]:
@@ -115,7 +135,11 @@ def ask(run: Path | None, **told: Any) -> dict[str, Any]:
 
     Returns:
         As `power`, with `run` (the run's scales, or nothing) and `warning` (why they may mean little, or nothing).
+
+    Raises:
+        UserError: as `power` and `scales`.
     """
+    settings.build(Asked, told, "sizes, levels and scales that an audit can have", "See `locus power --help`.")
     if run is None:
         return power(**{"n_random": 19, "n_questions": 100, **told}) | {"run": {}, "warning": ""}
     measured = scales(run)

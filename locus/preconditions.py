@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import claims, datasets, own_code, units
+from locus import claims, datasets, outputs, own_code, units
 from locus.checkpoint import read_config, size
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
-from locus.datasets.items import Dataset, Item, problems
+from locus.datasets.items import Dataset, Item, problems, repeats
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.locate import DEVICE, at_hand, fetched, locate
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
+TRIALS = 1_000_000  # beyond it a plan does not fit in memory
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
 
 
@@ -154,11 +155,11 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
             continue
         try:
-            location = claims.given(source).location
+            claim = claims.given(source)
         except UserError:
             continue  # said already
-        wrong = _caught(location.check, *shape)
-        errors += wrong or _caught(null.draw, location, *shape, config.random, config.seed, config.null)
+        wrong = _caught(claim.fits, *shape)
+        errors += wrong or _caught(null.draw, claim.location, *shape, config.random, config.seed, config.null)
     return errors
 
 
@@ -192,13 +193,16 @@ def _model(config: AuditConfig) -> list[UserError]:
 
 
 def _sizes(config: AuditConfig) -> list[UserError]:
-    errors = []
+    errors = [
+        UserError(f"one or more {name}", "none", f"Mend {name}.") for name in ("taus", "lr_scales") if not getattr(config, name)
+    ]
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
-    for name in ("alphas", "taus", "lr_scales"):
-        values = getattr(config, name)
-        if any(value <= 0 for value in values) or (not values and name != "alphas"):
-            errors.append(UserError(f"{name} above 0", str(list(values)), f"Mend {name}."))
+    grid = len(config.taus) * len(config.lr_scales) * len(config.reads) * config.seeds
+    if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
+        errors.append(
+            UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
+        )
     if config.shift_random > config.random:
         errors.append(
             UserError(
@@ -224,8 +228,12 @@ def _judge(config: AuditConfig) -> list[UserError]:
     """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
     if config.judge != "none":
         from locus.judges import named
+        from locus.judges.api import Endpoint
 
-        return _caught(named.check, config.judge)
+        errors = _caught(named.check, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
+            errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
+        return errors
     if config.metric in JUDGED:
         return [
             UserError(
@@ -238,25 +246,24 @@ def _judge(config: AuditConfig) -> list[UserError]:
 
 
 def _items(dataset: Dataset) -> list[UserError]:
-    """Items without an answer to compare, or with a best answer that is none of them."""
+    """Items without an answer to compare, with a best answer that is none of them, or with an answer twice."""
     wrong = [
         f"{item.id} ({item.question[:50]!r}): {problem}"
         for item in dataset.items
-        for problem in problems(item)
-        if "twice" not in problem
+        for problem in problems(item) + ([] if dataset.as_published else repeats(item))
     ]
     if not wrong:
         return []
     shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
-    return [UserError("questions with true answers, false answers and a best one among the true", shown, "Mend the data.")]
+    return [
+        UserError("questions with true answers, false answers and a best one among the true, each once", shown, "Mend the data.")
+    ]
 
 
 def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     """The run folder is empty, or holds this very audit."""
-    if out.exists() and not out.is_dir():
-        return [UserError("a folder for the run", f"{str(out)!r}, which is a file", "Give another --out.")]
-    if not out.exists():
-        return []
+    if (wrong := _caught(outputs.check_folder, out)) or not out.exists():
+        return wrong
     present = {child.name for child in out.iterdir() if not child.name.startswith(".")}
     if not present:
         return []

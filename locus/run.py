@@ -23,11 +23,10 @@ from locus.config import AuditConfig
 from locus.cost import Sizes, Tally
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
-from locus.errors import UserError
 from locus.evaluate.choice import measures, score
 from locus.evaluate.drift import Text, drift, text_forest
 from locus.evaluate.generate import Speech
-from locus.evaluate.speech import judge_texts, speak
+from locus.evaluate.speech import check_scored, judge_texts, speak
 from locus.forest import Forest
 from locus.judges.api import ApiJudge
 from locus.judges.base import Judge, References
@@ -232,13 +231,7 @@ def afford(plan: Plan, bench: Bench) -> None:
     items = [item for name in spoken_parts(config) for item in bench.stage.items[name]]
     sides = [References(item.true, item.false) for item in items]
     most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
-    if most > 0 and config.judge_cap is None:
-        raise UserError(
-            f"a spending cap, since judging {len(plan.trials)} trials may cost up to {most:.4g}",
-            "none",
-            "Give --set judge_cap=AMOUNT.",
-        )
-    judge.afford(most)
+    judge.purse.afford(most)
 
 
 def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
@@ -350,6 +343,8 @@ def _base(trial: Trial, bench: Bench, start: float, say: Callable[[float], None]
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
     tally = deepcopy(bench.tally)  # the base model is asked once, but this may be called again
     _speak([result], [], bench, say, tally)
+    if (deciding := ("test", bench.config.metric)) in result.reasons:
+        check_scored(result.scores[deciding].values(), result.reasons[deciding].values())
     return _charged([result], time.monotonic() - start, tally, bench.model)[0]
 
 

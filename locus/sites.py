@@ -4,6 +4,7 @@ A Location is a set of Sites. Both are plain values: no torch, no model. Written
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,15 +41,15 @@ class Location:
             UserError: if a part is not `layer.head`, or a head is named twice.
         """
         parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else [str(part) for part in text]
-        wrong = [part for part in parts if not re.fullmatch(r"\d+\.\d+", part)]
+        wrong = [part for part in parts if not re.fullmatch(r"[0-9]{1,5}\.[0-9]{1,5}", part)]
         if wrong or not parts:
             raise UserError(
                 "heads as layer.head, zero-based and separated by commas, such as 12.3,14.0",
-                ", ".join(repr(part) for part in wrong) or "nothing",
+                ", ".join(repr(part[:40]) for part in wrong[:5]) or "nothing",
                 "Write each head as two whole numbers with a full stop between them.",
             )
         sites = [Site(*map(int, part.split("."))) for part in parts]
-        repeated = sorted({str(site) for site in sites if sites.count(site) > 1})
+        repeated = sorted(str(site) for site, count in Counter(sites).items() if count > 1)
         if repeated:
             raise UserError("every head once", f"{', '.join(repeated)} more than once", "Remove the repeats.")
         return cls.of(sites)

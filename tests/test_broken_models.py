@@ -372,14 +372,21 @@ GGUF = {
     "zero heads": ({"heads": 0}, None, "head_count = 0"),
     "NaN": ({"scale": {"blk.0.ffn_up": float("nan")}}, None, "up_proj"),
     "wrong magic": ({}, lambda content: b"GGML" + content[4:], "begin"),
+    "an array of 2^40 tokens": ({}, lambda content: longer(content), "beyond its"),
     "version 9": ({}, lambda content: content[:4] + struct.pack("<I", 9) + content[8:], "version 9"),
-    "2^60 tensors": ({}, lambda content: content[:8] + struct.pack("<Q", 1 << 60) + content[16:], "tensors in"),
-    "cut in its data": ({}, lambda content: content[:-40_000], "GGUF"),
-    "cut in its tables": ({}, lambda content: content[:2000], "GGUF"),
+    "2^60 tensors": ({}, lambda content: content[:8] + struct.pack("<Q", 1 << 60) + content[16:], "beyond its"),
+    "cut in its data": ({}, lambda content: content[:-40_000], "it is cut"),
+    "cut in its tables": ({}, lambda content: content[:2000], "beyond its"),
     "nothing": ({}, lambda content: b"", "begin"),
     "a git-lfs pointer": ({}, lambda content: POINTER.encode(), "git lfs pull"),
-    "an unknown packing": ({}, lambda content: repacked(content), "GGUF"),
+    "an unknown packing": ({}, lambda content: repacked(content), "unknown way 250"),
 }
+
+
+def longer(content: bytes) -> bytes:
+    """The content with another length of the array of tokens' types, which a reader would go through one by one."""
+    at = content.index(b"tokenizer.ggml.token_type") + len(b"tokenizer.ggml.token_type") + 8
+    return content[:at] + struct.pack("<Q", 1 << 40) + content[at + 8 :]
 
 
 def repacked(content: bytes) -> bytes:

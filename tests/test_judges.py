@@ -433,6 +433,32 @@ def test_the_lm_judge_leaves_unscored_what_the_model_does_not_answer():
     assert LmJudge(Scripted(0.0), Letters()).judge(["Q?"], [" "], [References()])[0].reason
 
 
+def test_the_lm_judge_leaves_unscored_what_its_context_does_not_hold():
+    judge = LmJudge(Scripted(1.0), Letters(), context=5)
+    long, short = judge.judge(["Q?", "Q?"], ["a b c", "a"], [References()] * 2)
+    assert long.reason == "question and answer take 7 tokens; the judge's context has 5" and short.scored
+
+
+def test_the_lm_judge_is_asked_what_goes_on_and_not_what_comes_after_the_end():
+    class Closing(Letters):
+        """One that also begins and ends every text, as if it were a whole one."""
+
+        def encode(self, text, add_special_tokens=True):
+            bare = super().encode(text)
+            return [8, *bare, 9] if add_special_tokens else bare
+
+    class Watched(Scripted):
+        """A model that notes what it reads."""
+
+        def __call__(self, input_ids, attention_mask):
+            self.read = input_ids.tolist()
+            return super().__call__(input_ids, attention_mask)
+
+    model = Watched(1.0)
+    assert LmJudge(model, Closing()).judge(["Q?"], ["a"], [References()])[0].scored
+    assert model.read == [[8, 3, 3, 3, 3, 3]] * 2
+
+
 def test_the_lm_judge_needs_two_tokens_to_tell_apart():
     class Same(Letters):
         def encode(self, text, add_special_tokens=True):

@@ -12,12 +12,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later lines may import from earlier ones, and from their own.
 FLOW = [
-    ["errors", "atomic", "incoming", "shown", "sites", "spreadsheet", "terminal", "threads", "units"],
+    ["errors", "atomic", "incoming", "outputs", "settings", "shown", "sites", "spreadsheet", "terminal", "threads", "units"],
     ["own_code"],
-    ["datasets", "stats", "cache", "checkpoint", "encoding", "weights", "adapter", "locate", "workers"],
+    ["datasets", "stats", "cache", "checkpoint", "encoding", "gguf_file", "weights", "adapter", "locate", "workers"],
     ["template"],
     ["forest"],
-    ["prompts", "anatomy", "attention", "norms"],
+    ["prompts", "answers", "anatomy", "attention", "norms"],
     ["model"],
     ["cost", "prefix"],
     ["edits"],

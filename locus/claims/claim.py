@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from locus import outputs
 from locus.errors import UserError
 from locus.sites import Location
 
@@ -18,7 +19,7 @@ class Claim:
         location: the heads.
         origin: probe, given, null, patch ...
         scores: by "layer.head", what ranked the heads (for probes, validation accuracy as a fraction).
-        about: how it was found, for plan and receipt.
+        about: how it was found, for plan and receipt; a claim from a mask has its `shape`, layers and heads.
     """
 
     name: str
@@ -46,9 +47,9 @@ class Claim:
             n_heads: query heads a layer.
 
         Raises:
-            UserError: if the model lacks a head, or the claim was found on other weights.
+            UserError: as `fits`, or if the claim was found on other weights.
         """
-        self.location.check(n_layers, n_heads)
+        self.fits(n_layers, n_heads)
         found_on = self.about.get("model_fingerprint")
         if found_on not in (None, fingerprint):
             raise UserError(
@@ -58,6 +59,24 @@ class Claim:
                 f"--claim {','.join(self.location.names)}.",
             )
 
+    def fits(self, n_layers: int, n_heads: int) -> None:
+        """That a model of this shape has its heads.
+
+        Raises:
+            UserError: if the model lacks a head, or the claim is a mask of another shape.
+        """
+        self.location.check(n_layers, n_heads)
+        if (shape := self.about.get("shape")) not in (None, [n_layers, n_heads]):
+            raise UserError(
+                f"a mask of the model's own shape, {n_layers} layers by {n_heads} query heads",
+                f"{self.name!r} of {shape[0]} by {shape[1]}",
+                "A mask names every head of the model it is about; give pairs or names for any other.",
+            )
+
     def save(self, path: Path) -> None:
-        """Write as a claim file for `--claim`."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        """Write as a claim file for `--claim`.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        outputs.write(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")

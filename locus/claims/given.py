@@ -1,24 +1,29 @@
-"""A claim that somebody else made: `12.3,14.0`, or a file.
+"""A claim that somebody else made, by its text on the command line, its file, or the folder of a patching run.
 
-Files: a claim that locus wrote, a JSON list of heads, a circuit JSON with head names such as `a9.h6` or
-`blocks.9.attn.hook_z[6]`, or an ITI or LoFiT `.npy` of (layer, head) rows (never unpickled).
+This module gets at the content; `forms` says what it means. A text that reads as heads is heads: a file of such a name is
+given as ./NAME.
 """
 
-import json
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from locus import incoming
+from locus.claims import forms
 from locus.claims.claim import Claim
 from locus.errors import UserError
-from locus.sites import Location, Site
 
-NAMES = (
-    re.compile(r"^(\d+)\.(\d+)$"),
-    re.compile(r"^a(\d+)\.h(\d+)"),
-    re.compile(r"^blocks\.(\d+)\.attn\.hook_(?:z|result)\[(\d+)\]"),
+WHAT = "a claim: probe, patch:DIR, a list of heads such as 12.3,14.0, or a file of heads (.json, .npy, text)"
+REMEDY = "docs/claims.md lists every form that a claim may have."
+LIMIT = 8 << 20  # bytes of a file of heads
+MAGIC = b"\x93NUMPY"
+# As every version of numpy writes it; read so, nothing of a stranger's header is evaluated.
+HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?[biu][1248])', 'fortran_order': (True|False), 'shape': \(((?:\d{1,9}, ?)*(?:\d{1,9})?)\), \}\s*"
 )
 
 
@@ -26,72 +31,81 @@ def given(text: str) -> Claim:
     """A claim from a list of heads, a file, or the folder of a patching run as patch:DIR.
 
     Raises:
-        UserError: if none can be read as heads.
+        UserError: if it cannot be read, or not as heads in exactly one way.
     """
     if text.startswith("patch:"):
         return _patched(text.removeprefix("patch:"))
     path = Path(text)
-    if re.fullmatch(r"[\d.,\s]+", text):
-        return Claim("given", Location.parse(text), "given", about={"text": text})
-    if not path.is_file():
-        raise UserError(
-            "a claim: probe, patch:DIR, a list of heads such as 12.3,14.0, or a file of heads (.json, .npy)",
-            repr(text),
-            "Check the spelling or the path.",
-        )
-    if path.suffix == ".npy":
-        return Claim(path.stem, _from_npy(path), "given", about={"file": path.name})
+    if text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(forms.is_name, _words(text))):
+        claim, about = _read(text.encode("utf-8", "surrogateescape"), repr(text[:60])), {"text": text}
+    elif os.path.lexists(text):
+        claim, about = _read(incoming.read_bytes(path, WHAT, LIMIT), repr(text)), {"file": path.name}
+    else:
+        raise UserError(WHAT, repr(text[:200]), "Check the spelling or the path.")
+    name = "given" if "text" in about else path.stem
+    return replace(claim, name=claim.name or name, about=claim.about | about)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[,\s]+", text) if word]
+
+
+def _read(content: bytes, origin: str) -> Claim:
+    """The claim in a text or a file.
+
+    Raises:
+        UserError: as `given`.
+    """
     try:
-        written = path.read_text(encoding="utf-8")
-        if re.fullmatch(r"[\d.,\s]+", written):
-            return Claim(
-                path.stem,
-                Location.parse(",".join(re.split(r"[,\s]+", written.strip(", \n")))),
-                "given",
-                about={"file": path.name},
-            )
-        content = json.loads(written)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(
-            "a file of heads: JSON, .npy, or text with heads such as 12.3", f"{text!r} ({error})", "Check the file."
-        ) from error
-    if isinstance(content, dict) and "heads" in content and "origin" in content:
-        return _written(content, path)
-    sites = sorted(set(_heads_in(content)))
-    if not sites:
-        raise UserError(
-            'heads as "9.6", "a9.h6" or "blocks.9.attn.hook_z[6]" somewhere in the file',
-            f"{text!r} without any",
-            "Check the file.",
-        )
-    return Claim(path.stem, Location.of(sites), "given", about={"file": path.name})
+        if content.startswith(MAGIC):
+            return forms.read(_array(content))
+        text = content.decode("utf-8-sig")
+        return forms.read(incoming.parse_json(text) if text.lstrip()[:1] in ("[", "{") else _words(text))
+    except ValueError as error:  # bytes that are no text are one, too
+        raise UserError(WHAT, f"{origin}: {str(error)[:300]}", REMEDY) from error
 
 
-def _written(content: dict[str, Any], path: Path) -> Claim:
-    """A claim that locus wrote."""
-    return Claim(
-        str(content.get("name", path.stem)),
-        Location.parse(content["heads"]),
-        str(content["origin"]),
-        {str(head): float(score) for head, score in content.get("scores", {}).items()},
-        dict(content.get("about", {})) | {"file": path.name},
-    )
+def _array(content: bytes) -> Any:
+    """The array in a .npy file of whole numbers or Booleans, which has exactly the bytes that its header announces.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    start = 10 if content[6:7] == b"\x01" else 12
+    end = start + int.from_bytes(content[8:start], "little")
+    header = HEADER.fullmatch(content[start:end])
+    if header is None:
+        raise ValueError("a .npy of something other than whole numbers or Booleans, not pickled")
+    shape = tuple(int(size) for size in header[3].replace(b" ", b"").split(b",") if size)
+    try:
+        dtype = np.dtype(header[1].decode())
+    except TypeError as error:
+        raise ValueError(f"a .npy of {header[1].decode()}") from error
+    count = 1
+    for size in shape:
+        count *= size
+    if count * dtype.itemsize != len(content) - end:
+        raise ValueError(f"a .npy of shape {list(shape)} with {len(content) - end:,} bytes behind its header")
+    return np.frombuffer(content, dtype, offset=end).reshape(shape, order="F" if header[2] == b"True" else "C")
 
 
 def _patched(folder: str) -> Claim:
     """The heads that a patching run found."""
     path = Path(folder) / "patch.json"
+    what = "patch:DIR with the folder of a finished `locus patch` run"
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = incoming.read_json(path, what, inside=path.parent)
         claim, tested = content["claim"], content["maps"][0]
         site, count = tested["site"], len(tested["components"])
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+        made = None if claim is None else forms.read(claim)
+    except (UserError, ValueError, KeyError, TypeError, IndexError) as error:
+        problem = error.received if isinstance(error, UserError) else f"{folder!r} ({error!r:.300})"
         raise UserError(
-            "patch:DIR with the folder of a finished `locus patch` run",
-            f"{folder!r} ({error!r})",
+            what,
+            problem,
             "Check the path; a run that was stopped goes on with the same command.",
         ) from error
-    if claim is None:
+    if made is None:
         raise UserError(
             "a patching run that found at least one head",
             f"{folder!r}, whose first map is of {site} and finds " + ("no head" if site == "head" else "no head by kind"),
@@ -99,33 +113,4 @@ def _patched(folder: str) -> Claim:
             if site != "head"
             else f"None of {count} stands out: use more --pairs, a smaller --set least=, or another task.",
         )
-    return _written(claim, path)
-
-
-def _heads_in(value: Any) -> list[Site]:
-    """Every head named anywhere in a JSON value: in lists, or as a key whose value is not false."""
-    if isinstance(value, str):
-        found = next((match for pattern in NAMES if (match := pattern.match(value))), None)
-        return [Site(int(found[1]), int(found[2]))] if found else []
-    if isinstance(value, list):
-        if len(value) == 2 and all(isinstance(part, int) for part in value):
-            return [Site(*value)]
-        return [site for part in value for site in _heads_in(part)]
-    if isinstance(value, dict):
-        keys = [site for key, kept in value.items() if kept not in (False, None, 0) for site in _heads_in(key)]
-        return keys + [site for part in value.values() if isinstance(part, list | dict) for site in _heads_in(part)]
-    return []
-
-
-def _from_npy(path: Path) -> Location:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            "a .npy array of (layer, head) rows, not pickled", f"{path} ({error})", "Save it as plain integers."
-        ) from error
-    if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise UserError(
-            "a .npy of whole numbers with shape [heads, 2]", f"{path} with {array.dtype} {array.shape}", "Reshape it."
-        )
-    return Location.of(Site(int(layer), int(head)) for layer, head in array)
+    return replace(made, about=made.about | {"file": path.name})

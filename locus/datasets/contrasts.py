@@ -195,7 +195,7 @@ def docstring(rng: np.random.Generator, arguments: Sequence[str], nouns: Sequenc
 def facts(text: str = "") -> list[tuple[str, str, str]]:
     """(subject, relation, object) of the facts that come with the package; a relation has {} where the subject goes."""
     text = text or resources.files("locus.datasets").joinpath("facts.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
     return [(row["subject"], row["relation"], row["object"]) for row in rows]
 
 

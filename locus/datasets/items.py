@@ -6,6 +6,7 @@ The question is the sampling unit of everything that follows: splits, paired dif
 import hashlib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,8 +26,8 @@ class Item:
     Attributes:
         id: unique within its dataset.
         question: the question as it is asked.
-        true: answers that are right; at least one, no duplicates.
-        false: answers that are wrong; at least one, no duplicates, none of them in `true`.
+        true: answers that are right; at least one.
+        false: answers that are wrong; at least one. No answer is given twice, but in a data set published so.
         best: the best true answer, one of `true`.
         group: items of one group are never cut by a split (rewordings of one question share it).
         category: the topic, for tables.
@@ -62,12 +63,14 @@ class Dataset:
         items: the questions.
         licence: licence of the text.
         origin: where it came from, for receipts and citations.
+        as_published: answers that are listed twice stay, since the published numbers are of the list as it is.
     """
 
     name: str
     items: tuple[Item, ...]
     licence: str = ""
     origin: str = ""
+    as_published: bool = False
 
     @property
     def sha256(self) -> str:
@@ -104,7 +107,7 @@ def content_hash(value: Any) -> str:
 
 
 def normalise(text: str) -> str:
-    """Case-folded text with single spaces and no final full stop: two answers that agree here are duplicates."""
+    """Case-folded text with single spaces and no final full stop: two questions that agree here are the same question."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.split()).rstrip(".").strip()
 
@@ -122,13 +125,15 @@ def problems(item: Item) -> list[str]:
         found.append("an answer is empty")
     if item.best not in item.true:
         found.append(f"the best answer {item.best!r} is not among the true answers")
-    seen: dict[str, str] = {}
-    for answer in item.answers:
-        key = normalise(answer)
-        if key and key in seen:
-            found.append(f"the answer {answer!r} is given twice (as {seen[key]!r})")
-        seen[key] = answer
     return found
+
+
+def repeats(item: Item) -> list[str]:
+    """Answers that an item gives twice, letter for letter, one sentence each.
+
+    Whether two other answers are the same is for a model's tokenizer to say: see `answers.check`.
+    """
+    return [f"the answer {answer!r} is given twice" for answer, count in Counter(item.answers).items() if count > 1]
 
 
 def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] = SHARES) -> Split:

@@ -21,7 +21,7 @@ def load() -> Dataset:
     items = []
     for part in PARTS:
         text = resources.files("locus.datasets").joinpath("misconceptions", part).read_text(encoding="utf-8")
-        for line in text.splitlines():
+        for line in text.removesuffix("\n").split("\n"):
             row = json.loads(line)
             items.append(
                 Item(

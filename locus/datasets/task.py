@@ -4,6 +4,7 @@ Named task:NAME, task:NAME:COUNT or task:NAME:COUNT:SEED. A question is a clean 
 never draws a prompt that is a question here. Sentences by this project; facts are common knowledge; licence as the package.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ from locus.datasets.items import Dataset, Item
 from locus.errors import UserError
 
 TASKS = ("ioi", "greater-than", "arithmetic", "docstring", "factual")
-COUNT = 300
+COUNT, LARGEST = 300, 100_000
 MOST = 3  # answers of a side, where a task has many (years)
 TRIES = 100  # draws a question wanted, before a task has run out
 
@@ -26,13 +27,15 @@ def load(name: str) -> Dataset:
         UserError: if there is no such task, or it has not so many questions.
     """
     task, *rest = name.removeprefix("task:").split(":")
-    if task not in TASKS or len(rest) > 2 or not all(part.isascii() and part.isdigit() for part in rest):
+    if task not in TASKS or len(rest) > 2 or not all(re.fullmatch("[0-9]{1,15}", part) for part in rest):
         raise UserError(
             f"task:NAME, task:NAME:COUNT or task:NAME:COUNT:SEED with NAME one of {', '.join(TASKS)}",
-            repr(name),
+            repr(name[:80]),
             "Tasks of random tokens have no text, and cannot be asked as questions.",
         )
     numbers = [int(part) for part in rest]
+    if numbers and not 1 <= numbers[0] <= LARGEST:
+        raise UserError(f"1 to {LARGEST:,} questions of a task", str(numbers[0]), "Ask for another number.")
     seed = numbers[1] if len(numbers) == 2 else 0
     items = _facts() if task == "factual" else _drawn(task, numbers[0] if numbers else COUNT, seed)
     if task == "factual" and numbers:

@@ -7,15 +7,17 @@ The CSV's canary travels with the file and is never written anywhere by us.
 Licence: Apache-2.0. Source: Lin et al. 2021 (arXiv 2109.07958); github.com/sylinrl/TruthfulQA.
 """
 
-import csv
-import io
-import json
 from pathlib import Path
+from typing import Any
 
+from locus import incoming
+from locus.datasets import lines
 from locus.datasets.items import Dataset, Item, normalise
 from locus.errors import UserError
 
 COLUMNS = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
+CHOICES = ("question", "mc1_targets", "mc2_targets")
+PUBLISHED = ((817, 10_891), (790, 12_087))  # questions and true x false pairs of v0 and of 2025, repeated answers included
 HUB_ID = "truthfulqa/truthful_qa"
 
 
@@ -27,61 +29,70 @@ def load(path: str | None = None) -> Dataset:
     """
     if path is None:
         return _from_hub()
-    file = Path(path)
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("TruthfulQA as CSV or mc_task.json", f"{path!r} ({error})", "Check the path.") from error
+    content = lines.text(Path(path), "TruthfulQA as CSV or mc_task.json")
     return from_json(content, path) if content.lstrip().startswith(("[", "{")) else from_csv(content, path)
 
 
 def from_csv(content: str, origin: str) -> Dataset:
-    """Items from the generation CSV; answers are separated by semicolons."""
-    reader = csv.DictReader(io.StringIO(content))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(
-            "a CSV with TruthfulQA's columns",
-            f"{Path(origin).name} without {', '.join(missing)}",
-            "For questions of your own write JSON lines: question, true, false.",
-        )
-    revised = "Best Incorrect Answer" in (reader.fieldnames or [])
+    """Items from the generation CSV; answers are separated by semicolons.
+
+    Raises:
+        UserError: if it is not a table with TruthfulQA's columns.
+    """
+    rows = lines.table(content, Path(origin).name, COLUMNS, "For questions of your own write JSON lines: question, true, false.")
+    revised = bool(rows) and "Best Incorrect Answer" in rows[0][1]
     items = []
-    for number, row in enumerate(reader):
+    for number, (_, row) in enumerate(rows):
         best = row["Best Answer"].strip()
         true = _listed(row["Correct Answers"])
         # A few best answers differ from their listed twin in a full stop or a capital: the listed one is taken.
-        listed = {normalise(answer): answer for answer in true}
-        if normalise(best) not in listed:
-            true = (*true, best)
-            listed[normalise(best)] = best
+        listed = {_alike(answer): answer for answer in true} | {answer: answer for answer in true}
+        best = listed.get(best, listed.get(_alike(best), best))
         items.append(
             Item(
                 id=f"tqa-{number:03d}",
                 question=row["Question"].strip(),
-                true=true,
+                true=true if best in true else (*true, best),
                 false=_listed(row["Incorrect Answers"]),
-                best=listed[normalise(best)],
+                best=best,
                 group=normalise(row["Question"]),
-                category=(row.get("Category") or "").strip(),
-                source=(row.get("Source") or "").strip(),
+                category=row.get("Category", "").strip(),
+                source=row.get("Source", "").strip(),
             )
         )
     version = "2025" if revised else _version(items)
-    return Dataset(f"truthfulqa:{version}", tuple(items), "Apache-2.0", origin)
+    published = (len(items), sum(item.n_pairs for item in items)) in PUBLISHED
+    return Dataset(f"truthfulqa:{version}", tuple(items), "Apache-2.0", origin, published)
 
 
 def from_json(content: str, origin: str) -> Dataset:
-    """Items from mc_task.json: labelled choices; the MC1 choice labelled 1 is the best answer."""
+    """Items from mc_task.json: labelled choices; the MC1 choice labelled 1 is the best answer.
+
+    Raises:
+        UserError: if it is none, naming what is wrong with which questions.
+    """
+    expected = "mc_task.json: a list of objects with question, mc1_targets and mc2_targets, answers labelled 0 or 1"
     try:
-        rows = json.loads(content)
-        parsed = [(row["question"], row["mc1_targets"], row["mc2_targets"]) for row in rows]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            "mc_task.json: a list of objects with question, mc1_targets and mc2_targets", f"{origin!r} ({error!r})", "Check it."
-        ) from error
-    items = [_choice_item(number, *row) for number, row in enumerate(parsed)]
+        rows: Any = incoming.parse_json(content)
+    except ValueError as error:
+        raise UserError(expected, f"{origin!r} ({error})", "Check it.") from error
+    wrong = [] if isinstance(rows, list) else ["not a list"]
+    wrong += [f"question {number}" for number, row in enumerate(rows, 1) if not _choices(row)] if not wrong else []
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(expected, f"{origin!r} ({', '.join(wrong[:3])}{more})", "Check it.")
+    items = [_choice_item(number, *(row[name] for name in CHOICES)) for number, row in enumerate(rows)]
     return Dataset(f"truthfulqa:mc-{_version(items)}", tuple(items), "Apache-2.0", origin)
+
+
+def _choices(row: Any) -> bool:
+    """Whether something is a question with its labelled choices."""
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or lines.has_nul(row):
+        return False
+    sides = [row.get(name) for name in CHOICES[1:]]
+    return all(
+        isinstance(side, dict) and all(type(label) is int and label in (0, 1) for label in side.values()) for side in sides
+    )
 
 
 def _choice_item(number: int, question: str, mc1: dict[str, int], mc2: dict[str, int]) -> Item:
@@ -110,8 +121,14 @@ def _from_hub() -> Dataset:
 
 
 def _listed(cell: str) -> tuple[str, ...]:
-    """Answers of a cell in order, as listed: three questions list one twice, and the known counts include them."""
+    """Answers of a cell in order, as listed: five questions list one twice, two of them on both sides, and the known counts
+    include them."""
     return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+def _alike(answer: str) -> str:
+    """An answer without capitals and final full stop."""
+    return answer.casefold().rstrip(".").strip()
 
 
 def _version(items: list[Item]) -> str:

@@ -21,6 +21,7 @@ from locus.sites import Location
 
 Read = Literal["layer", "heads", "constant"]
 Form = Literal["heads", "free"]
+SEEDS = 1 << 63  # that torch knows
 
 
 class Rank1(Edit):
@@ -79,7 +80,7 @@ class Rank1(Edit):
         bound = 1 / math.sqrt(self.anatomy.features)
         parts = []
         for layer in self._masks:
-            generator = torch.Generator().manual_seed(seed * 100_003 + layer)
+            generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
             parts.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
             parts.append(torch.zeros(self._n_write))
         return torch.cat(parts)

@@ -7,6 +7,7 @@ each). The offline text is the English of Python's own help topics; with a netwo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from locus.cost import Tally, Work, forward
+from locus.datasets import lines
 from locus.datasets.items import content_hash
 from locus.edits.bank import Bank
 from locus.edits.base import Edit
@@ -54,11 +56,8 @@ def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
     elif name == "openwebtext":
         passages = _openwebtext()
     else:
-        try:
-            with open(name, encoding="utf-8") as file:
-                passages = [part.strip() for part in file.read().split("\n\n") if len(part) > 400]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError("pydoc, openwebtext or a UTF-8 text file", f"{name!r} ({error})", "Check the path.") from error
+        content = lines.text(Path(name), "pydoc, openwebtext or a UTF-8 text file")
+        passages = [part.strip() for part in content.replace("\r\n", "\n").replace("\r", "\n").split("\n\n") if len(part) > 400]
     if len(passages) < 2:
         raise UserError(f"at least 2 long passages in {name!r}", str(len(passages)), "Give a longer text.")
     chosen = np.random.default_rng(seed).permutation(len(passages))[:count]

@@ -19,7 +19,7 @@ from locus.datasets.items import Dataset
 from locus.errors import UserError
 from locus.judges import evaluate
 from locus.judges.api import ApiJudge
-from locus.judges.base import Judge, Judgement, References
+from locus.judges.base import Judge, Judgement, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
 from locus.judges.local import LocalJudge, file_hash
@@ -128,8 +128,8 @@ def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
         if isinstance(judge, ApiJudge):
             asked = [row.question for row in rows], [row.answer for row in rows], [row.references for row in rows]
             count, most = judge.outlook(*asked)
-            judge.afford(most)
-            priced = f", at most {most:.4g} by the prices given" if any(judge.endpoint.prices) else ""
+            judge.purse.afford(most)
+            priced = f", at most {most:.4g} by the prices given" if any(judge.purse.prices) else ""
             lines.append(f"{judge.name}: {count} requests{priced}")
     return lines
 
@@ -148,7 +148,7 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         UserError: as the judges do.
     """
     every = list({judge.fingerprint: judge for judge in (*judges, BlindJudge())}.values())
-    said = {judge.fingerprint: evaluate.run(judge, labels.rows) for judge in every}
+    said = {judge.fingerprint: _opinions(judge, labels) for judge in every}
     return {
         "schema": SCHEMA,
         "labels": {"name": labels.name, "sha256": labels.sha256, "answers": len(labels.rows)},
@@ -157,6 +157,19 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         "disputed": _disputed(every, said, labels),
         "judgements": _table(every, said, labels),
     }
+
+
+def _opinions(judge: Judge, labels: Labels) -> list[Judgement]:
+    """What a judge says of every answer.
+
+    Raises:
+        UserError: with the commonest reasons, if it scored none.
+    """
+    said = evaluate.run(judge, labels.rows)
+    if not any(one.scored for one in said):
+        reasons = commonest(one.reason for one in said)
+        raise UserError(f"an answer that {judge.name} scores", f"{len(said)}, none scored: {reasons}", "Choose another judge.")
+    return said
 
 
 def _table(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
@@ -183,7 +196,7 @@ def _one(judge: Judge, labels: Labels, said: Sequence[Judgement]) -> dict[str, A
     known = [(row, one) for row, one in zip(labels.rows, said, strict=True) if not math.isnan(row.truth)]
     rows, opinions = [row for row, _ in known], [one for _, one in known]
     found: dict[str, Any] = evaluate.measured(judge, rows, opinions, sides)
-    found["unscored"] = _reasons(said)
+    found["unscored"] = counted(one.reason for one in said)
     others = [one for row, one in zip(labels.rows, said, strict=True) if math.isnan(row.truth)]
     if others:
         found["unlabelled"] = {target: _rate(target, rows, opinions, others) for target in TARGETS}
@@ -205,16 +218,6 @@ def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], o
         "corrected": corrected_rate(raw, errors).to_dict(),
         "prediction-powered": ppi_mean(raw, halved(opinions), labels, weight=None).to_dict(),
     }
-
-
-def _reasons(said: Sequence[Judgement]) -> dict[str, int]:
-    """How often each reason for not scoring came up, the most frequent first; quotations are cut off."""
-    counts: dict[str, int] = {}
-    for one in said:
-        if one.reason:
-            reason = one.reason.split(" in the reply")[0]
-            counts[reason] = counts.get(reason, 0) + 1
-    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
 def _agreement(pair: tuple[Judge, Judge], said: dict[str, list[Judgement]]) -> dict[str, Any]:

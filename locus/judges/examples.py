@@ -7,7 +7,6 @@ copies of one another (the same words, or the same references) stay together.
 Source: Lin et al. 2021, arXiv 2109.07958, whose fine-tuning files for truth and informativeness are the labels.
 """
 
-import csv
 import math
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from locus.datasets import lines
 from locus.datasets.items import normalise
 from locus.errors import UserError
 from locus.judges.base import References
@@ -50,31 +50,21 @@ class Example:
     category: str = ""
 
 
-def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
-    """Rows of a CSV.
+def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV with their numbers, as `lines.table`.
 
     Raises:
-        UserError: if the file is missing or lacks a column.
+        UserError: if the file is missing or lacks a column, or naming the rows that are none.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        received = f"{path.name} ({error})" if path.is_file() else f"no file {path}"
-        raise UserError(f"a CSV file with the columns {sorted(columns)}", received, "Give its path.") from error
-    missing = columns - set(rows[0] if rows else ())
-    if missing:
-        raise UserError(
-            f"the columns {sorted(columns)} in {path.name}", f"no {sorted(missing)}", "Check that it is the right file."
-        )
-    return rows
+    content = lines.text(path, f"a CSV file with the columns {', '.join(columns)}")
+    return lines.table(content, path.name, columns, "Check that it is the right file.")
 
 
 def read_references(path: Path) -> tuple[dict[str, References], dict[str, str]]:
     """References and category of every question of TruthfulQA's CSV (the best answer first among the true ones)."""
-    rows = read_rows(path, {"Question", "Category", "Best Answer", "Correct Answers", "Incorrect Answers"})
+    rows = read_rows(path, ("Question", "Category", "Best Answer", "Correct Answers", "Incorrect Answers"))
     references, category = {}, {}
-    for row in rows:
+    for _, row in rows:
         question = row["Question"].strip()
         true = distinct([row["Best Answer"], *row["Correct Answers"].split(";")])
         references[question] = References(true, distinct(row["Incorrect Answers"].split(";")))
@@ -120,8 +110,8 @@ def labelled_rows(path: Path) -> list[tuple[dict[str, str], tuple[float, float]]
         UserError: if a column is missing, or naming the lines with other labels.
     """
     found, wrong = [], []
-    for number, row in enumerate(read_rows(path, {"question", "answer", *LABEL_COLUMNS}), 2):
-        given = [(row[name] or "").strip().lower() for name in LABEL_COLUMNS]
+    for number, row in read_rows(path, ("question", "answer", *LABEL_COLUMNS)):
+        given = [row[name].strip().lower() for name in LABEL_COLUMNS]
         if any(label not in LABELS for label in given) or (given[0] == "") != (given[1] == ""):
             wrong.append(f"row {number}: truthful {row['truthful']!r}, informative {row['informative']!r}")
         else:

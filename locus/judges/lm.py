@@ -42,7 +42,14 @@ class LmJudge:
         UserError: if " yes" and " no" start with the same token.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str = "lm", batch_size: int = 16, min_mass: float = MIN_MASS):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str = "lm",
+        batch_size: int = 16,
+        min_mass: float = MIN_MASS,
+    ):
         self.model, self.tokenizer, self.batch_size, self.min_mass = model, tokenizer, batch_size, min_mass
         self._name, self.context = name, context(model.config)
         self.yes, self.no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (" yes", " no"))

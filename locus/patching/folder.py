@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from locus import atomic, incoming
+from locus import atomic, incoming, outputs
 from locus.datasets.items import content_hash
 from locus.errors import UserError
 from locus.patching import page
@@ -27,11 +27,14 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
         UserError: if the folder holds something else.
     """
     path, new = out / "config.json", config.model_dump(mode="json")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not path.exists())):
+    outputs.check_folder(out)
+    if out.exists() and any(out.iterdir()) and not path.exists():
         raise UserError("an empty folder or one of this run", f"{str(out)!r} with other files", "Give another --out.")
     if path.exists():
         old = incoming.read_json(path, "the settings of a patching run", inside=out)
-        old = SINCE_FIRST | old if isinstance(old, dict) else {}
+        if not isinstance(old, dict):
+            raise UserError("a patching run's config.json", f"{str(path)!r} without settings", "Give another --out.")
+        old = SINCE_FIRST | old
         if old != new:
             there = old if isinstance(old, dict) else {}
             pairs = [(name[:80], there.get(name), new.get(name)) for name in sorted({*there, *new})]

@@ -1,11 +1,11 @@
 """What `locus patch` is told: one frozen model from flags and a TOML file; everything that decides a number is in it."""
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, PositiveInt
 
+from locus import settings
 from locus.errors import UserError
 from locus.model import DEFAULT_MODEL
 from locus.patching.component import Kind
@@ -19,10 +19,8 @@ SINCE_FIRST: dict[str, Any] = {"adapter": None}
 MetricName = Literal["logit-difference", "kl", "probability"]
 
 
-class PatchConfig(BaseModel):
+class PatchConfig(settings.Settings):
     """Everything that decides a map."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # what is patched
     model: str = DEFAULT_MODEL
@@ -42,7 +40,7 @@ class PatchConfig(BaseModel):
     corruptions: tuple[CorruptionName, ...] = ("replacement",)
     metrics: tuple[MetricName, ...] = ("logit-difference",)
     sites: tuple[Kind, ...] = ("head",)
-    windows: tuple[int, ...] = Field((), description="widths, in layers, of windows of MLP outputs")
+    windows: tuple[PositiveInt, ...] = Field((), description="widths, in layers, of windows of MLP outputs")
     positions: tuple[str, ...] = Field(
         (), description="spans such as S2 or end, patched one by one; all positions together by default"
     )
@@ -82,7 +80,7 @@ COMPARE: dict[str, Any] = {
 }
 
 
-def resolve(file: Path | None = None, compare: bool = False, **flags: Any) -> PatchConfig:
+def resolve(file: Path | None = None, /, compare: bool = False, **flags: Any) -> PatchConfig:
     """The configuration from a TOML file, overridden by flags that are not None.
 
     Args:
@@ -95,18 +93,11 @@ def resolve(file: Path | None = None, compare: bool = False, **flags: Any) -> Pa
     """
     told: dict[str, Any] = dict(COMPARE) if compare else {}
     if file is not None:
-        try:
-            told |= tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError("a TOML file with settings", f"{str(file)!r} ({error})", "Check the path and syntax.") from error
+        told |= settings.from_file(file, "a TOML file with settings")
     told |= {name: value for name, value in flags.items() if value is not None}
     if not told.get("tokens") and told.get("task", "ioi") == "ioi":
         told["tokens"] = ("S2", "S1+IO", "ABC") if compare else ("S2",)
-    try:
-        config = PatchConfig(**told)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']} ({part['input']!r})" for part in error.errors())
-        raise UserError("valid settings for patching", found, "See `locus patch --help`.") from error
+    config = settings.build(PatchConfig, told, "valid settings for patching", "See `locus patch --help`.")
     if any(name in ("zero", "mean", "resample") for name in config.corruptions) and config.direction == "denoise":
         raise UserError(
             "direction noise, for ablations", "denoise", "Add --direction noise, or use the corruptions replacement or noise."

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from locus import stats
+from locus import atomic, incoming, outputs, stats
 from locus.config import AuditConfig
+from locus.datasets.lines import FILE_BYTES
 from locus.errors import UserError
 from locus.findings import QUESTIONS
 from locus.planted.kinds import KINDS
 from locus.shown import markdown
 
+PARTS = ("kind", "seed", "shuffled", "named", "claims")  # of what is known of a draw
 # Shuffled twins are one kind more: the same weights, labels that mean nothing.
 ALL = (*KINDS, "shuffled")
 LEVEL = 0.95
+DRAWS, WORKERS = 100_000, 1024
 Job = tuple[str, int, bool, AuditConfig]
 
 
@@ -46,12 +49,16 @@ def calibrate(
         The tally, as written to `calibration.json`.
 
     Raises:
-        UserError: for an unknown kind, fewer than 1 draw, or a folder with draws of other settings.
+        UserError: for an unknown kind, too few or too many draws or processes, or a folder with draws of other settings.
     """
     config = config or AuditConfig()
     unknown = [kind for kind in kinds if kind not in ALL]
-    if unknown or draws < 1:
-        raise UserError(f"kinds among {', '.join(ALL)} and at least 1 draw", f"{unknown or draws}", "Mend --kinds or --draws.")
+    if unknown or len(set(kinds)) < len(kinds):
+        raise UserError(f"different kinds among {', '.join(ALL)}", f"{', '.join(map(repr, kinds))}", "Mend --kinds.")
+    if not 1 <= draws <= DRAWS:
+        raise UserError(f"1 to {DRAWS:,} draws", str(draws), "Mend --draws.")
+    if workers is not None and not 1 <= workers <= WORKERS:
+        raise UserError(f"1 to {WORKERS} processes", str(workers), "Mend --workers.")
     setting = {"alpha": config.alpha, "margin": config.margin, "random": config.random}
     held = _read(out, setting)
     have = {(one["kind"], one["seed"], one["shuffled"]) for one in held}
@@ -83,16 +90,23 @@ def _jobs(kinds: tuple[str, ...], draws: int, config: AuditConfig) -> Iterator[J
 
 def _read(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
     """The draws a folder holds; a last line cut short by a kill is dropped."""
-    out.mkdir(parents=True, exist_ok=True)
-    about, path = out / "settings.json", out / "draws.jsonl"
-    if about.exists() and json.loads(about.read_text(encoding="utf-8")) != setting:
-        raise UserError(f"draws with {setting}", about.read_text(encoding="utf-8").strip(), "Give another --out.")
-    about.write_text(json.dumps(setting) + "\n", encoding="utf-8")
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    whole = lines[:-1]  # every finished line ends in a newline
-    if lines and lines[-1]:
-        path.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
-    return [json.loads(line) for line in whole]
+    outputs.check_folder(out)
+    atomic.folder(out)
+    about, path, what = out / "settings.json", out / "draws.jsonl", "the folder of a calibration"
+    if about.exists() and (old := incoming.read_json(about, what, inside=out)) != setting:
+        raise UserError(f"draws with {setting}", str(old)[:200], "Give another --out.")
+    atomic.replace(about, json.dumps(setting) + "\n")
+    content = incoming.read_bytes(path, what, FILE_BYTES, inside=out) if path.exists() else b""
+    *whole, rest = content.split(b"\n")  # every finished line ends in a newline
+    if rest:
+        atomic.replace(path, b"".join(line + b"\n" for line in whole))
+    try:
+        held = [incoming.parse_json(line) for line in whole]
+        if not all(isinstance(one, dict) and set(PARTS) <= set(one) for one in held):
+            raise ValueError(f"a line without {', '.join(PARTS)}")
+        return held
+    except ValueError as error:
+        raise UserError(what, f"{str(path)!r} ({str(error)[:200]})", "Remove the line, or give another --out.") from error
 
 
 def _work(job: Job) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from locus import incoming
 from locus.checkpoint import check_folder
+from locus.datasets import lines
 from locus.datasets.items import Dataset, Item
 from locus.errors import UserError, others
 from locus.planted.build import Planted
@@ -36,8 +38,8 @@ def save(planted: Planted, folder: Path | str) -> None:
     home.mkdir(parents=True, exist_ok=True)
     planted.model.save_pretrained(home)
     planted.tokenizer.save_pretrained(home)
-    lines = [json.dumps(asdict(item), ensure_ascii=False) for item in planted.dataset.items]
-    (home / "dataset.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    written = [json.dumps(asdict(item), ensure_ascii=False) for item in planted.dataset.items]
+    (home / "dataset.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
     directions = {name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)}
     truth = {
         "format": FORMAT,
@@ -63,19 +65,17 @@ def load(folder: Path | str) -> Planted:
         UserError: if the folder is not a planted model's, or its questions are not the ones that were saved.
     """
     home = Path(folder)
+    expected = f"the folder of a planted model, with truth.json (format {FORMAT}) and dataset.jsonl"
     try:
-        truth = json.loads((home / "truth.json").read_text(encoding="utf-8"))
-        lines = (home / "dataset.jsonl").read_text(encoding="utf-8").splitlines()
+        truth = incoming.read_json(home / "truth.json", expected, inside=home)
+        about = truth["dataset"]
         if truth["format"] != FORMAT:
             raise ValueError(f"format {truth['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"the folder of a planted model, with truth.json (format {FORMAT}) and dataset.jsonl",
-            f"{home} ({type(error).__name__}: {error})",
-            "Point to a folder that planted.save wrote.",
+            expected, f"{home} ({type(error).__name__}: {error})", "Point to a folder that planted.save wrote."
         ) from error
-    about = truth["dataset"]
-    items = tuple(_item(json.loads(line)) for line in lines)
+    items = tuple(lines.read(str(home / "dataset.jsonl"), lambda number, row: _item(row), expected, "question"))
     dataset = Dataset(about["name"], items, about["licence"], about["origin"])
     if dataset.sha256 != about["sha256"]:
         raise UserError(
@@ -109,7 +109,10 @@ def _places(pairs: list[list[int]]) -> tuple[Place, ...]:
 
 
 def _item(fields: dict[str, Any]) -> Item:
-    return Item(**{**fields, "true": tuple(fields["true"]), "false": tuple(fields["false"])})
+    try:
+        return Item(**{**fields, "true": tuple(fields["true"]), "false": tuple(fields["false"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a question as planted.save writes it") from error
 
 
 def _claim(fields: dict[str, Any]) -> KnownClaim:

@@ -24,15 +24,15 @@ def planted_named(name: str) -> Planted:
     twin = parts[3:] == ["shuffled"]
     if parts[0] != "planted" or not (len(parts) == 3 or twin) or parts[1] not in KINDS or not _is_seed(parts[2]):
         raise UserError(
-            "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number for the seed",
-            repr(name),
+            "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number of at most 15 digits for the seed",
+            repr(name[:80]),
             f"The kinds are {', '.join(KINDS)}.",
         )
     return build(parts[1], int(parts[2]), shuffled=twin, **COMPACT)
 
 
 def _is_seed(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= 15
 
 
 def load_named(name: str, device: str = "cpu") -> Model:

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from locus import conclude, incoming
+from locus import conclude, incoming, outputs
 from locus.conclude import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
@@ -302,6 +302,7 @@ def _spelt_out(rows: list[Any], trials: dict[str, dict[str, Any]], plan: dict[st
 
 
 def _empty(folder: Path) -> None:
+    outputs.check_folder(folder, "--to")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError("a new or empty folder", f"{folder}, which is neither", "Give another --to.")
     folder.mkdir(parents=True, exist_ok=True)

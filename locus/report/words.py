@@ -119,6 +119,9 @@ def _judge_limits(found: dict[str, Any]) -> list[str]:
         if parts:
             named = TARGETS.get(target, visible(target, 20))
             said.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
+    if missing := found.get("unscored"):
+        why = visible(missing["commonest"], 600)
+        said.append(f"{missing['unscored']} of {missing['answers']} answers are unscored and left out: {why}.")
     if judge.get("seen"):
         said.append(f"It learned from {judge['seen']} of the {found['n']['test']} test questions.")
     return said

@@ -192,6 +192,8 @@ def _about_judge(found: dict[str, Any]) -> str:
     judged = [entry["judged"] for entry in entries if "judged" in entry]
     unscored, silent = (sum(one[name] for one in judged) for name in ("unscored", "silent"))
     said = [f"Judge: {line(judge['name'], NAME)}, {judge['fingerprint'][:12]}; {unscored} answers unscored, {silent} empty."]
+    if missing := found.get("unscored"):
+        said.append(f"Why: {line(missing['commonest'])}.")
     if not judge["confusion"]:
         said.append("Its errors were never measured, so nothing is corrected for them.")
     if judge["seen"]:

@@ -125,13 +125,13 @@ def write(path: Path) -> list[str]:
     try:
         found = incoming.read_json(file, "what locus calibrate or locus power wrote")
         drawings = of_calibration(found) if "rows" in found else [of_power(found)]
+        folder = atomic.folder(file.parent / "figures")
+        for drawing in drawings:
+            save(drawing, folder)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            "what locus calibrate or locus power wrote", f"{path} ({type(error).__name__}: {error})", "Check it."
+            "what locus calibrate or locus power wrote", f"{path} ({type(error).__name__}: {str(error)[:200]})", "Check it."
         ) from error
-    folder = atomic.folder(file.parent / "figures")
-    for drawing in drawings:
-        save(drawing, folder)
     return [drawing.name for drawing in drawings]
 
 

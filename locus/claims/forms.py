@@ -1,0 +1,285 @@
+"""The grammar of claims: every form in which heads may be written, one entry in a table each.
+
+A form says whether it recognises what was read, by its outer shape alone; exactly one must, and it then reads all of it or
+says what is wrong. Content is a JSON value, an array of numpy, or the words of a text as a list. docs/claims.md shows each form.
+"""
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from locus.claims.claim import Claim
+from locus.sites import Location, Site
+
+NUMBER = "(0|[1-9][0-9]{0,4})"
+COUNT = re.compile(NUMBER)
+# How one head may be written; no text fits two of them.
+NOTATIONS = {
+    "12.3": re.compile(rf"{NUMBER}\.{NUMBER}"),
+    "L12H3": re.compile(rf"L{NUMBER}H{NUMBER}"),
+    "a12.h3": re.compile(rf"a{NUMBER}\.h{NUMBER}"),
+    "blocks.12.attn.hook_z[3]": re.compile(rf"blocks\.{NUMBER}\.attn\.hook_(?:z|result)\[{NUMBER}\]"),
+}
+# What a circuit has besides heads; it is left out, and said to be.
+OTHER = re.compile(
+    rf"input|logits|m{NUMBER}|hook_(?:pos_)?embed|blocks\.{NUMBER}\.(?:mlp|hook_mlp_(?:in|out)|hook_resid_(?:pre|mid|post))"
+)
+OURS = ("name", "origin", "heads", "scores", "about")
+
+
+class HeadsAlone(UserWarning):
+    """A circuit has parts that are no heads, and these are not audited."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a claim.
+
+    Attributes:
+        name: what errors call it.
+        example: of it, as JSON; arrays as lists.
+        recognises: whether content has its outer shape; the shapes of two forms never overlap.
+        read: the claim that recognised content states, still without the name of its file; raises ValueError for what is wrong.
+    """
+
+    name: str
+    example: str
+    recognises: Callable[[Any], bool]
+    read: Callable[[Any], Claim]
+
+
+def read(content: Any) -> Claim:
+    """The claim that content states in the one form that recognises it.
+
+    Raises:
+        ValueError: if no form recognises it, or the one that does cannot read all of it.
+    """
+    fitting = [form for form in FORMS if form.recognises(content)]
+    if not fitting:
+        raise ValueError(f"{_kind(content)} without any heads in a form that is known")
+    assert len(fitting) == 1, f"forms overlap: {[form.name for form in fitting]}"
+    claim = fitting[0].read(content)
+    if not claim.location.sites:
+        raise ValueError(f"{fitting[0].name} that names no head")
+    return claim
+
+
+def _kind(content: Any) -> str:
+    """What content is, as a noun."""
+    if isinstance(content, np.ndarray):
+        return f"an array of {content.dtype} with shape {list(content.shape)}"
+    if isinstance(content, list):
+        kinds = sorted(
+            {{dict: "objects", list: "lists", str: "texts", bool: "Booleans"}.get(type(x), "numbers") for x in content}
+        )
+        return f"a list of {' and '.join(kinds)}" if kinds else "an empty list"
+    return f"an object with {_shown(content)}" if isinstance(content, dict) and content else f"{_brief(content)}"
+
+
+def named(words: Iterable[str]) -> list[Site]:
+    """Heads by their names, in the order given.
+
+    Raises:
+        ValueError: naming what is no head.
+    """
+    sites, wrong = [], []
+    for word in words:
+        match = next((match for pattern in NOTATIONS.values() if (match := pattern.fullmatch(word))), None)
+        sites += [Site(int(match[1]), int(match[2]))] if match else []
+        wrong += [] if match else [word]
+    if wrong:
+        raise ValueError(f"{_shown(wrong)}, which is no head written as {', '.join(NOTATIONS)}")
+    return sites
+
+
+def _claim(sites: Sequence[Site], **rest: Any) -> Claim:
+    """A claim of different heads.
+
+    Raises:
+        ValueError: if a head is named twice.
+    """
+    twice = [str(site) for site, count in Counter(sites).items() if count > 1]
+    if twice:
+        raise ValueError(f"{_shown(twice)} more than once")
+    return Claim("", Location.of(sites), rest.pop("origin", "given"), **rest)
+
+
+def _site(layer: Any, head: Any) -> Site:
+    """A head from two whole numbers.
+
+    Raises:
+        ValueError: if they are none, or not counts from zero.
+    """
+    for number in (layer, head):
+        if type(number) is not int or not COUNT.fullmatch(str(number)):
+            raise ValueError(f"{_brief(number)} where a layer or head is counted from zero")
+    return Site(layer, head)
+
+
+def _all_lists(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(isinstance(row, list) for row in content)
+
+
+def _booleans(rows: Any) -> bool:
+    return any(isinstance(cell, bool) for row in rows for cell in row)
+
+
+def _pairs(rows: list[list[Any]]) -> Claim:
+    if wrong := [row for row in rows if len(row) != 2]:
+        raise ValueError(f"{_brief(wrong[0])} where a pair [layer, head] belongs")
+    return _claim([_site(*row) for row in rows])
+
+
+def _mask(rows: Any) -> Claim:
+    """Heads that are marked in a table of all heads, which must have the model's own shape."""
+    width = len(rows[0])
+    if any(len(row) != width or any(type(cell) is not bool for cell in row) for row in rows):
+        raise ValueError("a mask whose rows are not equally many Booleans")
+    sites = [Site(layer, head) for layer, row in enumerate(rows) for head, kept in enumerate(row) if kept]
+    return _claim(sites, about={"shape": [len(rows), width]})
+
+
+def _by_layer(layers: dict[str, Any]) -> Claim:
+    if wrong := [(layer, heads) for layer, heads in layers.items() if not isinstance(heads, list) or not heads]:
+        raise ValueError(f"layer {wrong[0][0]} with {_brief(wrong[0][1])} where a list of heads belongs")
+    return _claim([_site(int(layer), head) for layer, heads in layers.items() for head in heads])
+
+
+def _marked(content: dict[str, Any]) -> Claim:
+    """Heads as names with true or false; numbers would be scores, and which of them count is not said."""
+    return _claim(named(_kept(content)))
+
+
+def _kept(content: dict[str, Any]) -> list[str]:
+    if wrong := [name for name, kept in content.items() if type(kept) is not bool]:
+        scored = isinstance(content[wrong[0]], int | float)
+        why = "a score, with no rule which scores make a claim" if scored else "neither true nor false"
+        raise ValueError(f"{_brief(wrong[0])} with {_brief(content[wrong[0]])}, {why}")
+    return [name for name, kept in content.items() if kept]
+
+
+def _heads_within(content: dict[str, Any]) -> Claim:
+    """An object that says nothing but its heads."""
+    if len(content) > 1:
+        raise ValueError(f"{_shown([key for key in content if key != 'heads'])} beside 'heads', which may change what is meant")
+    if not isinstance(content["heads"], list) or not content["heads"]:
+        raise ValueError(f"'heads' with {_brief(content['heads'])} where a list belongs")
+    return read(content["heads"])
+
+
+def _ours(content: dict[str, Any]) -> Claim:
+    """A claim that locus wrote."""
+    unknown = [key for key in content if key not in OURS]
+    name, origin, heads = content.get("name", ""), content["origin"], content["heads"]
+    scores, about = content.get("scores", {}), content.get("about", {})
+    shapes = ((name, str), (origin, str), (heads, list), (scores, dict), (about, dict))
+    if unknown or any(not isinstance(value, kind) for value, kind in shapes) or not all(isinstance(x, str) for x in heads):
+        problem = f"with {_shown(unknown)} in it" if unknown else "with a part of another kind than it writes"
+        raise ValueError(f"a claim of locus {problem}")
+    odd = [head for head, score in scores.items() if not _number(score) or not NOTATIONS["12.3"].fullmatch(head)]
+    if odd:
+        raise ValueError(f"the score {_brief(scores[odd[0]])} of {_brief(odd[0])}")
+    if not isinstance(about.get("model_fingerprint", ""), str) or not _is_shape(about.get("shape", [1, 1])):
+        raise ValueError("a claim of locus whose 'about' names no model as locus does")
+    sites = named(heads)
+    made = _claim(sites, origin=origin, scores={head: float(score) for head, score in scores.items()}, about=dict(about))
+    return Claim(name, made.location, made.origin, made.scores, made.about)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(size) is int and size > 0 for size in value)
+
+
+def _circuit(content: dict[str, Any]) -> Claim:
+    """The heads among the nodes of a circuit, or at the ends of its edges; where both are given they must agree."""
+    sides = {part: _parts(content[part]) for part in ("nodes", "edges") if part in content}
+    heads = {part: {name for name in names if not OTHER.fullmatch(name)} for part, names in sides.items()}
+    if len(heads) == 2 and heads["nodes"] != heads["edges"]:
+        raise ValueError("a circuit whose nodes and edges name different heads")
+    if len(content) > len(sides) + ("cfg" in content):
+        raise ValueError(f"{_shown([key for key in content if key not in (*sides, 'cfg')])} beside a circuit's nodes and edges")
+    names = next(iter(sides.values()))
+    if left := [name for name in names if OTHER.fullmatch(name)]:
+        warnings.warn(f"the circuit's {_shown(left)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
+    return Claim("", Location.of(named(name for name in names if not OTHER.fullmatch(name))), "given")
+
+
+def _parts(content: Any) -> list[str]:
+    """Nodes by name, once each; an edge, `A->B` or `A->B<q>`, is its two ends."""
+    names = _kept(content) if isinstance(content, dict) else content
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{_brief(content)} where the nodes or edges of a circuit belong")
+    return list(dict.fromkeys(re.sub(r"<[qkv]>$", "", end) for name in names for end in name.split("->")))
+
+
+def _array(content: Any, kinds: str) -> bool:
+    return isinstance(content, np.ndarray) and content.dtype.kind in kinds
+
+
+def _indices(array: Any) -> Claim:
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"whole numbers with shape {list(array.shape)}, not [heads, 2]")
+    return _pairs(array.tolist())
+
+
+def _marks(array: Any) -> Claim:
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"Booleans with shape {list(array.shape)}, not [layers, heads]")
+    return _mask(array.tolist())
+
+
+def _texts(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(isinstance(word, str) for word in content)
+
+
+def _keys(content: Any, fit: Callable[[str], Any]) -> bool:
+    """Whether content is an object of which every key fits."""
+    return isinstance(content, dict) and bool(content) and all(map(fit, content))
+
+
+def _object(content: Any, has: Sequence[str], lacks: Sequence[str] = ()) -> bool:
+    return isinstance(content, dict) and any(key in content for key in has) and not any(key in content for key in lacks)
+
+
+def is_name(word: str) -> bool:
+    """Whether a word is one head's name, in any notation."""
+    return any(pattern.fullmatch(word) for pattern in NOTATIONS.values())
+
+
+ONE_CLAIM = '{"name": "probe", "origin": "probe", "heads": ["1.0"], "scores": {"1.0": 0.9}, "about": {}}'
+CIRCUIT = '{"nodes": {"a1.h0": true, "m3": true, "a2.h3": false}}'
+PAIRS, MASK = "[[1, 0], [2, 3]]", "[[false, false], [true, false]]"
+FORMS = (
+    Form("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(named(c))),
+    Form("pairs [layer, head]", PAIRS, lambda c: _all_lists(c) and not _booleans(c), _pairs),
+    Form("a mask", MASK, lambda c: _all_lists(c) and _booleans(c), _mask),
+    Form("heads by layer", '{"1": [0, 2], "2": [3]}', lambda c: _keys(c, COUNT.fullmatch), _by_layer),
+    Form("marked names", '{"1.0": true, "2.3": false}', lambda c: _keys(c, is_name), _marked),
+    Form("an object with heads", f'{{"heads": {PAIRS}}}', lambda c: _object(c, ["heads"], ["origin"]), _heads_within),
+    Form("a claim of locus", ONE_CLAIM, lambda c: _object(c, ["heads"]) and "origin" in c, _ours),
+    Form("a circuit", CIRCUIT, lambda c: _object(c, ["nodes", "edges"], ["heads"]), _circuit),
+    Form("an array of indices", PAIRS, lambda c: _array(c, "iu"), _indices),
+    Form("an array of Booleans", MASK, lambda c: _array(c, "b"), _marks),
+)
+
+
+def _brief(value: Any) -> str:
+    """A value in a few characters."""
+    text = repr(value[:4] if isinstance(value, list | str) and len(value) > 40 else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _shown(values: Iterable[Any]) -> str:
+    """The first few of many."""
+    listed = list(values)
+    return ", ".join(map(_brief, listed[:3])) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
