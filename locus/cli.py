@@ -345,5 +345,6 @@ def main() -> None:
     threads.settle()  # before a command imports torch
     atexit.register(gc.freeze)  # else Python, as it ends, goes through all that torch has made once more, for a second or two
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
+    for bars in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):  # also those of loading weights, which would cut through ours
+        os.environ.setdefault(bars, "1")
     ending.end(app)

@@ -10,14 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locus import show, shown, spreadsheet, terminal
+from locus import ending, show, shown, spreadsheet, terminal
 from locus.cli import app, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
@@ -25,11 +24,13 @@ from locus.judges.blind import BlindJudge
 from locus.report import cite
 from locus.report.export import export_scores
 from locus.report.page import write
+from locus.report.verify import Verification
 from locus.show.progress import progress
 from tests.payloads import COMMANDS, FILE, FORMULAE, TERMINAL, infest
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
 TEXTS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\x1b\x9b\u202e\udcff\u3164\ufe01=+-@\t\r\n;'＝"))
+PATHS = ("../../../../out", "/tmp/out", "CON", "-rf", ".hidden", "a/b")
 FIRST = tuple("=+-@\t\r＝＋－＠")
 
 
@@ -138,7 +139,7 @@ def hostile_folder(tmp_path):
         ["audit", "--out", "OUT", "--set", f"judge={FILE}"],
         ["audit", "--out", "OUT", "--metric", FILE],
         ["claims", "--model", FILE],
-        ["patch", "--out", "OUT", "--task", FILE],
+        ["patch", "--out", "OUT", "--model", FILE, "--task", FILE],
         ["report", FILE],
         ["export", FILE, "--to", "OUT"],
         ["export", FILE, "--to", "OUT", "--as", FILE],
@@ -151,6 +152,9 @@ def hostile_folder(tmp_path):
         ["judge", "eval", "--labels", FILE, "--out", "OUT", "--judge", FILE],
         ["judge", "eval", "--labels", FILE, "--out", "OUT", "--judge", "blind"],
         ["reproduce", FILE],
+        ["keys", "add", FILE, FILE],
+        ["keys", "rename", FILE, FILE],
+        ["keys", "remove", FILE],
         [FILE],
         ["audit", f"--{FILE}"],
         ["audit", "--out", "OUT", "--seed", FILE],
@@ -160,6 +164,7 @@ def hostile_folder(tmp_path):
 )
 def test_no_command_hands_a_name_to_the_terminal(arguments, tmp_path, monkeypatch, capfdbinary):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "config"))
     status, written = run(monkeypatch, capfdbinary, *arguments)
     assert status in (2, 3) and b"bug in locus" not in written
     said = clean(written)
@@ -179,6 +184,7 @@ def test_every_command_was_tried():
     [(["report", "RUN"], 0), (["export", "RUN", "--to", "TO"], 0), (["verify", "RUN"], 3), (["power", "RUN"], 2)],
 )
 def test_no_command_hands_what_a_folder_holds_to_the_terminal(command, status, hostile_folder, monkeypatch, capfdbinary):
+    monkeypatch.setattr("locus.report.figures.write", lambda *_: [])  # slow, and said in one line
     told = [{"RUN": str(hostile_folder), "TO": f"{hostile_folder}-out"}.get(one, one) for one in command]
     found, written = run(monkeypatch, capfdbinary, *told)
     assert (found, b"bug in locus" in written) == (status, False)
@@ -189,7 +195,7 @@ def test_a_terminal_gets_the_colours_and_no_more():
     """In a real terminal, where rich writes sequences of its own."""
     give, take = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"} | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "locus", "verify", os.fsencode(FILE)]
+    command = [sys.executable, "-m", "locus", "audit", "--out", "x", "--config", os.fsencode(FILE)]
     process = subprocess.Popen(command, stdout=take, stderr=take, stdin=take, env=environment)
     os.close(take)
     written = b""
@@ -243,7 +249,8 @@ def test_other_tables_do_as_well():
     patched["config"] |= {"model": f"{TERMINAL}; touch x", "task": "ioi"}
     show.patch_table(console, patched, Path(FILE))
     assert f"--model '{shown.line(TERMINAL)}; touch x'" in plain(console), "as one word of a shell"
-    show.verified_table(console, {"kind": "excerpt", "id": TERMINAL, "signed_by": TERMINAL, "checked": [TERMINAL], "absent": []})
+    held = ((TERMINAL, TERMINAL),)
+    show.verified_table(console, Verification("excerpt", TERMINAL, TERMINAL, TERMINAL, held, unchecked=(TERMINAL,)))
     console.print(TERMINAL, terminal.Text(TERMINAL), [TERMINAL], {TERMINAL: 1})
     console.print("[link=http://127.0.0.1/]x[/]", markup=True)
     said = plain(console)
@@ -275,35 +282,45 @@ def test_whatever_else_writes_is_spelt_out(capfdbinary):
         logger.addHandler(handler := logging.StreamHandler())
         logger.warning(TERMINAL)
         logger.removeHandler(handler)
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn(TERMINAL, UserWarning, stacklevel=1)
+        sys.stderr.write(ending._warning(TERMINAL, UserWarning, FILE, 1))
         print(FILE)
         sys.stderr.writelines([TERMINAL])
         sys.excepthook(RuntimeError, RuntimeError(FILE), None)
         assert not hasattr(sys.stdout, "buffer"), "no way past"
     out, err = capfdbinary.readouterr()
-    assert clean(out + err).count("owned") == 5
+    assert clean(out + err).count("owned") == 6
     assert sys.stdout.buffer
 
 
 # --- files for others
 
 
-def test_every_table_of_a_run_is_free_of_formulae(tmp_path):
-    folder = Path(shutil.copytree(RUNS / "judged", tmp_path / "RUN"))
-    infest(folder, FORMULAE)
-    write(folder, sign=False)
-    export_scores(folder, tmp_path / "out")
-    tables = [*folder.glob("figures/*.csv"), tmp_path / "out" / "scores.csv"]
-    assert len(tables) > 4
-    met = 0
-    for table in tables:
-        for row in csv.reader(table.open(encoding="utf-8", newline="")):
-            for value in row:
-                assert not value.startswith(FIRST) or re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", value), (table.name, value)
-                met += value.startswith("'")
-    assert met > 100
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder in which a run with hostile names was reported and exported, and nothing else is."""
+    place = tmp_path_factory.mktemp("drawn") / "a" / "b" / "c"
+    shutil.copytree(RUNS / "judged", place / "RUN")
+    infest(place / "RUN", [*FORMULAE, *PATHS])
+    write(place / "RUN", sign=False)
+    export_scores(place / "RUN", place / "scores")
+    return place
+
+
+def test_every_table_of_a_run_is_free_of_formulae(drawn):
+    tables = [*drawn.glob("RUN/figures/*.csv"), drawn / "scores" / "scores.csv"]
+    cells = [
+        (table.name, value) for table in tables for row in csv.reader(table.open(encoding="utf-8", newline="")) for value in row
+    ]
+    assert len(tables) > 4 and sum(value.startswith("'") for _, value in cells) > 10
+    assert not [one for one in cells if one[1].startswith(FIRST) and not re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", one[1])]
+
+
+def test_no_name_becomes_a_path(drawn):
+    top = drawn.parents[1]
+    assert {path for path in top.rglob("*") if drawn not in path.parents} == {top / "b", drawn}
+    assert {path.name for path in drawn.iterdir()} == {"RUN", "scores"}
+    made = [path.name for folder in ("RUN/figures", "scores") for path in (drawn / folder).iterdir()]
+    assert made and all(re.fullmatch(r"[a-z][a-z0-9-]*\.(svg|pdf|png|csv|parquet|json)", name) for name in made)
 
 
 def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path):
@@ -321,17 +338,6 @@ def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path
     assert not any(value.startswith(FIRST) for row in found for value in row)
     assert [spreadsheet.from_cell(row[1]) for row in found[1:]] == [row.answer for row in labels.rows]
     assert "'=judge truth" in found[0]
-
-
-def test_no_name_becomes_a_path(tmp_path):
-    place = tmp_path / "a" / "b" / "c"
-    folder = Path(shutil.copytree(RUNS / "two-claims", place / "RUN"))
-    infest(folder, ["../../../../out", "/tmp/out", "CON", "-rf", ".hidden"])
-    write(folder, sign=False)
-    export_scores(folder, place / "scores")
-    assert {path for path in tmp_path.rglob("*") if place not in path.parents} == {tmp_path / "a", tmp_path / "a" / "b", place}
-    made = [path.name for path in (*(folder / "figures").iterdir(), *(place / "scores").iterdir())]
-    assert made and all(re.fullmatch(r"[a-z][a-z0-9-]*\.(svg|pdf|png|csv|parquet|json)", name) for name in made)
 
 
 def test_a_hostile_receipt_ends_no_citation():

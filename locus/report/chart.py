@@ -49,7 +49,7 @@ def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str,
         return [entry for entry in found[kind] if entry["read"] in (read, "") and entry["claim"] == claim["name"]]
 
     rows = [entry_row("no edit", "base", entry, metric) for entry in found["baseline"]["base"]]
-    rows += [entry_row(f"ITI at the claim, {entry['setting']}", "shift", entry, metric) for entry in mine("shift")]
+    rows += [entry_row(f"ITI at the claim, {visible(entry['setting'], 24)}", "shift", entry, metric) for entry in mine("shift")]
     rows += [entry_row("optimal edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
     places = [entry_row("", "random", entry, metric) for entry in mine("random")]
     means = sorted(place["mean"] for place in places if place)

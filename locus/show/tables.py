@@ -33,9 +33,9 @@ def verified_table(console: Console, found: Verification) -> None:
     """What was checked of a run, a receipt or a record; the answer first, in one line."""
     console.print(Text(found.line), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(f"  {found.kind}", Text(found.id))
+    grid.add_row(Text(f"  {found.kind}"), Text(found.id))
     for name, said in found.held:
-        grid.add_row(f"  {name}", Text(said))
+        grid.add_row(Text(f"  {name}"), Text(said))
     for said in found.unchecked:
         grid.add_row("  not checked", Text(said))
     console.print(grid)
