@@ -1,8 +1,11 @@
 """Write a file whole or not at all, and never through a link that somebody else has laid."""
 
+import errno
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from locus.errors import UserError
@@ -13,6 +16,7 @@ except ImportError:  # no such locks on this system: what another process is wri
     fcntl = None  # type: ignore[assignment]
 
 MARK = ".locus-partial-"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 FORMER = re.compile(r"\.[\w.-]+\.\d+(\.(pdf|png|svg))?")  # what the first edition called them: the file, and a process
 
 
@@ -52,6 +56,25 @@ def folder(path: Path) -> Path:
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(path)!r} ({error})", "Give another one.") from error
     return path
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Say in one sentence, while a `with` block lasts, that a disk is full: what was finished is whole, and the rest goes on.
+
+    Raises:
+        UserError: saying so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            "room on the disk for results",
+            f"{error.strerror}{f' at {error.filename!r}' if error.filename else ''}",
+            "Free some space and run the same command again: finished trials are kept.",
+        ) from error
 
 
 def sweep(*folders: Path) -> None:

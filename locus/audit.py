@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from locus import answers, checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
+from locus import answers, atomic, checks, claims, conclude, datasets, plan_file, preconditions, readable, run, trials
 from locus.cache import Cache
 from locus.claims import probe
 from locus.config import AuditConfig
@@ -44,7 +44,7 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
     dataset = preconditions.check(config, out)
     # With the threads that the run was begun with, where it goes on.
     arithmetic = plan_file.arithmetic(out)
-    with arithmetic.whole():
+    with arithmetic.whole(), atomic.room():
         # The model, checked against the slow path, and what it says unedited.
         bench = set_up(config, dataset, lambda what, share: told(what, 0.1 * share), arithmetic)
         # The claims, the plan with its rule, and the trials the store still lacks.

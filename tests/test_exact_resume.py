@@ -1,5 +1,6 @@
 """A run that was cut goes on to the same rows and the same edits, bit for bit, whatever the process that goes on could do."""
 
+import errno
 import json
 import shutil
 import sqlite3
@@ -258,6 +259,24 @@ def test_a_kill_between_the_plan_and_the_first_edit_leaves_a_folder_that_goes_on
     with pytest.raises(Cut):
         audited(settings, tmp_path / "RUN", 2)
     early(resolve("quick", **settings), tmp_path / "RUN")
+
+
+@pytest.mark.parametrize("done", [4, 5])
+def test_a_disk_that_is_full_is_said_and_the_run_goes_on(settings, undisturbed, tmp_path, monkeypatch, done):
+    """In a worker, which writes edits, and in the process that writes the verdict."""
+    out = cut_back(undisturbed(2), tmp_path / "RUN", done)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        patch.setenv("LOCUS_CACHE_GB", "0")
+        with pytest.raises(UserError, match=r"room on the disk.*No space left.*same command"):
+            audited(settings, out, 2)
+    assert not list(out.rglob(f"{atomic.MARK}*"))
+    audited(settings, out, 2)
+    assert content(out) == content(undisturbed(2))
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_rows(tmp_path):
