@@ -272,6 +272,8 @@ def load(
         UserError: if the model cannot be had whole, its weights are pickled, it needs code of its own that may not be run, or
             which model is meant is not said.
     """
+    from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
+
     where = place(device)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if name.startswith("planted:"):
@@ -292,8 +294,6 @@ def load(
     tokenizer = _tokenizer(folder, name, trust_remote_code)
     remedy = "Check config.json; code that comes with a model runs only with --set trust_remote_code=true."
     with others("a configuration of a causal LM", name, remedy):
-        from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
-
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     first(tokenizer, context(config))
     # SDPA, except where attention logits are soft-capped, which SDPA cannot do.
