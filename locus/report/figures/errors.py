@@ -126,7 +126,7 @@ def write(path: Path) -> list[str]:
         folder = atomic.folder(file.parent / "figures")
         for drawing in drawings:
             save(drawing, folder)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(
             "what locus calibrate or locus power wrote", f"{path} ({type(error).__name__}: {str(error)[:200]})", "Check it."
         ) from error
