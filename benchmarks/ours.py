@@ -152,11 +152,11 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     set_up = time.perf_counter() - start
     anatomy = bench.model.anatomy
     claim = claims.given(_place(anatomy, config.claim_size))
-    made = trials.make(config, anatomy, [claim], plan_file.document(bench, dataset, []), run.room(bench))
+    made = plan_file.deal(trials.make(config, anatomy, [claim], plan_file.document(bench, dataset, []), run.room(bench)), bench)
     by_id = {trial.id: trial for trial in made.trials}
     seconds: dict[str, list[float]] = {}
     chosen = sample_of([[by_id[one] for one in bank] for bank in made.banks])
-    workers = run._workers(made, bench)
+    workers = bench.stage.arithmetic.at_once
     with tempfile.TemporaryDirectory() as folder:
 
         def work(bank: list[trials.Trial], say: Callable[[float], None]) -> list[Result]:

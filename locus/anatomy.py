@@ -1,6 +1,7 @@
 """Where things are inside a causal language model, by family; the only file that knows architecture names."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from locus.errors import UserError
 
 AttentionInput = Literal["query", "key", "value"]
+UNLIMITED = 1 << 30
 INPUTS: tuple[AttentionInput, ...] = ("query", "key", "value")
 
 
@@ -89,31 +91,66 @@ def examine(hf: nn.Module, name: str) -> Anatomy:
     """The anatomy of a Hugging Face model.
 
     Raises:
-        UserError: saying what was looked for, if no attention output projection of a known shape is found.
+        UserError: saying what was looked for and not found, or what does not fit together.
     """
     config: Any = hf.config
     looked = []
     for key, shape in SHAPES.items():
-        try:
-            layers = list(hf.get_submodule(shape.blocks))  # type: ignore[call-overload]
-            outputs = [layer.get_submodule(shape.output) for layer in layers]
-        except AttributeError:
-            looked.append(f"{shape.blocks}.*.{shape.output}")
+        if lacking := _lacking(hf, shape):
+            looked.append(lacking)
             continue
-        heads = int(config.num_attention_heads)
-        weight: Tensor = outputs[0].weight
-        features = weight.shape[0] if type(outputs[0]).__name__ == "Conv1D" else weight.shape[1]
-        head_dim = int(getattr(config, "head_dim", None) or features // heads)
-        if heads * head_dim != features:
+        layers = list(hf.get_submodule(shape.blocks))  # type: ignore[call-overload]
+        outputs = [layer.get_submodule(shape.output) for layer in layers]
+        try:
+            heads, width = int(config.num_attention_heads), int(config.hidden_size)
+            kv = int(getattr(config, "num_key_value_heads", None) or heads)
+            features = _features(outputs[0])
+            head_dim = int(getattr(config, "head_dim", None) or features // heads)
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+            looked.append(f"whole numbers above 0 for num_attention_heads and hidden_size ({error})")
             break
-        kv = int(getattr(config, "num_key_value_heads", None) or heads)
-        return Anatomy(key, len(layers), heads, kv, head_dim, int(config.hidden_size))
+        weights: list[Tensor] = [one.weight for one in outputs]
+        if not all(weight.is_floating_point() and weight.ndim == 2 for weight in weights):
+            looked.append(f"matrices of plain numbers at {shape.blocks}.*.{shape.output}.weight")
+        elif min(heads, kv, width) < 1 or heads % kv or any(heads * head_dim != _features(one) for one in outputs):
+            looked.append(f"{heads} heads of {head_dim} in {features} features, on {kv} key-value heads")
+        else:
+            return Anatomy(key, len(layers), heads, kv, head_dim, width)
+        break
     raise UserError(
         "a causal LM of the Llama shape (Llama, Mistral, Qwen 2 and 3, Gemma 2 and 3, SmolLM), GPT-2 or GPT-NeoX, "
         "whose attention output projection takes num_attention_heads * head_dim features",
-        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked or ["matching head sizes"]),
+        f"{name} ({type(hf).__name__}); looked for " + ", ".join(looked),
         "Use a supported architecture, or add its paths to SHAPES in locus/anatomy.py.",
     )
+
+
+def _features(output: Any) -> int:
+    """The width of an output projection's input, whatever way round its weight is stored."""
+    return int(output.weight.shape[0 if type(output).__name__ == "Conv1D" else -1])
+
+
+def _lacking(hf: Any, shape: Shape) -> str:
+    """The first path of a shape that a model does not have; empty if it has all."""
+    try:
+        layers = list(hf.get_submodule(shape.blocks))
+    except (AttributeError, TypeError):
+        return f"{shape.blocks}.*.{shape.output}"
+    if not layers:
+        return f"a layer in {shape.blocks}"
+    for path in (shape.output, f"{shape.output}.weight", shape.mlp):
+        if not all(_has(layer, path) for layer in layers):
+            return f"{shape.blocks}.*.{path}"
+    if not _has(hf, shape.norm):
+        return shape.norm
+    return "" if _has(hf, "get_output_embeddings") and _has(hf.get_output_embeddings(), "weight") else "a vocabulary head"
+
+
+def _has(module: Any, path: str) -> bool:
+    try:
+        return attrgetter(path)(module) is not None
+    except AttributeError:
+        return False
 
 
 def parallel(config: Any) -> bool:
@@ -128,3 +165,16 @@ def windows(config: Any, n_layers: int) -> list[int | None]:
         return [None] * n_layers
     types = getattr(config, "layer_types", None) or ["sliding_attention"] * n_layers
     return [int(window) if kind == "sliding_attention" else None for kind in types]
+
+
+def context(config: Any) -> int:
+    """The most tokens a model can read at once; practically unlimited where its configuration sets no limit.
+
+    Families call it by several names, most of which transformers maps to one.
+    """
+    config = config.get_text_config()  # of a model that reads more than text
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
+        limit = getattr(config, name, None)
+        if isinstance(limit, int) and limit > 0:
+            return limit
+    return UNLIMITED

@@ -6,17 +6,16 @@ Exit status: 0 done, 2 the user can fix it, 1 our bug, 3 verification failed.
 import atexit
 import gc
 import os
-import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer import Argument, Option
 
-from locus import studies, threads
-from locus.errors import UserError, VerificationError, of_place
+from locus import ending, exports, keyring, outputs, studies, terminal, threads
+from locus.errors import UserError
+from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.terminal import Text
 
 app = typer.Typer(
     help="How strong is the evidence from editing that a behaviour of a language model is localized?",
@@ -26,16 +25,16 @@ app = typer.Typer(
 )
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
 app.add_typer(judges, name="judge")
+app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
-# Where there is no terminal (a pipe, a log), 80 columns would break the lines.
-console = Console(width=None if sys.stdout.isatty() else 132)
+console = terminal.console()
 
-INTERRUPTED = 130  # Ctrl-C
 Preset = Annotated[str, Option(help="quick, standard or paper.")]
 ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any of the settings.")]
 ModelName = Annotated[
     str | None, Option("--model", help="Hub id, folder, GGUF file or planted:KIND.", show_default="smollm2-135m-instruct")
 ]
+Adapter = Annotated[str | None, Option(help="none, merged, or an adapter's folder, where one lies beside the weights.")]
 Data = Annotated[
     str | None,
     Option(
@@ -59,6 +58,7 @@ def audit(
     preset: Preset = "quick",
     config: ConfigFile = None,
     model: ModelName = None,
+    adapter: Adapter = None,
     data: Data = None,
     claim: Claims = None,
     claim_size: Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")] = None,
@@ -78,7 +78,7 @@ def audit(
     from locus.settings import from_flags
 
     flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
-    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed, "adapter": adapter}
     resolved = resolve(preset, config, **from_flags(setting, **flags))
     early(resolved, out)
     from locus.audit import audit as run_audit
@@ -95,6 +95,7 @@ def audit(
 @app.command()
 def claims(
     model: ModelName = None,
+    adapter: Adapter = None,
     data: Data = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
@@ -104,12 +105,11 @@ def claims(
     setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value.")] = None,
 ) -> None:
     """Print the heads a probe ranks highest, with their validation accuracy."""
-    from locus import outputs
     from locus.config import resolve
     from locus.preconditions import early
     from locus.settings import from_flags
 
-    resolved = resolve(preset, config, **from_flags(setting, model=model, data=data, seed=seed))
+    resolved = resolve(preset, config, **from_flags(setting, model=model, adapter=adapter, data=data, seed=seed))
     early(resolved)
     if save is not None:
         outputs.check_file(save, "--save")
@@ -130,6 +130,7 @@ def patch(
         str | None, Option(help="ioi, greater-than, factual, arithmetic, docstring, induction, or FILE.jsonl with pairs.")
     ] = None,
     model: ModelName = None,
+    adapter: Adapter = None,
     pairs: Annotated[int | None, Option(help="Examples.")] = None,
     compare: Annotated[bool, Option(help="Every metric, both corruptions, windows: where would conclusions differ?")] = False,
     tokens: Annotated[list[str] | None, Option(help="Which tokens of ioi are corrupted: S2, S1+IO, ABC; repeat.")] = None,
@@ -144,15 +145,9 @@ def patch(
     from locus.patching.settings import resolve
     from locus.settings import from_flags
 
-    flags: dict[str, Any] = {
-        "task": task,
-        "model": model,
-        "pairs": pairs,
-        "tokens": tuple(tokens) if tokens else None,
-        "seed": seed,
-    }
-    flags |= {"direction": direction, "screen": screen, "alpha": alpha, "compare": compare or None}
-    resolved = resolve(config, **from_flags(setting, **flags))
+    flags: dict[str, Any] = {"task": task, "model": model, "adapter": adapter, "pairs": pairs, "seed": seed}
+    flags |= {"tokens": tuple(tokens) if tokens else None, "direction": direction, "screen": screen, "alpha": alpha}
+    resolved = resolve(config, **from_flags(setting, **flags, compare=compare or None))
     from locus.patching.find import find
     from locus.show import patch_table, progress
 
@@ -167,7 +162,10 @@ def report(
     compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
     sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
-    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file."""
+    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file.
+
+    Nothing is opened but these folders and files: no model, no data, no judge, whatever they name.
+    """
     from locus.report.figures import errors
     from locus.report.page import write
 
@@ -175,44 +173,36 @@ def report(
         raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
     for run in runs[:1] if compare else runs:
         if run.is_file() or (run / "calibration.json").is_file():
-            console.print(_escaped(f"wrote figures: {', '.join(errors.write(run))}"))
+            console.print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
         else:
-            console.print(_escaped(str(write(run, runs[1:] if compare else None, sign=sign))), soft_wrap=True)
+            console.print(Text(write(run, runs[1:] if compare else None, sign=sign)), soft_wrap=True)
 
 
-@app.command()
-def export(
-    run: Annotated[Path, Argument(help="Run folder.")],
-    to: Annotated[Path, Option(help="A new or empty folder.")],
-    trial: Annotated[
-        str | None, Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
-    ] = None,
-    form: Annotated[
-        str, Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
-    ] = "auto",
-) -> None:
-    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
-    if form not in ("auto", "peft", "bias", "scores"):
-        raise UserError("--as auto, peft, bias or scores", repr(form), "Choose one of them.")
-    from locus.report.export import export_edit, export_scores
-
-    if form == "scores" or (form == "auto" and trial is None):
-        said = [f"wrote {name}" for name in export_scores(run, to)]
-    elif trial is None:
-        raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
-    else:
-        said = [f"wrote {to}", *export_edit(run, trial, to, "auto" if form == "auto" else "peft" if form == "peft" else "bias")]
-    console.print(_escaped("\n".join(said)))
+app.command()(exports.export)
 
 
 @app.command()
 def verify(
     run_or_receipt: Annotated[Path, Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
-    expect: Annotated[str | None, Option(help="Id, hash or signer's public key that it must have.")] = None,
+    expect: Annotated[
+        str | None, Option(help="Trusted name or public key that must have signed all of it; or its id or hash.")
+    ] = None,
     rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
     seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
+    model: OwnModel = None,
+    adapter: OwnAdapter = None,
+    revision: OwnRevision = None,
+    data: OwnData = None,
+    text: OwnText = None,
+    judge: OwnJudge = None,
+    judge_url: OwnUrl = None,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to."""
+    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
+
+    A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
+    against the run's fingerprints.
+    """
     from locus.report.verify import verify as check
 
     found = check(run_or_receipt, expect)
@@ -220,14 +210,17 @@ def verify(
 
     verified_table(console, found)
     if rerun:
+        from locus.report.consent import Given
         from locus.report.rerun import rerun as repeat
+        from locus.report.rerun import sentences
 
-        if found["kind"] != "run":
-            raise UserError("a run folder to repeat trials of", f"a {found['kind']}", "Give the run's folder.")
+        if found.kind != "run":
+            raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
+        given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter)
         with progress() as told:
-            again = repeat(run_or_receipt, rerun, seed, told)
-        gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(again["largest"].items()))
-        console.print(f"{again['repeated']} trials repeated (draw {again['seed']}); largest differences: {gaps}", soft_wrap=True)
+            again = repeat(run_or_receipt, rerun, seed, told, given)
+        for said in sentences(again):
+            console.print(Text(said), soft_wrap=True)
 
 
 @app.command()
@@ -246,7 +239,6 @@ def power(
     """Say what an audit of a given size can find, and what size finds an effect."""
     import json
 
-    from locus import outputs
     from locus.power import ask
     from locus.show import power_table
 
@@ -278,12 +270,13 @@ def calibrate(
     chosen = ALL if kinds is None else tuple(kinds.split(","))
     with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)
-    console.print(_escaped(table(found)), soft_wrap=True)
+    console.print(table(found), soft_wrap=True)
 
 
 @app.command()
 def doctor(
     model: ModelName = None,
+    adapter: Adapter = None,
     empty_cache: Annotated[bool, Option("--empty-cache", help="Delete what audits share, and stop.")] = False,
 ) -> None:
     """Print versions, device, cache, checks of the model, and which data can be had."""
@@ -295,7 +288,7 @@ def doctor(
         return
     from locus.doctor import examine
 
-    if not examine(console, model):
+    if not examine(console, model, adapter):
         raise typer.Exit(2)
 
 
@@ -307,12 +300,11 @@ def judge_train(
     seed: Annotated[int, Option(help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
-    from locus import outputs
     from locus.judges.training import Recipe, train
 
     outputs.check_file(out)
-    train(labels, references, out, Recipe(seed=seed), lambda line: console.print(_escaped(line)))
-    console.print(_escaped(f"{out}"), soft_wrap=True)
+    train(labels, references, out, Recipe(seed=seed), lambda said: console.print(Text(said)))
+    console.print(Text(out), soft_wrap=True)
 
 
 @judges.command("eval")
@@ -327,7 +319,7 @@ def judge_eval(
     seen: Annotated[bool, Option("--seen", help="Also measure on questions that a judge learned from.")] = False,
 ) -> None:
     """Measure judges against people's labels, and against one another; the wording-only control is always among them."""
-    from locus import datasets, outputs
+    from locus import datasets
     from locus.judges import compare, named
     from locus.judges.api import Endpoint
     from locus.show import judge_table
@@ -340,12 +332,12 @@ def judge_eval(
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check(opened, read)
     kept = read if seen else compare.unseen(opened, read)
-    for line in compare.outlook(opened, kept):
-        console.print(_escaped(line))
+    for one in compare.outlook(opened, kept):
+        console.print(Text(one))
     found = compare.measure(opened, kept)
     compare.write(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))
-    console.print(_escaped(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
+    console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 
 
 def main() -> None:
@@ -353,46 +345,6 @@ def main() -> None:
     threads.settle()  # before a command imports torch
     atexit.register(gc.freeze)  # else Python, as it ends, goes through all that torch has made once more, for a second or two
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights, which would cut through ours
-    warnings.formatwarning = _warning
-    try:
-        status = app(standalone_mode=False)
-        if status == INTERRUPTED:
-            print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(status if isinstance(status, int) else 0)
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]error:[/] {_escaped(str(error))}")
-        sys.exit(2)
-    except VerificationError as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]not verified:[/] {_escaped(str(error))}")
-        sys.exit(3)
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own, or click's: which it is depends on the version
-            error.show()
-            sys.exit(2)
-        if isinstance(error, OSError) and (place := of_place(error)):
-            Console(stderr=True, soft_wrap=True, emoji=False).print(f"[bold red]error:[/] {_escaped(str(place))}")
-            sys.exit(2)
-        Console(stderr=True).print_exception(show_locals=False)
-        print("This is a bug in locus; please report it with the lines above.", file=sys.stderr)
-        sys.exit(1)
-
-
-def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """Our own notices are for the user, who does not care which line of ours says so."""
-    where = "" if category.__module__.startswith("locus") else f" ({filename}:{lineno})"
-    return f"notice: {message}{where}\n"
-
-
-def _escaped(text: str) -> str:
-    """Text as the terminal may see it: no markup, no control characters."""
-    from rich.markup import escape
-
-    return escape("".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text))
+    for bars in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):  # also those of loading weights, which would cut through ours
+        os.environ.setdefault(bars, "1")
+    ending.end(app)

@@ -6,21 +6,24 @@ mean over seeds, and reported on test questions, always.
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from locus import __version__, atomic, cost, incoming, stats, verdict
+from locus import __version__, atomic, cost, errors, incoming, plan_shape, stats, threads, verdict
 from locus.config import JUDGED, AuditConfig
 from locus.errors import UserError
 from locus.findings import sided
+from locus.judges.base import commonest
 from locus.stats import truthful
-from locus.store import Store
+from locus.store import Store, reading
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
@@ -28,7 +31,6 @@ REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_
 ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
 FIRST_PLAN, PLAN_SCHEMA, VERDICT_SCHEMA = "locus-plan/1", "locus-plan/2", "locus-verdict/1"  # plans of both editions are read
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
-PLAN_PARTS = {"banks", "claims", "context", "dataset", "items", "model", "prompt", "rule", "rule_sha256", "sha256", "trials"}
 UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -305,15 +307,38 @@ def derive(record: Record) -> dict[str, Any]:
         "random": [summary(record, arm) for arm in record.find("random")],
         "single": singles(record),
         "gain": gain(record),
+        **({"unscored": missing} if (missing := unscored(record)) else {}),
         "shift": [summary(record, arm) for arm in record.find("shift")],
         "shift_random": [summary(record, arm) for arm in record.find("shift-random")],
         **({"shift_everywhere": [summary(record, arm) for arm in everywhere]} if everywhere else {}),
         "n": {name: len(part) for name, part in record.items.items()},
         "asked": {name: getattr(record.config, name) for name in record.items},
         "seeds": {"seed": record.config.seed, "per_location": record.config.seeds},
+        **({"arithmetic": record.plan["arithmetic"]} if "arithmetic" in record.plan else {}),
         "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
         "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),
     }
+
+
+def unscored(record: Record) -> dict[str, Any] | None:
+    """How many answers the judge did not score, of how many, in the worst part of the run, and why; None where it scored all.
+
+    Answers of a training that diverged are no fault of the judge's. Verdicts on plans of the first edition do not say it.
+    """
+    if record.judge is None or record.plan["schema"] == FIRST_PLAN:
+        return None
+    given: dict[str, int] = {}
+    reasons: dict[str, list[str]] = {}
+    for arm in record.arms:
+        for trial in arm.chosen:
+            given[arm.role] = given.get(arm.role, 0) + len(record.items["test"])
+            missing = record.store.unscored(trial, "test", "true_info").values()
+            reasons.setdefault(arm.role, []).extend(why for why in missing if why != record.done[trial]["reason"])
+    every = list(chain.from_iterable(reasons.values()))
+    if not every:
+        return None
+    worst = max(len(reasons[role]) / given[role] for role in given)
+    return {"answers": sum(given.values()), "unscored": len(every), "worst": worst, "commonest": commonest(every)}
 
 
 def versions() -> dict[str, str]:
@@ -327,6 +352,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+@contextmanager
+def recorded(out: Path) -> Iterator[Record]:
+    """The record of a run folder, finished or not, which a stranger may have written; to read from.
+
+    Raises:
+        UserError: if it is no run folder, or its files are not whole.
+    """
+    with reading(out / "trials.sqlite") as store, errors.whole("a run folder whose files are whole", out):
+        yield Record(read_plan(out), store)
+
+
 def read_plan(out: Path) -> dict[str, Any]:
     """The parsed plan.json of a run folder.
 
@@ -336,11 +372,13 @@ def read_plan(out: Path) -> dict[str, Any]:
     path = out / "plan.json"
     try:
         plan: dict[str, Any] = incoming.read_json(path, "a run folder with its plan.json, whole", inside=out)
-        schema, missing = plan.get("schema"), sorted(PLAN_PARTS - plan.keys())
-        if schema in PLAN_SCHEMAS and missing:
-            raise ValueError(f"without {', '.join(missing)}")
+        schema = plan.get("schema")
         if schema in PLAN_SCHEMAS:
+            plan_shape.check(plan)
+            if schema != FIRST_PLAN and "arithmetic" not in plan:
+                raise ValueError("without arithmetic")
             AuditConfig(**plan["config"])
+            threads.stated(plan)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
         raise UserError("a plan.json that is whole", received, "Audit again into another --out.") from error

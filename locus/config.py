@@ -3,19 +3,42 @@
 The resolved configuration is written into the plan and the receipt; nothing else decides what is run.
 """
 
+import re
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
 from locus import settings
 from locus.errors import UserError
+from locus.incoming import EXACT
 from locus.locate import DEFAULT_MODEL
+from locus.template import DATE, Scalar
 
 Read = Literal["layer", "heads", "constant"]
-# Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
-SINCE_FIRST: dict[str, Any] = {}
 JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
+# Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
+SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}}
+
+
+def _day(value: Any) -> date:
+    """A day as TOML and plans have it, and nothing else that could be read as one."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        return date.fromisoformat(value)
+    raise ValueError("a day such as 2024-07-26 is expected")
+
+
+def _scalars(value: Any) -> dict[str, Scalar]:
+    """A table of names and plain values."""
+    if not isinstance(value, dict) or not all(isinstance(name, str) and name.isidentifier() for name in value):
+        raise ValueError("a table of variables is expected, such as {enable_thinking=false}")
+    for name, one in value.items():
+        if not isinstance(one, Scalar) or (not isinstance(one, str) and not abs(one) <= EXACT):
+            raise ValueError(f"{name} is to be true, false, a number or a text")
+    return value
 
 
 class AuditConfig(settings.Settings):
@@ -26,12 +49,23 @@ class AuditConfig(settings.Settings):
     model: str = Field(DEFAULT_MODEL, description="hub id, model folder, GGUF file, or planted:KIND:SEED")
     revision: str | None = Field(None, description="of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with a hub model")
-    device: str = Field("auto", description="cpu, cuda, or auto: a GPU where there is one")
+    adapter: str | None = Field(
+        None,
+        description="none: the base alone; merged: base and the adapter beside it; or an adapter's folder, to be merged. "
+        "Must be said where an adapter lies beside the weights",
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, or task:NAME")
     prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
         "auto",
         description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",
+    )
+    template_date: Annotated[date, BeforeValidator(_day)] = Field(
+        DATE, description="the date that a chat template is told, whatever the day; what Llama 3's write by default"
+    )
+    template_variables: Annotated[dict[str, Any], BeforeValidator(_scalars)] = Field(
+        {}, description="what a chat template is told besides, such as {enable_thinking=false}; it must read the variable"
     )
     claims: tuple[str, ...] = Field(("probe",), description="probe, a list of heads such as 12.3,14.0, or a file of heads")
     claim_size: int = Field(4, ge=1, description="heads a heuristic claim names")
@@ -225,8 +259,8 @@ def settings_page() -> str:
 
 def _shown(value: Any) -> str:
     """A value as TOML has it."""
-    if value is None:
-        return ""
+    if value is None or value == {}:
+        return "" if value is None else "`{}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{list(value) if isinstance(value, tuple) else value}`"

@@ -8,7 +8,9 @@ from statistics import NormalDist
 from typing import Any
 
 from locus import stats, units
+from locus.config import JUDGED
 from locus.findings import POWER, QUESTIONS
+from locus.verdict import UNSCORED
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
 FEW = 30  # test questions below which most of what is wrong is that there are so few
@@ -50,8 +52,9 @@ def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:
         finding: the invalid finding, whose estimate is the ceiling's gain.
         found: the verdict.
     """
+    if said := _unread(found):
+        return said  # with so much missing, what the rest shows is chance
     metric, base = found["metric"], found["baseline"]["base"]
-    said = []
     reached = base[0][metric]["mean"] if base and base[0].get(metric) else None
     full = reached is not None and metric in units.PERCENT and reached >= SATURATED
     if full:
@@ -70,6 +73,17 @@ def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:
         )
     said += _at_chance(found)
     return said if full or (said and _clear(finding)) else [*said, _effect(finding)]
+
+
+def _unread(found: dict[str, Any]) -> list[str]:
+    """What to do about a judge that left so many answers unscored that no verdict can be drawn from them."""
+    missing = found.get("unscored")
+    if found["metric"] not in JUDGED or not missing or missing["worst"] <= UNSCORED:
+        return []
+    return [
+        f"{missing['unscored']} of {missing['answers']} answers are unscored, most often because {missing['commonest']}. "
+        "Take another judge (--set judge=local needs no endpoint), or mend this one; more questions would be unscored, too."
+    ]
 
 
 def _clear(finding: dict[str, Any]) -> bool:

@@ -4,20 +4,21 @@ import os
 import shutil
 
 import torch
-from rich.console import Console
-from rich.text import Text
 
 from locus import checks, datasets
+from locus.anatomy import UNLIMITED
 from locus.cache import Cache
 from locus.conclude import versions
+from locus.encoding import added_by
 from locus.errors import UserError
 from locus.evaluate.drift import load_text
 from locus.locate import DEFAULT_MODEL, home
-from locus.model import load
+from locus.model import Model, load
 from locus.prompts import prompt_format
+from locus.terminal import Console, Text
 
 
-def examine(console: Console, name: str | None) -> bool:
+def examine(console: Console, name: str | None, adapter: str | None = None) -> bool:
     """Print what works on this machine; whether the model passed all checks."""
     console.print(Text(", ".join(f"{package} {number}" for package, number in versions().items())))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -28,7 +29,7 @@ def examine(console: Console, name: str | None) -> bool:
     for source in ("pydoc", "openwebtext"):
         _report(console, f"text {source}", lambda source=source: f"{len(load_text(source, 4).passages)} passages")
     try:
-        model = load(name or DEFAULT_MODEL)
+        model = load(name or DEFAULT_MODEL, adapter=adapter)
     except UserError as error:
         console.print(Text(f"model: {error}", style="red"))
         return False
@@ -40,10 +41,21 @@ def examine(console: Console, name: str | None) -> bool:
             f"({anatomy.n_kv_heads} key-value) of {anatomy.head_dim}, prompt format {text.name}"
         )
     )
+    console.print(Text(_reads(model)))
+    for said in text.notices:
+        console.print(Text(f"  {said}", style="yellow"))
     found = checks.check(model, text)
     for one in found:
         console.print(Text(f"  {one}", style="" if one.passed else "red"))
     return all(one.passed for one in found)
+
+
+def _reads(model: Model) -> str:
+    """How much the model reads, and what its tokenizer adds to a text, in one line."""
+    before, behind = (" ".join(model.tokenizer.convert_ids_to_tokens(ids)) for ids in added_by(model.tokenizer))
+    limit = "without a limit that it states" if model.context == UNLIMITED else f"up to {model.context:,} tokens"
+    closing = f"{behind} behind it (left off)" if behind else "nothing behind it"
+    return f"  reads {limit}; its tokenizer puts {before or 'nothing'} before a text, {closing}"
 
 
 def _cached() -> str:

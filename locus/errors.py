@@ -1,12 +1,20 @@
 """What the user can fix, told apart from our bugs.
 
 A `UserError` says what was expected, what came, and what to do; the command line prints it and exits
-with status 2. Everything else that escapes is a bug of ours and exits with status 1.
+with status 2. Everything else that escapes is a bug of ours and exits with status 1. What they say is one
+harmless line, whatever names it holds.
 """
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from locus.shown import line
+
+SHOWN = 300  # characters of another's message
 
 
 class UserError(Exception):
@@ -22,7 +30,7 @@ class UserError(Exception):
         self.expected = expected
         self.received = received
         self.remedy = remedy
-        super().__init__(f"expected {expected}; received {received}. {remedy}")
+        super().__init__(line(f"expected {expected}; received {received}. {remedy}"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker process hands its errors to its parent."""
@@ -44,6 +52,31 @@ class PreconditionsError(UserError):
 
 class VerificationError(Exception):
     """A receipt, artefact or rerun does not hold; the first difference is the message."""
+
+    def __init__(self, difference: str):
+        super().__init__(line(difference))
+
+
+# What nonsense of the right shape, in a file that somebody else wrote, can make our own code raise.
+NONSENSE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError, MemoryError)
+
+
+@contextmanager
+def whole(what: str, path: Path) -> Iterator[None]:
+    """Take what a stranger's file makes our code raise for what it is: something wrong with the file.
+
+    Args:
+        what: what the file should be.
+        path: where it is.
+
+    Raises:
+        UserError: in place of any of `NONSENSE`.
+    """
+    try:
+        yield
+    except NONSENSE as error:
+        received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
+        raise UserError(what, received, "Run the audit again, or ask for the folder again.") from error
 
 
 PLACES = {
@@ -73,3 +106,27 @@ def raise_all(errors: list[UserError]) -> None:
         raise errors[0]
     if errors:
         raise PreconditionsError(errors)
+
+
+@contextmanager
+def others(expected: str, name: str, remedy: str) -> Iterator[None]:
+    """Around calls of other packages alone: whatever they raise over a stranger's file is the user's to mend, and no bug of ours.
+
+    Args:
+        expected: as of `UserError`.
+        name: of the file or model.
+        remedy: as of `UserError`.
+
+    Raises:
+        UserError: for everything that is an exception, whatever its class.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A panic in Rust is no Exception to Python, yet tokenizers panics over a cut file.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(expected, f"{name!r} ({type(error).__name__}: {said[:SHOWN]})", remedy) from error

@@ -126,12 +126,17 @@ def effect(scores: Scores, config: AuditConfig) -> tuple[stats.Estimate, float]:
     return gain, sided(scores.gain, config, scores.groups)[0]
 
 
+def _known(values: Floats) -> float:
+    """Mean of what is scored; NaN where nothing is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+
+
 def works(scores: Scores, config: AuditConfig) -> Test:
     """Non-inferiority of the claim's edit to the ceiling."""
     claim, ceiling, margin = scores.mean("claim"), scores.mean("ceiling"), config.margin * scores.gain
     contrast = claim - ceiling + margin
     one = _difference(claim, ceiling, config, scores.groups)
-    least = float(np.nanmean(margin))
+    least = _known(margin)
     gap = units.difference(one.value, config.metric, margin=least)
     words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
     permutation = stats.paired_permutation(claim, ceiling, groups=scores.groups, seed=config.seed)
@@ -154,7 +159,7 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     rank, parametric = stats.monte_carlo_rank(ours, theirs), stats.parametric_p(ours, theirs)
     lead = stats.crossed_mean((claim - random)[:, None, :], scores.groups).interval(1 - 2 * config.alpha)
     short = stats.crossed_mean((claim - random - margin)[:, None, :], scores.groups)
-    least = float(np.nanmean(margin))
+    least = _known(margin)
     gap = units.difference(lead.value, config.metric, margin=least)
     words = (
         f"{gap} against the mean of {len(random)} random Locations ({span(lead, config.metric, least)}), rank p = {rank.p:.3f}"
@@ -187,7 +192,7 @@ def unique(scores: Scores, config: AuditConfig) -> Test:
     worse = sum(stats.noninferiority(claim - margin - place, nothing, 0.0, alpha=level, groups=groups).passed for place in random)
     n = len(random)
     share = stats.clopper_pearson(good, n, level=1 - 2 * config.alpha)
-    least = float(np.nanmean(margin))
+    least = _known(margin)
     open_ = f", {n - good - worse} cannot be told" if good + worse < n else ""
     within = units.difference(least, config.metric, sign=False, margin=least)
     low, high = (units.bare(end, "share") for end in (share.low, share.high))
@@ -212,7 +217,7 @@ def necessary(scores: Scores, config: AuditConfig) -> Test:
     ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.margin * scores.gain
     contrast = ceiling - rest - margin
     one = _difference(ceiling, rest, config, scores.groups)
-    least = float(np.nanmean(margin))
+    least = _known(margin)
     loss = units.difference(one.value, config.metric, sign=False, margin=least)
     words = (
         f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
@@ -249,7 +254,7 @@ def _more_questions(contrast: Floats, config: AuditConfig, groups: list[str]) ->
 
 
 def _more_places(ours: float, theirs: Floats, config: AuditConfig) -> str:
-    sd = float(np.nanstd(theirs, ddof=1)) if len(theirs) > 1 else 0.0
+    sd = float(np.nanstd(theirs, ddof=1)) if np.isfinite(theirs).sum() > 1 else 0.0
     if not sd > 0 or not ours > np.nanmean(theirs):
         return "more questions, to show that its lead is under the margin"
     wanted = stats.random_for_power((ours - float(np.nanmean(theirs))) / sd, POWER, config.alpha)

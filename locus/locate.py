@@ -8,49 +8,104 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache as remembered
 from pathlib import Path
+from typing import Any
 
-from locus.errors import UserError
+from locus.adapter import MERGED, chosen
+from locus.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from locus.checkpoint import INDEX, PICKLED, WEIGHTS, check_folder, indexed, read_config, shards
+from locus.errors import UserError, others
+from locus.gguf_file import check_gguf
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DEVICE = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")  # what a setting may say; whether there is one, torch knows
 
 
-def locate(name: str) -> tuple[str, bool]:
+def locate(name: str, adapter: str | None = None) -> tuple[str, bool]:
     """What to hand to transformers for a name, and whether the weights were once quantised.
 
+    Args:
+        name: a hub id, a model folder, a GGUF file, or the default model's name.
+        adapter: the setting, whose choice is checked where the weights are here.
+
     Raises:
-        UserError: if a local path does not hold a model, or holds pickled weights.
+        UserError: if a local path does not hold a whole model, or which of two it holds is not said.
     """
-    if name == DEFAULT_MODEL:
-        return str(_converted(_packaged_gguf())), True
-    path = Path(name)
+    path = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise UserError("a GGUF file", f"{name!r}, which is not there", "Check the path.")
+        check_gguf(path)
+        chosen(None, adapter, name)
         return str(_converted(path)), True
-    if path.is_dir():
-        files = {child.name for child in path.iterdir()}
-        if "config.json" not in files or not any(file.endswith(".safetensors") for file in files):
-            pickled = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
-            raise UserError(
-                "a model folder with config.json and *.safetensors",
-                f"{name!r} with {', '.join(pickled) + ' (pickled)' if pickled else 'neither'}",
-                "Pickled weights can run code and are refused; save the model with safe_serialization."
-                if pickled
-                else "Point to the folder that save_pretrained wrote.",
-            )
-    elif path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"} or name.startswith((".", "/")):
+    if _is_dir(path):
+        _examined(path, adapter, name)
+    elif path.suffix in PICKLED or name.startswith((".", "/", "~")):
         raise UserError(
             "a hub id, a model folder, or a GGUF file",
             f"{name!r}",
             "Check the path; pickled weight files are refused because they can run code.",
         )
+    else:
+        chosen(None, None if adapter == MERGED else adapter, name)  # what lies beside it, only the hub can say
     return name, False
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _examined(folder: Path, adapter: str | None, name: str) -> None:
+    """Hold a folder, and the choice of adapter, against all that can be seen without loading it."""
+    check_folder(folder)
+    chosen(folder, adapter, name)
+
+
+def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: str | None, weights: bool = True) -> str:
+    """The folder of a hub model as it was downloaded, examined like any other folder before its weights are fetched.
+
+    Args:
+        name: the hub id.
+        revision: the commit, branch or tag.
+        trust_remote_code: whether its code is fetched, too.
+        adapter: the setting.
+        weights: whether to fetch the weights.
+
+    Raises:
+        UserError: if it cannot be had, or is not to be loaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    remedy = "Check the spelling and the network; for gated models log in to the hub."
+    small = ["*.json", "*.jinja", "*.model", "*.txt", *(["*.py"] if trust_remote_code else [])]
+    with others("a causal LM on the hub, in safetensors", name, remedy):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=small))
+    if not (folder / "config.json").exists():
+        shards(folder)  # says what there is instead
+    read_config(folder / "config.json")
+    if adapter != MERGED:
+        chosen(folder, adapter, name)
+    if not weights:
+        return str(folder)
+    wanted = [WEIGHTS, *(indexed(folder) if (folder / INDEX).exists() else [])]
+    wanted += [ADAPTER_WEIGHTS] if adapter == MERGED else []
+    with others("a causal LM on the hub, in safetensors", name, remedy):
+        snapshot_download(name, revision=folder.name, allow_patterns=wanted)
+    _examined(folder, adapter, name)
+    return str(folder)
+
+
+def on_hub(name: str) -> bool:
+    """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
+    local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or os.path.exists(name)
+    return not local and name != DEFAULT_MODEL and not name.startswith("planted:")
 
 
 def _packaged_gguf() -> Path:
@@ -73,17 +128,23 @@ def home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "locus"
 
 
-def at_hand(name: str) -> str | None:
+def at_hand(name: str, adapter: str | None = None) -> str | None:
     """The folder of a model that can be looked at without loading anything: local, or converted before; None if there is none.
+
+    Args:
+        name: as of `locate`.
+        adapter: as of `locate`.
 
     Raises:
         UserError: as `locate`.
     """
     gguf = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
-    if gguf.suffix == ".gguf" and gguf.is_file():
+    if gguf.suffix == ".gguf":
+        check_gguf(gguf)
+        chosen(None, adapter, name)
         folder = _home(gguf)[0]
         return str(folder) if (folder / "config.json").is_file() else None
-    return locate(name)[0] if gguf.is_dir() else None
+    return locate(name, adapter)[0] if _is_dir(gguf) else None
 
 
 def _home(gguf: Path) -> tuple[Path, str]:
@@ -92,21 +153,30 @@ def _home(gguf: Path) -> tuple[Path, str]:
     with gguf.open("rb") as stream:
         while chunk := stream.read(1 << 24):
             digest.update(chunk)
-    return home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}", digest.hexdigest()
+    # "whole": what earlier versions converted may lack tensors, and nothing there says so.
+    return home() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}-whole", digest.hexdigest()
 
 
 def _converted(gguf: Path) -> Path:
-    """A safetensors folder made once from a GGUF file, keyed by the file's content, complete or absent."""
+    """A safetensors folder made once from a GGUF file, keyed by the file's content, complete or absent.
+
+    Raises:
+        UserError: if the file is cut, of an architecture or a packing that is unknown, or does not fill a model exactly.
+    """
     final, digest = _home(gguf)
     if (final / "config.json").is_file():
         return final
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    from locus.weights import fill
 
     partial = final.with_name(f".{final.name}.{os.getpid()}")
     with _parsed_once():
-        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        source: Any = fill(str(gguf.parent), str(gguf), lambda key: None, gguf_file=gguf.name, dtype=torch.float32)
+        _all_used(gguf, source)
+        with others("a GGUF file with a tokenizer", str(gguf), "Fetch the file again, or use the model's safetensors folder."):
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # A model that came out of a GGUF refuses save_pretrained; one of the same configuration does not.
     if hasattr(source.config, "quantization_config"):
         del source.config.quantization_config
@@ -120,6 +190,24 @@ def _converted(gguf: Path) -> Path:
     except OSError:  # another process was first; both made the same files
         shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+def _all_used(gguf: Path, source: Any) -> None:
+    """Refuse a GGUF file with tensors that went nowhere, which transformers passes over; see weights.py."""
+    if getattr(getattr(source, "hf_quantizer", None), "supported", False):
+        return  # this way of loading tells by itself what it could not place
+    from gguf import GGUFReader
+    from transformers import modeling_gguf_pytorch_utils as ways
+
+    from locus.weights import Gaps, refuse
+
+    with others("a whole GGUF file", str(gguf), "Fetch the file again."):
+        reader = GGUFReader(gguf)
+        family = str(reader.fields["general.architecture"].contents())
+        processor: Any = ways.TENSOR_PROCESSORS.get(family, ways.TensorProcessor)
+        placed = ways.get_gguf_hf_weights_map(source, processor(config=source.config.to_dict()))
+    ones = {one.name for one in reader.tensors if one.name.startswith("rope_freqs.") and (one.data == 1).all()}
+    refuse(Gaps(unexpected={one.name for one in reader.tensors} - set(placed) - ones), str(gguf))
 
 
 @contextmanager

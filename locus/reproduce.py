@@ -6,7 +6,8 @@ training amplifies that. `TOLERANCE` says how far each measure may lie from what
 `tolerance.toml`. Means over test questions are compared, of every arm that both runs have.
 """
 
-import json
+import math
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import locus
-from locus import datasets, verdict
+from locus import datasets, incoming, verdict
 from locus.audit import audit
 from locus.config import AuditConfig
 from locus.errors import UserError, VerificationError
 from locus.model import load
-from locus.report.verify import verify_record
+from locus.report.consent import Given, settle
+from locus.report.verify import verify
+from locus.shown import visible
 
 # Absolute: shares of 1, and nats.
 TOLERANCE = {"mc1": 0.02, "mc2": 0.01, "mc3": 0.02, "margin": 0.05, "kl": 0.005, "true_info": 0.03}
 PARTS = ("shift", "shift_everywhere", "ceiling", "claimed", "complement", "single")
 MEANS = ("random", "shift_random")  # one number for all places of a kind
 SMALL = 3  # random Locations, and single heads: the first of those that the study drew
+HEADS = re.compile(r"[0-9.,\s]{1,100000}")
+NOTHING_GIVEN = Given()
 Told = Callable[[str, float], None]
 
 
@@ -68,45 +73,52 @@ def find(study: str) -> Path:
     raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), there)
 
 
-def settings(folder: Path, data: str | None = None, small: bool = False) -> AuditConfig:
+def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) -> AuditConfig:
     """A study's settings, from its receipt.
 
     Args:
         folder: of the study.
-        data: where its questions are on this machine, if they are a file.
+        given: the user's own model, questions, text and judge, where they do not come with the package.
         small: with the first three random Locations and single heads; what is left is as the study has it.
 
     Raises:
-        UserError: if the questions are a file: studies do not bring their data.
+        UserError: naming what has to be given: studies do not bring their data.
     """
-    config = dict(_body(folder)["config"])
-    config["claims"] = [_brought(claim, folder) for claim in config["claims"]]
-    if data is not None:
-        config["data"] = data
-    elif (name := Path(config["data"]).name) != config["data"] or Path(name).suffix:  # a file, wherever it once lay
-        raise UserError(
-            f"--data with the path of {name}, which {folder.name} is about", "none", "Studies do not bring their data."
-        )
+    recorded = _body(folder)["config"]
+    claims = recorded.get("claims") if isinstance(recorded, dict) else None
+    if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
+        raise UserError("a receipt with an audit's settings and claims", f"another one in {str(folder)!r}", "Check the folder.")
+    config = settle(recorded, given, claims=tuple(_brought(claim, folder) for claim in claims), where="receipt")
     if small:
-        kept = min(SMALL, config["random"])
-        config |= {"random": kept, "shift_random": min(config["shift_random"], 1, kept), "singles": min(SMALL, config["singles"])}
-        config["alpha"] = max(config["alpha"], 1 / (1 + kept)) if kept else config["alpha"]
-    return AuditConfig(**config)
+        kept = min(SMALL, config.random)
+        fewer = {"random": kept, "shift_random": min(config.shift_random, 1, kept), "singles": min(SMALL, config.singles)}
+        level = max(config.alpha, 1 / (1 + kept)) if kept else config.alpha
+        config = config.model_copy(update={**fewer, "alpha": level})
+    return config
 
 
 def _brought(claim: str, folder: Path) -> str:
-    """A claim with the path of its file or patching run, where the study's folder holds that."""
+    """A claim that says itself which heads it means, or with the path of its file or patching run inside the study's folder.
+
+    Raises:
+        UserError: if it is neither: a receipt chooses no path outside its folder.
+    """
+    if claim == "probe" or HEADS.fullmatch(claim):
+        return claim
     kind, _, name = claim.rpartition(":")
     here = folder / Path(name).name  # wherever it lay when the study was run
-    if kind == "patch" and here.is_dir():
+    if kind == "patch" and incoming.regular(here / "patch.json", inside=folder):
         return f"patch:{here}"
-    return str(here) if not kind and here.is_file() else claim
+    if not kind and incoming.regular(here, inside=folder):
+        return str(here)
+    received = f"{visible(claim, 120)!r}, which is not in it"
+    raise UserError(f"claims that {folder.name!r} brings with it", received, "Copy them into the study's folder.")
 
 
 def reproduce(
     study: str,
     out: Path | None = None,
-    data: str | None = None,
+    given: Given = NOTHING_GIVEN,
     size: str = "full",
     told: Told = lambda what, share: None,
 ) -> list[Number]:
@@ -115,7 +127,7 @@ def reproduce(
     Args:
         study: its name, or its folder.
         out: run folder of the new audit; `runs/reproduce-STUDY` by default.
-        data: where its questions are, if they are a file.
+        given: the user's own model, questions, text and judge, where they do not come with the package.
         size: full or small, as in `settings`.
         told: told what is being done and the share of it.
 
@@ -129,20 +141,32 @@ def reproduce(
     if size not in ("full", "small"):
         raise UserError("--size full or small", repr(size), "Choose one of them.")
     folder = find(study)
-    verify_record(folder / "receipt.json")
-    body, config = _body(folder), settings(folder, data, size == "small")
+    verify(folder)
+    body, config = _body(folder), settings(folder, given, size == "small")
+    within = tolerance(folder)
     questions = datasets.load(config.data)
     if questions.sha256 != body["dataset"]["sha256"]:
         wanted = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
         raise UserError(wanted, questions.sha256, "Give --data with that file.")
-    model = load(config.model, device=config.device, dtype=config.dtype, revision=config.revision)
+    model = load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
+    )
     if model.fingerprint != body["model"]["sha256"]:
-        wanted = f"the study's model, {body['model']['name']} with fingerprint {body['model']['sha256']}"
+        name, sha256 = visible(body["model"]["name"], 120), visible(body["model"]["sha256"], 64)
+        wanted = f"the study's model, {name} with fingerprint {sha256}"
         raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
     again = audit(config, out or default_run(study), told, sign=False)
-    committed = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-    return compare(committed, again, tolerance(folder))
+    committed = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
+    try:
+        return compare(committed, again, within)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise VerificationError(f"the study's verdict.json is not one of an audit ({type(error).__name__})") from error
 
 
 def default_run(study: str) -> Path:
@@ -161,9 +185,22 @@ def held(found: list[Number]) -> None:
 
 
 def tolerance(folder: Path) -> dict[str, float]:
-    """How far each measure may lie from what is committed: the study's own `tolerance.toml` over the default."""
-    path = folder / "tolerance.toml"
-    return TOLERANCE | (tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+    """How far each measure may lie from what is committed: the study's own `tolerance.toml` over the default.
+
+    Raises:
+        UserError: if that file is no table of numbers.
+    """
+    path, what = folder / "tolerance.toml", "a tolerance.toml with a number for each measure"
+    if not path.exists():
+        return TOLERANCE
+    try:
+        own = tomllib.loads(incoming.text_of(incoming.read_bytes(path, what, 1 << 16, folder), what, path.name))
+        numbers = {measure: float(value) for measure, value in own.items() if measure in TOLERANCE}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(what, f"{str(path)!r} ({visible(error, 120)})", "Mend it.") from error
+    if len(numbers) < len(own) or not all(0 <= value < math.inf for value in numbers.values()):
+        raise UserError(what, f"{str(path)!r} with other measures, or numbers below 0", "Mend it.")
+    return TOLERANCE | numbers
 
 
 def compare(committed: dict[str, Any], again: dict[str, Any], within: dict[str, float]) -> list[Number]:
@@ -204,5 +241,15 @@ def _means(one: dict[str, Any], other: dict[str, Any], measures: dict[str, float
 
 
 def _body(folder: Path) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((folder / "receipt.json").read_text(encoding="utf-8"))["body"]
+    """What a study's receipt states.
+
+    Raises:
+        UserError: if there is no such thing in it.
+    """
+    content = incoming.read_json(folder / "receipt.json", "a study's receipt.json", inside=folder)
+    try:
+        body: dict[str, Any] = content["body"]
+        _ = body["config"], body["dataset"]["sha256"], body["model"]["sha256"], body["model"]["name"]
+    except (LookupError, TypeError) as error:
+        raise UserError("a receipt of an audit", f"another file in {str(folder)!r}", "Check the folder.") from error
     return body

@@ -1,21 +1,21 @@
 """Run a plan in this process: what it names and the store lacks, bank by bank, each bank committed whole.
 
-The composition of banks is the plan's, never that of what happens to be left, so a resumed run computes exactly what an
-undisturbed one would have.
+The composition of banks is the plan's, and so is the number of threads that each is computed with: never that of what happens to
+be left, so a resumed run computes exactly what an undisturbed one would have.
 """
 
-import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from locus import atomic
 from locus.activations import Survey, survey
 from locus.cache import NONE, Cache
 from locus.claims.probe import Features, collect
@@ -23,20 +23,20 @@ from locus.config import AuditConfig
 from locus.cost import Sizes, Tally
 from locus.datasets.items import SPLITS, Dataset, Item, Split
 from locus.edits import Directions, Edit, Rank1, complement, directions, full, shift
-from locus.errors import UserError
 from locus.evaluate.choice import measures, score
 from locus.evaluate.drift import Text, drift, text_forest
 from locus.evaluate.generate import Speech
-from locus.evaluate.speech import judge_texts, speak
+from locus.evaluate.speech import check_scored, judge_texts, speak
 from locus.forest import Forest
 from locus.judges.api import ApiJudge
 from locus.judges.base import Judge, References
 from locus.model import Model
 from locus.prompts import PromptFormat, plant
 from locus.store import Result, Store
+from locus.threads import Arithmetic
 from locus.train import Fit, train
 from locus.trials import Plan, Room, Trial
-from locus.workers import fitting, side_by_side
+from locus.workers import side_by_side
 
 Progress = Callable[[str, float], None]
 
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is settled before the base model has read anything: model, items by part, prompt, texts, checks, cache, judge."""
+    """What is settled before the base model has read anything: model, items by part, prompt, checks, cache, judge, threads."""
 
     model: Model
     config: AuditConfig
@@ -63,6 +63,7 @@ class Stage:
     checked: tuple[str, ...]
     cache: Cache = NONE
     judge: Judge | None = None
+    arithmetic: Arithmetic = field(default_factory=Arithmetic.here)
 
 
 @dataclass
@@ -114,7 +115,7 @@ def survey_all(stage: Stage, told: Progress) -> Bench:
     forests = {name: plant(model.tokenizer, stage.prompt, stage.items[name]) for name in SPLITS}
     if stage.sample is not None:
         forests[TEXT] = text_forest(model, stage.sample, config.text_tokens)
-    held = layers_within(model, sum(map(len, forests.values())), stage.cache.limit // 2 if stage.cache.limit else MEMORY)
+    held = layers_held(stage, sum(map(len, forests.values())))
     surveys, tally = {}, Tally()
     for number, (name, forest) in enumerate(forests.items()):
 
@@ -140,10 +141,11 @@ TEXT = "text"
 MEMORY = 4 << 30  # bytes of base residuals held at once where they cannot lie on disk
 
 
-def layers_within(model: Model, nodes: int, limit: int) -> list[int]:
-    """The layers whose residuals are kept within a limit in bytes: deep ones save most."""
-    count = limit // max(1, nodes * model.anatomy.width * model.dtype.itemsize)
-    return list(range(model.anatomy.n_layers))[-max(1, count) :]
+def layers_held(stage: Stage, nodes: int) -> list[int]:
+    """The layers whose residuals are kept: the plan's; in a new one as many as there is room for, deep ones, which save most."""
+    model, limit = stage.model, stage.cache.limit // 2 if stage.cache.limit else MEMORY
+    count = stage.arithmetic.held or max(1, limit // max(1, nodes * model.anatomy.width * model.dtype.itemsize))
+    return list(range(model.anatomy.n_layers))[-count:]
 
 
 def room(bench: Bench) -> Room:
@@ -195,25 +197,23 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
         return run_bank(banks[number], bench, folder, tell)
 
-    for place, results in enumerate(side_by_side(left, work, _workers(plan, bench), say)):
-        if banks[left[place]][0].role == "random" and enough():
-            # They are the plan's last; what workers made of them ahead of time is not part of the run.
-            for identity in chain.from_iterable(plan.banks[number] for number in left[place:]):
-                (folder / f"{identity}.safetensors").unlink(missing_ok=True)
-            break
-        store.commit(results)
-        say(place, 1.0)
+    with closing(side_by_side(left, work, bench.stage.arithmetic.at_once, say)) as coming:
+        for place, number in enumerate(left):
+            if banks[number][0].role == "random" and enough():
+                break  # they are the plan's last
+            store.commit(next(coming))
+            say(place, 1.0)
+    tidy(plan, store, folder)
     told("", 1.0)
 
 
-def _workers(plan: Plan, bench: Bench) -> int:
-    """Processes that run banks side by side: on a CPU, unless what is spent on a judge must be counted in one place."""
-    if bench.model.device.type != "cpu" or isinstance(bench.stage.judge, ApiJudge):
-        return 1
-    trained = [bank for bank in plan.banks if plan.trial(bank[0]).recipe is not None]
-    within, anatomy = room(bench), bench.model.anatomy
-    held = max((sum(within.takes(plan.trial(one), anatomy) for one in bank) for bank in trained), default=0)
-    return fitting(len(trained), held)
+def tidy(plan: Plan, store: Store, folder: Path) -> None:
+    """Remove what is of no finished trial: what workers made ahead of an early end, what a killed process had not committed."""
+    done = store.done()
+    for trial in plan.trials:
+        if trial.edit == "none" or trial.id not in done:
+            (folder / f"{trial.id}.safetensors").unlink(missing_ok=True)
+    atomic.sweep(folder)
 
 
 SPOKEN = 3.0  # what generating and judging an answer costs, in forwards of a question tree
@@ -231,13 +231,7 @@ def afford(plan: Plan, bench: Bench) -> None:
     items = [item for name in spoken_parts(config) for item in bench.stage.items[name]]
     sides = [References(item.true, item.false) for item in items]
     most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
-    if most > 0 and config.judge_cap is None:
-        raise UserError(
-            f"a spending cap, since judging {len(plan.trials)} trials may cost up to {most:.4g}",
-            "none",
-            "Give --set judge_cap=AMOUNT.",
-        )
-    judge.afford(most)
+    judge.purse.afford(most)
 
 
 def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
@@ -264,7 +258,12 @@ def cost(trial: Trial, bench: Bench) -> float:
 
 
 def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[float], None]) -> list[Result]:
-    """Make the edits of some trials together, save them, and measure them together."""
+    """Make the edits of some trials together, save them, and measure them together, with the threads that a bank is to have."""
+    with bench.stage.arithmetic.banked():
+        return _run_bank(trials, bench, folder, say)
+
+
+def _run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[float], None]) -> list[Result]:
     start = time.monotonic()
     if trials[0].edit == "none":
         return [_base(trials[0], bench, start, say)]
@@ -290,7 +289,7 @@ def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[flo
         )
     edits = [fit.edit if fit is not None else _fixed(trial, bench) for trial, fit in zip(trials, fits, strict=True)]
     for trial, edit in zip(trials, edits, strict=True):
-        save(edit, folder / f"{trial.id}.safetensors")
+        edit.save(folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
     _measure(results, edits, bench, tally)
     _speak(results, edits, bench, lambda share: say(0.75 + 0.25 * share), tally)
@@ -303,13 +302,6 @@ def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) 
     for place, result in enumerate(results):
         result.seconds, result.cost = seconds / len(results), tally.counts(place, Sizes.of(model))
     return results
-
-
-def save(edit: Edit, path: Path) -> None:
-    """Write an edit whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    edit.save(partial)
-    partial.replace(path)
 
 
 def _start(trial: Trial, model: Model) -> Rank1:
@@ -351,6 +343,8 @@ def _base(trial: Trial, bench: Bench, start: float, say: Callable[[float], None]
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
     tally = deepcopy(bench.tally)  # the base model is asked once, but this may be called again
     _speak([result], [], bench, say, tally)
+    if (deciding := ("test", bench.config.metric)) in result.reasons:
+        check_scored(result.scores[deciding].values(), result.reasons[deciding].values())
     return _charged([result], time.monotonic() - start, tally, bench.model)[0]
 
 

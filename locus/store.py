@@ -8,8 +8,9 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from locus.errors import UserError
+from locus.incoming import parse_json, regular
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,6 +46,9 @@ MIGRATIONS = (
     """,
     "ALTER TABLE costs ADD COLUMN bare NUMERIC NOT NULL DEFAULT 0;",
 )
+KINDS_OF = {"TEXT": ("text",), "REAL": ("real",), "INTEGER": ("integer",), "NUMERIC": ("integer", "real")}
+HUGE = 1.7976931348623157e308  # the largest double
+TEXT_BYTES = 1 << 22
 COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
 
 
@@ -92,8 +97,11 @@ class Store:
 
     def __init__(self, path: Path):
         self.path = path
+        _check_files(path)
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self.db.execute("PRAGMA trusted_schema = OFF")
+            self.db.execute("PRAGMA cell_size_check = ON")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
             version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
@@ -106,6 +114,9 @@ class Store:
             )
         if version > len(MIGRATIONS):
             raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
+        if odd := sorted(_layout(self.db) ^ _made(version)):
+            received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
+            raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
         if version == 0:
             self._migrate()
 
@@ -209,7 +220,28 @@ class Store:
         cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        return [{**row, "spec": json.loads(row["spec"]), "fit": json.loads(row["fit"])} for row in rows]
+        try:
+            return [{**row, "spec": parse_json(row["spec"]), "fit": parse_json(row["fit"])} for row in rows]
+        except ValueError as error:
+            received = f"{self.path}, with a trial that is no JSON ({str(error)[:160]})"
+            raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.") from error
+
+    def check_values(self) -> None:
+        """See that every column holds what its declaration says: SQLite itself would keep a text in a column of numbers.
+
+        Raises:
+            UserError: naming the first column that does not.
+        """
+        tables = [name for kind, name, _ in _layout(self.db) if kind == "table"]
+        for table in sorted(tables):
+            for _, column, declared, filled, *_ in self.db.execute(f'PRAGMA table_info("{table}")').fetchall():
+                allowed = KINDS_OF[declared] if filled or column in ("key", "id") else (*KINDS_OF[declared], "null")
+                kinds = ", ".join(f"'{kind}'" for kind in allowed)
+                beyond = f'length("{column}") > {TEXT_BYTES}' if declared == "TEXT" else f'abs("{column}") > {HUGE!r}'
+                wrong = f'typeof("{column}") NOT IN ({kinds}) OR {beyond}'
+                if self.db.execute(f'SELECT 1 FROM "{table}" WHERE {wrong} LIMIT 1').fetchone():
+                    received = f"{self.path}, whose {table}.{column} holds something else than {declared}"
+                    raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.")
 
     def scores(self, trial: str, split: str, measure: str, items: list[str]) -> Floats:
         """Values of a measure for given items, NaN where unscored."""
@@ -244,9 +276,54 @@ class Store:
         """Names of the measures that any trial has on a split."""
         return [row[0] for row in self.db.execute("SELECT DISTINCT measure FROM scores WHERE split = ? ORDER BY 1", (split,))]
 
+    def scored(self, trial: str) -> set[tuple[str, str]]:
+        """Splits and measures that a trial has scores of."""
+        return set(self.db.execute("SELECT DISTINCT split, measure FROM scores WHERE trial = ?", (trial,)))
+
     def dump(self) -> list[tuple[Any, ...]]:
         """Every score row in order, for comparing runs."""
         return list(self.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4"))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Store]:
+    """A store that somebody else may have written, to read from: every value is of its column's kind.
+
+    Raises:
+        UserError: if there is none, or it is not as locus writes it.
+    """
+    if not regular(path):
+        raise UserError("a run's trials.sqlite", f"none in {str(path.parent)!r}", "Give the --out of an audit.")
+    store = Store(path)
+    try:
+        store.check_values()
+        yield store
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise UserError("a run's trials.sqlite", f"{path} ({error})", "Audit again into another --out.") from error
+    finally:
+        store.close()
+
+
+def _check_files(path: Path) -> None:
+    """Refuse a link, a pipe or a device where the database, its log or its index should be: SQLite would follow or wait."""
+    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if part.is_symlink() or (part.exists() and not regular(part)):
+            raise UserError("a run's trials.sqlite", f"{part}, which is no regular file", "Give another --out folder.")
+
+
+def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Everything that a database is made of: kind, name, and the statement that made it."""
+    rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    return {(str(kind), str(name), " ".join(str(sql).split())) for kind, name, sql in rows}
+
+
+@cache
+def _made(version: int) -> set[tuple[str, str, str]]:
+    """What a store of a version is made of; a trigger or a view would do other things than the rows say."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for script in MIGRATIONS[:version]:
+            db.executescript(script)
+        return _layout(db)
 
 
 def _rows(result: Result) -> list[tuple[Any, ...]]:

@@ -3,22 +3,35 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Argument, Option
+
+from locus.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.terminal import console
 
 
 def reproduce(
     study: Annotated[str, Argument(help="Name of a study in studies/, or its folder.")],
     out: Annotated[Path | None, Option(help="Run folder of the new audit.", show_default="runs/reproduce-STUDY")] = None,
-    data: Annotated[str | None, Option(help="The study's questions, where they are a file.")] = None,
+    data: OwnData = None,
     size: Annotated[str, Option(help="full, or small: the first three random Locations and single heads.")] = "full",
+    model: OwnModel = None,
+    adapter: OwnAdapter = None,
+    revision: OwnRevision = None,
+    text: OwnText = None,
+    judge: OwnJudge = None,
+    judge_url: OwnUrl = None,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Run a committed study again and compare its numbers with what is committed; exit status 3 if they differ."""
+    """Run a committed study again and compare its numbers with what is committed; exit status 3 if they differ.
+
+    A study chooses nothing that is opened, run or asked: what does not come with the package is what you give here.
+    """
+    from locus.report.consent import Given
     from locus.reproduce import default_run, held
     from locus.reproduce import reproduce as again
     from locus.show import numbers_table, progress
 
     with progress() as told:
-        found = again(study, out, data, size, told)
-    numbers_table(Console(), found, out or default_run(study))
+        found = again(study, out, Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter), size, told)
+    numbers_table(console(), found, out or default_run(study))
     held(found)

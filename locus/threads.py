@@ -3,6 +3,9 @@
 The number is set before torch is imported, since OpenMP reads it once. Left alone, a container that is given two of sixty-four
 cores starts sixty-four threads, which take turns; and threads that spin while they wait make a small, shared machine many times
 slower.
+
+With another number of threads sums are taken in another order, and results differ in their last digits. So the numbers with which
+a run was begun are part of its plan, and it keeps to them wherever it goes on.
 """
 
 import ctypes
@@ -12,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map`
 ARENA_MAX = -8  # M_ARENA_MAX in glibc's malloc.h
 QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+MOST = 1024  # threads, and layers: a plan that asks for more is none of ours
 
 
 def settle() -> None:
@@ -89,3 +94,94 @@ def crew(count: int) -> Iterator[Each]:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(before)
+
+
+@contextmanager
+def using(count: int, products: int | None = None) -> Iterator[None]:
+    """So many of torch's threads while a `with` block lasts, and so many for numpy's and scipy's matrix products.
+
+    Args:
+        count: torch's.
+        products: of the other libraries; None leaves theirs alone.
+    """
+    import scipy.linalg  # noqa: F401 - brings a library of its own, which must be there to be told
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(products, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def stated(plan: dict[str, Any]) -> dict[str, int]:
+    """What a plan says of its arithmetic; nothing in the first edition's.
+
+    Raises:
+        ValueError: if it is not what a plan of ours says.
+    """
+    found = plan.get("arithmetic", {})
+    if not isinstance(found, dict) or (set(found) != {"threads", "bank", "held"} and "arithmetic" in plan):
+        raise ValueError("arithmetic that is not threads, bank and held")
+    if not all(type(value) is int and 1 <= value <= MOST for value in found.values()):
+        raise ValueError(f"arithmetic with other numbers than 1 to {MOST}")
+    return found
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What decides in which order sums are taken, and with it the last digits of every number.
+
+    Attributes:
+        own: threads that this process has by itself.
+        threads: with which the base model's passes, the checks and the probes are computed; None in a run of the first edition,
+            whose plan does not say.
+        bank: with which a bank of trials is computed: 1 where they are run side by side; None before that is settled.
+        held: the layers, counted from the last, whose base residuals are read from the base model's own pass; below them they are
+            computed with the row that needs them. None before that is settled.
+        at_once: banks that are run side by side. No number depends on it, and the plan does not say.
+    """
+
+    own: int
+    threads: int | None = None
+    bank: int | None = None
+    held: int | None = None
+    at_once: int = 1
+
+    @classmethod
+    def here(cls) -> "Arithmetic":
+        """That of a run which this process begins."""
+        import torch
+
+        count = torch.get_num_threads()
+        return cls(count, count)
+
+    @classmethod
+    def of(cls, plan: dict[str, Any]) -> "Arithmetic":
+        """That of a plan, whoever goes on with it.
+
+        Raises:
+            ValueError: if it is stated otherwise than a plan of ours states it.
+        """
+        here, found = cls.here(), stated(plan)
+        return replace(here, **found) if found else replace(here, threads=None)
+
+    @property
+    def stated(self) -> dict[str, int | None]:
+        """As a plan has it."""
+        return {"threads": self.threads, "bank": self.bank, "held": self.held}
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What one process computes is computed so while a `with` block lasts."""
+        with using(self.threads or self.own, self.threads):
+            yield
+
+    @contextmanager
+    def banked(self) -> Iterator[None]:
+        """A bank of trials is computed so while a `with` block lasts, in whatever process."""
+        with using(self.bank or self.threads or self.own, self.threads):
+            yield

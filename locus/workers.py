@@ -4,6 +4,7 @@ Two threads on one matrix product wait for one another at every operation, and w
 them; two products at once do not. The workers are forked, so that they share the loaded model and everything read from it.
 """
 
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -20,12 +21,14 @@ import torch
 
 from locus.errors import UserError
 
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux's prctl.h
+
 Say = Callable[[float], None]
 Work = Callable[[Any, Say], Any]
 Told = Callable[[int, float], None]
 
 
-def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> Iterator[Any]:
+def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> Generator[Any, None, None]:
     """The result of every job, in order; a job that failed raises in its turn.
 
     Args:
@@ -46,7 +49,7 @@ def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> I
     try:
         for _ in range(min(workers, len(jobs))):
             here, there = multiprocessing.Pipe()
-            process = _fork(_serve, (there, [*team, here], jobs, work))
+            process = fork(_serve, (there, [*team, here], jobs, work, os.getpid()))
             there.close()
             team[here] = process
             here.send(next(waiting))
@@ -66,19 +69,17 @@ def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> I
             connection.close()
 
 
-def fitting(jobs: int, nbytes: int) -> int:
-    """How many workers are of use: one a thread that this process may use, if there are jobs for all and memory for their work.
-
-    Where jobs are fewer, all threads work on each in turn. The answer must not depend on what is left to do, nor on what else
-    runs: a worker's one thread does not round as two do, and a run that goes on must compute what it would have computed.
+def fitting(most: int, nbytes: int) -> int:
+    """How many jobs, at most, are done at once: as many as half the memory holds; one where workers cannot be forked.
 
     Args:
-        jobs: all that the work consists of.
+        most: that are of use.
         nbytes: the most that one job holds.
     """
-    threads = torch.get_num_threads()
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if forks() else 0
-    return threads if jobs >= threads and threads * nbytes <= held else 1
+    if not forks():
+        return 1
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return max(1, min(most, held // max(1, nbytes)))
 
 
 def forks() -> bool:
@@ -86,7 +87,8 @@ def forks() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def _fork(target: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
+def fork(target: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
+    """A forked process that calls a function, started."""
     with warnings.catch_warnings(), _interrupted_later():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: a worker uses none of them
         process = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)
@@ -134,9 +136,10 @@ def _hear(
             connection.send(next(waiting))
 
 
-def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any], work: Work) -> None:
+def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any], work: Work, parent: int) -> None:
     """What a worker does: jobs by number until it is ended, or until nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _end_with(parent)
     for other in others:
         other.close()  # else a worker would hold open the pipes of others, and not notice that the parent is gone
     torch.set_num_threads(1)
@@ -160,6 +163,18 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
             for one in heard:
                 connection.send(("warning", number, one.message))
             connection.send(answer)
+
+
+def _end_with(parent: int) -> None:
+    """Have the system end this process at once when its parent ends, however that does.
+
+    Else a worker of an audit that was killed would go on until it next tells of its progress, and might leave an edit in the
+    folder after the audit that goes on there has tidied it.
+    """
+    with suppress(OSError, AttributeError):  # a system without such a call: it ends when it finds that nobody listens
+        ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _sendable(error: BaseException) -> BaseException:

@@ -98,3 +98,15 @@ def small_run(tmp_path_factory, llama_folder):
 def run_copy(small_run, tmp_path):
     """A copy of it that a test may write to."""
     return Path(shutil.copytree(small_run, tmp_path / "RUN"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Chromium, or a reason to skip, which the summary of the tests says."""
+    from tests.browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium): nothing was tried in a browser")
+    one = Browser(CHROMIUM, tmp_path_factory.mktemp("profile"))
+    yield one
+    one.close()

@@ -14,7 +14,8 @@ class Server(ThreadingHTTPServer):
 
     Args:
         behave: from the request's body and how often it came, what to do: a text is said; (status, text) is an error, with
-            Retry-After 0; a number is a stall of so many seconds before a good answer; bytes are a raw body; None hangs up.
+            Retry-After 0; a number is a stall of so many seconds before a good answer; bytes are a raw body; a dictionary is a
+            choice, or a whole error where its `status` says so; a function gets the handler and does as it likes; None hangs up.
     """
 
     daemon_threads = True
@@ -26,6 +27,7 @@ class Server(ThreadingHTTPServer):
         self.log: list[str] = []
         self.answered: list[str] = []
         self.keys: list[str] = []
+        self.bodies: list[dict] = []
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -52,10 +54,15 @@ class Handler(BaseHTTPRequestHandler):
             self.server.seen[name] = times = self.server.seen.get(name, 0) + 1
             self.server.log.append(name)
             self.server.keys.append(self.headers["Authorization"])
+            self.server.bodies.append(body)
         told = self.server.behave(body, times)
         if isinstance(told, float | int):
             time.sleep(told)
             told = GOOD
+        if callable(told):
+            self.close_connection = True
+            told(self)
+            return
         if told is None:
             self.close_connection = True
             self.connection.close()
@@ -63,12 +70,14 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(told, tuple):
             status, text = told
             self.reply(status, json.dumps({"error": {"message": text}}).encode(), "application/json", {"Retry-After": "0.01"})
+        elif isinstance(told, dict) and "status" in told:
+            self.reply(told["status"], json.dumps({"error": told["error"]}).encode(), "application/json", {})
         elif isinstance(told, bytes):
             self.reply(200, told, "text/html", {})
         else:
             usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-            message = {"role": "assistant", "content": told}
-            choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+            choice = told if isinstance(told, dict) else {"message": {"content": told}}
+            choices = [{"index": 0, "finish_reason": "stop", **choice, "message": {"role": "assistant", **choice["message"]}}]
             whole = {
                 "id": "x",
                 "object": "chat.completion",

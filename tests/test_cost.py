@@ -269,10 +269,10 @@ def older(run):
 
 def test_an_older_run_is_read_reported_and_verified_as_it_is(run_copy):
     older(run_copy)
-    assert verify_run(run_copy)["kind"] == "run"
+    assert verify_run(run_copy).kind == "run"
     write_page(run_copy, figures=False, sign=False)
     assert cost.NOT_COUNTED in (run_copy / "report.html").read_text()
-    assert verify_run(run_copy)["kind"] == "run"  # to read it changed nothing of it
+    assert verify_run(run_copy).kind == "run"  # to read it changed nothing of it
     (run_copy / "verdict.json").unlink()
     write_page(run_copy, figures=False, sign=False)
     assert cost.NOT_COUNTED in (run_copy / "report.html").read_text()

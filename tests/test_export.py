@@ -3,9 +3,12 @@
 import copy
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from locus.audit import audit
 from locus.claims import given
@@ -13,8 +16,9 @@ from locus.config import resolve
 from locus.edits import Directions, Rank1, ablate, complement, full, shift
 from locus.edits.base import Edit, Terms
 from locus.errors import UserError
-from locus.model import load
+from locus.model import Model, load
 from locus.report import export
+from locus.report.consent import Given
 from locus.sites import Location
 from locus.store import Store
 from tests.families import tiny
@@ -136,19 +140,21 @@ def finished(tmp_path_factory, llama_folder):
     return out
 
 
-def test_trials_of_a_run_are_exported_by_id(finished, tmp_path):
+def test_trials_of_a_run_are_exported_by_id(finished, llama_folder, tmp_path):
     plan = json.loads((finished / "plan.json").read_text())
     ids = {trial["role"]: trial["id"] for trial in plan["trials"]}
     # One epoch of training settles nothing, and who loads the adapter is told.
-    assert export.export_edit(finished, ids["claim"], tmp_path / "claim") == [export.UNSETTLED]
+    given = Given(model=llama_folder)
+    lies = export.LIES.format(place=llama_folder)
+    assert export.export_edit(finished, ids["claim"], tmp_path / "claim", given=given) == [lies, export.UNSETTLED]
     assert (tmp_path / "claim" / "adapter_model.safetensors").is_file()
-    assert export.export_edit(finished, ids["shift"], tmp_path / "shift") == [export.EVERYWHERE]
+    assert export.export_edit(finished, ids["shift"], tmp_path / "shift", given=given) == [export.EVERYWHERE]
     assert json.loads((tmp_path / "shift" / "export.json").read_text())["notes"] == [export.EVERYWHERE]
     assert load(str(tmp_path / "shift"), device="cpu").has_bias(0)
     with pytest.raises(UserError, match="none of that name"):
-        export.export_edit(finished, ids["base"], tmp_path / "base")
+        export.export_edit(finished, ids["base"], tmp_path / "base", given=given)
     with pytest.raises(UserError, match="new or empty folder"):
-        export.export_edit(finished, ids["claim"], tmp_path / "claim")
+        export.export_edit(finished, ids["claim"], tmp_path / "claim", given=given)
 
 
 def test_edits_are_found_by_what_they_are_called(finished):
@@ -180,13 +186,49 @@ def test_the_adapter_of_a_planted_model_brings_its_model(tmp_path):
 
     model = load_named("planted:localized:0")
     edit = moved(Rank1(model.anatomy, Location.parse("1.2")))
-    export.save_peft(model, edit, tmp_path)
-    assert export._save_base(model, tmp_path) == [f"The base model, planted:localized:0, is in {tmp_path / 'base'}."]
+    assert export.save_peft(model, edit, tmp_path) == [export.LIES.format(place=tmp_path / "base")]
     named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert torch.equal(logits(load(named, device="cpu").hf), logits(model.hf))
     peft = pytest.importorskip("peft")
     loaded = peft.AutoPeftModelForCausalLM.from_pretrained(str(tmp_path)).eval()
     torch.testing.assert_close(logits(loaded), hooked(model, edit), atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_names_its_base_by_its_whole_path_and_its_fingerprint(finished, llama_folder, tmp_path, monkeypatch):
+    """A relative path would be looked for wherever the user of the adapter happens to be."""
+    monkeypatch.chdir(Path(llama_folder).parent)
+    near = Path(llama_folder).name
+    export.export_edit(finished, "claim", tmp_path / "out", given=Given(model=near))
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(Path(llama_folder).resolve()) and settings["revision"] is None
+    about, fingerprint = json.loads((tmp_path / "out" / "export.json").read_text()), load(near, device="cpu").fingerprint
+    assert about["base"] == {"name": near, "revision": None, "dtype": "torch.float32"} and about["model_sha256"] == fingerprint
+    assert fingerprint in (tmp_path / "out" / "README.md").read_text()
+    with safe_open(tmp_path / "out" / "adapter_model.safetensors", "pt") as file:
+        assert file.metadata()["base_model_sha256"] == fingerprint
+
+
+def test_an_adapter_of_a_hub_model_names_its_id_and_revision(llama, tmp_path):
+    hub = Model(copy.deepcopy(llama.hf), llama.tokenizer, "somebody/some-model")
+    assert export.save_peft(hub, moved(Rank1(llama.anatomy, PLACES)), tmp_path, "a" * 40) == []
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["revision"]) == ("somebody/some-model", "a" * 40)
+    assert (tmp_path / "README.md").read_text().startswith('---\nbase_model: "somebody/some-model"\nlibrary_name: peft\n---\n')
+
+
+def test_a_baked_bias_keeps_what_the_base_had_beside_its_weights(llama_folder, tmp_path):
+    """Where to stop and how to draw are not in the model's configuration; nor is the template of its chat."""
+    home = shutil.copytree(llama_folder, tmp_path / "model")
+    generation = {"eos_token_id": [258, 10], "temperature": 0.7, "top_p": 0.9, "do_sample": True}
+    (home / "generation_config.json").write_text(json.dumps(generation))
+    (home / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    base, out = load(str(home), device="cpu"), tmp_path / "out"
+    export.baked(base, steered(base.anatomy)).save_pretrained(out)
+    base.tokenizer.save_pretrained(out)
+    kept = json.loads((out / "generation_config.json").read_text())
+    assert {name: kept[name] for name in generation} == generation
+    assert load(str(out), device="cpu").hf.generation_config.eos_token_id == [258, 10]
+    assert (out / "chat_template.jinja").read_text() == (home / "chat_template.jinja").read_text()
 
 
 def test_tables_hold_the_stores_scores(finished, tmp_path):

@@ -10,8 +10,9 @@ from locus import conclude
 from locus.audit import audit
 from locus.config import AuditConfig
 from locus.report import page
+from locus.report.derived import copied_store, first_difference
 from locus.report.export import export_scores
-from locus.report.verify import copied_store, first_difference, verify
+from locus.report.verify import verify
 from locus.store import Store
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
@@ -34,7 +35,8 @@ def test_the_verdict_is_concluded_again_to_the_same_numbers(name):
 @pytest.mark.parametrize("name", FINISHED)
 def test_it_verifies(name):
     found = verify(RUNS / name)
-    assert found["kind"] == "run" and found["claims"]
+    assert found.kind == "run" and found.claims and not found.absent
+    assert found.line.startswith("intact, signed by an unknown key fab4cec7") and "earlier edition" in found.unchecked[0]
 
 
 @pytest.mark.parametrize("run", FINISHED, indirect=True)
@@ -44,7 +46,7 @@ def test_it_is_reported_and_exported(run, tmp_path):
     export_scores(run, tmp_path / "scores")
     assert (run / "report.html").stat().st_size > 10_000 and (tmp_path / "scores" / "scores.csv").exists()
     assert before == ((run / "trials.sqlite").read_bytes(), (run / "plan.json").read_bytes(), (run / "verdict.json").read_bytes())
-    assert verify(run)["kind"] == "run"
+    assert verify(run).kind == "run"
 
 
 @pytest.mark.parametrize("run", ["interrupted"], indirect=True)
@@ -56,4 +58,4 @@ def test_a_run_that_was_killed_goes_on_to_the_rows_of_the_undisturbed_one(run):
     store = Store(run / "trials.sqlite")
     assert store.dump() == rows and len(rows) == 3744
     store.close()
-    assert verify(run)["kind"] == "run"
+    assert verify(run).kind == "run"

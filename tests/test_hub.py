@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.test_broken_models import written
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -84,9 +87,12 @@ def hub(tmp_path):
 
 
 def load_by_id(endpoint: str, home: Path, name: str = "someone/tiny") -> subprocess.CompletedProcess:
+    return asked_of(endpoint, home, f"from locus.model import load; print(load({name!r}, dtype='float32').fingerprint)")
+
+
+def asked_of(endpoint: str, home: Path, script: str) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
-    script = f"from locus.model import load; print(load({name!r}, dtype='float32').fingerprint)"
     return subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -106,6 +112,35 @@ def test_pickled_weights_are_not_even_fetched(hub, tmp_path):
     done = load_by_id(endpoint, tmp_path / "home")
     assert done.returncode != 0 and "UserError" in done.stderr and "safetensors" in done.stderr
     assert not [asked for asked in handler.asked if asked.startswith("GET") and asked.endswith(".bin")]
+
+
+def test_a_hub_model_is_looked_at_before_its_weights_are_fetched_and_held_to_the_same(hub, tmp_path):
+    """Heads that are claimed, an adapter beside the weights: said with only the small files here; a gap, with the weights."""
+    endpoint, handler, _ = hub
+    (handler.folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    tensors = load_file(handler.folder / "model.safetensors")
+    tensors.pop("lm_head.weight")
+    save_file(tensors, handler.folder / "model.safetensors", {"format": "pt"})
+    script = """
+import os
+from pathlib import Path
+from locus import preconditions
+from locus.config import resolve
+from locus.errors import UserError
+from locus.model import load
+[wrong] = preconditions._model(resolve(model="someone/tiny", claims=("9.9",), adapter="none"))
+print(wrong)
+for adapter in (None, "none"):
+    try:
+        load("someone/tiny", adapter=adapter)
+    except UserError as error:
+        print(error, len(list(Path(os.environ["HF_HOME"]).rglob("*.safetensors"))))
+"""
+    done = asked_of(endpoint, tmp_path / "home", script)
+    assert done.returncode == 0, done.stderr[-2000:]
+    heads, choice, gap = done.stdout.strip().splitlines()
+    assert "9.9" in heads and "--adapter none" in choice and choice.endswith(" 0")
+    assert "1 missing (lm_head.weight)" in gap and gap.endswith(" 1")
 
 
 def test_a_repository_that_is_not_there_is_said(hub, tmp_path):
@@ -133,21 +168,22 @@ def test_a_gguf_is_parsed_once_while_it_is_converted_and_as_ever_afterwards(tmp_
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (plain, table)
 
 
-def test_a_converted_model_is_at_hand_without_loading_anything(tmp_path):
+def test_a_converted_model_is_at_hand_without_loading_anything(tmp_path, llama_folder):
     """In a process of its own: what has been converted is found by the file's content, and torch is not imported for it."""
-    (tmp_path / "some.gguf").write_bytes(b"weights")
-    folder = tmp_path / "cache" / "models" / f"some-{hashlib.sha256(b'weights').hexdigest()[:16]}"
+    digest = hashlib.sha256(written(tmp_path / "some.gguf").read_bytes()).hexdigest()
+    folder = tmp_path / "cache" / "models" / f"some-{digest[:16]}-whole"
     code = """
 import sys
 from pathlib import Path
 from locus.locate import at_hand
-name, folder = sys.argv[1:]
+name, folder, other = sys.argv[1:]
+assert at_hand(other) == other
 first = at_hand(name)
 Path(folder).mkdir(parents=True)
 (Path(folder) / "config.json").write_text("{}")
 print(first, at_hand(name) == folder, "torch" in sys.modules)
 """
     environment = {**os.environ, "LOCUS_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", code, str(tmp_path / "some.gguf"), str(folder)]
+    command = [sys.executable, "-c", code, str(tmp_path / "some.gguf"), str(folder), llama_folder]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "True", "False"]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
-from transformers import BertModel
+from transformers import BertModel, PretrainedConfig
 
 from locus.errors import UserError
 from locus.judges import alignment, encoder, evaluate, examples, features, local, training, trees
@@ -389,6 +389,7 @@ class Scripted:
 
     logit: float
     size: int = 10
+    config: PretrainedConfig = field(default_factory=PretrainedConfig)
 
     def parameters(self):
         return iter([torch.zeros(1)])
@@ -408,6 +409,11 @@ class Letters:
     def encode(self, text, add_special_tokens=True):
         return {" yes": [1], " no": [2]}.get(text, [3] * len(text.split()))
 
+    def __call__(self, texts, **_):
+        ids = [self.encode(text) for text in texts]
+        offsets, added = [[(0, 1)] * len(one) for one in ids], [[0] * len(one) for one in ids]
+        return {"input_ids": ids, "offset_mapping": offsets, "special_tokens_mask": added}
+
 
 def test_the_lm_judge_renormalises_over_yes_and_no():
     # exp(log 3) against exp(0) for " no": 3 / (3 + 1), whatever the other eight tokens get.
@@ -425,6 +431,32 @@ def test_the_lm_judge_leaves_unscored_what_the_model_does_not_answer():
     [broken] = LmJudge(Scripted(math.nan), Letters()).judge(["Q?"], ["a"], [References()])
     assert not broken.scored
     assert LmJudge(Scripted(0.0), Letters()).judge(["Q?"], [" "], [References()])[0].reason
+
+
+def test_the_lm_judge_leaves_unscored_what_its_context_does_not_hold():
+    judge = LmJudge(Scripted(1.0), Letters(), context=5)
+    long, short = judge.judge(["Q?", "Q?"], ["a b c", "a"], [References()] * 2)
+    assert long.reason == "question and answer take 7 tokens; the judge's context has 5" and short.scored
+
+
+def test_the_lm_judge_is_asked_what_goes_on_and_not_what_comes_after_the_end():
+    class Closing(Letters):
+        """One that also begins and ends every text, as if it were a whole one."""
+
+        def encode(self, text, add_special_tokens=True):
+            bare = super().encode(text)
+            return [8, *bare, 9] if add_special_tokens else bare
+
+    class Watched(Scripted):
+        """A model that notes what it reads."""
+
+        def __call__(self, input_ids, attention_mask):
+            self.read = input_ids.tolist()
+            return super().__call__(input_ids, attention_mask)
+
+    model = Watched(1.0)
+    assert LmJudge(model, Closing()).judge(["Q?"], ["a"], [References()])[0].scored
+    assert model.read == [[8, 3, 3, 3, 3, 3]] * 2
 
 
 def test_the_lm_judge_needs_two_tokens_to_tell_apart():

@@ -3,20 +3,10 @@
 import pytest
 
 from locus.report.page import write
-from tests.browser import CHROMIUM, Browser, axe
+from tests.browser import axe
 from tests.small_run import LONG, NASTY, let_speak, poison
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Chromium, or a reason to skip."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    one = Browser(CHROMIUM, tmp_path_factory.mktemp("profile"))
-    yield one
-    one.close()
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "hostile"])

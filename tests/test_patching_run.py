@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from locus import claims
+from locus import atomic, claims
 from locus.audit import audit
 from locus.config import resolve as resolve_audit
 from locus.errors import UserError
@@ -24,6 +24,7 @@ from locus.patching.outcome import outcome
 from locus.patching.settings import resolve
 from locus.patching.sweep import PatchMap, heads, sweep
 from locus.sites import Location
+from locus.threads import using
 from tests.families import configuration
 from tests.test_patching_tasks import word_tokenizer
 
@@ -148,6 +149,26 @@ def test_what_a_stopped_run_kept_is_not_computed_again(word_model, tmp_path):
         values = dict(held)
     np.savez(part, **{**values, "clean": values["clean"] + 1000.0})
     assert find(config, tmp_path / "run")["maps"][0]["clean"] > 100
+
+
+def test_batches_made_with_other_threads_are_made_again(word_model, tmp_path):
+    """Their last digits are others; what a killed process left half written is gone at the end."""
+    config = resolve(model=word_model, task="ioi", **FAST)
+
+    def stop(what, share):
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), using(3):
+        find(config, tmp_path / "run", stop)
+    part = next((tmp_path / "run" / "parts").glob("*.npz"))
+    with np.load(part) as held:
+        values = dict(held)
+    np.savez(part, **{**values, "clean": values["clean"] + 1000.0})
+    (tmp_path / "run" / "parts" / f"{atomic.MARK}0123456789abcdef").write_bytes(b"half")
+    with using(2):
+        assert find(config, tmp_path / "run")["maps"][0]["clean"] < 100
+    assert not (tmp_path / "run" / "parts").exists()
 
 
 def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model, ioi_map, tmp_path):

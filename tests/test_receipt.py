@@ -18,6 +18,7 @@ from locus.audit import audit
 from locus.config import resolve
 from locus.errors import UserError, VerificationError
 from locus.report import keys, pith, receipt
+from locus.report.consent import Given
 from locus.report.page import write as write_page
 from locus.report.rerun import rerun
 from locus.report.verify import STORE, first_difference, verify, verify_record, verify_run
@@ -64,10 +65,9 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, llama_folder, home):
-    """A small finished run of a copy of the tiny model, which one test here overwrites."""
-    folder = shutil.copytree(llama_folder, tmp_path_factory.mktemp("copy") / "model")
+    """A small finished run of the tiny model."""
     out = tmp_path_factory.mktemp("run") / "RUN"
-    audit(resolve("quick", model=str(folder), **SETTINGS), out)
+    audit(resolve("quick", model=llama_folder, **SETTINGS), out)
     return out
 
 
@@ -108,9 +108,10 @@ def test_an_honest_run_is_verified_and_left_as_it_was(run):
     found = verify(run)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     content = json.loads((run / "receipt.json").read_text())
-    assert found["id"] == content["id"] and len(content["id"]) == 26
-    assert found["signed_by"] == keys.signing_key().public_key().public_bytes_raw().hex()
-    assert found["artefacts"] == 2 + len(list((run / "edits").iterdir()))
+    assert found.id == content["id"] and len(content["id"]) == 26
+    assert found.signed_by == keys.signing_key().public_key().public_bytes_raw().hex()
+    assert found.line == "verified, signed by you" and found.kind == "run" and not found.absent and not found.unchecked
+    assert len(content["body"]["artefacts"]) == 2 + len(list((run / "edits").iterdir()))
     plan_hash, moment = content["body"]["plan"]["fixed"].split()
     assert plan_hash == content["body"]["plan"]["sha256"] and moment <= content["body"]["written"]
 
@@ -248,9 +249,9 @@ def test_a_changed_row_is_caught(run, sql):
         verify_run(run)
 
 
-def test_repeated_trials_give_the_stored_scores(run):
+def test_repeated_trials_give_the_stored_scores(run, llama_folder):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    again = rerun(run, 2, seed=1)
+    again = rerun(run, 2, seed=1, given=Given(model=llama_folder))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert again["repeated"] >= 2 and set(again["largest"]) == {"mc1", "mc2", "mc3", "margin"}
     assert max(again["largest"].values()) < 1e-5, "the same machine, the same banks"
@@ -258,7 +259,7 @@ def test_repeated_trials_give_the_stored_scores(run):
         rerun(run, 0)
 
 
-def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run):
+def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run, llama_folder):
     store = Store(run / STORE)
     store.db.execute("UPDATE scores SET value = value + 0.01 WHERE measure = 'mc2' AND split = 'test' AND value IS NOT NULL")
     conclude.write(run, store, 0.0)
@@ -267,7 +268,7 @@ def test_scores_forged_together_with_their_verdict_and_seal_are_not_repeated(run
     reseal(run)
     verify_run(run)  # hashes and logic are in order: only the model can tell
     with pytest.raises(VerificationError, match=r"mc2 of test item .* stored .* repeated"):
-        rerun(run, 1, seed=1)
+        rerun(run, 1, seed=1, given=Given(model=llama_folder))
 
 
 def test_trials_are_not_repeated_on_another_model(run, tmp_path):
@@ -276,20 +277,17 @@ def test_trials_are_not_repeated_on_another_model(run, tmp_path):
     other = copy.deepcopy(tiny("llama").hf)
     with torch.no_grad():
         next(other.parameters()).add_(0.01)
-    home = Path(json.loads((run / "plan.json").read_text())["config"]["model"])
-    kept = shutil.copytree(home, tmp_path / "kept")
-    try:
-        other.save_pretrained(home)
-        with pytest.raises(VerificationError, match="something else: model"):
-            rerun(run, 1)
-    finally:
-        shutil.copytree(kept, home, dirs_exist_ok=True)
+    named = Path(json.loads((run / "plan.json").read_text())["config"]["model"])
+    home = shutil.copytree(named, tmp_path / "other")
+    other.save_pretrained(home)
+    with pytest.raises(VerificationError, match="something else: model"):
+        rerun(run, 1, given=Given(model=str(home)))
 
 
 def test_a_run_judged_by_another_rule_asks_for_the_locus_it_was_judged_with(run):
     rewrite(run / "plan.json", lambda plan: plan["rule"].update(version="rule/0"))
     reseal(run)
-    with pytest.raises(UserError, match="version of locus"):
+    with pytest.raises(VerificationError, match="judged by rule/0, this version of locus judges by"):
         verify_run(run)
 
 
@@ -300,7 +298,10 @@ def test_missing_and_added_files_are_caught(run):
         verify_run(run)
     (run / "edits" / "another.safetensors").unlink()
     first.unlink()
-    with pytest.raises(VerificationError, match="is missing"):
+    found = verify_run(run)
+    assert found.line == "intact, incomplete, signed by you" and found.absent == (f"edits/{first.name}",)
+    (run / "verdict.json").unlink()
+    with pytest.raises(VerificationError, match=r"verdict\.json is missing"):
         verify_run(run)
 
 
@@ -328,13 +329,13 @@ def test_a_signature_of_something_else_is_caught(run):
 
 def test_the_expected_signer_is_held_to(run):
     verify_run(run, keys.signing_key().public_key().public_bytes_raw().hex())
-    with pytest.raises(VerificationError, match="not 00"):
+    with pytest.raises(VerificationError, match="not signed by 00"):
         verify_run(run, "00" * 32)
 
 
 def test_a_newer_schema_asks_for_a_newer_locus(run):
     rewrite(run / "receipt.json", lambda content: content.update(schema="locus-receipt/9"))
-    with pytest.raises(UserError, match="newer locus"):
+    with pytest.raises(VerificationError, match="newer locus"):
         verify_run(run)
 
 
@@ -343,7 +344,8 @@ def test_unsigned_receipts_say_so(run):
     written = receipt.write(run, store, sign=False)
     store.close()
     assert written["signature"] is None and written["unsigned_because"]
-    assert verify_run(run)["signed_by"] is None
+    found = verify_run(run)
+    assert found.signed_by is None and found.line == "intact, unsigned"
 
 
 def test_the_key_is_its_owners_alone_and_stays(home, monkeypatch, tmp_path):
@@ -364,8 +366,8 @@ def test_the_record_of_a_paper_has_its_printed_hash_and_number(tmp_path):
     bare, wrapped = tmp_path / "bare.json", tmp_path / "wrapped.json"
     bare.write_text(json.dumps(RECORD, indent=2))
     wrapped.write_text(json.dumps({"canonical_record": RECORD, "pith_number": RECORD_NUMBER}))
-    assert verify_record(bare, RECORD_NUMBER)["id"] == verify_record(bare, RECORD_SHA256)["id"] == RECORD_NUMBER
-    assert verify_record(wrapped)["id"] == RECORD_NUMBER
+    assert verify_record(bare, RECORD_NUMBER).id == verify_record(bare, RECORD_SHA256).id == RECORD_NUMBER
+    assert verify_record(wrapped).id == RECORD_NUMBER and "unsigned" in verify_record(wrapped).line
     with pytest.raises(UserError, match="--expect"):
         verify_record(bare)
     text = bare.read_text()
@@ -373,7 +375,7 @@ def test_the_record_of_a_paper_has_its_printed_hash_and_number(tmp_path):
     with pytest.raises(VerificationError, match=RECORD_NUMBER):
         verify_record(bare, RECORD_NUMBER)
     bare.write_text(text.replace('"1.0"', '"2.0"'))
-    with pytest.raises(UserError, match=r"schema 1\.0"):
+    with pytest.raises(VerificationError, match=r"schema .2\.0., not 1\.0"):
         verify_record(bare, RECORD_NUMBER)
 
 

@@ -16,8 +16,10 @@ from locus.cli import main
 from locus.errors import UserError
 from locus.report import chart, cite, words
 from locus.report.figures.plot import CALLED
+from locus.report.html import isolated
 from locus.report.material import heads, read
-from locus.report.page import OPEN, isolated, write
+from locus.report.page import OPEN, write
+from locus.shown import visible
 from locus.store import Store
 from tests.small_run import LONG, NASTY, let_speak, poison
 
@@ -304,7 +306,7 @@ def test_no_folder_no_report(tmp_path, run_copy):
     ],
 )
 def test_text_is_made_visible(text, shown):
-    assert words.visible(text) == shown
+    assert visible(text) == shown
     assert isolated(text) == f"<bdi>{shown}</bdi>"
 
 

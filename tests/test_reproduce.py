@@ -14,6 +14,7 @@ from rich.console import Console
 from locus.claims import null
 from locus.errors import UserError, VerificationError
 from locus.report import receipt
+from locus.report.consent import Given
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
 from locus.show.tables import numbers_table
@@ -45,9 +46,9 @@ def study(tmp_path):
 @pytest.mark.parametrize("folder", SEALED, ids=lambda folder: folder.name)
 def test_every_committed_receipt_holds_and_says_what_is_not_there(folder):
     found = verify(folder)
-    assert found["kind"] == "excerpt" and found["signed_by"]
-    assert "verdict.json" in found["checked"] and "plan.json" in found["absent"]
-    assert verify(folder / "receipt.json")["id"] == found["id"]
+    assert found.kind == "excerpt" and found.signed_by and found.line.startswith("intact, incomplete, signed by an unknown key")
+    assert "verdict.json" in dict(found.held)["files"] and "plan.json" in found.absent
+    assert verify(folder / "receipt.json").id == found.id
 
 
 def test_a_changed_verdict_or_score_of_a_study_is_caught(study):
@@ -55,7 +56,7 @@ def test_a_changed_verdict_or_score_of_a_study_is_caught(study):
     import pyarrow.compute
     import pyarrow.parquet
 
-    assert verify(study)["checked"] == ["verdict.json", "scores.parquet"]
+    assert dict(verify(study).held)["files"].startswith("verdict.json, scores.parquet")
     table = pyarrow.parquet.read_table(study / "scores.parquet")
     values = table["value"].to_pylist()
     values[7] += 1e-9
@@ -98,17 +99,17 @@ def test_the_table_of_a_reproduction_says_how_many_agree_and_what_is_not_compare
 
 def test_a_study_whose_questions_are_a_file_asks_for_it(study):
     """Also where a file lies at the path that the receipt names: that path is of the machine where the study was run."""
-    with pytest.raises(UserError, match=r"--data.*TruthfulQA\.csv"):
+    with pytest.raises(UserError, match=r"TruthfulQA\.csv', which would be opened.*--data"):
         settings(study)
 
 
 def test_other_questions_than_the_studys_are_refused(study):
     with pytest.raises(UserError, match="e2f599320da3"):
-        reproduce(str(study), data="misconceptions")
+        reproduce(str(study), given=Given(data="misconceptions"))
 
 
 def test_small_keeps_what_a_number_depends_on(study):
-    full, small = (settings(study, "misconceptions", small) for small in (False, True))
+    full, small = (settings(study, Given(data="misconceptions"), small) for small in (False, True))
     changed = {name for name, value in full.model_dump().items() if getattr(small, name) != value}
     assert changed == {"random", "shift_random", "alpha"}
     # With 3 random places the least possible rank p is 1 / 4.
@@ -119,7 +120,7 @@ def test_small_keeps_the_first_single_heads_of_a_study_that_has_no_random_locati
     receipt = json.loads((study / "receipt.json").read_text())
     receipt["body"]["config"] |= {"random": 0, "singles": 24, "shift_random": 0, "shift_everywhere": True}
     (study / "receipt.json").write_text(json.dumps(receipt))
-    small = settings(study, "misconceptions", small=True)
+    small = settings(study, Given(data="misconceptions"), small=True)
     assert (small.random, small.singles, small.shift_random, small.alpha) == (0, 3, 0, 0.05)
     few, many = (null.draw(Location.parse("0.0"), 30, 9, count, 1, "uniform") for count in (3, 24))
     assert [each.location for each in few] == [each.location for each in many[:3]]

@@ -176,11 +176,18 @@ def alive(process):
         return False
 
 
-def test_workers_end_when_their_parent_is_killed():
+def deaf(number, tell):
+    """Says who it is, then works on without a word."""
+    tell(os.getpid())
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("job", [orphans, deaf])
+def test_workers_end_when_their_parent_is_killed(job):
     read, write = os.pipe()
     parent = os.fork()
     if parent == 0:
-        list(side_by_side(range(2), orphans, 2, lambda _, share: share and os.write(write, f"{int(share)}\n".encode())))
+        list(side_by_side(range(2), job, 2, lambda _, share: share and os.write(write, f"{int(share)}\n".encode())))
         os._exit(0)
     known = b""
     while known.count(b"\n") < 2:
@@ -194,15 +201,9 @@ def test_workers_end_when_their_parent_is_killed():
         time.sleep(0.05)
 
 
-def test_workers_are_as_many_as_threads_unless_jobs_or_memory_are_short():
-    kept = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        assert (fitting(2, 1), fitting(1, 1), fitting(2, 1 << 60)) == (2, 1, 1)
-        torch.set_num_threads(1)
-        assert fitting(20, 1) == 1
-    finally:
-        torch.set_num_threads(kept)
+def test_as_many_work_at_once_as_are_of_use_and_the_memory_holds():
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    assert (fitting(2, 1), fitting(1, 1), fitting(2, 1 << 60), fitting(9, held // 3), fitting(3, 0)) == (2, 1, 1, 3, 3)
 
 
 HEAPS = """

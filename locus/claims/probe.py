@@ -19,6 +19,7 @@ from locus.claims.claim import Claim
 from locus.claims.logistic import fit as fit
 from locus.cost import Tally
 from locus.datasets.items import Item
+from locus.encoding import all_unclosed
 from locus.forest import Encoded, Forest
 from locus.model import Model
 from locus.prompts import PromptFormat
@@ -65,16 +66,19 @@ def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.
 
 def plant_with_question(tokenizer: Any, items: tuple[Item, ...] | list[Item], seed: int) -> Forest:
     """Trees of "Q: q A: a Q: q'", one random q' per question, as ITI's end-of-question bank; for features, not for scores."""
-    generator = np.random.default_rng(seed)
-    others = generator.integers(len(items), size=len(items))
-    sequences, owners = [], []
-    for index, item in enumerate(items):
-        for answer in item.answers:
-            text = f"Q: {item.question} A: {answer} Q: {items[others[index]].question}"
-            ids = tokenizer(text)["input_ids"]
-            sequences.append(Encoded(tuple(ids), len(ids) - 1))
-            owners.append(index)
-    return Forest(sequences, owners)
+    owners, texts = zip(*with_question(items, seed), strict=True)
+    coded = all_unclosed(tokenizer, texts)
+    return Forest([Encoded(tuple(one.ids), len(one) - 1) for one in coded], list(owners))
+
+
+def with_question(items: tuple[Item, ...] | list[Item], seed: int) -> list[tuple[int, str]]:
+    """Every answer's text with another question behind it, and the index of its item."""
+    others = np.random.default_rng(seed).integers(len(items), size=len(items))
+    return [
+        (index, f"Q: {item.question} A: {answer} Q: {items[others[index]].question}")
+        for index, item in enumerate(items)
+        for answer in item.answers
+    ]
 
 
 def collect(

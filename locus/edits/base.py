@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from locus import atomic, incoming
 from locus.errors import UserError
 from locus.model import Anatomy, Model
 from locus.sites import Location
@@ -27,6 +28,7 @@ from locus.sites import Location
 Positions = Literal["all", "answer"]
 TERMS = ("keep", "shift", "read", "write", "out")
 FORMAT = "locus-edit/1"
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Edit:
             yield session
 
     def save(self, path: Path) -> None:
-        """Write as safetensors, with everything needed to read it back in its metadata."""
+        """Write as safetensors, whole or not at all, with everything needed to read it back in its metadata."""
         tensors = {
             f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
             for layer, terms in sorted(self.layers.items())
@@ -105,7 +107,7 @@ class Edit:
             "positions": self.positions,
             "about": self.about,
         }
-        save_file(tensors, str(path), {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)})
+        atomic.replace(path, save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)}))
 
 
 def load_edit(path: Path) -> Edit:
@@ -114,27 +116,39 @@ def load_edit(path: Path) -> Edit:
     Raises:
         UserError: if the file is missing or is not such an edit.
     """
+    content = incoming.read_bytes(path, "a saved edit (safetensors)", MOST_BYTES)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
+        length = int.from_bytes(content[:8], "little")
+        metadata = incoming.parse_json(content[8 : 8 + length]).get("__metadata__", {})
+        tensors = load(content)
+    except (ValueError, AttributeError, SafetensorError) as error:
         raise UserError("a saved edit (safetensors)", f"{path} ({error})", "Check the path.") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"an edit in the format {FORMAT}", f"{metadata.get('format')!r} in {path}", "Save it with locus.")
-    about = json.loads(metadata["edit"])
+    try:
+        return _read(incoming.parse_json(metadata["edit"]), tensors)
+    except (ValueError, LookupError, TypeError, AttributeError, UserError) as error:
+        raise UserError("an edit as locus saves it", f"{path} ({type(error).__name__}: {error})", "Save it again.") from error
+
+
+def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
+    """An edit from what a file says of it; terms of another size, or not finite, are those of no edit."""
+    anatomy = Anatomy(**about["anatomy"])
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, name = key.split(".")
+        size = anatomy.width if name == "out" else anatomy.features
+        if name not in TERMS or int(layer) not in range(anatomy.n_layers) or tensor.shape != (size,):
+            raise ValueError(f"a tensor {key[:80]!r} of shape {tuple(tensor.shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"a tensor {key[:80]!r} that is not finite")
         layers.setdefault(int(layer), {})[name] = tensor
-    return Edit(
-        kind=about["kind"],
-        location=Location.parse(about["location"]),
-        anatomy=Anatomy(**about["anatomy"]),
-        layers={layer: Terms(**terms) for layer, terms in layers.items()},
-        positions=about["positions"],
-        about=about["about"],
-    )
+    location = Location.parse(about["location"]) if about["location"] else Location(())
+    location.check(anatomy.n_layers, anatomy.n_heads)
+    if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
+        raise ValueError("neither positions nor what it is about")
+    terms = {layer: Terms(**parts) for layer, parts in layers.items()}
+    return Edit(str(about["kind"]), location, anatomy, terms, about["positions"], about["about"])
 
 
 def head_mask(anatomy: Anatomy, heads: tuple[int, ...]) -> Tensor:

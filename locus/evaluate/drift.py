@@ -20,6 +20,7 @@ from locus.datasets import lines
 from locus.datasets.items import content_hash
 from locus.edits.bank import Bank
 from locus.edits.base import Edit
+from locus.encoding import all_unclosed
 from locus.errors import UserError
 from locus.forest import Encoded, Forest
 from locus.forward import HEAD_CHUNK, Prepared, Trunk, base, edited
@@ -78,7 +79,7 @@ def _openwebtext() -> list[str]:
 
 def text_forest(model: Model, text: Text, tokens: int) -> Forest:
     """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
-    coded = [model.tokenizer(passage, add_special_tokens=True)["input_ids"][:tokens] for passage in text.passages]
+    coded = [one.ids[:tokens] for one in all_unclosed(model.tokenizer, text.passages)]
     sequences = [Encoded(tuple(ids), 1) for ids in coded if len(ids) > 1]
     return Forest(sequences, range(len(sequences)))
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from locus.cost import Tally, Work, continued
 from locus.edits.bank import Session
 from locus.edits.base import Edit
+from locus.encoding import unclosed
 from locus.errors import UserError
 from locus.evaluate.slots import Reader, RowBank, Slots
 from locus.model import Model
@@ -309,24 +310,17 @@ def end_tokens(model: Model, text: PromptFormat) -> set[int]:
     for owner in (tokenizer, model.hf.config, getattr(model.hf, "generation_config", None)):
         named = getattr(owner, "eos_token_id", None)
         found |= set(named) if isinstance(named, list | tuple) else set() if named is None else {int(named)}
-    if text.name == "chat":
-        answer = "An answer to be found again."
-        talk = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": answer}]
-        after = tokenizer.apply_chat_template(talk, tokenize=False).rpartition(answer)[2]
-        ids = tokenizer(after, add_special_tokens=False)["input_ids"]
-        found |= {ids[0]} & set(tokenizer.all_special_ids) if ids else set()
-    return found
+    after = tokenizer(text.closing, add_special_tokens=False)["input_ids"]
+    return found | ({after[0]} & set(tokenizer.all_special_ids) if after else set())
 
 
 def coded(model: Model, prompt: str, text: PromptFormat, room: int = 0) -> tuple[int, ...]:
-    """A prompt's tokens; a tokenizer's own end-of-text token after it is not part of the prompt.
+    """A prompt's tokens.
 
     Raises:
         UserError: if there is none, or no `room` for so many more in the model's context.
     """
-    ids = list(model.tokenizer(prompt, add_special_tokens=text.special_tokens)["input_ids"])
-    while text.special_tokens and len(ids) > 1 and ids[-1] == model.tokenizer.eos_token_id != model.tokenizer.bos_token_id:
-        ids.pop()
+    ids = unclosed(model.tokenizer, prompt, text.special_tokens).ids
     if not ids:
         raise UserError("a prompt of at least one token", repr(prompt), "Use a prompt format with text before the answer.")
     if len(ids) + room > model.context:

@@ -5,7 +5,8 @@ scored so without asking the judge: left out, an edit that silences the model wo
 Source: Lin et al. 2021, arXiv 2109.07958, section 2.2 for the notions.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,9 @@ import numpy.typing as npt
 from locus.cost import Tally
 from locus.datasets.items import Item
 from locus.edits.base import Edit
+from locus.errors import UserError
 from locus.evaluate.generate import Speech, generate
-from locus.judges.base import Judge, Judgement, References
+from locus.judges.base import Judge, Judgement, References, commonest
 from locus.judges.blind import BlindJudge
 from locus.model import Model
 from locus.prompts import PromptFormat
@@ -71,6 +73,21 @@ def judge_texts(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str
         scores = {"truth": truth, "info": info, "true_info": truth * info, "blind_true_info": wording}
         results.append(Judged(scores, tuple(one.reason for one in own)))
     return results
+
+
+def check_scored(values: Collection[float], reasons: Collection[str]) -> None:
+    """Stop where the judge that decides can score nothing of what the unedited model says: no edit would fare better.
+
+    Args:
+        values: of each answer, NaN where unscored.
+        reasons: why, of those that are.
+
+    Raises:
+        UserError: with the commonest reasons.
+    """
+    if values and all(math.isnan(value) for value in values):
+        received = f"{len(values)}, none scored: {commonest(reasons)}"
+        raise UserError("answers of the unedited model that the judge scores", received, "Choose another judge.")
 
 
 def judged(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]]) -> list[list[Judgement]]:

@@ -5,11 +5,14 @@ such an answer is *unscored*, which is counted and shown, and is never the same 
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from locus.errors import UserError
+
+QUOTED = " in the reply "  # what follows it in a reason is this one answer's
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,16 @@ class Judgement:
 def unscored(reason: str, truth: float = math.nan, info: float = math.nan) -> Judgement:
     """A judgement with at least one NaN, and why."""
     return Judgement(truth, info, reason)
+
+
+def counted(reasons: Iterable[str]) -> dict[str, int]:
+    """How often each reason for not scoring came up, the most frequent first; what is quoted in one is cut off."""
+    return dict(Counter(reason.split(QUOTED)[0] for reason in reasons if reason).most_common())
+
+
+def commonest(reasons: Iterable[str]) -> str:
+    """The three commonest reasons, with how often each came up."""
+    return "; ".join(f"{reason} ({times} times)" for reason, times in list(counted(reasons).items())[:3])
 
 
 @runtime_checkable

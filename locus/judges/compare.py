@@ -4,7 +4,6 @@ A file has the columns question, answer, truthful and informative (yes or no; bo
 are of labelled answers; where there are others, each judge's rates on them are corrected by what the labels show of its errors.
 """
 
-import csv
 import itertools
 import json
 import math
@@ -15,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from locus import atomic
 from locus.datasets.items import Dataset
 from locus.errors import UserError
 from locus.judges import evaluate
 from locus.judges.api import ApiJudge
-from locus.judges.base import Judge, Judgement, References
+from locus.judges.base import Judge, Judgement, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
 from locus.judges.local import LocalJudge, file_hash
+from locus.spreadsheet import write_csv
 from locus.stats.agreement import cohen_kappa
 from locus.stats.judged import corrected_rate, ppi_mean
 
@@ -127,8 +128,8 @@ def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
         if isinstance(judge, ApiJudge):
             asked = [row.question for row in rows], [row.answer for row in rows], [row.references for row in rows]
             count, most = judge.outlook(*asked)
-            judge.afford(most)
-            priced = f", at most {most:.4g} by the prices given" if any(judge.endpoint.prices) else ""
+            judge.purse.afford(most)
+            priced = f", at most {most:.4g} by the prices given" if any(judge.purse.prices) else ""
             lines.append(f"{judge.name}: {count} requests{priced}")
     return lines
 
@@ -147,7 +148,7 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         UserError: as the judges do.
     """
     every = list({judge.fingerprint: judge for judge in (*judges, BlindJudge())}.values())
-    said = {judge.fingerprint: evaluate.run(judge, labels.rows) for judge in every}
+    said = {judge.fingerprint: _opinions(judge, labels) for judge in every}
     return {
         "schema": SCHEMA,
         "labels": {"name": labels.name, "sha256": labels.sha256, "answers": len(labels.rows)},
@@ -156,6 +157,19 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         "disputed": _disputed(every, said, labels),
         "judgements": _table(every, said, labels),
     }
+
+
+def _opinions(judge: Judge, labels: Labels) -> list[Judgement]:
+    """What a judge says of every answer.
+
+    Raises:
+        UserError: with the commonest reasons, if it scored none.
+    """
+    said = evaluate.run(judge, labels.rows)
+    if not any(one.scored for one in said):
+        reasons = commonest(one.reason for one in said)
+        raise UserError(f"an answer that {judge.name} scores", f"{len(said)}, none scored: {reasons}", "Choose another judge.")
+    return said
 
 
 def _table(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
@@ -182,7 +196,7 @@ def _one(judge: Judge, labels: Labels, said: Sequence[Judgement]) -> dict[str, A
     known = [(row, one) for row, one in zip(labels.rows, said, strict=True) if not math.isnan(row.truth)]
     rows, opinions = [row for row, _ in known], [one for _, one in known]
     found: dict[str, Any] = evaluate.measured(judge, rows, opinions, sides)
-    found["unscored"] = _reasons(said)
+    found["unscored"] = counted(one.reason for one in said)
     others = [one for row, one in zip(labels.rows, said, strict=True) if math.isnan(row.truth)]
     if others:
         found["unlabelled"] = {target: _rate(target, rows, opinions, others) for target in TARGETS}
@@ -204,16 +218,6 @@ def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], o
         "corrected": corrected_rate(raw, errors).to_dict(),
         "prediction-powered": ppi_mean(raw, halved(opinions), labels, weight=None).to_dict(),
     }
-
-
-def _reasons(said: Sequence[Judgement]) -> dict[str, int]:
-    """How often each reason for not scoring came up, the most frequent first; quotations are cut off."""
-    counts: dict[str, int] = {}
-    for one in said:
-        if one.reason:
-            reason = one.reason.split(" in the reply")[0]
-            counts[reason] = counts.get(reason, 0) + 1
-    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
 def _agreement(pair: tuple[Judge, Judge], said: dict[str, list[Judgement]]) -> dict[str, Any]:
@@ -256,15 +260,8 @@ def write(found: dict[str, Any], out: Path) -> None:
     judgements = found.pop("judgements")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial = out / ".figures.json"
-        partial.write_text(json.dumps(_plain(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(out / "figures.json")
-        partial = out / ".judgements.csv"
-        with partial.open("w", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, list(judgements[0]))
-            writer.writeheader()
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in judgements)
-        partial.replace(out / "judgements.csv")
+        atomic.replace(out / "figures.json", json.dumps(_plain(found), indent=1, allow_nan=False) + "\n")
+        write_csv(out / "judgements.csv", list(judgements[0]), [[_brief(value) for value in row.values()] for row in judgements])
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
 
@@ -278,8 +275,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cell(value: object) -> object:
-    """Numbers to four digits, an empty cell for NaN; text that a spreadsheet would run as a formula is quoted."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+def _brief(value: Any) -> Any:
+    """Numbers to four digits, an empty cell for NaN."""
+    return (None if math.isnan(value) else float(f"{value:.4g}")) if isinstance(value, float) else value

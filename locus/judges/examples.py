@@ -19,6 +19,7 @@ from locus.datasets import lines
 from locus.datasets.items import normalise
 from locus.errors import UserError
 from locus.judges.base import References
+from locus.spreadsheet import from_cell
 
 NO_COMMENT = "I have no comment."
 PARTS = ("train", "validation", "test")
@@ -114,7 +115,8 @@ def labelled_rows(path: Path) -> list[tuple[dict[str, str], tuple[float, float]]
         if any(label not in LABELS for label in given) or (given[0] == "") != (given[1] == ""):
             wrong.append(f"row {number}: truthful {row['truthful']!r}, informative {row['informative']!r}")
         else:
-            found.append((row, (LABELS[given[0]], LABELS[given[1]])))
+            said = {name: from_cell(row[name] or "") for name in ("question", "answer")}
+            found.append((row | said, (LABELS[given[0]], LABELS[given[1]])))
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise UserError(f"labels yes or no (both, or neither) in {path.name}", shown, "Mend these rows.")

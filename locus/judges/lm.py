@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from locus.anatomy import context
+from locus.encoding import all_unclosed
 from locus.errors import UserError
 from locus.judges.base import Judgement, References, check_lengths, unscored
 
@@ -40,9 +42,16 @@ class LmJudge:
         UserError: if " yes" and " no" start with the same token.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str = "lm", batch_size: int = 16, min_mass: float = MIN_MASS):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str = "lm",
+        batch_size: int = 16,
+        min_mass: float = MIN_MASS,
+    ):
         self.model, self.tokenizer, self.batch_size, self.min_mass = model, tokenizer, batch_size, min_mass
-        self._name = name
+        self._name, self.context = name, context(model.config)
         self.yes, self.no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (" yes", " no"))
         if self.yes == self.no:
             raise UserError(
@@ -74,10 +83,17 @@ class LmJudge:
         check_lengths(questions, answers, references)
         asked = [index for index, answer in enumerate(answers) if answer.strip() and questions[index].strip()]
         texts = [prompt(questions[index], answers[index], suffix) for index in asked for suffix in SUFFIXES]
-        masses = self._masses(texts)
+        # What is judged is somebody's text: a special token's name in it is read as text, and closes nothing.
+        coded = [one.ids for one in all_unclosed(self.tokenizer, texts, plain=True)]
+        read = [index for index, ids in enumerate(coded) if len(ids) <= self.context]
+        masses = dict(zip(read, self._masses([coded[index] for index in read]), strict=True))
         found = [unscored("the question or the answer is empty") for _ in answers]
         for rank, index in enumerate(asked):
-            found[index] = self._judgement(masses[2 * rank : 2 * rank + 2])
+            longest = max(map(len, coded[2 * rank : 2 * rank + 2]))
+            if longest > self.context:
+                found[index] = unscored(f"question and answer have {longest} tokens, of which the judge reads {self.context}")
+            else:
+                found[index] = self._judgement([masses[2 * rank], masses[2 * rank + 1]])
         return found
 
     def _judgement(self, masses: list[tuple[float, float]]) -> Judgement:
@@ -91,11 +107,10 @@ class LmJudge:
                 values.append(yes / (yes + no))
         return Judgement(values[0], values[1], "; ".join(reasons))
 
-    def _masses(self, texts: list[str]) -> list[tuple[float, float]]:
-        """P(" yes") and P(" no") after each text."""
-        encoded = [self.tokenizer.encode(text) for text in texts]
-        found: list[tuple[float, float]] = [(0.0, 0.0)] * len(texts)
-        order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
+    def _masses(self, encoded: list[list[int]]) -> list[tuple[float, float]]:
+        """P(" yes") and P(" no") after each text, given as token ids."""
+        found: list[tuple[float, float]] = [(0.0, 0.0)] * len(encoded)
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         device = next(self.model.parameters()).device
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]

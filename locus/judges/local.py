@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import BertModel
 
+from locus.checkpoint import headers
 from locus.datasets.items import normalise
 from locus.errors import UserError
 from locus.judges import alignment, encoder, features, trees
@@ -149,6 +150,7 @@ def load(path: Path) -> Weights:
     """
     if not path.is_file():
         raise UserError("trained weights of the local judge", f"no file {path.name}", "Train it: locus judge train")
+    headers(path)  # refuses a file that is cut or none of this format
     with safe_open(str(path), framework="numpy") as handle:
         metadata = handle.metadata() or {}
         names = list(handle.keys())

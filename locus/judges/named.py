@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.errors import UserError
-from locus.judges import api, encoder
+from locus.judges import api, encoder, secret
 from locus.judges.base import Judge
 from locus.judges.blind import BlindJudge
 from locus.locate import home, locate
@@ -28,11 +28,15 @@ def parse(name: str) -> tuple[str, str]:
     return kind, rest
 
 
-def check(name: str) -> None:
+def check(name: str, endpoint: api.Endpoint | None = None) -> None:
     """Refuse a judge that cannot be had, before anything is loaded or asked.
 
+    Args:
+        name: as for `open_judge`.
+        endpoint: likewise.
+
     Raises:
-        UserError: if the name is none, or a package, a file, a model or a key is missing.
+        UserError: if the name is none, a package, a file, a model or a key is missing, or the endpoint cannot be one.
     """
     kind, rest = parse(name)
     if kind == "local":
@@ -42,11 +46,12 @@ def check(name: str) -> None:
     elif kind == "lm":
         locate(rest)
     elif kind == "api":
-        api.key()
+        (endpoint or api.Endpoint()).base()
+        secret.key()
 
 
 def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
-    """The judge of a name.
+    """The judge of a name, ready to judge: an endpoint was asked one question, unless it answered that before.
 
     Args:
         name: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL` or `api:MODEL`.
@@ -67,7 +72,7 @@ def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
 
         model = load(rest)
         return LmJudge(model.hf, model.tokenizer, name=name)
-    return api.ApiJudge(rest, endpoint or api.Endpoint(), home() / "replies.sqlite")
+    return api.ApiJudge(rest, endpoint or api.Endpoint(), home() / "replies.sqlite").ready()
 
 
 def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusion]:

@@ -30,37 +30,54 @@ class Replies:
     def __init__(self, path: Path):
         self._lock = threading.Lock()
         self.path = path
+        if path.exists() and not path.is_file():
+            raise self._broken("no regular file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID")
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise UserError("a cache of judge replies", f"{path} ({error})", "Remove the file, or set LOCUS_CACHE.") from error
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken(str(error)) from error
 
     def get(self, key: str) -> str | None:
-        """The reply to a request, if it was answered."""
-        with self._lock:
-            row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        """The reply to a request, if it was answered.
+
+        Raises:
+            UserError: if the file is damaged; so do the others.
+        """
+        row = next(iter(self._run("SELECT reply FROM replies WHERE key = ?", key)), None)
         return None if row is None else str(row[0])
 
     def put(self, key: str, reply: str) -> None:
         """Keep a reply; the first one stays."""
-        try:
-            with self._lock:
-                self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, reply))
-        except sqlite3.OperationalError as error:
-            raise UserError(
-                "room on the disk for judge replies", f"{error} at {self.path}", "Free some space and run it again."
-            ) from error
+        self._run("INSERT OR IGNORE INTO replies VALUES (?, ?)", key, reply)
+
+    def forget(self, key: str) -> None:
+        """Keep no reply to this request any longer."""
+        self._run("DELETE FROM replies WHERE key = ?", key)
 
     def keys(self) -> set[str]:
         """Keys of all requests that were answered."""
-        with self._lock:
-            return {row[0] for row in self._db.execute("SELECT key FROM replies")}
+        return {row[0] for row in self._run("SELECT key FROM replies")}
 
     def close(self) -> None:
         """Close the file; what was kept stays."""
         with self._lock:
             self._db.close()
+
+    def _run(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._db.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                wanted = "room on the disk for judge replies"
+                raise UserError(wanted, f"{error} at {self.path}", "Free some space and run it again.") from error
+            raise self._broken(str(error)) from error
+        except sqlite3.Error as error:
+            raise self._broken(str(error)) from error
+
+    def _broken(self, why: str) -> UserError:
+        return UserError("a cache of judge replies", f"{self.path} ({why})", "Remove the file, or set LOCUS_CACHE.")

@@ -8,8 +8,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from locus import atomic
 from locus.patching.outcome import label
-from locus.report.figures.plot import Drawing, save
+from locus.report.figures.plot import Drawing, brief, save
+from locus.shown import visible
 
 FOUND, HELD_OUT = "#D55E00", "#0072B2"
 MOST = 30  # components in one figure
@@ -27,7 +29,7 @@ def write(found: dict[str, Any], folder: Path) -> list[dict[str, str]]:
     Returns:
         Name and caption of each.
     """
-    folder.mkdir(exist_ok=True)
+    atomic.folder(folder)
     drawn = []
     for number, entry in enumerate(found["maps"]):
         if entry["width"] > 1:
@@ -63,7 +65,7 @@ def _maps(entry: dict[str, Any], number: int) -> list[tuple[Drawing, str]]:
         return made
     if len(positions) > 1:
         rows = [_cell(one, positions.index(one["position"])) for one in components]
-        drawing = _drawing(name, columns, rows, _height(rows), _grid("position", [str(one) for one in positions]))
+        drawing = _drawing(name, columns, rows, _height(rows), _grid("position", [brief(one) for one in positions]))
         return [(drawing, f"Effect by layer and position: {what}. Outlined: found.")]
     rows = [(one["layer"], one["name"], one["mean"], one["low"], one["high"], int(one["found"])) for one in components]
     drawing = _drawing(name, ("layer", "component", "effect", "low", "high", "found"), rows, 1.9, _by_layer)
@@ -127,7 +129,7 @@ def _detected(entry: dict[str, Any], number: int) -> tuple[Drawing, str]:
                 _interval(axes, y - 0.12, row[4:7], HELD_OUT, "o", "_")
         axes.axvline(0, color="#7F7F7F", linewidth=0.6)
         axes.plot([], [], marker="o", color=HELD_OUT, markersize=3.5, label="found in one half, effect in the other")
-        axes.set_yticks(range(len(rows)), [row[0] for row in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [brief(row[0]) for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel("effect")
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -166,7 +168,7 @@ def _agreement(found: dict[str, Any]) -> list[tuple[Drawing, str]]:
             axes.set_facecolor("#F2F2F2")
             if axes.figure is not None:
                 axes.figure.colorbar(image, ax=axes, label="Jaccard", shrink=0.8)
-            short = [_brief(name.rsplit(f", {site}", 1)[0]) for name in names]
+            short = [visible(_brief(name.rsplit(f", {site}", 1)[0]), 80) for name in names]
             axes.set_xticks(range(len(names)), [str(at + 1) for at in range(len(names))])
             axes.set_yticks(range(len(names)), [f"{name}  {at + 1}" for at, name in enumerate(short)])
 

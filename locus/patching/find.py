@@ -64,6 +64,7 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
         dtype=config.dtype,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
     )
     works, right = [], {}
     for tokens in config.tokens or ("",):
@@ -131,11 +132,13 @@ class Work:
         return How(config.direction, config.corruption(self.corruption), metrics, layout)
 
     def kept(self, what: str, patches: Sequence[Patch], say: Callable[[float], None]) -> Keep:
-        """Where finished batches are left, so that a run that was stopped goes on."""
+        """Where finished batches are left, so that a run that was stopped goes on; those that were made with another number of
+        threads, on another device or by other versions have other last digits, and are made again.
+        """
         config = self.config
         prompts = [[*pair.clean, *pair.corrupted, *pair.answer, *pair.other] for pair in self.pairs]
         settings = [config.direction, self.corruption, config.nu, config.draws, config.seed, config.steps, list(config.metrics)]
-        key = [what, self.model.fingerprint, *settings, prompts, [str(patch) for patch in patches]]
+        key = [what, self.model.numerics, *settings, prompts, [str(patch) for patch in patches]]
         return Parts(self.out, key, say).keep(len(self.pairs))
 
     def guessed(self, family: Family, say: Callable[[float], None]) -> list[Array]:

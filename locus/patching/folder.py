@@ -1,8 +1,9 @@
 """A patching run as a folder: settings first, finished batches as they come, patch.json last."""
 
 import hashlib
+import io
 import json
-import os
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from locus import incoming, outputs
+from locus import atomic, incoming, outputs
 from locus.datasets.items import content_hash
 from locus.errors import UserError
 from locus.patching import page
 from locus.patching.outcome import Outcome
-from locus.patching.settings import PatchConfig
+from locus.patching.settings import SINCE_FIRST, PatchConfig
 from locus.patching.sweep import Keep, Values
 
 
@@ -30,31 +31,59 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
     if out.exists() and any(out.iterdir()) and not path.exists():
         raise UserError("an empty folder or one of this run", f"{str(out)!r} with other files", "Give another --out.")
     if path.exists():
-        old = incoming.read_json(path, "a patching run's config.json", inside=out)
+        old = incoming.read_json(path, "the settings of a patching run", inside=out)
         if not isinstance(old, dict):
             raise UserError("a patching run's config.json", f"{str(path)!r} without settings", "Give another --out.")
+        old = SINCE_FIRST | old
         if old != new:
-            differ = [f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in new if old.get(name) != new[name]]
+            there = old if isinstance(old, dict) else {}
+            pairs = [(name[:80], there.get(name), new.get(name)) for name in sorted({*there, *new})]
+            differ = [f"{name}: {one!r:.120} there, {two!r:.120} now" for name, one, two in pairs if one != two]
             raise UserError(
                 "the settings that this folder was begun with", "; ".join(differ), "Give another --out, or the same settings."
             )
         if (out / "patch.json").exists():
-            finished: dict[str, Any] = incoming.read_json(out / "patch.json", "a patching run's patch.json", inside=out)
-            return finished
+            return read_map(out)
         return None
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        whole(path, json.dumps(new, indent=1) + "\n")
+        atomic.folder(out)
+        atomic.replace(path, json.dumps(new, indent=1) + "\n")
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
     return None
 
 
-def whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def read_map(out: Path) -> dict[str, Any]:
+    """What a finished patching run found, from its folder.
+
+    Raises:
+        UserError: if there is no such file, or it is no JSON object.
+    """
+    what = "the patch.json of a finished `locus patch` run"
+    found = incoming.read_json(out / "patch.json", what, inside=out)
+    if not isinstance(found, dict):
+        raise UserError(what, f"{str(out / 'patch.json')!r}, which is no JSON object", "Patch again into another --out.")
+    return found
+
+
+def _held(path: Path, inside: Path) -> Values:
+    """The values of one finished batch.
+
+    Raises:
+        UserError: if they are not three arrays of numbers.
+    """
+    what = "a finished batch of a patching run"
+    try:
+        with np.load(io.BytesIO(incoming.read_bytes(path, what, BATCH_BYTES, inside)), allow_pickle=False) as held:
+            values = held["clean"], held["corrupted"], held["patched"]
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(what, f"{str(path)!r} ({type(error).__name__})", "Remove that file; the batch is run again.") from error
+    if not all(isinstance(one, np.ndarray) and one.dtype.kind == "f" for one in values):
+        raise UserError(what, f"{str(path)!r} with other values", "Remove that file; the batch is run again.")
+    return values
+
+
+BATCH_BYTES = 1 << 30
 
 
 @dataclass
@@ -77,21 +106,18 @@ class Parts:
         Args:
             count: examples in all.
         """
-        folder = self.out / "parts"
-        folder.mkdir(exist_ok=True)
+        folder = atomic.folder(self.out / "parts")
         done = 0
 
         def kept(members: Sequence[int], make: Callable[[], Values]) -> Values:
             nonlocal done
             path = folder / f"{content_hash([self.key, list(members)])[:24]}.npz"
             if path.exists():
-                with np.load(path, allow_pickle=False) as held:
-                    values = held["clean"], held["corrupted"], held["patched"]
+                values = _held(path, self.out)
             else:
-                values = make()
-                partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-                np.savez(partial, clean=values[0], corrupted=values[1], patched=values[2])
-                partial.replace(path)
+                values, packed = make(), io.BytesIO()
+                np.savez(packed, clean=values[0], corrupted=values[1], patched=values[2])
+                atomic.replace(path, packed.getvalue())
             done += len(members)
             self.say(done / count)
             return values
@@ -105,7 +131,8 @@ def write(out: Path, found: dict[str, Any], outcomes: Sequence[Outcome], seconds
     found["seconds"] = round(seconds, 1)
     found["effects_sha256"] = hashlib.sha256((out / "effects.parquet").read_bytes()).hexdigest()
     page.write(out, found)
-    whole(out / "patch.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    atomic.replace(out / "patch.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    atomic.sweep(out, out / "parts", out / "figures")
     for part in (out / "parts").glob("*.npz"):
         part.unlink()
     (out / "parts").rmdir()
@@ -129,6 +156,6 @@ def _effects(path: Path, outcomes: Sequence[Outcome]) -> None:
             "effect": one.effects.values.ravel(),
         }
         tables.append(pyarrow.table(columns))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), partial)
-    partial.replace(path)
+    packed = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), packed)
+    atomic.replace(path, packed.getvalue())

@@ -62,9 +62,10 @@ def tried(config: PatchConfig, model: Model, tokens: str) -> tuple[list[PatchPai
     Right is a clean prompt whose answer is likelier than the other one.
 
     Raises:
-        UserError: if it gets so few right that effects would be noise.
+        UserError: if it gets so few right that effects would be noise, or could not read them whole.
     """
     drawn = _as_many(config, model, tokens, config.pairs * (MORE if config.keep == "right" else 1))
+    _fit(drawn, model)
     kept: list[PatchPair] = []
     right: list[bool] = []
     while len(right) < len(drawn) and len(kept) < config.pairs:  # no more prompts are run than are wanted
@@ -92,6 +93,17 @@ def _as_many(config: PatchConfig, model: Model, tokens: str, wanted: int) -> lis
         if wanted == config.pairs:
             raise
         return _as_many(config, model, tokens, max(config.pairs, wanted // 2))
+
+
+def _fit(pairs: list[PatchPair], model: Model) -> None:
+    """Refuse pairs longer than the model's context."""
+    long = [f"{pair.text[0][:40]!r} ({len(pair):,} tokens)" for pair in pairs if len(pair) > model.context]
+    if long:
+        raise UserError(
+            f"prompts of at most {model.context} tokens, which is all that the model can read",
+            ", ".join(long[:5]) + (f" and {len(long) - 5} more" if len(long) > 5 else ""),
+            "Shorten the prompts or leave them out.",
+        )
 
 
 def correct(model: Model, pairs: list[PatchPair]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -1,16 +1,15 @@
 """page.html of a patching run: self-contained, without scripts, in the style of the report."""
 
 import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from locus import atomic
 from locus.patching import figures
 from locus.patching.outcome import label
-from locus.report.page import isolated
+from locus.report import html
 
 DECISIVE = {
     "max-statistic": "family-wise error, largest statistic over all components",
@@ -30,11 +29,8 @@ def write(out: Path, found: dict[str, Any]) -> Path:
     """
     drawn = figures.write(found, out / "figures")
     pictures = {one["name"]: base64.b64encode((out / "figures" / f"{one['name']}.svg").read_bytes()).decode() for one in drawn}
-    path = out / "page.html"
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(render(found, drawn, pictures), encoding="utf-8")
-    partial.replace(path)
-    return path
+    atomic.replace(out / "page.html", render(found, drawn, pictures))
+    return out / "page.html"
 
 
 def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[str, str]) -> str:
@@ -45,21 +41,19 @@ def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[st
         drawn: name, caption and map of every figure.
         pictures: by name, the figure as base64 of SVG.
     """
-    loader = ChoiceLoader([PackageLoader("locus", "patching"), PackageLoader("locus", "report")])
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"shown": isolated, "effect": _effect, "p": _p}
-    style = environment.get_template("page.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("patch.html.j2").render(
-        style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+    environment = html.environment("patching")
+    environment.filters |= {"effect": _effect, "p": _p}
+    return html.render(
+        environment,
+        "patch.html.j2",
+        images=True,
         found=found,
         config=found["config"],
         first=found["maps"][0],
         lead=lead(found),
         labels=[label(entry) for entry in found["maps"]],
         drawn=drawn,
-        pictures=pictures,
+        pictures={name: Markup(picture) for name, picture in pictures.items()},
         control=DECISIVE[found["config"]["control"]],
         rows=sorted((one for one in found["maps"][0]["components"] if one["found"]), key=lambda one: -abs(one["mean"])),
     )

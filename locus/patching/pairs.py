@@ -5,11 +5,12 @@ the same key spans; and the effect is read at one next-token distribution, so th
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from locus.datasets import lines
+from locus.encoding import all_unclosed, unclosed
 from locus.errors import UserError
 
 END = "end"
@@ -74,7 +75,7 @@ class PatchPair:
         return PatchPair(self.corrupted, self.clean, self.other, self.answer, self.spans, self.task, self.group, self.text[::-1])
 
 
-def next_tokens(tokenizer: Any, prompt: str, answers: Iterable[str]) -> tuple[int, ...]:
+def next_tokens(tokenizer: Any, prompt: str, answers: Sequence[str]) -> tuple[int, ...]:
     """The id that each answer adds to a prompt.
 
     The answer is tokenised behind the prompt, because a tokenizer may merge across the boundary.
@@ -82,11 +83,9 @@ def next_tokens(tokenizer: Any, prompt: str, answers: Iterable[str]) -> tuple[in
     Raises:
         UserError: if an answer adds more than one token or changes the prompt's own.
     """
-    before = list(tokenizer(prompt)["input_ids"])
-    before = _unclosed(tokenizer, before)
+    before, *behind = (coded.ids for coded in all_unclosed(tokenizer, [prompt, *(prompt + answer for answer in answers)]))
     found = []
-    for answer in answers:
-        after = _unclosed(tokenizer, list(tokenizer(prompt + answer)["input_ids"]))
+    for answer, after in zip(answers, behind, strict=True):
         if len(after) != len(before) + 1 or after[:-1] != before:
             pieces = tokenizer.convert_ids_to_tokens(after[len(before) :])
             raise UserError(
@@ -121,11 +120,9 @@ def aligned(
     """
     ids, spans = [], []
     for text, where in zip(texts, chars, strict=True):
-        coded = tokenizer(text, return_offsets_mapping=True)
-        kept = _unclosed(tokenizer, list(coded["input_ids"]))
-        offsets = coded["offset_mapping"][: len(kept)]
-        ids.append(tuple(kept))
-        spans.append({name: _covered(offsets, *place) for name, place in where.items()} | {END: (len(kept) - 1,)})
+        coded = unclosed(tokenizer, text)
+        ids.append(tuple(coded.ids))
+        spans.append({name: _covered(coded.offsets, *place) for name, place in where.items()} | {END: (len(coded) - 1,)})
     if len(ids[0]) == len(ids[1]) and spans[0] != spans[1]:
         raise UserError(
             "key spans at the same token positions in both prompts",
@@ -140,15 +137,6 @@ def aligned(
 def _covered(offsets: Sequence[tuple[int, int]], start: int, stop: int) -> tuple[int, ...]:
     """Tokens that overlap the characters [start, stop)."""
     return tuple(at for at, (low, high) in enumerate(offsets) if low < stop and high > start and high > low)
-
-
-def _unclosed(tokenizer: Any, ids: list[int]) -> list[int]:
-    """Token ids without an end-of-text token that the tokenizer put behind them."""
-    closing = tokenizer.eos_token_id
-    # A tokenizer may use one token for beginning and end; the first position is then a beginning.
-    while len(ids) > 1 and closing is not None and ids[-1] == closing:
-        ids.pop()
-    return ids
 
 
 def load_pairs(path: str, tokenizer: Any) -> list[PatchPair]:

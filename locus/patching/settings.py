@@ -14,6 +14,8 @@ from locus.patching.detect import Control
 from locus.patching.metrics import Direction, Normalise
 
 CorruptionName = Literal["replacement", "noise", "zero", "mean", "resample"]
+# Settings that the first edition did not have, each with the value that says what it did; its folders lack them.
+SINCE_FIRST: dict[str, Any] = {"adapter": None}
 MetricName = Literal["logit-difference", "kl", "probability"]
 
 
@@ -24,6 +26,7 @@ class PatchConfig(settings.Settings):
     model: str = DEFAULT_MODEL
     revision: str | None = None
     trust_remote_code: bool = False
+    adapter: str | None = Field(None, description="none, merged, or an adapter's folder, as for an audit")
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     task: str = Field("ioi", description="a task by name, or FILE.jsonl with your own pairs")

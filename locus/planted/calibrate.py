@@ -17,6 +17,7 @@ from locus.datasets.lines import FILE_BYTES
 from locus.errors import UserError
 from locus.findings import QUESTIONS
 from locus.planted.kinds import KINDS
+from locus.shown import markdown
 
 PARTS = ("kind", "seed", "shuffled", "named", "claims")  # of what is known of a draw
 # Shuffled twins are one kind more: the same weights, labels that mean nothing.
@@ -259,12 +260,14 @@ def table(found: dict[str, Any], metric: str = "mc2") -> str:
     ]
     for (kind, claim, read), rows in _by_claim(found, metric).items():
         cells = [_truth(rows[question]) for question in QUESTIONS]
-        said.append(f"| {kind} | {claim} | {read} | {rows['works']['n']} | {' | '.join(cells)} |")
+        said.append(f"| {' | '.join(map(markdown, (kind, claim, read)))} | {rows['works']['n']} | {' | '.join(cells)} |")
     said += ["", "Random Locations saved by stopping early, mean over audits:", ""]
-    said += [f"- {name}: {100 * share:.0f} %" for name, share in found["saved"].items()]
+    said += [f"- {markdown(name)}: {100 * share:.0f} %" for name, share in found["saved"].items()]
     said += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
     for kind, heuristics in found["named"].items():
-        said.append(f"- {kind}: " + ", ".join(f"{name} {_cell(share)} %" for name, share in heuristics.items()))
+        said.append(
+            f"- {markdown(kind)}: " + ", ".join(f"{markdown(name)} {_cell(share)} %" for name, share in heuristics.items())
+        )
     return "\n".join(said) + "\n"
 
 

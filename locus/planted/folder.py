@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer
 
 from locus import incoming
+from locus.checkpoint import check_folder
 from locus.datasets import lines
 from locus.datasets.items import Dataset, Item
-from locus.errors import UserError
+from locus.errors import UserError, others
 from locus.planted.build import Planted
 from locus.planted.directions import Directions
 from locus.planted.kinds import KnownClaim, Place, Plan, Role
+from locus.weights import fill
 
 FORMAT = 1
 
@@ -81,8 +83,10 @@ def load(folder: Path | str) -> Planted:
             f"questions whose hash is {dataset.sha256[:12]}",
             "Restore dataset.jsonl, or build the model again from its seed.",
         )
-    model: Any = LlamaForCausalLM.from_pretrained(home, dtype=torch.float32, use_safetensors=True)
-    tokenizer: Any = AutoTokenizer.from_pretrained(home)
+    check_folder(home)
+    model = fill(str(home), str(home), dtype=torch.float32)
+    with others("a planted model's tokenizer", str(home), "Build the model again from its seed."):
+        tokenizer: Any = AutoTokenizer.from_pretrained(home)
     names = tuple(truth["directions"])
     basis = np.array([*truth["directions"].values(), *truth["free"]])
     return Planted(

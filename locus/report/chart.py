@@ -6,7 +6,8 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from typing import Any
 
-from locus.report.words import counted, visible
+from locus.report.words import counted
+from locus.shown import visible
 from locus.units import PERCENT, amount, difference
 
 WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0
@@ -48,7 +49,7 @@ def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str,
         return [entry for entry in found[kind] if entry["read"] in (read, "") and entry["claim"] == claim["name"]]
 
     rows = [entry_row("no edit", "base", entry, metric) for entry in found["baseline"]["base"]]
-    rows += [entry_row(f"ITI at the claim, {entry['setting']}", "shift", entry, metric) for entry in mine("shift")]
+    rows += [entry_row(f"ITI at the claim, {visible(entry['setting'], 24)}", "shift", entry, metric) for entry in mine("shift")]
     rows += [entry_row("optimal edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
     places = [entry_row("", "random", entry, metric) for entry in mine("random")]
     means = sorted(place["mean"] for place in places if place)

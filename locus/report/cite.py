@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from locus.report.words import visible
+from locus.shown import tex, visible
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,10 @@ def works(plan: dict[str, Any], version: str, receipt: str = "") -> list[Work]:
     if "random" in roles:
         used += [RANK, EXACT]
     title = f"Localization audit of {visible(plan['model']['name'], 80)} on {visible(plan['dataset']['name'], 80)}"
-    note = f"receipt {receipt}" if receipt else f"plan {plan['sha256']}"
-    run = Work(f"locus-{receipt or plan['sha256'][:12]}", ("locus",), title, "", f"locus {version}", kind="misc", note=note)
+    note = visible(f"receipt {receipt}" if receipt else f"plan {plan['sha256']}")
+    key = re.sub("[^A-Za-z0-9]", "", receipt or plan["sha256"][:12])  # no comma, no brace ends a key in a hostile receipt
+    run = Work(f"locus-{key}", ("locus",), title, "", visible(f"locus {version}", 80), kind="misc", note=note)
     return [*used, run]
-
-
-# Not braces or commands of LaTeX, and not a line break: a name must not end its field.
-SPECIAL = {"\\": r"\textbackslash ", "{": r"\{", "}": r"\}", "~": r"\textasciitilde ", "^": r"\textasciicircum "}
-
-
-def _tex(text: str) -> str:
-    return re.sub(r"[\\{}~^%#&_$]", lambda match: SPECIAL.get(match[0], "\\" + match[0]), text)
 
 
 def bibtex(cited: list[Work]) -> str:
@@ -108,7 +101,7 @@ def bibtex(cited: list[Work]) -> str:
         place = "journal" if work.kind == "article" else "howpublished"
         values = {"author": " and ".join(work.authors), "title": work.title, "year": work.year, place: work.where}
         values |= {"doi": work.doi, "note": work.note}
-        rows = ",\n".join(f"  {name} = {{{_tex(value)}}}" for name, value in values.items() if value)
+        rows = ",\n".join(f"  {name} = {{{tex(value)}}}" for name, value in values.items() if value)
         parts.append(f"@{work.kind}{{{work.key},\n{rows}\n}}")
     return "\n\n".join(parts) + "\n"
 

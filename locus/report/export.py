@@ -2,12 +2,16 @@
 
 A rank-1 edit is exactly a LoRA of rank 1: W (o + <a, o> b) = W o + (W b) a^T o, so A = a^T and B = W b, in float32 and with
 scale 1. A shift is exactly a bias: W (o + s) = W o + W s. Nothing else is approximated, and what has no exact form is refused.
+
+The base is named so that nobody can take another for it: by hub id and revision where it came from there, by its whole path
+where it lies here (a relative one would be looked for wherever the user of the adapter happens to be), and by the fingerprint
+of its weights always. What a plan names is not opened: see `consent`.
 Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); nothing of PEFT is imported.
 """
 
 import copy
 import json
-import sqlite3
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +19,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from locus import conclude, outputs
+from locus import conclude, incoming, outputs
 from locus.conclude import Arm, Record
-from locus.config import AuditConfig
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.locate import locate
+from locus.locate import locate, on_hub
 from locus.model import Model, load
-from locus.report.verify import copied_store
-from locus.store import Store
+from locus.report.consent import Given, settle
+from locus.report.derived import copied_store
+from locus.shown import visible
+from locus.spreadsheet import write_csv
 
 Form = Literal["auto", "peft", "bias"]
+NOTHING_GIVEN = Given()
+TRIAL = re.compile("[0-9a-f]{16}")  # a trial's id, which names a file
 UNSETTLED = "Its training had not settled: a longer one may find a better edit."
+LIES = "The base model is in {place}: where there is no such folder, load the adapter onto a copy of it, as README.md says."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
 
 
@@ -53,8 +61,14 @@ def lora(model: Model, edit: Edit) -> dict[int, tuple[Tensor, Tensor]]:
     return found
 
 
-def save_peft(model: Model, edit: Edit, folder: Path) -> list[str]:
+def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = None) -> list[str]:
     """Write a rank-1 edit as a PEFT LoRA adapter and return what its user should know.
+
+    Args:
+        model: the base.
+        edit: the edit.
+        folder: where to write.
+        revision: of the base, if it is a hub's.
 
     Raises:
         UserError: if the edit is no rank-1 edit, or not of this model.
@@ -64,10 +78,12 @@ def save_peft(model: Model, edit: Edit, folder: Path) -> list[str]:
     for layer, (down, up) in factors.items():
         name = f"base_model.model.{module_path(model, layer)}"
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    place = _place(model, folder)
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": model.name,
+        "base_model_name_or_path": place,
+        "revision": revision if on_hub(place) else None,
         "target_modules": [module_path(model, layer) for layer in factors],
         "r": 1,
         "lora_alpha": 1,
@@ -76,24 +92,37 @@ def save_peft(model: Model, edit: Edit, folder: Path) -> list[str]:
         "fan_in_fan_out": type(model.projections[0]).__name__ == "Conv1D",
         "inference_mode": True,
     }
-    save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt"})
+    save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt", "base_model_sha256": model.fingerprint})
     _write(folder / "adapter_config.json", settings)
-    return [EVERYWHERE] if edit.positions == "answer" else []
+    notes = [] if on_hub(place) else [LIES.format(place=visible(place, 1000))]
+    (folder / "README.md").write_text(_card(model, place, revision), encoding="utf-8")
+    return notes + ([EVERYWHERE] if edit.positions == "answer" else [])
 
 
-def _save_base(model: Model, folder: Path) -> list[str]:
-    """Write the model beside its adapter, which names it: a planted model can be had from nowhere else."""
-    source: Any = model.hf
-    source.save_pretrained(folder / "base")
-    model.tokenizer.save_pretrained(folder / "base")
-    return _name_base(model, folder, str(folder / "base"))
+def _place(model: Model, folder: Path) -> str:
+    """Where PEFT finds the base: a hub id, or the whole path of a folder; a planted or merged one's is written beside it."""
+    if model.name.startswith("planted:") or model.merged:
+        source: Any = model.hf
+        source.save_pretrained(folder / "base")
+        model.tokenizer.save_pretrained(folder / "base")
+        return str((folder / "base").resolve())
+    place = locate(model.name)[0]  # a package's or a GGUF file's is a folder of what it was converted to
+    return place if on_hub(place) else str(Path(place).resolve())
 
 
-def _name_base(model: Model, folder: Path, place: str) -> list[str]:
-    """Let an adapter name the folder of a base model that PEFT could not find by the name that locus has for it."""
-    path = folder / "adapter_config.json"
-    _write(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": place})
-    return [f"The base model, {model.name}, is in {place}."]
+def _card(model: Model, place: str, revision: str | None) -> str:
+    """The adapter's README: its base by name and by fingerprint, and how to load it on a base that lies elsewhere."""
+    hub = on_hub(place)
+    head = f"base_model: {json.dumps(place)}\n" if hub else ""
+    named = f"`{visible(place)}`" + (f", revision `{visible(revision)}`" if hub and revision else "")
+    return (
+        f"---\n{head}library_name: peft\n---\n\n# An edit found by locus, as a LoRA adapter of rank 1\n\n"
+        f"Its base model is {named}.\n"
+        f"It fits weights in {str(model.dtype).removeprefix('torch.')} with this fingerprint (SHA-256, as `locus` takes it), "
+        f"and no others:\n\n    {model.fingerprint}\n\n"
+        "Where the base lies elsewhere: `PeftModel.from_pretrained(base, ADAPTER)`, with `base` loaded from there.\n"
+        "`export.json` says of which run and trial the edit is.\n"
+    )
 
 
 def baked(model: Model, edit: Edit) -> Any:
@@ -123,6 +152,7 @@ def _with_bias(model: Model) -> Any:
     if not model.has_bias(0):
         config.attention_bias = True
     fresh = type(source)(config).to(model.dtype).eval()
+    fresh.generation_config = copy.deepcopy(source.generation_config)  # else made anew from the configuration, with less in it
     if any(fresh.get_submodule(module_path(model, layer)).bias is None for layer in range(model.anatomy.n_layers)):
         raise UserError(
             "an architecture whose attention output projection can have a bias",
@@ -171,7 +201,7 @@ def _path(arm: Arm) -> str:
     return "/".join(dict.fromkeys(part for part in (arm.role, arm.name, arm.claim, arm.read) if part))
 
 
-def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[str]:
+def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Given = NOTHING_GIVEN) -> list[str]:
     """Export one trial's edit of a run folder.
 
     Args:
@@ -179,31 +209,35 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
         trial: the trial's id or name, as `find_trial` has it.
         to: a new or empty folder.
         form: peft (rank-1), bias (shift, constant), or whichever of the two is exact.
+        given: the user's own model, where the run's does not come with the package.
 
     Returns:
         What its user should know, one sentence each; also written to `export.json`.
 
     Raises:
-        UserError: if the trial has no edit, the model has changed, or the form is not exact for it.
+        UserError: if the trial has no edit, the model is another or was not given, or the form is not exact for it.
     """
     trial = find_trial(run, trial)
     path = run / "edits" / f"{trial}.safetensors"
-    if not path.is_file():
-        raise UserError("an edit that is still there", f"no {path}", "Restore the run folder's edits.")
+    if not TRIAL.fullmatch(trial) or not incoming.regular(path, inside=run):
+        raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), conclude.read_plan(run)
-    config = AuditConfig(**plan["config"])
-    model = load(config.model, dtype=config.dtype, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    config = settle(plan["config"], given, needs=("model",))
+    model = load(
+        config.model,
+        dtype=config.dtype,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
+    )
     if model.fingerprint != plan["context"]["model"]:
-        raise UserError("the model the run was made on", f"other weights under {config.model!r}", "Restore that model.")
+        wanted = f"the model the run was made on, with fingerprint {visible(plan['context']['model'], 64)}"
+        raise UserError(wanted, f"{config.model!r} with {model.fingerprint}", "Give --model with those weights.")
     chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
     if chosen == "peft":
         lora(model, edit)  # refused before anything is written
         _empty(to)
-        notes = save_peft(model, edit, to)
-        if config.model.startswith("planted:"):
-            notes += _save_base(model, to)
-        elif (place := locate(config.model)[0]) != config.model:  # a package's or a GGUF file's, converted
-            notes += _name_base(model, to, place)
+        notes = save_peft(model, edit, to, config.revision)
     else:
         hf = baked(model, edit)
         _empty(to)
@@ -213,7 +247,8 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto") -> list[st
     if edit.about.get("converged") is False:
         notes.append(UNSETTLED)
     about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
-    _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint, "notes": notes})
+    about |= {"base": {"name": model.name, "revision": config.revision, "dtype": str(model.dtype)}, "notes": notes}
+    _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint})
     return notes
 
 
@@ -229,25 +264,16 @@ def export_scores(run: Path, to: Path) -> list[str]:
         UserError: if there is no run, or the folder is not empty.
     """
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet
 
     plan = conclude.read_plan(run)
-    path = run / "trials.sqlite"
-    if not path.is_file():
-        raise UserError("a run's trials.sqlite", f"none in {str(run)!r}", "Check the run folder.")
-    store = Store(path)
-    try:
+    with copied_store(run) as store:
         cursor = store.db.execute(
             "SELECT trial, role, arm, claim, split, measure, item, value, scores.reason AS reason "
             "FROM scores JOIN trials ON trials.id = trial ORDER BY trial, split, measure, item"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
         trials = {trial["id"]: trial for trial in store.trials()}
-    except sqlite3.DatabaseError as error:
-        raise UserError("a run's trials.sqlite", f"{path} ({error})", "Check the run folder.") from error
-    finally:
-        store.close()
     schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in names])
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
@@ -255,8 +281,9 @@ def export_scores(run: Path, to: Path) -> list[str]:
         table = table.add_column(4 + place, name, pa.array(found, pa.string()))
     table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
     _empty(to)
-    pyarrow.parquet.write_table(table, to / "scores.parquet")
-    pyarrow.csv.write_csv(table, to / "scores.csv")
+    with (to / "scores.parquet").open("wb") as file:  # a path it would read as an address
+        pyarrow.parquet.write_table(table, file)
+    write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
     _write(to / "heads.json", {claim["name"]: claim["scores"] for claim in plan["claims"]})
     files = [f"claim-{number}.json" for number in range(len(plan["claims"]))]
     for name, claim in zip(files, plan["claims"], strict=True):

@@ -7,6 +7,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from locus import incoming
 from locus.errors import UserError
 
 KEY_FILE = "receipt-key.pem"
@@ -34,12 +35,21 @@ def signing_key() -> Ed25519PrivateKey:
             "a signing key that only its owner can read", f"{path} open to others", f"Run chmod 600 {path}, or remove it."
         )
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
+        content = incoming.read_bytes(path, "a signing key", 1 << 16)
+        key = serialization.load_pem_private_key(content, password=None)
+    except (TypeError, ValueError) as error:
         raise UserError("an Ed25519 key in PEM", f"{path} ({error})", "Remove it; a new key is made.") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UserError("an Ed25519 key in PEM", f"another kind of key in {path}", "Remove it; a new key is made.")
     return key
+
+
+def own_public_key() -> str | None:
+    """The public key, hexadecimal, of the user's signing key; None where there is none yet, or none that can be used."""
+    try:
+        return signing_key().public_key().public_bytes_raw().hex() if (config_home() / KEY_FILE).exists() else None
+    except (OSError, UserError):
+        return None
 
 
 def _make(path: Path) -> None:

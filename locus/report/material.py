@@ -1,19 +1,17 @@
 """What a report is made of: plan, verdict, and the settings tried, read from a run folder that may still be growing."""
 
-import json
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from locus import conclude, cost, stats, verdict
+from locus import conclude, cost, incoming, stats, verdict
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in
-from locus.report.words import MEASURE, visible
-from locus.store import Store
+from locus.report.words import MEASURE
+from locus.shown import visible
 from locus.units import amount
 
 # Kinds of places in a verdict.
@@ -47,12 +45,8 @@ def read(folder: Path) -> Material:
     Raises:
         UserError: if it is no run folder, or its files are not whole.
     """
-    if not (folder / "plan.json").is_file() or not (folder / "trials.sqlite").is_file():
-        raise UserError("a run folder with plan.json and trials.sqlite", repr(str(folder)), "Give the --out of an audit.")
-    store = Store(folder / "trials.sqlite")
-    try:
-        plan = conclude.read_plan(folder)
-        record = conclude.Record(plan, store)
+    with conclude.recorded(folder) as record:
+        plan = record.plan
         found = _verdict(folder, record)
         found.setdefault("shift_everywhere", [])  # only where it was asked for
         _check(found)
@@ -63,21 +57,16 @@ def read(folder: Path) -> Material:
                 entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
         said = side_by_side(record, found)
         return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
-    except (LookupError, TypeError, ValueError, AttributeError, sqlite3.Error) as error:
-        received = f"{visible(folder)} ({type(error).__name__}: {visible(error, 120)})"
-        raise UserError("a run folder whose files are whole", received, "Run the audit again.") from error
-    finally:
-        store.close()
 
 
 def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
     path = folder / "verdict.json"
     if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
         if found["schema"] != conclude.VERDICT_SCHEMA:
-            schema = visible(found["schema"], 80)
+            schema = str(found["schema"])[:80]
             raise UserError(
-                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema} in {visible(path)}", "Use a newer locus."
+                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema!r} in {str(path)!r}", "Use a newer locus."
             )
         if found["plan_sha256"] == record.plan["sha256"]:
             return found

@@ -1,18 +1,13 @@
-"""report.html: one self-contained page without scripts; everything shown is escaped, and what hides is made visible."""
+"""report.html: one self-contained page without scripts."""
 
-import base64
-import hashlib
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from locus import cost, diagnosis, units, verdict
-from locus.report import chart, cite, receipt, words
+from locus import atomic, cost, diagnosis, errors, units, verdict
+from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
+from locus.shown import visible
 
 STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
 ASKED = {
@@ -55,31 +50,26 @@ def write(folder: Path, others: list[Path] | None = None, figures: bool = True, 
     Raises:
         UserError: if a folder is no run, or nothing can be written there.
     """
+    with errors.whole("a run folder whose files are whole", folder):
+        return _write(folder, [read(other) for other in others or []], figures, sign)
+
+
+def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> Path:
     material = read(folder)
     drawn: list[str] = []
     if figures or (folder / "figures").is_dir():
         from locus.report.figures import write as write_figures  # matplotlib is slow to come
 
         drawn = write_figures(material, folder / "figures")
+        atomic.sweep(folder / "figures")
     cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
     for ending, text in cite.forms(cited).items():
-        _whole(folder / f"cite.{ending}", text)
-    page = render(material, [read(other) for other in others or []], cited, drawn)
-    _whole(folder / "report.html", page)
+        atomic.replace(folder / f"cite.{ending}", text)
+    page = render(material, others, cited, drawn)
+    atomic.replace(folder / "report.html", page)
+    atomic.sweep(folder)
     receipt.seal_views(folder, sign)
     return folder / "report.html"
-
-
-def _whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def isolated(text: Any, limit: int = words.LIMIT) -> Markup:
-    """Untrusted text: made visible, escaped, and kept from turning the text around it."""
-    return Markup("<bdi>") + escape(words.visible(text, limit)) + Markup("</bdi>")
 
 
 def render(material: Material, others: list[Material], cited: list[cite.Work], drawn: list[str]) -> str:
@@ -91,18 +81,13 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         cited: what the run used, and the run itself.
         drawn: names of the figures that were written.
     """
-    environment = Environment(
-        loader=PackageLoader("locus", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"shown": isolated, "amount": units.amount, "bare": units.bare, "difference": units.difference}
-    style = environment.get_template("page.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    environment = html.environment()
+    environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
     plan, found = material.plan, material.found
     rows = table(found)
-    return environment.get_template("page.html.j2").render(
-        style=Markup(style),
-        # Only this one sheet, known by its hash: no script, no inline style, no request.
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+    return html.render(
+        environment,
+        "page.html.j2",
         plan=plan,
         config=plan["config"],
         found=found,
@@ -194,7 +179,7 @@ def beside(material: Material) -> list[dict[str, Any]]:
 
 
 def _short(name: str) -> str:
-    return words.visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
+    return visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
 
 
 def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:

@@ -9,9 +9,10 @@ import json
 from typing import Any
 
 from locus.errors import UserError, VerificationError
-from locus.report.receipt import identity
+from locus.report.sealed import identity
 
 SCHEMA = "1.0"
+PARTS = {"canonical_record", "schema_version"}
 EXPECTED = ("pith_number", "canonical_sha256")
 
 
@@ -22,21 +23,25 @@ def number(record: dict[str, Any]) -> tuple[str, str]:
     return digest.hexdigest(), identity(digest.digest())
 
 
-def verify(content: dict[str, Any], expected: str | None = None) -> str:
-    """Check a record, bare or inside an envelope as `canonical_record`, and return its number.
+def verify(content: dict[str, Any], expected: str | None = None) -> tuple[str, str]:
+    """Check a record, bare or inside an envelope as `canonical_record`.
 
     Args:
         content: the parsed file.
         expected: the number or the hash the record must have; an envelope's own are checked as well.
 
+    Returns:
+        Its number, and the answer in one line: a record is signed by nobody, and a number that stands beside it proves no more
+        than that both were written down together.
+
     Raises:
-        UserError: if the schema is not 1.0, or nothing says which number is expected.
-        VerificationError: if the record is not the one that is named.
+        UserError: if nothing says which number is expected.
+        VerificationError: if the record is not the one that is named, or its schema is not 1.0.
     """
     record = content.get("canonical_record", content)
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA:
-        raise UserError(f"a record of schema {SCHEMA}", f"schema {version!r}", "Use a newer locus.")
+        raise VerificationError(f"the record is of schema {str(version)[:40]!r}, not {SCHEMA}; a newer locus may know it")
     own = [content[name] for name in EXPECTED if name in content]
     wanted = [str(one) for one in (*own, expected) if one is not None]
     if not wanted:
@@ -44,5 +49,5 @@ def verify(content: dict[str, Any], expected: str | None = None) -> str:
     found = number(record)
     for one in wanted:
         if one not in found:
-            raise VerificationError(f"the record hashes to {found[0]} (number {found[1]}), not to {one}")
-    return found[1]
+            raise VerificationError(f"the record hashes to {found[0]} (number {found[1]}), not to {one[:80]}")
+    return found[1], "verified, a record with the number that is expected" if expected else "intact, unsigned: a record alone"

@@ -8,13 +8,12 @@ What is drawn from results (page, figures, citations) names the id, and so canno
 files are listed beside the body, as views, with a signature of their own. Drawing them anew leaves body and id as they were.
 """
 
-import base64
 import hashlib
 import json
-import os
 import platform
 import sqlite3
 import subprocess
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,29 @@ import rfc8785
 import torch
 
 import locus
-from locus import conclude
-from locus.errors import UserError
-from locus.report import keys
+from locus import atomic, conclude, incoming
+from locus.errors import UserError, VerificationError
+from locus.report import keys, sealed
+from locus.report.sealed import NO_KEY, NOT_ASKED, SCHEMA, identity, text, views_message
 from locus.store import Store
 from locus.verdict import QUESTIONS
 
-SCHEMA = "locus-receipt/1"
-ID_LENGTH = 26
+MOST_SCORES = 1 << 30  # bytes of the scores, and rows
 REWRITE = "The audit's own command, given again, writes a new one."
 
 
-def identity(digest: bytes) -> str:
-    """The name of a SHA-256: its first 26 base32 characters, that is 130 bits."""
-    return base64.b32encode(digest).decode()[:ID_LENGTH]
+class Unsigned(UserWarning):
+    """A receipt could not be signed."""
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """SHA-256 (hex) of a regular file's bytes.
+
+    Raises:
+        UserError: if it is none: a pipe never ends, and a link is another file.
+    """
+    if not incoming.regular(path):
+        raise UserError("a regular file", f"{str(path)!r}, which is none", "Remove it from the run folder.")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -48,7 +52,7 @@ def file_hash(path: Path) -> str:
 def artefacts(out: Path) -> dict[str, str]:
     """SHA-256 of every file of a run folder that the receipt vouches for, by its path in the folder."""
     paths = [out / "plan.json", out / "verdict.json", *sorted((out / "edits").glob("*.safetensors"))]
-    return {path.relative_to(out).as_posix(): file_hash(path) for path in paths if path.exists()}
+    return {path.relative_to(out).as_posix(): file_hash(path) for path in paths if path.exists() or path.is_symlink()}
 
 
 def views(out: Path) -> dict[str, str]:
@@ -76,7 +80,12 @@ def exported_hash(path: Path) -> str:
     import pyarrow.parquet
 
     names = ["trial", "split", "measure", "item", "value", "reason"]
-    columns = pyarrow.parquet.read_table(path, columns=names).to_pydict()
+    content = incoming.read_bytes(path, "a run's exported scores", MOST_SCORES)
+    stored = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+    held = sum(stored.metadata.row_group(group).total_byte_size for group in range(stored.metadata.num_row_groups))
+    if max(held, stored.metadata.num_rows) > MOST_SCORES:
+        raise UserError("exported scores that fit into memory", f"{str(path)!r}, far larger than it looks", "Export them again.")
+    columns = stored.read(columns=names).to_pydict()
     digest = hashlib.sha256(_line(names))
     for row in sorted(zip(*(columns[name] for name in names), strict=True), key=lambda row: row[:4]):
         digest.update(_line(row))
@@ -114,16 +123,9 @@ def device_words(device: str) -> str:
 def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     """What the receipt states, without hash and signature."""
     plan = conclude.read_plan(out)
-    verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+    verdict = incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out)
     return {
-        "config": portable(plan["config"]),
-        "context": plan["context"],
-        "model": {
-            "name": portable(plan["model"]["name"]),
-            "quantised": plan["model"]["quantised"],
-            "sha256": plan["context"]["model"],
-        },
-        "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
+        **of_plan(plan),
         "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
         "code": code(),
         "versions": verdict["versions"],
@@ -136,6 +138,20 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
         "database": {store.path.name: file_hash(store.path)} if store.settle() else {},
         "claims": [standing(claim) for claim in verdict["claims"]],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def of_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    """What the receipt states of a plan: settings, what the trials are run on, model and data."""
+    return {
+        "config": portable(plan["config"]),
+        "context": plan["context"],
+        "model": {
+            "name": portable(plan["model"]["name"]),
+            "quantised": plan["model"]["quantised"],
+            "sha256": plan["context"]["model"],
+        },
+        "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
     }
 
 
@@ -165,35 +181,23 @@ def seal(content: dict[str, Any], sign: bool = True) -> dict[str, Any]:
     """Hash a body and sign it; where no key can be had the receipt says why it is unsigned."""
     message = rfc8785.dumps(content)
     digest = hashlib.sha256(message)
-    sealed = {"schema": SCHEMA, "body": content, "sha256": digest.hexdigest(), "id": identity(digest.digest())}
-    return {**sealed, **_signed(message, sign)}
+    named = {"schema": SCHEMA, "body": content, "sha256": digest.hexdigest(), "id": identity(digest.digest())}
+    return {**named, **_signed(message, sign)}
 
 
 def _signed(message: bytes, sign: bool) -> dict[str, Any]:
     """A signature, or null and the reason why there is none."""
     if not sign:
-        return {"signature": None, "unsigned_because": "not asked for"}
+        return {"signature": None, "unsigned_because": NOT_ASKED}
     try:
         return {"signature": keys.sign(message), "unsigned_because": ""}
     except (OSError, UserError) as error:
-        return {"signature": None, "unsigned_because": str(error)}
-
-
-def views_message(identity: str, files: dict[str, str]) -> bytes:
-    """What a signature of views is of: the receipt's id and the files' hashes."""
-    return rfc8785.dumps({"receipt": identity, "files": files})
-
-
-def text(sealed: dict[str, Any]) -> str:
-    """The file's text: one line a part, each as canonical JSON; there is no other text of the same receipt."""
-    lines = [f'"{name}":{rfc8785.dumps(sealed[name]).decode()}' for name in sorted(sealed)]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+        warnings.warn(f"The receipt is unsigned: {error}", Unsigned, stacklevel=2)
+        return {"signature": None, "unsigned_because": NO_KEY}
 
 
 def _save(out: Path, sealed: dict[str, Any]) -> None:
-    partial = out / f".receipt.json.{os.getpid()}"
-    partial.write_text(text(sealed), encoding="utf-8")
-    partial.replace(out / "receipt.json")
+    atomic.replace(out / "receipt.json", text(sealed))
 
 
 def sealed_in(out: Path) -> dict[str, Any] | None:
@@ -202,35 +206,24 @@ def sealed_in(out: Path) -> dict[str, Any] | None:
     Raises:
         UserError: if it is not whole, or of another schema.
     """
-    path = out / "receipt.json"
-    if not path.exists():
+    if not (out / "receipt.json").exists():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema = content["schema"]
-        whole = schema != SCHEMA or (
-            all(isinstance(content[name], str) for name in ("id", "sha256", "unsigned_because"))
-            and isinstance(content["body"], dict)
-            and (content["signature"] is None or isinstance(content["signature"]["public_key"], str))
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"
-        raise UserError("a receipt that is whole", received, REWRITE) from error
-    if schema != SCHEMA:
-        raise UserError(f"a receipt of schema {SCHEMA}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus.")
-    if not whole:
-        raise UserError("a receipt that is whole", f"{str(path)!r}, with parts of another kind", REWRITE)
+        content = sealed.read(out / "receipt.json", out)[1]
+        sealed.parse(content)
+    except VerificationError as error:
+        raise UserError("a receipt that is whole", f"{str(out / 'receipt.json')!r} ({error})", REWRITE) from error
     return content
 
 
 def seal_views(out: Path, sign: bool = True) -> None:
     """List what was drawn from a run in its receipt; a run without a receipt is not finished, and nothing is done."""
-    sealed = sealed_in(out)
-    if sealed is None:
+    content = sealed_in(out)
+    if content is None:
         return
     files = views(out)
-    signed = _signed(views_message(str(sealed.get("id")), files), sign)
-    _save(out, {**sealed, "views": {"files": files, **signed}})
+    signed = _signed(views_message(str(content["id"]), files), sign)
+    _save(out, {**content, "views": {"files": files, **signed}})
 
 
 def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> dict[str, Any]:
@@ -242,7 +235,9 @@ def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> di
         device: what the model was run on.
         sign: whether the user's key signs it.
     """
-    sealed = seal(body(out, store, device), sign)
-    _save(out, sealed)
+    content = seal(body(out, store, device), sign)
+    # With an empty list, until they are listed: a receipt without one is none.
+    unsealed = {"files": {}, **_signed(views_message(str(content["id"]), {}), sign)}
+    _save(out, {**content, "views": unsealed})
     seal_views(out, sign)
-    return sealed
+    return content

@@ -3,12 +3,16 @@
 A trial's whole bank is repeated, since its edits share a forward; on the same machine the scores are the same bits. Elsewhere
 sums are taken in another order, so smooth scores may differ by `TOLERANCE` (absolute, and relative), and scores that jump (a
 choice between answers, a generated text) may differ for few items.
+
+The plan says what a trial is, but opens nothing: see `consent`. A judge that neither comes with the package nor was given is left
+out, and what it alone could score is not repeated, which the result says.
 """
 
 import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +21,25 @@ import numpy as np
 from locus import conclude, datasets, plan_file, run, trials
 from locus.audit import set_up
 from locus.claims import Claim
-from locus.config import AuditConfig
 from locus.errors import UserError, VerificationError
-from locus.report.verify import copied_store, first_difference
+from locus.judges import named
+from locus.report.consent import Given, settle
+from locus.report.derived import copied_store, first_difference
+from locus.shown import visible
 from locus.sites import Location
 from locus.store import Result, Store
+from locus.threads import Arithmetic
 
 SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
+JUDGED = ("truth", "info", "true_info", "blind_true_info")  # what there is only where somebody judges
+Told = Callable[[str, float], None]
+NOTHING_GIVEN = Given()
 JUMPS = 0.02  # share of items, and always one, for which a score that jumps may differ
 
 
 def rerun(
-    folder: Path, count: int, seed: int | None = None, told: Callable[[str, float], None] = lambda what, share: None
+    folder: Path, count: int, seed: int | None = None, told: Told = lambda what, share: None, given: Given = NOTHING_GIVEN
 ) -> dict[str, Any]:
     """Repeat `count` random finished trials, with the banks they belong to.
 
@@ -38,20 +48,24 @@ def rerun(
         count: how many trials are drawn.
         seed: of the draw; by default one that nobody could know beforehand.
         told: told what goes on and the share of it.
+        given: the user's own model, data, text and judge, for those that do not come with the package.
 
     Returns:
-        `seed`, `drawn` (ids), `repeated` (number of trials compared), `largest` (measure -> largest absolute difference).
+        `seed`, `drawn` (ids), `repeated` (number of trials compared), `largest` (measure -> largest absolute difference),
+        `judge` (the name of the judge that was left out; empty where none was), `unrepeated` (measures that only it could score).
 
     Raises:
-        UserError: if model or data cannot be had, or `count` is not positive.
+        UserError: if model or data cannot be had or were not given, or `count` is not positive.
         VerificationError: if they are others than the run's, or with the first score that differs.
     """
     if count < 1:
         raise UserError("at least one trial to repeat", str(count), "Give --rerun 1 or more.")
     recorded = conclude.read_plan(folder)
-    plan, bench = _prepared(recorded, told)
+    plan, bench = _prepared(recorded, given, told)
+    judge = left_out(recorded, bench)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     largest: dict[str, float] = {}
+    unrepeated: set[str] = set()
     with copied_store(folder) as store, tempfile.TemporaryDirectory() as place:
         done = sorted(store.done() & {trial.id for trial in plan.trials})
         chosen = set(np.random.default_rng(seed).choice(done, size=min(count, len(done)), replace=False).tolist())
@@ -62,31 +76,104 @@ def rerun(
             for result in run.run_bank(here, bench, Path(place), lambda share: None):
                 if result.id in done:
                     _compare(result, store, largest)
-    return {"seed": seed, "drawn": sorted(chosen), "repeated": len({one for bank in banks for one in bank}), "largest": largest}
+                    unrepeated |= _more(result, store, bool(judge))
+    return {
+        "seed": seed,
+        "drawn": sorted(chosen),
+        "repeated": len({one for bank in banks for one in bank}),
+        "largest": largest,
+        "judge": judge,
+        "unrepeated": sorted(unrepeated),
+    }
 
 
-def _prepared(recorded: dict[str, Any], told: Callable[[str, float], None]) -> tuple[trials.Plan, run.Bench]:
+def sentences(found: dict[str, Any]) -> list[str]:
+    """What `rerun` found, for reading: how near the repeated scores are, and what was not repeated."""
+    gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(found["largest"].items()))
+    said = [f"{found['repeated']} trials repeated (draw {found['seed']}); largest differences: {gaps}"]
+    if found["judge"]:
+        measures = ", ".join(found["unrepeated"]) or "nothing that these trials have"
+        said.append(
+            f"The judge {visible(found['judge'], 80)} was left out: it was not asked, and not repeated were {measures}. "
+            "Give it with --judge (and --judge-url) to repeat these too."
+        )
+    return said
+
+
+def left_out(recorded: dict[str, Any], bench: run.Bench) -> str:
+    """The name of the run's judge where nobody judges now; empty where somebody does, or nobody did."""
+    named = str(recorded["config"].get("judge", "none"))
+    return named if bench.stage.judge is None and named != "none" else ""
+
+
+def _prepared(recorded: dict[str, Any], given: Given, told: Told) -> tuple[trials.Plan, run.Bench]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
         VerificationError: naming the first part in which they are not.
     """
-    config = AuditConfig(**recorded["config"])
+    config = settle(recorded["config"], given, needs=("model", "data", "text"))
+    if config.judge != "none":
+        named.check(config.judge)
+    context = recorded["context"]
+    if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
+        raise VerificationError("the plan lists fewer trials than its settings make")
     dataset = datasets.load(config.data)
-    bench = set_up(config, dataset, told)
-    claims = [
-        Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
-        for one in recorded["claims"]
-    ]
+    _hold(context, "data", dataset.sha256)
+    arithmetic = Arithmetic.of(recorded)
+    with arithmetic.whole():
+        bench = set_up(config, dataset, told, arithmetic, partial(_hold, context, "model"))
+    if bench.stage.judge is not None:
+        judged = recorded.get("judge") or {}
+        if judged.get("fingerprint") != bench.stage.judge.fingerprint:
+            raise VerificationError(
+                f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
+            )
+    claims = _claims(recorded)
     document = plan_file.document(bench, dataset, [], recorded["schema"])
-    if difference := first_difference(recorded["context"], json.loads(json.dumps(document["context"]))):
-        raise VerificationError(f"the trials would be run on something else: {difference}")
+    _same(context, json.loads(json.dumps(document["context"])))
     plan = trials.make(config, bench.model.anatomy, claims, document, run.room(bench))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
     banks = tuple(map(tuple, recorded["banks"]))
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
-    return replace(plan, banks=banks), bench
+    return plan_file.deal(replace(plan, banks=banks), bench), bench
+
+
+def _claims(recorded: dict[str, Any]) -> list[Claim]:
+    """The claims as the plan has them, whose sources are not looked at again."""
+    try:
+        return [
+            Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
+            for one in recorded["claims"]
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
+
+
+def _hold(context: dict[str, Any], name: str, found: str) -> None:
+    """Hold one part of what trials are run on against the plan's, as soon as it is known."""
+    _same({name: context.get(name)}, {name: found})
+
+
+def _same(stated: dict[str, Any], found: dict[str, Any]) -> None:
+    if difference := first_difference(stated, found):
+        raise VerificationError(f"the trials would be run on something else: {difference}")
+
+
+def _more(result: Result, store: Store, unjudged: bool) -> set[str]:
+    """Measures that a stored trial has and the repeated one has not, which only a judge that was left out may have given.
+
+    Raises:
+        VerificationError: naming one that no trial of this plan has.
+    """
+    more = {(split, measure) for split, measure in store.scored(result.id) if (split, measure) not in result.scores}
+    for split, measure in sorted(more):
+        if not (unjudged and measure in JUDGED):
+            raise VerificationError(
+                f"trial {result.id} has stored scores of {split}, {measure}, that its repetition does not give"
+            )
+    return {measure for _, measure in more}
 
 
 def _compare(result: Result, store: Store, largest: dict[str, float]) -> None:

@@ -1,217 +1,275 @@
-"""Check a receipt against itself, against its run folder, and the verdict against the stored scores."""
+"""Check a receipt against itself, against its run folder, and the verdict against the stored scores.
 
-import hashlib
+Each answer has its own first line: *verified, signed by NAME* only where a key that the user trusts vouches for everything that
+lies in the folder; *intact* where all holds but nobody known vouches for it, or part of it is not there. Everything that is wrong
+with a folder is a `VerificationError`, whatever it is that is wrong.
+"""
+
 import json
-import math
-import shutil
-import sqlite3
-import tempfile
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import rfc8785
+import pyarrow
 
-from locus import conclude, verdict
-from locus.datasets.items import content_hash
-from locus.errors import UserError, VerificationError
-from locus.report import keys, pith, receipt
-from locus.store import Store
+from locus import conclude, incoming
+from locus.errors import NONSENSE, UserError, VerificationError
+from locus.report import pith, receipt, sealed, trusted
+from locus.report.derived import STORE, check_plan, check_results, first_difference, same
+from locus.report.sealed import Sealed
 
-TOLERANCE = 1e-9  # relative: another numpy may sum in another order
-STORE = "trials.sqlite"
 SCORES = "scores.parquet"
-PARTS = {"schema", "body", "sha256", "id", "signature", "unsigned_because", "views"}
-VIEW_PARTS = {"files", "signature", "unsigned_because"}
+MOST_FILES, MOST_BYTES = 200_000, 4 << 30  # of one folder, and of one of its files
+LEFT_BY_READERS = (f"{STORE}-wal", f"{STORE}-shm")  # beside a database that somebody looks into
 
 
-def verify(path: Path, expected: str | None = None) -> dict[str, Any]:
-    """Verify a run folder, a receipt or a record, whichever it is; as `verify_run` and `verify_record`."""
-    return verify_run(path, expected) if path.is_dir() else verify_record(path, expected)
+@dataclass(frozen=True)
+class Verification:
+    """What held.
+
+    Attributes:
+        kind: a run folder, an excerpt of one (no plan and no store), a receipt alone, or a record of a paper.
+        id: of the receipt, or the record's number.
+        line: the answer in one line.
+        signed_by: the public key that signed the receipt; None where none did.
+        held: what was checked, and found right, in words.
+        absent: files that the receipt names and that are not here.
+        unchecked: what could not be checked, and why.
+        claims: the claims' standings, derived anew; empty where that was not possible.
+    """
+
+    kind: Literal["run", "excerpt", "receipt", "record"]
+    id: str
+    line: str
+    signed_by: str | None = None
+    held: tuple[tuple[str, str], ...] = ()
+    absent: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    claims: tuple[dict[str, Any], ...] = ()
 
 
-def verify_record(path: Path, expected: str | None = None) -> dict[str, Any]:
-    """Check a receipt alone (hash, id, signature) or a numbered record of a paper.
+def verify(path: Path, expected: str | None = None) -> Verification:
+    """Verify a run folder, a receipt or a record, whichever it is.
 
     Args:
-        path: the JSON file.
-        expected: the id, hash or signer's public key it must have.
-
-    Returns:
-        `kind`, `id`, and for receipts `signed_by` (public key, or None).
+        path: the folder or the JSON file; nothing in it is written, opened beyond it, or run.
+        expected: the name of a trusted key or a public key that must have signed everything; or the receipt's id or hash.
 
     Raises:
-        UserError: if the file cannot be read, or its schema is not known.
+        UserError: if there is nothing at that path, the run is not finished, or nobody is trusted under that name.
         VerificationError: with the first thing that does not hold.
     """
-    content = _read(path)
-    if "canonical_record" in content or "schema_version" in content:
-        return {"kind": "record", "id": pith.verify(content, expected)}
-    if content.get("schema") != receipt.SCHEMA:
-        raise UserError(f"a receipt of schema {receipt.SCHEMA}", f"{content.get('schema')!r} in {path}", "Use a newer locus.")
-    try:
-        message = rfc8785.dumps(content.get("body"))
-    except rfc8785.CanonicalizationError as error:
-        raise VerificationError(f"the receipt's body is not canonical JSON: {error}") from error
-    digest = hashlib.sha256(message)
-    if content.get("sha256") != digest.hexdigest():
-        raise VerificationError(f"the receipt's body hashes to {digest.hexdigest()}, not to {content.get('sha256')}")
-    if content.get("id") != receipt.identity(digest.digest()):
-        raise VerificationError(f"the receipt's id is {content.get('id')}, its hash says {receipt.identity(digest.digest())}")
-    signature = content.get("signature")
-    if signature is not None and not keys.holds(message, signature):
-        raise VerificationError("the receipt's signature is not of this receipt, or not by the key it names")
-    signer = signature["public_key"] if signature else None
-    _views(content)
-    if (told := set(content) ^ PARTS) or path.read_text(encoding="utf-8") != receipt.text(content):
-        raise VerificationError(f"the receipt is not written as locus writes it{': ' if told else ''}{', '.join(sorted(told))}")
-    if expected is not None and expected not in (content["id"], content["sha256"], signer):
-        raise VerificationError(f"the receipt is {content['id']} signed by {signer}, not {expected}")
-    return {"kind": "receipt", "id": content["id"], "signed_by": signer}
-
-
-def _views(content: dict[str, Any]) -> None:
-    """Check the signature of the files that were drawn from the results, by whoever drew them."""
-    drawn = content.get("views")
-    if not isinstance(drawn, dict) or not isinstance(drawn.get("files"), dict) or set(drawn) != VIEW_PARTS:
-        raise VerificationError("the receipt does not list what was drawn from the results (views)")
-    signature = drawn["signature"]
-    if signature is not None and not keys.holds(receipt.views_message(content["id"], drawn["files"]), signature):
-        raise VerificationError("the signature of page and figures is not of them, or not by the key it names")
-    for part in (content, drawn):
-        if part.get("signature") is not None and part.get("unsigned_because") != "":
-            raise VerificationError("the receipt is signed, and says why it is not")
-
-
-def verify_run(folder: Path, expected: str | None = None) -> dict[str, Any]:
-    """Check a run folder: receipt, files, page and figures, the store's tables, the plan's hash, and the verdict anew.
-
-    Args:
-        folder: the run folder; nothing in it is written.
-        expected: as in `verify_record`.
-
-    Raises:
-        UserError: if there is no receipt, or of another schema.
-        VerificationError: with the first difference.
-    """
-    if (folder / "plan.json").exists() and not (folder / "receipt.json").exists():
-        raise UserError("a finished run, with its receipt.json", f"{folder}, not finished", "Finish it: its command goes on.")
-    found = verify_record(folder / "receipt.json", expected)
-    content = _read(folder / "receipt.json")["body"]
-    if not (folder / "plan.json").exists() and not (folder / STORE).exists():
-        return found | _excerpt(folder, content)
-    _same(content["artefacts"], receipt.artefacts(folder), "the file")
-    drawn = _read(folder / "receipt.json")["views"]["files"]
-    _same(drawn, receipt.views(folder), "the file")
-    plan = conclude.read_plan(folder)
-    document = {name: value for name, value in plan.items() if name != "sha256"}
-    if plan["rule"].get("version") != verdict.VERSION:
-        judged = f"a run judged by {plan['rule'].get('version')}"
-        raise UserError(f"a run judged by {verdict.VERSION}", judged, "Verify it with the version of locus named in its receipt.")
-    fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
-    _same({name: content["plan"][name] for name in fixed}, fixed, "the plan's")
-    derived, standings = _derive(plan, folder, content["tables"])
-    # After the tables, which say more; receipts of before it was stated have the tables alone.
-    if stated := content.get("database"):
-        _same(stated, {STORE: receipt.file_hash(folder / STORE)}, "the file")
-    written = _read(folder / "verdict.json")
-    difference = first_difference({name: written.get(name) for name in derived}, json.loads(json.dumps(derived)))
-    if difference:
-        raise VerificationError(f"the verdict does not follow from the scores: {difference}")
-    if difference := first_difference(content["claims"], standings):
-        raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
-    return {
-        **found,
-        "kind": "run",
-        "artefacts": len(content["artefacts"]),
-        "views": len(drawn),
-        "tables": len(content["tables"]),
-        "claims": standings,
-    }
-
-
-def _excerpt(folder: Path, body: dict[str, Any]) -> dict[str, Any]:
-    """Check what a folder holds of a run without its plan and its store, as a committed study is: every file it has of those
-    that the receipt names, and the exported scores, which are rows of the store's table.
-    """
-    stated, there = body["artefacts"], receipt.artefacts(folder)
-    _same({name: stated[name] for name in there if name in stated}, there, "the file")
-    checked = sorted(there)
-    if (folder / SCORES).exists():
-        _same({"scores": body["tables"]["scores"]}, {"scores": receipt.exported_hash(folder / SCORES)}, f"{SCORES}, table")
-        checked.append(SCORES)
-    return {"kind": "excerpt", "checked": checked, "absent": sorted(set(stated) - set(there))}
+    with _whatever_is_wrong(path):
+        return verify_run(path, expected) if path.is_dir() else verify_record(path, expected)
 
 
 @contextmanager
-def copied_store(folder: Path) -> Iterator[Store]:
-    """A copy of a run's store: opening a database writes beside it, and who verifies writes nothing.
+def _whatever_is_wrong(path: Path) -> Iterator[None]:
+    """Take what a hostile file makes our own code raise for what it is: something wrong with the file."""
+    try:
+        yield
+    except NONSENSE as error:
+        raise VerificationError(f"{path.name} is not as locus writes it ({type(error).__name__}: {str(error)[:160]})") from error
+
+
+def verify_record(path: Path, expected: str | None = None) -> Verification:
+    """Check a receipt alone (bytes, hash, id, signatures) or a numbered record of a paper; which it is, its schema says.
 
     Raises:
-        VerificationError: if there is none.
+        UserError, VerificationError: as `verify`.
     """
-    if not (folder / STORE).exists():
-        raise VerificationError(f"the file {STORE} is missing")
-    with tempfile.TemporaryDirectory() as place:
-        for suffix in ("", "-wal"):
-            if (folder / f"{STORE}{suffix}").exists():
-                shutil.copy(folder / f"{STORE}{suffix}", Path(place) / f"{STORE}{suffix}")
-        store = Store(Path(place) / STORE)
+    raw, content = sealed.read(path)
+    if content.keys() & pith.PARTS:
+        if content.keys() & {"schema", "body", "signature", "views"}:
+            raise VerificationError("the file is a record and a receipt in one, and is taken for neither")
+        return Verification("record", *pith.verify(content, expected))
+    found = sealed.check(raw, content)
+    _expect(found, expected, bool(found.views.files))
+    held = (("receipt", "its bytes, hash, id and signatures hold in themselves"),)
+    unchecked = (*_earlier(found), "The run's folder is not here: neither files nor verdict were checked.")
+    return Verification("receipt", found.id, _line(found, False), found.signed_by, held, unchecked=unchecked)
+
+
+def verify_run(folder: Path, expected: str | None = None) -> Verification:
+    """Check a run folder: receipt, every file, the plan and what follows from it, and the verdict anew.
+
+    Raises:
+        UserError, VerificationError: as `verify`.
+    """
+    unfinished = (folder / "plan.json").exists() and not (folder / "receipt.json").exists()
+    if unfinished and not (folder / "receipt.json").is_symlink():
+        raise UserError("a finished run, with its receipt.json", f"{folder}, not finished", "Finish it: its command goes on.")
+    raw, content = sealed.read(folder / "receipt.json", folder)
+    found = sealed.check(raw, content)
+    there = _inventory(folder)
+    whole = "plan.json" in there or STORE in there
+    absent, extra = _files(folder, found, there, whole)
+    _expect(found, expected, any(name in there for name in found.views.files))
+    if whole:
+        claims = _results(folder, content["body"])
+        held, unchecked = _held_of_run(found, absent, claims), _earlier(found)
+    else:
+        claims = []
+        held, unchecked = _held_of_excerpt(folder, found, there, extra)
+        unchecked = (*_earlier(found), *unchecked)
+    kind: Literal["run", "excerpt"] = "run" if whole else "excerpt"
+    line = _line(found, bool(absent) or not whole)
+    return Verification(kind, found.id, line, found.signed_by, held, absent, unchecked, tuple(claims))
+
+
+def _inventory(folder: Path) -> set[str]:
+    """Every file of a folder, by its path in it.
+
+    Raises:
+        VerificationError: at what is no regular file or folder, or where there are too many.
+    """
+    names: set[str] = set()
+    left = [folder]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                name = Path(entry.path).relative_to(folder).as_posix()
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(Path(entry.path))
+                elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size > MOST_BYTES:
+                    raise VerificationError(f"the folder holds {name}, which is no regular file of at most {MOST_BYTES:,} bytes")
+                else:
+                    names.add(name)
+                if len(names) + len(left) > MOST_FILES:
+                    raise VerificationError(f"the folder holds more than {MOST_FILES:,} files")
+    return names
+
+
+def _files(folder: Path, found: Sealed, there: set[str], whole: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Check every file that is there by its hash.
+
+    Returns:
+        Files that the receipt names and that are not there, and files that are there and that it does not name.
+
+    Raises:
+        VerificationError: at the first that differs; of a whole run also where anything but edits is missing, or added.
+    """
+    body = found.body
+    stated = dict(body.artefacts | found.views.files | {str(name): one for name, one in body.database.items()})
+    if not body.database or all(name not in there or (folder / name).stat().st_size == 0 for name in LEFT_BY_READERS[:1]):
+        there = there - set(LEFT_BY_READERS)
+    named = {"receipt.json", *stated, *([] if body.database else [STORE])}
+    absent, extra = sorted(set(stated) - there), sorted(there - named)
+    if whole and (missing := [name for name in absent if not name.startswith("edits/")]):
+        raise VerificationError(f"the file {missing[0]} is missing")
+    if whole and extra:
+        more = f", and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise VerificationError(f"the file {extra[0]} is not in the receipt{more}: nobody vouches for what it says")
+    here = {name: stated[name] for name in sorted(stated) if name in there}
+    # Rows say more than bytes do, so the database is held against its hash after its rows.
+    for name in [*(name for name in here if name != STORE), *(name for name in here if name == STORE and not whole)]:
+        same({name: here[name]}, {name: receipt.file_hash(folder / name)}, "the file")
+    return tuple(absent), tuple(extra)
+
+
+def _results(folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Plan, rows and verdict of a run folder, held against one another."""
+    try:
+        plan = conclude.read_plan(folder)
+        check_plan(plan, body)
+        claims = check_results(plan, folder, body)
+        if stated := body.get("database"):
+            same(stated, {STORE: receipt.file_hash(folder / STORE)}, "the file")
+    except UserError as error:
+        raise VerificationError(f"the folder is not as locus writes it: expected {error.expected}; {error.received}") from error
+    return claims
+
+
+def _held_of_run(found: Sealed, absent: tuple[str, ...], claims: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    body = found.body
+    here = len(body.artefacts) - len(absent)
+    said = [
+        ("files", f"{here} of the run and {len(found.views.files)} drawn from it have the hashes in the receipt"),
+        ("scores", f"{len(body.tables)} tables of the database have the hashes in the receipt"),
+        ("plan", "its hash, its rule and its trials follow from its settings; the receipt says of it what it says"),
+        ("verdict", f"derived anew from the stored scores: the same, for {len(claims)} claim(s)"),
+        ("stated", f"on the signer's word alone: code {body.code.version}, {body.device}, written {body.written}"),
+    ]
+    if absent:
+        said.insert(1, ("not here", f"{len(absent)} edits that the receipt names: {_listed(absent)}"))
+    return tuple(said)
+
+
+def _held_of_excerpt(
+    folder: Path, found: Sealed, there: set[str], extra: tuple[str, ...]
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Check what a folder holds of a run without its plan and its store, as a committed study is: besides every file that the
+    receipt names, the exported scores, which are rows of the store's table, and what the verdict says of itself.
+    """
+    body = found.body
+    named = {**body.artefacts, **found.views.files}
+    here = sorted(name for name in named if name in there)
+    if "verdict.json" in there:
+        written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
+        stated = [receipt.standing(claim) for claim in written["claims"]]
+        if difference := first_difference(body.claims, json.loads(json.dumps(stated))):
+            raise VerificationError(f"the receipt's claims are not the verdict's: {difference}")
+    if SCORES in extra:
         try:
-            yield store
-        finally:
-            store.close()
+            same({"scores": body.tables["scores"]}, {"scores": receipt.exported_hash(folder / SCORES)}, f"{SCORES}, table")
+        except pyarrow.ArrowException as error:
+            raise VerificationError(f"{SCORES} is damaged: {str(error)[:160]}") from error
+        here.append(SCORES)
+        extra = tuple(name for name in extra if name != SCORES)
+    missing = len(set(named) - there)
+    held = [("files", f"{', '.join(here) or 'none'}: as the run left them, by the hashes in the receipt")]
+    if extra:
+        held.append(("no part of it", f"{_listed(extra)}: nobody vouches for what they say"))
+    return tuple(held), (f"{missing} files of the run and its database are not here: the verdict was not derived anew.",)
 
 
-def _derive(plan: dict[str, Any], folder: Path, tables: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The verdict from the store's scores, once its tables are what the receipt says."""
-    try:
-        with copied_store(folder) as store:
-            broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
-            if broken != "ok":
-                raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
-            _same(tables, receipt.table_hashes(store.db), f"{STORE}, table")
-            derived = conclude.derive(conclude.Record(plan, store))
-    except (sqlite3.DatabaseError, UserError, UnicodeDecodeError) as error:
-        raise VerificationError(f"{STORE} is damaged: {error}") from error
-    return derived, [receipt.standing(claim) for claim in derived["claims"]]
+def _listed(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError("a run folder with a receipt.json, or a receipt", f"{path} ({error})", "Check the path.") from error
-    if not isinstance(content, dict):
-        raise UserError("a receipt: a JSON object", f"{type(content).__name__} in {path}", "Check the path.")
-    return content
+def _earlier(found: Sealed) -> tuple[str, ...]:
+    """What a receipt of the first edition does not state, and which checks could thus not be made."""
+    bare = "" if found.body.database else "the database's bytes are not stated, so its rows were checked and free space was not"
+    if found.schema_ == sealed.FIRST_SCHEMA:
+        threads = "its plan does not state the number of threads"
+        return (f"An earlier edition's receipt: {'; '.join(filter(None, (bare, threads)))}.",)
+    return (f"Somebody was reading when the receipt was written: {bare}.",) if bare else ()
 
 
-def _same(stated: dict[str, str], found: dict[str, str], what: str) -> None:
-    """Raise at the first name, in order, whose hash is not the stated one."""
-    for name in sorted(stated.keys() | found.keys()):
-        if name not in found:
-            raise VerificationError(f"{what} {name} is missing")
-        if name not in stated:
-            raise VerificationError(f"{what} {name} is not in the receipt")
-        if stated[name] != found[name]:
-            raise VerificationError(f"{what} {name} has SHA-256 {found[name]}, the receipt says {stated[name]}")
+def _expect(found: Sealed, expected: str | None, drawn: bool) -> None:
+    """Hold a receipt to what is expected of it: who signed it, with page and figures, or which one it is.
+
+    Raises:
+        UserError: if nobody is trusted under that name.
+        VerificationError: if it is another, or signed by another or by nobody.
+    """
+    if expected is None:
+        return
+    signer = found.signed_by
+    if trusted.IDENTITY.fullmatch(expected) or expected == found.sha256:
+        if expected not in (found.id, found.sha256):
+            raise VerificationError(f"the receipt is {found.id}, not {expected}")
+    else:
+        wanted = expected if trusted.KEY.fullmatch(expected) else trusted.key_of(expected)
+        if signer != wanted:
+            by = f"signed by {signer}" if signer else "unsigned"
+            raise VerificationError(f"the receipt is {found.id}, {by}; not signed by {expected}")
+    if drawn and (signer is None or found.drawn_by != signer):
+        by = f"signed by {found.drawn_by}" if found.drawn_by else "unsigned"
+        raise VerificationError(f"page and figures are {by}, the receipt by {signer or 'nobody'}: they may say anything")
 
 
-def first_difference(stated: Any, found: Any, where: str = "") -> str:
-    """Where two JSON values first differ, in words; empty if they agree (numbers to 1e-9, relative)."""
-    if isinstance(stated, dict) and isinstance(found, dict):
-        for name in [*stated, *(name for name in found if name not in stated)]:
-            if (name in stated) != (name in found):
-                return f"{where}.{name} is only in one of them".lstrip(".")
-            if difference := first_difference(stated[name], found[name], f"{where}.{name}".lstrip(".")):
-                return difference
-        return ""
-    if isinstance(stated, list) and isinstance(found, list) and len(stated) == len(found):
-        parts = (first_difference(old, new, f"{where}[{at}]") for at, (old, new) in enumerate(zip(stated, found, strict=True)))
-        return next((part for part in parts if part), "")
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (stated, found))
-    if numbers and math.isclose(stated, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-        return ""
-    return "" if stated == found and type(stated) is type(found) else f"{where} is stated as {stated!r}, found {found!r}"
+def _line(found: Sealed, incomplete: bool) -> str:
+    """The answer in one line."""
+    name = trusted.name_of(found.signed_by)
+    known = f"signed by {name}" if name else f"signed by an unknown key {found.signed_by}" if found.signed_by else "unsigned"
+    drawn = ""
+    if found.views.files and found.drawn_by != found.signed_by:
+        other = trusted.name_of(found.drawn_by)
+        by = f"signed by {other or f'an unknown key {found.drawn_by}'}" if found.drawn_by else "unsigned"
+        drawn = f"; page and figures {by}"
+    standing = "intact, incomplete" if incomplete else "verified" if name and not drawn else "intact"
+    return f"{standing}, {known}{drawn}"

@@ -1,15 +1,10 @@
-"""Prose from numbers and rules, and untrusted text made harmless to read.
+"""Prose from numbers and rules."""
 
-Escaping is the template's; here text is made visible: control characters, terminal escapes and bidirectional marks are spelled
-out, and what is too long is cut with a note of what was left off.
-"""
-
-import unicodedata
 from typing import Any
 
+from locus.shown import visible
 from locus.units import amount
 
-LIMIT = 300
 MEASURE = {
     "mc1": "MC1 (share of questions whose best answer is likeliest)",
     "mc2": "MC2 (probability of the true answers among those listed)",
@@ -46,15 +41,6 @@ READS = {
 
 UNSETTLED = {"claimed": "the claim", "ceiling": "the ceiling", "complement": "the complement"}
 TARGETS = {"truth": "true", "info": "informative", "both": "true and informative"}
-
-
-def visible(text: Any, limit: int = LIMIT) -> str:
-    """Text in which nothing is hidden: invisible and bidirectional characters as code points, the rest cut at a limit."""
-    whole = str(text)
-    shown = "".join(
-        char if char == " " or unicodedata.category(char)[0] not in "CZ" else f"⟨U+{ord(char):04X}⟩" for char in whole[:limit]
-    )
-    return shown if len(whole) <= limit else f"{shown} … ({len(whole):,} characters, the first {limit:,} shown)"
 
 
 def counted(number: int, what: str) -> str:
@@ -133,6 +119,9 @@ def _judge_limits(found: dict[str, Any]) -> list[str]:
         if parts:
             named = TARGETS.get(target, visible(target, 20))
             said.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
+    if missing := found.get("unscored"):
+        why = visible(missing["commonest"], 600)
+        said.append(f"{missing['unscored']} of {missing['answers']} answers are unscored and left out: {why}.")
     if judge.get("seen"):
         said.append(f"It learned from {judge['seen']} of the {found['n']['test']} test questions.")
     return said

@@ -4,8 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from locus import terminal
+from locus.shown import line
+from locus.terminal import Console, Text
 
 Told = Callable[[str, float], None]
 STEP, NEWS = 0.05, 0.01  # share of the whole after which another line is due; and where something new has begun
@@ -18,7 +21,7 @@ def progress(console: Console | None = None) -> Iterator[Told]:
     Args:
         console: where to; standard error by default.
     """
-    console = console or Console(stderr=True)
+    console = console or terminal.console(stderr=True)
     if not console.is_terminal:
         yield lines(console)
         return
@@ -28,14 +31,14 @@ def progress(console: Console | None = None) -> Iterator[Told]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar, terminal.guarded():
         task = bar.add_task("starting", total=1.0)
 
         def told(what: str, share: float) -> None:
             if what:
-                bar.update(task, completed=share, description=what[:60])
+                bar.update(task, completed=share, description=line(what)[:60])
             else:
                 bar.update(task, completed=share)
 
@@ -54,7 +57,7 @@ def lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Told
         last, named = share, what or named
         passed = clock() - began
         left = f", {_clock(passed * (1 - share) / share)} left" if 0 < share < 1 else ""
-        console.print(f"{share:4.0%}  {_clock(passed)}{left}  {named}", markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(f"{share:4.0%}  {_clock(passed)}{left}  {line(named, 600)}"), soft_wrap=True)
 
     return told
 

@@ -5,21 +5,16 @@ from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from locus import cost
 from locus.diagnosis import gained, next_steps, settling
 from locus.findings import QUESTIONS
+from locus.shown import line
+from locus.terminal import Console, Text
 from locus.units import bare
 
-MARKS = {
-    "supported": "[green]supported[/]",
-    "refuted": "[red]refuted[/]",
-    "undecided": "[yellow]undecided[/]",
-    "invalid": "[magenta]invalid[/]",
-}
+COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta"}
 COLUMNS = {"mc1": "MC1 %", "mc2": "MC2 %", "margin": "margin, nats", "kl": "KL", "ce": "CE"}
 JUDGED_COLUMNS = {
     "truth": "True %",
@@ -43,6 +38,7 @@ CAPTIONS = {  # said of the columns that are shown
     "ce": "CE: change of cross-entropy there.",
 }
 LABEL = 16  # least width of a row's label
+NAME = 120  # most characters of a name
 Cell = tuple[str, str]  # mean, and its interval or range
 NOTHING: Cell = ("-", "")
 Row = tuple[str, dict[str, Cell]]  # label, and cells by measure; an empty label begins a section
@@ -53,8 +49,8 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     n = found["n"]
     console.print(
         Text(
-            f"{found['model']['name']} on {found['dataset']['name']}: {n['test']} test questions, {n['train']} training "
-            f"questions, prompt format {found['prompt']}"
+            f"{line(found['model']['name'], NAME)} on {line(found['dataset']['name'], NAME)}: {n['test']} test questions, "
+            f"{n['train']} training questions, prompt format {found['prompt']}"
         )
     )
     judged = bool(found.get("judge"))
@@ -71,8 +67,9 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
         console.print(Text(_about_judge(found), style="dim"))
     _standings(console, found)
     _notes(console, found)
-    console.print(Text(f"\n{cost.told(found)}", style="dim"))
-    console.print(Text(str(out / "report.html")), soft_wrap=True)
+    console.print()
+    console.print(Text(cost.told(found), style="dim"))
+    console.print(Text(out / "report.html"), soft_wrap=True)
 
 
 def tables(headings: dict[str, str], rows: list[Row], width: int) -> list[Table]:
@@ -109,7 +106,7 @@ def _table(headings: dict[str, str], rows: list[Row], low: bool) -> Table:
         table.add_column(heading.replace(" ", "\n") if low else heading, justify="right", no_wrap=True)
     for label, cells in rows:
         if label:
-            table.add_row(Text(label), *(Text(("\n" if low else " ").join(filter(None, cells[name]))) for name in headings))
+            table.add_row(Text(label), *(("\n" if low else " ").join(filter(None, cells[name])) for name in headings))
         else:
             table.add_section()
     return table
@@ -194,7 +191,9 @@ def _about_judge(found: dict[str, Any]) -> str:
     entries = [entry for entries in (found["baseline"]["base"], *(found.get(kind, []) for kind in KINDS)) for entry in entries]
     judged = [entry["judged"] for entry in entries if "judged" in entry]
     unscored, silent = (sum(one[name] for one in judged) for name in ("unscored", "silent"))
-    said = [f"Judge: {judge['name']}, {judge['fingerprint'][:12]}; {unscored} answers unscored, {silent} empty."]
+    said = [f"Judge: {line(judge['name'], NAME)}, {judge['fingerprint'][:12]}; {unscored} answers unscored, {silent} empty."]
+    if missing := found.get("unscored"):
+        said.append(f"Why: {line(missing['commonest'])}.")
     if not judge["confusion"]:
         said.append("Its errors were never measured, so nothing is corrected for them.")
     if judge["seen"]:
@@ -208,20 +207,22 @@ def _about_judge(found: dict[str, Any]) -> str:
 def _standings(console: Console, found: dict[str, Any]) -> None:
     """What follows for every claim: four answers, one sentence, and the answers by other metrics."""
     if (gain := found.get("gain")) is not None:
-        console.print(Text(f"\n{gained(gain, found['metric'])}"))
+        console.print()
+        console.print(Text(gained(gain, found["metric"])))
     for claim in found["claims"]:
         heads = ", ".join(claim["location"])
-        console.print(Text(f"\nClaim {claim['name']}: heads {heads}; read {claim['read']}; by {found['metric']}"))
+        console.print()
+        console.print(Text(f"Claim {line(claim['name'], NAME)}: heads {heads}; read {claim['read']}; by {found['metric']}"))
         said = Table.grid(padding=(0, 2, 0, 0))
         said.add_column(no_wrap=True)
         said.add_column(no_wrap=True)
         said.add_column()
         if len({claim[question]["sentence"] for question in QUESTIONS}) == 1:
-            said.add_row("  all four", MARKS[claim["works"]["standing"]], Text(claim["works"]["sentence"]))
+            said.add_row("  all four", _mark(claim["works"]), Text(claim["works"]["sentence"]))
         else:
             for question in QUESTIONS:
                 finding = claim[question]
-                said.add_row(f"  {question}", MARKS[finding["standing"]], Text(finding["sentence"]))
+                said.add_row(f"  {question}", _mark(finding), Text(finding["sentence"]))
                 if finding.get("to_decide"):
                     said.add_row("", "", Text(f"would settle it: {finding['to_decide']}", style="dim"))
         console.print(said)
@@ -234,6 +235,10 @@ def _standings(console: Console, found: dict[str, Any]) -> None:
         for metric, other in claim["by_metric"].items():
             if metric != found["metric"]:
                 console.print(Text(f"  by {metric}: {_briefly(other)}", style="dim"))
+
+
+def _mark(finding: dict[str, Any]) -> Text:
+    return Text(finding["standing"], COLOURS[finding["standing"]])
 
 
 def _briefly(findings: dict[str, Any]) -> str:

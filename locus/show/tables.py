@@ -1,15 +1,16 @@
 """The tables of the commands beside the audit: claims, power, patching, judges."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from locus.claims.claim import Claim
+from locus.report.verify import Verification
+from locus.terminal import Console, Text
 from locus.units import share
 
 
@@ -28,28 +29,15 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     console.print(table)
 
 
-def verified_table(console: Console, found: dict[str, Any]) -> None:
-    """What was checked of a run, a receipt or a record, and held."""
-    signer = found.get("signed_by")
-    held = [("id", f"{found['id']}, follows from the {found['kind']}'s content")]
-    if "signed_by" in found:
-        held.append(("signature", f"holds, by {signer}" if signer else "none: unsigned"))
-    if found["kind"] == "run":
-        held += [
-            ("files", f"{found['artefacts']} of the run and {found['views']} drawn from it have the hashes in the receipt"),
-            ("scores", f"{found['tables']} tables of the database have the hashes in the receipt"),
-            ("plan", "its hash and its rule's are those in the receipt"),
-            ("verdict", f"derived anew from the stored scores: the same, for {len(found['claims'])} claim(s)"),
-        ]
-    if found["kind"] == "excerpt":
-        held += [
-            ("files", f"{', '.join(found['checked']) or 'none'}: as the run left them, by the hashes in the receipt"),
-            ("not here", f"{len(found['absent'])} files of the run, and its database: the verdict was not derived anew"),
-        ]
-    console.print(Text(f"{found['kind']} {found['id']} verified"))
+def verified_table(console: Console, found: Verification) -> None:
+    """What was checked of a run, a receipt or a record; the answer first, in one line."""
+    console.print(Text(found.line), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    for name, said in held:
-        grid.add_row(f"  {name}", Text(said))
+    grid.add_row(Text(f"  {found.kind}"), Text(found.id))
+    for name, said in found.held:
+        grid.add_row(Text(f"  {name}"), Text(said))
+    for said in found.unchecked:
+        grid.add_row("  not checked", Text(said))
     console.print(grid)
 
 
@@ -63,10 +51,10 @@ def numbers_table(console: Console, found: Sequence[Any], out: Path) -> None:
     for number in found:
         said = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
         within = "the same" if isinstance(number.again, str) else f"{number.within:g}"
-        standing = "[green]yes[/]" if number.agrees else "[red]NO[/]"
+        standing = Text("yes", "green") if number.agrees else Text("NO", "red")
         if number.within is None:
-            within, standing = "-", "not compared"
-        table.add_row(Text(number.name), *said, within, standing)
+            within, standing = "-", Text("not compared")
+        table.add_row(Text(number.name), *map(Text, said), within, standing)
     console.print(table)
     compared = [number for number in found if number.within is not None]
     good = sum(number.agrees for number in compared)
@@ -131,14 +119,15 @@ def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
         console.print(Text(f"- {sentence}"))
     console.print(Text(f"wrote {out / 'page.html'}"), soft_wrap=True)
     if found["claim"] is not None:
-        console.print(Text(f"audit it: locus audit {_asked(found['config'])} --claim patch:{out} --out RUN"), soft_wrap=True)
+        asked = f"{_asked(found['config'])} --claim {shlex.quote(f'patch:{out}')}"
+        console.print(Text(f"audit it: locus audit {asked} --out RUN"), soft_wrap=True)
 
 
 def _asked(config: dict[str, Any]) -> str:
-    """The model and the questions of an audit of what patching found."""
+    """The model and the questions of an audit of what patching found, as a shell takes them."""
     task, model = config["task"], config["model"]
     data = model if task == "planted" else "QUESTIONS" if task.endswith(".jsonl") or task == "induction" else f"task:{task}"
-    return f"--model {model} --data {data}"
+    return f"--model {shlex.quote(model)} --data {shlex.quote(data)}"
 
 
 def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:

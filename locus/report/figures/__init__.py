@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from locus import atomic
 from locus.report.figures import run
 from locus.report.figures.plot import save
 from locus.report.material import Material
@@ -12,8 +13,11 @@ def write(material: Material, folder: Path) -> list[str]:
 
     Returns:
         Names of the figures that were written.
+
+    Raises:
+        UserError: if the folder is a link, or cannot be made.
     """
-    folder.mkdir(exist_ok=True)
+    atomic.folder(folder)
     written = []
     for drawing in run.drawings(material):
         if drawing.rows:

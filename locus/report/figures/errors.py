@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from locus import atomic, incoming, stats
 from locus.errors import UserError
-from locus.report.figures.plot import Drawing, Rows, save
+from locus.report.figures.plot import Drawing, Rows, brief, save
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -34,7 +34,7 @@ def calibration(alphas: Sequence[float], rates: Mapping[str, Sequence[Share]]) -
             xs, shares, lows, highs = zip(*mine, strict=True)
             colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
             axes.fill_between(xs, lows, highs, color=colour, alpha=0.12, linewidth=0)
-            axes.plot(xs, shares, color=colour, marker=marker, markersize=3, linewidth=1, label=kind)
+            axes.plot(xs, shares, color=colour, marker=marker, markersize=3, linewidth=1, label=brief(kind))
         axes.set_xlim(0, None)
         axes.set_ylim(0, None)
         axes.set_xlabel("level of the test")
@@ -62,9 +62,11 @@ def error_rates(errors: Sequence[tuple[str, str, Share]], alpha: float) -> Drawi
             ys = [len(kinds) - 1 - kinds.index(row[0]) + 0.4 - step * (number + 0.5) for row in mine]
             colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
             axes.hlines(ys, [100 * row[3] for row in mine], [100 * row[4] for row in mine], color=colour, linewidth=0.8)
-            axes.plot([100 * row[2] for row in mine], ys, marker, color=colour, markersize=3, label=question, clip_on=False)
+            axes.plot(
+                [100 * row[2] for row in mine], ys, marker, color=colour, markersize=3, label=brief(question), clip_on=False
+            )
         axes.axvline(100 * alpha, color="#999999", linewidth=0.8, linestyle="--", label="level")
-        axes.set_yticks(range(len(kinds)), list(reversed(kinds)))
+        axes.set_yticks(range(len(kinds)), [brief(kind) for kind in reversed(kinds)])
         axes.set_xlim(0, None)
         axes.set_xlabel("wrong answers, % of audits")
         if axes.figure is not None:

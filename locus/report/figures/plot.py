@@ -3,8 +3,8 @@
 Colours are Okabe and Ito's, told apart by the colour-blind; shapes repeat what colours say. The same rows give the same bytes.
 """
 
-import csv
-import os
+import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,10 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from locus.report.words import HEADINGS, visible
+from locus import atomic
+from locus.report.words import HEADINGS
+from locus.shown import visible
+from locus.spreadsheet import write_csv
 from locus.units import PERCENT
 
 COLUMN, PAGE = 3.3, 6.9  # inches: one column of a paper, and both
@@ -33,8 +36,10 @@ STYLE: Any = {
     "axes.linewidth": 0.6,
     "svg.hashsalt": "locus",
     "pdf.fonttype": 42,
-    # A name with a dollar sign is a name.
+    # A name with a dollar sign or a backslash is a name, whatever the user's own settings are.
     "text.parse_math": False,
+    "text.usetex": False,
+    "svg.fonttype": "path",
 }
 LOOK = {
     "base": ("#000000", "o"),
@@ -83,6 +88,11 @@ class Drawing:
     draw: Callable[[Sequence[Axes], Rows], None]
     panels: int = 1
 
+    def __post_init__(self) -> None:
+        """Whatever is drawn or written of a row is harmless; a name is never made of what a stranger wrote."""
+        assert re.fullmatch("[a-z0-9-]+", self.name), self.name
+        object.__setattr__(self, "rows", [tuple(_visible(value) for value in row) for row in self.rows])
+
 
 def save(drawing: Drawing, folder: Path) -> None:
     """Write one figure in its four forms."""
@@ -91,21 +101,14 @@ def save(drawing: Drawing, folder: Path) -> None:
         figure = Figure(figsize=(width, drawing.height), layout="constrained")
         drawing.draw([figure.add_subplot(1, drawing.panels, 1 + place) for place in range(drawing.panels)], drawing.rows)
         for ending, metadata in UNDATED.items():
-            partial = folder / f".{drawing.name}.{os.getpid()}.{ending}"
-            figure.savefig(partial, format=ending, dpi=300, metadata=metadata)
-            partial.replace(folder / f"{drawing.name}.{ending}")
-    with (folder / f"{drawing.name}.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(drawing.columns)
-        writer.writerows([[_plain(value) for value in row] for row in drawing.rows])
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=ending, dpi=300, metadata=metadata)
+            atomic.replace(folder / f"{drawing.name}.{ending}", drawn.getvalue())
+    write_csv(folder / f"{drawing.name}.csv", drawing.columns, drawing.rows)
 
 
-def _plain(value: Any) -> Any:
-    """A CSV cell that no spreadsheet takes for a formula."""
-    if not isinstance(value, str):
-        return value
-    text = visible(value, 200)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+def _visible(value: Any) -> Any:
+    return visible(value, 200) if isinstance(value, str) else value
 
 
 def scale(metric: str) -> float:
@@ -113,7 +116,7 @@ def scale(metric: str) -> float:
     return 100.0 if metric in PERCENT else 1.0
 
 
-def brief(label: str, width: int = 40) -> str:
+def brief(label: Any, width: int = 40) -> str:
     """A label that leaves room for the figure."""
     text = visible(label)
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,174 @@
+"""The shape of a plan: what a plan.json must hold for anything to be concluded from it, whoever wrote it.
+
+Only shapes and sizes are checked here; whether the plan is the one that a receipt names, and whether its parts follow from one
+another, is the receipt's business (locus/report/verify.py).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Short = Annotated[str, Field(max_length=4096)]
+Long = Annotated[str, Field(max_length=1 << 22)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Id = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Head = Annotated[str, Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}$")]
+PLACES = 1_000_000  # attention heads of one model
+
+
+class Shape(BaseModel):
+    """A part of a plan; what a later version adds to it is let be."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class AnatomyShape(Shape):
+    """How many layers and heads the model has."""
+
+    n_layers: int = Field(ge=1, le=100_000)
+    n_heads: int = Field(ge=1, le=100_000)
+    n_kv_heads: int = Field(ge=1, le=100_000)
+    head_dim: int = Field(ge=1, le=1 << 20)
+    width: int = Field(ge=1, le=1 << 24)
+
+
+class ModelShape(Shape):
+    """Which model."""
+
+    name: Short
+    quantised: bool
+    anatomy: AnatomyShape
+    checks: list[Short]
+
+
+class BlindShape(Shape):
+    """What a rule that never reads the question reaches."""
+
+    name: Long
+    mc1: float
+    mc1_chance: float
+    mc1_interval: list[float] = Field(min_length=2, max_length=2)
+
+
+class DatasetShape(Shape):
+    """Which questions."""
+
+    name: Long
+    licence: Short
+    n_items: Count
+    sha256: Hash
+    blind: list[BlindShape] = Field(max_length=16)
+
+
+class ItemShape(Shape):
+    """One question."""
+
+    id: Short
+    group: Long
+    question: Long
+
+
+class ItemsShape(Shape):
+    """The questions of each part."""
+
+    train: list[ItemShape]
+    validation: list[ItemShape]
+    test: list[ItemShape]
+
+
+class ClaimShape(Shape):
+    """A claim."""
+
+    name: Long
+    origin: Short
+    heads: list[Head] = Field(max_length=PLACES)
+    scores: dict[Head, float]
+    about: dict[str, Any]
+
+
+class RecipeShape(Shape):
+    """How an edit is trained."""
+
+    tau: float
+    lr: float
+
+
+class TrialShape(Shape):
+    """A trial; its id is checked where a run is verified."""
+
+    id: Id
+    role: Short
+    arm: Short
+    claim: Long
+    location: list[Head] = Field(max_length=PLACES)
+    edit: Short
+    read: Short
+    form: Short
+    alpha: float | None
+    recipe: RecipeShape | None
+    seed: Count
+    context: Hash
+
+
+class PromptShape(Shape):
+    """How a question is put."""
+
+    name: Short
+    template: Long
+
+
+class ConfusionShape(Shape):
+    """What is known of a judge's errors."""
+
+    sensitivity: float | None
+    specificity: float | None
+    positives: float
+    negatives: float
+
+
+class JudgeShape(Shape):
+    """Who judges."""
+
+    name: Short
+    fingerprint: Short
+    confusion: dict[Short, ConfusionShape] = Field(max_length=8)
+    seen: Count | None
+
+
+class PlanShape(Shape):
+    """A plan.json."""
+
+    schema_: Literal["locus-plan/1", "locus-plan/2"] = Field(alias="schema")
+    sha256: Hash
+    rule_sha256: Hash
+    config: dict[str, Any]
+    context: dict[str, Any]
+    rule: dict[str, Any]
+    model: ModelShape
+    dataset: DatasetShape
+    prompt: PromptShape
+    judge: JudgeShape | None = None
+    items: ItemsShape
+    claims: list[ClaimShape] = Field(min_length=1, max_length=10_000)
+    trials: list[TrialShape] = Field(min_length=1)
+    banks: list[list[Id]]
+
+
+def check(plan: dict[str, Any]) -> None:
+    """Check the shape of a parsed plan.json.
+
+    Raises:
+        ValueError: naming the first part that is missing or of another kind.
+    """
+    try:
+        shape = PlanShape.model_validate(plan)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the plan'}: {first['msg']}") from error
+    anatomy = shape.model.anatomy
+    if anatomy.n_layers * anatomy.n_heads > PLACES:
+        raise ValueError(f"model.anatomy: more than {PLACES:,} heads")
+    planned = {trial.id for trial in shape.trials}
+    if {identity for bank in shape.banks for identity in bank} != planned or len(planned) < len(shape.trials):
+        raise ValueError("banks: not made of the plan's trials, each once")

@@ -1,0 +1,191 @@
+"""Derive again everything that a receipt says of a run, from its plan and its stored scores.
+
+A signature says who vouches for a receipt. Whether what it says follows from plan and scores is another question, and the
+answer needs no trust: whatever can be computed is computed, and held against what is written.
+"""
+
+import json
+import math
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from locus import conclude, cost, incoming, verdict
+from locus.config import AuditConfig
+from locus.datasets.items import content_hash
+from locus.errors import UserError, VerificationError
+from locus.report import receipt
+from locus.store import Store
+from locus.trials import VERSION as TRIAL
+
+TOLERANCE = 1e-9  # relative: another numpy may sum in another order
+STORE = "trials.sqlite"
+STORE_BYTES = 16 << 30
+TIMED = ("trials", "this_call")  # seconds; what a call took is stated by whoever made it
+# Signed, but nothing to hold it against: code, device and moment are the signer's word.
+STATED = ("code", "device", "written")
+
+
+@contextmanager
+def copied_store(folder: Path) -> Iterator[Store]:
+    """A copy of a run's store: opening a database writes beside it, and who verifies writes nothing.
+
+    Raises:
+        VerificationError: if there is none, or it is not as locus writes it.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        for suffix in ("", "-wal"):
+            path = folder / f"{STORE}{suffix}"
+            if not suffix and not path.exists():
+                raise VerificationError(f"the file {STORE} is missing")
+            if path.exists() or path.is_symlink():
+                if not incoming.regular(path, folder) or path.stat().st_size > STORE_BYTES:
+                    raise VerificationError(f"{path.name} is no regular file of at most {STORE_BYTES:,} bytes")
+                shutil.copyfile(path, Path(place) / path.name, follow_symlinks=False)
+        try:
+            store = Store(Path(place) / STORE)
+        except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
+            raise VerificationError(f"{STORE} is damaged: {error}") from error
+        try:
+            store.check_values()
+            yield store
+        except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
+            raise VerificationError(f"{STORE} is damaged: {error}") from error
+        finally:
+            store.close()
+
+
+def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> None:
+    """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
+
+    Raises:
+        VerificationError: with the first that does not.
+    """
+    if plan["rule"].get("version") != verdict.VERSION:
+        judged = str(plan["rule"].get("version"))[:40]
+        raise VerificationError(f"the run was judged by {judged}, this version of locus judges by {verdict.VERSION}")
+    document = {name: value for name, value in plan.items() if name != "sha256"}
+    fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
+    same({name: body["plan"][name] for name in fixed}, fixed, "the plan's")
+    same({name: plan[name] for name in fixed}, fixed, "the plan's own")
+    _follows("the rule", plan["rule"], verdict.rule(AuditConfig(**plan["config"])), "the settings")
+    context = content_hash(plan["context"])
+    for trial in plan["trials"]:
+        spec = {name: value for name, value in trial.items() if name != "id"}
+        if trial["context"] != context or trial["id"] != content_hash([TRIAL, spec])[:16]:
+            raise VerificationError(f"the trial {trial['id']} of the plan is another one than its id says")
+    asked = {name: content_hash([item["id"] for item in part]) for name, part in plan["items"].items()}
+    _follows("the plan's context", plan["context"].get("items"), asked, "its questions")
+    hashes = {"data": plan["dataset"]["sha256"], "prompt": content_hash(plan["prompt"])}
+    _follows("the plan's context", {name: plan["context"].get(name) for name in hashes}, hashes, "its data and prompt")
+    stated = {name: body[name] for name in ("config", "context", "model", "dataset")}
+    _follows("the receipt", stated, receipt.of_plan(plan), "the plan")
+
+
+def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """See that tables, verdict and the receipt's claims follow from plan and store.
+
+    Returns:
+        The claims' standings.
+
+    Raises:
+        VerificationError: with the first that does not.
+    """
+    with copied_store(folder) as store:
+        broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
+        if broken != "ok":
+            raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
+        same(body["tables"], receipt.table_hashes(store.db), f"{STORE}, table")
+        record = conclude.Record(plan, store)
+        _check_trials(record)
+        derived = conclude.derive(record)
+        took = cost.summary(record.done, store.costs())
+        fixed = store.meta("plan_fixed")
+    written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
+    check_verdict(written, derived, took)
+    stated = {name: body[name] for name in ("seeds", "unfinished", "versions")}
+    _follows("the receipt", stated, {name: written[name] for name in stated}, "the verdict")
+    _follows("the receipt", body["plan"]["fixed"], fixed, "the store")
+    if fixed is not None and fixed.partition(" ")[0] != plan["sha256"]:
+        raise VerificationError("the store was begun under another plan than the one beside it")
+    standings = [receipt.standing(claim) for claim in derived["claims"]]
+    if difference := first_difference(body["claims"], standings):
+        raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
+    return standings
+
+
+def _check_trials(record: conclude.Record) -> None:
+    """See that every finished trial is one of the plan's."""
+    planned = {trial["id"]: {name: value for name, value in trial.items() if name != "id"} for trial in record.plan["trials"]}
+    for identity, trial in record.done.items():
+        spec = planned.get(identity)
+        named = {name: trial[name] for name in ("role", "arm", "claim")}
+        if spec is None or trial["spec"] != spec or named != {name: spec[name] for name in named}:
+            raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
+
+
+def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -> None:
+    """See that a verdict says what follows from plan and scores, and nothing else but versions and a time.
+
+    Raises:
+        VerificationError: with the first difference.
+    """
+    if not isinstance(written, dict):
+        raise VerificationError("verdict.json is no JSON object")
+    whole = {**derived, "cost": took} if "cost" in written else derived  # verdicts of before work was counted have none
+    difference = first_difference({name: written.get(name) for name in whole}, json.loads(json.dumps(whole)))
+    if difference:
+        raise VerificationError(f"the verdict does not follow from the scores: {difference}")
+    if added := sorted(written.keys() - whole.keys() - {"versions", "seconds"}):
+        raise VerificationError(f"the verdict says something that follows from nothing: {added[0][:80]}")
+    seconds, versions = written.get("seconds"), written.get("versions")
+    if not isinstance(seconds, dict) or set(seconds) != set(TIMED) or not all(map(_duration, seconds.values())):
+        raise VerificationError("the verdict does not say how long the audit took")
+    if not isinstance(versions, dict) or not all(isinstance(one, str) and len(one) < 100 for one in versions.values()):
+        raise VerificationError("the verdict does not say by which versions it was computed")
+
+
+def _duration(value: Any) -> bool:
+    return isinstance(value, int | float) and value >= 0
+
+
+def _follows(what: str, stated: Any, found: Any, source: str) -> None:
+    if difference := first_difference(stated, json.loads(json.dumps(found))):
+        raise VerificationError(f"{what} does not follow from {source}: {difference}")
+
+
+def same(stated: dict[str, str], found: dict[str, str], what: str) -> None:
+    """Raise at the first name, in order, whose hash is not the stated one.
+
+    Raises:
+        VerificationError: naming it.
+    """
+    for name in sorted(stated.keys() | found.keys()):
+        if name not in found:
+            raise VerificationError(f"{what} {name} is missing")
+        if name not in stated:
+            raise VerificationError(f"{what} {name} is not in the receipt")
+        if stated[name] != found[name]:
+            raise VerificationError(f"{what} {name} has SHA-256 {found[name]}, the receipt says {stated[name]}")
+
+
+def first_difference(stated: Any, found: Any, where: str = "") -> str:
+    """Where two JSON values first differ, in words; empty if they agree (numbers to 1e-9, relative)."""
+    if isinstance(stated, dict) and isinstance(found, dict):
+        for name in [*stated, *(name for name in found if name not in stated)]:
+            if (name in stated) != (name in found):
+                return f"{where}.{name} is only in one of them".lstrip(".")
+            if difference := first_difference(stated[name], found[name], f"{where}.{name}".lstrip(".")):
+                return difference
+        return ""
+    if isinstance(stated, list) and isinstance(found, list) and len(stated) == len(found):
+        parts = (first_difference(old, new, f"{where}[{at}]") for at, (old, new) in enumerate(zip(stated, found, strict=True)))
+        return next((part for part in parts if part), "")
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (stated, found))
+    if numbers and math.isclose(stated, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        return ""
+    return "" if stated == found and type(stated) is type(found) else f"{where} is stated as {stated!r}, found {found!r}"
