@@ -274,3 +274,13 @@ def test_the_questions_of_a_planted_folder_may_hold_any_character(tmp_path):
 def test_a_limit_holds_for_the_whole_file_too(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "FILE_BYTES", 100)
     assert "100 at most are read" in refused(write(tmp_path, GOOD, GOOD, GOOD))
+
+
+def test_the_example_of_the_page_is_read(tmp_path):
+    from pathlib import Path
+
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    example = page.split("```json\n")[1].split("```")[0]
+    loaded = custom.load(write(tmp_path, example.encode()))
+    assert [(item.id, item.group) for item in loaded.items] == [("7", "squares"), ("q2", "where is the eiffel tower?")]
+    assert all(f"`{name}`" in page for name in custom.FIELDS)
