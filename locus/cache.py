@@ -31,7 +31,7 @@ except ImportError:  # no such locks on this system: entries stay whole, two aud
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = "locus-cache/1"
-DEFAULT_GB = 16.0
+DEFAULT_GB, LARGEST_GB = 16.0, 1e9
 RESERVE = 1 << 30  # bytes of the disk that are left to others
 ORPHAN = 60.0  # seconds after which an unfinished file that nobody holds a lock on belongs to a dead process
 DTYPES = {
@@ -92,7 +92,7 @@ class Cache:
         told = os.environ.get("LOCUS_CACHE_GB", str(DEFAULT_GB))
         try:
             gigabytes = float(told)
-            if not 0 <= gigabytes < math.inf:
+            if not 0 <= gigabytes <= LARGEST_GB:
                 raise ValueError
         except ValueError:
             raise UserError("LOCUS_CACHE_GB as a number of gigabytes, 0 or more", repr(told), "Set it, or unset it.") from None

@@ -29,6 +29,12 @@ app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 console = terminal.console()
 
+
+@app.callback()
+def _before() -> None:
+    outputs.check_environment()
+
+
 Preset = Annotated[str, Option(help="quick, standard or paper.")]
 ConfigFile = Annotated[Path | None, Option("--config", help="TOML file with any of the settings.")]
 ModelName = Annotated[
@@ -99,7 +105,7 @@ def claims(
     data: Data = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
-    top: Annotated[int, Option(help="Heads to print.")] = 20,
+    top: Annotated[int, Option(min=1, help="Heads to print.")] = 20,
     save: Annotated[Path | None, Option(help="Write the claim to a file that --claim reads.")] = None,
     seed: Annotated[int | None, Option(help="Of splits, and of a planted model named without one.")] = None,
     setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value.")] = None,
@@ -187,8 +193,8 @@ def verify(
     expect: Annotated[
         str | None, Option(help="Trusted name or public key that must have signed all of it; or its id or hash.")
     ] = None,
-    rerun: Annotated[int, Option(help="Also repeat this many random trials on the model.")] = 0,
-    seed: Annotated[int | None, Option(help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
+    rerun: Annotated[int, Option(min=0, help="Also repeat this many random trials on the model.")] = 0,
+    seed: Annotated[int | None, Option(min=0, help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
     model: OwnModel = None,
     adapter: OwnAdapter = None,
     revision: OwnRevision = None,
@@ -297,7 +303,7 @@ def judge_train(
     labels: Annotated[Path, Option(help="CSV of labelled answers: question, answer, truthful, informative.")],
     references: Annotated[Path, Option(help="TruthfulQA.csv, whose references are learned from and split by question.")],
     out: Annotated[Path, Option(help="Weights to write, a .safetensors file; use them as --set judge=local:FILE.")],
-    seed: Annotated[int, Option(help="Of the trees, folds and made-up answers.")] = 0,
+    seed: Annotated[int, Option(min=0, max=2**31, help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
     from locus.judges.training import Recipe, train

@@ -36,6 +36,20 @@ def check_file(path: Path, option: str = "--out") -> None:
     _check_holder(path, option)
 
 
+def check_environment() -> None:
+    """Refuse folders in the environment that are none: results would be left unsigned, or a cache laid where nobody looks.
+
+    Raises:
+        UserError: if LOCUS_CACHE or LOCUS_CONFIG is empty, a file, or a link that leads nowhere.
+    """
+    for name in ("LOCUS_CACHE", "LOCUS_CONFIG"):
+        if (value := os.environ.get(name)) is None:
+            continue
+        mode = _mode(Path(value), name)
+        if not value or (mode is not None and not stat.S_ISDIR(mode)):
+            raise UserError(f"{name} as a folder", repr(value), "Set it to a folder, or unset it.")
+
+
 def write(path: Path, content: str, option: str = "--out") -> None:
     """Write a file whole, where `check_file` finds nothing wrong.
 

@@ -61,14 +61,27 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, s
 
 
 def read_references(path: Path) -> tuple[dict[str, References], dict[str, str]]:
-    """References and category of every question of TruthfulQA's CSV (the best answer first among the true ones)."""
+    """References and category of every question of TruthfulQA's CSV (the best answer first among the true ones).
+
+    Raises:
+        UserError: as `read_rows`, and naming rows without true or without false answers.
+    """
     rows = read_rows(path, ("Question", "Category", "Best Answer", "Correct Answers", "Incorrect Answers"))
-    references, category = {}, {}
-    for _, row in rows:
+    references, category, wrong = {}, {}, []
+    for number, row in rows:
         question = row["Question"].strip()
         true = distinct([row["Best Answer"], *row["Correct Answers"].split(";")])
         references[question] = References(true, distinct(row["Incorrect Answers"].split(";")))
         category[question] = row["Category"]
+        if not references[question].true or not references[question].false:
+            wrong.append(number)
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise UserError(
+            f"true and false answers of every question in {path.name}",
+            f"rows {', '.join(map(str, wrong[:5]))}{more} without",
+            "Mend these rows.",
+        )
     return references, category
 
 
