@@ -167,6 +167,13 @@ def fix(plan: Plan, out: Path) -> None:
         if old.get("sha256") != plan.sha256:
             new = json.loads(content)
             differ = [part for part in new if old.get(part) != new[part] and part != "sha256"]
+            if differ == ["model"] and {**new["model"], "checks": []} == {**old["model"], "checks": []}:
+                raise UserError(
+                    "arithmetic like that with which this run was begun",
+                    "checks of its model that come out otherwise in their last digits",
+                    "Go on with as many threads as it was begun with (OMP_NUM_THREADS), on such a machine and with the same "
+                    "versions of torch and transformers; or give another --out.",
+                )
             raise UserError(
                 "the plan that this run folder was begun with",
                 f"another one: {', '.join(differ)} differ",
