@@ -166,6 +166,13 @@ def fix(plan: Plan, out: Path) -> None:
         old, new = conclude.read_plan(out), json.loads(content)
         if old != new:  # all of it: whoever made the folder could have written any hash
             differ = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part) and part != "sha256"]
+            if differ == ["model"] and {**new["model"], "checks": []} == {**old["model"], "checks": []}:
+                raise UserError(
+                    "arithmetic like that with which this run was begun",
+                    "checks of its model that come out otherwise in their last digits",
+                    "Go on with as many threads as it was begun with (OMP_NUM_THREADS), on such a machine and with the same "
+                    "versions of torch and transformers; or give another --out.",
+                )
             raise UserError(
                 "the plan that this run folder was begun with",
                 f"another one: {', '.join(differ)[:200] or 'its hash'} differ",

@@ -9,11 +9,14 @@ import pytest
 from locus import conclude
 from locus.audit import audit
 from locus.config import AuditConfig
+from locus.datasets.items import content_hash
+from locus.errors import UserError
 from locus.report import page
 from locus.report.derived import copied_store, first_difference
 from locus.report.export import export_scores
 from locus.report.verify import verify
 from locus.store import Store
+from locus.threads import using
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
 FINISHED = ["planted", "two-claims", "tone", "judged", "uninterrupted"]
@@ -50,9 +53,22 @@ def test_it_is_reported_and_exported(run, tmp_path):
 
 
 @pytest.mark.parametrize("run", ["interrupted"], indirect=True)
+def test_checks_that_come_out_in_other_digits_are_said_with_what_may_be_the_cause(run):
+    """As they do with another number of threads than that of a plan which names none."""
+    plan = json.loads((run / "plan.json").read_text())
+    plan["model"]["checks"][2] = plan["model"]["checks"][2].replace("(difference ", "(difference 1")
+    plan["sha256"] = content_hash({name: value for name, value in plan.items() if name != "sha256"})
+    (run / "plan.json").write_text(json.dumps(plan))
+    config = AuditConfig(**plan["config"])
+    with using(2), pytest.warns(UserWarning, match="does not say"), pytest.raises(UserError, match="OMP_NUM_THREADS"):
+        audit(config, run, sign=False)
+
+
+@pytest.mark.parametrize("run", ["interrupted"], indirect=True)
 def test_a_run_that_was_killed_goes_on_to_the_rows_of_the_undisturbed_one(run):
     config = AuditConfig(**json.loads((run / "plan.json").read_text())["config"])
-    audit(config, run, sign=False)
+    with using(2), pytest.warns(UserWarning, match="does not say with how many threads"):
+        audit(config, run, sign=False)
     with copied_store(RUNS / "uninterrupted") as undisturbed:
         rows = undisturbed.dump()
     store = Store(run / "trials.sqlite")
