@@ -288,7 +288,7 @@ def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_
 
 
 def test_no_folder_no_report(tmp_path, run_copy):
-    with pytest.raises(UserError, match="a run.s trials.sqlite"):
+    with pytest.raises(UserError, match=r"a run.s trials\.sqlite"):
         write(tmp_path)
     (run_copy / "verdict.json").write_text("{")
     with pytest.raises(UserError, match="whole"):
