@@ -119,7 +119,7 @@ def command(model, out):
     flags = ["--claim", "0.1,2.3", "--model", model, "--out", str(out)]
     for name, value in FEWER.items():
         if name != "claims":
-            flags += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
+            flags += ["--set", f"{name}={json.dumps(value)}"]
     return [sys.executable, "-m", "locus", "audit", *flags]
 
 
