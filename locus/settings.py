@@ -21,6 +21,7 @@ TEXT = 100_000  # characters
 COUNT = 1_000_000  # the largest whole number that is no seed
 SEED = (1 << 53) - 1  # beyond it JSON is not exact
 SIZE = 1e9  # the largest number with a point; the smallest above 0 is its inverse
+PYTHON = {"True": True, "False": False}
 SHOWN = 10  # problems named in one message
 
 
@@ -115,7 +116,7 @@ def from_file(file: Path, expected: str) -> dict[str, Any]:
 def from_flags(settings: Sequence[str] | None, /, **flags: Any) -> dict[str, Any]:
     """Settings given as --set NAME=VALUE, and the flags that were given, which win.
 
-    A value is TOML, or else a bare word: `seed=3`, `alphas=[5.0, 15.0]`, `judge=local`.
+    A value is TOML, or else a bare word: `seed=3`, `alphas=[5.0, 15.0]`, `judge=local`; True and False are read as in Python.
 
     Raises:
         UserError: for what is no NAME=VALUE, a name given twice, and a value that begins like TOML and is none.
@@ -135,7 +136,7 @@ def _value(setting: str, value: str) -> Any:
     except (ValueError, RecursionError) as error:
         if "\n" in value or value.lstrip()[:1] in ('"', "'", "[", "{", ""):
             raise UserError("a value in TOML, or one word", f"--set {setting[:80]!r} ({str(error)[:120]})", "Mend it.") from error
-        return value
+        return PYTHON.get(value, value)
     if len(read) > 1:
         raise UserError("one value", f"--set {setting[:80]!r}", "Give each setting a --set of its own.")
     return read["value"]

@@ -242,6 +242,14 @@ def test_references_without_answers_are_refused(locus, tmp_path):
     refused(locus(*train, "--seed", "-1"))
 
 
+def test_truth_is_read_as_toml_and_as_python_has_it():
+    for word, value in (("true", True), ("True", True), ("false", False), ("False", False)):
+        assert config.resolve(**settings.from_flags([f"sequential={word}"])).sequential is value
+    for word in ("1", "yes", '"true"', "TRUE"):
+        with pytest.raises(UserError, match="valid boolean"):
+            config.resolve(**settings.from_flags([f"sequential={word}"]))
+
+
 JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 VALUES = JUNK | st.lists(JUNK, max_size=3) | st.dictionaries(st.text(max_size=3), JUNK, max_size=2)
 
