@@ -212,17 +212,19 @@ def test_a_foreign_run_is_exported_with_the_users_own_model_and_into_its_folder_
 
 
 def test_a_trial_cannot_name_a_file_outside_the_run(hostile, llama_folder, tmp_path):
-    (tmp_path / "aim.safetensors").write_bytes(next((hostile / "edits").iterdir()).read_bytes())
-    plan = json.loads((hostile / "plan.json").read_text())
-    trial = next(one for one in plan["trials"] if one["role"] == "claim")
-    store = Store(hostile / "trials.sqlite")
-    for table, column in (("trials", "id"), ("scores", "trial")):
-        store.db.execute(f"UPDATE {table} SET {column} = '../../aim' WHERE {column} = ?", (trial["id"],))
-    store.close()
-    trial["id"] = "../../aim"
-    (hostile / "plan.json").write_text(json.dumps(plan))
+    edit = next((hostile / "edits").iterdir())
+    (tmp_path / "aim.safetensors").write_bytes(edit.read_bytes())
+    given = Given(model=llama_folder)
+    edit.unlink()
+    edit.symlink_to(tmp_path / "aim.safetensors")
     with pytest.raises(UserError, match="an edit that is still there, as a regular file"):
-        export.export_edit(hostile, "claim", tmp_path / "out", given=Given(model=llama_folder))
+        export.export_edit(hostile, edit.stem, tmp_path / "out", given=given)
+    plan = json.loads((hostile / "plan.json").read_text())
+    plan["trials"][1]["id"] = "../../aim"
+    (hostile / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=r"plan\.json that is whole"):
+        export.export_edit(hostile, "../../aim", tmp_path / "out", given=given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_written_into_a_foreign_folder_stays_there(run_copy, tmp_path):
@@ -251,11 +253,11 @@ def test_a_store_that_is_a_pipe_or_a_link_is_not_opened(tmp_path, suffix):
     part = tmp_path / f"trials.sqlite{suffix}"
     part.unlink(missing_ok=True)
     os.mkfifo(part)
-    with pytest.raises(UserError, match="a regular file"):
+    with pytest.raises(UserError, match="no regular file"):
         Store(tmp_path / "trials.sqlite")
     part.unlink()
     part.symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match="a regular file"):
+    with pytest.raises(UserError, match="no regular file"):
         Store(tmp_path / "trials.sqlite")
     assert not (tmp_path / "mine").exists()
 
