@@ -187,7 +187,7 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
         (["--preset", "huge"], "quick, standard, paper"),
         (["--set", "epoch=2"], "no setting 'epoch' (nearest: epochs)"),
         (["--set", "epochs=0"], "epochs"),
-        (["--set", "alphas=[-1.0]"], "alphas above 0"),
+        (["--set", "alphas=[-1.0]"], "alphas.0: Input should be greater than 0"),
         (["--config", "absent.toml"], "absent.toml"),
         (["--claim", "0.1", "--set", "null='layer'", "--random", "30"], "at most 3 random Locations"),
     ],
@@ -220,7 +220,7 @@ from pathlib import Path
 from locus.config import resolve
 from locus.errors import PreconditionsError
 from locus.preconditions import early
-told = dict(data={str(tmp_path / "wrong.csv")!r}, model={llama_folder!r}, claims=("9.9",), taus=(-1.0,))
+told = dict(data={str(tmp_path / "wrong.csv")!r}, model={llama_folder!r}, claims=("9.9",), taus=())
 try:
     early(resolve("quick", **told), Path({str(tmp_path / "RUN")!r}))
 except PreconditionsError as error:
@@ -229,7 +229,7 @@ except PreconditionsError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "3 things to fix" in done.stdout and done.stdout.endswith("False False\n")
-    for part in ("wrong.csv without Question, Best Answer", "9.9", "taus above 0"):
+    for part in ("'wrong.csv' without Question, Best Answer", "9.9", "one or more taus"):
         assert part in done.stdout
 
 

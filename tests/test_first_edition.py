@@ -67,8 +67,13 @@ def test_checks_that_come_out_in_other_digits_are_said_with_what_may_be_the_caus
 @pytest.mark.parametrize("run", ["interrupted"], indirect=True)
 def test_a_run_that_was_killed_goes_on_to_the_rows_of_the_undisturbed_one(run):
     config = AuditConfig(**json.loads((run / "plan.json").read_text())["config"])
-    with using(2), pytest.warns(UserWarning, match="does not say with how many threads"):
-        audit(config, run, sign=False)
+    try:
+        with using(2), pytest.warns(UserWarning, match="does not say with how many threads"):
+            audit(config, run, sign=False)
+    except UserError as error:
+        if "last digits" not in str(error):
+            raise
+        pytest.skip("another processor than the one that began this run: it is refused, since its last digits would differ")
     with copied_store(RUNS / "uninterrupted") as undisturbed:
         rows = undisturbed.dump()
     store = Store(run / "trials.sqlite")
