@@ -176,7 +176,7 @@ def _converted(gguf: Path) -> Path:
         source: Any = fill(str(gguf.parent), str(gguf), lambda key: None, gguf_file=gguf.name, dtype=torch.float32)
         _all_used(gguf, source)
         with others("a GGUF file with a tokenizer", str(gguf), "Fetch the file again, or use the model's safetensors folder."):
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     # A model that came out of a GGUF refuses save_pretrained; one of the same configuration does not.
     if hasattr(source.config, "quantization_config"):
         del source.config.quantization_config

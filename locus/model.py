@@ -293,7 +293,7 @@ def load(
         check_installed()
     tokenizer = _tokenizer(folder, name, trust_remote_code)
     remedy = "Check config.json; code that comes with a model runs only with --set trust_remote_code=true."
-    with others("a configuration of a causal LM", name, remedy):
+    with others("a configuration of a causal LM", name, remedy), own_code.refused(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     first(tokenizer, context(config))
     # SDPA, except where attention logits are soft-capped, which SDPA cannot do.
@@ -329,7 +329,7 @@ def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     remedy = "Fetch or save the tokenizer again: tokenizer.save_pretrained(FOLDER)."
-    with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy):
+    with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy), own_code.refused(name, folder):
         warnings.simplefilter("ignore", FutureWarning)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         fast = getattr(tokenizer, "is_fast", False)

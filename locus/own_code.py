@@ -5,6 +5,8 @@ where it has no class of its own, or prefers them where it may.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,21 @@ def refusal(name: str, folder: str) -> UserError:
         f"{name!r}, which comes with Python code of its own, {what}, which would be run",
         "Read that code; if you trust it, give --trust-remote-code (in an audit: --set trust_remote_code=true).",
     )
+
+
+@contextmanager
+def refused(name: str, folder: str) -> Iterator[None]:
+    """Around what transformers loads: where it will not run code that it was not allowed to, that code is named.
+
+    Raises:
+        UserError: in place of its error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise refusal(name, folder) from error
+        raise
 
 
 def check(name: str, folder: str, trusted: bool) -> None:

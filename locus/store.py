@@ -305,8 +305,11 @@ def reading(path: Path) -> Iterator[Store]:
 
 
 def _check_files(path: Path) -> None:
-    """Refuse a link, a pipe or a device where the database, its log or its index should be: SQLite would follow or wait."""
-    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+    """Refuse a link, a pipe or a device where the database, its log, its index or its journal should be.
+
+    SQLite would follow it, or wait.
+    """
+    for part in (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")):
         if part.is_symlink() or (part.exists() and not regular(part)):
             raise UserError("a run's trials.sqlite", f"{part}, which is no regular file", "Give another --out folder.")
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from locus import own_code
 from locus.checkpoint import few, headers
 from locus.errors import UserError, others
 
@@ -40,13 +41,16 @@ class Gaps:
     shapes: set[tuple[str, Any, Any]] = field(default_factory=set)
 
 
-def fill(folder: str, name: str, read: Callable[[str], Tensor | None] | None = None, **options: Any) -> Any:
+def fill(
+    folder: str, name: str, read: Callable[[str], Tensor | None] | None = None, *, trust_remote_code: bool = False, **options: Any
+) -> Any:
     """A causal LM from a folder, with nothing added, nothing left out, nothing merged into it.
 
     Args:
         folder: that `checkpoint.check_folder` found nothing wrong with, or the folder of a GGUF file.
         name: what the user calls it, for the errors.
         read: reads a tensor of the checkpoint by the model's name for it; of safetensors by default.
+        trust_remote_code: run code that comes with the model.
         options: of `from_pretrained`.
 
     Raises:
@@ -55,13 +59,14 @@ def fill(folder: str, name: str, read: Callable[[str], Tensor | None] | None = N
     from transformers import AutoModelForCausalLM
 
     remedy = "Fetch or save the model again; locus loads causal LMs from safetensors or GGUF."
-    with others("a causal LM", name, remedy), _quiet(), _unexcused() as gaps:
+    with others("a causal LM", name, remedy), own_code.refused(name, folder), _quiet(), _unexcused() as gaps:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # said below, with both shapes
             adapter_kwargs={"subfolder": NOWHERE},
+            trust_remote_code=trust_remote_code,
             **options,
         )
     hf, info = loaded

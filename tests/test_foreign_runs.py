@@ -1,7 +1,9 @@
 """A run folder that a stranger made opens nothing, runs nothing and connects to nothing; the user's own word leads through."""
 
+import ast
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -19,7 +21,7 @@ from locus.report.rerun import rerun, sentences
 from locus.reproduce import settings
 from locus.store import Store
 from tests.endpoint import Server
-from tests.hostile import HUB, forge, locus, pipe, trap_model, watched
+from tests.hostile import HUB, ROOT, forge, locus, pipe, trap_model, watched
 from tests.small_run import let_speak
 
 FIRST = Path(__file__).parent / "runs" / "first-edition"
@@ -212,17 +214,19 @@ def test_a_foreign_run_is_exported_with_the_users_own_model_and_into_its_folder_
 
 
 def test_a_trial_cannot_name_a_file_outside_the_run(hostile, llama_folder, tmp_path):
-    (tmp_path / "aim.safetensors").write_bytes(next((hostile / "edits").iterdir()).read_bytes())
-    plan = json.loads((hostile / "plan.json").read_text())
-    trial = next(one for one in plan["trials"] if one["role"] == "claim")
-    store = Store(hostile / "trials.sqlite")
-    for table, column in (("trials", "id"), ("scores", "trial")):
-        store.db.execute(f"UPDATE {table} SET {column} = '../../aim' WHERE {column} = ?", (trial["id"],))
-    store.close()
-    trial["id"] = "../../aim"
-    (hostile / "plan.json").write_text(json.dumps(plan))
+    edit = next((hostile / "edits").iterdir())
+    (tmp_path / "aim.safetensors").write_bytes(edit.read_bytes())
+    given = Given(model=llama_folder)
+    edit.unlink()
+    edit.symlink_to(tmp_path / "aim.safetensors")
     with pytest.raises(UserError, match="an edit that is still there, as a regular file"):
-        export.export_edit(hostile, "claim", tmp_path / "out", given=Given(model=llama_folder))
+        export.export_edit(hostile, edit.stem, tmp_path / "out", given=given)
+    plan = json.loads((hostile / "plan.json").read_text())
+    plan["trials"][1]["id"] = "../../aim"
+    (hostile / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=r"plan\.json that is whole"):
+        export.export_edit(hostile, "../../aim", tmp_path / "out", given=given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_written_into_a_foreign_folder_stays_there(run_copy, tmp_path):
@@ -251,11 +255,11 @@ def test_a_store_that_is_a_pipe_or_a_link_is_not_opened(tmp_path, suffix):
     part = tmp_path / f"trials.sqlite{suffix}"
     part.unlink(missing_ok=True)
     os.mkfifo(part)
-    with pytest.raises(UserError, match="a regular file"):
+    with pytest.raises(UserError, match="no regular file"):
         Store(tmp_path / "trials.sqlite")
     part.unlink()
     part.symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match="a regular file"):
+    with pytest.raises(UserError, match="no regular file"):
         Store(tmp_path / "trials.sqlite")
     assert not (tmp_path / "mine").exists()
 
@@ -282,8 +286,6 @@ def test_a_models_own_code_is_not_run_and_nobody_is_asked_on_the_terminal(traps,
     for attempt in (lambda: load(place), lambda: preconditions.check(config, tmp_path / "out")):
         with pytest.raises(UserError, match=refusal):
             attempt()
-    # A hub's model, of which nothing is known before it is asked for.
-    assert preconditions._announced(place, config) is None
     assert not mark.exists()
     # Code of the tokenizer alone, beside a model that transformers knows: of a kind that it knows, and of one that it does not.
     known = shutil.copytree(llama_folder, tmp_path / "known")
@@ -295,6 +297,16 @@ def test_a_models_own_code_is_not_run_and_nobody_is_asked_on_the_terminal(traps,
     (known / "tokenizer_config.json").write_text(json.dumps(content | {"tokenizer_class": "PreTrainedTokenizerFast"}))
     assert load(str(known), device="cpu").fingerprint == load(llama_folder, device="cpu").fingerprint
     assert not mark.exists()
+
+
+def test_transformers_is_always_told_whether_code_may_run():
+    """Where it is not told, it asks on the terminal: also beside a GGUF file, whose folder may hold a tokenizer's code."""
+    calls = []
+    for path in (ROOT / "locus").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and re.fullmatch(r"Auto\w+\.from_pretrained", ast.unparse(node.func)):
+                calls.append((path.name, node.lineno, any(one.arg == "trust_remote_code" for one in node.keywords)))
+    assert len(calls) >= 4 and not [call for call in calls if not call[2]]
 
 
 def test_a_models_own_code_is_named_before_it_is_run(run_copy, traps):
@@ -416,7 +428,8 @@ def test_every_setting_that_can_hold_any_text_is_one_that_a_plan_may_not_choose(
         return kind is str or (get_origin(kind) is not Literal and any(map(free, get_args(kind))))
 
     texts = {name for name, field in AuditConfig.model_fields.items() if free(field.annotation)}
-    assert texts - {"preset"} == NAMING - {"trust_remote_code"}
+    # Variables of a template are texts and numbers that a template without access to anything reads.
+    assert texts - {"preset", "template_variables"} == NAMING - {"trust_remote_code"}
 
 
 def test_a_study_names_no_claim_outside_its_folder(run_copy, llama_folder, tmp_path):

@@ -86,7 +86,7 @@ def load(folder: Path | str) -> Planted:
     check_folder(home)
     model = fill(str(home), str(home), dtype=torch.float32)
     with others("a planted model's tokenizer", str(home), "Build the model again from its seed."):
-        tokenizer: Any = AutoTokenizer.from_pretrained(home)
+        tokenizer: Any = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
     names = tuple(truth["directions"])
     basis = np.array([*truth["directions"].values(), *truth["free"]])
     return Planted(

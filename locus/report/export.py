@@ -11,7 +11,6 @@ Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); not
 
 import copy
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +31,6 @@ from locus.spreadsheet import write_csv
 
 Form = Literal["auto", "peft", "bias"]
 NOTHING_GIVEN = Given()
-TRIAL = re.compile("[0-9a-f]{16}")  # a trial's id, which names a file
 UNSETTLED = "Its training had not settled: a longer one may find a better edit."
 LIES = "The base model is in {place}: where there is no such folder, load the adapter onto a copy of it, as README.md says."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
@@ -219,7 +217,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
     """
     trial = find_trial(run, trial)
     path = run / "edits" / f"{trial}.safetensors"
-    if not TRIAL.fullmatch(trial) or not incoming.regular(path, inside=run):
+    if not incoming.regular(path, inside=run):
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), conclude.read_plan(run)
     config = settle(plan["config"], given, needs=("model",))
