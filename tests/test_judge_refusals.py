@@ -454,7 +454,7 @@ def test_an_audit_in_which_too_little_was_scored_says_why_and_asks_for_no_more_q
     assert "gains nothing" not in steps[0] and "another judge" in steps[0]
     page = (tmp_path / "RUN" / "report.html").read_text()
     assert page.count("no clear answer to truthful and informative") >= 2 and "rather <b>not" not in page and "\x1b" not in page
-    assert verify(tmp_path / "RUN")["kind"] == "run"
+    assert verify(tmp_path / "RUN").kind == "run"
 
 
 # --- the cache

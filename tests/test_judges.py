@@ -132,7 +132,7 @@ def test_negation_is_made_only_where_it_is_one(text, opposite):
 
 
 def test_files_that_are_missing_or_lack_a_column_are_reported(tmp_path):
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="No such file"):
         examples.read_rows(tmp_path / "none.csv", {"question"})
     (tmp_path / "a.csv").write_text("question,reply\nq,r\n")
     with pytest.raises(UserError, match="answer"):
@@ -434,9 +434,9 @@ def test_the_lm_judge_leaves_unscored_what_the_model_does_not_answer():
 
 
 def test_the_lm_judge_leaves_unscored_what_its_context_does_not_hold():
-    judge = LmJudge(Scripted(1.0), Letters(), context=5)
+    judge = LmJudge(Scripted(1.0, config=PretrainedConfig(max_position_embeddings=5)), Letters())
     long, short = judge.judge(["Q?", "Q?"], ["a b c", "a"], [References()] * 2)
-    assert long.reason == "question and answer take 7 tokens; the judge's context has 5" and short.scored
+    assert long.reason == "question and answer have 7 tokens, of which the judge reads 5" and short.scored
 
 
 def test_the_lm_judge_is_asked_what_goes_on_and_not_what_comes_after_the_end():
@@ -446,6 +446,11 @@ def test_the_lm_judge_is_asked_what_goes_on_and_not_what_comes_after_the_end():
         def encode(self, text, add_special_tokens=True):
             bare = super().encode(text)
             return [8, *bare, 9] if add_special_tokens else bare
+
+        def __call__(self, texts, **_):
+            found = super().__call__(texts)
+            found["special_tokens_mask"] = [[1, *[0] * (len(ids) - 2), 1] for ids in found["input_ids"]]
+            return found
 
     class Watched(Scripted):
         """A model that notes what it reads."""
