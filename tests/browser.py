@@ -4,10 +4,12 @@ import base64
 import importlib.util
 import json
 import os
+import select
 import shutil
 import subprocess
 from pathlib import Path
 
+PATIENCE = 180.0  # seconds
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 
@@ -39,6 +41,7 @@ class Browser:
 
     def _next(self) -> dict:
         while b"\0" not in self.buffer:
+            assert select.select([self.read], [], [], PATIENCE)[0], "the browser has said nothing for minutes"
             chunk = os.read(self.read, 1 << 16)
             assert chunk, "the browser went away"
             self.buffer += chunk

@@ -259,7 +259,8 @@ def export_scores(run: Path, to: Path) -> list[str]:
         Names of the files written. Unscored values are null, with the reason beside them.
 
     Raises:
-        UserError: if there is no run, or the folder is not empty.
+        UserError: if there is no run, or the folder to write to is not empty.
+        VerificationError: if the run's store is missing, or not as locus writes it.
     """
     import pyarrow as pa
     import pyarrow.parquet
