@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from rich.console import Console
 from tokenizers import processors
@@ -193,7 +194,7 @@ EVERY = {"train": None, "validation": None, "test": None}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Families that fail beyond 512 tokens, and that say something all the same; and without a weight that could be read."""
+    """Families that fail beyond 512 tokens, and that say something all the same; and with a weight missing."""
     made = {}
     for family in ("llama", "gpt2"):
         folder = tmp_path_factory.mktemp(family)
@@ -202,7 +203,9 @@ def folders(tmp_path_factory):
         made[family] = str(folder)
     broken = tmp_path_factory.mktemp("broken") / "model"
     shutil.copytree(made["llama"], broken)
-    (broken / "model.safetensors").write_bytes(b"no weights")
+    weights = safetensors.torch.load_file(broken / "model.safetensors")
+    del weights["model.norm.weight"]  # whole to look at, and refused once it is loaded
+    safetensors.torch.save_file(weights, broken / "model.safetensors", {"format": "pt"})
     return made | {"broken": str(broken)}
 
 
