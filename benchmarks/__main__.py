@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from benchmarks import audits, material, patching, probes, report, speech, tables, where
-from locus.model import DEFAULT_MODEL
+from locus.models.locate import DEFAULT_MODEL
 
 TABLES = {
     1: tables.training_everywhere,

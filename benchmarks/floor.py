@@ -1,7 +1,7 @@
 """The floor: multiply-adds that must be done, at the matrix rate this machine reaches in the same run.
 
-What is counted is what every trial of an audit is charged with (`locus/cost.py`); norms, activations, rotations, Python: the
-rest is the distance to the floor.
+What is counted is what every trial of an audit is charged with (`locus/engine/cost.py`); norms, activations, rotations, Python:
+the rest is the distance to the floor.
 """
 
 import time
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks import material
-from locus import cost
-from locus.forest import Forest, Row, Targets
-from locus.model import Model
+from locus.engine import cost
+from locus.engine.trie import Forest, Row, Targets
+from locus.models.model import Model
 
 
 def matrix_rate(seconds: float = 0.7) -> float:

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from locus import datasets
-from locus.datasets.items import Item
-from locus.forest import Forest
-from locus.locate import locate
-from locus.model import DEFAULT_MODEL, Model, load
-from locus.prompts import plant, prompt_format
-from locus.train import all_pairs
+from locus import behaviours as datasets
+from locus.behaviours.items import Item
+from locus.behaviours.prompts import prompt_format
+from locus.engine.train import all_pairs
+from locus.engine.trie import Forest, plant
+from locus.models.load import load
+from locus.models.locate import DEFAULT_MODEL, locate
+from locus.models.model import Model
 
 TOLD = "LOCUS_BENCH_DEVICE"  # by `python -m benchmarks --device`, to every job's process
 BILLION = "random:1b"

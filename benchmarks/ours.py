@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import floor, material
-from locus.activations import survey
+from locus.behaviours.prompts import PromptFormat
+from locus.conclude.rule import rule
 from locus.edits import Rank1, full
-from locus.evaluate.choice import score
-from locus.prompts import PromptFormat, plant
-from locus.sites import Location
-from locus.train import Recipe, schedule, train
+from locus.engine.activations import survey
+from locus.engine.train import Recipe, schedule, train
+from locus.engine.trie import plant
+from locus.metrics.choice import score
+from locus.plan import context
+from locus.sites.site import Location
 
 RATE = 1e-2  # high enough that a dozen steps move the loss, so that comparing them means something
 
@@ -125,7 +128,7 @@ def audit(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     """A whole audit, set-up included, with nothing cached."""
     os.environ["LOCUS_CACHE_GB"] = "0"
     from locus.audit import audit as run_audit
-    from locus.config import resolve
+    from locus.plan.config import resolve
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -140,10 +143,14 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     """
     os.environ["LOCUS_CACHE_GB"] = "0"
     from benchmarks.audits import counted_up, sample_of
-    from locus import audit, claims, datasets, plan_file, run, trials
-    from locus.config import resolve
-    from locus.store import Result
-    from locus.workers import side_by_side
+    from locus import audit, claims
+    from locus import behaviours as datasets
+    from locus.machine.workers import side_by_side
+    from locus.plan import document as plan_file
+    from locus.plan import trials
+    from locus.plan.config import resolve
+    from locus.records.store import Result
+    from locus.run import bank as run
 
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
@@ -152,7 +159,10 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     set_up = time.perf_counter() - start
     anatomy = bench.model.anatomy
     claim = claims.given(_place(anatomy, config.claim_size))
-    made = plan_file.deal(trials.make(config, anatomy, [claim], plan_file.document(bench, dataset, []), run.room(bench)), bench)
+    made = plan_file.deal(
+        trials.make(config, anatomy, [claim], plan_file.document(bench, dataset, [], rule(bench.config)), context.room(bench)),
+        bench,
+    )
     by_id = {trial.id: trial for trial in made.trials}
     seconds: dict[str, list[float]] = {}
     chosen = sample_of([[by_id[one] for one in bank] for bank in made.banks])
@@ -182,13 +192,15 @@ def _place(anatomy: Any, heads: int) -> str:
 
 def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The plan of an audit as classes of like trials: role, places, how many, pairs trained, answers scored."""
-    from locus import claims, datasets, run, trials
-    from locus.config import resolve
-    from locus.model import load
+    from locus import behaviours as datasets
+    from locus import claims
+    from locus.models.load import load
+    from locus.plan import trials
+    from locus.plan.config import resolve
 
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
-    items = run.choose(dataset, datasets.split(dataset.items, config.seed), config)
+    items = context.choose(dataset, datasets.split(dataset.items, config.seed), config)
     anatomy = load(config.model, device=material.device()).anatomy
     made = trials.make(config, anatomy, [claims.given(_place(anatomy, config.claim_size))], {"context": {}}, trials.Room())
     groups: dict[str, list[Any]] = {}

@@ -13,7 +13,8 @@ import torch
 from benchmarks import material
 from benchmarks.measure import Found, furthest, interleaved, median
 from benchmarks.tables import Setting, Table
-from locus.model import Model, locate
+from locus.models.locate import locate
+from locus.models.model import Model
 from locus.patching import tasks
 from locus.patching.attribution import attribute
 from locus.patching.pairs import PatchPair

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import material
 from benchmarks.ours import RATE, _started
-from locus.prompts import PromptFormat
-from locus.train import Recipe, schedule
+from locus.behaviours.prompts import PromptFormat
+from locus.engine.train import Recipe, schedule
 
 
 def training(model: str, data: str, count: int, place: str, seed: int = 0) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks import material
 from benchmarks.measure import Found, furthest, interleaved, median
 from benchmarks.tables import Setting, Table, _aim
-from locus.activations import survey
 from locus.claims import probe
+from locus.engine.activations import survey
 
 # By size: heads, of which the peer solves one in so many, questions, repeats.
 SIZES = {"full": (1024, 32, 160, 2), "sample": (64, 8, 24, 1)}

@@ -12,12 +12,12 @@ import torch
 from benchmarks import material
 from benchmarks.measure import Found, interleaved, median
 from benchmarks.tables import Setting, Table
-from locus.edits import Bank
+from locus.behaviours.prompts import prompt_format
 from locus.edits.base import Edit, Terms
-from locus.evaluate.generate import Speech, end_tokens, generate
-from locus.model import Model
-from locus.prompts import prompt_format
-from locus.sites import Location
+from locus.engine.bank import Bank
+from locus.engine.generate import Speech, end_tokens, generate
+from locus.models.model import Model
+from locus.sites.site import Location
 
 SIZE = 0.02  # standard deviation of a shift's entries
 BATCH = 32  # the peer's

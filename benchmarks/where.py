@@ -13,9 +13,9 @@ from benchmarks import floor, material
 from benchmarks.measure import median, run
 from benchmarks.ours import RATE, _started
 from benchmarks.tables import Setting, Table
-from locus.activations import survey
-from locus.evaluate.choice import score
-from locus.train import Recipe, train
+from locus.engine.activations import survey
+from locus.engine.train import Recipe, train
+from locus.metrics.choice import score
 
 QUESTIONS = {"full": 8, "sample": 2}
 EVERYWHERE, SETS = ("all",), ("0.1,3.2,11.5,20.1", "1.4,9.2,12.5,21.1", "2.1,3.3,14.5,26.1")

@@ -9,7 +9,7 @@ from typing import Any
 
 def main() -> None:
     """Run a job given as JSON (side, arguments) and print what it measured as the last line."""
-    from locus import threads
+    from locus.machine import threads
 
     threads.settle()
     job: dict[str, Any] = json.loads(sys.argv[1])

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from locus.audit import audit
-from locus.config import resolve
-from locus.planted.named import planted_named
+from locus.models.planted.named import planted_named
+from locus.plan.config import resolve
 
 
 def main(out: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from locus.audit import audit
-from locus.config import resolve
+from locus.plan.config import resolve
 
 CAPITALS = {
     "France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "Egypt": "Cairo", "Cuba": "Havana", "Norway": "Oslo",

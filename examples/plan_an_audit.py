@@ -3,8 +3,8 @@
 Run: python examples/plan_an_audit.py
 """
 
+from locus.calibrate.power import power
 from locus.errors import UserError
-from locus.power import power
 
 
 def main() -> list[int | None]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import locus
-from locus import datasets, incoming, verdict
+from locus import behaviours as datasets
 from locus.audit import audit
-from locus.config import AuditConfig
+from locus.boundary import incoming
+from locus.conclude import rule as verdict
 from locus.errors import UserError, VerificationError
-from locus.model import load
+from locus.models.load import load
+from locus.plan.config import AuditConfig
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
 from locus.shown import visible

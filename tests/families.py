@@ -17,8 +17,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from locus.datasets.items import Item
-from locus.model import Model
+from locus.behaviours.items import Item
+from locus.models.model import Model
 
 FAMILIES = (
     "llama",

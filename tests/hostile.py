@@ -12,11 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from locus import conclude, verdict
-from locus.config import AuditConfig
-from locus.datasets.items import content_hash
+from locus.behaviours.items import content_hash
+from locus.conclude import derive as conclude
+from locus.conclude import rule as verdict
+from locus.plan.config import AuditConfig
+from locus.records.store import Store
 from locus.report import page, receipt
-from locus.store import Store
 
 ROOT = Path(__file__).parents[1]
 HUB = "somebody/some-model"

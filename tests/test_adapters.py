@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from locus.adapter import check_installed
-from locus.config import SINCE_FIRST, AuditConfig, resolve
 from locus.errors import UserError
 from locus.judges import named
-from locus.locate import at_hand
-from locus.model import load
-from locus.preconditions import early
+from locus.models.adapter import check_installed
+from locus.models.load import load
+from locus.models.locate import at_hand
+from locus.plan.config import SINCE_FIRST, AuditConfig, resolve
+from locus.plan.preconditions import early
 from tests.families import tiny
 
 SCALE, RANK = 8, 2

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from locus import attention
-from locus.forest import Encoded, Forest
-from locus.model import Model
+from locus.behaviours.prompts import Encoded
+from locus.engine.forward import entry as forward_entry
+from locus.engine.trie import Forest
+from locus.models.fast import attention
+from locus.models.model import Model
 
 
 def forest(questions: int, answers: int, length: int, seed: int = 0) -> Forest:
@@ -96,7 +98,7 @@ def test_every_family_with_sdpa_runs_rows_in_stretches(model: Model, monkeypatch
         results = []
         for worth in (attention.WORTH, 0.0):
             monkeypatch.setattr(attention, "WORTH", worth)
-            entry = model.entry(row)
+            entry = forward_entry(model, row)
             before, hidden = len(taken), entry.hidden
             for layer in range(model.anatomy.n_layers):
                 hidden = model.layer(layer, hidden, entry)

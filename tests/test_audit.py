@@ -10,10 +10,10 @@ import time
 import pytest
 
 from locus.audit import audit
-from locus.cli import main
-from locus.config import AuditConfig, learning_rate, resolve
+from locus.cli.app import main
 from locus.errors import PreconditionsError, UserError
-from locus.store import Store
+from locus.plan.config import AuditConfig, learning_rate, resolve
+from locus.records.store import Store
 
 SMALL = {
     "sequential": False,
@@ -217,9 +217,9 @@ def test_wrong_names_are_said_before_torch_is_imported(tmp_path, llama_folder):
     script = f"""
 import sys
 from pathlib import Path
-from locus.config import resolve
+from locus.plan.config import resolve
 from locus.errors import PreconditionsError
-from locus.preconditions import early
+from locus.plan.preconditions import early
 told = dict(data={str(tmp_path / "wrong.csv")!r}, model={llama_folder!r}, claims=("9.9",), taus=())
 try:
     early(resolve("quick", **told), Path({str(tmp_path / "RUN")!r}))
@@ -235,14 +235,14 @@ except PreconditionsError as error:
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "paper"])
 def test_every_preset_fits_a_planted_model(preset, tmp_path):
-    from locus.preconditions import check
+    from locus.plan.preconditions import check
 
     told = resolve(preset, model="planted:localized", claims=("1.1",))
     assert len(check(told, tmp_path / "RUN").items) == 120 and told.singles < 24
 
 
 def test_pickled_weights_are_refused(tmp_path):
-    from locus.model import load
+    from locus.models.load import load
 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
@@ -253,7 +253,7 @@ def test_pickled_weights_are_refused(tmp_path):
 def test_an_architecture_without_output_projection_is_refused_by_what_was_looked_for():
     import torch
 
-    from locus.model import Model
+    from locus.models.model import Model
 
     class Odd(torch.nn.Module):
         config = type("C", (), {"num_attention_heads": 2})()

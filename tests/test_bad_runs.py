@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from locus import power
-from locus.config import AuditConfig
+from locus.calibrate import power
 from locus.errors import UserError, VerificationError
-from locus.preconditions import early
+from locus.plan.config import AuditConfig
+from locus.plan.preconditions import early
 from locus.report import export, page
 from locus.report.verify import STORE, verify
 

@@ -6,16 +6,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from locus.behaviours.prompts import prompt_format
 from locus.claims import Claim
-from locus.config import resolve
 from locus.edits import Rank1
-from locus.edits.bank import Bank
-from locus.forward import edited, prepare
-from locus.model import Model
-from locus.prompts import plant, prompt_format
-from locus.sites import Location
-from locus.train import Recipe
-from locus.trials import FIXED, Room, Trial, _filled, make
+from locus.engine.bank import Bank
+from locus.engine.forward import edited, prepare
+from locus.engine.train import Recipe
+from locus.engine.trie import plant
+from locus.models.model import Model
+from locus.plan.config import resolve
+from locus.plan.trials import FIXED, Room, Trial, _filled, make
+from locus.sites.site import Location
 from tests.families import QUESTIONS, byte_tokenizer
 
 

@@ -10,14 +10,15 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import floor, material, ours, report
 from benchmarks.audits import at_rate, counted_up, sample_of
 from benchmarks.measure import furthest, slope
-from locus.activations import survey
-from locus.datasets.items import Item
+from locus.behaviours.items import Item
+from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1
-from locus.edits.bank import Bank
-from locus.forward import edited, prepare, sequence_logprobs
-from locus.prompts import plant, prompt_format
-from locus.sites import Location
-from locus.trials import Trial
+from locus.engine.activations import survey
+from locus.engine.bank import Bank
+from locus.engine.forward import edited, prepare, sequence_logprobs
+from locus.engine.trie import plant
+from locus.plan.trials import Trial
+from locus.sites.site import Location
 
 ONE = (Item("a", "Who?", ("Me",), ("You", "They"), "Me", "a"),)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locus.datasets.blind import FEATURES, logistic_baseline, negation_then_length, score_answers, surface_features
-from locus.datasets.items import Item
+from locus.behaviours.blind import FEATURES, logistic_baseline, negation_then_length, score_answers, surface_features
+from locus.behaviours.items import Item
 from locus.errors import UserError
 
 DATA = Path(os.environ.get("LOCUS_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
-from locus.config import resolve
+from locus.engine.forward import entry as forward_entry
 from locus.errors import UserError, others
-from locus.locate import at_hand
-from locus.model import Model, load
-from locus.preconditions import early
+from locus.models.load import load
+from locus.models.locate import at_hand
+from locus.models.model import Model
+from locus.plan.config import resolve
+from locus.plan.preconditions import early
 from tests.families import byte_tokenizer, tiny
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
@@ -235,7 +237,7 @@ def test_an_empty_folder_and_a_missing_one(tmp_path):
 
 def test_a_folder_or_a_file_that_may_not_be_read(llama_folder):
     """As a user without rights, since root may read everything; in a folder of its own, since pytest's are closed to others."""
-    script = "import os, sys; from locus.locate import at_hand; os.geteuid() or os.setuid(65534); at_hand(sys.argv[1])"
+    script = "import os, sys; from locus.models.locate import at_hand; os.geteuid() or os.setuid(65534); at_hand(sys.argv[1])"
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         folder = Path(shutil.copytree(llama_folder, Path(place) / "model"))
@@ -290,12 +292,12 @@ def test_a_device_that_there_is_not(llama_folder, device):
 
 
 def test_a_token_without_an_embedding_is_named(llama):
-    from locus.forest import Row
+    from locus.engine.trie import Row
 
     places = np.arange(3)
     row = Row(places, np.array([1, 2, 999]), places, np.tril(np.ones((3, 3), dtype=bool)), places > 1)
     with pytest.raises(UserError, match="token 999"):
-        llama.entry(row)
+        forward_entry(llama, row)
 
 
 def written(path: Path, architecture: str = "llama", **changes) -> Path:
@@ -409,7 +411,7 @@ def test_a_pipe_as_gguf_and_as_judge(tmp_path):
 
 
 def test_the_command_line_ends_with_status_2_and_one_sentence(folder, monkeypatch, capsys):
-    from locus import cli
+    from locus.cli.app import app as cli
 
     cut(folder, "tokenizer.json", 0.5)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored afterwards: main sets its own

@@ -14,12 +14,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from locus import cache as module
-from locus.activations import survey
-from locus.cache import NONE, Cache, CacheNotice
-from locus.checks import check, checked
+from locus.behaviours.prompts import prompt_format
+from locus.engine import cache as module
+from locus.engine.activations import survey
+from locus.engine.cache import NONE, Cache, CacheNotice
+from locus.engine.checks import check, checked
+from locus.engine.trie import plant
 from locus.errors import UserError
-from locus.prompts import plant, prompt_format
 
 KEY = {"what": "a test", "layer": 3}
 
@@ -193,8 +194,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from locus import activations
-from locus.cache import Cache
-from locus.prompts import plant, prompt_format
+from locus.engine.cache import Cache
+from locus.behaviours.prompts import plant, prompt_format
 from tests.families import QUESTIONS, tiny
 passes = []
 original = activations._base_pass
@@ -240,7 +241,7 @@ def test_a_survey_is_the_same_with_and_without(model, items, tmp_path):
 
 
 def test_only_what_is_missing_is_made(llama, items, tmp_path, monkeypatch):
-    from locus import activations
+    from locus.engine import activations
 
     asked = []
     original = activations._base_pass
@@ -260,7 +261,7 @@ def test_another_model_is_another_key(llama):
     """Weights, configuration (a rotary base is no weight), dtype and threads all tell."""
     import copy
 
-    from locus.model import Model
+    from locus.models.model import Model
 
     before = llama.numerics
     other = copy.deepcopy(llama.hf)
@@ -274,7 +275,7 @@ def test_another_model_is_another_key(llama):
 
 
 def test_checks_are_remembered(llama, tmp_path, monkeypatch):
-    from locus import checks
+    from locus.engine import checks
 
     cache = Cache(tmp_path, 10**7)
     text = prompt_format(llama.tokenizer, "qa")
@@ -294,10 +295,10 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch):
 
 def test_a_second_audit_reads_nothing_again_and_finds_the_same(tmp_path, monkeypatch, llama_folder):
     """Without a cache, with an empty one, and with a full one: the same rows bit for bit, and no base pass the third time."""
-    from locus import activations
     from locus.audit import audit
-    from locus.config import resolve
-    from locus.store import Store
+    from locus.engine import activations
+    from locus.plan.config import resolve
+    from locus.records.store import Store
 
     small = {"claims": ("probe",), "train": 8, "validation": 4, "test": 6, "epochs": 1, "random": 4, "alpha": 0.25}
     small |= {"text_passages": 2, "text_tokens": 16, "alphas": (5.0,), "shift_random": 0, "claim_size": 2}

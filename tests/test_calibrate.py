@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from locus.cli import app
-from locus.config import AuditConfig
+from locus.calibrate import draws
+from locus.calibrate import table as calibrate
+from locus.calibrate.power import power
+from locus.cli.app import app
 from locus.errors import UserError
-from locus.planted import calibrate, draws
-from locus.planted.kinds import COMPACT
-from locus.planted.named import planted_named
-from locus.power import power
+from locus.models.planted.kinds import COMPACT
+from locus.models.planted.named import planted_named
+from locus.plan.config import AuditConfig
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +38,13 @@ def test_stopping_early_saves_most_of_a_distributed_audit():
 
 
 def test_the_planted_edits_score_as_the_ordinary_measures_do():
-    from locus.activations import survey
-    from locus.evaluate.choice import measures
-    from locus.planted.bank import unedited
-    from locus.planted.certificate import questions_of
-    from locus.planted.named import load_named
-    from locus.prompts import plant, prompt_format
+    from locus.behaviours.prompts import prompt_format
+    from locus.engine.activations import survey
+    from locus.engine.trie import plant
+    from locus.metrics.choice import measures
+    from locus.models.planted.bank import unedited
+    from locus.models.planted.certificate import questions_of
+    from locus.models.planted.named import load_named
 
     planted = planted_named("planted:conjunctive:2")
     model = load_named("planted:conjunctive:2")
@@ -115,7 +117,7 @@ def test_only_support_counts_against_places_that_are_not_special():
 
 
 def test_no_aim_counts_a_model_twice():
-    from locus.planted import build
+    from locus.models.planted import build
 
     for kind in ("decoy", "borrowed", "redundant"):
         names = set(build(kind, 0, **COMPACT).claims)

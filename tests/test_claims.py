@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from locus.claims import given, null, probe
 from locus.claims.probe import Features
 from locus.errors import UserError
-from locus.sites import Location
+from locus.sites.site import Location
 
 
 def test_probes_equal_scikit_learn():

@@ -9,25 +9,26 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from locus import cost, datasets
-from locus.activations import survey
-from locus.config import resolve
-from locus.cost import Sizes, Tally, Work
+from locus import behaviours as datasets
+from locus.behaviours.prompts import Encoded, prompt_format
 from locus.edits import Edit, Rank1
-from locus.edits.bank import Bank
-from locus.evaluate.choice import score
-from locus.evaluate.drift import drift
-from locus.evaluate.generate import Speech, generate
-from locus.forecast import Forecast
-from locus.forest import Encoded, Forest
-from locus.forward import edited, prepare, sequence_logprobs
-from locus.prompts import plant, prompt_format
+from locus.engine import cost
+from locus.engine.activations import survey
+from locus.engine.bank import Bank
+from locus.engine.cost import Sizes, Tally, Work
+from locus.engine.forward import edited, prepare, sequence_logprobs
+from locus.engine.generate import Speech, generate
+from locus.engine.train import Recipe, train
+from locus.engine.trie import Forest, plant
+from locus.metrics.choice import score
+from locus.metrics.drift import drift
+from locus.plan.config import resolve
+from locus.plan.forecast import Forecast
+from locus.records.store import MIGRATIONS, Store
 from locus.report import receipt
 from locus.report.page import write as write_page
 from locus.report.verify import verify_run
-from locus.sites import Location
-from locus.store import MIGRATIONS, Store
-from locus.train import Recipe, train
+from locus.sites.site import Location
 from tests.families import tiny
 from tests.test_store import result
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locus import datasets
-from locus.datasets import custom, misconceptions
-from locus.datasets.blind import logistic_baseline, negation_then_length
-from locus.datasets.items import Item, problems, split
+from locus import behaviours as datasets
+from locus.behaviours import jsonl as custom
+from locus.behaviours import misconceptions
+from locus.behaviours.blind import logistic_baseline, negation_then_length
+from locus.behaviours.items import Item, problems, split
 from locus.errors import UserError
 
 

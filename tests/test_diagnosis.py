@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from locus import diagnosis, stats, units
-from locus.findings import QUESTIONS as ASKED
+from locus import stats, units
+from locus.conclude import diagnosis
+from locus.conclude.tests import QUESTIONS as ASKED
 from tests.families import QUESTIONS
 
 
@@ -98,8 +99,8 @@ def test_scores_that_are_all_the_same_are_said():
 
 
 def test_text_that_a_model_does_not_know_is_said(recwarn):
-    from locus.planted.named import planted_named
-    from locus.preconditions import ForeignText, warn_of_foreign
+    from locus.models.planted.named import planted_named
+    from locus.plan.preconditions import ForeignText, warn_of_foreign
 
     planted = planted_named("planted:localized:0")
     warn_of_foreign("planted:localized:0", planted.tokenizer, planted.dataset.items)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from locus.checks import plain_logprobs, tree_logprobs
-from locus.edits import Bank, Edit, Rank1, Terms, ablate, complement, directions, full, load_edit, shift
+from locus.behaviours.prompts import prompt_format
+from locus.edits import Edit, Rank1, Terms, ablate, complement, directions, full, load_edit, shift
+from locus.engine.bank import Bank
+from locus.engine.checks import plain_logprobs, tree_logprobs
+from locus.engine.trie import plant
 from locus.errors import UserError
-from locus.prompts import plant, prompt_format
-from locus.sites import Location, Site
+from locus.sites.site import Location, Site
 
 CLAIM = Location.parse("0.1,2.3")
 KINDS = ("shift", "rank1-layer", "rank1-heads", "rank1-constant", "full", "full-free", "complement", "ablate-zero", "ablate-mean")
@@ -52,7 +54,7 @@ def logits(model, edit: Edit | None = None) -> torch.Tensor:
     with torch.no_grad():
         if edit is None:
             return model.hf(input_ids=tokens).logits
-        with edit.attach(model):
+        with Bank([edit]).attach(model):
             return model.hf(input_ids=tokens).logits
 
 
@@ -63,7 +65,7 @@ def projection_changes(model, edit: Edit) -> dict[int, torch.Tensor]:
         o = torch.randn(1, 5, model.anatomy.features, generator=torch.Generator().manual_seed(layer))
         seen = []
         handle = None
-        with torch.no_grad(), edit.attach(model):
+        with torch.no_grad(), Bank([edit]).attach(model):
             handle = projection.register_forward_pre_hook(
                 lambda _, args, seen=seen: seen.append(args[0])
             )  # after the edit's hook
@@ -123,7 +125,7 @@ def test_a_bank_gives_each_edit_what_it_gives_alone(model, items):
     edits = [make(kind, model) for kind in KINDS]
     together = tree_logprobs(model, forest, edits)
     for place, edit in enumerate(edits):
-        with edit.attach(model):
+        with Bank([edit]).attach(model):
             alone = plain_logprobs(model, forest.sequences)
         torch.testing.assert_close(together[place], alone, rtol=1e-4, atol=3e-4)
 
@@ -136,7 +138,7 @@ def test_a_rank1_edit_is_the_formula(llama):
     b[3] = 10.0  # so only feature 3 moves, by -4
     edit = Edit("rank1", Location.parse("0.0"), llama.anatomy, {0: Terms(read=a, write=b)})
     change = []
-    with edit.attach(llama):
+    with Bank([edit]).attach(llama):
         handle = llama.projections[0].register_forward_pre_hook(lambda _, args: change.append(args[0] - o))
         llama.projections[0](o[None, None])
         handle.remove()
@@ -149,7 +151,7 @@ def test_a_shift_is_an_output_bias(llama):
     edit = make("shift", llama)
     o = torch.randn(1, 4, llama.anatomy.features)
     projection, terms = llama.projections[2], edit.layers[2]
-    with edit.attach(llama):
+    with Bank([edit]).attach(llama):
         moved = projection(o)
     torch.testing.assert_close(moved, projection(o) + llama.weight(2) @ terms.shift)
 

@@ -14,14 +14,14 @@ from safetensors import safe_open
 
 from locus import atomic
 from locus.audit import audit
-from locus.config import resolve
 from locus.errors import UserError
-from locus.preconditions import early
+from locus.machine.threads import using
+from locus.plan.config import resolve
+from locus.plan.preconditions import early
+from locus.records.store import Store
 from locus.report.consent import Given
 from locus.report.rerun import rerun
 from locus.report.verify import verify
-from locus.store import Store
-from locus.threads import using
 from tests import wide
 
 ROOT = Path(__file__).parents[1]
@@ -148,10 +148,10 @@ def test_another_number_of_threads_is_said_and_the_plans_is_kept(settings, undis
 def test_how_many_banks_the_memory_holds_decides_once(settings, undisturbed, tmp_path, monkeypatch, before):
     """Begun one after another, each with two threads, or side by side; what fits when it goes on changes nothing."""
     whole, out = tmp_path / "whole", tmp_path / "RUN"
-    monkeypatch.setattr("locus.plan_file.fitting", lambda most, nbytes: min(most, before))
+    monkeypatch.setattr("locus.plan.document.fitting", lambda most, nbytes: min(most, before))
     audited(settings, whole, 2)
     cut_back(whole, out, 2)
-    monkeypatch.setattr("locus.plan_file.fitting", lambda most, nbytes: min(most, 3 - before))
+    monkeypatch.setattr("locus.plan.document.fitting", lambda most, nbytes: min(most, 3 - before))
     audited(settings, out, 2)
     assert content(out) == content(whole)
     assert arithmetic(out)["bank"] == 3 - before
@@ -228,7 +228,7 @@ def test_a_finished_folder_holds_what_its_receipt_names_and_nothing_else(setting
         assert len(edited) < len(plan["trials"]) - 1, "it ended early"
         assert verify(out).kind == "run", again
         # Given again, it trains nothing to find out that nothing more can change.
-        monkeypatch.setattr("locus.run.run_bank", lambda *_: pytest.fail("a bank is run"))
+        monkeypatch.setattr("locus.run.bank.run_bank", lambda *_: pytest.fail("a bank is run"))
 
 
 def test_what_is_being_written_is_not_swept(tmp_path):

@@ -12,15 +12,17 @@ from safetensors import safe_open
 
 from locus.audit import audit
 from locus.claims import given
-from locus.config import resolve
 from locus.edits import Directions, Rank1, ablate, complement, full, shift
 from locus.edits.base import Edit, Terms
+from locus.engine.bank import Bank
 from locus.errors import UserError
-from locus.model import Model, load
+from locus.models.load import load
+from locus.models.model import Model
+from locus.plan.config import resolve
+from locus.records.store import Store
 from locus.report import export
 from locus.report.consent import Given
-from locus.sites import Location
-from locus.store import Store
+from locus.sites.site import Location
 from tests.families import tiny
 
 PLACES = Location.parse("0.1,2.3")
@@ -61,7 +63,7 @@ def logits(hf) -> torch.Tensor:
 
 
 def hooked(model, edit) -> torch.Tensor:
-    with edit.attach(model):
+    with Bank([edit]).attach(model):
         return logits(model.hf)
 
 
@@ -182,7 +184,7 @@ def test_edits_are_found_by_what_they_are_called(finished):
 
 
 def test_the_adapter_of_a_planted_model_brings_its_model(tmp_path):
-    from locus.planted.named import load_named
+    from locus.models.planted.named import load_named
 
     model = load_named("planted:localized:0")
     edit = moved(Rank1(model.anatomy, Location.parse("1.2")))

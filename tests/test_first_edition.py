@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from locus import conclude
 from locus.audit import audit
-from locus.config import AuditConfig
-from locus.datasets.items import content_hash
+from locus.behaviours.items import content_hash
+from locus.conclude import derive as conclude
 from locus.errors import UserError
+from locus.machine.threads import using
+from locus.plan import reading
+from locus.plan.config import AuditConfig
+from locus.records.store import Store
 from locus.report import page
 from locus.report.derived import copied_store, first_difference
 from locus.report.export import export_scores
 from locus.report.verify import verify
-from locus.store import Store
-from locus.threads import using
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
 FINISHED = ["planted", "two-claims", "tone", "judged", "uninterrupted"]
@@ -30,7 +31,7 @@ def run(request, tmp_path):
 @pytest.mark.parametrize("name", FINISHED)
 def test_the_verdict_is_concluded_again_to_the_same_numbers(name):
     with copied_store(RUNS / name) as store:
-        derived = json.loads(json.dumps(conclude.derive(conclude.Record(conclude.read_plan(RUNS / name), store))))
+        derived = json.loads(json.dumps(conclude.derive(conclude.Record(reading.read_plan(RUNS / name), store))))
     stated = json.loads((RUNS / name / "verdict.json").read_text())
     assert not first_difference({part: stated[part] for part in derived}, derived)
 

@@ -10,16 +10,16 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
-from locus import preconditions
-from locus.config import AuditConfig, resolve
 from locus.errors import UserError, VerificationError
-from locus.model import load
+from locus.models.load import load
+from locus.plan import preconditions
+from locus.plan.config import AuditConfig, resolve
+from locus.records.store import Store
 from locus.report import export, page
 from locus.report.consent import NAMING, Given, settle
 from locus.report.figures.plot import Drawing, save
 from locus.report.rerun import rerun, sentences
 from locus.reproduce import settings
-from locus.store import Store
 from tests.endpoint import Server
 from tests.hostile import HUB, ROOT, forge, locus, pipe, trap_model, watched
 from tests.small_run import let_speak

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from locus import attention, norms
-from locus.activations import survey
-from locus.checks import check, plain_logprobs
-from locus.cost import Tally, Work
-from locus.datasets.items import Item
+from locus.behaviours.items import Item
+from locus.behaviours.prompts import Encoded, encode, prompt_format
 from locus.edits import Edit, Rank1, Terms
-from locus.edits.bank import Bank
+from locus.engine.activations import survey
+from locus.engine.bank import Bank
+from locus.engine.checks import check, plain_logprobs
+from locus.engine.cost import Tally, Work
+from locus.engine.forward import edited, prepare, sequence_logprobs
+from locus.engine.trie import Forest, plant
 from locus.errors import UserError
-from locus.evaluate.choice import score
-from locus.forest import Encoded, Forest
-from locus.forward import edited, prepare, sequence_logprobs
-from locus.prompts import encode, plant, prompt_format
-from locus.sites import Location
+from locus.metrics.choice import score
+from locus.models.fast import attention, norms
+from locus.sites.site import Location
 from tests.families import FAMILIES, byte_tokenizer, tiny
 
 HOSTILE = {
@@ -57,7 +57,7 @@ def test_hostile_shapes_equal_plain_rows(shaped, name):
     with torch.no_grad():
         edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.2)
     fixed = edit.frozen({})
-    with fixed.attach(shaped):
+    with Bank([fixed]).attach(shaped):
         expected = plain_logprobs(shaped, forest.sequences)
     for trunk in (None, middle.residuals):
         found = score(shaped, middle.prepared, [fixed], len(forest.sequences), trunk=trunk)
@@ -134,7 +134,7 @@ def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeyp
     gradients = []
     for apart in (True, False):
         if not apart:
-            monkeypatch.setattr("locus.forward.leads", lambda row, bank: False)
+            monkeypatch.setattr("locus.engine.forward.leads", lambda row, bank: False)
         edits = [Rank1(model.anatomy, Location.parse(place), seed=2) for place in ("1.1,2.0", "0.2")]
         for edit in edits:
             edit.positions = "answer"

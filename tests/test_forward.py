@@ -4,9 +4,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from locus.forest import Targets
-from locus.forward import HEAD_CHUNK, token_logprobs
-from locus.model import Model
+from locus.engine.forward import HEAD_CHUNK, token_logprobs
+from locus.engine.trie import Targets
+from locus.models.model import Model
 from tests.families import byte_tokenizer
 
 VOCABULARY, POSITIONS = 250_000, 150  # 37.5 million logits: 2.2 times what may exist at once

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
-from locus.edits import Bank
+from locus.behaviours.prompts import PromptFormat, prompt_format
+from locus.engine.bank import Bank
+from locus.engine.generate import NEW_QUESTION, Said, Speech, choose, end_tokens, generate
+from locus.engine.slots import Reader, Slots
 from locus.errors import UserError
-from locus.evaluate.generate import NEW_QUESTION, Said, Speech, choose, end_tokens, generate
-from locus.evaluate.slots import Reader, Slots
-from locus.model import Model
-from locus.prompts import PromptFormat, prompt_format
+from locus.models.model import Model
 from tests.families import FAMILIES, QUESTIONS, tiny
 from tests.test_edits import KINDS, make
 
@@ -188,7 +188,7 @@ def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, 
 
 def test_a_new_question_is_cut_off_and_a_word_is_not(llama, monkeypatch):
     letters = iter(llama.tokenizer(" Yes, see FAQ: 2.\nQ: And then", add_special_tokens=False)["input_ids"])
-    monkeypatch.setattr("locus.evaluate.generate.choose", lambda logits, *_: torch.full((len(logits),), next(letters)))
+    monkeypatch.setattr("locus.engine.generate.choose", lambda logits, *_: torch.full((len(logits),), next(letters)))
     said = generate(llama, PROMPTS[:2], [], PRIMED)[0]
     assert {(one.text, one.stopped, len(one.tokens)) for one in said} == {("Yes, see FAQ: 2.", "question", 20)}
     assert NEW_QUESTION.search("Q: What?") and not NEW_QUESTION.search("FAQ: none")

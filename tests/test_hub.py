@@ -87,7 +87,7 @@ def hub(tmp_path):
 
 
 def load_by_id(endpoint: str, home: Path, name: str = "someone/tiny") -> subprocess.CompletedProcess:
-    return asked_of(endpoint, home, f"from locus.model import load; print(load({name!r}, dtype='float32').fingerprint)")
+    return asked_of(endpoint, home, f"from locus.models.model import load; print(load({name!r}, dtype='float32').fingerprint)")
 
 
 def asked_of(endpoint: str, home: Path, script: str) -> subprocess.CompletedProcess:
@@ -125,9 +125,9 @@ def test_a_hub_model_is_looked_at_before_its_weights_are_fetched_and_held_to_the
 import os
 from pathlib import Path
 from locus import preconditions
-from locus.config import resolve
+from locus.plan.config import resolve
 from locus.errors import UserError
-from locus.model import load
+from locus.models.model import load
 [wrong] = preconditions._model(resolve(model="someone/tiny", claims=("9.9",), adapter="none"))
 print(wrong)
 for adapter in (None, "none"):
@@ -151,7 +151,7 @@ def test_a_repository_that_is_not_there_is_said(hub, tmp_path):
 def test_a_gguf_is_parsed_once_while_it_is_converted_and_as_ever_afterwards(tmp_path):
     import gguf
 
-    from locus.locate import _parsed_once
+    from locus.models.locate import _parsed_once
 
     writer = gguf.GGUFWriter(str(tmp_path / "a.gguf"), "llama")
     writer.add_string("general.name", "a")
@@ -175,7 +175,7 @@ def test_a_converted_model_is_at_hand_without_loading_anything(tmp_path, llama_f
     code = """
 import sys
 from pathlib import Path
-from locus.locate import at_hand
+from locus.models.locate import at_hand
 name, folder, other = sys.argv[1:]
 assert at_hand(other) == other
 first = at_hand(name)

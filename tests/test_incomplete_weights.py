@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from locus import doctor, planted
+from locus.cli import doctor
 from locus.errors import UserError
 from locus.judges import named
-from locus.model import load
-from locus.planted.named import planted_named
+from locus.models import planted
+from locus.models.load import load
+from locus.models.planted.named import planted_named
 from tests.families import FAMILIES, tiny
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from locus.patching import page as patching
 from locus.report.figures import errors
 from locus.report.page import write
+from locus.report.patching import page as patching
 from tests.payloads import canaries, everywhere, infest
 from tests.test_figures import tally
 

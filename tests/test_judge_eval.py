@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
-from locus.cli import main
-from locus.datasets.items import Dataset, Item
+from locus.behaviours.items import Dataset, Item
+from locus.cli.app import main
 from locus.errors import UserError
 from locus.judges import compare, encoder, local, named
 from locus.judges.base import Judgement, unscored

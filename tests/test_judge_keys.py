@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from locus.cli import main
+from locus.cli.app import main
 from locus.errors import UserError
 from locus.judges import api, secret
 from locus.judges.base import References

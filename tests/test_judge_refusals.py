@@ -8,16 +8,16 @@ import time
 
 import pytest
 
-from locus import diagnosis
 from locus.audit import audit
-from locus.cli import main
-from locus.config import resolve
+from locus.cli.app import main
+from locus.conclude import diagnosis
 from locus.errors import UserError
 from locus.judges import api, reading
 from locus.judges.base import References
 from locus.judges.replies import Replies, key_of
+from locus.plan.config import resolve
+from locus.records.store import finished
 from locus.report.verify import verify
-from locus.store import finished
 from tests.endpoint import GOOD, Server
 from tests.test_speech import SMALL
 
@@ -203,7 +203,7 @@ def test_an_audit_whose_judge_scores_nothing_is_stopped_before_anything_is_train
     monkeypatch, tmp_path, llama_folder, told, said
 ):
     trained = []
-    monkeypatch.setattr("locus.run.train", lambda *given, **more: trained.append(given))
+    monkeypatch.setattr("locus.run.bank.train", lambda *given, **more: trained.append(given))
     with Server(lambda body, times: GOOD if probed(body) else told) as server:
         config = resolve("quick", **SMALL, model=llama_folder, judge="api:small", judge_url=server.url)
         with pytest.raises(UserError, match="answers of the unedited model that the judge scores") as caught:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from locus.audit import audit
-from locus.config import resolve
+from locus.plan.config import resolve
+from locus.records.store import Store
 from locus.report.material import read
 from locus.report.page import render, write
-from locus.store import Store
 from tests.small_run import SMALL
 
 

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locus import answers, datasets
-from locus.datasets import custom, lines, truthfulqa
-from locus.datasets.items import Dataset, Item, repeats
+from locus import behaviours as datasets
+from locus.behaviours import answers, lines, truthfulqa
+from locus.behaviours import jsonl as custom
+from locus.behaviours.items import Dataset, Item, repeats
+from locus.behaviours.prompts import prompt_format
 from locus.errors import UserError
-from locus.evaluate.drift import load_text
 from locus.judges.compare import read_labels
 from locus.judges.examples import read_references
+from locus.metrics.drift import load_text
 from locus.patching.pairs import load_pairs
 from locus.patching.tasks import factual_recall
-from locus.prompts import prompt_format
 from tests.families import byte_tokenizer
 
 GOOD = {"question": "Why?", "true": ["a", "b"], "false": ["c"]}
@@ -210,7 +211,7 @@ def test_an_audit_refuses_them_before_anything_is_trained(tmp_path, llama_folder
     from transformers import AutoTokenizer
 
     from locus.audit import audit
-    from locus.config import resolve
+    from locus.plan.config import resolve
     from tests.small_run import SMALL
 
     rows = [{**GOOD, "question": f"What is {number}?", "true": ["Yes", "yes"], "false": ["No"]} for number in range(20)]
@@ -246,8 +247,8 @@ def test_truthfulqa_keeps_the_answers_that_its_published_numbers_count_twice(dat
 
 
 def test_a_table_of_ones_own_may_not_list_an_answer_twice(tmp_path):
-    from locus.config import resolve
-    from locus.preconditions import early
+    from locus.plan.config import resolve
+    from locus.plan.preconditions import early
 
     path = write(tmp_path, f"{QA}a?,b,b,b\nc?,d,d,e\nf?,g,g,h\n".encode(), name="x.csv", end=b"")
     with pytest.raises(UserError, match="the answer 'b' is given twice"):
@@ -255,8 +256,8 @@ def test_a_table_of_ones_own_may_not_list_an_answer_twice(tmp_path):
 
 
 def test_the_questions_of_a_planted_folder_may_hold_any_character(tmp_path):
-    from locus.planted import folder
-    from locus.planted.named import planted_named
+    from locus.models.planted import folder
+    from locus.models.planted.named import planted_named
 
     made = planted_named("planted:localized:0")
     odd = dataclasses.replace(made.dataset.items[0], source="a\u2028b\u0085c")

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from locus import norms
+from locus.models.fast import norms
 from tests.families import tiny
 
 # Two a layer and the last; Qwen 3 has two more a layer, for queries and keys. Gemma's multiply by 1 + weight.

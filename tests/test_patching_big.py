@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from locus.model import load
+from locus.models.load import load
 from locus.patching import tasks
 from locus.patching.component import Component
 from locus.patching.sweep import Layout, heads, sweep

@@ -6,18 +6,18 @@ import torch
 
 from locus import claims
 from locus.errors import UserError
-from locus.model import Model
+from locus.models.model import Model
+from locus.models.planted import COMPACT, build
+from locus.models.planted.named import planted_named
+from locus.patch import find
 from locus.patching.component import Component
 from locus.patching.corruptions import Ablation, Replacement
 from locus.patching.detect import detect
 from locus.patching.direction import dormancy
-from locus.patching.find import find
 from locus.patching.known import planted_pairs
 from locus.patching.material import pairs_of
 from locus.patching.settings import resolve
 from locus.patching.sweep import Layout, heads, sweep
-from locus.planted import COMPACT, build
-from locus.planted.named import planted_named
 
 
 def detected(planted, direction, corruption, seed=0):

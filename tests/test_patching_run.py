@@ -12,19 +12,19 @@ from transformers import AutoModelForCausalLM
 
 from locus import atomic, claims
 from locus.audit import audit
-from locus.config import resolve as resolve_audit
 from locus.errors import UserError
-from locus.model import load
+from locus.machine.threads import using
+from locus.models.load import load
+from locus.patch import find
 from locus.patching import controls
 from locus.patching.compare import agreement, sentences, windows
 from locus.patching.component import Component
-from locus.patching.find import find
 from locus.patching.material import tried
 from locus.patching.outcome import outcome
 from locus.patching.settings import resolve
 from locus.patching.sweep import PatchMap, heads, sweep
-from locus.sites import Location
-from locus.threads import using
+from locus.plan.config import resolve as resolve_audit
+from locus.sites.site import Location
 from tests.families import configuration
 from tests.test_patching_tasks import word_tokenizer
 

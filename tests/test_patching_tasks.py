@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from locus.datasets import contrasts, load
-from locus.datasets.items import problems
+from locus.behaviours import contrasts, load
+from locus.behaviours.items import problems
 from locus.errors import UserError
 from locus.patching import tasks
 from locus.patching.pairs import PatchPair, load_pairs, unmarked

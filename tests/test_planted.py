@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from locus.datasets.items import problems, split
+from locus.behaviours.items import problems, split
+from locus.calibrate.heuristics import named
 from locus.errors import UserError
-from locus.planted import COMPACT, KINDS, build, certificate, certify, load, save
-from locus.planted.bank import Edits, Runner, Training, fit, initial, margins_after, masks, optimal_margins, unedited
-from locus.planted.build import MARGIN, SPREAD
-from locus.planted.certificate import ROUNDING, answer_laws, locations_of, name_of, questions_of
-from locus.planted.directions import draw_directions, laws
-from locus.planted.heuristics import named
-from locus.planted.named import load_named, planted_named
+from locus.models.planted import COMPACT, KINDS, build, certificate, certify, load, save
+from locus.models.planted.bank import Edits, Runner, Training, fit, initial, margins_after, masks, optimal_margins, unedited
+from locus.models.planted.build import MARGIN, SPREAD
+from locus.models.planted.certificate import ROUNDING, answer_laws, locations_of, name_of, questions_of
+from locus.models.planted.directions import draw_directions, laws
+from locus.models.planted.named import load_named, planted_named
 
 SMALL = {**COMPACT, "n_questions": 80}
 

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from locus.activations import survey
-from locus.checks import check
+from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
-from locus.edits.bank import Bank
-from locus.evaluate.choice import measures, score
-from locus.evaluate.drift import Text, drift, text_forest
-from locus.forward import edited, prepare, sequence_logprobs
-from locus.model import Model
-from locus.prompts import plant, prompt_format
-from locus.sites import Location
-from locus.train import Recipe, train
+from locus.engine.activations import survey
+from locus.engine.bank import Bank
+from locus.engine.checks import check
+from locus.engine.forward import edited, prepare, sequence_logprobs
+from locus.engine.train import Recipe, train
+from locus.engine.trie import plant
+from locus.metrics.choice import measures, score
+from locus.metrics.drift import Text, drift, text_forest
+from locus.models.model import Model
+from locus.sites.site import Location
 
 TEXT = Text("test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day."))
 
@@ -103,7 +104,7 @@ def test_drift_from_cached_layers_is_drift_from_the_start(model):
 
 def test_a_quota_bounds_the_threads(tmp_path):
     """150 of 100 ms are one and a half cores: two threads. Version 1 names quota and period in two files."""
-    from locus.threads import granted
+    from locus.machine.threads import granted
 
     many = granted((tmp_path / "absent", tmp_path / "absent too"))
     assert many >= 1

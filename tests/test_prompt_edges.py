@@ -15,19 +15,21 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from transformers.utils import chat_template_utils
 
-from locus.audit import audit, set_up
+from locus.audit import audit
+from locus.behaviours.items import Dataset
+from locus.behaviours.prompts import PromptFormat, encode, prompt_format
 from locus.claims.probe import plant_with_question
-from locus.config import AuditConfig, resolve
-from locus.datasets.items import Dataset
+from locus.engine.generate import coded, end_tokens
+from locus.engine.trie import plant
 from locus.errors import PreconditionsError, UserError
-from locus.evaluate.drift import Text, text_forest
-from locus.evaluate.generate import coded, end_tokens
 from locus.judges.base import References
 from locus.judges.lm import LmJudge
-from locus.model import Model
+from locus.metrics.drift import Text, text_forest
+from locus.models.model import Model
 from locus.patching.pairs import aligned, load_pairs
-from locus.preconditions import early
-from locus.prompts import PromptFormat, encode, plant, prompt_format
+from locus.plan.config import AuditConfig, resolve
+from locus.plan.preconditions import early
+from locus.run.setup import set_up
 from tests.families import ENDS, QUESTIONS, SMALL, byte_tokenizer, configuration, tiny
 from tests.small_run import SMALL as RUN
 
@@ -167,7 +169,7 @@ def test_the_base_model_scores_alike_under_both_tokenizers(closing_folder, llama
 
 
 def locus_data(path: str) -> Dataset:
-    from locus import datasets
+    from locus import behaviours as datasets
 
     return datasets.load(path)
 
@@ -250,7 +252,7 @@ def test_what_is_added_to_a_question_counts(folders, tmp_path):
 
 
 def test_pairs_beyond_the_context_are_named(folders, tmp_path):
-    from locus.patching.find import find
+    from locus.patch import find
     from locus.patching.settings import PatchConfig
 
     rows = [{"clean": f"{one}[[b]] is", "corrupted": f"{one}[[c]] is", "answer": "x", "other": "y"} for one in ("a" * 600, "d")]
@@ -283,7 +285,7 @@ def test_a_judge_leaves_unscored_what_it_cannot_read_whole():
 def test_every_family_says_how_much_it_reads():
     from transformers import BloomConfig, MptConfig, OPTConfig
 
-    from locus.anatomy import UNLIMITED, context
+    from locus.models.layout import UNLIMITED, context
 
     assert [context(configuration(family)) for family in ("llama", "gpt2", "gpt_neox", "gemma3")] == [512] * 4
     assert context(GPT2Config(n_positions=64)) == context(OPTConfig(max_position_embeddings=64)) == 64
@@ -483,7 +485,7 @@ def test_settings_of_templates_are_read_strictly(tmp_path):
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_in_a_sentence(source, why, monkeypatch):
-    monkeypatch.setattr("locus.template.SECONDS", 3.0)
+    monkeypatch.setattr("locus.behaviours.template.SECONDS", 3.0)
     with pytest.raises(UserError, match=why) as told:
         chat(source)
     assert "\n" not in str(told.value) and "chat template" in told.value.expected
@@ -515,7 +517,7 @@ def test_a_question_may_name_the_place_of_the_question():
 
 
 def test_doctor_says_what_is_read_and_added(closing_folder, tmp_path):
-    from locus.doctor import examine
+    from locus.cli.doctor import examine
 
     folder = Path(shutil.copytree(closing_folder, tmp_path / "model"))
     tokenizer = closing(CLOSERS["a template's"])

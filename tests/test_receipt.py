@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from locus import conclude
 from locus.audit import audit
-from locus.config import resolve
+from locus.conclude import derive as conclude
 from locus.errors import UserError, VerificationError
+from locus.plan.config import resolve
+from locus.records.store import Store
 from locus.report import keys, pith, receipt
 from locus.report.consent import Given
 from locus.report.page import write as write_page
 from locus.report.rerun import rerun
 from locus.report.verify import STORE, first_difference, verify, verify_record, verify_run
-from locus.store import Store
 
 SETTINGS = {
     "claims": ("0.1,2.3",),

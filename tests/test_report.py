@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from locus import units
-from locus.cli import main
+from locus.cli.app import main
 from locus.errors import UserError
+from locus.records.store import Store
 from locus.report import chart, cite, words
 from locus.report.figures.plot import CALLED
 from locus.report.html import isolated
 from locus.report.material import heads, read
 from locus.report.page import OPEN, write
 from locus.shown import visible
-from locus.store import Store
 from tests.small_run import LONG, NASTY, let_speak, poison
 
 

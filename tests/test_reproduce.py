@@ -15,10 +15,10 @@ from locus.claims import null
 from locus.errors import UserError, VerificationError
 from locus.report import receipt
 from locus.report.consent import Given
+from locus.report.terminal.tables import numbers_table
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
-from locus.show.tables import numbers_table
-from locus.sites import Location
+from locus.sites.site import Location
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SEALED = sorted(path.parent for path in STUDIES.rglob("receipt.json"))

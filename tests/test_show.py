@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from locus.show import verdict_table
-from locus.show.progress import lines
-from locus.show.results import JUDGED_COLUMNS, tables
+from locus.report.terminal import verdict_table
+from locus.report.terminal.progress import lines
+from locus.report.terminal.results import JUDGED_COLUMNS, tables
 from locus.units import amount, bare, difference
 
 
@@ -116,8 +116,8 @@ def test_one_convention_of_units():
 def test_the_defaults_that_the_help_shows_are_the_presets():
     from typer.main import get_command
 
-    from locus.cli import app
-    from locus.config import resolve
+    from locus.cli.app import app
+    from locus.plan.config import resolve
 
     checked = []
     for option in get_command(app).commands["audit"].params:
@@ -135,8 +135,8 @@ def test_the_defaults_that_the_help_shows_are_the_presets():
 
 
 def test_verify_says_what_it_checked(small_run):
+    from locus.report.terminal import verified_table
     from locus.report.verify import verify
-    from locus.show import verified_table
 
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     found = verify(small_run)
@@ -149,7 +149,7 @@ def test_verify_says_what_it_checked(small_run):
 
 
 def test_power_of_a_run_is_of_its_own_size_and_warns_where_its_verdict_is_invalid(small_run):
-    from locus.power import ask
+    from locus.calibrate.power import ask
 
     found = ask(small_run)
     plan = json.loads((small_run / "plan.json").read_text())

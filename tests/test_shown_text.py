@@ -16,16 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locus import ending, show, shown, spreadsheet, terminal
-from locus.cli import app, main
+from locus import shown
+from locus.boundary import spreadsheet, terminal
+from locus.cli.app import app, ending, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
 from locus.judges.blind import BlindJudge
 from locus.report import cite
+from locus.report import terminal as show
 from locus.report.export import export_scores
 from locus.report.page import write
+from locus.report.terminal.progress import progress
 from locus.report.verify import Verification
-from locus.show.progress import progress
 from tests.payloads import COMMANDS, FILE, FORMULAE, TERMINAL, infest
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
@@ -271,7 +273,7 @@ def test_progress_shows_what_it_is_told_and_what_breaks_in_spelt_out(colour, cap
 
 
 def test_a_bug_of_ours_shows_its_message_spelt_out(monkeypatch, capfdbinary):
-    monkeypatch.setattr("locus.power.ask", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
+    monkeypatch.setattr("locus.calibrate.power.ask", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
     status, written = run(monkeypatch, capfdbinary, "power")
     assert status == 1 and "bug in locus" in clean(written) and b"owned" in written
 

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from locus import conclude
 from locus.audit import audit
-from locus.config import resolve
+from locus.behaviours.prompts import prompt_format
 from locus.edits import Edit
+from locus.engine.generate import Speech
 from locus.errors import UserError
-from locus.evaluate.generate import Speech
-from locus.evaluate.speech import judge_texts, speak
 from locus.judges import encoder, named
 from locus.judges.base import Judgement, References, unscored
 from locus.judges.blind import BlindJudge
-from locus.prompts import prompt_format
+from locus.judges.speech import judge_texts, speak
+from locus.plan import reading
+from locus.plan.config import resolve
+from locus.records.store import Store
 from locus.report.verify import verify
-from locus.sites import Location
+from locus.sites.site import Location
 from locus.stats import Confusion, confusion, corrected_rate, rogan_gladen
 from locus.stats.truthful import product_of_means, rates
-from locus.store import Store
 from tests.endpoint import Server
 from tests.families import QUESTIONS
 
@@ -55,7 +55,7 @@ def judged(llama_folder, tmp_path_factory):
 
 def test_every_trial_keeps_what_was_said_and_its_scores(judged):
     out, _ = judged
-    store, plan = Store(out / "trials.sqlite"), conclude.read_plan(out)
+    store, plan = Store(out / "trials.sqlite"), reading.read_plan(out)
     items = [item["id"] for item in plan["items"]["test"]]
     for trial in plan["trials"]:
         texts = store.texts(trial["id"], "test")
@@ -83,7 +83,7 @@ def test_the_verdict_is_drawn_from_what_is_said(judged):
 def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path):
     out, _ = judged
     audit(resolve("quick", model=llama_folder, **SMALL), tmp_path / "RUN")
-    plans = [conclude.read_plan(place) for place in (out, tmp_path / "RUN")]
+    plans = [reading.read_plan(place) for place in (out, tmp_path / "RUN")]
     assert [trial["id"] for trial in plans[0]["trials"]] == [trial["id"] for trial in plans[1]["trials"]]
     for path in sorted((tmp_path / "RUN" / "edits").iterdir()):
         mine, other = load_file(path), load_file(out / "edits" / path.name)
@@ -95,7 +95,7 @@ def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path
 def test_validation_answers_choose_settings_where_they_are_judged(llama_folder, tmp_path):
     told = resolve("quick", model=llama_folder, judge="blind", judge_validation=True, **{**SMALL, "alphas": (5.0, 40.0)})
     found = audit(told, tmp_path / "RUN")
-    store, plan = Store(tmp_path / "RUN" / "trials.sqlite"), conclude.read_plan(tmp_path / "RUN")
+    store, plan = Store(tmp_path / "RUN" / "trials.sqlite"), reading.read_plan(tmp_path / "RUN")
     items = [item["id"] for item in plan["items"]["validation"]]
     means = {
         trial["alpha"]: store.scores(trial["id"], "validation", "true_info", items).mean()

@@ -11,15 +11,7 @@ from scipy import stats as scipy_stats
 from sklearn.metrics import brier_score_loss, cohen_kappa_score
 
 from locus.errors import UserError
-from locus.stats import (
-    benjamini_hochberg,
-    calibration_error,
-    clopper_pearson,
-    cohen_kappa,
-    holm,
-    ppi_mean,
-    rogan_gladen,
-)
+from locus.stats import benjamini_hochberg, calibration_error, clopper_pearson, cohen_kappa, holm, ppi_mean, rogan_gladen
 
 PS = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12)
 

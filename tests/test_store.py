@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from locus.errors import UserError
-from locus.store import Result, Store
+from locus.records.store import Result, Store
 
 
 def result(identity="t1", value=1.5):

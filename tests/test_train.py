@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from locus.activations import survey
+from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
-from locus.evaluate.choice import measures, score
-from locus.prompts import plant, prompt_format
-from locus.sites import Location
-from locus.train import Recipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
+from locus.engine.activations import survey
+from locus.engine.train import Recipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
+from locus.engine.trie import plant
+from locus.metrics.choice import measures, score
+from locus.sites.site import Location
 from tests.families import QUESTIONS, tiny
 
 
@@ -75,7 +76,7 @@ def in_threads(count, work):
 def test_threads_share_the_work_and_change_nothing(model, monkeypatch):
     """Three threads, each with its own part of a step, find what one finds; the same parts give the same bits."""
     assert in_threads(3, lambda: model.hands) == 1, "a tiny model's products take less than Python"
-    monkeypatch.setattr("locus.model.SMALL", 0)
+    monkeypatch.setattr("locus.models.model.SMALL", 0)
     assert in_threads(3, lambda: model.hands) == 3
 
     def made():
@@ -188,8 +189,9 @@ def test_what_counts_as_settled():
 
 
 def test_multiple_choice_by_hand(ground):
-    from locus.datasets.items import Item
-    from locus.forest import Encoded, Forest
+    from locus.behaviours.items import Item
+    from locus.behaviours.prompts import Encoded
+    from locus.engine.trie import Forest
 
     item = Item("x", "?", ("a", "b"), ("c",), "b", "x")
     forest = Forest([Encoded((1, k), 1) for k in (2, 3, 4)])

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from locus import incoming
+from locus.boundary import incoming
+from locus.cli.keyring import app as keys_app
 from locus.errors import UserError, VerificationError
-from locus.keyring import app as keys_app
+from locus.records.store import Store
 from locus.report import keys, page, receipt, sealed, trusted
 from locus.report.export import export_scores
 from locus.report.verify import STORE, verify
-from locus.store import Store
 
 RUNS = Path(__file__).parent / "runs" / "first-edition"
 SIGNER = "fab4cec7bfc44cbe5e963a5c34f249fc4d1e732483d9643bbf4af2952241bca9"
@@ -244,7 +244,7 @@ def test_what_the_body_says_follows_from_plan_and_store_whoever_signs_it(mine, l
 
 def replanned(run, change):
     """Change a plan and everything that hashes it, as its forger would."""
-    from locus.datasets.items import content_hash
+    from locus.behaviours.items import content_hash
 
     plan = json.loads((run / "plan.json").read_text())
     change(plan)

@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
 def test_the_tutorial_ends_as_it_says(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from locus.cli import app
+    from locus.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     commands = [line for block in re.findall(r"^```\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()]

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locus import findings, stats, verdict
-from locus.config import AuditConfig
+from locus import stats
+from locus.conclude import rule as verdict
+from locus.conclude import tests as findings
+from locus.plan.config import AuditConfig
 
 CONFIG = AuditConfig(random=19, sequential=False)
 N = 60

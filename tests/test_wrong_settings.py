@@ -12,12 +12,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from locus import cli, config, outputs, power, settings
+from locus.boundary import outputs, settings
+from locus.calibrate import power
 from locus.claims import given as given_claim
-from locus.config import AuditConfig
+from locus.cli.app import app as cli
 from locus.errors import UserError, of_place
 from locus.patching import settings as patching
 from locus.patching.settings import PatchConfig
+from locus.plan import config
+from locus.plan.config import AuditConfig
 
 MODEL = ("--model", "planted:localized:0")
 SURROGATE = os.fsdecode(b"\xff\xfe")  # a name that is not UTF-8
@@ -206,7 +209,7 @@ def test_calibrate_refuses_wrong_options_before_it_makes_a_folder(arguments, loc
      ("draws.jsonl", "3\n"), ("draws.jsonl", "\x00\n")],
 )  # fmt: skip
 def test_a_folder_of_a_calibration_that_is_none_is_refused(name, content, tmp_path):
-    from locus.planted.calibrate import calibrate
+    from locus.calibrate.table import calibrate
 
     (tmp_path / "settings.json").write_text('{"alpha": 0.05, "margin": 0.25, "random": 19}')
     (tmp_path / name).write_text(content)

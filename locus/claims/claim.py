@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from locus import outputs
+from locus.boundary import outputs
 from locus.errors import UserError
-from locus.sites import Location
+from locus.sites.site import Location
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from locus.claims.claim import Claim
-from locus.sites import Location, Site
+from locus.sites.site import Location, Site
 
 NUMBER = "(0|[1-9][0-9]{0,4})"
 COUNT = re.compile(NUMBER)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from locus import incoming
+from locus.boundary import incoming
 from locus.claims import forms
 from locus.claims.claim import Claim
 from locus.errors import UserError

@@ -9,7 +9,7 @@ import numpy as np
 
 from locus.claims.claim import Claim
 from locus.errors import UserError
-from locus.sites import Location, Site
+from locus.sites.site import Location, Site
 
 Match = Literal["uniform", "layer"]
 

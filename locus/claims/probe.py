@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus.activations import TOKENS, survey
-from locus.cache import NONE, Cache
+from locus.behaviours.encoding import all_unclosed
+from locus.behaviours.items import Item
+from locus.behaviours.prompts import Encoded, PromptFormat
 from locus.claims.claim import Claim
 from locus.claims.logistic import fit as fit
-from locus.cost import Tally
-from locus.datasets.items import Item
-from locus.encoding import all_unclosed
-from locus.forest import Encoded, Forest
-from locus.model import Model
-from locus.prompts import PromptFormat
-from locus.sites import Location, Site
+from locus.engine.activations import TOKENS, survey
+from locus.engine.cache import NONE, Cache
+from locus.engine.cost import Tally
+from locus.engine.trie import Forest
+from locus.models.model import Model
+from locus.sites.site import Location, Site
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -105,7 +105,7 @@ def collect(
         cache: where base passes are kept.
         tally: where they are counted.
     """
-    from locus.prompts import plant
+    from locus.engine.trie import plant
 
     def last(forest: Forest) -> Floats:
         found = survey(model, forest, features=True, tokens=tokens, cache=cache, tally=tally).features

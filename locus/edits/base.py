@@ -9,8 +9,7 @@ the free parametrisation of full alignment writes to `out`. One form for all kin
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from locus import atomic, incoming
+from locus import atomic
+from locus.boundary import incoming
 from locus.errors import UserError
-from locus.model import Anatomy, Model
-from locus.sites import Location
+from locus.models.layout import Anatomy
+from locus.sites.site import Location
 
 Positions = Literal["all", "answer"]
 TERMS = ("keep", "shift", "read", "write", "out")
@@ -83,14 +83,6 @@ class Edit:
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, or None."""
         return self.layers.get(layer)
-
-    @contextmanager
-    def attach(self, model: Model) -> Iterator["Any"]:
-        """Edit the model inside a `with` block, all rows alike; on leaving, the model is itself bit for bit."""
-        from locus.edits.bank import Bank  # a bank of one; bank.py builds on this module
-
-        with Bank([self]).attach(model) as session:
-            yield session
 
     def save(self, path: Path) -> None:
         """Write as safetensors, whole or not at all, with everything needed to read it back in its metadata."""

@@ -1,8 +1,8 @@
 """Everywhere but there: full alignment with b zero on the claim, by which necessity is judged."""
 
 from locus.edits.rank1 import Rank1, Read
-from locus.model import Anatomy
-from locus.sites import Location
+from locus.models.layout import Anatomy
+from locus.sites.site import Location
 
 
 def complement(anatomy: Anatomy, claim: Location, read: Read = "layer", seed: int = 0) -> Rank1:

@@ -5,8 +5,8 @@ nothing only where W has full row rank, and it changes the geometry Adam sees. B
 """
 
 from locus.edits.rank1 import Form, Rank1
-from locus.model import Anatomy
-from locus.sites import Location
+from locus.models.layout import Anatomy
+from locus.sites.site import Location
 
 
 def full(anatomy: Anatomy, form: Form = "heads", seed: int = 0) -> Rank1:

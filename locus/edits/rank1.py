@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from locus.edits.base import Edit, Positions, Terms, head_mask
-from locus.model import Anatomy
-from locus.sites import Location
+from locus.models.layout import Anatomy
+from locus.sites.site import Location
 
 Read = Literal["layer", "heads", "constant"]
 Form = Literal["heads", "free"]

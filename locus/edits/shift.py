@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from locus.edits.base import Edit, Positions, Terms
-from locus.model import Anatomy
-from locus.sites import Location
+from locus.models.layout import Anatomy
+from locus.sites.site import Location
 
 Floats = npt.NDArray[np.float32]
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from locus import atomic
-from locus.datasets.items import Dataset
+from locus.behaviours.items import Dataset
+from locus.boundary.spreadsheet import write_csv
 from locus.errors import UserError
 from locus.judges import evaluate
 from locus.judges.api import ApiJudge
@@ -23,7 +24,6 @@ from locus.judges.base import Judge, Judgement, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
 from locus.judges.local import LocalJudge, file_hash
-from locus.spreadsheet import write_csv
 from locus.stats.agreement import cohen_kappa
 from locus.stats.judged import corrected_rate, ppi_mean
 

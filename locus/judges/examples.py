@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from locus.datasets import lines
-from locus.datasets.items import normalise
+from locus.behaviours import lines
+from locus.behaviours.items import normalise
+from locus.boundary.spreadsheet import from_cell
 from locus.errors import UserError
 from locus.judges.base import References
-from locus.spreadsheet import from_cell
 
 NO_COMMENT = "I have no comment."
 PARTS = ("train", "validation", "test")

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from locus.anatomy import context
-from locus.encoding import all_unclosed
+from locus.behaviours.encoding import all_unclosed
 from locus.errors import UserError
 from locus.judges.base import Judgement, References, check_lengths, unscored
+from locus.models.layout import context
 
 SUFFIXES = ("True:", "Helpful:")
 MIN_MASS = 0.01

@@ -24,11 +24,11 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from locus.checkpoint import headers
-from locus.datasets.items import normalise
+from locus.behaviours.items import normalise
 from locus.errors import UserError
 from locus.judges import alignment, encoder, features, trees
 from locus.judges.base import Judgement, References, check_lengths, gap, unscored
+from locus.models.checkpoint import headers
 
 WEIGHTS = Path(__file__).with_name("local.safetensors")
 VERSION = "1"

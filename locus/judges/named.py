@@ -8,8 +8,8 @@ from locus.errors import UserError
 from locus.judges import api, encoder, secret
 from locus.judges.base import Judge
 from locus.judges.blind import BlindJudge
-from locus.locate import home, locate
-from locus.model import load
+from locus.models.load import load
+from locus.models.locate import home, locate
 from locus.stats.judged import Confusion
 
 KINDS = ("local", "blind", "lm", "api")

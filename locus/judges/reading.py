@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from locus import incoming
+from locus.boundary import incoming
 from locus.judges.base import Judgement, References, unscored
 
 MAX_REPLY = 32  # tokens; two short lines

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from locus.datasets.items import content_hash
+from locus.behaviours.items import content_hash
 from locus.errors import UserError
 from locus.judges import encoder, examples, local, trees
 from locus.judges.examples import Example

@@ -18,7 +18,7 @@ from scipy import stats as scipy_stats
 from torch import Tensor
 
 from locus.errors import UserError
-from locus.model import Model
+from locus.models.model import Model
 from locus.patching.component import Kind, Patch
 from locus.patching.metrics import Array, Divergence, Normalise
 from locus.patching.pairs import PatchPair

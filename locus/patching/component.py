@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from locus.anatomy import Anatomy, AttentionInput
+from locus.models.layout import Anatomy, AttentionInput
 
 Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 HOOKED: tuple[Kind, ...] = ("query", "key", "value", "head", "attention", "mlp")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from locus.anatomy import Anatomy
 from locus.claims import null
+from locus.models.layout import Anatomy
 from locus.patching.component import Component, Patch
 from locus.patching.metrics import Array
-from locus.sites import Location
+from locus.sites.site import Location
 from locus.stats import monte_carlo_rank
 from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from locus.errors import UserError
-from locus.model import Model
+from locus.models.model import Model
 from locus.patching.component import Kind
 from locus.patching.pairs import PatchPair
 from locus.patching.runs import Run, batch_of, run

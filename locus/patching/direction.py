@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from locus.errors import UserError
-from locus.model import Model
+from locus.models.model import Model
 from locus.patching.component import Component
 from locus.patching.metrics import Array, LogitDifference, Metric
 from locus.patching.pairs import PatchPair

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from locus import atomic, incoming, outputs
-from locus.datasets.items import content_hash
+from locus import atomic
+from locus.behaviours.items import content_hash
+from locus.boundary import incoming, outputs
 from locus.errors import UserError
-from locus.patching import page
 from locus.patching.outcome import Outcome
 from locus.patching.settings import SINCE_FIRST, PatchConfig
 from locus.patching.sweep import Keep, Values
@@ -125,12 +125,15 @@ class Parts:
         return kept
 
 
-def write(out: Path, found: dict[str, Any], outcomes: Sequence[Outcome], seconds: float) -> None:
-    """Effects of every example, figures, page; patch.json last, for it says that all is done."""
+def write_effects(out: Path, found: dict[str, Any], outcomes: Sequence[Outcome], seconds: float) -> None:
+    """Effects of every example; what was found is told their hash."""
     _effects(out / "effects.parquet", outcomes)
     found["seconds"] = round(seconds, 1)
     found["effects_sha256"] = hashlib.sha256((out / "effects.parquet").read_bytes()).hexdigest()
-    page.write(out, found)
+
+
+def finish(out: Path, found: dict[str, Any]) -> None:
+    """patch.json, last, for it says that all is done."""
     atomic.replace(out / "patch.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     atomic.sweep(out, out / "parts", out / "figures")
     for part in (out / "parts").glob("*.npz"):

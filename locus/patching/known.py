@@ -6,8 +6,8 @@ other way. What the model says (the false answer) is the answer here, and the tr
 
 import numpy as np
 
+from locus.models.planted import Planted
 from locus.patching.pairs import END, PatchPair
-from locus.planted import Planted
 
 
 def planted_pairs(planted: Planted, count: int, seed: int = 0, shuffled: bool = False) -> list[PatchPair]:

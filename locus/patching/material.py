@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from locus.errors import UserError
-from locus.model import Model
+from locus.models.model import Model
+from locus.models.planted.named import planted_named
 from locus.patching import tasks
 from locus.patching.known import planted_pairs
 from locus.patching.metrics import LogitDifference
@@ -14,7 +15,6 @@ from locus.patching.pairs import PatchPair, load_pairs
 from locus.patching.runs import batch_of, run
 from locus.patching.settings import PatchConfig
 from locus.patching.sweep import LAYOUT, batches
-from locus.planted.named import planted_named
 
 Maker = Callable[[Any, int, int], list[PatchPair]]
 TASKS: dict[str, Maker] = {

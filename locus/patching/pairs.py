@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from locus.datasets import lines
-from locus.encoding import all_unclosed, unclosed
+from locus.behaviours import lines
+from locus.behaviours.encoding import all_unclosed, unclosed
 from locus.errors import UserError
 
 END = "end"

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from locus.engine.prefix import Prefix, Recorder, States, cut, shared
 from locus.errors import UserError
-from locus.model import Entry, Model
+from locus.models.model import Entry, Model
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
-from locus.prefix import Prefix, Recorder, States, cut, shared
 
 Side = Literal["right", "left"]
 BUDGET = 4096  # tokens in one patched forward: beyond it the CPU is no faster and the memory only grows

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from locus import settings
+from locus.boundary import settings
 from locus.errors import UserError
-from locus.model import DEFAULT_MODEL
+from locus.models.locate import DEFAULT_MODEL
 from locus.patching.component import Kind
 from locus.patching.corruptions import Ablation, Corruption, Noise, Replacement
 from locus.patching.detect import Control

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locus.anatomy import Anatomy
 from locus.errors import UserError
-from locus.model import Model
+from locus.models.layout import Anatomy
+from locus.models.model import Model
 from locus.patching.component import HEADED, Component, Kind, Patch
 from locus.patching.corruptions import Corruption, Replacement
 from locus.patching.metrics import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from locus.datasets import contrasts, lines
-from locus.datasets.contrasts import Contrast, Lexicon
+from locus.behaviours import contrasts, lines
+from locus.behaviours.contrasts import Contrast, Lexicon
 from locus.errors import UserError
 from locus.patching.pairs import END, PatchPair, aligned, next_tokens
 

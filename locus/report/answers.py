@@ -6,7 +6,7 @@ judged, by how many different answers there are.
 
 from typing import Any
 
-from locus.conclude import Record
+from locus.conclude.derive import Record
 
 JUDGED = ("truth", "info", "true_info")
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from locus import own_code
-from locus.adapter import MERGED, NONE
-from locus.config import SINCE_FIRST, AuditConfig
 from locus.errors import UserError
-from locus.locate import DEFAULT_MODEL, on_hub
+from locus.models import own_code
+from locus.models.adapter import MERGED, NONE
+from locus.models.locate import DEFAULT_MODEL, on_hub
+from locus.plan.config import SINCE_FIRST, AuditConfig
 from locus.shown import visible
 
 # Settings by which a plan could choose what is opened, run or asked. All others are numbers, and words out of a list.

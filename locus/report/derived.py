@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from locus import conclude, cost, incoming, verdict
-from locus.config import AuditConfig
-from locus.datasets.items import content_hash
+from locus.behaviours.items import content_hash
+from locus.boundary import incoming
+from locus.conclude import derive as conclude
+from locus.conclude import rule as verdict
+from locus.engine import cost
 from locus.errors import UserError, VerificationError
+from locus.plan.config import AuditConfig
+from locus.plan.trials import VERSION as TRIAL
+from locus.records.store import Store
 from locus.report import receipt
-from locus.store import Store
-from locus.trials import VERSION as TRIAL
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
 STORE = "trials.sqlite"

@@ -18,16 +18,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from locus import conclude, incoming, outputs
-from locus.conclude import Arm, Record
+from locus.boundary import incoming, outputs
+from locus.boundary.spreadsheet import write_csv
+from locus.conclude import derive as conclude
+from locus.conclude.derive import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.locate import locate, on_hub
-from locus.model import Model, load
+from locus.models.load import load
+from locus.models.locate import locate, on_hub
+from locus.models.model import Model
+from locus.plan import reading
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
 from locus.shown import visible
-from locus.spreadsheet import write_csv
 
 Form = Literal["auto", "peft", "bias"]
 NOTHING_GIVEN = Given()
@@ -180,7 +183,7 @@ def find_trial(run: Path, name: str) -> str:
     Raises:
         UserError: naming what there is, if nothing has that name, or several things.
     """
-    plan = conclude.read_plan(run)
+    plan = reading.read_plan(run)
     with copied_store(run) as store:
         arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
     if any(name == trial["id"] for arm in arms for trial in arm.trials):
@@ -219,7 +222,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
     path = run / "edits" / f"{trial}.safetensors"
     if not incoming.regular(path, inside=run):
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
-    edit, plan = load_edit(path), conclude.read_plan(run)
+    edit, plan = load_edit(path), reading.read_plan(run)
     config = settle(plan["config"], given, needs=("model",))
     model = load(
         config.model,
@@ -265,7 +268,7 @@ def export_scores(run: Path, to: Path) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet
 
-    plan = conclude.read_plan(run)
+    plan = reading.read_plan(run)
     with copied_store(run) as store:
         cursor = store.db.execute(
             "SELECT trial, role, arm, claim, split, measure, item, value, scores.reason AS reason "

@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from locus import incoming
+from locus.boundary import incoming
 from locus.errors import UserError
 
 KEY_FILE = "receipt-key.pem"

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude, cost, incoming, stats, verdict
+from locus import stats
+from locus.boundary import incoming
+from locus.conclude import derive as conclude
+from locus.conclude import rule as verdict
+from locus.engine import cost
 from locus.errors import UserError
 from locus.report.answers import JUDGED, side_by_side
 from locus.report.receipt import sealed_in

@@ -4,7 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from locus import atomic, cost, diagnosis, errors, units, verdict
+from locus import atomic, errors, units
+from locus.conclude import diagnosis
+from locus.conclude import rule as verdict
+from locus.engine import cost
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
 from locus.shown import visible

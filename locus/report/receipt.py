@@ -22,12 +22,14 @@ import rfc8785
 import torch
 
 import locus
-from locus import atomic, conclude, incoming
+from locus import atomic
+from locus.boundary import incoming
+from locus.conclude.rule import QUESTIONS
 from locus.errors import UserError, VerificationError
+from locus.plan import reading
+from locus.records.store import Store
 from locus.report import keys, sealed
 from locus.report.sealed import NO_KEY, NOT_ASKED, SCHEMA, identity, text, views_message
-from locus.store import Store
-from locus.verdict import QUESTIONS
 
 MOST_SCORES = 1 << 30  # bytes of the scores, and rows
 REWRITE = "The audit's own command, given again, writes a new one."
@@ -122,7 +124,7 @@ def device_words(device: str) -> str:
 
 def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     """What the receipt states, without hash and signature."""
-    plan = conclude.read_plan(out)
+    plan = reading.read_plan(out)
     verdict = incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out)
     return {
         **of_plan(plan),

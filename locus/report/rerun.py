@@ -18,17 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from locus import conclude, datasets, plan_file, run, trials
-from locus.audit import set_up
+from locus import behaviours as datasets
 from locus.claims import Claim
+from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
+from locus.machine.threads import Arithmetic
+from locus.plan import context, reading, trials
+from locus.plan import document as plan_file
+from locus.records.store import Result, Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
+from locus.run import bank as run
+from locus.run.setup import set_up
 from locus.shown import visible
-from locus.sites import Location
-from locus.store import Result, Store
-from locus.threads import Arithmetic
+from locus.sites.site import Location
 
 SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
@@ -60,7 +64,7 @@ def rerun(
     """
     if count < 1:
         raise UserError("at least one trial to repeat", str(count), "Give --rerun 1 or more.")
-    recorded = conclude.read_plan(folder)
+    recorded = reading.read_plan(folder)
     plan, bench = _prepared(recorded, given, told)
     judge = left_out(recorded, bench)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
@@ -100,13 +104,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def left_out(recorded: dict[str, Any], bench: run.Bench) -> str:
+def left_out(recorded: dict[str, Any], bench: context.Bench) -> str:
     """The name of the run's judge where nobody judges now; empty where somebody does, or nobody did."""
     named = str(recorded["config"].get("judge", "none"))
     return named if bench.stage.judge is None and named != "none" else ""
 
 
-def _prepared(recorded: dict[str, Any], given: Given, told: Told) -> tuple[trials.Plan, run.Bench]:
+def _prepared(recorded: dict[str, Any], given: Given, told: Told) -> tuple[trials.Plan, context.Bench]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
@@ -130,9 +134,9 @@ def _prepared(recorded: dict[str, Any], given: Given, told: Told) -> tuple[trial
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
     claims = _claims(recorded)
-    document = plan_file.document(bench, dataset, [], recorded["schema"])
+    document = plan_file.document(bench, dataset, [], rule(bench.config), recorded["schema"])
     _same(context, json.loads(json.dumps(document["context"])))
-    plan = trials.make(config, bench.model.anatomy, claims, document, run.room(bench))
+    plan = trials.make(config, bench.model.anatomy, claims, document, context.room(bench))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
     banks = tuple(map(tuple, recorded["banks"]))
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from locus import incoming
+from locus.boundary import incoming
 from locus.errors import UserError, VerificationError
 from locus.report import keys
 

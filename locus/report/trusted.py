@@ -6,7 +6,8 @@ A receipt proves who signed it only to somebody who knew the signer's key before
 import re
 from pathlib import Path
 
-from locus import atomic, incoming
+from locus import atomic
+from locus.boundary import incoming
 from locus.errors import UserError
 from locus.report import keys
 

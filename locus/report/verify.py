@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import pyarrow
 
-from locus import conclude, incoming
+from locus.boundary import incoming
 from locus.errors import NONSENSE, UserError, VerificationError
+from locus.plan import reading
 from locus.report import pith, receipt, sealed, trusted
 from locus.report.derived import STORE, check_plan, check_results, first_difference, same
 from locus.report.sealed import Sealed
@@ -173,7 +174,7 @@ def _files(folder: Path, found: Sealed, there: set[str], whole: bool) -> tuple[t
 def _results(folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Plan, rows and verdict of a run folder, held against one another."""
     try:
-        plan = conclude.read_plan(folder)
+        plan = reading.read_plan(folder)
         check_plan(plan, body)
         claims = check_results(plan, folder, body)
         if stated := body.get("database"):

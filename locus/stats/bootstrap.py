@@ -12,17 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from locus.errors import UserError
-from locus.stats.estimate import (
-    DRAWS,
-    NAN,
-    Array,
-    Estimate,
-    check_choice,
-    check_level,
-    flat,
-    unit_differences,
-    unit_values,
-)
+from locus.stats.estimate import DRAWS, NAN, Array, Estimate, check_choice, check_level, flat, unit_differences, unit_values
 
 METHODS = ("bca", "percentile", "studentised")
 # Entries resampled at once: keeps the working set at some tens of megabytes for any number of questions.

@@ -19,22 +19,26 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from locus import conclude, datasets, plan_file, run, trials
-from locus.audit import set_up
+from locus import behaviours as datasets
 from locus.claims import given
-from locus.config import resolve
-from locus.cost import KINDS, Sizes, Work
-from locus.forecast import Forecast
-from locus.locate import locate
-from locus.model import Model
+from locus.conclude.rule import rule
+from locus.engine.cost import KINDS, Sizes, Work
+from locus.models.locate import locate
+from locus.models.model import Model
+from locus.plan import context, reading, trials
+from locus.plan import document as plan_file
+from locus.plan.config import resolve
+from locus.plan.forecast import Forecast
 from locus.report.verify import copied_store
+from locus.run.bank import bank as run
+from locus.run.setup import set_up
 
 GPU = "H200 (SXM)"
 PEAK = (
     989e12 / 2
 )  # multiply-adds a second, dense bfloat16: the data sheet's 1,979 TFLOPS are with sparsity, and a multiply-add is two
 BANDWIDTH = 4.8e12  # bytes a second, its data sheet
-ROWS = 64  # texts that speak at once (locus/evaluate/generate.py)
+ROWS = 64  # texts that speak at once (locus/engine/generate.py)
 LLAMA_8B = LlamaConfig(
     hidden_size=4096,
     num_hidden_layers=32,
@@ -59,7 +63,7 @@ class Taken:
 def hollow(name: str) -> Model:
     """A model without its weights: tokenizer and shapes only."""
     if name.startswith("planted:"):
-        from locus.model import load
+        from locus.models.load import load
 
         return load(name, device="cpu")  # it is drawn, not loaded
     folder = locate(name)[0]
@@ -159,7 +163,9 @@ def measured(settings: Path) -> None:
     dataset = datasets.load(config.data)
     bench = set_up(config, dataset, lambda what, share: None)
     made = [given(source) for source in config.claims]
-    plan = trials.make(config, bench.model.anatomy, made, plan_file.document(bench, dataset, []), run.room(bench))
+    plan = trials.make(
+        config, bench.model.anatomy, made, plan_file.document(bench, dataset, [], rule(bench.config)), context.room(bench)
+    )
     banks = [[plan.trial(one) for one in bank] for bank in plan.banks]
     bank = next(bank for bank in banks if any(trial.role == "ceiling" for trial in bank))
 
@@ -193,7 +199,7 @@ def main() -> None:
     if told.measure:
         measured(told.run)
         return
-    plan = conclude.read_plan(told.run)
+    plan = reading.read_plan(told.run)
     model = hollow(plan["model"]["name"])
     sizes = Sizes.of(model)
     taken = take(told.run, plan, told.data or plan["config"]["data"], model)

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from locus.model import Model
+from locus.models.model import Model
+from locus.models.planted import COMPACT, build
 from locus.patching.corruptions import Ablation, Replacement
 from locus.patching.detect import detect, two_deviations
 from locus.patching.known import planted_pairs
 from locus.patching.metrics import Array
 from locus.patching.sweep import Layout, heads, sweep
-from locus.planted import COMPACT, build
 from locus.stats import clopper_pearson
 
 ALPHA, LEAST = 0.05, 0.05  # level; nats that count as an effect where there is one

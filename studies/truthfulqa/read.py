@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from locus import conclude, datasets, stats
-from locus.store import Store
+from locus import behaviours as datasets
+from locus import stats
+from locus.conclude.derive import derive as conclude
+from locus.plan import reading
+from locus.records.store import Store
 
 KINDS = ("base", "shift", "shift-random", "claim", "random", "complement", "ceiling")
 MEASURES = ("truth", "info", "true_info", "blind_true_info", "mc1", "mc2")
@@ -119,7 +122,7 @@ def main() -> None:
     parser.add_argument("--data", help="the dataset, for the questions' wording")
     given = parser.parse_args()
     store = Store(given.run / "trials.sqlite")
-    record = conclude.Record(conclude.read_plan(given.run), store)
+    record = conclude.Record(reading.read_plan(given.run), store)
     wording = {item.id: item.question for item in datasets.load(given.data).items} if given.data else {}
     print(table(record), comparisons(record), answers(record, wording), sep="\n\n")
     store.close()

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from locus.activations import survey
-from locus.evaluate.choice import measures
-from locus.prompts import PromptFormat, plant
+from locus.behaviours.prompts import PromptFormat
+from locus.engine.activations import survey
+from locus.engine.trie import plant
+from locus.metrics.choice import measures
 
 pytest.importorskip("lm_eval")
 pytestmark = [pytest.mark.oracle, pytest.mark.big]
@@ -18,7 +19,7 @@ def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
     from lm_eval.tasks.truthfulqa import utils
 
     from benchmarks.peers import six_shot
-    from locus import datasets
+    from locus import behaviours as datasets
 
     items = datasets.load(str(data_folder / "truthfulqa/v0/mc_task.json")).items[:12]
     text = PromptFormat("lm-eval", six_shot(), " ", False)

@@ -32,7 +32,7 @@ def test_every_head_of_a_small_model(family, tmp_path):
 @pytest.mark.big
 def test_every_head_of_smollm2(big_model):
     """All 270 heads of prompts of one length, each example's own logit difference."""
-    from locus.model import DEFAULT_MODEL
+    from locus.models.locate import DEFAULT_MODEL
     from locus.patching import tasks
 
     drawn = tasks.indirect_object(big_model.tokenizer, 16, 0)

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from locus.activations import survey
+from locus.behaviours.prompts import prompt_format
 from locus.edits import full
-from locus.evaluate.choice import score
-from locus.prompts import plant, prompt_format
-from locus.train import all_pairs, pair_loss
+from locus.engine.activations import survey
+from locus.engine.bank import Bank
+from locus.engine.train import all_pairs, pair_loss
+from locus.engine.trie import plant
+from locus.metrics.choice import score
 from tests.families import QUESTIONS, tiny
 
 trl = pytest.importorskip("trl")
@@ -76,8 +78,8 @@ def trl_loss(trainer_class, model, edit, arguments, dataset_class, rows) -> floa
     for index, row in enumerate(ready):  # the same tokens on both sides: TRL appends an end-of-text token, which we do not score
         row.update({name: rows[name][index] for name in rows})
     batch = trainer.data_collator(ready)
-    from locus.model import Model
+    from locus.models.model import Model
 
-    with edit.attach(Model(policy, model.tokenizer, "policy")), torch.no_grad():
+    with Bank([edit]).attach(Model(policy, model.tokenizer, "policy")), torch.no_grad():
         loss = trainer.compute_loss(policy, batch)
     return float(loss)

@@ -6,7 +6,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from locus import atomic, incoming, stats
+from locus import atomic, stats
+from locus.boundary import incoming
 from locus.errors import UserError
 from locus.report.figures.plot import Drawing, Rows, brief, save
 

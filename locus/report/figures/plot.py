@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from locus import atomic
+from locus.boundary.spreadsheet import write_csv
 from locus.report.words import HEADINGS
 from locus.shown import visible
-from locus.spreadsheet import write_csv
 from locus.units import PERCENT
 
 COLUMN, PAGE = 3.3, 6.9  # inches: one column of a paper, and both

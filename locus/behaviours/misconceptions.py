@@ -1,0 +1,43 @@
+"""misconceptions: the embedded default, written for this project.
+
+Common misconceptions and easily confused facts in 22 categories, with short answers. Unlike TruthfulQA it cannot be solved
+without reading the question: true and false answers are balanced in negation, length, hedging and capitalised words, and
+the tests hold both question-blind baselines near chance.
+
+Licence: CC0-1.0 (the questions and answers); each item names a public source a reader can check.
+Origin: embedded in the package; the hash in every plan and receipt is of exactly these items.
+"""
+
+import json
+from importlib import resources
+
+from locus.behaviours.items import Dataset, Item
+
+PARTS = ("part_a.jsonl", "part_b.jsonl")
+
+
+def load() -> Dataset:
+    """All items, in file order."""
+    items = []
+    for part in PARTS:
+        text = resources.files("locus.behaviours").joinpath("misconceptions", part).read_text(encoding="utf-8")
+        for line in text.removesuffix("\n").split("\n"):
+            row = json.loads(line)
+            items.append(
+                Item(
+                    id=row["id"],
+                    question=row["question"],
+                    true=tuple(row["true"]),
+                    false=tuple(row["false"]),
+                    best=row["best"],
+                    group=row["id"],
+                    category=row["category"],
+                    source=row["source"],
+                )
+            )
+    return Dataset("misconceptions", tuple(items), "CC0-1.0", "embedded in locus")
+
+
+def open_behaviour(name: str) -> Dataset:
+    """All items, in file order, whatever follows the name."""
+    return load()

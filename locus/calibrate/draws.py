@@ -1,0 +1,145 @@
+"""One draw of a calibration: a planted model, the optimal edit at every place its claims need, and the verdict on each claim.
+
+The verdict is the audit's own (`locus.conclude.rule`), from the same scores by the same rule; only the training is the bank's
+(`bank.py`), which a test holds against the audit's ordinary one. Everything is drawn from the kind and the seed.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from locus.behaviours.items import split
+from locus.calibrate.heuristics import named
+from locus.claims import null
+from locus.conclude import rule as verdict
+from locus.engine.train import unsettled
+from locus.models.planted.bank import Training, masks, optimal_margins, unedited
+from locus.models.planted.build import Planted, build
+from locus.models.planted.certificate import questions_of
+from locus.models.planted.kinds import COMPACT, KnownClaim, Place
+from locus.plan.config import AuditConfig
+from locus.sites.site import Location, Site
+
+Floats = npt.NDArray[np.float64]
+METRICS = ("mc2", "margin")
+
+
+def draw(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str, Any]:
+    """Build a planted model and audit every claim about it whose truth is known.
+
+    Args:
+        kind: of planted model.
+        seed: of the model and of the random Locations.
+        shuffled: whether labels are shuffled.
+        config: alpha, margin and number of random Locations of the verdict.
+
+    Returns:
+        kind, seed, shuffled; claims (name, read, metric, expected, standings, p, drawn) with all random Locations and with
+        sequential stopping; named (heuristic -> whether its first head is a planted one).
+    """
+    planted = build(kind, seed, shuffled=shuffled, **COMPACT)
+    config = config.model_copy(update={"seed": seed})
+    claims = {name: claim for name, claim in planted.claims.items() if _possible(claim, planted, config)}
+    rows = []
+    for read in ("layer", "heads"):
+        asked = {
+            name: claim for name, claim in claims.items() if read in claim.reads and (read == "layer" or len(claim.reads) < 3)
+        }
+        if asked:
+            rows += _audit(planted, asked, read, config)
+    return {"kind": kind, "seed": seed, "shuffled": shuffled, "claims": rows, "named": {} if shuffled else named(planted)}
+
+
+def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
+    """Whether enough other Locations of the claim's size exist."""
+    shape: Any = planted.model.config
+    sites = Location.of(Site(*place) for place in claim.sites)
+    return null.capacity(sites, shape.num_hidden_layers, shape.num_attention_heads, config.null) >= config.random
+
+
+def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: AuditConfig) -> list[dict[str, Any]]:
+    """All claims of a model in one read mode: places, edits, scores, verdicts."""
+    shape: Any = planted.model.config
+    layers, heads = shape.num_hidden_layers, shape.num_attention_heads
+    everywhere = tuple((layer, head) for layer in range(layers) for head in range(heads))
+    places: dict[tuple[Place, ...], int] = {everywhere: 0}
+    asked: dict[str, dict[str, list[int]]] = {}
+    for name, claim in claims.items():
+        location = Location.of(Site(*place) for place in claim.sites)
+        drawn = null.draw(location, layers, heads, config.random, config.seed, config.null)
+        rest = tuple(place for place in everywhere if place not in claim.sites)
+        wanted = {
+            "claim": [claim.sites],
+            "complement": [rest],
+            "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in drawn],
+        }
+        asked[name] = {part: [places.setdefault(one, len(places)) for one in group] for part, group in wanted.items()}
+    scores, settled = _edit(planted, list(places), read)
+    found = []
+    for name, parts in asked.items():
+        for metric, (base, edited) in scores.items():
+            parts = {**parts, "ceiling": [0]}
+            seen = verdict.Scores(
+                base=base,
+                claim=edited[parts["claim"]],
+                ceiling=edited[[0]],
+                complement=edited[parts["complement"]],
+                random=edited[parts["random"]][:, None],
+                groups=[str(index) for index in range(len(base))],
+                unsettled={part: float(np.mean(~settled[rows])) for part, rows in parts.items()},
+            )
+            found.append(
+                {"name": name, "read": read, "metric": metric, "expected": claims[name].expected, **_verdicts(seen, config)}
+            )
+    return found
+
+
+def _verdicts(scores: verdict.Scores, config: AuditConfig) -> dict[str, Any]:
+    """Standings with all random Locations and with sequential stopping, and after how many that stopped."""
+    whole = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
+    early = verdict.conclude([scores], config.model_copy(update={"sequential": True}))
+    return {
+        "standings": {name: one["standing"] for name, one in whole.findings[0].items()},
+        "sequential": {name: one["standing"] for name, one in early.findings[0].items()},
+        "rank_p": whole.findings[0]["special"].get("rank_p"),
+        "drawn": early.look,
+        "planned": config.random,
+    }
+
+
+def _edit(
+    planted: Planted, places: list[tuple[Place, ...]], read: str
+) -> tuple[dict[str, tuple[Floats, Floats]], npt.NDArray[np.bool_]]:
+    """Train the optimal edit at every place.
+
+    Returns:
+        metric -> ([questions] of the base model, [places, questions] edited); and [places], whether training settled.
+    """
+    shape: Any = planted.model.config
+    questions, parts = questions_of(planted), split(planted.dataset.items, planted.seed)
+    train, test = questions.part(parts.train), questions.part(parts.test)
+    training = Training(read=read)
+    grid = masks(places, shape.num_hidden_layers, shape.num_attention_heads, shape.head_dim)
+    losses = np.zeros((training.steps, len(places)))
+    step = np.zeros(len(places), dtype=np.int64)
+
+    def watch(rows: Tensor, seen: Tensor) -> None:
+        losses[step[rows.numpy()], rows.numpy()] = seen.numpy()
+        step[rows.numpy()] += 1
+
+    after = optimal_margins(planted.model, grid, train, test, training, watch).double().numpy()
+    before = unedited(planted.model, test).double().numpy()
+    settled = np.array([not unsettled(losses[:, place]) for place in range(len(places))])
+    scores = {
+        "mc2": (truth_share(before[None])[0], truth_share(after)),
+        "margin": (np.zeros(len(before)), (after - before).mean(axis=2)),
+    }
+    return scores, settled
+
+
+def truth_share(margins: Floats) -> Floats:
+    """MC2 of one true answer: its probability among the answers, from its margins over each false one, [..., pairs]."""
+    share: Floats = 1 / (1 + np.exp(-margins).sum(axis=-1))
+    return share

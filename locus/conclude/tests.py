@@ -1,0 +1,277 @@
+"""The four questions put to the scores of one claim: for each, one test that would support it and one that would refute it.
+
+Every margin is a share m of the ceiling's gain over the base model, and that gain is itself measured on the same questions.
+So no margin is taken as known: "the claim loses less than m of the gain" is the per-question contrast
+claim - (1 - m) ceiling - m base, whose mean is tested against zero; its sampling error is the margin's too.
+Source of the questions: Wang & Veitch 2025, sections 4 to 7; of the contrast: retention of effect, Rothmann et al. 2003,
+Design and analysis of non-inferiority mortality trials in oncology.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as distributions
+
+from locus import stats, units
+from locus.plan.config import AuditConfig
+from locus.stats.estimate import unit_values
+
+Floats = npt.NDArray[np.float64]
+QUESTIONS = ("works", "special", "unique", "necessary")
+UNIQUE_MOST, UNIQUE_LEAST = 0.15, 0.05
+SMALL, POWER = 100, 0.8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a verdict is drawn from; scores are per test question, in one order, NaN where unscored.
+
+    Attributes:
+        base: [questions].
+        claim: [seeds, questions], the claim's selected edit.
+        ceiling: [seeds, questions].
+        complement: [seeds, questions].
+        random: [random Locations, seeds, questions], in the order in which they were drawn.
+        groups: group of each question.
+        unsettled: share of trainings that had not settled, by part (claim, ceiling, complement, random).
+        blind: what the best question-blind rule reaches in this metric, or None if that was not measured.
+    """
+
+    base: Floats
+    claim: Floats
+    ceiling: Floats
+    complement: Floats
+    random: Floats
+    groups: list[str]
+    unsettled: dict[str, float] = field(default_factory=dict)
+    blind: float | None = None
+
+    def first(self, count: int) -> "Scores":
+        """The same with the first random Locations only."""
+        return Scores(
+            self.base, self.claim, self.ceiling, self.complement, self.random[:count], self.groups, self.unsettled, self.blind
+        )
+
+    def mean(self, part: str) -> Floats:
+        """[questions] of a part, averaged over seeds ([random Locations, questions] of random)."""
+        array: Floats = getattr(self, part).mean(axis=1 if part == "random" else 0)
+        return array
+
+    @property
+    def gain(self) -> Floats:
+        """[questions], the ceiling above the base model."""
+        return self.mean("ceiling") - self.base
+
+
+@dataclass(frozen=True)
+class Test:
+    """One question's two one-sided tests.
+
+    Attributes:
+        estimate: what was measured, with its interval of level 1 - 2 alpha.
+        p_supported: of the test that would support it; NaN if undefined.
+        p_refuted: of the test that would refute it.
+        margin: in the metric's units.
+        words: the numbers as part of a sentence.
+        to_decide: what would settle it if it stays open.
+        n_random: random Locations used.
+        more: other numbers worth keeping.
+    """
+
+    estimate: stats.Estimate
+    p_supported: float
+    p_refuted: float
+    margin: float
+    words: str
+    to_decide: str
+    n_random: int = 0
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def span(estimate: stats.Estimate, metric: str, margin: float | None = None) -> str:
+    """The interval of a difference in words."""
+    low, high = (units.difference(end, metric, unit=False, margin=margin) for end in (estimate.low, estimate.high))
+    return f"{units.share(estimate.level)} interval {low} to {high}"
+
+
+def _margin(value: float, metric: str) -> str:
+    return f"margin {units.difference(value, metric, unit=False, sign=False, margin=value)}"
+
+
+def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[float, float]:
+    """One-sided p-values that the mean of a per-question contrast lies above and below zero.
+
+    t for few distinct values (what 0/1 scores give) and from 100 questions on; a studentised bootstrap for smooth scores of
+    fewer questions, where t errs up to twice as often as it says when losses are skewed (studies/coverage.md).
+    """
+    contrast = np.round(contrast, 12)  # a contrast that is 0 but for rounding is 0
+    asked = unit_values(contrast, groups)
+    smooth = len(asked) < SMALL and len(np.unique(asked)) > len(asked) / 2
+    method, nothing = ("bootstrap" if smooth else "t"), np.zeros_like(contrast)
+    above, below = (
+        stats.noninferiority(one, nothing, 0.0, alpha=config.alpha, method=method, groups=groups, seed=config.seed).p
+        for one in (contrast, -contrast)
+    )
+    return above, below
+
+
+def effect(scores: Scores, config: AuditConfig) -> tuple[stats.Estimate, float]:
+    """The ceiling's gain with its interval, and the one-sided p that there is one."""
+    level = 1 - 2 * config.alpha
+    gain = stats.paired_bootstrap(
+        scores.mean("ceiling"), scores.base, level=level, groups=scores.groups, seed=config.seed, draws=2000
+    )
+    return gain, sided(scores.gain, config, scores.groups)[0]
+
+
+def _known(values: Floats) -> float:
+    """Mean of what is scored; NaN where nothing is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+
+
+def works(scores: Scores, config: AuditConfig) -> Test:
+    """Non-inferiority of the claim's edit to the ceiling."""
+    claim, ceiling, margin = scores.mean("claim"), scores.mean("ceiling"), config.margin * scores.gain
+    contrast = claim - ceiling + margin
+    one = _difference(claim, ceiling, config, scores.groups)
+    least = _known(margin)
+    gap = units.difference(one.value, config.metric, margin=least)
+    words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
+    permutation = stats.paired_permutation(claim, ceiling, groups=scores.groups, seed=config.seed)
+    return Test(
+        one,
+        *sided(contrast, config, scores.groups),
+        least,
+        words,
+        _more_questions(contrast, config, scores.groups),
+        more={"p_permutation": permutation.p},
+    )
+
+
+def special(scores: Scores, config: AuditConfig) -> Test:
+    """The claim's rank among random Locations; refuted if its lead over their mean is under the margin."""
+    if not len(scores.random):
+        return _nothing_drawn()
+    claim, random, margin = scores.mean("claim"), scores.mean("random"), config.margin * scores.gain
+    ours, theirs = _mean(claim, scores.groups), np.array([_mean(place, scores.groups) for place in random])
+    rank, parametric = stats.monte_carlo_rank(ours, theirs), stats.parametric_p(ours, theirs)
+    lead = stats.crossed_mean((claim - random)[:, None, :], scores.groups).interval(1 - 2 * config.alpha)
+    short = stats.crossed_mean((claim - random - margin)[:, None, :], scores.groups)
+    least = _known(margin)
+    gap = units.difference(lead.value, config.metric, margin=least)
+    words = (
+        f"{gap} against the mean of {len(random)} random Locations ({span(lead, config.metric, least)}), rank p = {rank.p:.3f}"
+    )
+    more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
+    return Test(
+        lead,
+        rank.p,
+        short.p_below(0.0),
+        least,
+        words,
+        _more_places(ours, theirs, config),
+        len(random),
+        more,
+    )
+
+
+def unique(scores: Scores, config: AuditConfig) -> Test:
+    """The share of random Locations whose edit is not inferior to the claim's.
+
+    A Location is as good, worse, or open (too few questions to say). Supporting uniqueness counts the open ones as good,
+    refuting it counts them as worse, so that little data never decides.
+    """
+    if not len(scores.random):
+        return _nothing_drawn()
+    claim, random, margin = scores.mean("claim"), scores.mean("random"), config.margin * scores.gain
+    nothing = np.zeros_like(claim)
+    level, groups = config.alpha, scores.groups
+    good = sum(stats.noninferiority(place - claim + margin, nothing, 0.0, alpha=level, groups=groups).passed for place in random)
+    worse = sum(stats.noninferiority(claim - margin - place, nothing, 0.0, alpha=level, groups=groups).passed for place in random)
+    n = len(random)
+    share = stats.clopper_pearson(good, n, level=1 - 2 * config.alpha)
+    least = _known(margin)
+    open_ = f", {n - good - worse} cannot be told" if good + worse < n else ""
+    within = units.difference(least, config.metric, sign=False, margin=least)
+    low, high = (units.bare(end, "share") for end in (share.low, share.high))
+    words = (
+        f"{good} of {n} random Locations do as well as the claim, within {within}{open_} "
+        f"({units.share(share.level)} interval {low} to {high} % of all Locations)"
+    )
+    return Test(
+        share,
+        float(distributions.binom.cdf(n - worse, n, UNIQUE_MOST)),
+        float(distributions.binom.sf(good - 1, n, UNIQUE_LEAST)),
+        least,
+        words,
+        _more_places_for_share(good, worse, n, config.alpha),
+        n,
+        {"as_good": good, "worse": worse},
+    )
+
+
+def necessary(scores: Scores, config: AuditConfig) -> Test:
+    """What the optimal edit everywhere but there loses against the ceiling."""
+    ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.margin * scores.gain
+    contrast = ceiling - rest - margin
+    one = _difference(ceiling, rest, config, scores.groups)
+    least = _known(margin)
+    loss = units.difference(one.value, config.metric, sign=False, margin=least)
+    words = (
+        f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
+    )
+    return Test(one, *sided(contrast, config, scores.groups), least, words, _more_questions(contrast, config, scores.groups))
+
+
+def _nothing_drawn() -> Test:
+    nan, why = float("nan"), "no random Location was drawn"
+    return Test(stats.Estimate(nan, nan, nan, 0, 0.9, "none", reason=why), nan, nan, nan, why, "random Locations")
+
+
+def _difference(a: Floats, b: Floats, config: AuditConfig, groups: list[str]) -> stats.Estimate:
+    return stats.paired_bootstrap(a, b, level=1 - 2 * config.alpha, groups=groups, seed=config.seed, draws=2000)
+
+
+def _mean(scores: Floats, groups: list[str]) -> float:
+    """Mean over groups of questions, so that a duplicated question weighs nothing; NaN where nothing was scored."""
+    asked = unit_values(scores, groups)
+    return float(asked.mean()) if len(asked) else float("nan")
+
+
+def _more_questions(contrast: Floats, config: AuditConfig, groups: list[str]) -> str:
+    asked = unit_values(contrast, groups)
+    sd = float(asked.std(ddof=1)) if len(asked) > 1 else 0.0
+    distance = abs(float(asked.mean())) if len(asked) else 0.0
+    if sd <= 0 or distance <= 1e-3 * sd:
+        return "what was measured lies on the bound: no number of questions settles it reliably"
+    wanted = stats.questions_for_effect(distance, sd, config.alpha, POWER, two_sided=False)
+    if wanted.n is None:
+        return f"no number of questions settles it: {wanted.reason}"
+    enough = max(wanted.n, len(asked))
+    return f"about {enough} questions, if things are as measured ({units.share(POWER)} power; there were {len(asked)})"
+
+
+def _more_places(ours: float, theirs: Floats, config: AuditConfig) -> str:
+    sd = float(np.nanstd(theirs, ddof=1)) if np.isfinite(theirs).sum() > 1 else 0.0
+    if not sd > 0 or not ours > np.nanmean(theirs):
+        return "more questions, to show that its lead is under the margin"
+    wanted = stats.random_for_power((ours - float(np.nanmean(theirs))) / sd, POWER, config.alpha)
+    if wanted.n is None or wanted.n <= len(theirs):
+        return "more questions: the number of random Locations is not what is missing"
+    return f"about {wanted.n} random Locations, if things are as measured ({units.share(POWER)} power; there were {len(theirs)})"
+
+
+def _more_places_for_share(good: int, worse: int, n: int, alpha: float) -> str:
+    if good + worse < n:
+        return f"more questions: {n - good - worse} of {n} Locations can be told neither as good nor worse"
+    for more in range(n + 1, 2000):
+        count = round(good / n * more) if n else 0
+        settled = (
+            distributions.binom.cdf(count, more, UNIQUE_MOST) <= alpha
+            or distributions.binom.sf(count - 1, more, UNIQUE_LEAST) <= alpha
+        )
+        if settled:
+            return f"{more} random Locations, if the share stays at {units.share(good / max(1, n))} (there were {n})"
+    return "no practical number of random Locations, if the share stays as it is"

@@ -1,0 +1,205 @@
+"""One pass of the base model over a forest yields everything later steps need of it.
+
+Reference log-probs of every answer, head outputs at every answer's last token, and the residual stream entering chosen
+layers, which all edits that start there share.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from locus.engine import cost
+from locus.engine.cache import NONE, Cache
+from locus.engine.forward import Prepared, base, prepare, sequence_logprobs
+from locus.engine.trie import Forest, Row
+from locus.machine import threads
+from locus.models.model import Model
+
+TOKENS = 512  # a row's token budget on the CPU: large enough for full matrix speed, small enough for T x T masks
+
+
+@dataclass
+class Residuals:
+    """The base model's residual stream entering some layers, for every node of one forest.
+
+    Attributes:
+        layers: by layer, [nodes, width]; zero at last tokens, where nobody reads features.
+    """
+
+    layers: dict[int, Tensor] = field(default_factory=dict)
+
+    def residual(self, layer: int, row: Row) -> Tensor | None:
+        """[T, width] for a row, or None where the layer is not held."""
+        held = self.layers.get(layer)
+        return None if held is None else held[torch.from_numpy(row.nodes)]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.layers.values())
+
+
+@dataclass
+class Survey:
+    """What one base pass over a forest found.
+
+    Attributes:
+        logprobs: [sequences], summed answer log-probs in nats.
+        lengths: [sequences], scored tokens.
+        residuals: residual streams of the layers asked for.
+        features: [sequences, layers, heads, head_dim] at each sequence's last token, or None if not asked for.
+        prepared: rows ready to score edits with: without the sequences' last tokens.
+    """
+
+    logprobs: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    residuals: Residuals
+    features: npt.NDArray[np.float32] | None
+    prepared: list[Prepared]
+
+
+def survey(
+    model: Model,
+    forest: Forest,
+    *,
+    layers: Iterable[int] = (),
+    features: bool = False,
+    tokens: int = TOKENS,
+    progress: Callable[[float], None] | None = None,
+    cache: Cache = NONE,
+    tally: cost.Tally | None = None,
+) -> Survey:
+    """Run the base model over a forest once, or take what an earlier pass over the same forest left in a cache.
+
+    Args:
+        model: the model.
+        forest: the question trees.
+        layers: layers whose entering residual stream is kept; n_layers stands for what leaves the last one.
+        features: whether to keep head outputs at each sequence's last token.
+        tokens: the rows' token budget.
+        progress: told the fraction done.
+        cache: where base passes are kept.
+        tally: where the pass is counted, as nothing if it is all in the cache.
+    """
+    anatomy, count = model.anatomy, len(forest.sequences)
+    wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
+    if features:
+        wanted["features"] = ((count, anatomy.n_layers, anatomy.n_heads, anatomy.head_dim), torch.float32)
+    for layer in sorted(set(layers)):
+        wanted[f"residual-{layer}"] = ((len(forest), anatomy.width), model.dtype)
+    owners = sorted(forest._of_owner)
+    about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
+    found: dict[str, Tensor] = {}
+    rows, read = rows_of(model, forest, owners, tokens), list[Prepared]()
+    with cache.lock(about), ExitStack() as stack:
+        for what in wanted:
+            entry = cache.get(what, {**about, "what": what})
+            if entry is not None:
+                found[what] = entry.values
+        missing = [what for what in wanted if what not in found]
+        for what in missing:
+            found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
+        if missing:
+            read = _dealt(model, forest, owners, tokens, features) or rows
+            _base_pass(model, forest, read, {what: found[what] for what in missing}, progress)
+    if tally is not None:
+        tally.add("read", [0], cost.Work())
+        for prepared in read if missing else []:
+            scored = len(prepared.targets.predictors) if "logprobs" in missing else 0
+            tally.add("read", [0], cost.forward(prepared.row, anatomy.n_layers, scored))
+    lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
+    held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
+    outputs = found["features"].numpy() if features else None
+    return Survey(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
+
+
+def _dealt(model: Model, forest: Forest, owners: Sequence[int], tokens: int, ends: bool) -> list[Prepared]:
+    """Rows for one pass of the base model, short enough that every thread has some; none if these are the usual rows."""
+    fewer = min(tokens, -(-len(forest) // model.hands) + forest.shared)
+    return rows_of(model, forest, owners, fewer, ends) if ends or fewer < tokens else []
+
+
+def _base_pass(
+    model: Model,
+    forest: Forest,
+    rows: Sequence[Prepared],
+    into: dict[str, Tensor],
+    progress: Callable[[float], None] | None,
+) -> None:
+    """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
+    anatomy = model.anatomy
+
+    def passed(prepared: Prepared) -> list[tuple[str, Tensor, Tensor]]:
+        nodes, sequences = torch.from_numpy(prepared.row.nodes), torch.from_numpy(prepared.targets.sequences)
+        made: list[tuple[str, Tensor, Tensor]] = []
+
+        def keep(layer: int, hidden: Tensor) -> None:
+            if f"residual-{layer}" in into:
+                made.append((f"residual-{layer}", nodes, hidden[0].cpu()))
+
+        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist())) if "features" in into else None
+        with torch.no_grad(), recorder.at(ends) as outputs:
+            hidden = base(model, prepared.entry, keep)
+            keep(anatomy.n_layers, hidden)
+            if ends is not None:
+                stacked = torch.stack([outputs[layer] for layer in range(anatomy.n_layers)], dim=1)
+                made.append(("features", sequences, stacked.view(len(ends), anatomy.n_layers, anatomy.n_heads, -1)))
+            if "logprobs" in into:
+                made.append(("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()))
+        return made
+
+    with _HeadOutputs(model) as recorder, threads.crew(model.hands) as each:
+        for done, made in enumerate(each(passed, rows)):
+            for what, places, values in made:  # in the order of the rows: what two of them share is the last one's
+                into[what][places] = values
+            if progress is not None:
+                progress((done + 1) / len(rows))
+
+
+def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = TOKENS, ends: bool = False) -> list[Prepared]:
+    """Pack questions into rows of a token budget and make them ready to run, without the last tokens unless asked for."""
+    prepared = []
+    for group in forest.pack(owners, tokens):
+        sequences = forest.sequences_of(group)
+        row = forest.row(sequences, ends)
+        prepared.append(prepare(model, row, forest.targets(row, sequences)))
+    return prepared
+
+
+class _HeadOutputs(threading.local):
+    """Records the output projections' inputs at some positions of a one-row batch, for each thread those of its own row."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.positions: Tensor | None = None
+        self.found: dict[int, Tensor] = {}
+
+    def __enter__(self) -> "_HeadOutputs":
+        self.handles = []
+        for layer, projection in enumerate(self.model.projections):
+
+            def record(_: torch.nn.Module, args: tuple[Tensor, ...], layer: int = layer) -> None:
+                if self.positions is not None:
+                    self.found[layer] = args[0][0, self.positions.to(args[0].device)].float().cpu()
+
+            self.handles.append(projection.register_forward_pre_hook(record))
+        return self
+
+    @contextmanager
+    def at(self, positions: Tensor | None) -> Iterator[dict[int, Tensor]]:
+        """Record inside a `with` block at these positions, if any: {layer: [positions, features]}."""
+        self.positions, self.found = positions, {}
+        try:
+            yield self.found
+        finally:
+            self.positions = None
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()

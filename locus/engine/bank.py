@@ -1,0 +1,176 @@
+"""K edits of one model in one forward.
+
+Rows are grouped by edit; in each layer the terms of all edits are stacked and applied by one batched product. Edits
+are ordered by the first layer they touch and join the batch there: below it an edit has no rows, since it changes
+nothing. Rows never mix, so each edit's outputs and gradients are those it would have alone.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from locus.edits.base import TERMS, Edit, Terms
+from locus.models.model import Model
+
+
+class Session(threading.local):
+    """The state of an attached bank; every thread that runs the model has its own.
+
+    Attributes:
+        active: how many edits, in bank order, have rows in the batch now.
+        where: None, or the answer zone as [T] or [rows, T] of 0 and 1: edits with positions = answer act only there.
+        pending: within a layer, the scalars <read, o> and what they add to the projection's output.
+        asked: None, or the positions at which the last layer's MLP is asked for; elsewhere it is left out, and says 0.
+        length: of the rows of that MLP.
+    """
+
+    def __init__(self, active: int):
+        self.active = active
+        self.where: Tensor | None = None
+        self.pending: tuple[Tensor, Tensor] | None = None
+        self.asked: Tensor | None = None
+        self.length = 0
+
+
+class Bank:
+    """K edits, kept in the order of their first layer.
+
+    Args:
+        edits: in the order in which the caller wants results.
+
+    Attributes:
+        edits: sorted by first layer.
+        order: for each sorted edit, its index in the caller's order.
+        starts: first layer of each sorted edit.
+    """
+
+    def __init__(self, edits: Sequence[Edit]):
+        assert edits, "a bank needs at least one edit"
+        self.order = sorted(range(len(edits)), key=lambda index: (edits[index].first_layer, index))
+        self.edits = [edits[index] for index in self.order]
+        self.starts = [edit.first_layer for edit in self.edits]
+        self._stacks: dict[tuple[int, int], Terms] = {}
+
+    def __len__(self) -> int:
+        return len(self.edits)
+
+    def restore_order(self, values: Tensor) -> Tensor:
+        """Put the first dimension back into the caller's order."""
+        out = torch.empty_like(values)
+        out[self.order] = values
+        return out
+
+    def stacked(self, layer: int, active: int, like: Tensor) -> Terms:
+        """The terms of the first `active` edits in a layer, stacked to [active, features or width]; identity where absent."""
+        key = (layer, active)
+        if key in self._stacks:
+            return self._stacks[key]
+        found = [edit.terms(layer) or Terms() for edit in self.edits[:active]]
+        stack: dict[str, Tensor | None] = {}
+        for name in TERMS:
+            tensors = [getattr(terms, name) for terms in found]
+            shape = next((tensor.shape for tensor in tensors if tensor is not None), None)
+            if shape is None:
+                stack[name] = None
+                continue
+            blank = torch.ones(shape) if name == "keep" else torch.zeros(shape)
+            filled = [blank if tensor is None else tensor for tensor in tensors]
+            stack[name] = torch.stack([tensor.to(like.device) for tensor in filled])
+        terms = Terms(**stack)
+        if not any(edit.trainable for edit in self.edits):
+            self._stacks[key] = terms
+        return terms
+
+    @property
+    def answers_only(self) -> bool:
+        """Whether no edit changes anything before a last prompt token."""
+        return all(edit.positions == "answer" for edit in self.edits)
+
+    def touches(self, layer: int) -> bool:
+        """Whether any edit changes a layer."""
+        return any(edit.terms(layer) is not None for edit in self.edits)
+
+    @contextmanager
+    def attach(self, model: Model) -> Iterator[Session]:
+        """Hook the bank into the model; the batch must hold the same number of rows for every active edit, edit by edit."""
+        session = Session(active=len(self))
+        handles = []
+        for layer, projection in enumerate(model.projections):
+            if self.touches(layer):
+                handles += self._hooks(layer, projection, session)
+        handles += _narrowed(model.mlps[-1], session)
+        try:
+            yield session
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hooks(self, layer: int, projection: nn.Module, session: Session) -> list[torch.utils.hooks.RemovableHandle]:
+        def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            if session.active == 0:
+                return args
+            edited, scalar, out = self._apply(layer, args[0], session)
+            session.pending = (scalar, out) if scalar is not None and out is not None else None
+            return (edited, *args[1:])
+
+        def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if session.pending is None:
+                return output
+            (scalar, out), session.pending = session.pending, None
+            added = torch.bmm(scalar, out[:, None, :].to(scalar.dtype))
+            return output + added.view(output.shape).to(output.dtype)
+
+        return [projection.register_forward_pre_hook(before), projection.register_forward_hook(after)]
+
+    def _apply(self, layer: int, o: Tensor, session: Session) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The edited o, and the scalar <read, o> with what it adds to the output (None where no edit does so)."""
+        rows, length, features = o.shape
+        active = session.active
+        assert rows % active == 0, f"{rows} rows cannot be shared evenly by {active} edits"
+        terms = self.stacked(layer, active, o)
+        grouped = o.view(active, rows // active * length, features)
+        wide = grouped.float()
+        zone = self._zone(active, rows, length, session, o)
+        edited = wide
+        if terms.keep is not None:
+            keep = terms.keep[:, None, :]
+            edited = edited * (keep if zone is None else 1 + (keep - 1) * zone)
+        if terms.shift is not None:
+            shift = terms.shift[:, None, :]
+            edited = edited + (shift if zone is None else shift * zone)
+        scalar = None
+        if terms.read is not None:
+            scalar = torch.bmm(wide, terms.read[:, :, None])
+            scalar = scalar if zone is None else scalar * zone
+            if terms.write is not None:
+                edited = torch.baddbmm(edited, scalar, terms.write[:, None, :])
+        return edited.view(o.shape).to(o.dtype), scalar, terms.out
+
+    def _zone(self, active: int, rows: int, length: int, session: Session, like: Tensor) -> Tensor | None:
+        """[active, positions, 1] of 0 and 1, or None where every edit acts at every position."""
+        limited = [edit.positions == "answer" for edit in self.edits[:active]]
+        if session.where is None or not any(limited):
+            return None
+        where = session.where.to(like.device, torch.float32)
+        where = where.expand(rows, length).reshape(active, -1, 1)
+        only = torch.tensor(limited, device=like.device)[:, None, None]
+        return torch.where(only, where, torch.ones_like(where))
+
+
+def _narrowed(mlp: nn.Module, session: Session) -> list[torch.utils.hooks.RemovableHandle]:
+    """Have an MLP run at the positions that a session asks for only."""
+
+    def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        session.length = args[0].shape[1]
+        return args if session.asked is None else (args[0][:, session.asked], *args[1:])
+
+    def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if session.asked is None:
+            return output
+        whole = output.new_zeros(len(output), session.length, output.shape[-1])
+        return whole.index_copy(1, session.asked, output)
+
+    return [mlp.register_forward_pre_hook(before), mlp.register_forward_hook(after)]

@@ -1,0 +1,241 @@
+"""What a piece of work costs: tokens, and the multiply-adds that an exact method cannot do without.
+
+Counted by arithmetic where forwards are started, so it costs nothing and changes nothing. Counted are the layers' matrices,
+attention over the pairs of positions of which one sees the other (what a mask hides is not work, though kernels do it), and
+the vocabulary head where something is scored. A backward through a frozen matrix is one more product; gradients of weights
+are not needed. What came from a cache costs nothing. Norms, activations, rotations, the edits' own few vectors, sliding
+windows, and judging are left out. Where several edits share a forward, each is charged its own rows, and an equal part of
+what they have in common.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from locus.engine.trie import Row
+from locus.models.model import Model
+
+KINDS = {
+    "read": "base model's pass over the questions",
+    "train": "training, forward",
+    "gradient": "training, backward",
+    "score": "scoring answers",
+    "text": "KL and cross-entropy on text",
+    "speak": "generating answers",
+}
+NOT_COUNTED = "made by a version of locus that did not count"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What of a model's shape multiply-adds depend on.
+
+    Attributes:
+        n_layers: of the model.
+        layer: entries of one layer's matrices.
+        after: of these, entries of the matrices that what an edit changes goes through: output projection and MLP.
+        mlp: of these, entries of the MLP's.
+        features: width of the output projection's input.
+        head: entries of the vocabulary head.
+    """
+
+    n_layers: int
+    layer: int
+    after: int
+    mlp: int
+    features: int
+    head: int
+
+    @classmethod
+    def of(cls, model: Model) -> "Sizes":
+        """Of a loaded model; all its layers are alike."""
+        first = model.layers[0]
+        matrices = {name: entry.numel() for name, entry in first.named_parameters() if entry.ndim == 2}
+
+        def within(path: str) -> int:
+            return sum(size for name, size in matrices.items() if name.startswith(f"{path}."))
+
+        mlp = within(model.shape.mlp)
+        after = within(model.shape.output) + (0 if model.parallel else mlp)
+        head = int(model.head.weight.numel())  # type: ignore[operator]
+        return cls(model.anatomy.n_layers, sum(matrices.values()), after, mlp, model.anatomy.features, head)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was run, in numbers that do not depend on how wide the model is; a part of it where edits share it.
+
+    Attributes:
+        tokens: that entered a forward.
+        layers: tokens times layers that were gone through whole.
+        tails: tokens times layers of which only what follows the head outputs was gone through (backward).
+        pairs: pairs of positions of which one sees the other, times layers, once for each product over them.
+        scored: positions that went through the vocabulary head.
+        reused: tokens times layers that were not run, since what leaves them was held.
+        bare: of `layers` and `tails`, those without their MLP: nothing is predicted from what it would say.
+    """
+
+    tokens: float = 0
+    layers: float = 0
+    tails: float = 0
+    pairs: float = 0
+    scored: float = 0
+    reused: float = 0
+    bare: float = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        mine, theirs = vars(self), vars(other)  # added up at every step for every edit: `fields` would take ten times as long
+        return Work(*(mine[name] + theirs[name] for name in mine))
+
+    def part(self, count: int) -> "Work":
+        """An equal part, of so many."""
+        return self if count == 1 else Work(*(value / count for value in vars(self).values()))
+
+    def macs(self, sizes: Sizes) -> float:
+        """Multiply-adds in a model of these sizes."""
+        matrices = self.layers * sizes.layer + self.tails * sizes.after - self.bare * sizes.mlp + self.scored * sizes.head
+        return matrices + self.pairs * sizes.features
+
+    def counts(self, sizes: Sizes) -> dict[str, float]:
+        """All numbers, with `macs` and `spared`: the multiply-adds in matrices that reuse made unnecessary."""
+        return {**asdict(self), "macs": self.macs(sizes), "spared": self.reused * sizes.layer}
+
+
+def _seen(row: Row, some: npt.NDArray[np.bool_] | None = None) -> int:
+    """Pairs of tokens of which the first, if it is among some, sees the second: each sees its ancestors and itself."""
+    depths = row.positions if some is None else row.positions[some]
+    return int(depths.sum()) + len(depths)
+
+
+def forward(
+    row: Row, layers: int, scored: int = 0, reused: int = 0, answers: bool = False, predictors: int | None = None
+) -> Work:
+    """A row through the last `layers` layers and, at some positions, the head.
+
+    Args:
+        row: the tokens.
+        layers: that are run.
+        scored: positions at which the head is.
+        reused: layers that are not, since the residual stream after them is held.
+        answers: only the tokens at or after a last prompt token.
+        predictors: positions that go through the last layer's MLP, where not all do.
+    """
+    count, seen = (int(row.zone.sum()), _seen(row, row.zone)) if answers else (len(row), _seen(row))
+    bare = 0 if predictors is None else count - predictors
+    return Work(count, layers * count, 0, 2 * layers * seen, scored, reused * len(row), bare)
+
+
+def lead(row: Row, layers: int) -> Work:
+    """What leads to a row's answers through so many layers, of which the last predicts nothing there."""
+    count = int((~row.zone).sum())
+    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.zone), bare=count)
+
+
+def backward(row: Row, layers: int, scored: int, parallel: bool = False) -> Work:
+    """The way back from the loss through the last `layers` layers, in the lowest only to what the edit changed there.
+
+    Where a layer's MLP runs parallel to its attention, that way leads past the lowest layer's MLP anyway.
+    """
+    bare = 0 if parallel and layers == 1 else len(row) - scored
+    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _seen(row), scored, bare=bare)
+
+
+def continued(start: int, count: int, n_layers: int, scored: int = 0) -> Work:
+    """Tokens of one text at the positions start, start + 1, ..., each of which sees all before it and itself."""
+    seen = count * start + count * (count + 1) // 2
+    return Work(count, n_layers * count, 0, 2 * n_layers * seen, scored)
+
+
+Note = Callable[[Sequence[int], Work], None]
+
+
+class Tally:
+    """The work done for each of several edits, by kind.
+
+    Args:
+        edits: how many; one for the base model.
+
+    Attributes:
+        by_edit: for each edit, kind -> work.
+    """
+
+    def __init__(self, edits: int = 1):
+        self.by_edit: list[dict[str, Work]] = [{} for _ in range(edits)]
+
+    def add(self, kind: str, edits: Sequence[int], work: Work) -> None:
+        """Charge work that some edits, by their numbers, have in common: an equal part to each."""
+        part = work.part(len(edits))
+        for edit in edits:
+            self.by_edit[edit][kind] = self.by_edit[edit].get(kind, Work()) + part
+
+    def merge(self, other: "Tally") -> None:
+        """Add what another tally of the same edits has counted."""
+        for edit, works in enumerate(other.by_edit):
+            for kind, work in works.items():
+                self.add(kind, [edit], work)
+
+    def counts(self, edit: int, sizes: Sizes) -> dict[str, dict[str, float]]:
+        """One edit's work by kind, as a trial's record has it."""
+        return {kind: work.counts(sizes) for kind, work in self.by_edit[edit].items()}
+
+
+Counted = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def summary(trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> dict[str, Any]:
+    """What the trials of a run took, as its verdict.json has it.
+
+    Args:
+        trials: id -> role and seconds of each finished trial.
+        counted: id -> kind of work -> counts; without the trials that were not counted.
+
+    Returns:
+        `total` and `by_role` (trials, counted, seconds added up over the processes that ran side by side, tokens, macs, spared),
+        `by_work` (all counts), `macs_per_second` (of one process, over the counted trials), and the `reason` why something was
+        not counted. A sum of nothing counted is None, never 0.
+    """
+    roles: dict[str, list[str]] = {}
+    for trial, row in trials.items():
+        roles.setdefault(row["role"], []).append(trial)
+    total = _sums(list(trials), trials, counted)
+    timed = math.fsum(row["seconds"] or 0.0 for trial, row in trials.items() if trial in counted)
+    by_work: dict[str, dict[str, float]] = {}
+    for work, counts in ((work, counts) for trial in trials for work, counts in counted.get(trial, {}).items()):
+        so_far = by_work.get(work, {})
+        by_work[work] = {name: so_far.get(name, 0) + value for name, value in counts.items()}
+    return {
+        "total": total,
+        "by_role": {role: _sums(ids, trials, counted) for role, ids in roles.items()},
+        "by_work": by_work,
+        "macs_per_second": total["macs"] / timed if total["macs"] and timed else None,
+        "reason": "" if total["counted"] == total["trials"] else NOT_COUNTED,
+    }
+
+
+def _sums(ids: list[str], trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> dict[str, Any]:
+    kept = [counts for trial in ids for counts in counted.get(trial, {}).values()]
+    sums = {name: math.fsum(counts[name] for counts in kept) if kept else None for name in ("tokens", "macs", "spared")}
+    seconds = math.fsum(trials[trial]["seconds"] or 0.0 for trial in ids)
+    return {"trials": len(ids), "counted": sum(trial in counted for trial in ids), "seconds": seconds, **sums}
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
+    seconds, took = found["seconds"], found.get("cost")
+    parts = [f"{seconds['this_call']:.0f} s for this command"] if "this_call" in seconds else []
+    parts.append(f"{seconds['trials']:.0f} s of trials, added up over processes")
+    if took is None or took["total"]["macs"] is None:
+        return f"{'; '.join(parts)}; not counted otherwise: {NOT_COUNTED if took is None else took['reason']}"
+    total, rate = took["total"], took["macs_per_second"]
+    parts.append(
+        f"{total['tokens']:,.0f} tokens and {total['macs']:.3g} multiply-adds" + (f", {rate:.3g} a second" if rate else "")
+    )
+    if total["spared"]:
+        parts.append(f"{total['spared']:.3g} more without the prefixes that were reused")
+    if total["counted"] < total["trials"]:
+        parts.append(f"counted for {total['counted']} of {total['trials']} trials")
+    return "; ".join(parts)

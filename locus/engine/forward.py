@@ -1,0 +1,277 @@
+"""Run a row of question trees through the model, base or edited by a bank, and score only what is asked.
+
+An edit whose first site is in layer l never changes what enters layer l. The rows of a bank's edits therefore join the
+batch at their own first layer, from the base model's residual stream there: a Trunk holds it (or it is computed once for
+the row). Vocabulary log-probs are taken only at positions that predict a scored token, in chunks, with the gradient formed
+chunk by chunk in the forward, so the logits of a large vocabulary never exist whole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from locus.engine import cost
+from locus.engine.bank import Bank, Session
+from locus.engine.prefix import Prefix, Recorder, part
+from locus.engine.trie import Row, Targets
+from locus.models.model import Entry, Model
+
+HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
+PANEL = 1 << 20  # of them, on a CPU: 4 MiB, about what its caches hold
+
+
+class Trunk(Protocol):
+    """Somewhere the base model's residual stream can be had without running the model."""
+
+    def residual(self, layer: int, row: Row) -> Tensor | None:
+        """[T, width] that enters a layer, or None where it is not held."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row, how the layers are called for it, and what to score: made once, used every epoch by every edit."""
+
+    row: Row
+    entry: Entry
+    targets: Targets
+
+
+def entry(model: Model, row: Row) -> Entry:
+    """How each layer is called for one row of a forest."""
+    tokens, positions, sees = (torch.from_numpy(part)[None] for part in (row.tokens, row.positions, row.sees))
+    return model.calls(tokens, positions, sees)
+
+
+def prepare(model: Model, row: Row, targets: Targets) -> Prepared:
+    """Make a row ready to run."""
+    return Prepared(row, entry(model, row), targets)
+
+
+def base(model: Model, entry: Entry, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
+    """The base model's residual stream after its last layer, or entering layer `upto`; [1, T, width].
+
+    Args:
+        model: the model.
+        entry: how its layers are called for a row.
+        watch: called with (layer, residual entering it) on the way.
+        upto: the layer to stop before.
+    """
+    hidden = entry.hidden
+    last = model.anatomy.n_layers if upto is None else upto
+    with torch.no_grad():
+        for layer in range(last):
+            if watch is not None:
+                watch(layer, hidden)
+            hidden = model.layer(layer, hidden, entry)
+    return hidden
+
+
+def edited(
+    model: Model,
+    prepared: Prepared,
+    bank: Bank,
+    session: Session,
+    trunk: Trunk | None = None,
+    note: cost.Note = lambda edits, work: None,
+) -> Tensor:
+    """The last layer's output for every edit of an attached bank, [edits in bank order, T, width], where a token is predicted.
+
+    Elsewhere nothing asks for it, and the last layer's MLP is left out.
+
+    Args:
+        model: the model the bank is attached to.
+        prepared: the row.
+        bank: the edits. What leads to the answers is run once for all of them, as in the base model, if that is all it can be.
+        session: what `bank.attach` gave.
+        trunk: where base residuals are held; without one the base row is run alongside, once for the bank.
+        note: told the layers that are run for each edit, by its number in the caller's order.
+    """
+    below = _Below(model, prepared, session, trunk)
+    lead = _Lead(model, prepared, session, below.entering(bank.starts[0])) if leads(prepared.row, bank) else None
+    entry, past = prepared.entry if lead is None else lead.answers, None
+    predictors = torch.from_numpy(prepared.targets.predictors)
+    places = (predictors if lead is None else torch.searchsorted(lead.zone, predictors)).to(model.device)
+    session.where = torch.from_numpy(prepared.row.zone).float() if lead is None else None
+    hidden: Tensor | None = None
+    session.active = 0
+    for layer in range(bank.starts[0], model.anatomy.n_layers):
+        joining = bank.starts.count(layer)
+        if joining:
+            held = below.entering(layer)
+            rows = (held if lead is None else held[lead.zone])[None].expand(joining, -1, -1)
+            hidden = rows if hidden is None else torch.cat([hidden, rows])
+            session.active += joining
+        assert hidden is not None, "the first layer has joining edits"
+        if lead is not None:
+            past = lead.past(layer, session.active)
+        session.asked = places if layer == model.anatomy.n_layers - 1 else None
+        hidden = model.layer(layer, hidden, entry, past)
+    session.where = session.asked = None
+    _charge(model.anatomy.n_layers, prepared, bank, below.without, note)
+    assert hidden is not None, "a bank has at least one edit"
+    return hidden if lead is None else lead.joined(hidden)
+
+
+def leads(row: Row, bank: Bank) -> bool:
+    """Whether what leads to a row's answers is run apart: the same for all edits of a bank, since they act on answers only."""
+    return len(bank) > 1 and bank.answers_only and not row.zone.all()
+
+
+class _Below:
+    """The base model's residual stream of a row: held, or computed on the way up, once for the bank.
+
+    Attributes:
+        without: layers at which it was not held.
+    """
+
+    def __init__(self, model: Model, prepared: Prepared, session: Session, trunk: Trunk | None):
+        self.model, self.prepared, self.session, self.trunk = model, prepared, session, trunk
+        self.hidden, self.at = prepared.entry.hidden, 0
+        self.without: list[int] = []
+
+    def entering(self, layer: int) -> Tensor:
+        """[T, width]; asked for in the order of the layers."""
+        held = self.trunk.residual(layer, self.prepared.row) if self.trunk is not None else None
+        if held is None:
+            with _silenced(self.session), torch.no_grad():
+                for lower in range(self.at, layer):
+                    self.hidden = self.model.layer(lower, self.hidden, self.prepared.entry)
+            self.at, held = layer, self.hidden[0]
+            self.without += [] if layer in self.without else [layer]
+        return held.to(self.model.device, self.model.dtype)
+
+
+class _Lead:
+    """What leads to a row's answers, as the base model runs it.
+
+    Attributes:
+        zone: the row's positions at or after a last prompt token.
+        answers: how the layers are called for these.
+    """
+
+    def __init__(self, model: Model, prepared: Prepared, session: Session, entering: Tensor):
+        zone = torch.from_numpy(prepared.row.zone)
+        before, self.zone = torch.nonzero(~zone)[:, 0], torch.nonzero(zone)[:, 0]
+        self.model, self.session, self.before = model, session, before
+        self.answers = part(prepared.entry, self.zone, torch.cat([before, self.zone]))
+        self.entry = part(prepared.entry, before, before)
+        self.hidden = entering[None, before]
+
+    def past(self, layer: int, edits: int) -> Prefix:
+        """Run a layer; its keys and values, for the answers under so many edits."""
+        kept = Recorder()
+        if layer == self.model.anatomy.n_layers - 1:
+            self.session.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
+        with _silenced(self.session), torch.no_grad():
+            self.hidden = self.model.layer(layer, self.hidden, self.entry, kept)
+        return Prefix(len(self.before), kept.states, edits)
+
+    def joined(self, answers: Tensor) -> Tensor:
+        """The whole row under every edit, [edits, T, width]."""
+        places = torch.argsort(torch.cat([self.before, self.zone])).to(answers.device)
+        return torch.cat([self.hidden.expand(len(answers), -1, -1), answers], dim=1)[:, places]
+
+
+def _charge(n_layers: int, prepared: Prepared, bank: Bank, without: list[int], note: cost.Note) -> None:
+    """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
+    row, predictors = prepared.row, len(prepared.targets.predictors)
+    for edit, start in zip(bank.order, bank.starts, strict=True):
+        reused = 0 if start in without else start
+        note([edit], cost.forward(row, n_layers - start, reused=reused, answers=leads(row, bank), predictors=predictors))
+    if leads(row, bank):
+        note(bank.order, cost.lead(row, n_layers - bank.starts[0]))
+    for lower, layer in pairwise([0, *without]):
+        needed = [edit for edit, start in zip(bank.order, bank.starts, strict=True) if start in without and start >= layer]
+        shared = cost.forward(row, layer - lower)
+        note(needed, replace(shared, tokens=0))
+
+
+class _silenced:
+    """Run base rows while a bank is attached: hooks see no active edit and pass their input on."""
+
+    def __init__(self, session: Session):
+        self.session = session
+
+    def __enter__(self) -> None:
+        self.kept = self.session.active
+        self.session.active = 0
+
+    def __exit__(self, *_: object) -> None:
+        self.session.active = self.kept
+
+
+def token_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
+    """Log-probs (nats) of every scored token, [edits, scored tokens], differentiable in `hidden` [edits, T, width]."""
+    places = torch.from_numpy(targets.predictors).to(hidden.device)
+    normed = model.norm(hidden[:, places])
+    edits, positions, width = normed.shape
+    predictor = torch.from_numpy(targets.predictor).to(hidden.device)
+    token = torch.from_numpy(targets.token).to(hidden.device)
+    offsets = torch.arange(edits, device=hidden.device)[:, None] * positions
+    flat: Tensor = _LogProbs.apply(  # type: ignore[no-untyped-call]
+        normed.reshape(-1, width), (predictor[None] + offsets).reshape(-1), token.repeat(edits), model
+    )
+    return flat.view(edits, -1)
+
+
+def sequence_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
+    """Summed answer log-probs (nats), [edits, sequences of the targets]."""
+    tokens = token_logprobs(model, hidden, targets)
+    sums = torch.zeros(len(tokens), len(targets.sequences), device=tokens.device)
+    return sums.index_add(1, torch.from_numpy(targets.sequence).to(tokens.device), tokens)
+
+
+class _LogProbs(torch.autograd.Function):
+    """log softmax(head(h))[token] for given (row, token) pairs, a panel of the vocabulary at a time.
+
+    With z = W h (soft-capped: c tanh(z / c)), d log p_t / d h = W_t f_t - W^T (p * f), f the cap's slope (1 without a cap).
+    Each panel's logits are used up while they are at hand: for the scored tokens in it, the sum of exponentials, and the second
+    term, both relative to the largest logit so far. Only [rows, width] is kept for the backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, normed: Tensor, rows: Tensor, tokens: Tensor, model: Model) -> Tensor:
+        weight: Tensor = model.head.weight  # type: ignore[assignment]
+        need, where = ctx.needs_input_grad[0], normed.device
+        order = torch.argsort(tokens, stable=True)
+        size = max(1, HEAD_CHUNK // len(normed))
+        if where.type == "cpu":  # what a cache holds is quicker, unless it is too narrow to be a matrix
+            size = min(size, max(1024, PANEL // len(normed)))
+        edges = [*range(0, len(weight), size), len(weight)]
+        bounds = torch.searchsorted(tokens[order], torch.tensor(edges, device=where)).tolist()
+        chosen, slopes = torch.empty(len(rows), device=where), torch.ones(len(rows), device=where)
+        top = torch.full((len(normed), 1), -torch.inf, device=where)
+        total = torch.zeros_like(top)
+        means = torch.zeros(normed.shape, device=where) if need else None
+        for (start, end), (first, last) in zip(pairwise(edges), pairwise(bounds), strict=True):
+            here = order[first:last]
+            logits = model.logits_of_normed(normed, slice(start, end))
+            chosen[here] = logits[rows[here], tokens[here] - start]
+            slope = 1 - (logits / model.softcap) ** 2 if model.softcap is not None and need else None
+            if slope is not None:
+                slopes[here] = slope[rows[here], tokens[here] - start]
+            higher = torch.maximum(top, logits.amax(dim=-1, keepdim=True))
+            shrunk, top = (top - higher).exp_(), higher
+            terms = logits.sub_(top).exp_()
+            total = total.mul_(shrunk).add_(terms.sum(dim=-1, keepdim=True))
+            if means is not None:
+                terms = terms if slope is None else terms.mul_(slope)
+                means = means.mul_(shrunk).add_(terms.to(weight.dtype) @ weight[start:end])
+        ctx.model, ctx.shape = model, normed.shape
+        ctx.save_for_backward(rows, tokens, slopes, *([means.div_(total).to(normed.dtype)] if means is not None else []))
+        return chosen - (total.log() + top)[rows, 0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
+        grad = grads[0]
+        rows, tokens, slopes, means = ctx.saved_tensors
+        weight: Tensor = ctx.model.head.weight
+        per_row = torch.zeros(ctx.shape[0], device=grad.device).index_add(0, rows, grad)
+        out = -per_row[:, None] * means.float()
+        out.index_add_(0, rows, (grad * slopes)[:, None] * weight[tokens].float())
+        return out.to(means.dtype), None, None, None

@@ -1,0 +1,98 @@
+"""What lies before: tokens whose keys and values are handed to the layers, so that only those after them are run.
+
+Every token sees only what is before it. Where two runs begin alike, both hold the same there, at every site, and a patched run
+starts at the first token that differs. Where an edit acts on answers only, what leads to them is the base model's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from locus.models.fast import attention
+from locus.models.model import Entry
+
+States = dict[int, tuple[Tensor, Tensor]]
+
+
+class Recorder:
+    """Stands in for a layer's cache and keeps what the layer hands it.
+
+    Attributes:
+        states: by layer, keys and values, [rows, key-value heads, T, head_dim] each.
+    """
+
+    def __init__(self) -> None:
+        self.states: States = {}
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """The same keys and values."""
+        self.states[layer] = keys, values
+        return keys, values
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of tokens before those that run, handed to the layers as a cache.
+
+    Attributes:
+        length: how many tokens.
+        states: of a run that begins with them.
+        copies: how many times its rows are repeated in the forward that runs.
+    """
+
+    length: int
+    states: States
+    copies: int = 1
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens, from those of the tokens that run now."""
+        before = (state[:, :, : self.length].repeat(self.copies, 1, 1, 1) for state in self.states[layer])
+        whole = [torch.cat([earlier, now], dim=2) for earlier, now in zip(before, (keys, values), strict=True)]
+        return whole[0], whole[1]
+
+
+def shared(one: Tensor, two: Tensor, ends: Tensor) -> int:
+    """How many first columns two runs share in every row; 0 where they differ nowhere, for nothing is then patched.
+
+    Args:
+        one: embeddings of a run, [rows or 1, T, width].
+        two: of the other.
+        ends: [rows], the last token of every row, which must be run.
+    """
+    differ = (one != two).any(dim=-1).any(dim=0)
+    if not bool(differ.any()):
+        return 0
+    return min(int(differ.int().argmax()), int(ends.min()))
+
+
+def cut(entry: Entry, start: int) -> Entry:
+    """The calls for the columns from `start` on, which see all columns."""
+    length = entry.hidden.shape[1]
+    return entry if start == 0 else part(entry, torch.arange(start, length), torch.arange(length))
+
+
+def part(entry: Entry, here: Tensor, seen: Tensor) -> Entry:
+    """The calls for some columns.
+
+    Args:
+        entry: the calls for all.
+        here: the columns that are run, in order.
+        seen: the columns whose keys and values they are given, in order.
+    """
+    length = entry.hidden.shape[1]
+    here, seen = here.to(entry.hidden.device), seen.to(entry.hidden.device)
+    masks: dict[int, Tensor] = {}
+
+    def taken(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(taken(one) for one in value)
+        if isinstance(value, Tensor) and value.ndim == 4:
+            if id(value) not in masks:
+                masks[id(value)] = attention.narrowed(value, here, seen)
+            return masks[id(value)]
+        return value[:, here] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
+
+    calls = [(tuple(map(taken, args)), {key: taken(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
+    return Entry(entry.hidden[:, here], calls)

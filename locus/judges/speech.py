@@ -1,0 +1,109 @@
+"""What edited models say to questions, and what a judge says of that: truth, information, and both.
+
+A text without a word asserts nothing and tells nothing. By TruthfulQA's two notions it is true and not informative, and it is
+scored so without asking the judge: left out, an edit that silences the model would be judged by what little it still says.
+Source: Lin et al. 2021, arXiv 2109.07958, section 2.2 for the notions.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from locus.behaviours.items import Item
+from locus.behaviours.prompts import PromptFormat
+from locus.edits.base import Edit
+from locus.engine.cost import Tally
+from locus.engine.generate import Speech, generate
+from locus.errors import UserError
+from locus.judges.base import Judge, Judgement, References, commonest
+from locus.judges.blind import BlindJudge
+from locus.models.model import Model
+
+Floats = npt.NDArray[np.float64]
+SILENT = Judgement(1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judgements of one text for each item, in order.
+
+    Attributes:
+        scores: by measure, [items], NaN where unscored: truth and info are probabilities, true_info is their product for an
+            item, blind_true_info the same product by the judge that reads neither question nor references.
+        reasons: [items] why something is unscored; "" where nothing is.
+    """
+
+    scores: dict[str, Floats]
+    reasons: tuple[str, ...]
+
+
+def speak(
+    model: Model,
+    items: Sequence[Item],
+    edits: Sequence[Edit],
+    text: PromptFormat,
+    settings: Speech,
+    progress: Callable[[float], None] | None = None,
+    tally: Tally | None = None,
+) -> list[list[str]]:
+    """What each edit says to each item's question, [edits][items]; what the base model says if there are no edits.
+
+    Raises:
+        UserError: if a prompt leaves no room for the answer in the model's context.
+    """
+    prompts = [text.prompt(item.question) for item in items]
+    found = generate(model, prompts, edits, text, settings, progress=progress, tally=tally)
+    return [[one.text for one in said] for said in found]
+
+
+def judge_texts(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]]) -> list[Judged]:
+    """Judge texts, [edits][items], all in one call so that alike ones are judged once; and by the blind control.
+
+    Raises:
+        UserError: as the judge does.
+    """
+    found = [judged(one, items, said) for one in (judge, BlindJudge())]
+    results = []
+    for own, blind in zip(*found, strict=True):
+        truth, info = np.array([one.truth for one in own]), np.array([one.info for one in own])
+        wording = np.array([one.truth * one.info for one in blind])
+        scores = {"truth": truth, "info": info, "true_info": truth * info, "blind_true_info": wording}
+        results.append(Judged(scores, tuple(one.reason for one in own)))
+    return results
+
+
+def check_scored(values: Collection[float], reasons: Collection[str]) -> None:
+    """Stop where the judge that decides can score nothing of what the unedited model says: no edit would fare better.
+
+    Args:
+        values: of each answer, NaN where unscored.
+        reasons: why, of those that are.
+
+    Raises:
+        UserError: with the commonest reasons.
+    """
+    if values and all(math.isnan(value) for value in values):
+        received = f"{len(values)}, none scored: {commonest(reasons)}"
+        raise UserError("answers of the unedited model that the judge scores", received, "Choose another judge.")
+
+
+def judged(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]]) -> list[list[Judgement]]:
+    """One judge's opinion of texts, [edits][items]; it is not asked about silence.
+
+    Raises:
+        UserError: as the judge does.
+    """
+    asked = [(item, text) for texts in said for item, text in zip(items, texts, strict=True)]
+    spoken = [index for index, (_, text) in enumerate(asked) if text.strip()]
+    found = [SILENT] * len(asked)
+    opinions = judge.judge(
+        [asked[index][0].question for index in spoken],
+        [asked[index][1] for index in spoken],
+        [References(asked[index][0].true, asked[index][0].false) for index in spoken],
+    )
+    for index, opinion in zip(spoken, opinions, strict=True):
+        found[index] = opinion
+    return [found[start : start + len(items)] for start in range(0, len(found), max(1, len(items)))]

@@ -1,0 +1,1 @@
+"""The machine: its threads and its processes."""

@@ -1,0 +1,150 @@
+"""Side effects on ordinary text: KL(original || edited) and cross-entropy, per token, in nats.
+
+Every text is measured under the base model and every edit in one pass on the same tokens (ITI's code drew different texts for
+each). The offline text is the English of Python's own help topics; with a network, the openwebtext sample of the literature.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from locus.behaviours import lines
+from locus.behaviours.encoding import all_unclosed
+from locus.behaviours.items import content_hash
+from locus.behaviours.prompts import Encoded
+from locus.edits.base import Edit
+from locus.engine.bank import Bank
+from locus.engine.cost import Tally, Work, forward
+from locus.engine.forward import HEAD_CHUNK, Prepared, Trunk, base, edited
+from locus.engine.trie import Forest
+from locus.errors import UserError
+from locus.models.model import Model
+
+Floats = npt.NDArray[np.float64]
+HUB_TEXT = "stas/openwebtext-10k"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A named sample of ordinary text, one passage a document."""
+
+    name: str
+    passages: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the passages."""
+        return content_hash(list(self.passages))
+
+
+def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
+    """A sample of documents by name: `pydoc`, `openwebtext` (hub), or a text file with a blank line between passages.
+
+    Raises:
+        UserError: if it cannot be had or holds too little.
+    """
+    if name == "pydoc":
+        from pydoc_data.topics import topics
+
+        passages = [topic for _, topic in sorted(topics.items()) if len(topic) > 1500]
+    elif name == "openwebtext":
+        passages = _openwebtext()
+    else:
+        content = lines.text(Path(name), "pydoc, openwebtext or a UTF-8 text file")
+        passages = [part.strip() for part in content.replace("\r\n", "\n").replace("\r", "\n").split("\n\n") if len(part) > 400]
+    if len(passages) < 2:
+        raise UserError(f"at least 2 long passages in {name!r}", str(len(passages)), "Give a longer text.")
+    chosen = np.random.default_rng(seed).permutation(len(passages))[:count]
+    return Text(name, tuple(passages[index] for index in sorted(chosen)))
+
+
+def _openwebtext() -> list[str]:
+    try:
+        from datasets import load_dataset
+
+        return [row["text"] for row in load_dataset(HUB_TEXT, split="train", streaming=True).take(500)]
+    except Exception as error:  # the hub client raises many kinds; all mean the same to the user
+        raise UserError(
+            f"the text sample {HUB_TEXT} from the hub",
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            "Install locus-audit[hub] and check the network, or use --text pydoc.",
+        ) from error
+
+
+def text_forest(model: Model, text: Text, tokens: int) -> Forest:
+    """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
+    coded = [one.ids[:tokens] for one in all_unclosed(model.tokenizer, text.passages)]
+    sequences = [Encoded(tuple(ids), 1) for ids in coded if len(ids) > 1]
+    return Forest(sequences, range(len(sequences)))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Nats a token: KL(original || edited) and cross-entropy, [edits, passages]; the base model's cross-entropy, [passages]."""
+
+    kl: Floats
+    ce: Floats
+    base_ce: Floats
+
+
+def drift(
+    model: Model, rows: Sequence[Prepared], edits: Sequence[Edit], *, trunk: Trunk | None = None, tally: Tally | None = None
+) -> Drift:
+    """Measure several edits on the same texts.
+
+    Args:
+        model: the model.
+        rows: the texts, ready to run.
+        edits: what is measured.
+        trunk: base residuals, if held: those entering the edited layers, and those leaving the last one (the reference).
+        tally: where each edit's work is counted; the reference's is shared.
+    """
+    bank, note = Bank(edits), partial((tally or Tally(len(edits))).add, "text")
+    kl, ce, base_ce = [], [], []
+    with bank.attach(model) as session, torch.no_grad():
+        for prepared in rows:
+            session.active = 0
+            held = trunk.residual(model.anatomy.n_layers, prepared.row) if trunk is not None else None
+            original = base(model, prepared.entry) if held is None else held[None].to(model.device)
+            hidden = edited(model, prepared, bank, session, trunk, note)
+            scored = len(prepared.targets.token)
+            note(bank.order, Work(scored=scored) if held is not None else forward(prepared.row, model.anatomy.n_layers, scored))
+            for edit in bank.order:
+                note([edit], Work(scored=scored))
+            one = _compare(model, original, hidden, prepared)
+            kl.append(bank.restore_order(one[0]))
+            ce.append(bank.restore_order(one[1]))
+            base_ce.append(one[2])
+    return Drift(*(torch.cat(parts, dim=-1).double().cpu().numpy() for parts in (kl, ce, base_ce)))
+
+
+def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
+    """Per-passage means of KL and cross-entropy, chunked over positions."""
+    targets = prepared.targets
+    places, count = targets.predictors, len(targets.sequences)
+    # A position may predict for several passages that begin alike; one (position, passage) pair at a time keeps weights exact.
+    pair_place = torch.from_numpy(places[targets.predictor])
+    token, owner = torch.from_numpy(targets.token), torch.from_numpy(targets.sequence)
+    sums = torch.zeros(2 * len(hidden) + 1, count)
+    vocabulary: Any = model.head.weight
+    chunk = max(1, HEAD_CHUNK // len(vocabulary))
+    for start in range(0, len(token), chunk):
+        here = slice(start, start + chunk)
+        where = pair_place[here].to(hidden.device)
+        mine = model.logits(original[0, where]).log_softmax(-1)
+        pick = token[here].to(hidden.device)[:, None]
+        values = [-mine.gather(1, pick)[:, 0]]
+        for rows in hidden:
+            theirs = model.logits(rows[where]).log_softmax(-1)
+            values.append((mine.exp() * (mine - theirs)).sum(-1))
+            values.append(-theirs.gather(1, pick)[:, 0])
+        sums.index_add_(1, owner[here], torch.stack(values).cpu())
+    means = sums / torch.from_numpy(targets.lengths)
+    return means[1::2], means[2::2], means[0]

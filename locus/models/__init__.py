@@ -1,0 +1,1 @@
+"""Models: found, checked, loaded whole, and their parts known by name."""

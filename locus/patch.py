@@ -1,0 +1,274 @@
+"""The verb of patching: from a task and a model to a map, what it finds, and a claim that an audit can take up."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locus import __version__
+from locus.behaviours.items import content_hash
+from locus.models.layout import Anatomy
+from locus.models.load import load
+from locus.models.model import Model
+from locus.patching import compare, controls, folder
+from locus.patching.attribution import Budget, attribute, choose, judge
+from locus.patching.component import HEADED, Component, Patch
+from locus.patching.folder import Parts
+from locus.patching.material import tried
+from locus.patching.metrics import METRICS, Array
+from locus.patching.outcome import Outcome, outcome
+from locus.patching.pairs import PatchPair
+from locus.patching.settings import CorruptionName, PatchConfig
+from locus.patching.sweep import How, Keep, Layout, PatchMap, heads, measure, outputs, window
+from locus.report.patching import page
+from locus.sites.site import Location, Site
+
+SCHEMA = "locus-patch/1"
+Told = Callable[[str, float], None]
+# Indices of top and sample, and by choice of tokens and corruption the estimates, one a metric.
+Chosen = tuple[tuple[list[int], list[int]], list[list[Array]]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Patches that are compared with one another: one site, or windows of one width."""
+
+    site: str
+    width: int
+    patches: list[Patch]
+
+
+def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) -> dict[str, Any]:
+    """Patch a task's pairs in every way a configuration names, and write a folder; run again, it goes on where it stopped.
+
+    Args:
+        config: what is patched and how.
+        out: the folder.
+        told: told what is being done and the share that is done.
+
+    Returns:
+        What `patch.json` holds.
+
+    Raises:
+        UserError: for everything the user can fix.
+    """
+    started = time.monotonic()
+    done = folder.begin(config, out)
+    if done is not None:
+        return done
+    told("loading the model", 0.0)
+    model = load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
+    )
+    works, right = [], {}
+    for tokens in config.tokens or ("",):
+        pairs, right[tokens] = tried(config, model, tokens)
+        short = short_agrees(model, pairs)
+        works += [Work(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
+    families, screened = [], {}
+    for family in _families(config, model.anatomy):
+        kept, chosen = _screened(works, family, told)
+        families.append(kept)
+        if chosen is not None:
+            screened[family.site] = chosen
+    outcomes: list[Outcome] = []
+    for number, work in enumerate(works):
+
+        def say(share: float, number: int = number, what: str = f"{work.tokens} {work.corruption}") -> None:
+            told(what.strip(), 0.1 + 0.9 * (number + share) / len(works))
+
+        outcomes += work.outcomes(families, say)
+    found = _document(works, outcomes, right)
+    found["screens"] = _screens(works, outcomes, screened)
+    found["controls"] = works[0].controlled(found["claim"], lambda share: told("controls", 0.99))
+    folder.write_effects(out, found, outcomes, time.monotonic() - started)
+    page.write(out, found)
+    folder.finish(out, found)
+    return found
+
+
+def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
+    """Whether patched runs that start at the first differing token equal whole ones on this very model."""
+    patches = [(Component("head", layer, 0),) for layer in (0, model.anatomy.n_layers // 2)]
+    values = [measure(model, pairs[:4], patches, How(layout=Layout(4, None, 4096, short)))[0].patched for short in (True, False)]
+    return bool(np.abs(values[0] - values[1]).max() <= 1e-3 * max(1.0, float(np.abs(values[1]).max())))
+
+
+def _families(config: PatchConfig, anatomy: Anatomy) -> Iterator[Family]:
+    positions: Sequence[str | None] = [None if name == "all" else name for name in config.positions] or [None]
+    for site in config.sites:
+        patches = heads(anatomy, positions, site) if site in HEADED else outputs(anatomy, site, positions)
+        yield Family(site, 1, patches)
+    if config.windows and "mlp" not in config.sites:
+        yield Family("mlp", 1, outputs(anatomy, "mlp", positions))
+    for width in config.windows:
+        if width > 1:
+            centres = [window(anatomy, "mlp", centre, width, place) for place in positions for centre in range(anatomy.n_layers)]
+            yield Family("mlp", width, list(dict.fromkeys(centres)))
+
+
+@dataclass(frozen=True)
+class Work:
+    """One choice of tokens and corruption: a model, pairs, and how they are patched."""
+
+    model: Model
+    config: PatchConfig
+    out: Path
+    tokens: str
+    corruption: CorruptionName
+    pairs: list[PatchPair]
+    short: bool = True
+
+    @property
+    def how(self) -> How:
+        """How its pairs are patched and read."""
+        config = self.config
+        metrics = tuple(METRICS[name] for name in config.metrics)
+        layout = Layout(config.rows, None, config.budget, self.short)
+        return How(config.direction, config.corruption(self.corruption), metrics, layout)
+
+    def kept(self, what: str, patches: Sequence[Patch], say: Callable[[float], None]) -> Keep:
+        """Where finished batches are left, so that a run that was stopped goes on; those that were made with another number of
+        threads, on another device or by other versions have other last digits, and are made again.
+        """
+        config = self.config
+        prompts = [[*pair.clean, *pair.corrupted, *pair.answer, *pair.other] for pair in self.pairs]
+        settings = [config.direction, self.corruption, config.nu, config.draws, config.seed, config.steps, list(config.metrics)]
+        key = [what, self.model.numerics, *settings, prompts, [str(patch) for patch in patches]]
+        return Parts(self.out, key, say).keep(len(self.pairs))
+
+    def guessed(self, family: Family, say: Callable[[float], None]) -> list[Array]:
+        """What a screen estimates, a metric: mean effects [patches]."""
+        keep = self.kept("screen", family.patches, say)
+        maps = attribute(self.model, self.pairs, family.patches, self.how, self.config.steps, keep)
+        return [one.effects(self.config.normalise).values.mean(axis=1) for one in maps]
+
+    def outcomes(self, families: Sequence[Family], say: Callable[[float], None]) -> list[Outcome]:
+        """The maps of all families and metrics, tested."""
+        patches = [patch for family in families for patch in family.patches]
+        found = measure(self.model, self.pairs, patches, self.how, self.kept("exact", patches, say))
+        made, start = [], 0
+        for family in families:
+            here = slice(start, start + len(family.patches))
+            start = here.stop
+            setting = {"tokens": self.tokens, "site": family.site, "width": family.width}
+            for one in found:
+                named = {**setting, "corruption": one.corruption, "metric": one.metric}
+                made.append(outcome(self.config, named, _part(one, here)))
+        return made
+
+    def controlled(self, claim: dict[str, Any] | None, say: Callable[[float], None]) -> dict[str, Any] | None:
+        """The claim's heads together, beside random sets and all others, as the first map reads them; None without a claim."""
+        config = self.config
+        if claim is None or not config.controls:
+            return None
+        location = Location.parse(claim["heads"])
+        made = controls.sets(location, self.model.anatomy, config.controls, config.seed)
+        if made is None:
+            return {"sentence": "The claim is all heads: there are no others to set beside them."}
+        patches, match = made
+        how = replace(self.how, metrics=self.how.metrics[:1])
+        (found,) = measure(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
+        effects = found.effects(claim["about"]["normalise"]).values
+        return controls.compared(effects, len(location), match, 1.0 - config.alpha)
+
+
+def _part(whole_map: PatchMap, here: slice) -> PatchMap:
+    """Some patches of a map."""
+    fields = {**vars(whole_map), "patches": whole_map.patches[here], "patched": whole_map.patched[here]}
+    return PatchMap(**fields)
+
+
+def _screened(works: Sequence[Work], family: Family, told: Told) -> tuple[Family, Chosen | None]:
+    """The patches that a screen of every map lets through, the same for all; everything where nothing is gained."""
+    config = works[0].config
+    if config.windows and family.site == "mlp":
+        return family, None  # windows are read against all of their single layers
+    if not config.screen or family.width > 1 or len(family.patches) <= config.screen + config.sample:
+        return family, None
+    guessed = []
+    for number, work in enumerate(works):
+
+        def say(share: float, number: int = number) -> None:
+            told(f"screening {family.site}", 0.1 * (number + share) / len(works))
+
+        guessed.append(work.guessed(family, say))
+    budget = Budget(config.screen, config.sample, config.steps, config.least, config.seed)
+    top, sample = choose([means for one in guessed for means in one], budget)
+    kept = Family(family.site, 1, [family.patches[index] for index in (*top, *sample)])
+    return kept, ((top, sample), guessed)
+
+
+def _screens(works: Sequence[Work], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[dict[str, Any]]:
+    """How far the screen of every map can be trusted."""
+    rows = []
+    for site, (chosen, guessed) in screened.items():
+        for work, one in ((work, one) for work in zip(works, guessed, strict=True) for one in outcomes):
+            (job, means), setting = work, one.setting
+            if (setting["site"], setting["tokens"], setting["corruption"]) != (site, job.tokens, job.how.corruption.name):
+                continue
+            at = [metric.name for metric in job.how.metrics].index(setting["metric"])
+            found = judge(chosen, one.found.mean, means[at], job.config.least)
+            correlation = None if np.isnan(found.correlation) else found.correlation
+            rows.append({**setting, "sentence": found.sentence, "bound": found.bound, "correlation": correlation})
+    return rows
+
+
+def _shown(pairs: Sequence[PatchPair], most: int = 3) -> dict[str, Any]:
+    prompts = [[list(pair.clean), list(pair.corrupted)] for pair in pairs]
+    return {"n": len(pairs), "sha256": content_hash(prompts), "first": [list(pair.text) for pair in pairs[:most]]}
+
+
+def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[str, float]) -> dict[str, Any]:
+    config, model = works[0].config, works[0].model
+    agreed, joint = compare.agreement(outcomes), compare.windows(outcomes, config.seed)
+    return {
+        "schema": SCHEMA,
+        "config": config.model_dump(mode="json"),
+        "model": {"name": model.name, "fingerprint": model.fingerprint, "anatomy": vars(model.anatomy)},
+        "version": __version__,
+        "right": right,
+        "shortcut": all(work.short for work in works),
+        "pairs": {work.tokens: _shown(work.pairs) for work in works},
+        "maps": [one.entry for one in outcomes],
+        "agreement": agreed,
+        "windows": joint,
+        "sentences": compare.sentences(outcomes, agreed, joint),
+        "claim": _claim(config, outcomes[0], model),
+    }
+
+
+def _claim(config: PatchConfig, first: Outcome, model: Model) -> dict[str, Any] | None:
+    """The heads that the first map finds, the strongest first; None where it is not of heads, or nothing is found."""
+    components = [one for one in first.entry["components"] if one["found"]]
+    if first.setting["site"] != "head" or not components:
+        return None
+    strongest: dict[Site, float] = {}
+    for one in sorted(components, key=lambda one: -abs(one["mean"])):  # a head found at several positions is one head
+        strongest.setdefault(Site(one["layer"], one["head"]), one["mean"])
+    chosen = list(strongest)[: config.claim_size]
+    return {
+        "name": f"patch:{config.task.rsplit('/', 1)[-1]}",
+        "origin": "patch",
+        "heads": Location.of(chosen).names,
+        "scores": {str(site): mean for site, mean in strongest.items()},
+        "about": {
+            "setting": first.setting,
+            "n": first.entry["n"],
+            "normalise": first.entry["normalise"],
+            "found": len(strongest),
+            "kept": len(chosen),
+            "alpha": config.alpha,
+            "control": config.control,
+            "least": config.least,
+            "model_fingerprint": model.fingerprint,
+        },
+    }

@@ -1,0 +1,266 @@
+"""What an audit is told: one frozen model, from a preset, a TOML file and flags, in that order.
+
+The resolved configuration is written into the plan and the receipt; nothing else decides what is run.
+"""
+
+import re
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+
+from locus.behaviours.template import DATE, Scalar
+from locus.boundary import settings
+from locus.boundary.incoming import EXACT
+from locus.errors import UserError
+from locus.models.locate import DEFAULT_MODEL
+
+Read = Literal["layer", "heads", "constant"]
+JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
+# Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
+SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}}
+
+
+def _day(value: Any) -> date:
+    """A day as TOML and plans have it, and nothing else that could be read as one."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        return date.fromisoformat(value)
+    raise ValueError("a day such as 2024-07-26 is expected")
+
+
+def _scalars(value: Any) -> dict[str, Scalar]:
+    """A table of names and plain values."""
+    if not isinstance(value, dict) or not all(isinstance(name, str) and name.isidentifier() for name in value):
+        raise ValueError("a table of variables is expected, such as {enable_thinking=false}")
+    for name, one in value.items():
+        if not isinstance(one, Scalar) or (not isinstance(one, str) and not abs(one) <= EXACT):
+            raise ValueError(f"{name} is to be true, false, a number or a text")
+    return value
+
+
+class AuditConfig(settings.Settings):
+    """Everything that decides an audit's numbers."""
+
+    preset: str = Field("quick", description="what the rest starts from: quick, standard or paper")
+    # what is audited
+    model: str = Field(DEFAULT_MODEL, description="hub id, model folder, GGUF file, or planted:KIND:SEED")
+    revision: str | None = Field(None, description="of a hub model")
+    trust_remote_code: bool = Field(False, description="run code that comes with a hub model")
+    adapter: str | None = Field(
+        None,
+        description="none: the base alone; merged: base and the adapter beside it; or an adapter's folder, to be merged. "
+        "Must be said where an adapter lies beside the weights",
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
+    data: str = Field("misconceptions", description="name or path of the questions, or task:NAME")
+    prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
+        "auto",
+        description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",
+    )
+    template_date: Annotated[date, BeforeValidator(_day)] = Field(
+        DATE, description="the date that a chat template is told, whatever the day; what Llama 3's write by default"
+    )
+    template_variables: Annotated[dict[str, Any], BeforeValidator(_scalars)] = Field(
+        {}, description="what a chat template is told besides, such as {enable_thinking=false}; it must read the variable"
+    )
+    claims: tuple[str, ...] = Field(("probe",), description="probe, a list of heads such as 12.3,14.0, or a file of heads")
+    claim_size: int = Field(4, ge=1, description="heads a heuristic claim names")
+    features: Literal["answer", "next_question", "two_banks"] = Field(
+        "next_question", description="text whose last token is probed: answer; answer + another question (WV); ITI's two banks"
+    )
+    # questions
+    train: int | None = Field(None, ge=4, description="training questions used; all by default")
+    validation: int | None = Field(None, ge=2, description="validation questions, by which settings are chosen")
+    test: int | None = Field(None, ge=4, description="test questions, on which everything is reported")
+    # what it is compared with
+    random: int = Field(19, ge=0, description="random Locations of the claim's size")
+    null: Literal["uniform", "layer"] = Field(
+        "uniform", description="random Locations: over all heads, or as many in each layer as the claim"
+    )
+    singles: int = Field(0, ge=0, description="random single heads")
+    reads: tuple[Read, ...] = Field(
+        ("layer",), description="what an edit reads: the layer, its heads, a constant; each is audited"
+    )
+    full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
+    alphas: tuple[PositiveFloat, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
+    shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
+    shift_everywhere: bool = Field(False, description="also steer all heads with ITI, each along its own direction")
+    # how edits are trained
+    objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
+    reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")
+    taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
+    lr_scales: tuple[PositiveFloat, ...] = Field(
+        (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
+    )
+    epochs: int = Field(2, ge=1, description="passes over the training questions")
+    batch: int = Field(4, ge=1, description="questions (or pairs) a step")
+    batching: Literal["questions", "pairs"] = Field(
+        "questions", description="all pairs of a question at once, or random pairs (the paper)"
+    )
+    seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
+    # what is measured
+    metric: Literal["mc1", "mc2", "mc3", "margin", "truth", "info", "true_info"] = Field(
+        "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
+    )
+    text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
+    text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
+    text_tokens: int = Field(96, ge=8, description="tokens a passage")
+    # what the edited models say, and who judges it
+    judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
+    judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")
+    judge_cap: float | None = Field(None, ge=0, description="the most that api:MODEL may cost, in the unit of judge_prices")
+    judge_prices: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
+        (0.0, 0.0), description="price of a million tokens read, and of a million written"
+    )
+    judge_figures: str | None = Field(None, description="JSON of `locus judge eval` on unseen answers, for the corrected rates")
+    judge_validation: bool = Field(False, description="also judge validation answers, and choose settings by them")
+    max_new_tokens: int = Field(50, ge=1, description="the longest answer that is generated")
+    sample: bool = Field(False, description="draw tokens instead of taking the likeliest")
+    temperature: float = Field(1.0, gt=0, description="of drawn tokens")
+    top_p: float = Field(1.0, gt=0, le=1, description="share of probability that tokens are drawn from")
+    # how the verdict is drawn
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="level of the tests; their intervals have level 1 - 2 alpha")
+    margin: float = Field(0.25, gt=0, lt=1, description="non-inferiority margin, as a fraction of the ceiling's effect")
+    sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
+    seed: int = Field(0, ge=0, description="of splits, random Locations, starts and resampling")
+    bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what a memory budget allows")
+    tokens: int = Field(512, ge=32, description="token budget of a row")
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After how many random Locations the verdict is looked at: about four times if it may stop early, else once."""
+        if not self.sequential or self.random < 8:
+            return (self.random,)
+        step = -(-self.random // 4)
+        return (*range(step, self.random, step), self.random)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {
+        "train": 40,
+        "validation": 16,
+        "test": 50,
+        "features": "answer",
+        "lr_scales": (14.0,),
+        "epochs": 1,
+        "batch": 3,
+        "shift_random": 2,
+        "text_passages": 2,
+        "text_tokens": 64,
+    },
+    "standard": {
+        "judge": "local",
+        "claim_size": 8,
+        "train": 160,
+        "validation": 60,
+        "test": 160,
+        "random": 39,
+        "singles": 12,
+        "alphas": (2.0, 5.0, 10.0, 15.0, 20.0),
+        "shift_random": 19,
+        "lr_scales": (5.0, 15.0),
+        "text_passages": 16,
+        "text_tokens": 128,
+    },
+    "paper": {
+        "judge": "local",
+        "claim_size": 16,
+        "random": 16,
+        "singles": 24,
+        "alphas": (1.0, 2.0, 5.0, 10.0, 15.0, 20.0),
+        "shift_random": 16,
+        "taus": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "batching": "pairs",
+        "text_passages": 100,
+        "text_tokens": 128,
+        # 16 random sets cannot reach a rank p below 1/17; the paper's size is run as it was, at the level it can reach.
+        "alpha": 0.06,
+        "sequential": False,
+    },
+}
+
+
+# A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
+PLANTED: dict[str, Any] = {
+    "prompt": "bare",
+    "judge": "none",
+    "claim_size": 1,
+    "random": 19,  # of 24 heads
+    "singles": 0,
+    "features": "answer",
+    "lr_scales": (10.0,),
+    "epochs": 15,
+    "batch": 4,
+    "train": None,
+    "validation": None,
+    "test": None,
+    "text_passages": 0,
+    "bank": 11,
+}
+
+
+def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) -> AuditConfig:
+    """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
+
+    Raises:
+        UserError: naming every unknown or wrong setting.
+    """
+    told = {} if file is None else settings.from_file(file, "a TOML file with audit settings")
+    told |= {name: value for name, value in flags.items() if value is not None}
+    preset = str(told.pop("preset", preset))
+    if preset not in PRESETS:
+        raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
+    if str(told.get("model", "")).startswith("planted:"):
+        if str(told["model"]).count(":") == 1:
+            told["model"] = f"{told['model']}:{told.get('seed', 0)}"
+        told = {"data": told["model"], **PLANTED, **told}
+    if str(told.get("data", "")).startswith("task:"):
+        told = {"prompt": "bare", **told}  # a task's prompt is a text that goes on with its answer
+    told = {**PRESETS[preset], "preset": preset, **told}
+    # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
+    told.setdefault("metric", "mc2" if told.get("judge", "none") == "none" else "true_info")
+    return settings.build(AuditConfig, told, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
+
+
+def learning_rate(n_heads: int, scale: float = 1.0) -> float:
+    """Peak learning rate for an edit of n heads, times a scale from the grid.
+
+    A scale of 1 is the paper's rate, for its 3,280 steps; a few dozen steps want about ten times as much. The paper's three
+    points, 2e-3 for 1 head, 5e-4 for 16 and 1e-4 for all 1,024 of its model, are joined by straight lines in log-log
+    coordinates and continued beyond.
+
+    Source: Wang & Veitch 2025, appendix A.
+    """
+    power = -0.5 if n_heads <= 16 else -0.387
+    anchor = (1, 2e-3) if n_heads <= 16 else (16, 5e-4)
+    return scale * float(anchor[1] * (n_heads / anchor[0]) ** power)
+
+
+def settings_page() -> str:
+    """All settings with their defaults and presets, as docs/configuration.md has them."""
+    said = [
+        "# Settings",
+        "",
+        "Every setting of `locus audit`, for `--set NAME=VALUE` and the TOML file of `--config`; some have a flag of their own.",
+        "A preset comes first, the file over it, flags over both. Made from `locus/plan/config.py`; a test keeps it so.",
+        "",
+        "| setting | default | what it is | quick | standard | paper |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, field in AuditConfig.model_fields.items():
+        shown = [_shown(PRESETS[preset][name]) if name in PRESETS[preset] else "" for preset in PRESETS]
+        said.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
+    return "\n".join(said) + "\n"
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML has it."""
+    if value is None or value == {}:
+        return "" if value is None else "`{}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"

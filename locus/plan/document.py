@@ -1,0 +1,207 @@
+"""plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
+
+import json
+import warnings
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from locus import atomic
+from locus.behaviours.blind import BlindScore
+from locus.behaviours.items import Dataset, content_hash
+from locus.errors import UserError
+from locus.judges.api import ApiJudge
+from locus.judges.named import known_errors
+from locus.machine.threads import Arithmetic
+from locus.machine.workers import fitting
+from locus.plan import reading
+from locus.plan.config import SINCE_FIRST
+from locus.plan.context import Bench, Stage, room
+from locus.plan.trials import Plan
+from locus.records.store import Store
+
+
+def schema_of(out: Path) -> str:
+    """The schema of the plan in a run folder; today's where there is none."""
+    return str(reading.read_plan(out)["schema"]) if (out / "plan.json").exists() else reading.PLAN_SCHEMA
+
+
+class ThreadsNotice(UserWarning):
+    """A run goes on in a process that would compute it otherwise by itself."""
+
+
+def arithmetic(out: Path) -> Arithmetic:
+    """What a run is computed with: as the plan in its folder says, which is told where this process would do otherwise."""
+    if not (out / "plan.json").exists():
+        return Arithmetic.here()
+    found = Arithmetic.of(reading.read_plan(out))
+    if found.threads is None:
+        warnings.warn(
+            "the plan of this run does not say with how many threads it was begun (the first edition's did not). It goes on with "
+            f"{found.own}; if these are not as many, its last digits differ.",
+            ThreadsNotice,
+            stacklevel=2,
+        )
+    elif found.threads != found.own:
+        warnings.warn(
+            f"this run was begun with {found.threads} threads and goes on with {found.threads}, though this process would have "
+            f"{found.own} (OMP_NUM_THREADS, or the cores it may use): with another number its last digits would differ.",
+            ThreadsNotice,
+            stacklevel=2,
+        )
+    return found
+
+
+def deal(plan: Plan, bench: Bench) -> Plan:
+    """Settle with how many threads each bank is computed, and note it in the plan: one where as many banks run side by side as
+    there are threads, else all.
+
+    What the plan in a folder has settled stands, whatever this process could do: only so are the same numbers computed.
+
+    Args:
+        plan: all trials.
+        bench: what they are run on; it is told.
+    """
+    known, model, within = bench.stage.arithmetic, bench.model, room(bench)
+    banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
+    # What is spent on a judge must be counted in one place.
+    alone = model.device.type != "cpu" or isinstance(bench.stage.judge, ApiJudge)
+    fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.anatomy) for one in bank) for bank in banks))
+    trained = sum(bank[0].recipe is not None for bank in banks)
+    settled = replace(
+        known,
+        bank=known.bank or (1 if fit == known.own <= trained else known.own),
+        held=known.held or len(bench.parts["test"].found.residuals.layers),
+    )
+    bench.stage = replace(bench.stage, arithmetic=replace(settled, at_once=fit if settled.bank == 1 else 1))
+    first = plan.document["schema"] == reading.FIRST_PLAN
+    return plan if first else replace(plan, document={**plan.document, "arithmetic": settled.stated})
+
+
+def document(
+    bench: Bench, dataset: Dataset, baselines: list[BlindScore], rule: dict[str, Any], schema: str = reading.PLAN_SCHEMA
+) -> dict[str, Any]:
+    """The plan's file but for the trials: configuration, what it is run on, and the rule.
+
+    Only `context` enters the trials' ids: what can change a trial's numbers.
+
+    Args:
+        bench: model, questions and configuration.
+        dataset: the questions.
+        baselines: what rules that never read the question reach.
+        rule: by which the verdict will be reached.
+        schema: a run that the first edition began goes on under its plan, which lacks what came later.
+    """
+    stage, config, model = bench.stage, bench.config, bench.model
+    items, text, sample = stage.items, stage.prompt, stage.sample
+    context = {
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "data": dataset.sha256,
+        "split": stage.split.sha256,
+        "items": {name: content_hash([item.id for item in part]) for name, part in items.items()},
+        "prompt": text.sha256,
+        "text": [sample.sha256, config.text_tokens] if sample else None,
+        "features": [config.features, config.seed],
+        "tokens": config.tokens,
+    }
+    settings = config.model_dump(mode="json")
+    if schema == reading.FIRST_PLAN:
+        settings = {name: value for name, value in settings.items() if name not in SINCE_FIRST}
+    return {
+        "schema": schema,
+        "config": settings,
+        "context": context,
+        "rule": rule,
+        "rule_sha256": content_hash(rule),
+        "model": {
+            "name": model.name,
+            "quantised": model.quantised,
+            "anatomy": vars(model.anatomy),
+            "checks": list(stage.checked),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "licence": dataset.licence,
+            "n_items": len(dataset.items),
+            "sha256": dataset.sha256,
+            "blind": [one.to_dict() for one in baselines],
+        },
+        "prompt": text.record,
+        "judge": _judge(stage),
+        "items": {
+            name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
+            for name, part in items.items()
+        },
+    }
+
+
+def _judge(stage: Stage) -> dict[str, Any] | None:
+    """Who judges, what is known of its errors, and how many of the questions it learned from; None where nobody does.
+
+    All of it is in the plan, so that the corrected rates follow from plan and scores alone.
+    """
+    judge, config = stage.judge, stage.config
+    if judge is None:
+        return None
+    errors = known_errors(judge, Path(config.judge_figures) if config.judge_figures else None)
+    from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
+
+    seen = judge.seen([item.question for item in stage.items["test"]]) if isinstance(judge, LocalJudge) else None
+    return {
+        "name": judge.name,
+        "fingerprint": judge.fingerprint,
+        "confusion": {target: asdict(one) for target, one in errors.items()},
+        "seen": None if seen is None else sum(seen),
+    }
+
+
+def fix(plan: Plan, out: Path) -> None:
+    """Write the plan, or see that the folder's plan is this one.
+
+    Raises:
+        UserError: naming what differs, if the folder holds another plan; or if the folder cannot be written.
+    """
+    path = out / "plan.json"
+    content = json.dumps({**plan.document, "sha256": plan.sha256}, indent=1, sort_keys=True) + "\n"
+    if path.exists():
+        old, new = reading.read_plan(out), json.loads(content)
+        if old != new:  # all of it: whoever made the folder could have written any hash
+            differ = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part) and part != "sha256"]
+            if differ == ["model"] and {**new["model"], "checks": []} == {**old["model"], "checks": []}:
+                raise UserError(
+                    "arithmetic like that with which this run was begun",
+                    "checks of its model that come out otherwise in their last digits",
+                    "Go on with as many threads as it was begun with (OMP_NUM_THREADS), on such a machine and with the same "
+                    "versions of torch and transformers; or give another --out.",
+                )
+            raise UserError(
+                "the plan that this run folder was begun with",
+                f"another one: {', '.join(differ)[:200] or 'its hash'} differ",
+                f"{_why(old, new)} Give another --out.",
+            )
+        atomic.folder(out / "edits")
+        return
+    try:
+        atomic.folder(out)
+        atomic.replace(path, content)  # first: a folder that holds anything else, and no plan, is none of ours
+        atomic.folder(out / "edits")
+    except OSError as error:
+        raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
+
+
+def _why(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What must have changed since a plan was written."""
+    was, now = (plan.get("prompt", {}) for plan in (old, new))
+    if was.get("name") == now["name"] == "chat" and was != now and "template_date" not in old["config"]:
+        return "The chat template writes another prompt than on the day the run was begun, as one that writes the date does."
+    if was != now:
+        return "The prompt is another: the model's chat template or locus itself has changed since."
+    return "The model, the data or locus itself has changed since."
+
+
+def note_time(plan: Plan, store: Store) -> None:
+    """Note in the store, beside the plan's hash, when the plan was fixed; once, and only while there is no result."""
+    if not store.done():
+        store.note("plan_fixed", f"{plan.sha256} {datetime.now(UTC).isoformat(timespec='seconds')}")

@@ -1,0 +1,151 @@
+"""What the trials of a plan take, counted from the plan, the questions and the model's shape; nothing is run.
+
+The same rows are laid out as a run lays them out, so the counts are those of a run that finds the base model's residual
+streams held and its passes not in the cache. Only speech has to be guessed, as long as nobody says how much was said.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from locus.behaviours.items import Dataset
+from locus.behaviours.prompts import PromptFormat
+from locus.claims.probe import plant_with_question
+from locus.engine.activations import TOKENS
+from locus.engine.cost import Work, backward, continued, forward, lead
+from locus.engine.generate import coded
+from locus.engine.train import Recipe, chunks, schedule
+from locus.engine.trie import Forest, Row, plant
+from locus.metrics.drift import load_text, text_forest
+from locus.models.model import Model
+from locus.plan.config import AuditConfig
+from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
+from locus.sites.site import Location
+
+Costs = dict[str, Work]
+Laid = Sequence[tuple[Row, int]]  # rows, and at how many positions of each the head is run
+Said = Mapping[str, Mapping[str, int]]  # trial -> item -> tokens of its text
+
+
+class Forecast:
+    """Counts the trials of one plan.
+
+    Args:
+        plan: a run's parsed plan.json.
+        dataset: the questions it names.
+        model: for tokenizer and sizes; its weights are not looked at, and may be on the device "meta".
+        said: how many tokens each trial's texts have; of those not named, the most that the plan allows.
+    """
+
+    def __init__(self, plan: Mapping[str, Any], dataset: Dataset, model: Model, said: Said | None = None):
+        self.plan, self.model, self.said = plan, model, said or {}
+        self.config, self.layers = AuditConfig(**plan["config"]), model.anatomy.n_layers
+        self.text = PromptFormat(**plan["prompt"])
+        known = {item.id: item for item in dataset.items}
+        self.items = {name: tuple(known[one["id"]] for one in part) for name, part in plan["items"].items()}
+        self.forests = {name: plant(model.tokenizer, self.text, items) for name, items in self.items.items()}
+        if self.config.text_passages:
+            sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
+            self.forests[TEXT] = text_forest(model, sample, self.config.text_tokens)
+        self.rows = {name: laid_out(forest, self.config.tokens) for name, forest in self.forests.items()}
+        self._trained: dict[tuple[Any, ...], Laid] = {}
+
+    def trials(self) -> dict[str, Costs]:
+        """Trial -> kind of work -> work, for all trials of the plan."""
+        specs = {trial["id"]: trial for trial in self.plan["trials"]}
+        found = {}
+        for bank in self.plan["banks"]:
+            for trial in bank:
+                found[trial] = self._trial(specs[trial], [specs[one] for one in bank])
+        return found
+
+    def _trial(self, spec: Mapping[str, Any], bank: Sequence[Mapping[str, Any]]) -> Costs:
+        """The work of one trial of a bank."""
+        found: Costs = {}
+        together = len(bank)
+        if spec["edit"] == "none":
+            found["read"] = self._read()
+        else:
+            first, lowest = _first(spec), min(map(_first, bank))
+            led = together if spec["edit"] == "shift" else 1
+            recipe = Recipe(**spec["recipe"]) if spec["recipe"] else None
+            if recipe is not None:
+                found |= self._training(recipe, first)
+            parts = scored_parts(self.config, trained=recipe is not None)
+            found["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
+            if TEXT in self.rows:
+                own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
+                # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
+                compared = Work(scored=sum(len(one.ids) - one.start for one in self.forests[TEXT].sequences))
+                found["text"] = own + compared + compared.part(together)
+        if self.config.judge != "none":
+            # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
+            found["speak"] = self._speech(spec["id"], together if spec["edit"] == "shift" else 1)
+        return found
+
+    def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:
+        """One edit's forwards; several that act on answers only share what leads to these, from the lowest first layer on."""
+        found = []
+        for row, scored in rows:
+            apart = led > 1 and not row.zone.all()
+            found.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=scored))
+            if apart:
+                found.append(lead(row, self.layers - lowest).part(led))
+        return _sum(found)
+
+    def _read(self) -> Work:
+        """The base model's pass over all questions and texts, and over what probes are fitted on if that is another text."""
+        forests, budget = self.forests.items(), self.config.tokens
+        laid = [one for name, forest in forests for one in laid_out(forest, budget, featured(name, self.config))]
+        if self.config.features != "answer":
+            items = self.items["train"] + self.items["validation"]
+            other = plant_with_question(self.model.tokenizer, items, self.config.seed)
+            laid += laid_out(other, self.config.tokens, ends=True)
+        return _sum(forward(row, self.layers, scored) for row, scored in laid)
+
+    def _training(self, recipe: Recipe, first: int) -> Costs:
+        forest = self.forests["train"]
+        if recipe.shared not in self._trained:
+            steps = [step for epoch in schedule(self.items["train"], forest, recipe) for step in epoch]
+            used = [
+                sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, forest, self.config.tokens)
+            ]
+            self._trained[recipe.shared] = [_scored(forest, sequences) for sequences in used]
+        rows, layers = self._trained[recipe.shared], self.layers - first
+        return {
+            "train": _sum(forward(row, layers, scored, first, predictors=scored) for row, scored in rows),
+            "gradient": _sum(backward(row, layers, scored, self.model.parallel) for row, scored in rows),
+        }
+
+    def _speech(self, trial: str, sharing: int) -> Work:
+        found = []
+        for name in spoken_parts(self.config):
+            ids = [coded(self.model, self.text.prompt(item.question), self.text) for item in self.items[name]]
+            same = next((at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1), min(map(len, ids)))
+            common = min(same, *(len(one) - 1 for one in ids))
+            found.append(continued(0, common, self.layers).part(sharing))
+            for item, one in zip(self.items[name], ids, strict=True):
+                said = self.said.get(trial, {}).get(item.id, self.config.max_new_tokens)
+                found.append(continued(common, len(one) - 1 - common, self.layers).part(sharing))
+                found.append(continued(len(one) - 1, said, self.layers, said))
+        return _sum(found)
+
+
+def _first(spec: Mapping[str, Any]) -> int:
+    """The first layer that a trial edits."""
+    return Location.parse(",".join(spec["location"])).sites[0].layer
+
+
+def laid_out(forest: Forest, tokens: int = TOKENS, ends: bool = False) -> Laid:
+    """The rows of all questions of a forest, as edits are scored on them, or with their ends, as the base model reads them."""
+    owners = sorted(set(forest.owners.tolist()))
+    return [_scored(forest, forest.sequences_of(group), ends) for group in forest.pack(owners, tokens)]
+
+
+def _scored(forest: Forest, sequences: Sequence[int], ends: bool = False) -> tuple[Row, int]:
+    row = forest.row(sequences, ends)
+    return row, len(forest.targets(row, sequences).predictors)
+
+
+def _sum(parts: Any) -> Work:
+    return sum(parts, Work())

@@ -1,0 +1,296 @@
+"""Everything that can be known to be wrong before any weight is loaded, reported together.
+
+What needs neither torch nor a model comes first and is said within a second; nothing here imports them at the top.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from locus import behaviours as datasets
+from locus import claims, units
+from locus.behaviours.items import Dataset, Item, problems, repeats
+from locus.boundary import outputs
+from locus.claims import null
+from locus.errors import PreconditionsError, UserError, raise_all
+from locus.models import own_code
+from locus.models.checkpoint import read_config, size
+from locus.models.locate import DEVICE, at_hand, fetched, locate
+from locus.plan import reading
+from locus.plan.config import JUDGED, SINCE_FIRST, AuditConfig
+
+FOREIGN = 0.05  # share of unknown tokens from which on it is said
+TRIALS = 1_000_000  # beyond it a plan does not fit in memory
+REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
+
+
+def check(config: AuditConfig, out: Path) -> Dataset:
+    """Check configuration, data, claims, model path, judge and run folder.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: naming everything that is wrong at once; what takes long to look at only where nothing else is wrong.
+    """
+    early(config, out)
+    raise_all(_judge(config) + _model(config))
+    dataset = datasets.load(config.data)
+    raise_all(_items(dataset))
+    return dataset
+
+
+class ForeignText(UserWarning):
+    """A model is given text that its tokenizer does not know."""
+
+
+class FewQuestions(UserWarning):
+    """The data hold fewer questions than were asked for."""
+
+
+def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
+    """Warn where many tokens of the questions and answers are unknown: a planted model knows its own words alone."""
+    if tokenizer.unk_token_id is None:
+        return
+    texts = [text for item in items for text in (item.question, *item.answers)]
+    tokens = [token for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in row]
+    share = sum(token == tokenizer.unk_token_id for token in tokens) / max(1, len(tokens))
+    if share > FOREIGN:
+        warnings.warn(
+            f"{units.share(share)} of the words in these questions and answers are unknown to the tokenizer of {model}, which "
+            "cannot tell them apart. A planted model brings its own questions: leave out --data.",
+            ForeignText,
+            stacklevel=2,
+        )
+
+
+class TemplateNotice(UserWarning):
+    """A chat template does what the user may not expect of it."""
+
+
+def warn_of_template(notices: Sequence[str]) -> None:
+    """Warn of a chat template that writes a date, leaves a thought open, or takes no notice of its variables."""
+    for said in notices:
+        warnings.warn(said, TemplateNotice, stacklevel=2)
+
+
+def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
+    """Warn, before anything is loaded, where the data hold fewer questions than were asked for."""
+    short = [
+        f"{len(part)} {name} questions, not {asked}"
+        for name, part in items.items()
+        if len(part) < (asked := getattr(config, name) or 0)
+    ]
+    if short:
+        warnings.warn(
+            f"{'; '.join(short)}: the data are split 60/20/20 %. What few questions cannot show stays undecided or invalid.",
+            FewQuestions,
+            stacklevel=2,
+        )
+
+
+def early(config: AuditConfig, out: Path | None = None) -> None:
+    """Check what needs neither torch, nor a model, nor the network.
+
+    Args:
+        config: what is asked for.
+        out: the run folder, if there is to be one.
+
+    Raises:
+        UserError: naming everything that is wrong at once.
+    """
+    errors = _claims(config) + _sizes(config)
+    if not config.model.startswith("planted:"):
+        errors += _here(config)
+    if not config.data.startswith("planted:") and config.data not in REMOTE:
+        errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
+    if out is not None:
+        errors += _levels(config) + _folder(config, out)
+    raise_all(errors)
+
+
+def _caught(function: Any, *args: Any) -> list[UserError]:
+    try:
+        function(*args)
+    except PreconditionsError as error:
+        return list(error.errors)
+    except UserError as error:
+        return [error]
+    return []
+
+
+def _levels(config: AuditConfig) -> list[UserError]:
+    """A rank test on N random Locations cannot go below 1 / (1 + N); who asks for none asks for no test."""
+    if not config.random or 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
+        return []  # plainly enough, and no statistics need be imported to say so
+    from locus import stats
+
+    least = stats.least_random_for(config.alpha, len(config.claims))
+    if config.random >= least:
+        return []
+    return [
+        UserError(
+            f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
+            f"{config.random}, with which no p below {stats.smallest_p(config.random):.3f} is possible",
+            f"Use --random {least}, or a larger --alpha.",
+        )
+    ]
+
+
+def _claims(config: AuditConfig) -> list[UserError]:
+    """Claims that can be read, each named once."""
+    errors = [error for source in config.claims if source != "probe" for error in _caught(claims.given, source)]
+    names = list(config.claims)
+    if len(set(names)) < len(names) or not names:
+        errors.append(UserError("one or more different claims", ", ".join(names) or "none", "Name each claim once."))
+    return errors
+
+
+def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]:
+    """Claims of heads that a model of this many layers and heads has, with room for the random Locations."""
+    if shape is None:
+        return []
+    errors = []
+    for source in config.claims:
+        if source == "probe":
+            if config.claim_size >= shape[0] * shape[1]:
+                wanted = f"a claim of fewer than all {shape[0] * shape[1]} heads"
+                errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
+            continue
+        try:
+            claim = claims.given(source)
+        except UserError:
+            continue  # said already
+        wrong = _caught(claim.fits, *shape)
+        errors += wrong or _caught(null.draw, claim.location, *shape, config.random, config.seed, config.null)
+    return errors
+
+
+def _shape(folder: str) -> tuple[int, int] | None:
+    """Layers and query heads from a folder's config.json, by any family's names; None if it does not say."""
+    config = read_config(Path(folder) / "config.json")
+    layers, heads = size(config, "layers"), size(config, "heads")
+    return (layers, heads) if layers and heads else None
+
+
+def _here(config: AuditConfig) -> list[UserError]:
+    """What is wrong with a model that can be looked at at once, or with the claims about it."""
+    return _caught(lambda: raise_all(_fits(config, _shape(folder)) if (folder := at_hand(config.model, config.adapter)) else []))
+
+
+def _model(config: AuditConfig) -> list[UserError]:
+    """A model that is where it is said to be, with the heads that are claimed."""
+    if config.model.startswith("planted:"):
+        from locus.models.planted.kinds import COMPACT  # the planted models come later in the flow
+
+        return _fits(config, (COMPACT["layers"], COMPACT["heads"]))
+
+    def claimed() -> None:
+        place = locate(config.model, config.adapter)[0]
+        if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
+            place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
+        own_code.check(config.model, place, config.trust_remote_code)
+        raise_all(_fits(config, _shape(place)))
+
+    return _caught(claimed)
+
+
+def _sizes(config: AuditConfig) -> list[UserError]:
+    errors = [
+        UserError(f"one or more {name}", "none", f"Mend {name}.") for name in ("taus", "lr_scales") if not getattr(config, name)
+    ]
+    if not DEVICE.fullmatch(config.device):
+        errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
+    grid = len(config.taus) * len(config.lr_scales) * len(config.reads) * config.seeds
+    if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
+        errors.append(
+            UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
+        )
+    if config.shift_random > config.random:
+        errors.append(
+            UserError(
+                f"at most {config.random} random Locations to steer",
+                str(config.shift_random),
+                "Lower shift_random or raise random.",
+            )
+        )
+    if config.template_variables and config.prompt not in ("auto", "chat"):
+        errors.append(
+            UserError(
+                "template_variables only where the model's chat template is used",
+                f"the prompt format {config.prompt!r}",
+                "Leave them out, or use --set prompt=chat.",
+            )
+        )
+    if not config.reads or not config.full_forms:
+        errors.append(UserError("at least one read mode and one form of full alignment", "none", "Give reads and full_forms."))
+    return errors
+
+
+def _judge(config: AuditConfig) -> list[UserError]:
+    """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
+    if config.judge != "none":
+        from locus.judges import named
+        from locus.judges.api import Endpoint
+
+        errors = _caught(named.check, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
+            errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
+        return errors
+    if config.metric in JUDGED:
+        return [
+            UserError(
+                f"a judge, for the metric {config.metric}",
+                "judge none",
+                "Use --set judge=local, or a metric of multiple choice: mc1, mc2, mc3 or margin.",
+            )
+        ]
+    return []
+
+
+def _items(dataset: Dataset) -> list[UserError]:
+    """Items without an answer to compare, with a best answer that is none of them, or with an answer twice."""
+    wrong = [
+        f"{item.id} ({item.question[:50]!r}): {problem}"
+        for item in dataset.items
+        for problem in problems(item) + ([] if dataset.as_published else repeats(item))
+    ]
+    if not wrong:
+        return []
+    shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
+    return [
+        UserError("questions with true answers, false answers and a best one among the true, each once", shown, "Mend the data.")
+    ]
+
+
+def _folder(config: AuditConfig, out: Path) -> list[UserError]:
+    """The run folder is empty, or holds this very audit."""
+    if (wrong := _caught(outputs.check_folder, out)) or not out.exists():
+        return wrong
+    present = {child.name for child in out.iterdir() if not child.name.startswith(".")}
+    if not present:
+        return []
+    if "plan.json" not in present:
+        return [UserError("an empty folder or one of this audit", f"{str(out)!r} with other files", "Give another --out.")]
+
+    try:
+        old = reading.read_plan(out)["config"]
+    except UserError as error:
+        return [error]
+    new = config.model_dump(mode="json")
+    old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
+    differ = [
+        f"{name[:80]}: {old.get(name)!r:.120} there, {new.get(name)!r:.120} now"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    if not differ:
+        return []
+    return [
+        UserError(
+            "the configuration that this run folder was begun with",
+            f"another one ({'; '.join(differ)})",
+            "Give another --out, or the same settings to go on with this run.",
+        )
+    ]

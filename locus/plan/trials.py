@@ -1,0 +1,232 @@
+"""The plan: every Trial of an audit with its content id, fixed before any result exists.
+
+A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactly that, and of the context in which it is run
+(model, data, split, prompt, texts): identity belongs to the trial, so a resumed run knows what is done.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise, product
+from typing import Any
+
+from locus.behaviours.items import content_hash
+from locus.claims import null
+from locus.claims.claim import Claim
+from locus.engine.train import Recipe
+from locus.models.layout import Anatomy
+from locus.plan.config import AuditConfig, learning_rate
+from locus.sites.site import Location
+
+VERSION = "trial/1"
+FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One edit to be made and measured.
+
+    Attributes:
+        role: base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement.
+        arm: what tables call the place ("probe", "random-03", "ceiling"); trials of one arm differ in the grid and the seed.
+        claim: the claim it belongs to, or "".
+        location: the heads.
+        edit: none, shift, rank1, full or complement.
+        read: layer, heads or constant; "" where the edit reads nothing.
+        form: heads or free (full alignment only).
+        alpha: strength of a shift, in standard deviations.
+        recipe: how it is trained, if it is.
+        seed: of its start and its order of questions.
+        context: hash of what it is run on.
+    """
+
+    role: str
+    arm: str
+    claim: str
+    location: Location
+    edit: str
+    context: str
+    read: str = ""
+    form: str = ""
+    alpha: float | None = None
+    recipe: Recipe | None = None
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """Content id: 16 hexadecimal digits."""
+        return content_hash([VERSION, self.to_dict()])[:16]
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer it edits."""
+        return self.location.sites[0].layer if self.location.sites else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one training forward may hold; it decides which trials share one, and must not depend on what else runs.
+
+    Attributes:
+        nbytes: memory for the activations of all its edits.
+        edits: the most edits; more would not be faster.
+        tokens: of the longest training row.
+        itemsize: bytes of a computed number.
+        apart: whether the last bank's edits are run one by one, since banks run side by side and should end together.
+    """
+
+    nbytes: int = 1 << 30
+    edits: int = 3
+    tokens: int = 512
+    itemsize: int = 4
+    apart: bool = True
+
+    def takes(self, trial: Trial, anatomy: Anatomy) -> int:
+        """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned.
+
+        An edit that is not trained keeps nothing for the way back: it holds one layer's at a time.
+        """
+        layers = anatomy.n_layers - trial.first_layer if trial.recipe is not None else 1
+        return 14 * anatomy.width * self.itemsize * self.tokens * layers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of an audit, in a fixed order, and which of them share a forward.
+
+    Attributes:
+        trials: in order.
+        banks: ids of trials that are run and committed together.
+        claims: what is audited.
+        document: everything the plan's file holds.
+    """
+
+    trials: tuple[Trial, ...]
+    banks: tuple[tuple[str, ...], ...]
+    claims: tuple[Claim, ...]
+    document: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the document, fixed before the first result."""
+        return content_hash(self.document)
+
+    def trial(self, identity: str) -> Trial:
+        """A trial by id."""
+        return next(trial for trial in self.trials if trial.id == identity)
+
+
+def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any], room: Room) -> Plan:
+    """All trials for some claims.
+
+    Args:
+        config: the resolved configuration.
+        anatomy: of the model.
+        claims: what is audited.
+        document: what the trials are run on (hashes of model, data, split, prompt, texts) and the verdict rule.
+        room: what a forward may hold, where the configuration does not say how many edits share one.
+    """
+    context = content_hash(document["context"])
+    trials = [Trial("base", "base", "", Location(()), "none", context)]
+    for claim in claims:
+        randoms = null.draw(claim.location, anatomy.n_layers, anatomy.n_heads, config.random, config.seed, config.null)
+        steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
+        for (role, place), alpha in product(steered, config.alphas):
+            arm = f"iti:{claim.name if role == 'shift' else place.name}"
+            trials.append(Trial(role, arm, claim.name, place.location, "shift", context, alpha=alpha))
+        for read in config.reads:
+            places = [("claim", claim), *(("random", random) for random in randoms)]
+            for role, place in places:
+                trials += _grid(config, Trial(role, place.name, claim.name, place.location, "rank1", context, read=read))
+            rest = claim.location.complement(anatomy.n_layers, anatomy.n_heads)
+            trials += _grid(config, Trial("complement", "complement", claim.name, rest, "complement", context, read=read))
+    everywhere = Location.everything(anatomy.n_layers, anatomy.n_heads)
+    for alpha in config.alphas if config.shift_everywhere else ():
+        trials.append(Trial("shift-everywhere", "iti:everywhere", "", everywhere, "shift", context, alpha=alpha))
+    for form in config.full_forms:
+        trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, "full", context, read="layer", form=form))
+    if config.singles:
+        one = Location(everywhere.sites[:1])
+        for read, single in product(
+            config.reads, null.draw(one, anatomy.n_layers, anatomy.n_heads, config.singles, config.seed + 1, "uniform")
+        ):
+            name = single.name.replace("random", "single")
+            trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
+    unique = tuple({trial.id: trial for trial in trials}.values())
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, anatomy, room))
+    listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
+    full = {
+        **document,
+        "claims": [claim.to_dict() for claim in claims],
+        "trials": listed,
+        "banks": [list(bank) for bank in banks],
+    }
+    return Plan(unique, banks, tuple(claims), full)
+
+
+def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
+    """The trial under every tau, learning rate and seed."""
+    fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
+    found = []
+    for tau, scale, number in product(config.taus, config.lr_scales, range(config.seeds)):
+        recipe = Recipe(
+            tau=tau,
+            lr=learning_rate(len(trial.location), scale),
+            objective=config.objective,
+            reduce=config.reduce,
+            epochs=config.epochs,
+            batch=config.batch,
+            batching=config.batching,
+            seed=config.seed + number,
+        )
+        found.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number}))
+    return found
+
+
+def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, room: Room) -> list[list[Trial]]:
+    """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
+
+    Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop.
+    """
+    order: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        if trial.role == "random" and trial.arm not in (drawn := order.setdefault((trial.claim, trial.read), [])):
+            drawn.append(trial.arm)
+    planned = config.looks
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        look = 0
+        if trial.role == "random":
+            place = order[trial.claim, trial.read].index(trial.arm)
+            look = 1 + next(index for index, count in enumerate(planned) if place < count)
+        groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
+    most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
+
+    def fits(bank: list[Trial]) -> bool:
+        limit = most * FIXED if bank[0].recipe is None and config.bank is None else most
+        return len(bank) == 1 or (len(bank) <= limit and sum(room.takes(one, anatomy) for one in bank) <= nbytes)
+
+    banks: list[list[Trial]] = []
+    for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
+        banks += _filled(sorted(groups[key], key=lambda trial: trial.first_layer), fits)  # stable: plan order within a layer
+    if room.apart and config.bank is None and len(banks) > 2:
+        banks[-1:] = [[trial] for trial in banks[-1]]
+    return banks
+
+
+def _filled(trials: list[Trial], fits: Callable[[list[Trial]], bool]) -> list[list[Trial]]:
+    """As few banks as hold the trials in order; alike in size if they fit so, since the last ones run side by side."""
+    banks: list[list[Trial]] = [[]]
+    for trial in trials:
+        if fits([*banks[-1], trial]):
+            banks[-1].append(trial)
+        else:
+            banks.append([trial])
+    size, larger = divmod(len(trials), len(banks))
+    ends = [number * size + min(number, larger) for number in range(len(banks) + 1)]
+    alike = [trials[start:end] for start, end in pairwise(ends)]
+    return alike if all(map(fits, alike)) else banks

@@ -1,8 +1,0 @@
-"""Models whose true location is known by construction: drawn from a seed, checked, saved and loaded like any other."""
-
-from locus.planted.build import Planted, build
-from locus.planted.certificate import certify
-from locus.planted.folder import load, save
-from locus.planted.kinds import COMPACT, KINDS, KnownClaim
-
-__all__ = ["COMPACT", "KINDS", "KnownClaim", "Planted", "build", "certify", "load", "save"]

@@ -1,0 +1,1 @@
+"""Records: what is written down of a run, and how it is read again."""

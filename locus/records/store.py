@@ -1,0 +1,355 @@
+"""The record of a run: SQLite, append-only migrations, a trial's `done` written last, in one transaction with its scores.
+
+A run killed at any moment loses at most the bank it was working on, and a resumed run does what the plan names and the store
+lacks. Readers may look while it runs (write-ahead log).
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from locus.boundary.incoming import parse_json, regular
+from locus.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE trials (
+        id TEXT PRIMARY KEY, role TEXT NOT NULL, arm TEXT NOT NULL, claim TEXT NOT NULL, spec TEXT NOT NULL,
+        state TEXT NOT NULL, seconds REAL, converged INTEGER, reason TEXT NOT NULL, finished REAL, fit TEXT NOT NULL
+    );
+    CREATE TABLE scores (
+        trial TEXT NOT NULL, split TEXT NOT NULL, measure TEXT NOT NULL, item TEXT NOT NULL, value REAL, reason TEXT NOT NULL,
+        PRIMARY KEY (trial, split, measure, item)
+    ) WITHOUT ROWID;
+    CREATE TABLE texts (
+        trial TEXT NOT NULL, split TEXT NOT NULL, item TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (trial, split, item)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE costs (
+        trial TEXT NOT NULL, work TEXT NOT NULL, tokens NUMERIC NOT NULL, layers NUMERIC NOT NULL, tails NUMERIC NOT NULL,
+        pairs NUMERIC NOT NULL, scored NUMERIC NOT NULL, reused NUMERIC NOT NULL, macs NUMERIC NOT NULL, spared NUMERIC NOT NULL,
+        PRIMARY KEY (trial, work)
+    ) WITHOUT ROWID;
+    """,
+    "ALTER TABLE costs ADD COLUMN bare NUMERIC NOT NULL DEFAULT 0;",
+)
+KINDS_OF = {"TEXT": ("text",), "REAL": ("real",), "INTEGER": ("integer",), "NUMERIC": ("integer", "real")}
+HUGE = 1.7976931348623157e308  # the largest double
+TEXT_BYTES = 1 << 22
+COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
+
+
+@dataclass
+class Result:
+    """What came out of one trial.
+
+    Attributes:
+        id: of the trial.
+        role, arm, claim: as in the trial.
+        spec: the trial as JSON.
+        seconds: its share of the bank's time.
+        converged: whether training settled; None where nothing was trained.
+        reason: why not.
+        fit: how training went (losses by quarter, ...).
+        scores: (split, measure) -> {item id: value}, NaN where unscored.
+        reasons: (split, measure) -> {item id: why it is unscored}; where there is none, the trial's own reason stands.
+        texts: (split) -> {item id: generated text}.
+        cost: kind of work -> its counts, as `cost.Work.counts` gives them.
+    """
+
+    id: str
+    role: str
+    arm: str
+    claim: str
+    spec: dict[str, Any]
+    seconds: float
+    converged: bool | None = None
+    reason: str = ""
+    fit: dict[str, Any] = field(default_factory=dict)
+    scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    cost: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+class Store:
+    """A run's database.
+
+    Args:
+        path: the file; made if absent.
+
+    Raises:
+        UserError: if the file is not a store, is damaged, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        _check_files(path)
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self.db.execute("PRAGMA trusted_schema = OFF")
+            self.db.execute("PRAGMA cell_size_check = ON")
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+            version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+            damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            raise UserError("a run's trials.sqlite", f"{path} ({error})", "Give another --out folder.") from error
+        if damage != "ok":
+            raise UserError(
+                "a trials.sqlite that is whole", f"{path} ({damage})", "Restore it, or audit again into another --out."
+            )
+        if version > len(MIGRATIONS):
+            raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
+        if odd := sorted(_layout(self.db) ^ _made(version)):
+            received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
+            raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
+        if version == 0:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
+        version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self.db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    def settle(self) -> bool:
+        """Move all that was committed into the one file, whose bytes then stay until the next write.
+
+        Returns:
+            False if somebody who is reading prevents it.
+        """
+        return bool(self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+    def close(self) -> None:
+        """Close the database; what was committed stays."""
+        self.db.close()
+
+    def meta(self, key: str) -> str | None:
+        """A value noted under a key."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def note(self, key: str, value: str) -> None:
+        """Note a value under a key, once and for all: a second value is refused."""
+        with self._transaction():
+            self.db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+
+    def done(self) -> set[str]:
+        """Ids of the trials that are finished."""
+        return {row[0] for row in self.db.execute("SELECT id FROM trials WHERE state = 'done'")}
+
+    def commit(self, results: Iterable[Result]) -> None:
+        """Write trials with all their scores, `done` last, all or nothing.
+
+        Raises:
+            UserError: if the disk is full, or another audit writes to the same folder; what was committed before is safe.
+        """
+        self._migrate()
+        with self._transaction():
+            for result in results:
+                spec, fit = json.dumps(result.spec, sort_keys=True), json.dumps(result.fit, sort_keys=True)
+                self.db.execute(
+                    "INSERT INTO trials VALUES (?, ?, ?, ?, ?, 'writing', ?, ?, ?, NULL, ?)",
+                    (
+                        result.id,
+                        result.role,
+                        result.arm,
+                        result.claim,
+                        spec,
+                        result.seconds,
+                        result.converged,
+                        result.reason,
+                        fit,
+                    ),
+                )
+                self.db.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?)", _rows(result))
+                self.db.executemany(
+                    "INSERT INTO texts VALUES (?, ?, ?, ?)",
+                    [(result.id, split, item, text) for split, texts in result.texts.items() for item, text in texts.items()],
+                )
+                self.db.executemany(
+                    f"INSERT INTO costs VALUES (?, ?, {', '.join('?' * len(COUNTS))})",
+                    [(result.id, work, *(counts[name] for name in COUNTS)) for work, counts in result.cost.items()],
+                )
+                self.db.execute("UPDATE trials SET state = 'done', finished = ? WHERE id = ?", (time.time(), result.id))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if "full" in str(error) or "I/O" in str(error):
+                raise UserError(
+                    "room on the disk for results",
+                    f"{error} at {self.path}",
+                    "Free some space and run the same command again: finished trials are kept.",
+                ) from error
+            raise
+        except sqlite3.IntegrityError as error:
+            self.db.execute("ROLLBACK")
+            raise UserError(
+                "one audit at a time in a run folder",
+                f"a trial that another one has just written to {self.path}",
+                "Let the other finish, or stop it, and run the same command again: finished trials are kept.",
+            ) from error
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    def trials(self) -> list[dict[str, Any]]:
+        """All finished trials, with spec and fit parsed."""
+        cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        try:
+            return [{**row, "spec": parse_json(row["spec"]), "fit": parse_json(row["fit"])} for row in rows]
+        except ValueError as error:
+            received = f"{self.path}, with a trial that is no JSON ({str(error)[:160]})"
+            raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.") from error
+
+    def check_values(self) -> None:
+        """See that every column holds what its declaration says: SQLite itself would keep a text in a column of numbers.
+
+        Raises:
+            UserError: naming the first column that does not.
+        """
+        tables = [name for kind, name, _ in _layout(self.db) if kind == "table"]
+        for table in sorted(tables):
+            for _, column, declared, filled, *_ in self.db.execute(f'PRAGMA table_info("{table}")').fetchall():
+                allowed = KINDS_OF[declared] if filled or column in ("key", "id") else (*KINDS_OF[declared], "null")
+                kinds = ", ".join(f"'{kind}'" for kind in allowed)
+                beyond = f'length("{column}") > {TEXT_BYTES}' if declared == "TEXT" else f'abs("{column}") > {HUGE!r}'
+                wrong = f'typeof("{column}") NOT IN ({kinds}) OR {beyond}'
+                if self.db.execute(f'SELECT 1 FROM "{table}" WHERE {wrong} LIMIT 1').fetchone():
+                    received = f"{self.path}, whose {table}.{column} holds something else than {declared}"
+                    raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.")
+
+    def scores(self, trial: str, split: str, measure: str, items: list[str]) -> Floats:
+        """Values of a measure for given items, NaN where unscored."""
+        rows = self.db.execute(
+            "SELECT item, value FROM scores WHERE trial = ? AND split = ? AND measure = ?", (trial, split, measure)
+        )
+        found = {item: value for item, value in rows if value is not None}
+        return np.array([found.get(item, np.nan) for item in items], dtype=np.float64)
+
+    def costs(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
+            for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
+                found.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
+        return found
+
+    def texts(self, trial: str, split: str) -> dict[str, str]:
+        """What a trial's model said, by item."""
+        rows = self.db.execute("SELECT item, text FROM texts WHERE trial = ? AND split = ? ORDER BY item", (trial, split))
+        return dict(rows)
+
+    def unscored(self, trial: str, split: str, measure: str) -> dict[str, str]:
+        """Why items have no value, by item."""
+        rows = self.db.execute(
+            "SELECT item, reason FROM scores WHERE trial = ? AND split = ? AND measure = ? AND value IS NULL ORDER BY item",
+            (trial, split, measure),
+        )
+        return dict(rows)
+
+    def measures(self, split: str) -> list[str]:
+        """Names of the measures that any trial has on a split."""
+        return [row[0] for row in self.db.execute("SELECT DISTINCT measure FROM scores WHERE split = ? ORDER BY 1", (split,))]
+
+    def scored(self, trial: str) -> set[tuple[str, str]]:
+        """Splits and measures that a trial has scores of."""
+        return set(self.db.execute("SELECT DISTINCT split, measure FROM scores WHERE trial = ?", (trial,)))
+
+    def dump(self) -> list[tuple[Any, ...]]:
+        """Every score row in order, for comparing runs."""
+        return list(self.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4"))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Store]:
+    """A store that somebody else may have written, to read from: every value is of its column's kind.
+
+    Raises:
+        UserError: if there is none, or it is not as locus writes it.
+    """
+    if not regular(path):
+        raise UserError("a run's trials.sqlite", f"none in {str(path.parent)!r}", "Give the --out of an audit.")
+    store = Store(path)
+    try:
+        store.check_values()
+        yield store
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise UserError("a run's trials.sqlite", f"{path} ({error})", "Audit again into another --out.") from error
+    finally:
+        store.close()
+
+
+def _check_files(path: Path) -> None:
+    """Refuse a link, a pipe or a device where the database, its log, its index or its journal should be.
+
+    SQLite would follow it, or wait.
+    """
+    for part in (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")):
+        if part.is_symlink() or (part.exists() and not regular(part)):
+            raise UserError("a run's trials.sqlite", f"{part}, which is no regular file", "Give another --out folder.")
+
+
+def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Everything that a database is made of: kind, name, and the statement that made it."""
+    rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    return {(str(kind), str(name), " ".join(str(sql).split())) for kind, name, sql in rows}
+
+
+@cache
+def _made(version: int) -> set[tuple[str, str, str]]:
+    """What a store of a version is made of; a trigger or a view would do other things than the rows say."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for script in MIGRATIONS[:version]:
+            db.executescript(script)
+        return _layout(db)
+
+
+def _rows(result: Result) -> list[tuple[Any, ...]]:
+    rows = []
+    for (split, measure), values in result.scores.items():
+        reasons = result.reasons.get((split, measure), {})
+        for item, value in values.items():
+            number = float(value)
+            known = np.isfinite(number)
+            why = "" if known else reasons.get(item) or result.reason or "not a number"
+            rows.append((result.id, split, measure, item, number if known else None, why))
+    return rows
+
+
+def finished(path: Path) -> int:
+    """How many trials a run's database holds; 0 where there is none that can be read."""
+    if not path.exists():
+        return 0
+    try:
+        store = Store(path)
+    except (UserError, sqlite3.Error):
+        return 0  # said where the run begins
+    try:
+        return len(store.done())
+    finally:
+        store.close()

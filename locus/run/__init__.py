@@ -1,0 +1,1 @@
+"""Run: the trials of a plan, bank by bank."""

@@ -1,0 +1,99 @@
+"""Open the judge, load the model, hold every shortcut against the slow path, and read all questions once."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from locus import behaviours as datasets
+from locus import claims
+from locus.behaviours import answers
+from locus.behaviours.prompts import prompt_format
+from locus.claims import probe
+from locus.engine import checks
+from locus.engine.cache import Cache
+from locus.errors import UserError, raise_all
+from locus.judges.api import Endpoint
+from locus.judges.named import open_judge
+from locus.machine.threads import Arithmetic
+from locus.metrics.drift import load_text
+from locus.models.load import load
+from locus.plan import context, preconditions, readable
+from locus.plan.config import AuditConfig
+
+Told = Callable[[str, float], None]
+
+
+def set_up(
+    config: AuditConfig,
+    dataset: datasets.Dataset,
+    told: Told,
+    arithmetic: Arithmetic | None = None,
+    hold: Callable[[str], None] | None = None,
+) -> context.Bench:
+    """Open the judge, load the model, hold every shortcut against the slow path on it, and read all questions once.
+
+    Args:
+        config: what is audited and how.
+        dataset: the questions.
+        told: told what is being done and the share of it.
+        arithmetic: the run's, kept to by who calls this; by default what this process would choose.
+        hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
+
+    Raises:
+        UserError: if judge or model cannot be had, the model cannot read what it would be given or tell two answers apart, or a
+            shortcut does not agree.
+    """
+    split = datasets.split(dataset.items, config.seed)
+    items = context.choose(dataset, split, config)
+    preconditions.warn_of_few(items, config)
+    sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
+    asked = partial(prompt_format, name=config.prompt, day=config.template_date, variables=config.template_variables)
+
+    def readable_by(tokenizer: Any, context: int) -> None:
+        raise_all(readable.problems(tokenizer, context, asked(tokenizer), items, sample, config))
+
+    judge = None
+    if config.judge != "none":
+        judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+    told("loading the model", 0.0)
+    model = load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        adapter=config.adapter,
+        first=readable_by,
+    )
+    if hold is not None:
+        hold(model.fingerprint)
+    text = asked(model.tokenizer)
+    preconditions.warn_of_template(text.notices)
+    preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
+    answers.check(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
+    cache = Cache.standard()
+    checked = checks.checked(model, text, cache)
+    if failed := [str(one) for one in checked if not one.passed]:
+        raise UserError(
+            "a model on which every shortcut equals the plain path",
+            "; ".join(failed),
+            "Run it in float32; if that does not help, this architecture is not supported.",
+        )
+    held_to = arithmetic or Arithmetic.here()
+    stage = context.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
+    return context.survey_all(stage, told)
+
+
+def find_claim(config: AuditConfig, told: Told) -> claims.Claim:
+    """Only the probe claim of a configuration, for a look at the ranked heads."""
+    dataset = datasets.load(config.data)
+    # Nobody speaks here, so nobody need be asked whether he would judge.
+    return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, told))
+
+
+def make_claim(source: str, config: AuditConfig, bench: context.Bench) -> claims.Claim:
+    """A claim by its source: found by probing here, or made elsewhere."""
+    if source != "probe":
+        return claims.given(source)
+    size = len(bench.parts["train"].items)
+    return probe.claim(bench.features.first(size), bench.features.rest(size), config.claim_size)
