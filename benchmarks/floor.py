@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import material
 from locus.engine import cost
-from locus.engine.trie import Forest, Row, Targets
+from locus.engine.trie import PackedRow, Targets, TokenTrie
 from locus.models.model import Model
 
 
@@ -41,17 +41,17 @@ def finish() -> None:
         torch.cuda.synchronize()
 
 
-def base_macs(model: Model, forest: Forest) -> float:
+def base_macs(model: Model, trie: TokenTrie) -> float:
     """One forward of the base model over a forest in which every shared prefix is run once, scored; without last tokens."""
-    nodes = np.unique(np.concatenate([path[:-1] for path in forest.paths]))
+    nodes = np.unique(np.concatenate([path[:-1] for path in trie.paths]))
     no_mask = np.zeros((0, 0), dtype=np.bool_)  # of thousands of tokens it would not fit, and depths tell what is seen
-    read = Row(nodes, forest.tokens[nodes], forest.positions[nodes], no_mask, forest.zone[nodes])
-    scored = {int(node) for path, one in zip(forest.paths, forest.sequences, strict=True) for node in path[one.start - 1 : -1]}
-    return cost.forward(read, model.anatomy.n_layers, len(scored)).macs(cost.Sizes.of(model))
+    read = PackedRow(nodes, trie.tokens[nodes], trie.positions[nodes], no_mask, trie.answer_mask[nodes])
+    scored = {int(node) for path, one in zip(trie.paths, trie.sequences, strict=True) for node in path[one.start - 1 : -1]}
+    return cost.forward(read, model.layout.n_layers, len(scored)).macs(cost.Sizes.of(model))
 
 
-def edit_macs(model: Model, row: Row, targets: Targets, first_layer: int, backward: bool) -> float:
+def edit_macs(model: Model, row: PackedRow, targets: Targets, first_layer: int, backward: bool) -> float:
     """One row under one edit from its first layer on, scored; if it is trained with the backward to that layer's head outputs."""
-    layers, scored = model.anatomy.n_layers - first_layer, len(targets.predictors)
+    layers, scored = model.layout.n_layers - first_layer, len(targets.predictors)
     work = cost.forward(row, layers, scored, predictors=scored)
     return (work + cost.backward(row, layers, scored, model.parallel) if backward else work).macs(cost.Sizes.of(model))

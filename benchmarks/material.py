@@ -10,7 +10,7 @@ from locus import behaviours as datasets
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import prompt_format
 from locus.engine.train import all_pairs
-from locus.engine.trie import Forest, plant
+from locus.engine.trie import TokenTrie, plant
 from locus.models.load import load
 from locus.models.locate import DEFAULT_MODEL, locate
 from locus.models.model import Model
@@ -63,7 +63,7 @@ def questions(data: str, count: int, seed: int = 0) -> tuple[Item, ...]:
     return tuple(items[index] for index in chosen)
 
 
-def forest_of(model: Model, items: tuple[Item, ...]) -> Forest:
+def trie_of(model: Model, items: tuple[Item, ...]) -> TokenTrie:
     """Their question trees in the model's own prompt format."""
     return plant(model.tokenizer, prompt_format(model.tokenizer), items)
 
@@ -73,6 +73,6 @@ def pair_count(items: tuple[Item, ...]) -> int:
     return sum(item.n_pairs for item in items)
 
 
-def pairs_of(items: tuple[Item, ...], forest: Forest) -> np.ndarray:
+def pairs_of(items: tuple[Item, ...], trie: TokenTrie) -> np.ndarray:
     """[pairs, 2] sequence indices, true and false, question by question."""
-    return np.concatenate([all_pairs(items, forest, owner) for owner in range(len(items))])
+    return np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])

@@ -14,7 +14,7 @@ from benchmarks import floor, material
 from locus.behaviours.prompts import PromptFormat
 from locus.conclude.rule import rule
 from locus.edits import Rank1, full
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.train import Recipe, schedule, train
 from locus.engine.trie import plant
 from locus.metrics.choice import score
@@ -26,13 +26,13 @@ RATE = 1e-2  # high enough that a dozen steps move the loss, so that comparing t
 
 def _started(model: Any, place: str, form: str, seed: int) -> Rank1:
     """A fresh edit at "all", at whole layers ("3" or "3,7") or at heads ("3.1,7.2")."""
-    anatomy = model.anatomy
+    layout = model.layout
     if place == "all":
-        return full(anatomy, form=form, seed=seed)  # type: ignore[arg-type]
+        return full(layout, form=form, seed=seed)  # type: ignore[arg-type]
     if "." in place:
-        return Rank1(anatomy, Location.parse(place), seed=seed)
-    heads = ",".join(f"{layer}.{head}" for layer in place.split(",") for head in range(anatomy.n_heads))
-    return Rank1(anatomy, Location.parse(heads), form=form, seed=seed)  # type: ignore[arg-type]
+        return Rank1(layout, Location.parse(place), seed=seed)
+    heads = ",".join(f"{layer}.{head}" for layer in place.split(",") for head in range(layout.n_heads))
+    return Rank1(layout, Location.parse(heads), form=form, seed=seed)  # type: ignore[arg-type]
 
 
 def training(
@@ -42,21 +42,21 @@ def training(
     frozen, items = material.frozen(model), material.questions(data, count)
     recipe = Recipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching=batching)  # type: ignore[arg-type]
     start = time.perf_counter()
-    forest = material.forest_of(frozen, items)
+    trie = material.trie_of(frozen, items)
     edits = [_started(frozen, place, form, seed) for seed, place in enumerate(places)]
     edits.sort(key=lambda edit: edit.first_layer)
-    found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
+    found = base_pass(frozen, trie, layers={edit.first_layer for edit in edits})
     surveyed = time.perf_counter() - start
     fits = []
     for begin in range(0, len(edits), bank):
         part = edits[begin : begin + bank]
-        fits += train(frozen, forest, items, part, [recipe] * len(part), found.logprobs, trunk=found.residuals)
+        fits += train(frozen, trie, items, part, [recipe] * len(part), found.logprobs, residual_cache=found.residuals)
     seconds = time.perf_counter() - start
-    macs = floor.base_macs(frozen, forest)
-    for step in schedule(items, forest, recipe)[0]:
+    macs = floor.base_macs(frozen, trie)
+    for step in schedule(items, trie, recipe)[0]:
         used = sorted(set(step.reshape(-1).tolist()))
-        row = forest.row(used, ends=False)
-        targets = forest.targets(row, used)
+        row = trie.row(used, ends=False)
+        targets = trie.targets(row, used)
         macs += sum(floor.edit_macs(frozen, row, targets, edit.first_layer, backward=True) for edit in edits)
     return {
         "seconds": seconds,
@@ -71,38 +71,38 @@ def choice(model: str, data: str, count: int, template: str, tokens: int = 512) 
     """Log-probs of all answers after a few-shot prompt."""
     frozen, items = material.frozen(model), material.questions(data, count)
     start = time.perf_counter()
-    forest = plant(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
-    logprobs = survey(frozen, forest, tokens=tokens).logprobs
+    trie = plant(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
+    logprobs = base_pass(frozen, trie, tokens=tokens).logprobs
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
         "answers": len(logprobs),
-        "macs": floor.base_macs(frozen, forest),
+        "macs": floor.base_macs(frozen, trie),
         "check": logprobs.tolist(),
-        "tokens": len(forest),
-        "plain_tokens": forest.n_plain,
+        "tokens": len(trie),
+        "plain_tokens": trie.n_plain,
     }
 
 
 def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
     """Train and score one bank of edits of all layers; tokens a second of each, once all is warm."""
     frozen, items = material.frozen(model), material.questions(data, count)
-    forest = material.forest_of(frozen, items)
-    found = survey(frozen, forest, layers=[0])
+    trie = material.trie_of(frozen, items)
+    found = base_pass(frozen, trie, layers=[0])
     recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
-    steps = [sorted(set(step.reshape(-1).tolist())) for step in schedule(items, forest, recipe)[0]]
-    rows = [(forest.row(used, ends=False), used) for used in steps]
+    steps = [sorted(set(step.reshape(-1).tolist())) for step in schedule(items, trie, recipe)[0]]
+    rows = [(trie.row(used, ends=False), used) for used in steps]
     for _ in range(2):  # the first time warms up
         begun = [_started(frozen, "all", "heads", seed) for seed in range(edits)]
         start = time.perf_counter()
-        fits = train(frozen, forest, items, begun, [recipe] * edits, found.logprobs, trunk=found.residuals)
+        fits = train(frozen, trie, items, begun, [recipe] * edits, found.logprobs, residual_cache=found.residuals)
         floor.finish()
         middle = time.perf_counter()
-        score(frozen, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
+        score(frozen, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
         floor.finish()
         end = time.perf_counter()
     macs = sum(
-        floor.edit_macs(frozen, row, forest.targets(row, used), edit.first_layer, backward=True)
+        floor.edit_macs(frozen, row, trie.targets(row, used), edit.first_layer, backward=True)
         for row, used in rows
         for edit in begun
     )
@@ -114,13 +114,13 @@ def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
     }
 
 
-def _random_places(anatomy: Any, count: int, heads: int, first_layer: int = 0) -> list[str]:
+def _random_places(layout: Any, count: int, heads: int, first_layer: int = 0) -> list[str]:
     """Locations of some heads, drawn at random from a layer on."""
     generator = np.random.default_rng(7)
     places = []
     for _ in range(count):
-        picks = generator.choice((anatomy.n_layers - first_layer) * anatomy.n_heads, size=heads, replace=False)
-        places.append(",".join(f"{first_layer + pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in sorted(picks)))
+        picks = generator.choice((layout.n_layers - first_layer) * layout.n_heads, size=heads, replace=False)
+        places.append(",".join(f"{first_layer + pick // layout.n_heads}.{pick % layout.n_heads}" for pick in sorted(picks)))
     return places
 
 
@@ -157,16 +157,18 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     start = time.perf_counter()
     bench = audit.set_up(config, dataset, lambda what, done: None)
     set_up = time.perf_counter() - start
-    anatomy = bench.model.anatomy
-    claim = claims.given(_place(anatomy, config.claim_size))
+    layout = bench.model.layout
+    claim = claims.given(_place(layout, config.claim_size))
     made = plan_file.deal(
-        trials.make(config, anatomy, [claim], plan_file.document(bench, dataset, [], rule(bench.config)), context.room(bench)),
+        trials.make(
+            config, layout, [claim], plan_file.document(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
+        ),
         bench,
     )
     by_id = {trial.id: trial for trial in made.trials}
     seconds: dict[str, list[float]] = {}
     chosen = sample_of([[by_id[one] for one in bank] for bank in made.banks])
-    workers = bench.stage.arithmetic.at_once
+    workers = bench.arithmetic.at_once
     with tempfile.TemporaryDirectory() as folder:
 
         def work(bank: list[trials.Trial], say: Callable[[float], None]) -> list[Result]:
@@ -184,10 +186,10 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     return {"seconds": whole, "sampled": sum(map(len, chosen)), "workers": workers, "set_up": set_up, "classes": seconds}
 
 
-def _place(anatomy: Any, heads: int) -> str:
+def _place(layout: Any, heads: int) -> str:
     """A Location of some heads drawn at random."""
-    picks = np.random.default_rng(0).permutation(anatomy.n_layers * anatomy.n_heads)[:heads]
-    return ",".join(f"{pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in sorted(picks))
+    picks = np.random.default_rng(0).permutation(layout.n_layers * layout.n_heads)[:heads]
+    return ",".join(f"{pick // layout.n_heads}.{pick % layout.n_heads}" for pick in sorted(picks))
 
 
 def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +203,8 @@ def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     items = context.choose(dataset, datasets.split(dataset.items, config.seed), config)
-    anatomy = load(config.model, device=material.device()).anatomy
-    made = trials.make(config, anatomy, [claims.given(_place(anatomy, config.claim_size))], {"context": {}}, trials.Room())
+    layout = load(config.model, device=material.device()).layout
+    made = trials.make(config, layout, [claims.given(_place(layout, config.claim_size))], {"context": {}}, trials.MemoryBudget())
     groups: dict[str, list[Any]] = {}
     for trial in made.trials:
         groups.setdefault(trial.role, []).append(trial)
@@ -224,15 +226,15 @@ def scaling(model: str, data: str, count: int, random: int, heads: int, first_la
     """Train and score edits at `random` random Locations of some heads on `count` questions, one epoch, set-up included."""
     frozen, items = material.frozen(model), material.questions(data, count)
     start = time.perf_counter()
-    forest = material.forest_of(frozen, items)
-    places = _random_places(frozen.anatomy, random, heads, first_layer)
+    trie = material.trie_of(frozen, items)
+    places = _random_places(frozen.layout, random, heads, first_layer)
     edits = sorted((_started(frozen, place, "heads", 0) for place in places), key=lambda edit: edit.first_layer)
-    found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
+    found = base_pass(frozen, trie, layers={edit.first_layer for edit in edits})
     surveyed = time.perf_counter() - start
     recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
     for begin in range(0, len(edits), 6):
         part = edits[begin : begin + 6]
-        fits = train(frozen, forest, items, part, [recipe] * len(part), found.logprobs, trunk=found.residuals)
-        score(frozen, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
+        fits = train(frozen, trie, items, part, [recipe] * len(part), found.logprobs, residual_cache=found.residuals)
+        score(frozen, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "survey": surveyed, "pairs": material.pair_count(items), "questions": len(items)}

@@ -18,7 +18,7 @@ from locus.models.model import Model
 from locus.patching import tasks
 from locus.patching.attribution import attribute
 from locus.patching.pairs import PatchPair
-from locus.patching.sweep import How, Layout, batches, heads, sweep
+from locus.patching.sweep import Batching, How, batches, heads, sweep
 
 ROWS = 64
 # By size: prompts, every which layer's heads, repeats.
@@ -92,20 +92,20 @@ def exact(model: str, count: int, every: int = 1) -> Found:
     """`sweep` over every head of every `every`-th layer: effects of each example."""
     frozen = material.frozen(model)
     pairs = pairs_of(frozen, count)
-    patches = [patch for patch in heads(frozen.anatomy) if patch[0].layer % every == 0]
+    patches = [patch for patch in heads(frozen.layout) if patch[0].layer % every == 0]
     start = time.process_time()
-    found = sweep(frozen, pairs, patches, layout=Layout(ROWS))
+    found = sweep(frozen, pairs, patches, batching=Batching(ROWS))
     return _found(start, count * len(patches), found.patched)
 
 
 def attribution(model: str, count: int) -> Found:
     """`attribute` for all heads, and a plain forward of the same prompts, in one process."""
     frozen = material.frozen(model)
-    pairs, patches = pairs_of(frozen, count), heads(frozen.anatomy)
-    groups = [[pairs[index] for index in members] for members in batches(pairs, Layout(ROWS))]
+    pairs, patches = pairs_of(frozen, count), heads(frozen.layout)
+    groups = [[pairs[index] for index in members] for members in batches(pairs, Batching(ROWS))]
     plain = min(_timed(lambda: _forwards(frozen, groups)) for _ in range(3))
     start = time.process_time()
-    found = attribute(frozen, pairs, patches, How(layout=Layout(ROWS)))[0]
+    found = attribute(frozen, pairs, patches, How(batching=Batching(ROWS)))[0]
     return {**_found(start, count * len(patches), found.patched), "plain": plain}
 
 
@@ -114,10 +114,10 @@ def lens(model: str, count: int, every: int = 1) -> Found:
     frozen = material.frozen(model)
     pairs = pairs_of(frozen, count)
     bridge = bridged(model)
-    layers = range(0, frozen.anatomy.n_layers, every)
-    values = np.zeros((len(layers) * frozen.anatomy.n_heads, count))
+    layers = range(0, frozen.layout.n_layers, every)
+    values = np.zeros((len(layers) * frozen.layout.n_heads, count))
     start = time.process_time()
-    for members in batches(pairs, Layout(ROWS)):
+    for members in batches(pairs, Batching(ROWS)):
         values[:, members] = lens_values(bridge, [pairs[index] for index in members], layers)
     return _found(start, values.size, values)
 

@@ -29,12 +29,12 @@ def training(model: str, data: str, count: int, place: str, seed: int = 0) -> di
     from trl import DPOConfig, DPOTrainer
 
     frozen, items = material.frozen(model), material.questions(data, count)
-    forest = material.forest_of(frozen, items)
+    trie = material.trie_of(frozen, items)
     recipe = Recipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching="pairs")
     rows: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
-    for step in schedule(items, forest, recipe)[0]:
+    for step in schedule(items, trie, recipe)[0]:
         for true, false in step.tolist():
-            chosen, rejected = forest.sequences[true], forest.sequences[false]
+            chosen, rejected = trie.sequences[true], trie.sequences[false]
             rows["prompt_ids"].append(list(chosen.ids[: chosen.start]))
             rows["chosen_ids"].append(list(chosen.ids[chosen.start :]))
             rows["rejected_ids"].append(list(rejected.ids[rejected.start :]))

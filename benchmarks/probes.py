@@ -15,7 +15,7 @@ from benchmarks import material
 from benchmarks.measure import Found, furthest, interleaved, median
 from benchmarks.tables import Setting, Table, _aim
 from locus.claims import probe
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 
 # By size: heads, of which the peer solves one in so many, questions, repeats.
 SIZES = {"full": (1024, 32, 160, 2), "sample": (64, 8, 24, 1)}
@@ -78,7 +78,7 @@ def _peak(found: list[Found]) -> str:
 def features(model: str, data: str, count: int, heads: int) -> tuple[np.ndarray, np.ndarray]:
     """[heads, answers, features] at the last tokens of the answers to some questions, and whether each is true."""
     frozen, items = material.frozen(model), material.questions(data, count)
-    bank = survey(frozen, material.forest_of(frozen, items), features=True).features
+    bank = base_pass(frozen, material.trie_of(frozen, items), features=True).features
     assert bank is not None, "the survey was asked for features"
     flat = bank.reshape(len(bank), -1, bank.shape[-1]).transpose(1, 0, 2)
     return np.ascontiguousarray(flat[np.arange(heads) % len(flat)]), probe.labels(items)[0]

@@ -67,13 +67,13 @@ def _peak(found: list[Found]) -> str:
 def _given(model: str, data: str, count: int, edits: int) -> tuple[Model, list[str], list[Edit], Any]:
     """The model, its prompts, and shifts of two random heads each."""
     frozen, items = material.frozen(model), material.questions(data, count)
-    text, anatomy, generator = prompt_format(frozen.tokenizer), frozen.anatomy, np.random.default_rng(0)
+    text, layout, generator = prompt_format(frozen.tokenizer), frozen.layout, np.random.default_rng(0)
     made = []
     for _ in range(edits):
-        layer = int(generator.integers(anatomy.n_layers))
-        vector = torch.from_numpy(generator.normal(size=anatomy.features) * SIZE).float()
-        location = Location.parse(",".join(f"{layer}.{head}" for head in range(anatomy.n_heads)))
-        made.append(Edit("shift", location, anatomy, {layer: Terms(shift=vector)}, "all"))
+        layer = int(generator.integers(layout.n_layers))
+        vector = torch.from_numpy(generator.normal(size=layout.d_in) * SIZE).float()
+        location = Location.parse(",".join(f"{layer}.{head}" for head in range(layout.n_heads)))
+        made.append(Edit("shift", location, layout, {layer: Terms(shift=vector)}, "all"))
     return frozen, [text.prompt(item.question) for item in items], made, text
 
 

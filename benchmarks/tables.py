@@ -147,16 +147,16 @@ def training_at_heads(setting: Setting) -> Table:
     """Table 2: edits at single random heads, and at random sets of 4 and 16."""
     from benchmarks import material
 
-    size, anatomy = setting.size, material.frozen(setting.model).anatomy
+    size, layout = setting.size, material.frozen(setting.model).layout
     generator = np.random.default_rng(3)
     rows, aims, checks, everything = [], [], [], []
     for heads, count in ((1, size.singles), (4, size.singles), (16, size.singles)):
         places, layers = [], []
         for _ in range(count):
-            total = anatomy.n_layers * anatomy.n_heads
+            total = layout.n_layers * layout.n_heads
             picks = sorted(generator.choice(total, size=min(heads, total), replace=False))
-            places.append(",".join(f"{pick // anatomy.n_heads}.{pick % anatomy.n_heads}" for pick in picks))
-            layers.append(",".join(str(layer) for layer in sorted({int(pick) // anatomy.n_heads for pick in picks})))
+            places.append(",".join(f"{pick // layout.n_heads}.{pick % layout.n_heads}" for pick in picks))
+            layers.append(",".join(str(layer) for layer in sorted({int(pick) // layout.n_heads for pick in picks})))
         asked = size.peer_places if heads == 1 else max(1, size.peer_places - 1)
         chosen = [layers[index] for index in np.linspace(0, count - 1, asked).astype(int)]
         peers = [run(setting.job("peers.training", count=size.train, place=place)) for place in chosen]

@@ -13,7 +13,7 @@ from benchmarks import floor, material
 from benchmarks.measure import median, run
 from benchmarks.ours import RATE, _started
 from benchmarks.tables import Setting, Table
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.train import Recipe, train
 from locus.metrics.choice import score
 
@@ -35,18 +35,18 @@ def profiled(model: str, data: str, count: int, places: list[str], trained: bool
     """Train edits in one bank, or score them, in one thread under the profiler: seconds by class of operation."""
     torch.set_num_threads(1)
     frozen, items = material.frozen(model), material.questions(data, count)
-    forest = material.forest_of(frozen, items)
-    made = [place for place in places if place == "all" or _fits(frozen.anatomy, place)] or ["0.0"]
+    trie = material.trie_of(frozen, items)
+    made = [place for place in places if place == "all" or _fits(frozen.layout, place)] or ["0.0"]
     edits = [_started(frozen, place, "heads", seed) for seed, place in enumerate(made)]
-    found = survey(frozen, forest, layers={edit.first_layer for edit in edits})
+    found = base_pass(frozen, trie, layers={edit.first_layer for edit in edits})
     recipe = Recipe(tau=0.1, lr=RATE, epochs=1, batch=4)
 
     def work() -> None:
         if trained:
-            train(frozen, forest, items, edits, [recipe] * len(edits), found.logprobs, trunk=found.residuals)
+            train(frozen, trie, items, edits, [recipe] * len(edits), found.logprobs, residual_cache=found.residuals)
         else:
             frozen_edits = [edit.frozen({}) for edit in edits]
-            score(frozen, found.prepared, frozen_edits, len(forest.sequences), trunk=found.residuals)
+            score(frozen, found.prepared, frozen_edits, len(trie.sequences), residual_cache=found.residuals)
 
     work()
     rate = floor.matrix_rate()
@@ -66,10 +66,10 @@ def profiled(model: str, data: str, count: int, places: list[str], trained: bool
     return {"seconds": seconds, "by_class": by_class, "products": products, "rate_alone": rate, "edits": len(edits)}
 
 
-def _fits(anatomy: Any, place: str) -> bool:
+def _fits(layout: Any, place: str) -> bool:
     """Whether a model is large enough for a place."""
     heads = [tuple(map(int, one.split("."))) for one in place.split(",")]
-    return all(layer < anatomy.n_layers and head < anatomy.n_heads for layer, head in heads)
+    return all(layer < layout.n_layers and head < layout.n_heads for layer, head in heads)
 
 
 def shares(setting: Setting) -> Table:

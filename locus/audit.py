@@ -10,24 +10,25 @@ from locus import atomic
 from locus.behaviours.blind import logistic_baseline, negation_then_length
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
-from locus.plan import context, preconditions, trials
 from locus.plan import document as plan_file
+from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
+from locus.plan.context import memory_budget
 from locus.records.store import Store
 from locus.report import page, receipt
 from locus.run import bank as run
 from locus.run.setup import make_claim, set_up
 
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 
 
-def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None, sign: bool = True) -> dict[str, Any]:
+def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True) -> dict[str, Any]:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:
         config: what is audited and how.
         out: the run folder.
-        told: told what is being done and the share of the whole audit that is done.
+        progress: told what is being done and the share of the whole audit that is done.
         sign: whether the user's key signs the receipt.
 
     Returns:
@@ -43,24 +44,24 @@ def audit(config: AuditConfig, out: Path, told: Told = lambda what, share: None,
     arithmetic = plan_file.arithmetic(out)
     with arithmetic.whole(), atomic.room():
         # The model, checked against the slow path, and what it says unedited.
-        bench = set_up(config, dataset, lambda what, share: told(what, 0.1 * share), arithmetic)
+        context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic)
         # The claims, the plan with its rule, and the trials the store still lacks.
-        anatomy = bench.model.anatomy
-        made = [make_claim(source, config, bench) for source in config.claims]
+        layout = context.model.layout
+        made = [make_claim(source, config, context) for source in config.claims]
         for claim in made:
-            claim.check(bench.model.fingerprint, anatomy.n_layers, anatomy.n_heads)
+            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        document = plan_file.document(bench, dataset, baselines, rule(config), plan_file.schema_of(out))
-        plan = plan_file.deal(trials.make(config, anatomy, made, document, context.room(bench)), bench)
+        document = plan_file.document(context, dataset, baselines, rule(config), plan_file.schema_of(out))
+        plan = plan_file.deal(trials.make(config, layout, made, document, memory_budget(context)), context)
         plan_file.fix(plan, out)
-        run.afford(plan, bench)
+        run.afford(plan, context)
         store = Store(out / "trials.sqlite")
         try:
             plan_file.note_time(plan, store)
             enough = partial(conclude.enough, out, store)
-            run.run(plan, store, bench, out / "edits", lambda what, share: told(what, 0.1 + 0.9 * share), enough)
+            run.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
             found = conclude.write(out, store, time.monotonic() - started)
-            receipt.write(out, store, str(bench.model.device), sign)
+            receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)
             return found
         finally:

@@ -10,7 +10,7 @@ import numpy as np
 
 from locus import __version__
 from locus.behaviours.items import content_hash
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.models.load import load
 from locus.models.model import Model
 from locus.patching import compare, controls, folder
@@ -22,12 +22,12 @@ from locus.patching.metrics import METRICS, Array
 from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
 from locus.patching.settings import CorruptionName, PatchConfig
-from locus.patching.sweep import How, Keep, Layout, PatchMap, heads, measure, outputs, window
+from locus.patching.sweep import Batching, How, Keep, PatchMap, heads, measure, outputs, window
 from locus.report.patching import page
 from locus.sites.site import Location, Site
 
 SCHEMA = "locus-patch/1"
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 # Indices of top and sample, and by choice of tokens and corruption the estimates, one a metric.
 Chosen = tuple[tuple[list[int], list[int]], list[list[Array]]]
 
@@ -41,13 +41,13 @@ class Family:
     patches: list[Patch]
 
 
-def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) -> dict[str, Any]:
+def find(config: PatchConfig, out: Path, progress: Progress = lambda what, share: None) -> dict[str, Any]:
     """Patch a task's pairs in every way a configuration names, and write a folder; run again, it goes on where it stopped.
 
     Args:
         config: what is patched and how.
         out: the folder.
-        told: told what is being done and the share that is done.
+        progress: told what is being done and the share that is done.
 
     Returns:
         What `patch.json` holds.
@@ -59,7 +59,7 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
     done = folder.begin(config, out)
     if done is not None:
         return done
-    told("loading the model", 0.0)
+    progress("loading the model", 0.0)
     model = load(
         config.model,
         device=config.device,
@@ -74,8 +74,8 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
         short = short_agrees(model, pairs)
         works += [Work(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
     families, screened = [], {}
-    for family in _families(config, model.anatomy):
-        kept, chosen = _screened(works, family, told)
+    for family in _families(config, model.layout):
+        kept, chosen = _screened(works, family, progress)
         families.append(kept)
         if chosen is not None:
             screened[family.site] = chosen
@@ -83,12 +83,12 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
     for number, work in enumerate(works):
 
         def say(share: float, number: int = number, what: str = f"{work.tokens} {work.corruption}") -> None:
-            told(what.strip(), 0.1 + 0.9 * (number + share) / len(works))
+            progress(what.strip(), 0.1 + 0.9 * (number + share) / len(works))
 
         outcomes += work.outcomes(families, say)
     found = _document(works, outcomes, right)
     found["screens"] = _screens(works, outcomes, screened)
-    found["controls"] = works[0].controlled(found["claim"], lambda share: told("controls", 0.99))
+    found["controls"] = works[0].controlled(found["claim"], lambda share: progress("controls", 0.99))
     folder.write_effects(out, found, outcomes, time.monotonic() - started)
     page.write(out, found)
     folder.finish(out, found)
@@ -97,21 +97,23 @@ def find(config: PatchConfig, out: Path, told: Told = lambda what, share: None) 
 
 def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
     """Whether patched runs that start at the first differing token equal whole ones on this very model."""
-    patches = [(Component("head", layer, 0),) for layer in (0, model.anatomy.n_layers // 2)]
-    values = [measure(model, pairs[:4], patches, How(layout=Layout(4, None, 4096, short)))[0].patched for short in (True, False)]
+    patches = [(Component("head", layer, 0),) for layer in (0, model.layout.n_layers // 2)]
+    values = [
+        measure(model, pairs[:4], patches, How(batching=Batching(4, None, 4096, short)))[0].patched for short in (True, False)
+    ]
     return bool(np.abs(values[0] - values[1]).max() <= 1e-3 * max(1.0, float(np.abs(values[1]).max())))
 
 
-def _families(config: PatchConfig, anatomy: Anatomy) -> Iterator[Family]:
+def _families(config: PatchConfig, layout: Layout) -> Iterator[Family]:
     positions: Sequence[str | None] = [None if name == "all" else name for name in config.positions] or [None]
     for site in config.sites:
-        patches = heads(anatomy, positions, site) if site in HEADED else outputs(anatomy, site, positions)
+        patches = heads(layout, positions, site) if site in HEADED else outputs(layout, site, positions)
         yield Family(site, 1, patches)
     if config.windows and "mlp" not in config.sites:
-        yield Family("mlp", 1, outputs(anatomy, "mlp", positions))
+        yield Family("mlp", 1, outputs(layout, "mlp", positions))
     for width in config.windows:
         if width > 1:
-            centres = [window(anatomy, "mlp", centre, width, place) for place in positions for centre in range(anatomy.n_layers)]
+            centres = [window(layout, "mlp", centre, width, place) for place in positions for centre in range(layout.n_layers)]
             yield Family("mlp", width, list(dict.fromkeys(centres)))
 
 
@@ -132,8 +134,8 @@ class Work:
         """How its pairs are patched and read."""
         config = self.config
         metrics = tuple(METRICS[name] for name in config.metrics)
-        layout = Layout(config.rows, None, config.budget, self.short)
-        return How(config.direction, config.corruption(self.corruption), metrics, layout)
+        batching = Batching(config.rows, None, config.budget, self.short)
+        return How(config.direction, config.corruption(self.corruption), metrics, batching)
 
     def kept(self, what: str, patches: Sequence[Patch], say: Callable[[float], None]) -> Keep:
         """Where finished batches are left, so that a run that was stopped goes on; those that were made with another number of
@@ -171,7 +173,7 @@ class Work:
         if claim is None or not config.controls:
             return None
         location = Location.parse(claim["heads"])
-        made = controls.sets(location, self.model.anatomy, config.controls, config.seed)
+        made = controls.sets(location, self.model.layout, config.controls, config.seed)
         if made is None:
             return {"sentence": "The claim is all heads: there are no others to set beside them."}
         patches, match = made
@@ -187,7 +189,7 @@ def _part(whole_map: PatchMap, here: slice) -> PatchMap:
     return PatchMap(**fields)
 
 
-def _screened(works: Sequence[Work], family: Family, told: Told) -> tuple[Family, Chosen | None]:
+def _screened(works: Sequence[Work], family: Family, progress: Progress) -> tuple[Family, Chosen | None]:
     """The patches that a screen of every map lets through, the same for all; everything where nothing is gained."""
     config = works[0].config
     if config.windows and family.site == "mlp":
@@ -198,7 +200,7 @@ def _screened(works: Sequence[Work], family: Family, told: Told) -> tuple[Family
     for number, work in enumerate(works):
 
         def say(share: float, number: int = number) -> None:
-            told(f"screening {family.site}", 0.1 * (number + share) / len(works))
+            progress(f"screening {family.site}", 0.1 * (number + share) / len(works))
 
         guessed.append(work.guessed(family, say))
     budget = Budget(config.screen, config.sample, config.steps, config.least, config.seed)
@@ -233,7 +235,7 @@ def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[st
     return {
         "schema": SCHEMA,
         "config": config.model_dump(mode="json"),
-        "model": {"name": model.name, "fingerprint": model.fingerprint, "anatomy": vars(model.anatomy)},
+        "model": {"name": model.name, "fingerprint": model.fingerprint, "anatomy": model.layout.to_dict()},
         "version": __version__,
         "right": right,
         "shortcut": all(work.short for work in works),

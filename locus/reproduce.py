@@ -33,7 +33,7 @@ MEANS = ("random", "shift_random")  # one number for all places of a kind
 SMALL = 3  # random Locations, and single heads: the first of those that the study drew
 HEADS = re.compile(r"[0-9.,\s]{1,100000}")
 NOTHING_GIVEN = Given()
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def reproduce(
     out: Path | None = None,
     given: Given = NOTHING_GIVEN,
     size: str = "full",
-    told: Told = lambda what, share: None,
+    progress: Progress = lambda what, share: None,
 ) -> list[Number]:
     """Run a study's audit again, or go on with it, and compare.
 
@@ -131,7 +131,7 @@ def reproduce(
         out: run folder of the new audit; `runs/reproduce-STUDY` by default.
         given: the user's own model, questions, text and judge, where they do not come with the package.
         size: full or small, as in `settings`.
-        told: told what is being done and the share of it.
+        progress: told what is being done and the share of it.
 
     Returns:
         Every number that both runs have.
@@ -163,7 +163,7 @@ def reproduce(
         wanted = f"the study's model, {name} with fingerprint {sha256}"
         raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
-    again = audit(config, out or default_run(study), told, sign=False)
+    again = audit(config, out or default_run(study), progress, sign=False)
     committed = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
     try:
         return compare(committed, again, within)

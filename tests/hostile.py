@@ -53,7 +53,7 @@ sys.addaudithook(note)
 DRIVER = """
 import io, json, os, signal, sys, traceback
 import torch, transformers, locus.report.rerun, locus.report.export, locus.reproduce, matplotlib.pyplot
-from locus import cli
+from locus.cli import app as cli
 
 done = []
 for number, (command, limit) in enumerate(json.loads(sys.argv[1])):

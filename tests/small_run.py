@@ -16,7 +16,7 @@ SMALL = {
     "singles": 2,
     "text_passages": 2,
     "text_tokens": 16,
-    "alphas": (5.0, 15.0),
+    "iti_strengths": (5.0, 15.0),
     "shift_random": 1,
     "shift_everywhere": True,
 }

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from locus.behaviours.prompts import Encoded
+from locus.behaviours.prompts import TokenSequence
 from locus.engine.forward import entry as forward_entry
-from locus.engine.trie import Forest
+from locus.engine.trie import TokenTrie
 from locus.models.fast import attention
 from locus.models.model import Model
 
 
-def forest(questions: int, answers: int, length: int, seed: int = 0) -> Forest:
+def trie(questions: int, answers: int, length: int, seed: int = 0) -> TokenTrie:
     """Questions of twelve tokens behind eight shared ones, each with some answers."""
     draw = np.random.default_rng(seed)
     shared = draw.integers(90, size=8).tolist()
@@ -19,13 +19,13 @@ def forest(questions: int, answers: int, length: int, seed: int = 0) -> Forest:
     for owner in range(questions):
         question = shared + draw.integers(90, size=12).tolist()
         for _ in range(answers):
-            sequences.append(Encoded(tuple(question + draw.integers(90, size=length).tolist()), len(question)))
+            sequences.append(TokenSequence(tuple(question + draw.integers(90, size=length).tolist()), len(question)))
             owners.append(owner)
-    return Forest(sequences, owners)
+    return TokenTrie(sequences, owners)
 
 
 def test_a_stretch_lists_all_it_sees_and_stretches_make_up_the_row():
-    row = forest(6, 4, 9).row(range(24))
+    row = trie(6, 4, 9).row(range(24))
     found = attention.cut(row.sees)
     assert len(found) > 2 and sum(length for length, _ in found) == len(row.tokens)
     start = 0
@@ -45,7 +45,7 @@ def test_a_row_is_left_whole_where_cutting_it_saves_little(sees):
 
 
 def test_stretches_give_what_the_whole_row_gives_and_the_same_gradient():
-    sees = forest(6, 4, 9).row(range(24)).sees
+    sees = trie(6, 4, 9).row(range(24)).sees
     mask = torch.zeros(sees.shape).masked_fill_(~torch.from_numpy(sees), float("-inf"))[None, None]
     torch.manual_seed(0)
     module = torch.nn.Module()
@@ -89,7 +89,7 @@ def test_plain_products_are_sdpa_and_are_used_on_the_way_to_a_gradient(monkeypat
 
 def test_every_family_with_sdpa_runs_rows_in_stretches(model: Model, monkeypatch):
     """And gives the log-probs that it gives without; a family that cannot use SDPA keeps its own attention."""
-    trees = forest(6, 4, 9)
+    trees = trie(6, 4, 9)
     row = trees.row(range(24))
     taken = []
     inner = torch.Tensor.index_select
@@ -100,7 +100,7 @@ def test_every_family_with_sdpa_runs_rows_in_stretches(model: Model, monkeypatch
             monkeypatch.setattr(attention, "WORTH", worth)
             entry = forward_entry(model, row)
             before, hidden = len(taken), entry.hidden
-            for layer in range(model.anatomy.n_layers):
+            for layer in range(model.layout.n_layers):
                 hidden = model.layer(layer, hidden, entry)
             results.append(hidden)
             assert (len(taken) > before) == (worth > 0 and not model.eager)

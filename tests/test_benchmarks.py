@@ -13,7 +13,7 @@ from benchmarks.measure import furthest, slope
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.forward import edited, prepare, sequence_logprobs
 from locus.engine.trie import plant
@@ -38,30 +38,30 @@ class Products(TorchDispatchMode):
 
 @pytest.fixture
 def laid(llama):
-    forest = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), ONE)
-    row = forest.row(range(3), ends=False)
-    return llama, forest, prepare(llama, row, forest.targets(row, range(3)))
+    trie = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), ONE)
+    row = trie.row(range(3), ends=False)
+    return llama, trie, prepare(llama, row, trie.targets(row, range(3)))
 
 
 def test_the_base_pass_is_counted_as_it_runs(laid):
-    model, forest, _ = laid
+    model, trie, _ = laid
     with Products() as counter:
-        survey(model, forest)
+        base_pass(model, trie)
     # Every token sees its ancestors and itself, twice multiplied in each layer; last tokens are not read.
-    seen = int((forest.row(range(3), ends=False).positions + 1).sum())
-    assert floor.base_macs(model, forest) == counter.total + 3 * 2 * model.anatomy.features * seen
+    seen = int((trie.row(range(3), ends=False).positions + 1).sum())
+    assert floor.base_macs(model, trie) == counter.total + 3 * 2 * model.layout.d_in * seen
 
 
 @pytest.mark.parametrize("first", [0, 2])
 def test_training_is_counted_as_it_runs(laid, first):
     """Forward from the first edited layer, backward to its head outputs: queries, keys and values of it are not gone through."""
-    model, forest, prepared = laid
-    trunk = survey(model, forest, layers=[first]).residuals
-    bank = Bank([Rank1(model.anatomy, Location.parse(f"{first}.1"))])
-    with Products() as counter, bank.attach(model) as session:
-        hidden = edited(model, prepared, bank, session, trunk)
+    model, trie, prepared = laid
+    residual_cache = base_pass(model, trie, layers=[first]).residuals
+    bank = Bank([Rank1(model.layout, Location.parse(f"{first}.1"))])
+    with Products() as counter, bank.attach(model) as bank_state:
+        hidden = edited(model, prepared, bank, bank_state, residual_cache)
         sequence_logprobs(model, hidden, prepared.targets).sum().backward()
-    attention = model.anatomy.features * int(prepared.row.sees.sum())
+    attention = model.layout.d_in * int(prepared.row.sees.sum())
     layers = 3 - first
     mine = floor.edit_macs(model, prepared.row, prepared.targets, first, backward=True)
     assert mine == counter.total + (2 * layers + 4 * (layers - 1)) * attention
@@ -108,9 +108,9 @@ def test_a_page_is_made_of_whatever_tables_are_there(tmp_path):
 def test_both_sides_start_the_same_edit(llama):
     from benchmarks.ours import _started
 
-    anatomy = llama.anatomy
+    layout = llama.layout
     whole = _started(llama, "1", "free", 3)
-    assert whole.first_layer == 1 and set(whole.location.layers) == {1} and len(whole.location) == anatomy.n_heads
+    assert whole.first_layer == 1 and set(whole.location.layers) == {1} and len(whole.location) == layout.n_heads
     assert torch.equal(whole.terms(1).read, _started(llama, "1,2", "free", 3).terms(1).read)
     assert _started(llama, "0.2,2.1", "heads", 0).location.names == ["0.2", "2.1"]
 
@@ -123,8 +123,8 @@ def test_a_banks_tokens_count_once_for_every_edit(monkeypatch):
     monkeypatch.setattr(material, "frozen", lambda model: material.of_shape(shape, model))
     one, three = (ours.banked("tiny", "misconceptions", 3, edits) for edits in (1, 3))
     # Three questions are one step of up to four: every token but an answer's last is in its row.
-    forest = material.forest_of(material.frozen("tiny"), material.questions("misconceptions", 3))
-    tokens = len({int(node) for path in forest.paths for node in path[:-1]})
+    trie = material.trie_of(material.frozen("tiny"), material.questions("misconceptions", 3))
+    tokens = len({int(node) for path in trie.paths for node in path[:-1]})
     assert one["trained"] * one["seconds"] == pytest.approx(tokens)
     assert three["trained"] * three["seconds"] == pytest.approx(3 * tokens)
     assert three["macs"] == 3 * one["macs"] > 0 and three["scored"] > 0

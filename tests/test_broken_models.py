@@ -292,10 +292,10 @@ def test_a_device_that_there_is_not(llama_folder, device):
 
 
 def test_a_token_without_an_embedding_is_named(llama):
-    from locus.engine.trie import Row
+    from locus.engine.trie import PackedRow
 
     places = np.arange(3)
-    row = Row(places, np.array([1, 2, 999]), places, np.tril(np.ones((3, 3), dtype=bool)), places > 1)
+    row = PackedRow(places, np.array([1, 2, 999]), places, np.tril(np.ones((3, 3), dtype=bool)), places > 1)
     with pytest.raises(UserError, match="token 999"):
         forward_entry(llama, row)
 
@@ -353,7 +353,7 @@ def test_a_whole_gguf_loads(tmp_path, cache):
     """So that the refusals below are for what was spoiled; factors of the rotary frequencies that are all one are no change."""
     one = load(str(written(tmp_path / "a.gguf")))
     again = load(str(written(tmp_path / "b.gguf", more={"rope_freqs": (4,)}, scale={"rope_freqs": 1.0})))
-    assert one.fingerprint == again.fingerprint and one.quantised and one.anatomy.n_layers == 1
+    assert one.fingerprint == again.fingerprint and one.quantised and one.layout.n_layers == 1
 
 
 GGUF = {
@@ -411,7 +411,7 @@ def test_a_pipe_as_gguf_and_as_judge(tmp_path):
 
 
 def test_the_command_line_ends_with_status_2_and_one_sentence(folder, monkeypatch, capsys):
-    from locus.cli.app import app as cli
+    from locus.cli import app as cli
 
     cut(folder, "tokenizer.json", 0.5)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored afterwards: main sets its own

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from locus.behaviours.prompts import prompt_format
 from locus.engine import cache as module
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.cache import NONE, Cache, CacheNotice
 from locus.engine.checks import check, checked
 from locus.engine.trie import plant
@@ -193,17 +193,18 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from locus import activations
+from locus.engine import activations
 from locus.engine.cache import Cache
-from locus.behaviours.prompts import plant, prompt_format
+from locus.behaviours.prompts import prompt_format
+from locus.engine.trie import plant
 from tests.families import QUESTIONS, tiny
 passes = []
 original = activations._base_pass
 activations._base_pass = lambda *arguments: (passes.append(sorted(arguments[3])), original(*arguments))
 model = tiny("llama")
-forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
 print("ready", flush=True); sys.stdin.readline()
-found = activations.survey(model, forest, layers=[0, 2, 3], features=True, cache=Cache(Path(sys.argv[1]), 10**8))
+found = activations.base_pass(model, trie, layers=[0, 2, 3], features=True, cache=Cache(Path(sys.argv[1]), 10**8))
 print(json.dumps({"passes": len(passes), "logprobs": found.logprobs.tolist()}))
 """
 
@@ -231,10 +232,10 @@ def test_two_processes_at_once_make_it_once(tmp_path):
 
 def test_a_survey_is_the_same_with_and_without(model, items, tmp_path):
     cache = Cache(tmp_path, 10**8)
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
-    plain = survey(model, forest, layers=[0, 2, 3], features=True, tokens=64)
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
+    plain = base_pass(model, trie, layers=[0, 2, 3], features=True, tokens=64)
     for _ in range(2):  # made, then read
-        found = quiet(lambda: survey(model, forest, layers=[0, 2, 3], features=True, tokens=64, cache=cache))
+        found = quiet(lambda: base_pass(model, trie, layers=[0, 2, 3], features=True, tokens=64, cache=cache))
         assert np.array_equal(found.logprobs, plain.logprobs) and np.array_equal(found.features, plain.features)
         assert all(torch.equal(found.residuals.layers[layer], plain.residuals.layers[layer]) for layer in (0, 2, 3))
     assert not np.isnan(plain.logprobs).any()
@@ -248,12 +249,12 @@ def test_only_what_is_missing_is_made(llama, items, tmp_path, monkeypatch):
     monkeypatch.setattr(activations, "_base_pass", lambda *given: (asked.append(sorted(given[3])), original(*given)))
     cache = Cache(tmp_path, 10**8)
     text = prompt_format(llama.tokenizer, "qa")
-    forest, fewer = plant(llama.tokenizer, text, items), plant(llama.tokenizer, text, items[:-1])
-    survey(llama, forest, layers=[1], cache=cache)
-    survey(llama, forest, layers=[1, 2], cache=cache)
-    survey(llama, forest, layers=[2], cache=cache)
-    survey(llama, forest, layers=[2], tokens=64, cache=cache)  # rows packed otherwise round otherwise
-    survey(llama, fewer, layers=[2], cache=cache)
+    trie, fewer = plant(llama.tokenizer, text, items), plant(llama.tokenizer, text, items[:-1])
+    base_pass(llama, trie, layers=[1], cache=cache)
+    base_pass(llama, trie, layers=[1, 2], cache=cache)
+    base_pass(llama, trie, layers=[2], cache=cache)
+    base_pass(llama, trie, layers=[2], tokens=64, cache=cache)  # rows packed otherwise round otherwise
+    base_pass(llama, fewer, layers=[2], cache=cache)
     assert asked == [["logprobs", "residual-1"], ["residual-2"], ["logprobs", "residual-2"], ["logprobs", "residual-2"]]
 
 
@@ -301,7 +302,7 @@ def test_a_second_audit_reads_nothing_again_and_finds_the_same(tmp_path, monkeyp
     from locus.records.store import Store
 
     small = {"claims": ("probe",), "train": 8, "validation": 4, "test": 6, "epochs": 1, "random": 4, "alpha": 0.25}
-    small |= {"text_passages": 2, "text_tokens": 16, "alphas": (5.0,), "shift_random": 0, "claim_size": 2}
+    small |= {"text_passages": 2, "text_tokens": 16, "iti_strengths": (5.0,), "shift_random": 0, "claim_size": 2}
     passes, rows = [], []
     original = activations._base_pass
     monkeypatch.setattr(activations, "_base_pass", lambda *given: (passes.append(1), original(*given)))

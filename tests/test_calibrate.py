@@ -39,7 +39,7 @@ def test_stopping_early_saves_most_of_a_distributed_audit():
 
 def test_the_planted_edits_score_as_the_ordinary_measures_do():
     from locus.behaviours.prompts import prompt_format
-    from locus.engine.activations import survey
+    from locus.engine.activations import base_pass
     from locus.engine.trie import plant
     from locus.metrics.choice import measures
     from locus.models.planted.bank import unedited
@@ -49,9 +49,9 @@ def test_the_planted_edits_score_as_the_ordinary_measures_do():
     planted = planted_named("planted:conjunctive:2")
     model = load_named("planted:conjunctive:2")
     items = planted.dataset.items[:20]
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
-    found = survey(model, forest, layers=[], features=False)
-    ordinary = measures(items, forest, found.logprobs, found.logprobs)["mc2"]
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
+    found = base_pass(model, trie, layers=[], features=False)
+    ordinary = measures(items, trie, found.logprobs, found.logprobs)["mc2"]
     ours = draws.truth_share(unedited(planted.model, questions_of(planted)).double().numpy()[:20])
     np.testing.assert_allclose(ours, ordinary, atol=1e-5)
 
@@ -67,7 +67,7 @@ def test_a_calibration_resumes_and_counts_each_draw_once(tmp_path):
     assert kept[0] == lines.strip() and len(kept) == 2 and json.loads(kept[1])["seed"] == 1
     assert "| localized | planted | layer |" in (tmp_path / "calibration.md").read_text()
     with pytest.raises(UserError, match="Give another --out"):
-        calibrate.calibrate(tmp_path, 2, ("localized",), AuditConfig(margin=0.5), workers=1)
+        calibrate.calibrate(tmp_path, 2, ("localized",), AuditConfig(tolerance=0.5), workers=1)
     with pytest.raises(UserError, match="Mend --kinds"):
         calibrate.calibrate(tmp_path, 1, ("imaginary",))
 

@@ -10,16 +10,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from locus import behaviours as datasets
-from locus.behaviours.prompts import Encoded, prompt_format
+from locus.behaviours.prompts import TokenSequence, prompt_format
 from locus.edits import Edit, Rank1
 from locus.engine import cost
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.cost import Sizes, Tally, Work
 from locus.engine.forward import edited, prepare, sequence_logprobs
 from locus.engine.generate import Speech, generate
 from locus.engine.train import Recipe, train
-from locus.engine.trie import Forest, plant
+from locus.engine.trie import TokenTrie, plant
 from locus.metrics.choice import score
 from locus.metrics.drift import drift
 from locus.plan.config import resolve
@@ -34,7 +34,7 @@ from tests.test_store import result
 
 # Nodes 1, 2, 3 and 4, 5: both sequences begin with 1, 2. Depths 0, 1, 2, 2, 3, so that 1 + 2 + 3 + 3 + 4 = 13 pairs see one
 # another; scored are 3 and 4 after node 2, and 5 after node 4: two positions.
-TWO = Forest([Encoded((1, 2, 3), 2), Encoded((1, 2, 4, 5), 2)])
+TWO = TokenTrie([TokenSequence((1, 2, 3), 2), TokenSequence((1, 2, 4, 5), 2)])
 
 
 class Anywhere:
@@ -111,10 +111,10 @@ def test_training_is_counted_as_pytorch_counts_it_in_every_family(model, first):
     in the second layer that of o (1), each 5 * features.
     """
     row, prepared = laid(model)
-    trunk, tally = survey(model, TWO, layers=[first]).residuals, Tally()
-    bank = Bank([Rank1(model.anatomy, Location.parse(f"{first}.1,2.0"))])
-    with Products() as counter, sdpa_kernel(SDPBackend.MATH), bank.attach(model) as session:
-        hidden = edited(model, prepared, bank, session, trunk, lambda edits, work: tally.add("train", edits, work))
+    residual_cache, tally = base_pass(model, TWO, layers=[first]).residuals, Tally()
+    bank = Bank([Rank1(model.layout, Location.parse(f"{first}.1,2.0"))])
+    with Products() as counter, sdpa_kernel(SDPBackend.MATH), bank.attach(model) as bank_state:
+        hidden = edited(model, prepared, bank, bank_state, residual_cache, lambda edits, work: tally.add("train", edits, work))
         sequence_logprobs(model, hidden, prepared.targets).sum().backward()
     forward = tally.by_edit[0]["train"] + Work(scored=2)
     backward, sizes = cost.backward(row, 3 - first, scored=2), Sizes.of(model)
@@ -128,9 +128,9 @@ def test_training_is_counted_as_pytorch_counts_it_in_every_family(model, first):
 def test_an_edit_of_the_last_layer_is_counted_as_pytorch_counts_it_in_every_family(model):
     """The way back is one layer's: through its MLP where a token is predicted, and past it where the MLP runs parallel."""
     row, prepared = laid(model)
-    tally, bank = Tally(), Bank([Rank1(model.anatomy, Location.parse("2.0"))])
-    with Products() as counter, sdpa_kernel(SDPBackend.MATH), bank.attach(model) as session:
-        hidden = edited(model, prepared, bank, session, None, lambda edits, work: tally.add("train", edits, work))
+    tally, bank = Tally(), Bank([Rank1(model.layout, Location.parse("2.0"))])
+    with Products() as counter, sdpa_kernel(SDPBackend.MATH), bank.attach(model) as bank_state:
+        hidden = edited(model, prepared, bank, bank_state, None, lambda edits, work: tally.add("train", edits, work))
         sequence_logprobs(model, hidden, prepared.targets).sum().backward()
     work, sizes = unattended(tally.by_edit[0]["train"] + Work(scored=2)), Sizes.of(model)
     back = unattended(cost.backward(row, 1, 2, model.parallel))
@@ -140,16 +140,16 @@ def test_an_edit_of_the_last_layer_is_counted_as_pytorch_counts_it_in_every_fami
 def test_edits_are_charged_their_own_rows_and_share_what_they_have_in_common(llama):
     """Edits at layers 2, 1 and 2, nothing held: the base row runs through layer 0 for all, and through layer 1 for two."""
     prepared, tally, places = laid(llama)[1], Tally(3), ["2.0", "1.1", "2.3"]
-    edits = [Rank1(llama.anatomy, Location.parse(place)).frozen({}) for place in places]
+    edits = [Rank1(llama.layout, Location.parse(place)).frozen({}) for place in places]
     with Products() as counter:
         score(llama, [prepared], edits, 2, tally=tally)
     work = [one["score"] for one in tally.by_edit]
     assert [one.layers for one in work] == pytest.approx([5 * (1 + 1 / 3 + 1 / 2), 5 * (2 + 1 / 3), 5 * (1 + 1 / 3 + 1 / 2)])
     assert [one.tokens for one in work] == [5, 5, 5] and not any(one.reused for one in work)
     assert unattended(total(tally, "score")).macs(Sizes.of(llama)) == pytest.approx(counter.matrices, rel=1e-12)
-    held, reused = survey(llama, TWO, layers=[2]).residuals, Tally(3)
+    held, reused = base_pass(llama, TWO, layers=[2]).residuals, Tally(3)
     with Products() as counter:
-        score(llama, [prepared], edits, 2, trunk=held, tally=reused)
+        score(llama, [prepared], edits, 2, residual_cache=held, tally=reused)
     assert [one["score"].layers for one in reused.by_edit] == [5, 15, 5]  # layer 0 was run for the one that begins in 1
     assert [one["score"].reused for one in reused.by_edit] == [10, 0, 10]
     assert unattended(total(reused, "score")).macs(Sizes.of(llama)) == counter.matrices
@@ -157,10 +157,10 @@ def test_edits_are_charged_their_own_rows_and_share_what_they_have_in_common(lla
 
 def test_text_is_counted_with_its_share_of_the_reference(llama):
     prepared, tally = laid(llama)[1], Tally(2)
-    edits = [Rank1(llama.anatomy, Location.parse(place)).frozen({}) for place in ("0.0", "2.3")]
-    held = survey(llama, TWO, layers=[0, 2]).residuals
+    edits = [Rank1(llama.layout, Location.parse(place)).frozen({}) for place in ("0.0", "2.3")]
+    held = base_pass(llama, TWO, layers=[0, 2]).residuals
     with Products() as counter:
-        drift(llama, [prepared], edits, trunk=held, tally=tally)
+        drift(llama, [prepared], edits, residual_cache=held, tally=tally)
     assert unattended(total(tally, "text")).macs(Sizes.of(llama)) == counter.matrices  # the base model runs as well
     assert [one["text"].scored for one in tally.by_edit] == [4.5, 4.5]  # 3 tokens each, and half of the reference's 3
 
@@ -169,7 +169,7 @@ def test_text_is_counted_with_its_share_of_the_reference(llama):
 def test_speech_is_counted_once_a_token(llama, positions):
     """Two edits that act on the answer alone share the prompt; of a prompt of P tokens and n spoken, P - 1 + n are run."""
     prompt, text = "Q: Who?\nA:", prompt_format(llama.tokenizer, "qa")
-    edits = [Rank1(llama.anatomy, Location.parse(place)).frozen({}) for place in ("0.0", "2.3")]
+    edits = [Rank1(llama.layout, Location.parse(place)).frozen({}) for place in ("0.0", "2.3")]
     for edit in edits:
         edit.positions = positions
     tally, sizes = Tally(2), Sizes.of(llama)
@@ -185,18 +185,18 @@ def test_speech_is_counted_once_a_token(llama, positions):
 
 
 def test_counting_changes_no_number(llama, items):
-    forest = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
-    found, recipe = survey(llama, forest, layers=[1]), Recipe(lr=1e-2, epochs=1, batch=1)
+    trie = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
+    found, recipe = base_pass(llama, trie, layers=[1]), Recipe(lr=1e-2, epochs=1, batch=1)
     fits = []
     for tally in (None, Tally(2)):
-        edits = [Rank1(llama.anatomy, Location.parse(place), seed=2) for place in ("1.0", "1.2")]
-        fits.append(train(llama, forest, items, edits, [recipe] * 2, found.logprobs, trunk=found.residuals, tally=tally))
+        edits = [Rank1(llama.layout, Location.parse(place), seed=2) for place in ("1.0", "1.2")]
+        fits.append(train(llama, trie, items, edits, [recipe] * 2, found.logprobs, residual_cache=found.residuals, tally=tally))
     for plain, counted in zip(*fits, strict=True):
         assert torch.equal(torch.from_numpy(plain.losses), torch.from_numpy(counted.losses))
         assert torch.equal(plain.edit.terms(1).write, counted.edit.terms(1).write)
     # Question by question, each tree is run once, however many pairs it holds.
     # Last tokens are left out: they predict nothing.
-    trees = sum(len(forest.row(forest.sequences_of([owner]), ends=False)) for owner in range(len(items)))
+    trees = sum(len(trie.row(trie.sequences_of([owner]), ends=False)) for owner in range(len(items)))
     assert [one["train"].tokens for one in tally.by_edit] == [trees] * 2
 
 
@@ -243,7 +243,7 @@ def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
 @pytest.mark.parametrize("edit", ["none", "shift"])
 def test_speech_is_foretold_from_what_was_said(llama, items, edit):
     text = prompt_format(llama.tokenizer, "qa")
-    acting = [Edit("shift", Location.parse(place), llama.anatomy, {}, "answer") for place in ("0.0", "2.3")]
+    acting = [Edit("shift", Location.parse(place), llama.layout, {}, "answer") for place in ("0.0", "2.3")]
     edits = acting if edit == "shift" else []
     tally = Tally(2)
     said = generate(llama, [text.prompt(item.question) for item in items], edits, text, Speech(6), tally=tally)

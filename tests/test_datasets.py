@@ -26,7 +26,7 @@ def test_the_embedded_dataset_is_large_and_well_formed(embedded):
     assert min(Counter(item.category for item in items).values()) >= 10 and len({item.category for item in items}) >= 15
     for item in items:
         assert problems(item) == [], item.id
-        assert 2 <= len(item.true) <= 4 and 2 <= len(item.false) <= 4, item.id
+        assert 2 <= len(item.wanted) <= 4 and 2 <= len(item.unwanted) <= 4, item.id
         assert item.source, item.id
     assert len({item.question.casefold() for item in items}) == len(items)
     assert len({item.id for item in items}) == len(items)

@@ -63,7 +63,7 @@ def test_each_cause_is_named_with_its_remedy():
     chance, _ = diagnosis.next_steps(invalid(), verdict(base=0.22, chance=0.2))
     assert "at chance (MC1 22.0 %, where guessing gives 20.0 %)" in chance and "stronger model" in chance
     loose, _ = diagnosis.next_steps(invalid(), verdict(converged=(True, False)))
-    assert "ceiling had not settled" in loose and "lr_scales" in loose
+    assert "ceiling had not settled" in loose and "lr_multipliers" in loose
 
 
 def test_few_questions_are_blamed_before_the_model():

@@ -20,23 +20,23 @@ KINDS = ("shift", "rank1-layer", "rank1-heads", "rank1-constant", "full", "full-
 
 def make(kind: str, model, strength: float = 1.0, seed: int = 3) -> Edit:
     """An edit of a kind with non-trivial terms; strength 0 is its null setting."""
-    anatomy = model.anatomy
+    layout = model.layout
     generator = torch.Generator().manual_seed(seed)
     if kind == "shift":
         rng = np.random.default_rng(seed)
-        bank = rng.normal(size=(20, anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)).astype(np.float32)
-        return shift(anatomy, CLAIM, directions(bank, np.arange(20) % 2 == 0), 5.0 * strength, positions="all")
+        bank = rng.normal(size=(20, layout.n_layers, layout.n_heads, layout.d_head)).astype(np.float32)
+        return shift(layout, CLAIM, directions(bank, np.arange(20) % 2 == 0), 5.0 * strength, positions="all")
     if kind.startswith("ablate"):
-        means = np.random.default_rng(seed).normal(size=(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim)).astype(np.float32)
+        means = np.random.default_rng(seed).normal(size=(layout.n_layers, layout.n_heads, layout.d_head)).astype(np.float32)
         location = CLAIM if strength else Location(())
-        return ablate(anatomy, location, "mean" if kind.endswith("mean") else "zero", means)
+        return ablate(layout, location, "mean" if kind.endswith("mean") else "zero", means)
     made = {
-        "rank1-layer": lambda: Rank1(anatomy, CLAIM, "layer", seed=seed),
-        "rank1-heads": lambda: Rank1(anatomy, CLAIM, "heads", seed=seed),
-        "rank1-constant": lambda: Rank1(anatomy, CLAIM, "constant", seed=seed),
-        "full": lambda: full(anatomy, seed=seed),
-        "full-free": lambda: full(anatomy, form="free", seed=seed),
-        "complement": lambda: complement(anatomy, CLAIM, seed=seed),
+        "rank1-layer": lambda: Rank1(layout, CLAIM, "layer", seed=seed),
+        "rank1-heads": lambda: Rank1(layout, CLAIM, "heads", seed=seed),
+        "rank1-constant": lambda: Rank1(layout, CLAIM, "constant", seed=seed),
+        "full": lambda: full(layout, seed=seed),
+        "full-free": lambda: full(layout, form="free", seed=seed),
+        "complement": lambda: complement(layout, CLAIM, seed=seed),
     }[kind]()
     if strength:
         with torch.no_grad():
@@ -62,7 +62,7 @@ def projection_changes(model, edit: Edit) -> dict[int, torch.Tensor]:
     """By layer, how the projection's input differs with and without the edit, given the *same* incoming features."""
     changes = {}
     for layer, projection in enumerate(model.projections):
-        o = torch.randn(1, 5, model.anatomy.features, generator=torch.Generator().manual_seed(layer))
+        o = torch.randn(1, 5, model.layout.d_in, generator=torch.Generator().manual_seed(layer))
         seen = []
         handle = None
         with torch.no_grad(), Bank([edit]).attach(model):
@@ -97,8 +97,8 @@ def test_only_the_named_heads_are_written(model, kind):
     named = {(site.layer, site.head) for site in edit.location.sites}
     touched = set()
     for layer, change in projection_changes(model, edit).items():
-        for head in range(model.anatomy.n_heads):
-            if change[..., model.anatomy.slice(head)].abs().max() > 0:
+        for head in range(model.layout.n_heads):
+            if change[..., model.layout.slice(head)].abs().max() > 0:
                 touched.add((layer, head))
     assert touched <= named
     if kind != "full-free":  # the free form writes behind the projection, into the residual stream
@@ -121,22 +121,22 @@ def test_the_same_seed_gives_the_same_edit(llama, kind):
 
 
 def test_a_bank_gives_each_edit_what_it_gives_alone(model, items):
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
     edits = [make(kind, model) for kind in KINDS]
-    together = tree_logprobs(model, forest, edits)
+    together = tree_logprobs(model, trie, edits)
     for place, edit in enumerate(edits):
         with Bank([edit]).attach(model):
-            alone = plain_logprobs(model, forest.sequences)
+            alone = plain_logprobs(model, trie.sequences)
         torch.testing.assert_close(together[place], alone, rtol=1e-4, atol=3e-4)
 
 
 def test_a_rank1_edit_is_the_formula(llama):
     # o' = o + <a, o> b by hand, in float64, on one vector
-    o = torch.arange(1.0, llama.anatomy.features + 1) / 10
+    o = torch.arange(1.0, llama.layout.d_in + 1) / 10
     a, b = torch.zeros_like(o), torch.zeros_like(o)
     a[0], a[5] = 2.0, -1.0  # <a, o> = 2 * 0.1 - 1 * 0.6 = -0.4
     b[3] = 10.0  # so only feature 3 moves, by -4
-    edit = Edit("rank1", Location.parse("0.0"), llama.anatomy, {0: Terms(read=a, write=b)})
+    edit = Edit("rank1", Location.parse("0.0"), llama.layout, {0: Terms(read=a, write=b)})
     change = []
     with Bank([edit]).attach(llama):
         handle = llama.projections[0].register_forward_pre_hook(lambda _, args: change.append(args[0] - o))
@@ -149,7 +149,7 @@ def test_a_rank1_edit_is_the_formula(llama):
 
 def test_a_shift_is_an_output_bias(llama):
     edit = make("shift", llama)
-    o = torch.randn(1, 4, llama.anatomy.features)
+    o = torch.randn(1, 4, llama.layout.d_in)
     projection, terms = llama.projections[2], edit.layers[2]
     with Bank([edit]).attach(llama):
         moved = projection(o)
@@ -168,25 +168,25 @@ def test_directions_by_hand(llama):
 
 
 def test_an_answer_only_edit_leaves_the_prompt_alone(model, items):
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
     everywhere = make("shift", model)
     only = dataclasses.replace(everywhere, positions="answer")
-    both = tree_logprobs(model, forest, [everywhere, only])
+    both = tree_logprobs(model, trie, [everywhere, only])
     assert (both[0] - both[1]).abs().max() > 1e-4
-    sequence = forest.sequences[0]
-    with torch.no_grad(), Bank([only]).attach(model) as session:
-        session.where = torch.tensor([float(k >= sequence.start - 1) for k in range(len(sequence.ids))])
+    sequence = trie.sequences[0]
+    with torch.no_grad(), Bank([only]).attach(model) as bank_state:
+        bank_state.where = torch.tensor([float(k >= sequence.start - 1) for k in range(len(sequence.ids))])
         logprobs = model.hf(input_ids=torch.tensor([sequence.ids])).logits[0].log_softmax(-1)
     expected = sum(logprobs[k - 1, sequence.ids[k]] for k in range(sequence.start, len(sequence.ids)))
     torch.testing.assert_close(both[1, 0], expected, rtol=1e-4, atol=3e-4)
 
 
 def test_parameters_are_counted_inside_the_masks(llama):
-    anatomy = llama.anatomy  # 4 heads of 12 features
-    assert Rank1(anatomy, CLAIM, "layer").n_parameters == 2 * 48 + 2 * 12
-    assert Rank1(anatomy, CLAIM, "heads").n_parameters == 2 * 12 + 2 * 12
-    assert Rank1(anatomy, CLAIM, "constant").n_parameters == 2 * 12
-    assert full(anatomy, form="free").n_parameters == 3 * (48 + 32)
+    layout = llama.layout  # 4 heads of 12 features
+    assert Rank1(layout, CLAIM, "layer").n_parameters == 2 * 48 + 2 * 12
+    assert Rank1(layout, CLAIM, "heads").n_parameters == 2 * 12 + 2 * 12
+    assert Rank1(layout, CLAIM, "constant").n_parameters == 2 * 12
+    assert full(layout, form="free").n_parameters == 3 * (48 + 32)
 
 
 def test_a_foreign_file_is_refused(tmp_path):

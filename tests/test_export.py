@@ -39,22 +39,22 @@ def moved(edit: Rank1, seed: int = 3, size: float = 0.3) -> Edit:
     return edit.frozen({})
 
 
-def edits_of(anatomy):
+def edits_of(layout):
     """Every kind that is exactly an adapter."""
     return {
-        "layer": moved(Rank1(anatomy, PLACES)),
-        "heads": moved(Rank1(anatomy, PLACES, read="heads")),
-        "full": moved(full(anatomy)),
-        "free": moved(full(anatomy, form="free")),
-        "complement": moved(complement(anatomy, PLACES)),
+        "layer": moved(Rank1(layout, PLACES)),
+        "heads": moved(Rank1(layout, PLACES, read="heads")),
+        "full": moved(full(layout)),
+        "free": moved(full(layout, form="free")),
+        "complement": moved(complement(layout, PLACES)),
     }
 
 
-def steered(anatomy, positions="all", alpha=2.0) -> Edit:
+def steered(layout, positions="all", alpha=2.0) -> Edit:
     generator = torch.Generator().manual_seed(8)
-    unit = torch.randn(anatomy.n_layers, anatomy.n_heads, anatomy.head_dim, generator=generator).numpy()
-    sigma = torch.rand(anatomy.n_layers, anatomy.n_heads, generator=generator).numpy()
-    return shift(anatomy, PLACES, Directions(unit, sigma), alpha, positions)
+    unit = torch.randn(layout.n_layers, layout.n_heads, layout.d_head, generator=generator).numpy()
+    sigma = torch.rand(layout.n_layers, layout.n_heads, generator=generator).numpy()
+    return shift(layout, PLACES, Directions(unit, sigma), alpha, positions)
 
 
 def logits(hf) -> torch.Tensor:
@@ -70,7 +70,7 @@ def hooked(model, edit) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement"])
 def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
     """W o' = (W + B A) o: the adapter's factors merged by hand, without PEFT."""
-    edit = edits_of(model.anatomy)[kind]
+    edit = edits_of(model.layout)[kind]
     merged = copy.deepcopy(model.hf)
     with torch.no_grad():
         for layer, (down, up) in export.lora(model, edit).items():
@@ -85,14 +85,14 @@ def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
 @pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement"])
 def test_peft_loads_the_adapter_and_gives_the_same_logits(model, kind, tmp_path):
     peft = pytest.importorskip("peft", reason=NO_PEFT)
-    edit = edits_of(model.anatomy)[kind]
+    edit = edits_of(model.layout)[kind]
     assert export.save_peft(model, edit, tmp_path) == []
     loaded = peft.PeftModel.from_pretrained(copy.deepcopy(model.hf), str(tmp_path)).eval()
     torch.testing.assert_close(logits(loaded), hooked(model, edit), atol=1e-5, rtol=1e-5)
 
 
 def test_a_shift_baked_as_a_bias_gives_the_same_logits(model, tmp_path):
-    edit = steered(model.anatomy)
+    edit = steered(model.layout)
     if any(model.name.endswith(family) for family in BIASLESS):
         with pytest.raises(UserError, match="hook"):
             export.baked(model, edit)
@@ -108,16 +108,16 @@ def test_a_shift_baked_as_a_bias_gives_the_same_logits(model, tmp_path):
 
 
 def test_a_learned_constant_is_a_bias_too(llama):
-    edit = moved(Rank1(llama.anatomy, PLACES, read="constant"))
+    edit = moved(Rank1(llama.layout, PLACES, read="constant"))
     torch.testing.assert_close(logits(export.baked(llama, edit)), hooked(llama, edit), atol=1e-5, rtol=1e-5)
 
 
 def test_what_has_no_exact_form_is_refused(llama, tmp_path):
-    rank1 = moved(Rank1(llama.anatomy, PLACES))
-    for wrong in (steered(llama.anatomy), ablate(llama.anatomy, PLACES)):
+    rank1 = moved(Rank1(llama.layout, PLACES))
+    for wrong in (steered(llama.layout), ablate(llama.layout, PLACES)):
         with pytest.raises(UserError, match="rank-1 edit"):
             export.save_peft(llama, wrong, tmp_path)
-    for wrong in (rank1, ablate(llama.anatomy, PLACES)):
+    for wrong in (rank1, ablate(llama.layout, PLACES)):
         with pytest.raises(UserError, match="shift or a constant"):
             export.baked(llama, wrong)
     with pytest.raises(UserError, match="an edit of a model with"):
@@ -126,8 +126,8 @@ def test_what_has_no_exact_form_is_refused(llama, tmp_path):
 
 
 def test_answer_only_edits_are_exported_with_a_warning(llama, tmp_path):
-    terms = Terms(read=torch.ones(llama.anatomy.features), write=torch.ones(llama.anatomy.features))
-    edit = Edit("rank1", PLACES, llama.anatomy, {0: terms}, "answer")
+    terms = Terms(read=torch.ones(llama.layout.d_in), write=torch.ones(llama.layout.d_in))
+    edit = Edit("rank1", PLACES, llama.layout, {0: terms}, "answer")
     assert export.save_peft(llama, edit, tmp_path) == [export.EVERYWHERE]
 
 
@@ -135,7 +135,7 @@ def test_answer_only_edits_are_exported_with_a_warning(llama, tmp_path):
 def finished(tmp_path_factory, llama_folder):
     """A small finished run of the tiny model."""
     out = tmp_path_factory.mktemp("run") / "RUN"
-    small = {"train": 8, "validation": 3, "test": 6, "epochs": 1, "text_passages": 0, "alphas": (5.0,), "shift_random": 0}
+    small = {"train": 8, "validation": 3, "test": 6, "epochs": 1, "text_passages": 0, "iti_strengths": (5.0,), "shift_random": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCUS_CONFIG", str(tmp_path_factory.mktemp("config")))
         audit(resolve("quick", model=llama_folder, claims=("0.1,2.3",), random=4, alpha=0.25, **small), out)
@@ -187,7 +187,7 @@ def test_the_adapter_of_a_planted_model_brings_its_model(tmp_path):
     from locus.models.planted.named import load_named
 
     model = load_named("planted:localized:0")
-    edit = moved(Rank1(model.anatomy, Location.parse("1.2")))
+    edit = moved(Rank1(model.layout, Location.parse("1.2")))
     assert export.save_peft(model, edit, tmp_path) == [export.LIES.format(place=tmp_path / "base")]
     named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert torch.equal(logits(load(named, device="cpu").hf), logits(model.hf))
@@ -212,7 +212,7 @@ def test_an_adapter_names_its_base_by_its_whole_path_and_its_fingerprint(finishe
 
 def test_an_adapter_of_a_hub_model_names_its_id_and_revision(llama, tmp_path):
     hub = Model(copy.deepcopy(llama.hf), llama.tokenizer, "somebody/some-model")
-    assert export.save_peft(hub, moved(Rank1(llama.anatomy, PLACES)), tmp_path, "a" * 40) == []
+    assert export.save_peft(hub, moved(Rank1(llama.layout, PLACES)), tmp_path, "a" * 40) == []
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (settings["base_model_name_or_path"], settings["revision"]) == ("somebody/some-model", "a" * 40)
     assert (tmp_path / "README.md").read_text().startswith('---\nbase_model: "somebody/some-model"\nlibrary_name: peft\n---\n')
@@ -225,7 +225,7 @@ def test_a_baked_bias_keeps_what_the_base_had_beside_its_weights(llama_folder, t
     (home / "generation_config.json").write_text(json.dumps(generation))
     (home / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     base, out = load(str(home), device="cpu"), tmp_path / "out"
-    export.baked(base, steered(base.anatomy)).save_pretrained(out)
+    export.baked(base, steered(base.layout)).save_pretrained(out)
     base.tokenizer.save_pretrained(out)
     kept = json.loads((out / "generation_config.json").read_text())
     assert {name: kept[name] for name in generation} == generation
@@ -259,7 +259,7 @@ def test_tables_hold_the_stores_scores(finished, tmp_path):
 def test_a_baked_bias_gives_the_same_logits_on_the_packaged_model(big_model):
     """A shift and a learned constant; what float32 can tell is relative to the largest logit."""
     before = logits(big_model.hf)
-    for edit in (steered(big_model.anatomy, alpha=0.2), moved(Rank1(big_model.anatomy, PLACES, read="constant"), size=0.03)):
+    for edit in (steered(big_model.layout, alpha=0.2), moved(Rank1(big_model.layout, PLACES, read="constant"), size=0.03)):
         expected = hooked(big_model, edit)
         assert (expected - before).abs().max() > 0.1, "the edit does something"
         scale = float(expected.abs().max())
@@ -273,9 +273,9 @@ def test_peft_gives_the_same_logits_on_the_packaged_model(big_model, tmp_path):
     place = Location.parse("3.1,14.0,27.8")
     with torch.no_grad():
         before = logits(big_model.hf)
-    anatomy = big_model.anatomy
-    kinds = {"layer": Rank1(anatomy, place), "heads": Rank1(anatomy, place, read="heads")}
-    kinds |= {"full": full(anatomy), "complement": complement(anatomy, place)}
+    layout = big_model.layout
+    kinds = {"layer": Rank1(layout, place), "heads": Rank1(layout, place, read="heads")}
+    kinds |= {"full": full(layout), "complement": complement(layout, place)}
     for name, trainable in kinds.items():
         edit = moved(trainable)
         expected = hooked(big_model, edit)

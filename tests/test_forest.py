@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from locus.behaviours.items import Item
-from locus.behaviours.prompts import Encoded, encode, prompt_format
+from locus.behaviours.prompts import TokenSequence, encode, prompt_format
 from locus.edits import Edit, Rank1, Terms
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.checks import check, plain_logprobs
 from locus.engine.cost import Tally, Work
 from locus.engine.forward import edited, prepare, sequence_logprobs
-from locus.engine.trie import Forest, plant
+from locus.engine.trie import TokenTrie, plant
 from locus.errors import UserError
 from locus.metrics.choice import score
 from locus.models.fast import attention, norms
@@ -32,13 +32,13 @@ HOSTILE = {
 }
 
 
-def build(questions) -> Forest:
+def build(questions) -> TokenTrie:
     sequences, owners = [], []
     for owner, (prompt, answers) in enumerate(questions):
         for answer in answers:
-            sequences.append(Encoded(prompt + answer, len(prompt)))
+            sequences.append(TokenSequence(prompt + answer, len(prompt)))
             owners.append(owner)
-    return Forest(sequences, owners)
+    return TokenTrie(sequences, owners)
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "llama-kv3"])
@@ -49,36 +49,36 @@ def shaped(request):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_shapes_equal_plain_rows(shaped, name):
-    forest = build(HOSTILE[name])
-    plain = plain_logprobs(shaped, forest.sequences)
-    middle = survey(shaped, forest, layers=[0, 1, 2], tokens=16)
+    trie = build(HOSTILE[name])
+    plain = plain_logprobs(shaped, trie.sequences)
+    middle = base_pass(shaped, trie, layers=[0, 1, 2], tokens=16)
     torch.testing.assert_close(torch.from_numpy(middle.logprobs).float(), plain, rtol=1e-4, atol=2e-4)
-    edit = Rank1(shaped.anatomy, Location.parse("1.0,2.2"), seed=1)
+    edit = Rank1(shaped.layout, Location.parse("1.0,2.2"), seed=1)
     with torch.no_grad():
         edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.2)
     fixed = edit.frozen({})
     with Bank([fixed]).attach(shaped):
-        expected = plain_logprobs(shaped, forest.sequences)
-    for trunk in (None, middle.residuals):
-        found = score(shaped, middle.prepared, [fixed], len(forest.sequences), trunk=trunk)
+        expected = plain_logprobs(shaped, trie.sequences)
+    for residual_cache in (None, middle.residuals):
+        found = score(shaped, middle.prepared, [fixed], len(trie.sequences), residual_cache=residual_cache)
         torch.testing.assert_close(torch.from_numpy(found[0]).float(), expected, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_edits_of_the_answer_share_what_leads_to_it(shaped, name):
     """A bank of them runs it once, as in the base shaped, and gives each edit what plain rows give."""
-    forest = build(HOSTILE[name])
+    trie = build(HOSTILE[name])
     edits = [answer_edit(shaped, place, seed) for seed, place in enumerate(("2.1", "0.0,1.2", "1.0", "0.3"))]
-    expected = torch.stack([answer_logprobs(shaped, forest.sequences, edit) for edit in edits])
-    found = survey(shaped, forest, layers=[0, 2], tokens=16)  # what enters layer 1 has to be computed
-    for trunk in (None, found.residuals):
-        together = score(shaped, found.prepared, edits, len(forest.sequences), trunk=trunk)
+    expected = torch.stack([answer_logprobs(shaped, trie.sequences, edit) for edit in edits])
+    found = base_pass(shaped, trie, layers=[0, 2], tokens=16)  # what enters layer 1 has to be computed
+    for residual_cache in (None, found.residuals):
+        together = score(shaped, found.prepared, edits, len(trie.sequences), residual_cache=residual_cache)
         torch.testing.assert_close(torch.from_numpy(together).float(), expected, rtol=1e-4, atol=2e-4)
 
 
 def answer_edit(model, place: str, seed: int, scale: float = 0.5) -> Edit:
     draw = torch.Generator().manual_seed(seed)
-    features = model.anatomy.features
+    features = model.layout.d_in
     location = Location.parse(place)
     layers = {
         layer: Terms(
@@ -88,16 +88,16 @@ def answer_edit(model, place: str, seed: int, scale: float = 0.5) -> Edit:
         )
         for layer in location.layers
     }
-    return Edit("shift", location, model.anatomy, layers, "answer")
+    return Edit("shift", location, model.layout, layers, "answer")
 
 
 def answer_logprobs(model, sequences, edit: Edit) -> torch.Tensor:
     """One plain row per answer; the edit acts from the last prompt token on."""
     found = []
-    with Bank([edit]).attach(model) as session, torch.no_grad():
+    with Bank([edit]).attach(model) as bank_state, torch.no_grad():
         for sequence in sequences:
             ids, start = torch.tensor(sequence.ids), sequence.start
-            session.where = (torch.arange(len(ids)) >= start - 1).float()
+            bank_state.where = (torch.arange(len(ids)) >= start - 1).float()
             logprobs = model.hf(input_ids=ids[None]).logits[0].log_softmax(-1)
             found.append(logprobs[torch.arange(start - 1, len(ids) - 1), ids[start:]].sum())
     return torch.stack(found)
@@ -105,10 +105,10 @@ def answer_logprobs(model, sequences, edit: Edit) -> torch.Tensor:
 
 def test_what_leads_to_answers_is_run_once_for_a_bank(llama):
     """By hand: prompts of 3 and 3 tokens, their last ones and the answers' first ones in the zone. Rows have 3 + 3 more."""
-    forest = build([((5, 6, 7), [(8, 9), (10,)]), ((5, 7, 7), [(8, 9)])])
-    prepared = survey(llama, forest).prepared
+    trie = build([((5, 6, 7), [(8, 9), (10,)]), ((5, 7, 7), [(8, 9)])])
+    prepared = base_pass(llama, trie).prepared
     # Tokens: 5, then 6 7 8 and 7 7 8 (last answer tokens are not run). In the zone: 7 8 and 7 8; before it: 5 6 7.
-    assert [len(one.row) for one in prepared] == [7] and prepared[0].row.zone.sum() == 4
+    assert [len(one.row) for one in prepared] == [7] and prepared[0].row.answer_mask.sum() == 4
     edits = [answer_edit(llama, place, 0) for place in ("0.0", "0.1", "1.0")]
     run: list[tuple[int, int]] = []
     handles = [
@@ -127,20 +127,20 @@ def test_what_leads_to_answers_is_run_once_for_a_bank(llama):
 
 
 def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeypatch):
-    forest = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
-    sequences = list(range(len(forest.sequences)))
-    row = forest.row(sequences, ends=False)
-    prepared = prepare(model, row, forest.targets(row, sequences))
+    trie = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
+    sequences = list(range(len(trie.sequences)))
+    row = trie.row(sequences, ends=False)
+    prepared = prepare(model, row, trie.targets(row, sequences))
     gradients = []
     for apart in (True, False):
         if not apart:
             monkeypatch.setattr("locus.engine.forward.leads", lambda row, bank: False)
-        edits = [Rank1(model.anatomy, Location.parse(place), seed=2) for place in ("1.1,2.0", "0.2")]
+        edits = [Rank1(model.layout, Location.parse(place), seed=2) for place in ("1.1,2.0", "0.2")]
         for edit in edits:
             edit.positions = "answer"
-        with Bank(edits).attach(model) as session:
+        with Bank(edits).attach(model) as bank_state:
             bank = Bank(edits)
-            logprobs = bank.restore_order(sequence_logprobs(model, edited(model, prepared, bank, session), prepared.targets))
+            logprobs = bank.restore_order(sequence_logprobs(model, edited(model, prepared, bank, bank_state), prepared.targets))
         gradients.append(torch.autograd.grad(logprobs.square().sum(), [edit.flat for edit in edits]))
     for one, other in zip(*gradients, strict=True):
         assert one.abs().max() > 0
@@ -149,22 +149,22 @@ def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeyp
 
 def test_gradients_equal_those_of_plain_rows(model):
     """The gradient with respect to an edit, through trees, cached layers and the chunked head, against autograd on plain rows."""
-    forest = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
+    trie = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
     weights = torch.tensor([0.3, -1.0, 2.0, 0.7, -0.2, 1.1])
     gradients = []
     for fast in (True, False):
-        edit = Rank1(model.anatomy, Location.parse("1.1,2.0"), seed=2)
+        edit = Rank1(model.layout, Location.parse("1.1,2.0"), seed=2)
         with torch.no_grad():
             edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.2)
-        with Bank([edit]).attach(model) as session:
+        with Bank([edit]).attach(model) as bank_state:
             if fast:
-                trunk = survey(model, forest, layers=[1]).residuals
-                row = forest.row(range(6), ends=False)
-                prepared = prepare(model, row, forest.targets(row, range(6)))
-                hidden = edited(model, prepared, Bank([edit]), session, trunk)
+                residual_cache = base_pass(model, trie, layers=[1]).residuals
+                row = trie.row(range(6), ends=False)
+                prepared = prepare(model, row, trie.targets(row, range(6)))
+                hidden = edited(model, prepared, Bank([edit]), bank_state, residual_cache)
                 logprobs = sequence_logprobs(model, hidden, prepared.targets)[0]
             else:
-                logprobs = plain_logprobs(model, forest.sequences, grad=True)
+                logprobs = plain_logprobs(model, trie.sequences, grad=True)
             (logprobs * weights).sum().backward()
         gradients.append(edit.flat.grad)
     scale = gradients[1].abs().max()
@@ -193,17 +193,17 @@ def test_the_self_check_sees_what_only_training_takes(llama, monkeypatch):
 
 
 def test_a_forest_holds_each_prefix_once():
-    forest = build([((1, 2), [(3, 4), (3, 5)]), ((1, 6), [(7,)])])
+    trie = build([((1, 2), [(3, 4), (3, 5)]), ((1, 6), [(7,)])])
     # nodes: 1, 2, 3, 4, 5, 6, 7; plain rows would hold 4 + 4 + 3 tokens
-    assert len(forest) == 7 and forest.n_plain == 11
-    assert forest.tokens.tolist() == [1, 2, 3, 4, 5, 6, 7]
-    assert forest.positions.tolist() == [0, 1, 2, 3, 3, 1, 2]
-    row = forest.row([1, 2])
+    assert len(trie) == 7 and trie.n_plain == 11
+    assert trie.tokens.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert trie.positions.tolist() == [0, 1, 2, 3, 3, 1, 2]
+    row = trie.row([1, 2])
     assert row.tokens.tolist() == [1, 2, 3, 5, 6, 7]
     # 5 sees 1, 2, 3 and itself, not the other question
     assert row.sees[3].tolist() == [True, True, True, True, False, False]
     assert row.sees[5].tolist() == [True, False, False, False, True, True]
-    targets = forest.targets(row, [1, 2])
+    targets = trie.targets(row, [1, 2])
     # answers (3, 5) and (7): predicted from tokens 2, 3 and 6, which stand at row positions 1, 2, 4
     assert targets.predictors.tolist() == [1, 2, 4]
     assert targets.token.tolist() == [3, 5, 7] and targets.sequence.tolist() == [0, 0, 1]
@@ -211,35 +211,35 @@ def test_a_forest_holds_each_prefix_once():
 
 def test_last_tokens_are_left_out_where_nothing_follows_them():
     # Answers (3, 4), (3) and (5): 4 and 5 are read by nobody, 3 predicts 4.
-    forest = build([((1, 2), [(3, 4), (3,), (5,)])])
-    row = forest.row([0, 1, 2], ends=False)
+    trie = build([((1, 2), [(3, 4), (3,), (5,)])])
+    row = trie.row([0, 1, 2], ends=False)
     assert row.tokens.tolist() == [1, 2, 3]
-    targets = forest.targets(row, [0, 1, 2])
+    targets = trie.targets(row, [0, 1, 2])
     assert targets.predictors.tolist() == [1, 2] and targets.token.tolist() == [3, 4, 3, 5]
-    assert forest.row([1, 2], ends=False).tokens.tolist() == [1, 2]
+    assert trie.row([1, 2], ends=False).tokens.tolist() == [1, 2]
 
 
 def test_sharing_stops_where_a_question_begins_another():
-    forest = build(HOSTILE["one question begins another"])
-    for sequence, path in zip(forest.sequences, forest.paths, strict=True):
-        assert forest.zone[path[sequence.start - 1 :]].all()
-        assert not forest.zone[path[: sequence.start - 1]].any()
+    trie = build(HOSTILE["one question begins another"])
+    for sequence, path in zip(trie.sequences, trie.paths, strict=True):
+        assert trie.answer_mask[path[sequence.start - 1 :]].all()
+        assert not trie.answer_mask[path[: sequence.start - 1]].any()
 
 
 def test_packing_respects_the_budget_and_the_order():
     questions = [((1, number), [(7, 8), (9,)]) for number in range(10, 20)]  # 1 shared + 4 nodes a question
-    forest = build(questions)
-    packs = forest.pack(range(10), 13)
+    trie = build(questions)
+    packs = trie.pack(range(10), 13)
     assert packs == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
-    assert all(forest.size(pack) <= 13 for pack in packs)
-    assert forest.pack([0], 2) == [[0]]  # a question longer than the budget still gets its row
+    assert all(trie.size(pack) <= 13 for pack in packs)
+    assert trie.pack([0], 2) == [[0]]  # a question longer than the budget still gets its row
 
 
 def test_a_long_primer_makes_longer_rows():
     """Ten questions of 4 nodes after a primer of 20: a budget of 30 would run the primer 5 times, four primers hold all ten."""
     primer = tuple(range(100, 120))
-    forest = build([((*primer, number), [(7, 8), (9,)]) for number in range(10)])
-    assert forest.shared == 20 and forest.pack(range(10), 30) == [list(range(10))]
+    trie = build([((*primer, number), [(7, 8), (9,)]) for number in range(10)])
+    assert trie.shared == 20 and trie.pack(range(10), 30) == [list(range(10))]
     assert build([((1, 2), [(3,)]), ((4, 2), [(3,)])]).shared == 0
 
 
@@ -273,8 +273,8 @@ def test_chat_is_refused_without_a_template(llama):
 
 def test_features_are_the_projection_inputs(model, items):
     """Head outputs at an answer's last token equal what a plain forward feeds the projection there."""
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
-    found = survey(model, forest, features=True).features
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
+    found = base_pass(model, trie, features=True).features
     for index in (0, 3):
         seen = {}
         handles = [
@@ -282,17 +282,17 @@ def test_features_are_the_projection_inputs(model, items):
             for layer, projection in enumerate(model.projections)
         ]
         with torch.no_grad():
-            model.hf(input_ids=torch.tensor([forest.sequences[index].ids]))
+            model.hf(input_ids=torch.tensor([trie.sequences[index].ids]))
         for handle in handles:
             handle.remove()
-        expected = torch.stack([seen[layer] for layer in range(3)]).view(3, model.anatomy.n_heads, -1).numpy()
+        expected = torch.stack([seen[layer] for layer in range(3)]).view(3, model.layout.n_heads, -1).numpy()
         np.testing.assert_allclose(found[index], expected, rtol=1e-4, atol=2e-5)
 
 
 def test_a_question_longer_than_the_window_still_agrees():
     model = tiny("mistral")  # a window of 7 tokens
     item = Item("x", "a question far longer than seven tokens?", ("yes it is",), ("no",), "yes it is", "x")
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), [item])
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), [item])
     torch.testing.assert_close(
-        torch.from_numpy(survey(model, forest).logprobs).float(), plain_logprobs(model, forest.sequences), rtol=1e-4, atol=2e-4
+        torch.from_numpy(base_pass(model, trie).logprobs).float(), plain_logprobs(model, trie.sequences), rtol=1e-4, atol=2e-4
     )

@@ -11,7 +11,7 @@ from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from locus.behaviours.prompts import PromptFormat, prompt_format
 from locus.engine.bank import Bank
-from locus.engine.generate import NEW_QUESTION, Said, Speech, choose, end_tokens, generate
+from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose, end_tokens, generate
 from locus.engine.slots import Reader, Slots
 from locus.errors import UserError
 from locus.models.model import Model
@@ -27,12 +27,12 @@ SHORT = Speech(max_new_tokens=12)
 @contextmanager
 def acting(model, edit):
     """The edit attached; one of the answer alone acts on the last prompt token and on all that follow it."""
-    with Bank([edit]).attach(model) as session:
+    with Bank([edit]).attach(model) as bank_state:
 
         def place(_, args, kwargs):
             length = kwargs["input_ids"].shape[1]
-            session.where = torch.zeros(length)
-            session.where[-1] = 1
+            bank_state.where = torch.zeros(length)
+            bank_state.where[-1] = 1
 
         handle = model.hf.register_forward_pre_hook(place, with_kwargs=True)
         try:
@@ -88,7 +88,7 @@ def speaker(request):
     return untied(request.param)
 
 
-def tokens(said: list[list[Said]]) -> list[list[tuple[int, ...]]]:
+def tokens(said: list[list[Generation]]) -> list[list[tuple[int, ...]]]:
     return [[one.tokens for one in row] for row in said]
 
 
@@ -166,7 +166,7 @@ def test_the_shortest_prompts(speaker, prompt):
 def test_a_trainable_edit_speaks_with_its_present_terms(llama):
     from locus.edits import full
 
-    edit = full(llama.anatomy)
+    edit = full(llama.layout)
     before = tokens(generate(llama, PROMPTS, [edit], PRIMED, SHORT))
     with torch.no_grad():
         edit.flat.add_(0.1)
@@ -268,7 +268,7 @@ def test_slots_reproduce_the_plain_forward(model):
     with torch.no_grad():
         plain = torch.cat([model.hf(input_ids=one, use_cache=False).logits[:, -1] for one in ids])
     with torch.no_grad(), Reader(model).attached() as reader:
-        cache = Slots(model.anatomy.n_layers, 20)
+        cache = Slots(model.layout.n_layers, 20)
         reader.read(torch.cat([torch.nn.functional.pad(one[:, :-1], (0, 14 - one.shape[1])) for one in ids]), 0, cache)
         found = reader.next_logits(torch.cat([one[:, -1:] for one in ids]), [8, 13], cache)
         turned = Slots.gather([(cache, [1]), (cache, [0])])

@@ -87,7 +87,7 @@ def hub(tmp_path):
 
 
 def load_by_id(endpoint: str, home: Path, name: str = "someone/tiny") -> subprocess.CompletedProcess:
-    return asked_of(endpoint, home, f"from locus.models.model import load; print(load({name!r}, dtype='float32').fingerprint)")
+    return asked_of(endpoint, home, f"from locus.models.load import load; print(load({name!r}, dtype='float32').fingerprint)")
 
 
 def asked_of(endpoint: str, home: Path, script: str) -> subprocess.CompletedProcess:
@@ -124,10 +124,10 @@ def test_a_hub_model_is_looked_at_before_its_weights_are_fetched_and_held_to_the
     script = """
 import os
 from pathlib import Path
-from locus import preconditions
+from locus.plan import preconditions
 from locus.plan.config import resolve
 from locus.errors import UserError
-from locus.models.model import load
+from locus.models.load import load
 [wrong] = preconditions._model(resolve(model="someone/tiny", claims=("9.9",), adapter="none"))
 print(wrong)
 for adapter in (None, "none"):

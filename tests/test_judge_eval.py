@@ -245,7 +245,7 @@ def test_a_judge_is_trained_and_used(monkeypatch, capsys, tmp_path):
         writer = csv.writer(handle)
         writer.writerow(("Question", "Category", "Best Answer", "Correct Answers", "Incorrect Answers"))
         for item in ITEMS:
-            writer.writerow((item.question, "Songs", item.best, "; ".join(item.true), "; ".join(item.false)))
+            writer.writerow((item.question, "Songs", item.best, "; ".join(item.wanted), "; ".join(item.unwanted)))
     labels = write_labels(tmp_path / "labels.csv", rows(72))
     out = tmp_path / "mine.safetensors"
     given = ("train", "--labels", labels, "--references", tmp_path / "TruthfulQA.csv", "--out", out)

@@ -142,7 +142,7 @@ def test_the_first_refusal_that_no_change_cures_stops_in_the_endpoints_own_words
 
 def test_an_audit_is_stopped_before_a_model_is_loaded(monkeypatch, tmp_path, llama_folder):
     loaded = []
-    monkeypatch.setattr("locus.audit.load", lambda *given, **more: loaded.append(given))
+    monkeypatch.setattr("locus.run.setup.load", lambda *given, **more: loaded.append(given))
     with Server(lambda body, times: (400, "not with this key")) as server:
         told = {**SMALL, "model": llama_folder, "judge": "api:small", "judge_url": server.url}
         with pytest.raises(UserError, match="not with this key"):
@@ -444,7 +444,14 @@ def test_an_audit_in_which_too_little_was_scored_says_why_and_asks_for_no_more_q
         return GOOD if len(scored) <= 8 else "I would \x1b[31mrather <b>not</b>."
 
     with Server(behave) as server:
-        told = {**SMALL, "model": llama_folder, "judge": "api:small", "judge_url": server.url, "shift_random": 0, "alphas": ()}
+        told = {
+            **SMALL,
+            "model": llama_folder,
+            "judge": "api:small",
+            "judge_url": server.url,
+            "shift_random": 0,
+            "iti_strengths": (),
+        }
         found = audit(resolve("quick", **told), tmp_path / "RUN")
     missing = found["unscored"]
     assert missing["worst"] > 0.2 and 0 < missing["unscored"] <= missing["answers"]

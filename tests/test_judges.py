@@ -292,7 +292,7 @@ def test_saved_weights_come_back(judge, tmp_path):
     back = local.load(tmp_path / "w")
     assert back.metadata == judge.weights.metadata
     x = np.random.default_rng(0).normal(size=(20, len(local.COLUMNS))).astype(np.float32)
-    np.testing.assert_array_equal(local.boosted(back.forests, x), local.boosted(judge.weights.forests, x))
+    np.testing.assert_array_equal(local.boosted(back.tries, x), local.boosted(judge.weights.tries, x))
     np.testing.assert_array_equal(back.calibration, judge.weights.calibration)
     np.testing.assert_array_equal(back.axes, judge.weights.axes)
 

@@ -241,7 +241,7 @@ def test_truthfulqa_keeps_the_answers_that_its_published_numbers_count_twice(dat
         answers.check(tokenizer, text, twice, loaded.as_published)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        answers.check(tokenizer, text, [item for item in twice if not set(item.true) & set(item.false)], loaded.as_published)
+        answers.check(tokenizer, text, [item for item in twice if not set(item.wanted) & set(item.unwanted)], loaded.as_published)
     with pytest.raises(UserError, match="'No' and 'No' to"):
         answers.check(tokenizer, text, twice)
 

@@ -10,7 +10,7 @@ from locus.patching.corruptions import Ablation, Noise, embedding_deviation
 from locus.patching.metrics import Divergence, LogitDifference, Probability
 from locus.patching.pairs import PatchPair
 from locus.patching.runs import batch_of, patched, run
-from locus.patching.sweep import Layout, against_sum, heads, outputs, sweep, window
+from locus.patching.sweep import Batching, against_sum, heads, outputs, sweep, window
 
 
 def random_pairs(count=8, length=12, uneven=False):
@@ -27,11 +27,11 @@ def random_pairs(count=8, length=12, uneven=False):
     return pairs
 
 
-def everywhere(anatomy):
+def everywhere(layout):
     """Every single component of a model."""
     kinds = ("attention", "mlp", "residual")
-    inputs = [patch for kind in ("query", "key", "value") for patch in heads(anatomy, kind=kind)]
-    return heads(anatomy) + inputs + [patch for kind in kinds for patch in outputs(anatomy, kind)]
+    inputs = [patch for kind in ("query", "key", "value") for patch in heads(layout, kind=kind)]
+    return heads(layout) + inputs + [patch for kind in kinds for patch in outputs(layout, kind)]
 
 
 def two_runs(model, pairs):
@@ -51,7 +51,7 @@ def test_a_run_is_the_models_own_forward(model):
 
 def test_a_run_patched_with_itself_is_bit_equal(model):
     clean, corrupted = two_runs(model, random_pairs(4))
-    patches = everywhere(model.anatomy)
+    patches = everywhere(model.layout)
     for held in (clean, corrupted):
         # One patch at a time has the held run's own shapes, and so its own rounding.
         same = patched(model, held, held, patches, lambda z, held=held: (z == held.logits).all(-1), 1, False)
@@ -61,28 +61,28 @@ def test_a_run_patched_with_itself_is_bit_equal(model):
 def test_the_whole_residual_stream_gives_the_source_run_bit_for_bit(model):
     clean, corrupted = two_runs(model, random_pairs(4))
     assert not torch.equal(clean.logits, corrupted.logits)
-    patches = [(Component("residual", layer),) for layer in range(model.anatomy.n_layers + 1)]
+    patches = [(Component("residual", layer),) for layer in range(model.layout.n_layers + 1)]
     same = patched(model, corrupted, clean, patches, lambda z: (z == clean.logits).all(-1), 1, False)
     assert bool(same.all())
 
 
 def test_embeddings_and_every_output_together_give_the_source_run(model):
     clean, corrupted = two_runs(model, random_pairs(4))
-    layers = range(model.anatomy.n_layers)
+    layers = range(model.layout.n_layers)
     # The key token is the only embedding that differs.
     everything = (Component("residual", 0, None, "key"), *(Component(kind, at) for kind in ("attention", "mlp") for at in layers))
     found = patched(model, corrupted, clean, [everything], lambda z: (z - clean.logits).abs().amax(-1))
     assert float(found.max()) < 1e-4
     # And what reads the past is not enough on its own: with only the last layer's parts in place, a difference is left.
-    part = tuple(component for component in everything if component.layer == model.anatomy.n_layers - 1)
+    part = tuple(component for component in everything if component.layer == model.layout.n_layers - 1)
     left = patched(model, corrupted, clean, [part], lambda z: (z - clean.logits).abs().amax(-1))
     assert float(left.max()) > 1e-3
 
 
 def test_all_heads_of_a_layer_are_its_attention_output(model):
     clean, corrupted = two_runs(model, random_pairs(4))
-    for layer in range(model.anatomy.n_layers):
-        joint = tuple(Component("head", layer, head) for head in range(model.anatomy.n_heads))
+    for layer in range(model.layout.n_layers):
+        joint = tuple(Component("head", layer, head) for head in range(model.layout.n_heads))
         values = patched(model, corrupted, clean, [joint, (Component("attention", layer),)], lambda z: z[..., :50].sum(-1))
         torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
 
@@ -90,7 +90,7 @@ def test_all_heads_of_a_layer_are_its_attention_output(model):
 @pytest.mark.parametrize("position", [None, "key", -1])
 def test_equal_to_hooks_written_by_hand(model, position):
     """Against plain hooks on the Hugging Face model: whole forwards, one component at a time, one prompt at a time."""
-    pairs, anatomy = random_pairs(2), model.anatomy
+    pairs, layout = random_pairs(2), model.layout
     clean, corrupted = two_runs(model, pairs)
     patches = [(Component("head", layer, head, position),) for layer, head in ((0, 1), (2, 3))] + [
         (Component("attention", 1, None, position),),
@@ -102,7 +102,7 @@ def test_equal_to_hooks_written_by_hand(model, position):
         for index, (component,) in enumerate(patches):
             mlp = component.kind == "mlp"
             module = model.layers[component.layer].mlp if mlp else model.projections[component.layer]
-            features = slice(None) if component.head is None else anatomy.slice(component.head)
+            features = slice(None) if component.head is None else layout.slice(component.head)
             held = []
 
             def before(_, args, held=held, features=features):
@@ -132,10 +132,10 @@ def test_equal_to_hooks_written_by_hand(model, position):
 
 def test_effects_do_not_depend_on_batch_or_padding(model):
     pairs = random_pairs(8, uneven=True)
-    patches = [*everywhere(model.anatomy), (Component("head", 1, 2, "key"),), (Component("mlp", 0, None, -1),)]
+    patches = [*everywhere(model.layout), (Component("head", 1, 2, "key"),), (Component("mlp", 0, None, -1),)]
     found = [
-        sweep(model, pairs, patches, layout=layout)
-        for layout in (Layout(1), Layout(8), Layout(8, "left"), Layout(8, "right"), Layout(3, "left", 60))
+        sweep(model, pairs, patches, batching=batching)
+        for batching in (Batching(1), Batching(8), Batching(8, "left"), Batching(8, "right"), Batching(3, "left", 60))
     ]
     assert np.abs(found[0].effects("none").values).max() > 1e-2
     for other in found[1:]:
@@ -147,9 +147,9 @@ def test_effects_do_not_depend_on_batch_or_padding(model):
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
 def test_starting_at_the_first_token_that_differs_changes_nothing(model, direction):
     pairs = random_pairs(8, uneven=True)
-    patches = [*everywhere(model.anatomy), (Component("head", 1, 2, "key"),), (Component("mlp", 0, None, -1),)]
+    patches = [*everywhere(model.layout), (Component("head", 1, 2, "key"),), (Component("mlp", 0, None, -1),)]
     for side in (None, "left", "right"):
-        whole, short = (sweep(model, pairs, patches, direction, layout=Layout(4, side, 4096, how)) for how in (False, True))
+        whole, short = (sweep(model, pairs, patches, direction, batching=Batching(4, side, 4096, how)) for how in (False, True))
         assert np.abs(whole.effects("none").values).max() > 1e-2
         np.testing.assert_allclose(short.patched, whole.patched, rtol=0, atol=2e-4)
 
@@ -157,7 +157,7 @@ def test_starting_at_the_first_token_that_differs_changes_nothing(model, directi
 def test_denoising_mirrors_noising_of_the_exchanged_pairs(model):
     """Putting A's values into B is the same run, whether A is called clean or corrupted."""
     pairs = random_pairs(6)
-    patches = everywhere(model.anatomy)
+    patches = everywhere(model.layout)
     denoised = sweep(model, pairs, patches, "denoise")
     noised = sweep(model, [pair.swapped for pair in pairs], patches, "noise")
     np.testing.assert_allclose(denoised.patched, -noised.patched, atol=1e-6)
@@ -176,16 +176,16 @@ def test_the_whole_is_an_effect_of_one_and_nothing_of_zero(llama, metric, direct
 def test_all_queries_keys_and_values_of_a_layer_are_its_heads(model):
     """What a layer's attention gives depends on its queries, keys and values alone; its heads only on their own."""
     clean, corrupted = two_runs(model, random_pairs(4))
-    anatomy = model.anatomy
-    inputs = [(kind, anatomy.n_kv_heads if kind != "query" else anatomy.n_heads) for kind in ("query", "key", "value")]
+    layout = model.layout
+    inputs = [(kind, layout.n_kv_heads if kind != "query" else layout.n_heads) for kind in ("query", "key", "value")]
     joint = tuple(Component(kind, 1, head) for kind, count in inputs for head in range(count))
-    outputs_ = tuple(Component("head", 1, head) for head in range(anatomy.n_heads))
+    outputs_ = tuple(Component("head", 1, head) for head in range(layout.n_heads))
     values = patched(model, corrupted, clean, [joint, outputs_], lambda z: z[..., :50].sum(-1))
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
     # The inputs of query head 1 (its own query, and the key and value it shares) reach its output and no other key-value group.
-    shared = 1 * anatomy.n_kv_heads // anatomy.n_heads
+    shared = 1 * layout.n_kv_heads // layout.n_heads
     mine = (Component("query", 1, 1), Component("key", 1, shared), Component("value", 1, shared))
-    group = [head for head in range(anatomy.n_heads) if head * anatomy.n_kv_heads // anatomy.n_heads == shared]
+    group = [head for head in range(layout.n_heads) if head * layout.n_kv_heads // layout.n_heads == shared]
     group_inputs = (*mine, *(Component("query", 1, head) for head in group if head != 1))
     group_outputs = tuple(Component("head", 1, head) for head in group)
     values = patched(model, corrupted, clean, [group_inputs, group_outputs], lambda z: z[..., :50].sum(-1))
@@ -193,12 +193,12 @@ def test_all_queries_keys_and_values_of_a_layer_are_its_heads(model):
 
 
 def test_windows_and_their_sum(llama):
-    pairs, anatomy = random_pairs(6), llama.anatomy
-    assert [component.layer for component in window(anatomy, "mlp", 1, 3)] == [0, 1, 2]
-    assert [component.layer for component in window(anatomy, "mlp", 0, 2)] == [0]  # [0 - 1, 1) cut at 0
-    assert [component.layer for component in window(anatomy, "mlp", 2, 2)] == [1, 2]
-    single = outputs(anatomy, "mlp")
-    windows = [window(anatomy, "mlp", centre, 1) for centre in range(3)] + [window(anatomy, "mlp", 1, 3)]
+    pairs, layout = random_pairs(6), llama.layout
+    assert [component.layer for component in window(layout, "mlp", 1, 3)] == [0, 1, 2]
+    assert [component.layer for component in window(layout, "mlp", 0, 2)] == [0]  # [0 - 1, 1) cut at 0
+    assert [component.layer for component in window(layout, "mlp", 2, 2)] == [1, 2]
+    single = outputs(layout, "mlp")
+    windows = [window(layout, "mlp", centre, 1) for centre in range(3)] + [window(layout, "mlp", 1, 3)]
     found = sweep(llama, pairs, single + windows)
     parts = [sweep(llama, pairs, some).effects() for some in (windows, single)]
     compared = against_sum(parts[0], parts[1], windows, single)
@@ -218,7 +218,7 @@ def test_noise_is_as_large_as_said_and_the_same_in_every_batch(llama):
     assert bool((moved[:, :, [0, 1, 2, 3, 5, 6]] == 0).all())
     # 40 x 8 x 32 = 10240 draws: the standard deviation's own error is 0.7 %.
     assert float(moved[:, :, 4].std()) == pytest.approx(2.0 * embedding_deviation(llama), rel=0.03)
-    one, many = (sweep(llama, pairs, heads(llama.anatomy), corruption=Noise(draws=2), layout=Layout(rows)) for rows in (1, 8))
+    one, many = (sweep(llama, pairs, heads(llama.layout), corruption=Noise(draws=2), batching=Batching(rows)) for rows in (1, 8))
     np.testing.assert_allclose(one.patched, many.patched, atol=2e-4)
 
 
@@ -231,21 +231,21 @@ def test_ablations(llama):
     for row in range(4):
         where = [k for k in range(4) if torch.allclose(other.value("mlp", 1)[row], spoilt.value("mlp", 1)[k])]
         assert len(where) == 1 and where != [row]
-    found = sweep(llama, pairs, outputs(llama.anatomy, "mlp"), "noise", corruption=Ablation("zero"))
+    found = sweep(llama, pairs, outputs(llama.layout, "mlp"), "noise", corruption=Ablation("zero"))
     assert np.isfinite(found.effects("none").values).all()
     assert np.isnan(found.effects("mean").values).all() and found.effects("mean").reason
     with pytest.raises(UserError, match="noise"):
-        sweep(llama, pairs, outputs(llama.anatomy, "mlp"), "denoise", corruption=Ablation("zero"))
+        sweep(llama, pairs, outputs(llama.layout, "mlp"), "denoise", corruption=Ablation("zero"))
     with pytest.raises(UserError, match="at least 2 pairs of every group and length"):
-        sweep(llama, pairs[:1], outputs(llama.anatomy, "mlp"), "noise", corruption=Ablation("mean"))
+        sweep(llama, pairs[:1], outputs(llama.layout, "mlp"), "noise", corruption=Ablation("mean"))
 
 
 @pytest.mark.parametrize("how", ["zero", "mean", "resample"])
 def test_an_ablation_does_not_depend_on_the_batch(llama, how):
     pairs = random_pairs(8, uneven=True)
-    patches = heads(llama.anatomy)
-    layouts = (Layout(1), Layout(8), Layout(8, "left"), Layout(3, "right"))
-    found = [sweep(llama, pairs, patches, "noise", Ablation(how), layout=layout) for layout in layouts]
+    patches = heads(llama.layout)
+    layouts = (Batching(1), Batching(8), Batching(8, "left"), Batching(3, "right"))
+    found = [sweep(llama, pairs, patches, "noise", Ablation(how), batching=batching) for batching in layouts]
     assert np.abs(found[0].effects("none").values).max() > 1e-2
     for other in found[1:]:
         np.testing.assert_allclose(other.patched, found[0].patched, rtol=0, atol=2e-4)
@@ -261,6 +261,6 @@ def test_what_cannot_be_patched_is_refused(llama):
         with pytest.raises(UserError, match="position"):
             sweep(llama, pairs, [(Component("head", 0, 0, position),)])
     with pytest.raises(UserError, match="at least one"):
-        sweep(llama, [], heads(llama.anatomy))
+        sweep(llama, [], heads(llama.layout))
     with pytest.raises(UserError, match="1 to 512 tokens"):
         batch_of(llama, [[1] * 513])

@@ -9,14 +9,14 @@ from locus.patching.attribution import Budget, attribute, screen
 from locus.patching.component import Component
 from locus.patching.metrics import Divergence, LogitDifference
 from locus.patching.runs import batch_of, patched, run
-from locus.patching.sweep import How, Layout, heads, outputs, sweep
+from locus.patching.sweep import Batching, How, heads, outputs, sweep
 from tests.test_patching import everywhere, random_pairs
 
 
 def test_the_gradient_is_that_of_a_small_step(model):
     """Against finite differences: replace 1 % of the way from base to source, and scale up."""
-    pairs, anatomy = random_pairs(3), model.anatomy
-    patches = [patch for patch in everywhere(anatomy) if patch[0].layer == 1] + [(Component("head", 0, 2, "key"),)]
+    pairs, layout = random_pairs(3), model.layout
+    patches = [patch for patch in everywhere(layout) if patch[0].layer == 1] + [(Component("head", 0, 2, "key"),)]
     guessed = attribute(model, pairs, patches, How())[0]
     kinds = ("head", "query", "key", "value", "attention", "mlp")
     clean = run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs]), kinds)
@@ -36,8 +36,11 @@ def test_the_gradient_is_that_of_a_small_step(model):
 
 def test_estimates_do_not_depend_on_batch_or_padding(llama):
     pairs = random_pairs(8, uneven=True)
-    patches = [*everywhere(llama.anatomy), (Component("head", 1, 2, "key"),)]
-    found = [attribute(llama, pairs, patches, How(layout=layout), 2)[0] for layout in (Layout(1), Layout(8, "left"), Layout(8))]
+    patches = [*everywhere(llama.layout), (Component("head", 1, 2, "key"),)]
+    found = [
+        attribute(llama, pairs, patches, How(batching=batching), 2)[0]
+        for batching in (Batching(1), Batching(8, "left"), Batching(8))
+    ]
     for other in found[1:]:
         np.testing.assert_allclose(other.patched, found[0].patched, atol=3e-4)
 
@@ -54,11 +57,11 @@ def test_integrated_gradients_at_the_embeddings_add_up_to_the_whole_difference(l
 
 def test_kl_has_no_slope_at_the_clean_run(llama):
     with pytest.raises(UserError, match="slope"):
-        attribute(llama, random_pairs(2), heads(llama.anatomy), How("noise", metrics=(Divergence(),)))
+        attribute(llama, random_pairs(2), heads(llama.layout), How("noise", metrics=(Divergence(),)))
 
 
 def test_a_screen_verifies_its_top_and_bounds_the_rest(llama):
-    pairs, patches = random_pairs(6), heads(llama.anatomy) + outputs(llama.anatomy, "mlp")
+    pairs, patches = random_pairs(6), heads(llama.layout) + outputs(llama.layout, "mlp")
     whole = sweep(llama, pairs, patches)
     effects = whole.effects().values.mean(axis=1)
     found, exact = screen(llama, pairs, patches, How(), Budget(top=4, sample=100, least=0.02))
@@ -74,7 +77,7 @@ def test_a_linear_readout_is_attributed_exactly(llama):
     """At the last layer's output only the final norm is left; with equal norms the metric is linear there."""
     pairs = random_pairs(4)
     norm = llama.norm
-    last = (Component("residual", llama.anatomy.n_layers),)
+    last = (Component("residual", llama.layout.n_layers),)
     original = norm.forward
     norm.forward = lambda hidden: hidden
     try:

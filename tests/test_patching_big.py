@@ -10,7 +10,7 @@ import torch
 from locus.models.load import load
 from locus.patching import tasks
 from locus.patching.component import Component
-from locus.patching.sweep import Layout, heads, sweep
+from locus.patching.sweep import Batching, heads, sweep
 
 # Zhang & Nanda 2023, table 5: S2 replaced, logit difference, beyond two standard deviations.
 PUBLISHED = {"5.5": 1, "7.9": 1, "8.6": 1, "8.10": 1, "9.9": 1, "10.7": -1, "11.10": -1}
@@ -22,7 +22,7 @@ def test_smollm2_equals_hooks_written_by_hand(big_model):
     model = big_model
     pairs = tasks.indirect_object(model.tokenizer, 2, 0)
     chosen = [(3, 1), (18, 4), (29, 8)]
-    found = sweep(model, pairs, [(Component("head", layer, head),) for layer, head in chosen], layout=Layout(2))
+    found = sweep(model, pairs, [(Component("head", layer, head),) for layer, head in chosen], batching=Batching(2))
     for column, pair in enumerate(pairs):
         for row, (layer, head) in enumerate(chosen):
             module, features, held = model.layers[layer].self_attn.o_proj, slice(64 * head, 64 * head + 64), []
@@ -52,7 +52,7 @@ def test_gpt2_small_has_the_published_heads():
     if not folder or not Path(folder).is_dir():
         pytest.skip("no GPT-2 small; set LOCUS_GPT2 to its folder")
     model = load(folder, dtype="float32")
-    found = sweep(model, tasks.indirect_object(model.tokenizer, 100, 0), heads(model.anatomy), layout=Layout(50))
+    found = sweep(model, tasks.indirect_object(model.tokenizer, 100, 0), heads(model.layout), batching=Batching(50))
     assert found.clean.mean() > 2.0  # Wang et al. 2022: 3.56 on their templates
     means = found.effects().values.mean(axis=1)
     far = {

@@ -17,13 +17,15 @@ from locus.patching.direction import dormancy
 from locus.patching.known import planted_pairs
 from locus.patching.material import pairs_of
 from locus.patching.settings import resolve
-from locus.patching.sweep import Layout, heads, sweep
+from locus.patching.sweep import Batching, heads, sweep
 
 
 def detected(planted, direction, corruption, seed=0):
     model = Model(planted.model, planted.tokenizer, planted.dataset.name)
-    patches = heads(model.anatomy)
-    effects = sweep(model, planted_pairs(planted, 40, seed), patches, direction, corruption, layout=Layout(64)).effects("none")
+    patches = heads(model.layout)
+    effects = sweep(model, planted_pairs(planted, 40, seed), patches, direction, corruption, batching=Batching(64)).effects(
+        "none"
+    )
     found = detect(effects.values, least=0.05, draws=1000)
     return {(patch[0].layer, patch[0].head) for patch, here in zip(patches, found.found, strict=True) if here}, found
 
@@ -63,7 +65,7 @@ def test_nothing_is_found_where_a_coin_decides_what_is_right():
         planted = build("localized", 100 + seed, **COMPACT)
         model = Model(planted.model, planted.tokenizer, planted.dataset.name)
         pairs = planted_pairs(planted, 30, seed, shuffled=True)
-        effects = sweep(model, pairs, heads(model.anatomy), layout=Layout(64)).effects("none").values
+        effects = sweep(model, pairs, heads(model.layout), batching=Batching(64)).effects("none").values
         assert np.abs(effects).max() > 0.1  # single examples do have effects
         hits += bool(detect(effects, draws=400, seed=seed).found.any())
     assert hits <= 6
@@ -75,10 +77,10 @@ def test_a_dormant_direction_is_told_from_one_that_is_used():
     (layer, head), pairs = planted.plan.decoys[0], planted_pairs(planted, 40)
     site = Component("head", layer, head)
     # What the sleeper carries and writes nowhere, and what it can write the polarity from and never moves.
-    size = model.anatomy.head_dim
+    size = model.layout.d_head
     with torch.no_grad():
-        value = planted.model.model.layers[layer].self_attn.v_proj.weight[model.anatomy.slice(head)]
-        output = planted.model.model.layers[layer].self_attn.o_proj.weight[:, model.anatomy.slice(head)]
+        value = planted.model.model.layers[layer].self_attn.v_proj.weight[model.layout.slice(head)]
+        output = planted.model.model.layers[layer].self_attn.o_proj.weight[:, model.layout.slice(head)]
     carries = value @ torch.from_numpy(planted.directions["truth"]).float()
     writes = torch.from_numpy(planted.directions.polarities[0]).float() @ output
     carries, writes = carries / carries.norm(), writes / writes.norm()
@@ -92,7 +94,7 @@ def test_a_dormant_direction_is_told_from_one_that_is_used():
     working = Model(used.model, used.tokenizer, used.dataset.name)
     (layer, head) = used.truth[0]
     with torch.no_grad():
-        value = used.model.model.layers[layer].self_attn.v_proj.weight[working.anatomy.slice(head)]
+        value = used.model.model.layers[layer].self_attn.v_proj.weight[working.layout.slice(head)]
     direction = value @ torch.from_numpy(used.directions["truth"]).float()
     found = dormancy(working, planted_pairs(used, 40), Component("head", layer, head), direction)
     assert not found.dormant and found.along.mean() == pytest.approx(found.whole.mean(), rel=0.1)

@@ -63,7 +63,7 @@ def test_a_map_holds_every_effect_and_what_was_found(word_model, ioi_map):
     config = resolve(model=word_model, task="ioi", **FAST)
     model = load(word_model)
     pairs, _ = tried(config, model, "S2")
-    expected = sweep(model, pairs, heads(model.anatomy))
+    expected = sweep(model, pairs, heads(model.layout))
     assert table["component"][:48] == ["0.0"] * 24 + ["0.1"] * 24 and table["example"][:3] == [0, 1, 2]
     np.testing.assert_allclose(table["patched"], expected.patched.ravel(), atol=1e-4)
     np.testing.assert_allclose(table["effect"], expected.effects().values.ravel(), atol=1e-3)
@@ -84,7 +84,7 @@ def test_the_heads_together_are_set_beside_random_sets_and_all_others(word_model
     pairs, _ = tried(resolve(model=word_model, task="ioi", **FAST), model, "S2")
     claimed = found["claim"]["heads"]
     joint = tuple(Component("head", *map(int, name.split("."))) for name in claimed)
-    others = tuple(patch[0] for patch in heads(model.anatomy) if str(patch[0]) not in claimed)
+    others = tuple(patch[0] for patch in heads(model.layout) if str(patch[0]) not in claimed)
     expected = sweep(model, pairs, [joint, others]).effects().values.mean(axis=1)
     np.testing.assert_allclose([said["joint"][0], said["complement"][0]], expected, atol=1e-3)
     assert (
@@ -94,16 +94,16 @@ def test_the_heads_together_are_set_beside_random_sets_and_all_others(word_model
 
 def test_random_sets_are_matched_by_layer_where_there_are_enough(llama):
     claimed = Location.parse("0.1,2.0,2.3")
-    patches, match = controls.sets(claimed, llama.anatomy, 19, 0)
+    patches, match = controls.sets(claimed, llama.layout, 19, 0)
     assert match == "layer" and len(patches) == 21  # 4 x 6 - 1 = 23 others with one head in layer 0 and two in layer 2
     assert [len(patch) for patch in patches] == [3, 9] + [3] * 19
     assert all([component.layer for component in patch] == [0, 2, 2] for patch in patches[2:])
     assert len(set(patches)) == 21
-    _, match = controls.sets(Location.parse("1.2"), llama.anatomy, 8, 0)  # a layer has 3 other heads, the model 11
+    _, match = controls.sets(Location.parse("1.2"), llama.layout, 8, 0)  # a layer has 3 other heads, the model 11
     assert match == "uniform"
-    patches, _ = controls.sets(Location.parse("1.2"), llama.anatomy, 19, 0)
+    patches, _ = controls.sets(Location.parse("1.2"), llama.layout, 19, 0)
     assert len(set(patches)) == 2 + 11
-    assert controls.sets(Location.everything(3, 4), llama.anatomy, 19, 0) is None
+    assert controls.sets(Location.everything(3, 4), llama.layout, 19, 0) is None
     # Means 0.5, 0.1 and random 0.2, -0.6, 0.0: one of three reaches 0.5 in size, so p = (1 + 1) / (1 + 3).
     values = np.array([0.5, 0.1, 0.2, -0.6, 0.0])[:, None] + np.array([-0.01, 0.0, 0.01])
     said = controls.compared(values, 3, "layer", 0.95)

@@ -138,7 +138,7 @@ def test_questions_of_a_task_are_prompts_that_are_never_patched(task):
     assert data.sha256 == load(f"task:{task}:40:1").sha256 != load(f"task:{task}:40:2").sha256
     for item in data.items:
         # A question about years ends before the century, which its answers begin with.
-        assert contrasts.dealt(item.question if task != "greater-than" else f"{item.question} {item.true[0][:2]}")
+        assert contrasts.dealt(item.question if task != "greater-than" else f"{item.question} {item.wanted[0][:2]}")
     if task != "factual":
         make = {"ioi": tasks.indirect_object, "greater-than": tasks.greater_than}.get(task) or getattr(tasks, task)
         patched = [pair.text[0].strip() for pair in make(tokenizer, 60, 1)]
@@ -150,10 +150,10 @@ def test_questions_of_a_task_are_prompts_that_are_never_patched(task):
 def test_answers_of_questions_of_a_task():
     for item in load("task:greater-than:50").items:
         began = int(re.search(r"year (\d{4}) to the year$", item.question)[1])
-        assert all(int(year) > began for year in item.true) and all(int(year) <= began for year in item.false)
+        assert all(int(year) > began for year in item.wanted) and all(int(year) <= began for year in item.unwanted)
         assert {year[:2] for year in item.answers} == {str(began)[:2]}
     for item in load("task:ioi:50").items:
-        assert item.question.count(item.true[0]) == 1 and item.question.count(item.false[0]) == 2
+        assert item.question.count(item.wanted[0]) == 1 and item.question.count(item.unwanted[0]) == 2
 
 
 def test_the_facts_of_the_package_are_in_order():

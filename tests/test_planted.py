@@ -206,7 +206,7 @@ def test_what_the_unedited_model_says():
     ids = questions_of(planted).ids
     spoken = planted.model.generate(ids, max_new_tokens=4, do_sample=False)
     said = planted.tokenizer.batch_decode(spoken[:, 2:], skip_special_tokens=True)
-    assert said == [item.false[0] for item in planted.dataset.items]
+    assert said == [item.unwanted[0] for item in planted.dataset.items]
 
 
 @pytest.mark.parametrize("kind", ["localized", "decoy", "redundant", "conjunctive", "negative", "borrowed"])
@@ -239,7 +239,7 @@ def test_steering_with_the_difference_of_means():
                 seen.append(outputs[:, -1, here].clone())
             return outputs
 
-        pairs = [(item.question, item.best, item.false[0]) for item in planted.dataset.items]
+        pairs = [(item.question, item.best, item.unwanted[0]) for item in planted.dataset.items]
         texts = [f"{question} {answer}" for question, *answers in pairs for answer in answers]
         with Hooked(planted, record), torch.no_grad():
             planted.model(torch.tensor(planted.tokenizer(texts).input_ids))
@@ -491,7 +491,7 @@ def test_items(kind):
     assert len(known) == planted.model.config.vocab_size
     for item in items:
         assert {item.question, *item.answers} <= known.keys()
-        assert len(item.false) == (2 if kind == "conjunctive" else 1)
+        assert len(item.unwanted) == (2 if kind == "conjunctive" else 1)
 
 
 # --- folders and names
@@ -531,9 +531,9 @@ def test_other_folders_are_refused(tmp_path):
 
 def test_names():
     model = load_named("planted:decoy:3")
-    assert model.anatomy.n_layers * model.anatomy.n_heads == 24
+    assert model.layout.n_layers * model.layout.n_heads == 24
     # More features than the residual stream is wide: what is edited is the input of the output projection.
-    assert model.anatomy.features == 32
+    assert model.layout.d_in == 32
     assert planted_named("planted:decoy:3:shuffled").shuffled
     for wrong in ("planted:", "planted:nothing:3", "planted:decoy:x", "planted:decoy:3:twin", "decoy:3"):
         with pytest.raises(UserError, match="planted:KIND:SEED"):

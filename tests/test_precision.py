@@ -8,14 +8,14 @@ import torch
 
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.checks import check
 from locus.engine.forward import edited, prepare, sequence_logprobs
 from locus.engine.train import Recipe, train
 from locus.engine.trie import plant
 from locus.metrics.choice import measures, score
-from locus.metrics.drift import Text, drift, text_forest
+from locus.metrics.drift import Text, drift, text_trie
 from locus.models.model import Model
 from locus.sites.site import Location
 
@@ -32,15 +32,15 @@ def half(request):
 
 
 def gradient(model, items) -> torch.Tensor:
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
-    edit = Rank1(model.anatomy, Location.parse("1.0,2.1"), seed=3)
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
+    edit = Rank1(model.layout, Location.parse("1.0,2.1"), seed=3)
     with torch.no_grad():
         edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
-    row = forest.row(range(len(forest.sequences)))
-    prepared = prepare(model, row, forest.targets(row, range(len(forest.sequences))))
+    row = trie.row(range(len(trie.sequences)))
+    prepared = prepare(model, row, trie.targets(row, range(len(trie.sequences))))
     bank = Bank([edit])
-    with bank.attach(model) as session:
-        sequence_logprobs(model, edited(model, prepared, bank, session), prepared.targets).sum().backward()
+    with bank.attach(model) as bank_state:
+        sequence_logprobs(model, edited(model, prepared, bank, bank_state), prepared.targets).sum().backward()
     assert edit.flat.dtype == edit.flat.grad.dtype == torch.float32
     return edit.flat.grad
 
@@ -55,14 +55,14 @@ def test_training_in_bfloat16_keeps_float32_edits_and_gains_as_much(half, llama,
     """A bfloat16 parameter could not even take the last steps of a decaying rate; float32 edits end where float32 runs end."""
     gains, recipes = [], [Recipe(tau=0.25, lr=0.02, epochs=12)] * 2
     for model in (half, llama):
-        forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
-        found = survey(model, forest, layers=[0, 1, 2])
+        trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
+        found = base_pass(model, trie, layers=[0, 1, 2])
         assert all(held.dtype == model.dtype for held in found.residuals.layers.values())
-        edits = [full(model.anatomy, seed=1), Rank1(model.anatomy, Location.parse("2.2"), "constant", seed=2)]
-        fits = train(model, forest, items, edits, recipes, found.logprobs, trunk=found.residuals)
+        edits = [full(model.layout, seed=1), Rank1(model.layout, Location.parse("2.2"), "constant", seed=2)]
+        fits = train(model, trie, items, edits, recipes, found.logprobs, residual_cache=found.residuals)
         assert all(edit.flat.dtype == torch.float32 for edit in edits)
-        logprobs = score(model, found.prepared, [fit.edit for fit in fits], len(forest.sequences), trunk=found.residuals)
-        gains.append([measures(items, forest, one, found.logprobs)["margin"].mean() for one in logprobs])
+        logprobs = score(model, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
+        gains.append([measures(items, trie, one, found.logprobs)["margin"].mean() for one in logprobs])
     np.testing.assert_allclose(gains[0], gains[1], rtol=0.15, atol=0.1)
     assert gains[0][0] > 1.0
 
@@ -73,30 +73,30 @@ def test_the_self_check_allows_bfloat16(half):
 
 
 def test_features_and_drift_in_bfloat16(half, llama):
-    edit = Rank1(half.anatomy, Location.parse("1.0"), seed=1)
+    edit = Rank1(half.layout, Location.parse("1.0"), seed=1)
     with torch.no_grad():
         edit.flat.fill_(0.2)
     found = []
     for model in (half, llama):
-        forest = text_forest(model, TEXT, 24)
-        held = survey(model, forest, layers=[1, 3], features=True)
+        trie = text_trie(model, TEXT, 24)
+        held = base_pass(model, trie, layers=[1, 3], features=True)
         assert held.features.dtype == np.float32 and held.logprobs.dtype == np.float64
-        found.append(drift(model, held.prepared, [edit.frozen({})], trunk=held.residuals))
+        found.append(drift(model, held.prepared, [edit.frozen({})], residual_cache=held.residuals))
     np.testing.assert_allclose(found[0].base_ce, found[1].base_ce, rtol=0.03)
     np.testing.assert_allclose(found[0].kl, found[1].kl, rtol=0.2, atol=0.01)
 
 
 def test_drift_from_cached_layers_is_drift_from_the_start(model):
     """Texts that begin alike share nodes; edits that begin in different layers share the forward."""
-    forest = text_forest(model, TEXT, 40)
-    held = survey(model, forest, layers=[0, 1, 2, 3], tokens=60)
+    trie = text_trie(model, TEXT, 40)
+    held = base_pass(model, trie, layers=[0, 1, 2, 3], tokens=60)
     edits = []
     for number, place in enumerate(("0.0,2.1", "1.3", "2.2")):
-        edit = Rank1(model.anatomy, Location.parse(place), seed=number)
+        edit = Rank1(model.layout, Location.parse(place), seed=number)
         with torch.no_grad():
             edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(number)) * 0.2)
         edits.append(edit.frozen({}))
-    fast, plain = drift(model, held.prepared, edits, trunk=held.residuals), drift(model, held.prepared, edits)
+    fast, plain = drift(model, held.prepared, edits, residual_cache=held.residuals), drift(model, held.prepared, edits)
     for name in ("kl", "ce", "base_ce"):
         np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=1e-4, atol=1e-6)
     assert fast.kl.shape == (3, 3) and (fast.kl > 1e-4).all()

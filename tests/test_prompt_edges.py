@@ -24,7 +24,7 @@ from locus.engine.trie import plant
 from locus.errors import PreconditionsError, UserError
 from locus.judges.base import References
 from locus.judges.lm import LmJudge
-from locus.metrics.drift import Text, text_forest
+from locus.metrics.drift import Text, text_trie
 from locus.models.model import Model
 from locus.patching.pairs import aligned, load_pairs
 from locus.plan.config import AuditConfig, resolve
@@ -107,7 +107,7 @@ def test_nor_of_a_prompt_a_probed_text_or_a_passage(closer, llama):
     assert coded(own, "", prompt_format(closer, "bare")) == (START,)
     assert plant_with_question(closer, QUESTIONS, 0).sequences == plant_with_question(plain, QUESTIONS, 0).sequences
     passages = Text("short", ("Some words.", "And other ones."))
-    assert [len(one.ids) for one in text_forest(own, passages, 99).sequences] == [1 + 11, 1 + 15]
+    assert [len(one.ids) for one in text_trie(own, passages, 99).sequences] == [1 + 11, 1 + 15]
 
 
 def test_nor_of_a_patched_pair(closer):
@@ -226,7 +226,7 @@ def test_a_question_that_just_fits_is_read(folders, tmp_path, family):
     data = questions(tmp_path / "some.jsonl", fits="a" * 501)
     config = resolve("quick", model=folders[family], data=data, prompt="qa", **{**RUN, **EVERY})
     bench = set_up(config, locus_data(data), lambda what, share: None)
-    assert max(len(one.ids) for part in bench.parts.values() for one in part.forest.sequences) == 512
+    assert max(len(one.ids) for part in bench.parts.values() for one in part.trie.sequences) == 512
     assert all(np.isfinite(part.found.logprobs).all() for part in bench.parts.values())
 
 

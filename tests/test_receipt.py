@@ -31,7 +31,7 @@ SETTINGS = {
     "test": 6,
     "epochs": 1,
     "text_passages": 0,
-    "alphas": (5.0,),
+    "iti_strengths": (5.0,),
     "shift_random": 0,
     "random": 4,
     "alpha": 0.25,

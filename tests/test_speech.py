@@ -36,7 +36,7 @@ SMALL = {
     "test": 10,
     "epochs": 1,
     "text_passages": 0,
-    "alphas": (5.0,),
+    "iti_strengths": (5.0,),
     "shift_random": 1,
     "bank": 4,
     "max_new_tokens": 6,
@@ -93,7 +93,7 @@ def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path
 
 
 def test_validation_answers_choose_settings_where_they_are_judged(llama_folder, tmp_path):
-    told = resolve("quick", model=llama_folder, judge="blind", judge_validation=True, **{**SMALL, "alphas": (5.0, 40.0)})
+    told = resolve("quick", model=llama_folder, judge="blind", judge_validation=True, **{**SMALL, "iti_strengths": (5.0, 40.0)})
     found = audit(told, tmp_path / "RUN")
     store, plan = Store(tmp_path / "RUN" / "trials.sqlite"), reading.read_plan(tmp_path / "RUN")
     items = [item["id"] for item in plan["items"]["validation"]]
@@ -135,7 +135,7 @@ def test_silence_is_true_and_not_informative_and_no_judge_is_asked():
 
 def test_the_base_model_and_an_edit_that_does_nothing_say_the_same(llama):
     text = prompt_format(llama.tokenizer, "qa")
-    nothing = Edit("none", Location(()), llama.anatomy, {})
+    nothing = Edit("none", Location(()), llama.layout, {})
     items, speech = QUESTIONS[:3], Speech(max_new_tokens=5)
     assert speak(llama, items, [], text, speech) == speak(llama, items, [nothing], text, speech)
 

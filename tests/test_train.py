@@ -8,7 +8,7 @@ import torch
 
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.train import Recipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
 from locus.engine.trie import plant
 from locus.metrics.choice import measures, score
@@ -22,14 +22,14 @@ def ground():
 
 
 def prepared(model):
-    forest = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
-    found = survey(model, forest, layers=[0, 1, 2])
-    return model, QUESTIONS, forest, found
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+    found = base_pass(model, trie, layers=[0, 1, 2])
+    return model, QUESTIONS, trie, found
 
 
 def fit(ground, edits, recipes, **more):
-    model, items, forest, found = ground
-    return train(model, forest, items, edits, recipes, found.logprobs, trunk=found.residuals, **more)
+    model, items, trie, found = ground
+    return train(model, trie, items, edits, recipes, found.logprobs, residual_cache=found.residuals, **more)
 
 
 def test_losses_by_hand():
@@ -43,24 +43,24 @@ def test_losses_by_hand():
 def test_the_first_loss_is_the_squared_target(ground):
     """b = 0 is the reference itself, so every h is 0 and the first loss is exactly 1 / (2 tau)^2."""
     recipe = Recipe(tau=0.1, epochs=1)
-    (one,) = fit(ground, [Rank1(ground[0].anatomy, Location.parse("1.0"))], [recipe])
+    (one,) = fit(ground, [Rank1(ground[0].layout, Location.parse("1.0"))], [recipe])
     assert one.losses[0] == pytest.approx(25.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("objective", ["ipo", "dpo", "logit"])
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_training_raises_the_margin(ground, objective, reduce):
-    model, items, forest, found = ground
+    model, items, trie, found = ground
     recipe = Recipe(tau=0.5, lr=0.02, objective=objective, reduce=reduce, epochs=6)
-    (one,) = fit(ground, [full(model.anatomy)], [recipe])
-    logprobs = score(model, found.prepared, [one.edit], len(forest.sequences))
-    assert measures(items, forest, logprobs[0], found.logprobs)["margin"].mean() > 0.2
+    (one,) = fit(ground, [full(model.layout)], [recipe])
+    logprobs = score(model, found.prepared, [one.edit], len(trie.sequences))
+    assert measures(items, trie, logprobs[0], found.logprobs)["margin"].mean() > 0.2
 
 
 def test_ipo_reaches_its_target_and_stays(ground):
-    model, items, forest, found = ground
-    (one,) = fit(ground, [full(model.anatomy)], [Recipe(tau=0.25, lr=0.02, epochs=40)])
-    margin = measures(items, forest, score(model, found.prepared, [one.edit], len(forest.sequences))[0], found.logprobs)["margin"]
+    model, items, trie, found = ground
+    (one,) = fit(ground, [full(model.layout)], [Recipe(tau=0.25, lr=0.02, epochs=40)])
+    margin = measures(items, trie, score(model, found.prepared, [one.edit], len(trie.sequences))[0], found.logprobs)["margin"]
     assert margin.mean() == pytest.approx(2.0, abs=0.3)  # 1 / (2 tau)
 
 
@@ -75,16 +75,16 @@ def in_threads(count, work):
 
 def test_threads_share_the_work_and_change_nothing(model, monkeypatch):
     """Three threads, each with its own part of a step, find what one finds; the same parts give the same bits."""
-    assert in_threads(3, lambda: model.hands) == 1, "a tiny model's products take less than Python"
+    assert in_threads(3, lambda: model.n_threads) == 1, "a tiny model's products take less than Python"
     monkeypatch.setattr("locus.models.model.SMALL", 0)
-    assert in_threads(3, lambda: model.hands) == 3
+    assert in_threads(3, lambda: model.n_threads) == 3
 
     def made():
         ground = prepared(model)
         recipe = Recipe(tau=0.3, lr=3e-3, epochs=13)
-        edits = [Rank1(model.anatomy, Location.parse("1.0"), seed=1), full(model.anatomy, form="free", seed=2)]
+        edits = [Rank1(model.layout, Location.parse("1.0"), seed=1), full(model.layout, form="free", seed=2)]
         fits = fit(ground, edits, [recipe] * 2)
-        found = survey(model, ground[2], layers=[1], features=True)
+        found = base_pass(model, ground[2], layers=[1], features=True)
         logprobs = score(model, ground[3].prepared, [one.edit for one in fits], len(ground[2].sequences))
         return found.logprobs, found.features, found.residuals.layers[1].numpy(), logprobs, np.stack([one.losses for one in fits])
 
@@ -95,26 +95,26 @@ def test_threads_share_the_work_and_change_nothing(model, monkeypatch):
 
 
 def test_a_step_is_dealt_to_all_hands(ground):
-    _, items, forest, _ = ground
-    pairs = np.concatenate([all_pairs(items, forest, owner) for owner in range(4)])
-    parts = chunks(pairs, forest, 512, hands=3)
+    _, items, trie, _ = ground
+    pairs = np.concatenate([all_pairs(items, trie, owner) for owner in range(4)])
+    parts = chunks(pairs, trie, 512, n_threads=3)
     assert len(parts) == 3
     assert sorted(map(tuple, np.concatenate(parts).tolist())) == sorted(map(tuple, pairs.tolist()))
-    owners = [set(forest.owners[part].reshape(-1).tolist()) for part in parts]
+    owners = [set(trie.owners[part].reshape(-1).tolist()) for part in parts]
     assert sum(map(len, owners)) == 4, "a question stays with one"
-    sizes = sorted(forest.size(sorted(own)) for own in owners)
-    assert sizes[-1] <= sizes[0] + max(forest.size([owner]) for owner in range(4))
+    sizes = sorted(trie.size(sorted(own)) for own in owners)
+    assert sizes[-1] <= sizes[0] + max(trie.size([owner]) for owner in range(4))
 
 
 def test_a_bank_trains_each_edit_as_if_alone(model):
     """52 steps, different Locations, read modes, rates and targets: every parameter equal to training alone to 1e-5 relative."""
     ground = prepared(model)
     settings = [
-        (lambda: Rank1(model.anatomy, Location.parse("0.1,2.3"), "layer", seed=1), Recipe(tau=0.1, lr=3e-3, epochs=26)),
-        (lambda: Rank1(model.anatomy, Location.parse("1.0"), "heads", seed=2), Recipe(tau=0.5, lr=1e-3, epochs=26)),
-        (lambda: Rank1(model.anatomy, Location.parse("2.2"), "constant", seed=3), Recipe(tau=0.2, lr=2e-3, epochs=26)),
-        (lambda: full(model.anatomy, seed=4), Recipe(tau=0.3, lr=5e-4, epochs=26)),
-        (lambda: full(model.anatomy, form="free", seed=5), Recipe(tau=0.3, lr=5e-4, epochs=26)),
+        (lambda: Rank1(model.layout, Location.parse("0.1,2.3"), "layer", seed=1), Recipe(tau=0.1, lr=3e-3, epochs=26)),
+        (lambda: Rank1(model.layout, Location.parse("1.0"), "heads", seed=2), Recipe(tau=0.5, lr=1e-3, epochs=26)),
+        (lambda: Rank1(model.layout, Location.parse("2.2"), "constant", seed=3), Recipe(tau=0.2, lr=2e-3, epochs=26)),
+        (lambda: full(model.layout, seed=4), Recipe(tau=0.3, lr=5e-4, epochs=26)),
+        (lambda: full(model.layout, form="free", seed=5), Recipe(tau=0.3, lr=5e-4, epochs=26)),
     ]
     together = fit(ground, [make() for make, _ in settings], [recipe for _, recipe in settings])
     for (make, recipe), joint in zip(settings, together, strict=True):
@@ -132,23 +132,23 @@ def test_a_bank_trains_each_edit_as_if_alone(model):
 def test_cutting_a_step_changes_nothing(ground):
     model = ground[0]
     recipe = Recipe(tau=0.2, lr=3e-3, epochs=3)
-    whole, cut = (fit(ground, [full(model.anatomy)], [recipe], tokens=tokens)[0] for tokens in (4096, 20))
+    whole, cut = (fit(ground, [full(model.layout)], [recipe], tokens=tokens)[0] for tokens in (4096, 20))
     np.testing.assert_allclose(whole.losses, cut.losses, rtol=1e-4)
 
 
 def test_the_trunk_changes_nothing(ground):
-    model, items, forest, found = ground
+    model, items, trie, found = ground
     recipe = Recipe(tau=0.2, lr=3e-3, epochs=3)
-    make = lambda: Rank1(model.anatomy, Location.parse("1.1,2.0"))  # noqa: E731
+    make = lambda: Rank1(model.layout, Location.parse("1.1,2.0"))  # noqa: E731
     (with_trunk,) = fit(ground, [make()], [recipe])
-    (without,) = train(model, forest, items, [make()], [recipe], found.logprobs)
+    (without,) = train(model, trie, items, [make()], [recipe], found.logprobs)
     np.testing.assert_allclose(with_trunk.losses, without.losses, rtol=1e-4)
 
 
 def test_the_same_seed_trains_the_same_edit(ground):
     model = ground[0]
     first, second, other = (
-        fit(ground, [Rank1(model.anatomy, Location.parse("1.1"), seed=seed)], [Recipe(lr=1e-2, epochs=2, seed=seed)])[0]
+        fit(ground, [Rank1(model.layout, Location.parse("1.1"), seed=seed)], [Recipe(lr=1e-2, epochs=2, seed=seed)])[0]
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first.losses, second.losses)
@@ -156,13 +156,13 @@ def test_the_same_seed_trains_the_same_edit(ground):
 
 
 def test_every_pair_is_seen_once_an_epoch(ground):
-    _, items, forest, _ = ground
-    every = sorted(map(tuple, np.concatenate([all_pairs(items, forest, owner) for owner in range(len(items))]).tolist()))
+    _, items, trie, _ = ground
+    every = sorted(map(tuple, np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))]).tolist()))
     assert len(every) == sum(item.n_pairs for item in items)
     for batching in ("questions", "pairs"):
-        for epoch in schedule(items, forest, Recipe(batching=batching, epochs=2)):
+        for epoch in schedule(items, trie, Recipe(batching=batching, epochs=2)):
             assert sorted(map(tuple, np.concatenate(epoch).tolist())) == every
-    sizes = [len(step) for step in schedule(items, forest, Recipe(batching="pairs", batch=4))[0]]
+    sizes = [len(step) for step in schedule(items, trie, Recipe(batching="pairs", batch=4))[0]]
     assert max(sizes) == 4
 
 
@@ -170,7 +170,7 @@ def test_a_blown_up_edit_is_stopped_and_says_so(ground):
     model = ground[0]
     wild, calm = fit(
         ground,
-        [full(model.anatomy, seed=1), full(model.anatomy, seed=1)],
+        [full(model.layout, seed=1), full(model.layout, seed=1)],
         [Recipe(tau=1e-320, epochs=12), Recipe(lr=1e-3, epochs=12)],
     )
     assert wild.diverged and not wild.converged and "step" in wild.reason
@@ -190,14 +190,14 @@ def test_what_counts_as_settled():
 
 def test_multiple_choice_by_hand(ground):
     from locus.behaviours.items import Item
-    from locus.behaviours.prompts import Encoded
-    from locus.engine.trie import Forest
+    from locus.behaviours.prompts import TokenSequence
+    from locus.engine.trie import TokenTrie
 
     item = Item("x", "?", ("a", "b"), ("c",), "b", "x")
-    forest = Forest([Encoded((1, k), 1) for k in (2, 3, 4)])
+    trie = TokenTrie([TokenSequence((1, k), 1) for k in (2, 3, 4)])
     # p(a) = 0.1, p(b) = 0.5, p(c) = 0.2: the best answer b beats c; mass 0.6 / 0.8; of a and b only b beats c
-    found = measures([item], forest, np.log([0.1, 0.5, 0.2]), np.log([0.1, 0.25, 0.4]))
+    found = measures([item], trie, np.log([0.1, 0.5, 0.2]), np.log([0.1, 0.25, 0.4]))
     assert found["mc1"][0] == 1 and found["mc2"][0] == pytest.approx(0.75) and found["mc3"][0] == 0.5
     # gains: a 0, b log 2, c -log 2; mean over pairs (log 2) / 2 + log 2
     assert found["margin"][0] == pytest.approx(1.5 * math.log(2))
-    assert measures([item], forest, np.array([-2000.0, -2001.0, -2000.0]))["mc2"][0] == pytest.approx(1 - 1 / (2 + math.exp(-1)))
+    assert measures([item], trie, np.array([-2000.0, -2001.0, -2000.0]))["mc2"][0] == pytest.approx(1 - 1 / (2 + math.exp(-1)))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from locus.errors import PreconditionsError, UserError
-from locus.machine.threads import crew
+from locus.machine.threads import thread_pool
 from locus.machine.workers import fitting, forks, side_by_side
 
 pytestmark = pytest.mark.skipif(not forks(), reason="workers cannot be forked here")
@@ -48,7 +48,7 @@ def test_a_crew_keeps_the_order_and_begins_no_more_than_it_has_in_hand():
         return number * number, torch.get_num_threads(), threading.get_ident()
 
     taken = []
-    with crew(2) as each:
+    with thread_pool(2) as each:
         for number, (square_of, threads, who) in enumerate(each(squared, range(12))):
             assert square_of == number * number
             assert len(begun) <= number + 4, "two at work, one waiting, one taken"
@@ -56,13 +56,13 @@ def test_a_crew_keeps_the_order_and_begins_no_more_than_it_has_in_hand():
     assert {threads for threads, _ in taken} == {1}
     assert len({who for _, who in taken} - {threading.get_ident()}) == 2
     assert torch.get_num_threads() == before
-    with crew(1) as each:
+    with thread_pool(1) as each:
         assert each is map
 
 
 def test_what_fails_in_a_crew_is_raised_and_the_threads_are_given_back():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), crew(2) as each:
+    with pytest.raises(ZeroDivisionError), thread_pool(2) as each:
         list(each(lambda number: 1 // (3 - number), range(9)))
     assert torch.get_num_threads() == before
 
@@ -208,7 +208,7 @@ def test_as_many_work_at_once_as_are_of_use_and_the_memory_holds():
 
 HEAPS = """
 import ctypes, sys, threading
-from locus import threads
+from locus.machine import threads
 threads.settle()
 inside, leave = threading.Barrier(4), threading.Barrier(4)
 def hold():

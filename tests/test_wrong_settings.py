@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from locus.boundary import outputs, settings
 from locus.calibrate import power
 from locus.claims import given as given_claim
-from locus.cli.app import app as cli
+from locus.cli import app as cli
 from locus.errors import UserError, of_place
 from locus.patching import settings as patching
 from locus.patching.settings import PatchConfig
@@ -61,8 +61,10 @@ def refused(status_and_said):
 
 
 SETTINGS = [
-    "lr_scales=[nan]", "lr_scales=[inf]", "lr_scales=[-1.0]", "lr_scales=[0.0]", "lr_scales=[1e300]", "lr_scales=[]",
-    "alphas=[inf]", "alphas=[nan]", "taus=[1e-320]", "taus=[]", "taus=0.1", "seed=18446744073709551616", "seed=9007199254740992",
+    "lr_multipliers=[nan]", "lr_multipliers=[inf]", "lr_multipliers=[-1.0]", "lr_multipliers=[0.0]", "lr_multipliers=[1e300]",
+    "lr_multipliers=[]",
+    "iti_strengths=[inf]", "iti_strengths=[nan]", "taus=[1e-320]", "taus=[]", "taus=0.1",
+    "seed=18446744073709551616", "seed=9007199254740992",
     "seed=-1", "seed=true", "seed=1.5", 'seed="3"', "seed=nan", f"seed={'9' * 4000}", f"seed={'9' * 5000}",
     "epochs=1000000000000", "batch=9223372036854775807", "random=1000000000", "seeds=100000", "train=99999999999999999999",
     "tokens=0", "text_tokens=99999999999999999999", "max_new_tokens=99999999999", "temperature=inf", "temperature=1e-320",
@@ -295,8 +297,8 @@ def test_the_largest_seed_starts_an_edit():
     from locus.edits.rank1 import Rank1
     from tests.families import tiny
 
-    anatomy, place = tiny("llama").anatomy, given_claim("0.1").location
-    assert not torch.equal(Rank1(anatomy, place, seed=settings.SEED).flat, Rank1(anatomy, place, seed=settings.SEED - 1).flat)
+    layout, place = tiny("llama").layout, given_claim("0.1").location
+    assert not torch.equal(Rank1(layout, place, seed=settings.SEED).flat, Rank1(layout, place, seed=settings.SEED - 1).flat)
 
 
 def test_what_the_system_refuses_is_a_sentence_and_what_is_ours_is_not():

@@ -33,7 +33,7 @@ def check(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_publishe
         for first, second in _alike(tokenizer, text, item):
             if not (as_published and first == second):
                 same.append(f"{first!r} and {second!r} to {item.question[:80]!r} ({item.id})")
-            elif first in item.true and first in item.false:
+            elif first in item.wanted and first in item.unwanted:
                 both.append(f"{first!r} to {item.question[:80]!r}")
     if same:
         more = f"; and {len(same) - SHOWN} more" if len(same) > SHOWN else ""

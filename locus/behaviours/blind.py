@@ -202,10 +202,10 @@ def score_answers(name: str, items: Sequence[Item], scores: Sequence[Floats], se
         raise UserError("at least one question", "none", "Give a dataset that is not empty.")
     wins, tops = [], []
     for item, score in zip(items, scores, strict=True):
-        true, false = score[: len(item.true)], score[len(item.true) :]
+        true, false = score[: len(item.wanted)], score[len(item.wanted) :]
         gap = true[:, None] - false[None, :]
         wins.append(float(np.sum(gap > 0) + 0.5 * np.sum(gap == 0)))
-        best = true[item.true.index(item.best)]
+        best = true[item.wanted.index(item.best)]
         tops.append(0.0 if bool(np.any(false > best)) else 1.0 / (1 + int(np.sum(false == best))))
     n_pairs = np.array([item.n_pairs for item in items], dtype=np.float64)
     groups = [item.group for item in items]
@@ -218,7 +218,7 @@ def score_answers(name: str, items: Sequence[Item], scores: Sequence[Floats], se
         pair_chance=0.5,
         mc1=mc1[0],
         mc1_interval=mc1[1],
-        mc1_chance=float(np.mean([1 / (1 + len(item.false)) for item in items])),
+        mc1_chance=float(np.mean([1 / (1 + len(item.unwanted)) for item in items])),
         n_items=len(items),
         n_pairs=int(n_pairs.sum()),
     )
@@ -235,7 +235,7 @@ def _features(answers: Sequence[str]) -> Floats:
 
 def _pair_differences(item: Item, table: Floats) -> Floats:
     """Matrix [true x false, len(FEATURES)]: features of the true answer minus those of the false one."""
-    true, false = table[: len(item.true)], table[len(item.true) :]
+    true, false = table[: len(item.wanted)], table[len(item.wanted) :]
     return np.asarray((true[:, None, :] - false[None, :, :]).reshape(-1, table.shape[1]))
 
 

@@ -17,6 +17,7 @@ from locus.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.2, 0.2)
+FILED = {"wanted": "true", "unwanted": "false"}
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,27 @@ class Item:
 
     id: str
     question: str
-    true: tuple[str, ...]
-    false: tuple[str, ...]
+    wanted: tuple[str, ...]
+    unwanted: tuple[str, ...]
     best: str
     group: str
     category: str = ""
     source: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the answers under the names that they have in files, by which data are known since the first edition."""
+        given = asdict(self)
+        return {FILED.get(name, name): value for name, value in given.items()}
+
     @property
     def answers(self) -> tuple[str, ...]:
         """True answers first, then false ones."""
-        return self.true + self.false
+        return self.wanted + self.unwanted
 
     @property
     def n_pairs(self) -> int:
         """Number of true x false pairs."""
-        return len(self.true) * len(self.false)
+        return len(self.wanted) * len(self.unwanted)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON of all items, in order."""
-        return content_hash([asdict(item) for item in self.items])
+        return content_hash([item.to_dict() for item in self.items])
 
 
 @dataclass(frozen=True)
@@ -117,13 +123,13 @@ def problems(item: Item) -> list[str]:
     found = []
     if not item.question.strip():
         found.append("the question is empty")
-    if not item.true:
+    if not item.wanted:
         found.append("there is no true answer")
-    if not item.false:
+    if not item.unwanted:
         found.append("there is no false answer")
     if any(not answer.strip() for answer in item.answers):
         found.append("an answer is empty")
-    if item.best not in item.true:
+    if item.best not in item.wanted:
         found.append(f"the best answer {item.best!r} is not among the true answers")
     return found
 

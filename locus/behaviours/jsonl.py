@@ -63,8 +63,8 @@ def _item(number: int, row: dict[str, Any]) -> Item:
     return Item(
         id=row.get("id", f"q{number}"),
         question=question,
-        true=true,
-        false=tuple(answer.strip() for answer in row["false"]),
+        wanted=true,
+        unwanted=tuple(answer.strip() for answer in row["false"]),
         best=row.get("best", true[0] if true else "").strip(),
         group=row.get("group", normalise(question)),
         category=row.get("category", ""),

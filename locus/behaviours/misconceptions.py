@@ -27,8 +27,8 @@ def load() -> Dataset:
                 Item(
                     id=row["id"],
                     question=row["question"],
-                    true=tuple(row["true"]),
-                    false=tuple(row["false"]),
+                    wanted=tuple(row["true"]),
+                    unwanted=tuple(row["false"]),
                     best=row["best"],
                     group=row["id"],
                     category=row["category"],

@@ -19,7 +19,7 @@ FormatName = Literal["auto", "chat", "qa", "primer", "bare"]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class TokenSequence:
     """One prompt + answer as token ids; tokens from `start` on belong to the answer and are scored."""
 
     ids: tuple[int, ...]
@@ -132,7 +132,7 @@ def prompt_format(
     return PromptFormat(name, f"{primer}\n\n{plain}" if name == "primer" else plain, " ", True)
 
 
-def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> Encoded:
+def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> TokenSequence:
     """Tokenise prompt + answer as one text and find where the answer begins.
 
     A token that straddles the boundary belongs to the answer; one that the tokenizer puts behind a text belongs to nothing.
@@ -152,4 +152,4 @@ def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> En
             f"the prompt {prompt!r}, which leaves none",
             "Use a prompt format with text before the answer, or a tokenizer with a beginning-of-text token.",
         )
-    return Encoded(tuple(coded.ids), start)
+    return TokenSequence(tuple(coded.ids), start)

@@ -52,8 +52,8 @@ def from_csv(content: str, origin: str) -> Dataset:
             Item(
                 id=f"tqa-{number:03d}",
                 question=row["Question"].strip(),
-                true=true if best in true else (*true, best),
-                false=_listed(row["Incorrect Answers"]),
+                wanted=true if best in true else (*true, best),
+                unwanted=_listed(row["Incorrect Answers"]),
                 best=best,
                 group=normalise(row["Question"]),
                 category=row.get("Category", "").strip(),

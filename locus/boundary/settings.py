@@ -6,10 +6,11 @@ one sentence can say so, and not where something overflows.
 
 import re
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -25,16 +26,24 @@ PYTHON = {"True": True, "False": False}
 SHOWN = 10  # problems named in one message
 
 
+class RenamedSetting(UserWarning):
+    """A setting is given under the name that it once had."""
+
+
 class Settings(BaseModel):
     """The base of every configuration."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """What settings were once called, with the names that they have now."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, str_max_length=TEXT)
 
     @model_validator(mode="before")
     @classmethod
-    def _listed(cls, told: Any) -> Any:
-        """TOML and JSON have lists where a setting is a tuple."""
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    def _listed(cls, given: Any) -> Any:
+        """TOML and JSON have lists where a setting is a tuple; what was written long ago has old names."""
+        given = {new if (new := cls.renamed.get(name, name)) not in given else name: value for name, value in given.items()}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
     @field_validator("*")
     @classmethod
@@ -66,20 +75,23 @@ def _writable(text: str) -> bool:
     return True
 
 
-def build(kind: type[S], told: Mapping[str, Any], expected: str, remedy: str) -> S:
+def build(kind: type[S], given: Mapping[str, Any], expected: str, remedy: str) -> S:
     """A configuration from settings by name.
 
     Args:
         kind: of configuration.
-        told: settings by name.
+        given: settings by name.
         expected: for the message ("valid audit settings").
         remedy: likewise.
 
     Raises:
         UserError: naming every unknown or wrong setting.
     """
+    for name in given:
+        if (new := kind.renamed.get(name)) is not None and new not in given:
+            warnings.warn(f"the setting {name} is now called {new}.", RenamedSetting, stacklevel=2)
     try:
-        return kind(**told)
+        return kind(**given)
     except ValidationError as error:
         found = [_wrong(part, kind) for part in error.errors()]
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -116,18 +128,18 @@ def from_file(file: Path, expected: str) -> dict[str, Any]:
 def from_flags(settings: Sequence[str] | None, /, **flags: Any) -> dict[str, Any]:
     """Settings given as --set NAME=VALUE, and the flags that were given, which win.
 
-    A value is TOML, or else a bare word: `seed=3`, `alphas=[5.0, 15.0]`, `judge=local`; True and False are read as in Python.
+    A value is TOML, or else a bare word: `seed=3`, `taus=[0.1, 0.2]`, `judge=local`; True and False are read as in Python.
 
     Raises:
         UserError: for what is no NAME=VALUE, a name given twice, and a value that begins like TOML and is none.
     """
-    told: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for setting in settings or []:
         name, equals, value = setting.partition("=")
-        if not equals or not re.fullmatch(r"\w+", name) or name in told:
+        if not equals or not re.fullmatch(r"\w+", name) or name in given:
             raise UserError("--set NAME=VALUE, each name once", repr(setting[:80]), "Write --set seed=3, for example.")
-        told[name] = _value(setting, value)
-    return told | {name: value for name, value in flags.items() if value is not None}
+        given[name] = _value(setting, value)
+    return given | {name: value for name, value in flags.items() if value is not None}
 
 
 def _value(setting: str, value: str) -> Any:

@@ -48,10 +48,12 @@ def _patching(planted: Planted, heads: list[tuple[int, int]]) -> list[float]:
     from locus.patching.component import Component
     from locus.patching.corruptions import Replacement
     from locus.patching.known import planted_pairs
-    from locus.patching.sweep import Layout, sweep
+    from locus.patching.sweep import Batching, sweep
 
     model = Model(planted.model, planted.tokenizer, planted.dataset.name)
     patches = [(Component("head", layer, head),) for layer, head in heads]
     with torch.no_grad():
-        effects = sweep(model, planted_pairs(planted, PAIRS), patches, "noise", Replacement(), layout=Layout(64)).effects("none")
+        effects = sweep(model, planted_pairs(planted, PAIRS), patches, "noise", Replacement(), batching=Batching(64)).effects(
+            "none"
+        )
     return [float(value) for value in np.abs(effects.values.mean(axis=1))]

@@ -127,12 +127,12 @@ class Asked(settings.Settings):
     seeds: int | None = Field(None, ge=1)
 
 
-def ask(run: Path | None, **told: Any) -> dict[str, Any]:
+def ask(run: Path | None, **given: Any) -> dict[str, Any]:
     """Power as asked for, or else of the size, the level and the scales of a finished run, if there is one.
 
     Args:
         run: the run folder, or None.
-        told: arguments of `power`; what is missing is the run's, or 19 random Locations, 100 questions and `power`'s defaults.
+        given: arguments of `power`; what is missing is the run's, or 19 random Locations, 100 questions and `power`'s defaults.
 
     Returns:
         As `power`, with `run` (the run's scales, or nothing) and `warning` (why they may mean little, or nothing).
@@ -140,9 +140,9 @@ def ask(run: Path | None, **told: Any) -> dict[str, Any]:
     Raises:
         UserError: as `power` and `scales`.
     """
-    settings.build(Asked, told, "sizes, levels and scales that an audit can have", "See `locus power --help`.")
+    settings.build(Asked, given, "sizes, levels and scales that an audit can have", "See `locus power --help`.")
     if run is None:
-        return power(**{"n_random": 19, "n_questions": 100, **told}) | {"run": {}, "warning": ""}
+        return power(**{"n_random": 19, "n_questions": 100, **given}) | {"run": {}, "warning": ""}
     measured = scales(run)
     with recorded(run) as record:
         found = findings(record, record.config.reads[0], record.config.metric)
@@ -153,7 +153,7 @@ def ask(run: Path | None, **told: Any) -> dict[str, Any]:
     warning = ""
     if first is not None and first["standing"] == "invalid" and first["margin"] is None:
         warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first['sentence']}"
-    return power(**{**own, **told}) | {"run": measured, "warning": warning}
+    return power(**{**own, **given}) | {"run": measured, "warning": warning}
 
 
 def scales(run: Path) -> dict[str, float]:

@@ -60,7 +60,7 @@ def calibrate(
         raise UserError(f"1 to {DRAWS:,} draws", str(draws), "Mend --draws.")
     if workers is not None and not 1 <= workers <= WORKERS:
         raise UserError(f"1 to {WORKERS} processes", str(workers), "Mend --workers.")
-    setting = {"alpha": config.alpha, "margin": config.margin, "random": config.random}
+    setting = {"alpha": config.alpha, "margin": config.tolerance, "random": config.random}
     held = _read(out, setting)
     have = {(one["kind"], one["seed"], one["shuffled"]) for one in held}
     jobs = [job for job in _jobs(kinds, draws, config) if job[:3] not in have]

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from locus.behaviours.encoding import all_unclosed
 from locus.behaviours.items import Item
-from locus.behaviours.prompts import Encoded, PromptFormat
+from locus.behaviours.prompts import PromptFormat, TokenSequence
 from locus.claims.claim import Claim
 from locus.claims.logistic import fit as fit
-from locus.engine.activations import TOKENS, survey
+from locus.engine.activations import TOKENS, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
-from locus.engine.trie import Forest
+from locus.engine.trie import TokenTrie
 from locus.models.model import Model
 from locus.sites.site import Location, Site
 
@@ -59,16 +59,16 @@ class Features:
 
 def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.int64]]:
     """Truth and owner of every answer in forest order."""
-    truth = [index < len(item.true) for item in items for index in range(len(item.answers))]
+    truth = [index < len(item.wanted) for item in items for index in range(len(item.answers))]
     owner = [number for number, item in enumerate(items) for _ in item.answers]
     return np.array(truth, dtype=np.bool_), np.array(owner, dtype=np.int64)
 
 
-def plant_with_question(tokenizer: Any, items: tuple[Item, ...] | list[Item], seed: int) -> Forest:
+def plant_with_question(tokenizer: Any, items: tuple[Item, ...] | list[Item], seed: int) -> TokenTrie:
     """Trees of "Q: q A: a Q: q'", one random q' per question, as ITI's end-of-question bank; for features, not for scores."""
     owners, texts = zip(*with_question(items, seed), strict=True)
     coded = all_unclosed(tokenizer, texts)
-    return Forest([Encoded(tuple(one.ids), len(one) - 1) for one in coded], list(owners))
+    return TokenTrie([TokenSequence(tuple(one.ids), len(one) - 1) for one in coded], list(owners))
 
 
 def with_question(items: tuple[Item, ...] | list[Item], seed: int) -> list[tuple[int, str]]:
@@ -107,8 +107,8 @@ def collect(
     """
     from locus.engine.trie import plant
 
-    def last(forest: Forest) -> Floats:
-        found = survey(model, forest, features=True, tokens=tokens, cache=cache, tally=tally).features
+    def last(trie: TokenTrie) -> Floats:
+        found = base_pass(model, trie, features=True, tokens=tokens, cache=cache, tally=tally).features
         assert found is not None, "the survey was asked for features"
         return found
 

@@ -264,7 +264,9 @@ def calibrate(
     draws: Annotated[int, Option(help="Planted models of each kind.")] = 200,
     kinds: Annotated[str | None, Option(help="Kinds of planted model, comma-separated; all by default.")] = None,
     alpha: Annotated[float, Option(help="Level of the tests.")] = 0.05,
-    margin: Annotated[float, Option(help="Margin, as a share of the ceiling's gain.")] = 0.25,
+    tolerance: Annotated[
+        float, Option("--tolerance", "--margin", help="Margin of non-inferiority, as a share of the ceiling's gain.")
+    ] = 0.25,
     random: Annotated[int, Option(help="Random Locations.")] = 19,
     workers: Annotated[int | None, Option(help="Processes; one a core by default.")] = None,
 ) -> None:
@@ -274,7 +276,7 @@ def calibrate(
     from locus.plan.config import resolve
     from locus.report.terminal import progress
 
-    config = resolve(alpha=alpha, margin=margin, random=random)
+    config = resolve(alpha=alpha, tolerance=tolerance, random=random)
     chosen = ALL if kinds is None else tuple(kinds.split(","))
     with progress() as told:
         found = run_calibration(out, draws, chosen, config, workers, told)

@@ -35,12 +35,12 @@ def examine(console: Console, name: str | None, adapter: str | None = None) -> b
     except UserError as error:
         console.print(Text(f"model: {error}", style="red"))
         return False
-    anatomy = model.anatomy
+    layout = model.layout
     text = prompt_format(model.tokenizer)
     console.print(
         Text(
-            f"model {model.name}: {anatomy.shape} shape, {anatomy.n_layers} layers x {anatomy.n_heads} query heads "
-            f"({anatomy.n_kv_heads} key-value) of {anatomy.head_dim}, prompt format {text.name}"
+            f"model {model.name}: {layout.shape} shape, {layout.n_layers} layers x {layout.n_heads} query heads "
+            f"({layout.n_kv_heads} key-value) of {layout.d_head}, prompt format {text.name}"
         )
     )
     console.print(Text(_reads(model)))

@@ -243,7 +243,7 @@ def singles(record: Record) -> list[dict[str, Any]]:
     ceiling, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
     ps = []
     for arm in arms:
-        contrast = record.of(arm, metric).mean(axis=0) - ceiling + record.config.margin * (ceiling - plain)
+        contrast = record.of(arm, metric).mean(axis=0) - ceiling + record.config.tolerance * (ceiling - plain)
         ps.append(sided(contrast, record.config, record.groups)[0])
     for entry, p, adjusted in zip(found, ps, stats.benjamini_hochberg(ps), strict=True):
         entry |= {"p_works": _plain(p), "p_works_bh": _plain(float(adjusted))}
@@ -260,7 +260,7 @@ def gain(record: Record) -> dict[str, Any] | None:
     level = 1 - 2 * config.alpha
     one = stats.paired_bootstrap(edited, plain, level=level, groups=record.groups, seed=config.seed, draws=2000)
     ends = {"estimate": _plain(one.value), "interval": [_plain(one.low), _plain(one.high)]}
-    return {**ends, "level": level, "n": one.n, "margin_share": config.margin}
+    return {**ends, "level": level, "n": one.n, "margin_share": config.tolerance}
 
 
 def variance(record: Record, claim: str, read: str) -> dict[str, Any] | None:

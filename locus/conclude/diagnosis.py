@@ -69,7 +69,7 @@ def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:
         )
     if any(False in entry["converged"] for entry in found["ceiling"]):
         said.append(
-            "Training of the ceiling had not settled. Train longer or faster: --set epochs=5, --set 'lr_scales=[3.0,10.0,30.0]'."
+            "Training of the ceiling had not settled. Train longer or faster: --set epochs=5, --set 'lr_multipliers=[3.0,10.0]'."
         )
     said += _at_chance(found)
     return said if full or (said and _clear(finding)) else [*said, _effect(finding)]

@@ -88,7 +88,7 @@ def rule(config: AuditConfig) -> dict[str, Any]:
         "version": VERSION,
         "metric": config.metric,
         "alpha": config.alpha,
-        "margin": config.margin,
+        "margin": config.tolerance,
         "margin_of": "the ceiling's gain over the base model, question by question",
         "works": "mean of claim - ceiling + margin above 0; refuted if below",
         "special": "Monte-Carlo rank p with all random Locations; refuted if the mean of claim - random - margin is below 0",

@@ -133,7 +133,7 @@ def _known(values: Floats) -> float:
 
 def works(scores: Scores, config: AuditConfig) -> Test:
     """Non-inferiority of the claim's edit to the ceiling."""
-    claim, ceiling, margin = scores.mean("claim"), scores.mean("ceiling"), config.margin * scores.gain
+    claim, ceiling, margin = scores.mean("claim"), scores.mean("ceiling"), config.tolerance * scores.gain
     contrast = claim - ceiling + margin
     one = _difference(claim, ceiling, config, scores.groups)
     least = _known(margin)
@@ -154,7 +154,7 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     """The claim's rank among random Locations; refuted if its lead over their mean is under the margin."""
     if not len(scores.random):
         return _nothing_drawn()
-    claim, random, margin = scores.mean("claim"), scores.mean("random"), config.margin * scores.gain
+    claim, random, margin = scores.mean("claim"), scores.mean("random"), config.tolerance * scores.gain
     ours, theirs = _mean(claim, scores.groups), np.array([_mean(place, scores.groups) for place in random])
     rank, parametric = stats.monte_carlo_rank(ours, theirs), stats.parametric_p(ours, theirs)
     lead = stats.crossed_mean((claim - random)[:, None, :], scores.groups).interval(1 - 2 * config.alpha)
@@ -185,7 +185,7 @@ def unique(scores: Scores, config: AuditConfig) -> Test:
     """
     if not len(scores.random):
         return _nothing_drawn()
-    claim, random, margin = scores.mean("claim"), scores.mean("random"), config.margin * scores.gain
+    claim, random, margin = scores.mean("claim"), scores.mean("random"), config.tolerance * scores.gain
     nothing = np.zeros_like(claim)
     level, groups = config.alpha, scores.groups
     good = sum(stats.noninferiority(place - claim + margin, nothing, 0.0, alpha=level, groups=groups).passed for place in random)
@@ -214,7 +214,7 @@ def unique(scores: Scores, config: AuditConfig) -> Test:
 
 def necessary(scores: Scores, config: AuditConfig) -> Test:
     """What the optimal edit everywhere but there loses against the ceiling."""
-    ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.margin * scores.gain
+    ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.tolerance * scores.gain
     contrast = ceiling - rest - margin
     one = _difference(ceiling, rest, config, scores.groups)
     least = _known(margin)

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import torch
 
 from locus.edits.base import Edit, Positions, Terms, head_mask
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.sites.site import Location
 
 
 def ablate(
-    anatomy: Anatomy,
+    layout: Layout,
     location: Location,
     to: Literal["zero", "mean"] = "zero",
     means: npt.NDArray[np.float32] | None = None,
@@ -21,7 +21,7 @@ def ablate(
     """Remove what the chosen heads say.
 
     Args:
-        anatomy: of the model.
+        layout: of the model.
         location: the heads.
         to: zero, or the mean output.
         means: [layers, heads, head_dim], needed for `mean`.
@@ -30,7 +30,7 @@ def ablate(
     assert to == "zero" or means is not None, "mean ablation needs the means"
     layers = {}
     for layer in location.layers:
-        mask = head_mask(anatomy, location.heads(layer))
+        mask = head_mask(layout, location.heads(layer))
         filled = None if means is None or to == "zero" else torch.from_numpy(means[layer].reshape(-1)).float() * mask
         layers[layer] = Terms(keep=1 - mask, shift=filled)
-    return Edit("ablate", location, anatomy, layers, positions, {"to": to})
+    return Edit("ablate", location, layout, layers, positions, {"to": to})

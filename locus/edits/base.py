@@ -22,7 +22,7 @@ from torch import Tensor
 from locus import atomic
 from locus.boundary import incoming
 from locus.errors import UserError
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.sites.site import Location
 
 Positions = Literal["all", "answer"]
@@ -57,7 +57,7 @@ class Edit:
     Attributes:
         kind: shift, rank1, full, complement, ablate, ...
         location: the heads it may write to.
-        anatomy: of the model it was made for.
+        layout: of the model it was made for.
         layers: its terms by layer.
         positions: every position, or from the last prompt token on.
         about: how it was made (alpha, tau, learning rate, seed, read mode ...), saved with it.
@@ -65,7 +65,7 @@ class Edit:
 
     kind: str
     location: Location
-    anatomy: Anatomy
+    layout: Layout
     layers: Mapping[int, Terms]
     positions: Positions = "all"
     about: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Edit:
     @property
     def first_layer(self) -> int:
         """The first layer it touches: everything below runs as in the base model."""
-        return min(self.layers) if self.layers else self.anatomy.n_layers - 1
+        return min(self.layers) if self.layers else self.layout.n_layers - 1
 
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, or None."""
@@ -95,7 +95,7 @@ class Edit:
         about = {
             "kind": self.kind,
             "location": self.location.names,
-            "anatomy": vars(self.anatomy),
+            "anatomy": self.layout.to_dict(),
             "positions": self.positions,
             "about": self.about,
         }
@@ -125,27 +125,27 @@ def load_edit(path: Path) -> Edit:
 
 def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
     """An edit from what a file says of it; terms of another size, or not finite, are those of no edit."""
-    anatomy = Anatomy(**about["anatomy"])
+    layout = Layout.from_dict(about["anatomy"])
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, name = key.split(".")
-        size = anatomy.width if name == "out" else anatomy.features
-        if name not in TERMS or int(layer) not in range(anatomy.n_layers) or tensor.shape != (size,):
+        size = layout.d_model if name == "out" else layout.d_in
+        if name not in TERMS or int(layer) not in range(layout.n_layers) or tensor.shape != (size,):
             raise ValueError(f"a tensor {key[:80]!r} of shape {tuple(tensor.shape)}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"a tensor {key[:80]!r} that is not finite")
         layers.setdefault(int(layer), {})[name] = tensor
     location = Location.parse(about["location"]) if about["location"] else Location(())
-    location.check(anatomy.n_layers, anatomy.n_heads)
+    location.check(layout.n_layers, layout.n_heads)
     if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
         raise ValueError("neither positions nor what it is about")
     terms = {layer: Terms(**parts) for layer, parts in layers.items()}
-    return Edit(str(about["kind"]), location, anatomy, terms, about["positions"], about["about"])
+    return Edit(str(about["kind"]), location, layout, terms, about["positions"], about["about"])
 
 
-def head_mask(anatomy: Anatomy, heads: tuple[int, ...]) -> Tensor:
+def head_mask(layout: Layout, heads: tuple[int, ...]) -> Tensor:
     """[features] of ones on some heads' slices and zeros elsewhere."""
-    mask = torch.zeros(anatomy.features)
+    mask = torch.zeros(layout.d_in)
     for head in heads:
-        mask[anatomy.slice(head)] = 1.0
+        mask[layout.slice(head)] = 1.0
     return mask

@@ -1,11 +1,11 @@
 """Everywhere but there: full alignment with b zero on the claim, by which necessity is judged."""
 
 from locus.edits.rank1 import Rank1, Read
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.sites.site import Location
 
 
-def complement(anatomy: Anatomy, claim: Location, read: Read = "layer", seed: int = 0) -> Rank1:
+def complement(layout: Layout, claim: Location, read: Read = "layer", seed: int = 0) -> Rank1:
     """The trainable edit of all heads that are not in the claim; with read = layer it may still read the claim."""
-    rest = claim.complement(anatomy.n_layers, anatomy.n_heads)
-    return Rank1(anatomy, rest, read=read, seed=seed, kind="complement")
+    rest = claim.complement(layout.n_layers, layout.n_heads)
+    return Rank1(layout, rest, read=read, seed=seed, kind="complement")

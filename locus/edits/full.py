@@ -5,11 +5,11 @@ nothing only where W has full row rank, and it changes the geometry Adam sees. B
 """
 
 from locus.edits.rank1 import Form, Rank1
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.sites.site import Location
 
 
-def full(anatomy: Anatomy, form: Form = "heads", seed: int = 0) -> Rank1:
+def full(layout: Layout, form: Form = "heads", seed: int = 0) -> Rank1:
     """The trainable edit of all heads of all layers."""
-    everywhere = Location.everything(anatomy.n_layers, anatomy.n_heads)
-    return Rank1(anatomy, everywhere, read="layer", form=form, seed=seed, kind="full")
+    everywhere = Location.everything(layout.n_layers, layout.n_heads)
+    return Rank1(layout, everywhere, read="layer", form=form, seed=seed, kind="full")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from locus.edits.base import Edit, Positions, Terms, head_mask
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.sites.site import Location
 
 Read = Literal["layer", "heads", "constant"]
@@ -28,7 +28,7 @@ class Rank1(Edit):
     """A trainable rank-1 edit; one flat float32 parameter holds a and b of every layer.
 
     Args:
-        anatomy: of the model.
+        layout: of the model.
         location: the heads that may be written to.
         read: what the edit may read: the whole layer, the chosen heads, or nothing (a learned constant).
         form: write into head outputs (W b), or, for full alignment only, freely into the projection's output.
@@ -39,7 +39,7 @@ class Rank1(Edit):
 
     def __init__(
         self,
-        anatomy: Anatomy,
+        layout: Layout,
         location: Location,
         read: Read = "layer",
         form: Form = "heads",
@@ -49,11 +49,11 @@ class Rank1(Edit):
     ):
         assert form == "heads" or read == "layer", "the free form writes to the whole layer's output and reads all of it"
         about = {"read": read, "form": form, "seed": seed}
-        super().__init__(kind, location, anatomy, {}, positions, about)
+        super().__init__(kind, location, layout, {}, positions, about)
         self.read, self.form = read, form
-        self._masks = {layer: head_mask(anatomy, location.heads(layer)) for layer in location.layers}
-        self._n_read = 0 if read == "constant" else anatomy.features
-        self._n_write = anatomy.width if form == "free" else anatomy.features
+        self._masks = {layer: head_mask(layout, location.heads(layer)) for layer in location.layers}
+        self._n_read = 0 if read == "constant" else layout.d_in
+        self._n_write = layout.d_model if form == "free" else layout.d_in
         self.flat = torch.nn.Parameter(self._start(seed))
         self.layers = _Live(self)
 
@@ -71,13 +71,13 @@ class Rank1(Edit):
     def n_parameters(self) -> int:
         """Numbers that can change the model: entries of a and b outside the masks do not count."""
         written = (
-            self.anatomy.width * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
+            self.layout.d_model * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
         )
-        reads = {"layer": self.anatomy.features * len(self._masks), "constant": 0}
+        reads = {"layer": self.layout.d_in * len(self._masks), "constant": 0}
         return written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
 
     def _start(self, seed: int) -> Tensor:
-        bound = 1 / math.sqrt(self.anatomy.features)
+        bound = 1 / math.sqrt(self.layout.d_in)
         parts = []
         for layer in self._masks:
             generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
@@ -107,7 +107,7 @@ class Rank1(Edit):
             layers[layer] = Terms(
                 **{name: None if value is None else value.detach().clone() for name, value in vars(terms).items()}
             )
-        return Edit(self.kind, self.location, self.anatomy, layers, self.positions, {**self.about, **about})
+        return Edit(self.kind, self.location, self.layout, layers, self.positions, {**self.about, **about})
 
 
 class _Live(Mapping[int, Terms]):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from locus.edits.base import Edit, Positions, Terms
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.sites.site import Location
 
 Floats = npt.NDArray[np.float32]
@@ -49,12 +49,12 @@ def directions(features: Floats, truth: npt.NDArray[np.bool_], spread: Floats | 
     return Directions(unit.astype(np.float32), sigma.astype(np.float32))
 
 
-def shift(anatomy: Anatomy, location: Location, found: Directions, alpha: float, positions: Positions = "answer") -> Edit:
+def shift(layout: Layout, location: Location, found: Directions, alpha: float, positions: Positions = "answer") -> Edit:
     """The ITI shift at a Location with strength alpha (in standard deviations)."""
     layers = {}
     for layer in location.layers:
-        vector = torch.zeros(anatomy.features)
+        vector = torch.zeros(layout.d_in)
         for head in location.heads(layer):
-            vector[anatomy.slice(head)] = torch.from_numpy(found.unit[layer, head] * found.sigma[layer, head])
+            vector[layout.slice(head)] = torch.from_numpy(found.unit[layer, head] * found.sigma[layer, head])
         layers[layer] = Terms(shift=alpha * vector)
-    return Edit("shift", location, anatomy, layers, positions, {"alpha": alpha})
+    return Edit("shift", location, layout, layers, positions, {"alpha": alpha})

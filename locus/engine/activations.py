@@ -16,8 +16,8 @@ from torch import Tensor
 
 from locus.engine import cost
 from locus.engine.cache import NONE, Cache
-from locus.engine.forward import Prepared, base, prepare, sequence_logprobs
-from locus.engine.trie import Forest, Row
+from locus.engine.forward import Batch, base, prepare, sequence_logprobs
+from locus.engine.trie import PackedRow, TokenTrie
 from locus.machine import threads
 from locus.models.model import Model
 
@@ -34,7 +34,7 @@ class Residuals:
 
     layers: dict[int, Tensor] = field(default_factory=dict)
 
-    def residual(self, layer: int, row: Row) -> Tensor | None:
+    def residual(self, layer: int, row: PackedRow) -> Tensor | None:
         """[T, width] for a row, or None where the layer is not held."""
         held = self.layers.get(layer)
         return None if held is None else held[torch.from_numpy(row.nodes)]
@@ -46,7 +46,7 @@ class Residuals:
 
 
 @dataclass
-class Survey:
+class BasePass:
     """What one base pass over a forest found.
 
     Attributes:
@@ -61,12 +61,12 @@ class Survey:
     lengths: npt.NDArray[np.int64]
     residuals: Residuals
     features: npt.NDArray[np.float32] | None
-    prepared: list[Prepared]
+    prepared: list[Batch]
 
 
-def survey(
+def base_pass(
     model: Model,
-    forest: Forest,
+    trie: TokenTrie,
     *,
     layers: Iterable[int] = (),
     features: bool = False,
@@ -74,12 +74,12 @@ def survey(
     progress: Callable[[float], None] | None = None,
     cache: Cache = NONE,
     tally: cost.Tally | None = None,
-) -> Survey:
+) -> BasePass:
     """Run the base model over a forest once, or take what an earlier pass over the same forest left in a cache.
 
     Args:
         model: the model.
-        forest: the question trees.
+        trie: the question trees.
         layers: layers whose entering residual stream is kept; n_layers stands for what leaves the last one.
         features: whether to keep head outputs at each sequence's last token.
         tokens: the rows' token budget.
@@ -87,16 +87,16 @@ def survey(
         cache: where base passes are kept.
         tally: where the pass is counted, as nothing if it is all in the cache.
     """
-    anatomy, count = model.anatomy, len(forest.sequences)
+    layout, count = model.layout, len(trie.sequences)
     wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
     if features:
-        wanted["features"] = ((count, anatomy.n_layers, anatomy.n_heads, anatomy.head_dim), torch.float32)
+        wanted["features"] = ((count, layout.n_layers, layout.n_heads, layout.d_head), torch.float32)
     for layer in sorted(set(layers)):
-        wanted[f"residual-{layer}"] = ((len(forest), anatomy.width), model.dtype)
-    owners = sorted(forest._of_owner)
-    about = {"model": model.numerics, "forest": forest.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
+        wanted[f"residual-{layer}"] = ((len(trie), layout.d_model), model.dtype)
+    owners = sorted(trie._of_owner)
+    about = {"model": model.numerics, "forest": trie.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
     found: dict[str, Tensor] = {}
-    rows, read = rows_of(model, forest, owners, tokens), list[Prepared]()
+    rows, read = rows_of(model, trie, owners, tokens), list[Batch]()
     with cache.lock(about), ExitStack() as stack:
         for what in wanted:
             entry = cache.get(what, {**about, "what": what})
@@ -106,36 +106,36 @@ def survey(
         for what in missing:
             found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
         if missing:
-            read = _dealt(model, forest, owners, tokens, features) or rows
-            _base_pass(model, forest, read, {what: found[what] for what in missing}, progress)
+            read = _dealt(model, trie, owners, tokens, features) or rows
+            _base_pass(model, trie, read, {what: found[what] for what in missing}, progress)
     if tally is not None:
         tally.add("read", [0], cost.Work())
         for prepared in read if missing else []:
             scored = len(prepared.targets.predictors) if "logprobs" in missing else 0
-            tally.add("read", [0], cost.forward(prepared.row, anatomy.n_layers, scored))
-    lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.int64)
+            tally.add("read", [0], cost.forward(prepared.row, layout.n_layers, scored))
+    lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.int64)
     held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
     outputs = found["features"].numpy() if features else None
-    return Survey(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
+    return BasePass(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
 
 
-def _dealt(model: Model, forest: Forest, owners: Sequence[int], tokens: int, ends: bool) -> list[Prepared]:
+def _dealt(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int, ends: bool) -> list[Batch]:
     """Rows for one pass of the base model, short enough that every thread has some; none if these are the usual rows."""
-    fewer = min(tokens, -(-len(forest) // model.hands) + forest.shared)
-    return rows_of(model, forest, owners, fewer, ends) if ends or fewer < tokens else []
+    fewer = min(tokens, -(-len(trie) // model.n_threads) + trie.shared)
+    return rows_of(model, trie, owners, fewer, ends) if ends or fewer < tokens else []
 
 
 def _base_pass(
     model: Model,
-    forest: Forest,
-    rows: Sequence[Prepared],
+    trie: TokenTrie,
+    rows: Sequence[Batch],
     into: dict[str, Tensor],
     progress: Callable[[float], None] | None,
 ) -> None:
     """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
-    anatomy = model.anatomy
+    layout = model.layout
 
-    def passed(prepared: Prepared) -> list[tuple[str, Tensor, Tensor]]:
+    def passed(prepared: Batch) -> list[tuple[str, Tensor, Tensor]]:
         nodes, sequences = torch.from_numpy(prepared.row.nodes), torch.from_numpy(prepared.targets.sequences)
         made: list[tuple[str, Tensor, Tensor]] = []
 
@@ -143,18 +143,18 @@ def _base_pass(
             if f"residual-{layer}" in into:
                 made.append((f"residual-{layer}", nodes, hidden[0].cpu()))
 
-        ends = torch.from_numpy(forest.ends(prepared.row, sequences.tolist())) if "features" in into else None
+        ends = torch.from_numpy(trie.ends(prepared.row, sequences.tolist())) if "features" in into else None
         with torch.no_grad(), recorder.at(ends) as outputs:
             hidden = base(model, prepared.entry, keep)
-            keep(anatomy.n_layers, hidden)
+            keep(layout.n_layers, hidden)
             if ends is not None:
-                stacked = torch.stack([outputs[layer] for layer in range(anatomy.n_layers)], dim=1)
-                made.append(("features", sequences, stacked.view(len(ends), anatomy.n_layers, anatomy.n_heads, -1)))
+                stacked = torch.stack([outputs[layer] for layer in range(layout.n_layers)], dim=1)
+                made.append(("features", sequences, stacked.view(len(ends), layout.n_layers, layout.n_heads, -1)))
             if "logprobs" in into:
                 made.append(("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()))
         return made
 
-    with _HeadOutputs(model) as recorder, threads.crew(model.hands) as each:
+    with _HeadOutputs(model) as recorder, threads.thread_pool(model.n_threads) as each:
         for done, made in enumerate(each(passed, rows)):
             for what, places, values in made:  # in the order of the rows: what two of them share is the last one's
                 into[what][places] = values
@@ -162,13 +162,13 @@ def _base_pass(
                 progress((done + 1) / len(rows))
 
 
-def rows_of(model: Model, forest: Forest, owners: Sequence[int], tokens: int = TOKENS, ends: bool = False) -> list[Prepared]:
+def rows_of(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int = TOKENS, ends: bool = False) -> list[Batch]:
     """Pack questions into rows of a token budget and make them ready to run, without the last tokens unless asked for."""
     prepared = []
-    for group in forest.pack(owners, tokens):
-        sequences = forest.sequences_of(group)
-        row = forest.row(sequences, ends)
-        prepared.append(prepare(model, row, forest.targets(row, sequences)))
+    for group in trie.pack(owners, tokens):
+        sequences = trie.sequences_of(group)
+        row = trie.row(sequences, ends)
+        prepared.append(prepare(model, row, trie.targets(row, sequences)))
     return prepared
 
 

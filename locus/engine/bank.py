@@ -16,7 +16,7 @@ from locus.edits.base import TERMS, Edit, Terms
 from locus.models.model import Model
 
 
-class Session(threading.local):
+class BankState(threading.local):
     """The state of an attached bank; every thread that runs the model has its own.
 
     Attributes:
@@ -94,83 +94,83 @@ class Bank:
         return any(edit.terms(layer) is not None for edit in self.edits)
 
     @contextmanager
-    def attach(self, model: Model) -> Iterator[Session]:
+    def attach(self, model: Model) -> Iterator[BankState]:
         """Hook the bank into the model; the batch must hold the same number of rows for every active edit, edit by edit."""
-        session = Session(active=len(self))
+        bank_state = BankState(active=len(self))
         handles = []
         for layer, projection in enumerate(model.projections):
             if self.touches(layer):
-                handles += self._hooks(layer, projection, session)
-        handles += _narrowed(model.mlps[-1], session)
+                handles += self._hooks(layer, projection, bank_state)
+        handles += _narrowed(model.mlps[-1], bank_state)
         try:
-            yield session
+            yield bank_state
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _hooks(self, layer: int, projection: nn.Module, session: Session) -> list[torch.utils.hooks.RemovableHandle]:
+    def _hooks(self, layer: int, projection: nn.Module, bank_state: BankState) -> list[torch.utils.hooks.RemovableHandle]:
         def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            if session.active == 0:
+            if bank_state.active == 0:
                 return args
-            edited, scalar, out = self._apply(layer, args[0], session)
-            session.pending = (scalar, out) if scalar is not None and out is not None else None
+            edited, scalar, out = self._apply(layer, args[0], bank_state)
+            bank_state.pending = (scalar, out) if scalar is not None and out is not None else None
             return (edited, *args[1:])
 
         def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if session.pending is None:
+            if bank_state.pending is None:
                 return output
-            (scalar, out), session.pending = session.pending, None
+            (scalar, out), bank_state.pending = bank_state.pending, None
             added = torch.bmm(scalar, out[:, None, :].to(scalar.dtype))
             return output + added.view(output.shape).to(output.dtype)
 
         return [projection.register_forward_pre_hook(before), projection.register_forward_hook(after)]
 
-    def _apply(self, layer: int, o: Tensor, session: Session) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _apply(self, layer: int, o: Tensor, bank_state: BankState) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The edited o, and the scalar <read, o> with what it adds to the output (None where no edit does so)."""
         rows, length, features = o.shape
-        active = session.active
+        active = bank_state.active
         assert rows % active == 0, f"{rows} rows cannot be shared evenly by {active} edits"
         terms = self.stacked(layer, active, o)
         grouped = o.view(active, rows // active * length, features)
         wide = grouped.float()
-        zone = self._zone(active, rows, length, session, o)
+        answer_mask = self._zone(active, rows, length, bank_state, o)
         edited = wide
         if terms.keep is not None:
             keep = terms.keep[:, None, :]
-            edited = edited * (keep if zone is None else 1 + (keep - 1) * zone)
+            edited = edited * (keep if answer_mask is None else 1 + (keep - 1) * answer_mask)
         if terms.shift is not None:
             shift = terms.shift[:, None, :]
-            edited = edited + (shift if zone is None else shift * zone)
+            edited = edited + (shift if answer_mask is None else shift * answer_mask)
         scalar = None
         if terms.read is not None:
             scalar = torch.bmm(wide, terms.read[:, :, None])
-            scalar = scalar if zone is None else scalar * zone
+            scalar = scalar if answer_mask is None else scalar * answer_mask
             if terms.write is not None:
                 edited = torch.baddbmm(edited, scalar, terms.write[:, None, :])
         return edited.view(o.shape).to(o.dtype), scalar, terms.out
 
-    def _zone(self, active: int, rows: int, length: int, session: Session, like: Tensor) -> Tensor | None:
+    def _zone(self, active: int, rows: int, length: int, bank_state: BankState, like: Tensor) -> Tensor | None:
         """[active, positions, 1] of 0 and 1, or None where every edit acts at every position."""
         limited = [edit.positions == "answer" for edit in self.edits[:active]]
-        if session.where is None or not any(limited):
+        if bank_state.where is None or not any(limited):
             return None
-        where = session.where.to(like.device, torch.float32)
+        where = bank_state.where.to(like.device, torch.float32)
         where = where.expand(rows, length).reshape(active, -1, 1)
         only = torch.tensor(limited, device=like.device)[:, None, None]
         return torch.where(only, where, torch.ones_like(where))
 
 
-def _narrowed(mlp: nn.Module, session: Session) -> list[torch.utils.hooks.RemovableHandle]:
+def _narrowed(mlp: nn.Module, bank_state: BankState) -> list[torch.utils.hooks.RemovableHandle]:
     """Have an MLP run at the positions that a session asks for only."""
 
     def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        session.length = args[0].shape[1]
-        return args if session.asked is None else (args[0][:, session.asked], *args[1:])
+        bank_state.length = args[0].shape[1]
+        return args if bank_state.asked is None else (args[0][:, bank_state.asked], *args[1:])
 
     def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if session.asked is None:
+        if bank_state.asked is None:
             return output
-        whole = output.new_zeros(len(output), session.length, output.shape[-1])
-        return whole.index_copy(1, session.asked, output)
+        whole = output.new_zeros(len(output), bank_state.length, output.shape[-1])
+        return whole.index_copy(1, bank_state.asked, output)
 
     return [mlp.register_forward_pre_hook(before), mlp.register_forward_hook(after)]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from locus.behaviours.items import Item
-from locus.behaviours.prompts import Encoded, PromptFormat
+from locus.behaviours.prompts import PromptFormat, TokenSequence
 from locus.edits import Edit, Rank1, Terms, ablate
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.cache import Cache
-from locus.engine.forward import Trunk, edited, prepare, sequence_logprobs
-from locus.engine.trie import Forest, plant
+from locus.engine.forward import ResidualCache, edited, prepare, sequence_logprobs
+from locus.engine.trie import TokenTrie, plant
 from locus.models.fast import attention, norms
 from locus.models.model import Model
 from locus.sites.site import Location
@@ -50,7 +50,7 @@ class Check:
 
 
 def plain_logprobs(
-    model: Model, sequences: tuple[Encoded, ...], side: str = "right", batch: int = 8, grad: bool = False
+    model: Model, sequences: tuple[TokenSequence, ...], side: str = "right", batch: int = 8, grad: bool = False
 ) -> Tensor:
     """Summed answer log-probs (nats) with one padded row per answer: the slow path that everything is held against.
 
@@ -79,78 +79,80 @@ def plain_logprobs(
     return torch.stack(found)
 
 
-def tree_logprobs(model: Model, forest: Forest, edits: list[Edit], trunk: object = None) -> Tensor:
+def tree_logprobs(model: Model, trie: TokenTrie, edits: list[Edit], residual_cache: object = None) -> Tensor:
     """Answer log-probs of all sequences under each edit by the fast path, all in one row; [edits, sequences]."""
-    sequences = list(range(len(forest.sequences)))
-    row = forest.row(sequences, ends=False)
-    prepared = prepare(model, row, forest.targets(row, sequences))
+    sequences = list(range(len(trie.sequences)))
+    row = trie.row(sequences, ends=False)
+    prepared = prepare(model, row, trie.targets(row, sequences))
     bank = Bank(edits)
-    with bank.attach(model) as session, torch.no_grad():
-        hidden = edited(model, prepared, bank, session, trunk)  # type: ignore[arg-type]
+    with bank.attach(model) as bank_state, torch.no_grad():
+        hidden = edited(model, prepared, bank, bank_state, residual_cache)  # type: ignore[arg-type]
         return bank.restore_order(sequence_logprobs(model, hidden, prepared.targets)).cpu()
 
 
 def check(model: Model, text: PromptFormat) -> list[Check]:
     """All checks, on two questions; a second or two on a small model."""
-    forest = plant(model.tokenizer, text, ITEMS)
+    trie = plant(model.tokenizer, text, ITEMS)
     loose = 2e-3 if model.dtype == torch.float32 else 0.6
-    anatomy = model.anatomy
-    plain = plain_logprobs(model, forest.sequences)
-    by_length = sorted(range(len(plain)), key=lambda index: len(forest.sequences[index].ids))
+    layout = model.layout
+    plain = plain_logprobs(model, trie.sequences)
+    by_length = sorted(range(len(plain)), key=lambda index: len(trie.sequences[index].ids))
     ends = by_length[:: len(by_length) - 1]  # the shortest and the longest: they are padded most
-    unlike = tuple(forest.sequences[index] for index in ends)
+    unlike = tuple(trie.sequences[index] for index in ends)
 
     def gap(name: str, a: Tensor, b: Tensor, allowed: float) -> Check:
         return Check(name, float((a - b).abs().max()), allowed)
 
-    identity = Rank1(anatomy, Location.everything(anatomy.n_layers, anatomy.n_heads)).frozen({})
-    middle = anatomy.n_layers // 2
+    identity = Rank1(layout, Location.everything(layout.n_layers, layout.n_heads)).frozen({})
+    middle = layout.n_layers // 2
     some = _some_edit(model, middle)
-    found = survey(model, forest, layers=[middle])
+    found = base_pass(model, trie, layers=[middle])
     with Bank([some]).attach(model):
-        edited_plain = plain_logprobs(model, forest.sequences)
+        edited_plain = plain_logprobs(model, trie.sequences)
     checks = [
         gap("the identity edit leaves logits as they are", *_logits(model, identity), 0.0),
         gap("zeroing all heads equals zeroing the projection", *_zeroed(model), loose),
         gap("question trees equal one row per answer", torch.from_numpy(found.logprobs).float(), plain, loose),
         gap("a batch of 1 equals a batch of 8", plain_logprobs(model, unlike, batch=1), plain[ends], loose),
         gap("left padding equals right padding", plain_logprobs(model, unlike, side="left"), plain[ends], loose),
-        gap("an edit in a tree equals the same edit in plain rows", tree_logprobs(model, forest, [some])[0], edited_plain, loose),
+        gap("an edit in a tree equals the same edit in plain rows", tree_logprobs(model, trie, [some])[0], edited_plain, loose),
         gap(
             "starting at a cached layer equals running from the start",
-            tree_logprobs(model, forest, [some], found.residuals)[0],
+            tree_logprobs(model, trie, [some], found.residuals)[0],
             edited_plain,
             loose,
         ),
     ]
-    both = tree_logprobs(model, forest, [identity, some])
+    both = tree_logprobs(model, trie, [identity, some])
     checks.append(gap("a bank of edits equals each alone", both, torch.stack([plain, edited_plain]), loose))
-    fast, slow = (_in_training(model, forest, middle, found.residuals if tree else None) for tree in (True, False))
+    fast, slow = (_in_training(model, trie, middle, found.residuals if tree else None) for tree in (True, False))
     checks.append(gap("an edit in training says what it says in plain rows", fast[0], slow[0], loose))
     size = max(float(slow[1].abs().max()), 1e-2)
     checks.append(gap("its gradient is that of plain rows, in its largest entry's size", fast[1] / size, slow[1] / size, loose))
     return checks
 
 
-def _in_training(model: Model, forest: Forest, layer: int, trunk: Trunk | None) -> tuple[Tensor, Tensor]:
+def _in_training(model: Model, trie: TokenTrie, layer: int, residual_cache: ResidualCache | None) -> tuple[Tensor, Tensor]:
     """Log-probs of the last question's answers under an edit of some layer and the last, and a gradient, [its parameters].
 
     By the tree, from a cached layer, as training runs it; in plain rows where there is no cached layer.
     """
-    anatomy = model.anatomy
-    edit = Rank1(anatomy, Location.parse(",".join(sorted({f"{layer}.0", f"{anatomy.n_layers - 1}.0"}))))
-    noise = torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) / anatomy.features**0.5
+    layout = model.layout
+    edit = Rank1(layout, Location.parse(",".join(sorted({f"{layer}.0", f"{layout.n_layers - 1}.0"}))))
+    noise = torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) / layout.d_in**0.5
     edit.flat.data = noise.to(model.device)
-    sequences = forest.sequences_of([len(ITEMS) - 1])
-    if trunk is None:
+    sequences = trie.sequences_of([len(ITEMS) - 1])
+    if residual_cache is None:
         with Bank([edit]).attach(model):
-            logprobs = plain_logprobs(model, tuple(forest.sequences[index] for index in sequences), grad=True)
+            logprobs = plain_logprobs(model, tuple(trie.sequences[index] for index in sequences), grad=True)
     else:
-        row = forest.row(sequences, ends=False)
-        prepared = prepare(model, row, forest.targets(row, sequences))
+        row = trie.row(sequences, ends=False)
+        prepared = prepare(model, row, trie.targets(row, sequences))
         bank = Bank([edit])
-        with bank.attach(model) as session:
-            logprobs = sequence_logprobs(model, edited(model, prepared, bank, session, trunk), prepared.targets)[0].cpu()
+        with bank.attach(model) as bank_state:
+            logprobs = sequence_logprobs(model, edited(model, prepared, bank, bank_state, residual_cache), prepared.targets)[
+                0
+            ].cpu()
     weights = torch.linspace(1, -1, len(logprobs))
     (gradient,) = torch.autograd.grad((weights * logprobs).sum(), edit.flat)
     return logprobs.detach(), gradient.cpu()
@@ -173,9 +175,9 @@ def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:
 
 def _some_edit(model: Model, layer: int) -> Edit:
     generator = torch.Generator().manual_seed(0)
-    features = model.anatomy.features
+    features = model.layout.d_in
     terms = Terms(read=torch.randn(features, generator=generator) / features, write=torch.randn(features, generator=generator))
-    return Edit("rank1", Location.parse(f"{layer}.0"), model.anatomy, {layer: terms})
+    return Edit("rank1", Location.parse(f"{layer}.0"), model.layout, {layer: terms})
 
 
 def _logits(model: Model, edit: Edit) -> tuple[Tensor, Tensor]:
@@ -189,9 +191,9 @@ def _logits(model: Model, edit: Edit) -> tuple[Tensor, Tensor]:
 
 def _zeroed(model: Model) -> tuple[Tensor, Tensor]:
     """Logits with all heads ablated, and with every output projection's weight set to zero."""
-    anatomy = model.anatomy
+    layout = model.layout
     tokens = torch.arange(1, 9, device=model.device)[None]
-    everything = ablate(anatomy, Location.everything(anatomy.n_layers, anatomy.n_heads))
+    everything = ablate(layout, Location.everything(layout.n_layers, layout.n_heads))
 
     def silence(projection: torch.nn.Module) -> Callable[..., Tensor]:
         bias = getattr(projection, "bias", None)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus.engine.trie import Row
+from locus.engine.trie import PackedRow
 from locus.models.model import Model
 
 KINDS = {
@@ -62,7 +62,7 @@ class Sizes:
         mlp = within(model.shape.mlp)
         after = within(model.shape.output) + (0 if model.parallel else mlp)
         head = int(model.head.weight.numel())  # type: ignore[operator]
-        return cls(model.anatomy.n_layers, sum(matrices.values()), after, mlp, model.anatomy.features, head)
+        return cls(model.layout.n_layers, sum(matrices.values()), after, mlp, model.layout.d_in, head)
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,14 @@ class Work:
         return {**asdict(self), "macs": self.macs(sizes), "spared": self.reused * sizes.layer}
 
 
-def _seen(row: Row, some: npt.NDArray[np.bool_] | None = None) -> int:
+def _seen(row: PackedRow, some: npt.NDArray[np.bool_] | None = None) -> int:
     """Pairs of tokens of which the first, if it is among some, sees the second: each sees its ancestors and itself."""
     depths = row.positions if some is None else row.positions[some]
     return int(depths.sum()) + len(depths)
 
 
 def forward(
-    row: Row, layers: int, scored: int = 0, reused: int = 0, answers: bool = False, predictors: int | None = None
+    row: PackedRow, layers: int, scored: int = 0, reused: int = 0, answers: bool = False, predictors: int | None = None
 ) -> Work:
     """A row through the last `layers` layers and, at some positions, the head.
 
@@ -124,18 +124,18 @@ def forward(
         answers: only the tokens at or after a last prompt token.
         predictors: positions that go through the last layer's MLP, where not all do.
     """
-    count, seen = (int(row.zone.sum()), _seen(row, row.zone)) if answers else (len(row), _seen(row))
+    count, seen = (int(row.answer_mask.sum()), _seen(row, row.answer_mask)) if answers else (len(row), _seen(row))
     bare = 0 if predictors is None else count - predictors
     return Work(count, layers * count, 0, 2 * layers * seen, scored, reused * len(row), bare)
 
 
-def lead(row: Row, layers: int) -> Work:
+def lead(row: PackedRow, layers: int) -> Work:
     """What leads to a row's answers through so many layers, of which the last predicts nothing there."""
-    count = int((~row.zone).sum())
-    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.zone), bare=count)
+    count = int((~row.answer_mask).sum())
+    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.answer_mask), bare=count)
 
 
-def backward(row: Row, layers: int, scored: int, parallel: bool = False) -> Work:
+def backward(row: PackedRow, layers: int, scored: int, parallel: bool = False) -> Work:
     """The way back from the loss through the last `layers` layers, in the lowest only to what the edit changed there.
 
     Where a layer's MLP runs parallel to its attention, that way leads past the lowest layer's MLP anyway.

@@ -15,44 +15,44 @@ import torch
 from torch import Tensor
 
 from locus.engine import cost
-from locus.engine.bank import Bank, Session
+from locus.engine.bank import Bank, BankState
 from locus.engine.prefix import Prefix, Recorder, part
-from locus.engine.trie import Row, Targets
-from locus.models.model import Entry, Model
+from locus.engine.trie import PackedRow, Targets
+from locus.models.model import LayerInputs, Model
 
 HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
 PANEL = 1 << 20  # of them, on a CPU: 4 MiB, about what its caches hold
 
 
-class Trunk(Protocol):
+class ResidualCache(Protocol):
     """Somewhere the base model's residual stream can be had without running the model."""
 
-    def residual(self, layer: int, row: Row) -> Tensor | None:
+    def residual(self, layer: int, row: PackedRow) -> Tensor | None:
         """[T, width] that enters a layer, or None where it is not held."""
         ...
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Batch:
     """A row, how the layers are called for it, and what to score: made once, used every epoch by every edit."""
 
-    row: Row
-    entry: Entry
+    row: PackedRow
+    entry: LayerInputs
     targets: Targets
 
 
-def entry(model: Model, row: Row) -> Entry:
+def entry(model: Model, row: PackedRow) -> LayerInputs:
     """How each layer is called for one row of a forest."""
     tokens, positions, sees = (torch.from_numpy(part)[None] for part in (row.tokens, row.positions, row.sees))
     return model.calls(tokens, positions, sees)
 
 
-def prepare(model: Model, row: Row, targets: Targets) -> Prepared:
+def prepare(model: Model, row: PackedRow, targets: Targets) -> Batch:
     """Make a row ready to run."""
-    return Prepared(row, entry(model, row), targets)
+    return Batch(row, entry(model, row), targets)
 
 
-def base(model: Model, entry: Entry, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
+def base(model: Model, entry: LayerInputs, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
     """The base model's residual stream after its last layer, or entering layer `upto`; [1, T, width].
 
     Args:
@@ -62,7 +62,7 @@ def base(model: Model, entry: Entry, watch: Callable[[int, Tensor], None] | None
         upto: the layer to stop before.
     """
     hidden = entry.hidden
-    last = model.anatomy.n_layers if upto is None else upto
+    last = model.layout.n_layers if upto is None else upto
     with torch.no_grad():
         for layer in range(last):
             if watch is not None:
@@ -73,10 +73,10 @@ def base(model: Model, entry: Entry, watch: Callable[[int, Tensor], None] | None
 
 def edited(
     model: Model,
-    prepared: Prepared,
+    prepared: Batch,
     bank: Bank,
-    session: Session,
-    trunk: Trunk | None = None,
+    bank_state: BankState,
+    residual_cache: ResidualCache | None = None,
     note: cost.Note = lambda edits, work: None,
 ) -> Tensor:
     """The last layer's output for every edit of an attached bank, [edits in bank order, T, width], where a token is predicted.
@@ -87,58 +87,58 @@ def edited(
         model: the model the bank is attached to.
         prepared: the row.
         bank: the edits. What leads to the answers is run once for all of them, as in the base model, if that is all it can be.
-        session: what `bank.attach` gave.
-        trunk: where base residuals are held; without one the base row is run alongside, once for the bank.
+        bank_state: what `bank.attach` gave.
+        residual_cache: where base residuals are held; without one the base row is run alongside, once for the bank.
         note: told the layers that are run for each edit, by its number in the caller's order.
     """
-    below = _Below(model, prepared, session, trunk)
-    lead = _Lead(model, prepared, session, below.entering(bank.starts[0])) if leads(prepared.row, bank) else None
+    below = _BaseRow(model, prepared, bank_state, residual_cache)
+    lead = _SharedPrefix(model, prepared, bank_state, below.entering(bank.starts[0])) if leads(prepared.row, bank) else None
     entry, past = prepared.entry if lead is None else lead.answers, None
     predictors = torch.from_numpy(prepared.targets.predictors)
-    places = (predictors if lead is None else torch.searchsorted(lead.zone, predictors)).to(model.device)
-    session.where = torch.from_numpy(prepared.row.zone).float() if lead is None else None
+    places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.device)
+    bank_state.where = torch.from_numpy(prepared.row.answer_mask).float() if lead is None else None
     hidden: Tensor | None = None
-    session.active = 0
-    for layer in range(bank.starts[0], model.anatomy.n_layers):
+    bank_state.active = 0
+    for layer in range(bank.starts[0], model.layout.n_layers):
         joining = bank.starts.count(layer)
         if joining:
             held = below.entering(layer)
-            rows = (held if lead is None else held[lead.zone])[None].expand(joining, -1, -1)
+            rows = (held if lead is None else held[lead.answer_mask])[None].expand(joining, -1, -1)
             hidden = rows if hidden is None else torch.cat([hidden, rows])
-            session.active += joining
+            bank_state.active += joining
         assert hidden is not None, "the first layer has joining edits"
         if lead is not None:
-            past = lead.past(layer, session.active)
-        session.asked = places if layer == model.anatomy.n_layers - 1 else None
+            past = lead.past(layer, bank_state.active)
+        bank_state.asked = places if layer == model.layout.n_layers - 1 else None
         hidden = model.layer(layer, hidden, entry, past)
-    session.where = session.asked = None
-    _charge(model.anatomy.n_layers, prepared, bank, below.without, note)
+    bank_state.where = bank_state.asked = None
+    _charge(model.layout.n_layers, prepared, bank, below.without, note)
     assert hidden is not None, "a bank has at least one edit"
     return hidden if lead is None else lead.joined(hidden)
 
 
-def leads(row: Row, bank: Bank) -> bool:
+def leads(row: PackedRow, bank: Bank) -> bool:
     """Whether what leads to a row's answers is run apart: the same for all edits of a bank, since they act on answers only."""
-    return len(bank) > 1 and bank.answers_only and not row.zone.all()
+    return len(bank) > 1 and bank.answers_only and not row.answer_mask.all()
 
 
-class _Below:
+class _BaseRow:
     """The base model's residual stream of a row: held, or computed on the way up, once for the bank.
 
     Attributes:
         without: layers at which it was not held.
     """
 
-    def __init__(self, model: Model, prepared: Prepared, session: Session, trunk: Trunk | None):
-        self.model, self.prepared, self.session, self.trunk = model, prepared, session, trunk
+    def __init__(self, model: Model, prepared: Batch, bank_state: BankState, residual_cache: ResidualCache | None):
+        self.model, self.prepared, self.bank_state, self.residual_cache = model, prepared, bank_state, residual_cache
         self.hidden, self.at = prepared.entry.hidden, 0
         self.without: list[int] = []
 
     def entering(self, layer: int) -> Tensor:
         """[T, width]; asked for in the order of the layers."""
-        held = self.trunk.residual(layer, self.prepared.row) if self.trunk is not None else None
+        held = self.residual_cache.residual(layer, self.prepared.row) if self.residual_cache is not None else None
         if held is None:
-            with _silenced(self.session), torch.no_grad():
+            with _silenced(self.bank_state), torch.no_grad():
                 for lower in range(self.at, layer):
                     self.hidden = self.model.layer(lower, self.hidden, self.prepared.entry)
             self.at, held = layer, self.hidden[0]
@@ -146,7 +146,7 @@ class _Below:
         return held.to(self.model.device, self.model.dtype)
 
 
-class _Lead:
+class _SharedPrefix:
     """What leads to a row's answers, as the base model runs it.
 
     Attributes:
@@ -154,30 +154,30 @@ class _Lead:
         answers: how the layers are called for these.
     """
 
-    def __init__(self, model: Model, prepared: Prepared, session: Session, entering: Tensor):
-        zone = torch.from_numpy(prepared.row.zone)
-        before, self.zone = torch.nonzero(~zone)[:, 0], torch.nonzero(zone)[:, 0]
-        self.model, self.session, self.before = model, session, before
-        self.answers = part(prepared.entry, self.zone, torch.cat([before, self.zone]))
+    def __init__(self, model: Model, prepared: Batch, bank_state: BankState, entering: Tensor):
+        answer_mask = torch.from_numpy(prepared.row.answer_mask)
+        before, self.answer_mask = torch.nonzero(~answer_mask)[:, 0], torch.nonzero(answer_mask)[:, 0]
+        self.model, self.bank_state, self.before = model, bank_state, before
+        self.answers = part(prepared.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
         self.entry = part(prepared.entry, before, before)
         self.hidden = entering[None, before]
 
     def past(self, layer: int, edits: int) -> Prefix:
         """Run a layer; its keys and values, for the answers under so many edits."""
         kept = Recorder()
-        if layer == self.model.anatomy.n_layers - 1:
-            self.session.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
-        with _silenced(self.session), torch.no_grad():
+        if layer == self.model.layout.n_layers - 1:
+            self.bank_state.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
+        with _silenced(self.bank_state), torch.no_grad():
             self.hidden = self.model.layer(layer, self.hidden, self.entry, kept)
         return Prefix(len(self.before), kept.states, edits)
 
     def joined(self, answers: Tensor) -> Tensor:
         """The whole row under every edit, [edits, T, width]."""
-        places = torch.argsort(torch.cat([self.before, self.zone])).to(answers.device)
+        places = torch.argsort(torch.cat([self.before, self.answer_mask])).to(answers.device)
         return torch.cat([self.hidden.expand(len(answers), -1, -1), answers], dim=1)[:, places]
 
 
-def _charge(n_layers: int, prepared: Prepared, bank: Bank, without: list[int], note: cost.Note) -> None:
+def _charge(n_layers: int, prepared: Batch, bank: Bank, without: list[int], note: cost.Note) -> None:
     """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
     row, predictors = prepared.row, len(prepared.targets.predictors)
     for edit, start in zip(bank.order, bank.starts, strict=True):
@@ -194,15 +194,15 @@ def _charge(n_layers: int, prepared: Prepared, bank: Bank, without: list[int], n
 class _silenced:
     """Run base rows while a bank is attached: hooks see no active edit and pass their input on."""
 
-    def __init__(self, session: Session):
-        self.session = session
+    def __init__(self, bank_state: BankState):
+        self.bank_state = bank_state
 
     def __enter__(self) -> None:
-        self.kept = self.session.active
-        self.session.active = 0
+        self.kept = self.bank_state.active
+        self.bank_state.active = 0
 
     def __exit__(self, *_: object) -> None:
-        self.session.active = self.kept
+        self.bank_state.active = self.kept
 
 
 def token_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from locus.behaviours.encoding import unclosed
 from locus.behaviours.prompts import PromptFormat
 from locus.edits.base import Edit
-from locus.engine.bank import Session
+from locus.engine.bank import BankState
 from locus.engine.cost import Tally, Work, continued
 from locus.engine.slots import Reader, RowBank, Slots
 from locus.errors import UserError
@@ -67,7 +67,7 @@ class Speech:
 
 
 @dataclass(frozen=True)
-class Said:
+class Generation:
     """What was said to one prompt.
 
     Attributes:
@@ -112,7 +112,7 @@ def generate(
     rows: int = ROWS,
     progress: Callable[[float], None] | None = None,
     tally: Tally | None = None,
-) -> list[list[Said]]:
+) -> list[list[Generation]]:
     """What the model says to every prompt under every edit.
 
     Args:
@@ -135,8 +135,8 @@ def generate(
     settings = settings or Speech()
     tokens = [coded(model, prompt, text, settings.max_new_tokens) for prompt in prompts]
     draws = [_draws(prompt, settings) for prompt in prompts]
-    base = Edit("base", Location(()), model.anatomy, {})
-    spoken: list[list[Said]] = []
+    base = Edit("base", Location(()), model.layout, {})
+    spoken: list[list[Generation]] = []
     chosen = list(edits) or [base]
     ends = frozenset(end_tokens(model, text))
     finished, tally = itertools.count(1), tally or Tally(len(chosen))
@@ -148,36 +148,36 @@ def generate(
     # Every edit holds the states of the shared beginning, so their number is bounded like that of the rows.
     for first in range(0, len(chosen) if prompts else 0, rows):
         some = [*chosen[first : first + rows], base]
-        choir = _Choir(model, some, settings, ends, rows)
+        choir = GenerationBatch(model, some, settings, ends, rows)
         choir.tally, choir.first = tally, first
         pending = [
             _Row(edit, prompt, tokens[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(some) - 1)
         ]
-        spoken += choir.sing(pending, tick)
+        spoken += choir.run(pending, tick)
     return spoken or [[] for _ in chosen]
 
 
-class _Choir:
+class GenerationBatch:
     """Edits that speak together; the last of them is the base model."""
 
     def __init__(self, model: Model, edits: Sequence[Edit], settings: Speech, ends: frozenset[int], rows: int):
         self.model, self.settings, self.ends, self.rows = model, settings, ends, rows
         self.bank = RowBank(edits)
         self.reader = Reader(model)
-        self.session = Session(0)
+        self.bank_state = BankState(0)
         self.tally, self.first = Tally(len(edits)), 0
         # Under an edit of the answer alone, all of the prompt but its last token is the base model's.
         self.source = [len(edits) - 1 if edit.positions == "answer" else index for index, edit in enumerate(edits)]
 
-    def sing(self, pending: list[_Row], tick: Callable[[], None]) -> list[list[Said]]:
+    def run(self, pending: list[_Row], tick: Callable[[], None]) -> list[list[Generation]]:
         """Finish all rows, with a tick for each; [edits][prompts]."""
-        said = [[Said("", (), "end")] * len({row.prompt for row in pending}) for _ in range(len(self.bank.edits) - 1)]
+        said = [[Generation("", (), "end")] * len({row.prompt for row in pending}) for _ in range(len(self.bank.edits) - 1)]
         pending.sort(key=lambda row: (len(row.ids), row.prompt))
         slots = max(len(row.ids) for row in pending) + self.settings.max_new_tokens
         live: list[_Row] = []
-        with torch.no_grad(), self.bank.attach(self.model) as self.session, self.reader.attached():
+        with torch.no_grad(), self.bank.attach(self.model) as self.bank_state, self.reader.attached():
             common, beginning, places = self._beginning(pending, slots)
-            cache = Slots(self.model.anatomy.n_layers, slots)
+            cache = Slots(self.model.layout.n_layers, slots)
             while live or pending:
                 staying = [index for index, row in enumerate(live) if row.stopped is None]
                 free = self.rows - len(staying)
@@ -189,7 +189,7 @@ class _Choir:
                         parts.append(self._questions(joining, common, beginning, places, slots))
                     live = [live[index] for index in staying] + joining
                     cache = Slots.gather(parts)
-                    self.bank.seat(self.session, [row.edit for row in live])
+                    self.bank.seat(self.bank_state, [row.edit for row in live])
                 for row in self._step(live, cache):
                     said[row.edit][row.prompt] = self._finished(row)
                     tick()
@@ -212,9 +212,9 @@ class _Choir:
         sources = sorted(set(speakers.values()))
         for source in sources:
             edits = [edit for edit, own in speakers.items() if own == source]
-            self.note(edits, continued(0, common, self.model.anatomy.n_layers))
-        cache = Slots(self.model.anatomy.n_layers, slots)
-        self.bank.seat(self.session, sources)
+            self.note(edits, continued(0, common, self.model.layout.n_layers))
+        cache = Slots(self.model.layout.n_layers, slots)
+        self.bank.seat(self.bank_state, sources)
         self.reader.read(self._tensor([first[:common]] * len(sources)), 0, cache)
         return common, cache, {source: place for place, source in enumerate(sources)}
 
@@ -226,17 +226,17 @@ class _Choir:
         unique = {pair: place for place, pair in enumerate(dict.fromkeys(wanted))}
         for pair in unique:
             alike = [row for row, own in zip(joining, wanted, strict=True) if own == pair]
-            read = continued(common, len(alike[0].ids) - 1 - common, self.model.anatomy.n_layers)
+            read = continued(common, len(alike[0].ids) - 1 - common, self.model.layout.n_layers)
             self.note([row.edit for row in alike], read)
         bodies = {pair: row.ids[common:-1] for pair, row in zip(wanted, joining, strict=True)}
         length = max(len(body) for body in bodies.values())
-        cache = Slots(self.model.anatomy.n_layers, slots)
+        cache = Slots(self.model.layout.n_layers, slots)
         if beginning is not None:
             cache = Slots.gather([(beginning, [places[source] for source, _ in unique])])
         # Prompts of a single token have nothing to be read beforehand, yet the cache must have their rows.
         padded = [(*bodies[pair], *[0] * (max(length, int(beginning is None)) - len(bodies[pair]))) for pair in unique]
         if padded[0]:
-            self.bank.seat(self.session, [source for source, _ in unique])
+            self.bank.seat(self.bank_state, [source for source, _ in unique])
             self.reader.read(self._tensor(padded), common, cache)
         return cache, [unique[pair] for pair in wanted]
 
@@ -265,13 +265,13 @@ class _Choir:
             return "question"
         return "length" if len(row.tokens) >= self.settings.max_new_tokens else None
 
-    def _finished(self, row: _Row) -> Said:
+    def _finished(self, row: _Row) -> Generation:
         assert row.stopped is not None, "only finished rows are read"
         count = len(row.tokens)
-        self.note([row.edit], continued(len(row.ids) - 1, count, self.model.anatomy.n_layers, scored=count))
+        self.note([row.edit], continued(len(row.ids) - 1, count, self.model.layout.n_layers, scored=count))
         words = self._text(row.tokens)
         cut = NEW_QUESTION.search(words) if row.stopped == "question" else None
-        return Said((words[: cut.start()] if cut else words).strip(), tuple(row.tokens), row.stopped)
+        return Generation((words[: cut.start()] if cut else words).strip(), tuple(row.tokens), row.stopped)
 
     def _text(self, tokens: Sequence[int]) -> str:
         decoded: str = self.model.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

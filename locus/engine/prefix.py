@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from locus.models.fast import attention
-from locus.models.model import Entry
+from locus.models.model import LayerInputs
 
 States = dict[int, tuple[Tensor, Tensor]]
 
@@ -67,13 +67,13 @@ def shared(one: Tensor, two: Tensor, ends: Tensor) -> int:
     return min(int(differ.int().argmax()), int(ends.min()))
 
 
-def cut(entry: Entry, start: int) -> Entry:
+def cut(entry: LayerInputs, start: int) -> LayerInputs:
     """The calls for the columns from `start` on, which see all columns."""
     length = entry.hidden.shape[1]
     return entry if start == 0 else part(entry, torch.arange(start, length), torch.arange(length))
 
 
-def part(entry: Entry, here: Tensor, seen: Tensor) -> Entry:
+def part(entry: LayerInputs, here: Tensor, seen: Tensor) -> LayerInputs:
     """The calls for some columns.
 
     Args:
@@ -95,4 +95,4 @@ def part(entry: Entry, here: Tensor, seen: Tensor) -> Entry:
         return value[:, here] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
 
     calls = [(tuple(map(taken, args)), {key: taken(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
-    return Entry(entry.hidden[:, here], calls)
+    return LayerInputs(entry.hidden[:, here], calls)

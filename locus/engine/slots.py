@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from locus.edits.base import Edit, Terms
-from locus.engine.bank import Bank, Session
+from locus.engine.bank import Bank, BankState
 from locus.models.model import Model
 
 
@@ -96,11 +96,11 @@ class RowBank(Bank):
         self._rows = torch.zeros(0, dtype=torch.long)
         self._gathered: dict[int, Terms] = {}
 
-    def seat(self, session: Session, edits: Sequence[int]) -> None:
+    def seat(self, bank_state: BankState, edits: Sequence[int]) -> None:
         """Say which edit, by the caller's index, each row of the next forwards has."""
         self._rows = torch.tensor([self._place[index] for index in edits], dtype=torch.long)
         self._gathered = {}
-        session.active = len(edits) if any(self.edits[row].layers for row in self._rows.tolist()) else 0
+        bank_state.active = len(edits) if any(self.edits[row].layers for row in self._rows.tolist()) else 0
 
     def stacked(self, layer: int, active: int, like: Tensor) -> Terms:
         """The terms of every row in a layer, [rows, features or width]."""
@@ -118,7 +118,7 @@ def _still(edit: Edit) -> Edit:
         terms = edit.terms(layer)
         assert terms is not None, "a listed layer has terms"
         layers[layer] = Terms(**{name: None if value is None else value.detach() for name, value in vars(terms).items()})
-    return Edit(edit.kind, edit.location, edit.anatomy, layers, edit.positions, edit.about)
+    return Edit(edit.kind, edit.location, edit.layout, layers, edit.positions, edit.about)
 
 
 class Reader:

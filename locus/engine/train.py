@@ -28,9 +28,9 @@ from locus.edits.rank1 import Rank1
 from locus.engine import cost
 from locus.engine.activations import TOKENS
 from locus.engine.bank import Bank
-from locus.engine.forward import Prepared, Trunk, edited, prepare, sequence_logprobs
-from locus.engine.trie import Forest
-from locus.machine.threads import Each, crew
+from locus.engine.forward import Batch, ResidualCache, edited, prepare, sequence_logprobs
+from locus.engine.trie import TokenTrie
+from locus.machine.threads import Each, thread_pool
 from locus.models.model import Model
 
 Pairs = npt.NDArray[np.int64]
@@ -95,17 +95,17 @@ class Fit:
     reason: str
 
 
-def all_pairs(items: Sequence[Item], forest: Forest, owner: int) -> Pairs:
+def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:
     """[pairs, 2] sequence indices (true, false) of one question; true answers come first in a forest's question."""
-    sequences = forest.sequences_of([owner])
-    cut = len(items[owner].true)
+    sequences = trie.sequences_of([owner])
+    cut = len(items[owner].wanted)
     return np.array([(t, f) for t in sequences[:cut] for f in sequences[cut:]], dtype=np.int64)
 
 
-def schedule(items: Sequence[Item], forest: Forest, recipe: Recipe) -> list[list[Pairs]]:
+def schedule(items: Sequence[Item], trie: TokenTrie, recipe: Recipe) -> list[list[Pairs]]:
     """For every epoch, the pairs of every step, in an order drawn from the recipe's seed."""
     generator = np.random.default_rng(recipe.seed)
-    by_question = [all_pairs(items, forest, owner) for owner in range(len(items))]
+    by_question = [all_pairs(items, trie, owner) for owner in range(len(items))]
     epochs = []
     for _ in range(recipe.epochs):
         if recipe.batching == "questions":
@@ -118,21 +118,21 @@ def schedule(items: Sequence[Item], forest: Forest, recipe: Recipe) -> list[list
     return epochs
 
 
-def chunks(pairs: Pairs, forest: Forest, tokens: int, hands: int = 1) -> list[Pairs]:
+def chunks(pairs: Pairs, trie: TokenTrie, tokens: int, n_threads: int = 1) -> list[Pairs]:
     """Cut a step's pairs, question by question, so that each forward stays within the token budget, and all hands have work.
 
     What all questions begin with is run once in every part, so where it is long a step is not cut for more hands.
     """
-    owner = forest.owners[pairs[:, 0]]
+    owner = trie.owners[pairs[:, 0]]
     order = list(dict.fromkeys(owner.tolist()))
-    if hands > 1 and len(order) > 1 and forest.size(order) >= 4 * forest.shared:
-        shares: list[list[int]] = [[] for _ in range(min(hands, len(order)))]
-        for one in sorted(order, key=lambda one: -forest.size([one])):  # the largest first, each to who has least
-            min(shares, key=lambda share: forest.size(share) if share else 0).append(one)
+    if n_threads > 1 and len(order) > 1 and trie.size(order) >= 4 * trie.shared:
+        shares: list[list[int]] = [[] for _ in range(min(n_threads, len(order)))]
+        for one in sorted(order, key=lambda one: -trie.size([one])):  # the largest first, each to who has least
+            min(shares, key=lambda share: trie.size(share) if share else 0).append(one)
     else:
         shares = [order]
     # All hands together hold no more than one would.
-    return [pairs[np.isin(owner, group)] for share in shares for group in forest.pack(share, tokens // len(shares))]
+    return [pairs[np.isin(owner, group)] for share in shares for group in trie.pack(share, tokens // len(shares))]
 
 
 def pair_loss(h: Tensor, tau: Tensor, objective: str) -> Tensor:
@@ -152,13 +152,13 @@ def pair_loss(h: Tensor, tau: Tensor, objective: str) -> Tensor:
 
 def train(
     model: Model,
-    forest: Forest,
+    trie: TokenTrie,
     items: Sequence[Item],
     edits: Sequence[Rank1],
     recipes: Sequence[Recipe],
     reference: npt.NDArray[np.float64],
     *,
-    trunk: Trunk | None = None,
+    residual_cache: ResidualCache | None = None,
     tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
     tally: cost.Tally | None = None,
@@ -167,26 +167,26 @@ def train(
 
     Args:
         model: the frozen model.
-        forest: of the training items.
+        trie: of the training items.
         items: the training items; owner i of the forest is item i.
         edits: freshly started edits; they are trained in place.
         recipes: one for each edit, alike in what a bank shares.
         reference: [sequences], the frozen model's answer log-probs (nats).
-        trunk: base residuals, if held.
+        residual_cache: base residuals, if held.
         tokens: token budget of one forward; a longer step is accumulated over several.
         progress: told the fraction done.
         tally: where each edit's forwards and backwards are counted.
     """
     assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective, order and batches"
     bank = Bank(edits)
-    run = _Run(model, forest, bank, [recipes[index] for index in bank.order], reference, trunk, tokens)
+    run = _Run(model, trie, bank, [recipes[index] for index in bank.order], reference, residual_cache, tokens)
     if tally is not None:
         run.tally = tally
-    epochs = schedule(items, forest, recipes[0])
+    epochs = schedule(items, trie, recipes[0])
     total, usual = sum(map(len, epochs)), float(np.mean([len(step) for step in epochs[0]]))
-    with bank.attach(model) as session, crew(model.hands) as run.each:
+    with bank.attach(model) as bank_state, thread_pool(model.n_threads) as run.each:
         for number, step in enumerate(step for epoch in epochs for step in epoch):
-            run.step(session, step, usual, 0.5 * (1 + math.cos(math.pi * number / total)))
+            run.step(bank_state, step, usual, 0.5 * (1 + math.cos(math.pi * number / total)))
             if progress is not None:
                 progress((number + 1) / total)
     fits = run.finish()
@@ -199,18 +199,18 @@ class _Run:
     def __init__(
         self,
         model: Model,
-        forest: Forest,
+        trie: TokenTrie,
         bank: Bank,
         recipes: list[Recipe],
         reference: npt.NDArray[np.float64],
-        trunk: Trunk | None,
+        residual_cache: ResidualCache | None,
         tokens: int,
     ):
-        self.model, self.forest, self.bank, self.recipes = model, forest, bank, recipes
-        self.trunk, self.tokens = trunk, tokens
-        self.hands = model.hands
+        self.model, self.trie, self.bank, self.recipes = model, trie, bank, recipes
+        self.residual_cache, self.tokens = residual_cache, tokens
+        self.n_threads = model.n_threads
         self.each: Each = map
-        lengths = np.array([len(sequence.ids) - sequence.start for sequence in forest.sequences], dtype=np.float64)
+        lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.float64)
         self.divide = torch.from_numpy(lengths).float() if recipes[0].reduce == "mean" else torch.ones(len(lengths))
         self.reference = torch.from_numpy(reference).float()
         self.tau = torch.tensor([recipe.tau for recipe in recipes])
@@ -228,12 +228,12 @@ class _Run:
         self.stopped: dict[int, str] = {}
         self.sound = [edit.flat.detach().clone() for edit in self.trained]
 
-    def step(self, session: Any, pairs: Pairs, usual: float, decay: float) -> None:
+    def step(self, bank_state: Any, pairs: Pairs, usual: float, decay: float) -> None:
         """One optimiser step: every pair weighs the same, however many a step holds or how it is cut."""
         self.optimiser.zero_grad(set_to_none=True)
         seen = np.zeros(len(self.bank))
-        parts = [self._prepared(chunk) for chunk in chunks(pairs, self.forest, self.tokens, self.hands)]
-        for grads, losses, counted in self.each(partial(self._part, session, usual), parts):
+        parts = [self._prepared(chunk) for chunk in chunks(pairs, self.trie, self.tokens, self.n_threads)]
+        for grads, losses, counted in self.each(partial(self._part, bank_state, usual), parts):
             for edit, grad in zip(self.trained, grads, strict=True):
                 if grad is not None:
                     edit.flat.grad = grad if edit.flat.grad is None else edit.flat.grad.add_(grad)
@@ -256,19 +256,19 @@ class _Run:
         grads = [edit.flat.grad for edit in self.trained]
         return torch.stack([nothing if grad is None else torch.linalg.vector_norm(grad) for grad in grads])
 
-    def _prepared(self, chunk: Pairs) -> tuple[Pairs, Prepared]:
+    def _prepared(self, chunk: Pairs) -> tuple[Pairs, Batch]:
         """Some pairs, by their places among the sequences of a row, and that row."""
         used = np.unique(chunk)
-        row = self.forest.row(used.tolist(), ends=False)
-        return np.searchsorted(used, chunk), prepare(self.model, row, self.forest.targets(row, used.tolist()))
+        row = self.trie.row(used.tolist(), ends=False)
+        return np.searchsorted(used, chunk), prepare(self.model, row, self.trie.targets(row, used.tolist()))
 
     def _part(
-        self, session: Any, usual: float, part: tuple[Pairs, Prepared]
+        self, bank_state: Any, usual: float, part: tuple[Pairs, Batch]
     ) -> tuple[Sequence[Tensor | None], Losses, cost.Tally]:
         """Gradients of each edit from some of a step's pairs, the sums of their losses, and what it took."""
         place, prepared = part
         counted = cost.Tally(len(self.bank))
-        hidden = edited(self.model, prepared, self.bank, session, self.trunk, partial(counted.add, "train"))
+        hidden = edited(self.model, prepared, self.bank, bank_state, self.residual_cache, partial(counted.add, "train"))
         logprobs = sequence_logprobs(self.model, hidden, prepared.targets)
         index = torch.from_numpy(prepared.targets.sequences)
         gain = (logprobs - self.reference[index].to(logprobs.device)) / self.divide[index].to(logprobs.device)
@@ -278,7 +278,7 @@ class _Run:
         scored = len(prepared.targets.predictors)
         for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
             counted.add("train", [edit], cost.Work(scored=scored))
-            back = cost.backward(prepared.row, self.model.anatomy.n_layers - start, scored, self.model.parallel)
+            back = cost.backward(prepared.row, self.model.layout.n_layers - start, scored, self.model.parallel)
             counted.add("gradient", [edit], back)
         return grads, loss.detach().sum(dim=1).double().cpu().numpy(), counted
 

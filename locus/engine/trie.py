@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from locus.behaviours.items import Item
-from locus.behaviours.prompts import Encoded, PromptFormat, encode
+from locus.behaviours.prompts import PromptFormat, TokenSequence, encode
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """A set of forest nodes closed under ancestors, laid out as one row of T tokens with no padding.
 
     Attributes:
@@ -39,7 +39,7 @@ class Row:
     tokens: Ints
     positions: Ints
     sees: Bools
-    zone: Bools
+    answer_mask: Bools
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -66,7 +66,7 @@ class Targets:
     lengths: Ints
 
 
-class Forest:
+class TokenTrie:
     """A token trie over many sequences.
 
     Args:
@@ -77,7 +77,7 @@ class Forest:
         shared: tokens that all sequences begin with.
     """
 
-    def __init__(self, sequences: Sequence[Encoded], owners: Sequence[int] | None = None):
+    def __init__(self, sequences: Sequence[TokenSequence], owners: Sequence[int] | None = None):
         self.sequences = tuple(sequences)
         self.owners = np.asarray(owners if owners is not None else [0] * len(self.sequences), dtype=np.int64)
         assert len(self.owners) == len(self.sequences), "every sequence needs an owner"
@@ -86,7 +86,8 @@ class Forest:
         for root_of in (lambda index: -1, lambda index: -1 - int(self.owners[index]), lambda index: -1 - index):
             self._grow(root_of)
             if all(
-                not self.zone[path[: sequence.start - 1]].any() for sequence, path in zip(self.sequences, self.paths, strict=True)
+                not self.answer_mask[path[: sequence.start - 1]].any()
+                for sequence, path in zip(self.sequences, self.paths, strict=True)
             ):
                 break
         passed = np.bincount(np.concatenate(self.paths), minlength=len(self))
@@ -117,9 +118,9 @@ class Forest:
         self.tokens = np.array(tokens, dtype=np.int64)
         self.parents = np.array(parents, dtype=np.int64)
         self.positions = np.array(depths, dtype=np.int64)
-        self.zone = np.zeros(len(tokens), dtype=np.bool_)
+        self.answer_mask = np.zeros(len(tokens), dtype=np.bool_)
         for sequence, path_of in zip(self.sequences, self.paths, strict=True):
-            self.zone[path_of[sequence.start - 1 :]] = True
+            self.answer_mask[path_of[sequence.start - 1 :]] = True
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -142,7 +143,7 @@ class Forest:
         """Indices of the sequences that belong to these questions, question by question."""
         return [index for owner in owners for index in self._of_owner[owner]]
 
-    def row(self, sequences: Sequence[int], ends: bool = True) -> Row:
+    def row(self, sequences: Sequence[int], ends: bool = True) -> PackedRow:
         """Lay out the union of some sequences' paths as one row.
 
         Args:
@@ -155,9 +156,9 @@ class Forest:
         for position, parent in enumerate(self.parents[nodes].tolist()):
             if parent >= 0:
                 sees[position] |= sees[place[parent]]
-        return Row(nodes, self.tokens[nodes], self.positions[nodes], sees, self.zone[nodes])
+        return PackedRow(nodes, self.tokens[nodes], self.positions[nodes], sees, self.answer_mask[nodes])
 
-    def targets(self, row: Row, sequences: Sequence[int]) -> Targets:
+    def targets(self, row: PackedRow, sequences: Sequence[int]) -> Targets:
         """Which next-token distributions of a row the given sequences need, each position once."""
         predictors, tokens, owner, lengths = [], [], [], []
         for slot, index in enumerate(sequences):
@@ -177,7 +178,7 @@ class Forest:
             lengths=np.array(lengths, dtype=np.int64),
         )
 
-    def ends(self, row: Row, sequences: Sequence[int]) -> Ints:
+    def ends(self, row: PackedRow, sequences: Sequence[int]) -> Ints:
         """Row position of each sequence's last token."""
         return np.searchsorted(row.nodes, np.array([self.paths[index][-1] for index in sequences])).astype(np.int64)
 
@@ -205,11 +206,11 @@ class Forest:
         return rows
 
 
-def plant(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> Forest:
+def plant(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
     """The forest of all answers of all items; sequences in item order, true answers first; owner = item index."""
     sequences, owners = [], []
     for index, item in enumerate(items):
         for answer in item.answers:
             sequences.append(encode(tokenizer, text, item.question, answer))
             owners.append(index)
-    return Forest(sequences, owners)
+    return TokenTrie(sequences, owners)

@@ -71,11 +71,11 @@ def read_labels(path: Path, dataset: Dataset | None) -> Labels:
     for row, (truth, info) in labelled_rows(path):
         question, answer = row["question"].strip(), row["answer"].strip()
         item = items.get(question)
-        sides = without(References(item.true, item.false), answer) if item else References()
+        sides = without(References(item.wanted, item.unwanted), answer) if item else References()
         found.append(Example(question, answer, truth, info, sides, kind_of(row), item.category if item else ""))
     said = tuple(row for row in found if row.kind == "model")
     known = {row.question: items[row.question] for row in said if row.question in items}
-    sides_of = {question: References(item.true, item.false) for question, item in known.items()}
+    sides_of = {question: References(item.wanted, item.unwanted) for question, item in known.items()}
     return Labels(said, sides_of, path.name, file_hash(path))
 
 

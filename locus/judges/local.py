@@ -61,16 +61,16 @@ class Weights:
         metadata: base hash, recipe, split, data hashes: strings only.
     """
 
-    forests: tuple[tuple[trees.Trees, ...], ...]
+    tries: tuple[tuple[trees.Trees, ...], ...]
     axes: NDArray[np.float32]
     centre: NDArray[np.float32]
     calibration: NDArray[np.float64]
     metadata: dict[str, str]
 
 
-def boosted(forests: Sequence[Sequence[trees.Trees]], x: NDArray[np.float32]) -> NDArray[np.float64]:
+def boosted(tries: Sequence[Sequence[trees.Trees]], x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean log-odds for each target, shape (n, 2)."""
-    return np.column_stack([np.mean([forest.logit(x) for forest in group], axis=0) for group in forests])
+    return np.column_stack([np.mean([trie.logit(x) for trie in group], axis=0) for group in tries])
 
 
 def probabilities(log_odds: NDArray[np.float64], calibration: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,9 +136,9 @@ def save(weights: Weights, path: Path) -> None:
         "centre": weights.centre,
         "calibration": weights.calibration,
     }
-    for target, group in zip(TARGETS, weights.forests, strict=True):
-        for number, forest in enumerate(group):
-            arrays.update(forest.arrays(f"{target}.{number}"))
+    for target, group in zip(TARGETS, weights.tries, strict=True):
+        for number, trie in enumerate(group):
+            arrays.update(trie.arrays(f"{target}.{number}"))
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), weights.metadata)
 
 
@@ -160,8 +160,8 @@ def load(path: Path) -> Weights:
     if found != wanted:
         raise UserError(f"weights with {wanted}", f"{found}", "Train the judge again: locus judge train")
     n_forests = sum(name.startswith(f"{TARGETS[0]}.") and name.endswith(".baseline") for name in names)
-    forests = tuple(tuple(trees.from_arrays(arrays, f"{target}.{number}") for number in range(n_forests)) for target in TARGETS)
-    return Weights(forests, arrays["axes"], arrays["centre"], arrays["calibration"], metadata)
+    tries = tuple(tuple(trees.from_arrays(arrays, f"{target}.{number}") for number in range(n_forests)) for target in TARGETS)
+    return Weights(tries, arrays["axes"], arrays["centre"], arrays["calibration"], metadata)
 
 
 def column_hash() -> str:
@@ -242,7 +242,7 @@ class LocalJudge:
         self.reader.read(unique)
         x = self.reader.features(unique, self.weights.axes, self.weights.centre)
         x = x if self._reads else blindfolded(x)
-        result = probabilities(boosted(self.weights.forests, x), self.weights.calibration)
+        result = probabilities(boosted(self.weights.tries, x), self.weights.calibration)
         where = {case: row for row, case in enumerate(unique)}
         return result[[where[case] for case in cases]]
 

@@ -102,7 +102,7 @@ def judged(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]]) -
     opinions = judge.judge(
         [asked[index][0].question for index in spoken],
         [asked[index][1] for index in spoken],
-        [References(asked[index][0].true, asked[index][0].false) for index in spoken],
+        [References(asked[index][0].wanted, asked[index][0].unwanted) for index in spoken],
     )
     for index, opinion in zip(spoken, opinions, strict=True):
         found[index] = opinion

@@ -65,7 +65,7 @@ def granted(files: tuple[Path, Path] = QUOTAS) -> int:
 
 
 @contextmanager
-def crew(count: int) -> Iterator[Each]:
+def thread_pool(count: int) -> Iterator[Each]:
     """A `map` over so many threads, each computing with one of torch's own, while a `with` block lasts; with one, `map` itself.
 
     Two threads on one small matrix product wait for one another at every operation; two products at once do not. What is done

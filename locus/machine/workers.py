@@ -25,24 +25,24 @@ DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux's prctl.h
 
 Say = Callable[[float], None]
 Work = Callable[[Any, Say], Any]
-Told = Callable[[int, float], None]
+Progress = Callable[[int, float], None]
 
 
-def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> Generator[Any, None, None]:
+def side_by_side(jobs: Sequence[Any], work: Work, workers: int, progress: Progress) -> Generator[Any, None, None]:
     """The result of every job, in order; a job that failed raises in its turn.
 
     Args:
         jobs: what is to be done; not one of them may need another's result.
         work: does one job; told the share of it that is done by calling its second argument.
         workers: processes; with 1, or where processes cannot be forked safely, jobs are done here, one after another.
-        told: called with the number of a job and the share of it that is done.
+        progress: called with the number of a job and the share of it that is done.
 
     Raises:
         UserError: if a worker was ended from outside, as by a system that ran out of memory.
     """
     if workers < 2 or len(jobs) < 2 or not forks():
         for number, job in enumerate(jobs):
-            yield work(job, lambda share, number=number: told(number, share))  # type: ignore[misc]
+            yield work(job, lambda share, number=number: progress(number, share))  # type: ignore[misc]
         return
     team: dict[Connection, Any] = {}
     waiting, finished = iter(range(len(jobs))), dict[int, tuple[bool, Any]]()
@@ -57,7 +57,7 @@ def side_by_side(jobs: Sequence[Any], work: Work, workers: int, told: Told) -> G
             while number not in finished:
                 for connection in wait(list(team)):
                     assert isinstance(connection, Connection), "a team is waited for by its pipes"
-                    _hear(connection, team[connection], waiting, finished, told)
+                    _hear(connection, team[connection], waiting, finished, progress)
             good, result = finished.pop(number)
             if not good:
                 raise result
@@ -114,7 +114,7 @@ def _interrupted_later() -> Iterator[None]:
 
 
 def _hear(
-    connection: Connection, process: Any, waiting: Iterator[int], finished: dict[int, tuple[bool, Any]], told: Told
+    connection: Connection, process: Any, waiting: Iterator[int], finished: dict[int, tuple[bool, Any]], progress: Progress
 ) -> None:
     """Take one message of a worker: progress, a warning, or a result, upon which it is given the next job."""
     try:
@@ -127,7 +127,7 @@ def _hear(
             "Most often the system was out of memory: run again with OMP_NUM_THREADS=1 (one worker), which goes on from here.",
         ) from None
     if what == "share":
-        told(number, value)
+        progress(number, value)
     elif what == "warning":
         warnings.warn(value, stacklevel=2)
     else:

@@ -17,9 +17,9 @@ from locus.behaviours.items import Item
 from locus.edits.base import Edit
 from locus.engine.bank import Bank
 from locus.engine.cost import Tally, Work
-from locus.engine.forward import Prepared, Trunk, edited, sequence_logprobs
-from locus.engine.trie import Forest
-from locus.machine.threads import crew
+from locus.engine.forward import Batch, ResidualCache, edited, sequence_logprobs
+from locus.engine.trie import TokenTrie
+from locus.machine.threads import thread_pool
 from locus.models.model import Model
 
 Floats = npt.NDArray[np.float64]
@@ -28,22 +28,22 @@ MEASURES = ("mc1", "mc2", "mc3", "margin")
 
 def score(
     model: Model,
-    rows: Sequence[Prepared],
+    rows: Sequence[Batch],
     edits: Sequence[Edit],
     count: int,
     *,
-    trunk: Trunk | None = None,
+    residual_cache: ResidualCache | None = None,
     progress: Callable[[float], None] | None = None,
     tally: Tally | None = None,
 ) -> Floats:
     """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
     bank, found = Bank(edits), np.full((len(edits), count), np.nan)
-    with bank.attach(model) as session, crew(model.hands) as each:
+    with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
 
-        def scored(prepared: Prepared) -> tuple[Floats, Tally]:
+        def scored(prepared: Batch) -> tuple[Floats, Tally]:
             counted = Tally(len(edits))
             with torch.no_grad():
-                hidden = edited(model, prepared, bank, session, trunk, partial(counted.add, "score"))
+                hidden = edited(model, prepared, bank, bank_state, residual_cache, partial(counted.add, "score"))
                 values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
             for edit in bank.order:
                 counted.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
@@ -58,12 +58,12 @@ def score(
     return found
 
 
-def measures(items: Sequence[Item], forest: Forest, logprobs: Floats, reference: Floats | None = None) -> dict[str, Floats]:
+def measures(items: Sequence[Item], trie: TokenTrie, logprobs: Floats, reference: Floats | None = None) -> dict[str, Floats]:
     """MC1, MC2, MC3 and the preference margin of every item.
 
     Args:
         items: owner i of the forest is item i.
-        forest: their question trees.
+        trie: their question trees.
         logprobs: [sequences], under the model that is measured (nats).
         reference: [sequences], under the base model; without it there is no margin.
 
@@ -73,10 +73,10 @@ def measures(items: Sequence[Item], forest: Forest, logprobs: Floats, reference:
     """
     found = {name: np.full(len(items), np.nan) for name in MEASURES if name != "margin" or reference is not None}
     for index, item in enumerate(items):
-        sequences = forest.sequences_of([index])
-        cut = len(item.true)
+        sequences = trie.sequences_of([index])
+        cut = len(item.wanted)
         true, false = logprobs[sequences[:cut]], logprobs[sequences[cut:]]
-        best = true[item.true.index(item.best)]
+        best = true[item.wanted.index(item.best)]
         found["mc1"][index] = float(best > false.max())
         found["mc2"][index] = float(np.exp(logsumexp(true) - logsumexp(np.concatenate([true, false]))))
         found["mc3"][index] = float(np.mean(true > false.max()))

@@ -18,12 +18,12 @@ from torch import Tensor
 from locus.behaviours import lines
 from locus.behaviours.encoding import all_unclosed
 from locus.behaviours.items import content_hash
-from locus.behaviours.prompts import Encoded
+from locus.behaviours.prompts import TokenSequence
 from locus.edits.base import Edit
 from locus.engine.bank import Bank
 from locus.engine.cost import Tally, Work, forward
-from locus.engine.forward import HEAD_CHUNK, Prepared, Trunk, base, edited
-from locus.engine.trie import Forest
+from locus.engine.forward import HEAD_CHUNK, Batch, ResidualCache, base, edited
+from locus.engine.trie import TokenTrie
 from locus.errors import UserError
 from locus.models.model import Model
 
@@ -78,11 +78,11 @@ def _openwebtext() -> list[str]:
         ) from error
 
 
-def text_forest(model: Model, text: Text, tokens: int) -> Forest:
+def text_trie(model: Model, text: Text, tokens: int) -> TokenTrie:
     """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
     coded = [one.ids[:tokens] for one in all_unclosed(model.tokenizer, text.passages)]
-    sequences = [Encoded(tuple(ids), 1) for ids in coded if len(ids) > 1]
-    return Forest(sequences, range(len(sequences)))
+    sequences = [TokenSequence(tuple(ids), 1) for ids in coded if len(ids) > 1]
+    return TokenTrie(sequences, range(len(sequences)))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,12 @@ class Drift:
 
 
 def drift(
-    model: Model, rows: Sequence[Prepared], edits: Sequence[Edit], *, trunk: Trunk | None = None, tally: Tally | None = None
+    model: Model,
+    rows: Sequence[Batch],
+    edits: Sequence[Edit],
+    *,
+    residual_cache: ResidualCache | None = None,
+    tally: Tally | None = None,
 ) -> Drift:
     """Measure several edits on the same texts.
 
@@ -103,19 +108,19 @@ def drift(
         model: the model.
         rows: the texts, ready to run.
         edits: what is measured.
-        trunk: base residuals, if held: those entering the edited layers, and those leaving the last one (the reference).
+        residual_cache: base residuals, if held: those entering the edited layers, and those leaving the last one (the reference).
         tally: where each edit's work is counted; the reference's is shared.
     """
     bank, note = Bank(edits), partial((tally or Tally(len(edits))).add, "text")
     kl, ce, base_ce = [], [], []
-    with bank.attach(model) as session, torch.no_grad():
+    with bank.attach(model) as bank_state, torch.no_grad():
         for prepared in rows:
-            session.active = 0
-            held = trunk.residual(model.anatomy.n_layers, prepared.row) if trunk is not None else None
+            bank_state.active = 0
+            held = residual_cache.residual(model.layout.n_layers, prepared.row) if residual_cache is not None else None
             original = base(model, prepared.entry) if held is None else held[None].to(model.device)
-            hidden = edited(model, prepared, bank, session, trunk, note)
+            hidden = edited(model, prepared, bank, bank_state, residual_cache, note)
             scored = len(prepared.targets.token)
-            note(bank.order, Work(scored=scored) if held is not None else forward(prepared.row, model.anatomy.n_layers, scored))
+            note(bank.order, Work(scored=scored) if held is not None else forward(prepared.row, model.layout.n_layers, scored))
             for edit in bank.order:
                 note([edit], Work(scored=scored))
             one = _compare(model, original, hidden, prepared)
@@ -125,7 +130,7 @@ def drift(
     return Drift(*(torch.cat(parts, dim=-1).double().cpu().numpy() for parts in (kl, ce, base_ce)))
 
 
-def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
+def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Per-passage means of KL and cross-entropy, chunked over positions."""
     targets = prepared.targets
     places, count = targets.predictors, len(targets.sequences)

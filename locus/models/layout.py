@@ -1,5 +1,6 @@
 """Where things are inside a causal language model, by family; the only file that knows architecture names."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal
@@ -58,36 +59,48 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+FILED = {"d_model": "width", "d_head": "head_dim"}
+
+
 @dataclass(frozen=True)
-class Anatomy:
+class Layout:
     """Sizes of a model: layers, query heads a layer, key-value heads, width of one head, width of the residual stream."""
 
     shape: str
     n_layers: int
     n_heads: int
     n_kv_heads: int
-    head_dim: int
-    width: int
+    d_head: int
+    d_model: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plans and saved edits have it, under the first edition's names."""
+        return {FILED.get(name, name): value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> "Layout":
+        """From a plan or a saved edit."""
+        return cls(**{{old: new for new, old in FILED.items()}.get(name, name): value for name, value in given.items()})
 
     @property
-    def features(self) -> int:
+    def d_in(self) -> int:
         """Width of the output projection's input, n_heads * head_dim (not always the residual width)."""
-        return self.n_heads * self.head_dim
+        return self.n_heads * self.d_head
 
     def input_slice(self, kind: AttentionInput, head: int) -> slice:
         """The features of one head's query, or of one key-value head's key or value, in what makes them."""
         fused, place = SHAPES[self.shape].fused, INPUTS.index(kind)
         # No family here has both one matrix for all three and fewer key-value heads than query heads.
         block = head if not fused else place * self.n_heads + head if fused == "blocks" else 3 * head + place
-        return slice(block * self.head_dim, (block + 1) * self.head_dim)
+        return slice(block * self.d_head, (block + 1) * self.d_head)
 
     # Last in the class: its name hides the builtin from the annotations that follow.
     def slice(self, head: int) -> slice:
         """The features of one head."""
-        return slice(head * self.head_dim, (head + 1) * self.head_dim)
+        return slice(head * self.d_head, (head + 1) * self.d_head)
 
 
-def examine(hf: nn.Module, name: str) -> Anatomy:
+def examine(hf: nn.Module, name: str) -> Layout:
     """The anatomy of a Hugging Face model.
 
     Raises:
@@ -115,7 +128,7 @@ def examine(hf: nn.Module, name: str) -> Anatomy:
         elif min(heads, kv, width) < 1 or heads % kv or any(heads * head_dim != _features(one) for one in outputs):
             looked.append(f"{heads} heads of {head_dim} in {features} features, on {kv} key-value heads")
         else:
-            return Anatomy(key, len(layers), heads, kv, head_dim, width)
+            return Layout(key, len(layers), heads, kv, head_dim, width)
         break
     raise UserError(
         "a causal LM of the Llama shape (Llama, Mistral, Qwen 2 and 3, Gemma 2 and 3, SmolLM), GPT-2 or GPT-NeoX, "

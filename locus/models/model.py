@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from locus.errors import UserError
 from locus.models.fast import attention, norms
 from locus.models.layout import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
-from locus.models.layout import Anatomy as Anatomy
+from locus.models.layout import Layout as Layout
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
 
 SMALL = 1 << 19  # entries of a layer's matrices below which a token takes Python longer than the products
@@ -39,7 +39,7 @@ class Model:
     """
 
     def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False, merged: bool = False):
-        self.anatomy = examine(hf, name)
+        self.layout = examine(hf, name)
         self.hf = hf.eval().requires_grad_(False)
         attention.adopt(hf)
         norms.adopt(hf)
@@ -47,7 +47,7 @@ class Model:
         self.name = name
         self.quantised = quantised
         self.merged = merged
-        self.shape = SHAPES[self.anatomy.shape]
+        self.shape = SHAPES[self.layout.shape]
         self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
         self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
         self.mlps = [layer.get_submodule(self.shape.mlp) for layer in self.layers]
@@ -56,7 +56,7 @@ class Model:
         config: Any = hf.config
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
-        self.windows = windows(config, self.anatomy.n_layers)
+        self.windows = windows(config, self.layout.n_layers)
         self.parallel = parallel(config)
         self.context = context(config)
         self._fingerprint: str | None = None
@@ -72,7 +72,7 @@ class Model:
         return next(self.hf.parameters()).dtype
 
     @property
-    def hands(self) -> int:
+    def n_threads(self) -> int:
         """Threads that can work on this model at once: torch's own number on a CPU; one where Python would be all they share."""
         matrices = sum(entry.numel() for entry in self.layers[0].parameters() if entry.ndim == 2)
         return torch.get_num_threads() if self.device.type == "cpu" and matrices >= SMALL else 1
@@ -137,7 +137,7 @@ class Model:
             for layer, original in zip(self.layers, originals, strict=True):
                 layer.forward = original
 
-    def calls(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> "Entry":
+    def calls(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> "LayerInputs":
         """Ask the model itself what each layer would be called with, without running any layer.
 
         Embedding scale, learned positions, rotary tables and layer types are thereby the model's own business.
@@ -179,7 +179,7 @@ class Model:
                 return mask if isinstance(value, Tensor) and value.ndim == 4 else value
 
             placed.append((tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}))
-        return Entry(embedded[0], placed)
+        return LayerInputs(embedded[0], placed)
 
     def _masks(self, positions: Tensor, sees: Tensor) -> dict[int | None, Tensor]:
         """Additive masks [rows or 1, 1, T, T], one for every attention window the model uses."""
@@ -194,7 +194,7 @@ class Model:
             masks[window] = attention.attach(mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device), stretches)
         return masks
 
-    def layer(self, index: int, hidden: Tensor, entry: "Entry", past: Any = None) -> Tensor:
+    def layer(self, index: int, hidden: Tensor, entry: "LayerInputs", past: Any = None) -> Tensor:
         """Run one layer on [rows, T, width]; rows share the entry's mask and positions, or have their own.
 
         Args:
@@ -226,7 +226,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayerInputs:
     """What enters the first layer, [rows, T, width], and how each layer is called for these rows."""
 
     hidden: Tensor

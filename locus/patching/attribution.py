@@ -39,7 +39,7 @@ def attribute(
         model: the model.
         pairs: clean and corrupted prompts.
         patches: sets of components, whose estimates add up within a patch.
-        how: direction, corruption, metrics and layout.
+        how: direction, corruption, metrics and batching.
         steps: 0 takes the gradient at the base run; above, its mean at the midpoints of that many equal steps between
             the embeddings of both runs.
         keep: asked for every batch, with what would compute it.
@@ -73,7 +73,7 @@ def _estimates(
         raise UserError("a corruption that is a run of its own", how.corruption.name, "Use token replacement or noise.")
     base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
     # What comes before the first token that differs has no product to add, and needs no gradient.
-    prefix = shared_prefix(base, source) if how.layout.short else None
+    prefix = shared_prefix(base, source) if how.batching.short else None
     start = 0 if prefix is None else prefix.length
     kinds: tuple[Kind, ...] = tuple({component.kind: None for patch in patches for component in patch})
     points = [(step + 0.5) / steps for step in range(steps)] or [0.0]
@@ -116,7 +116,7 @@ def _estimate(model: Model, products: Sites, base: Run, patch: Patch) -> Tensor:
     """[rows], the products added up over a patch's positions and features."""
     total = torch.zeros(len(base.batch), device=model.device)
     for component in patch:
-        by_position = products[component.kind, component.layer][..., component.features(model.anatomy)].sum(-1)
+        by_position = products[component.kind, component.layer][..., component.features(model.layout)].sum(-1)
         where = base.batch.where(component.position)
         # Padding holds no value worth patching, and no real token depends on it.
         counted = base.batch.real if where is None else where

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from locus.models.layout import Anatomy, AttentionInput
+from locus.models.layout import AttentionInput, Layout
 
 Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 HOOKED: tuple[Kind, ...] = ("query", "key", "value", "head", "attention", "mlp")
@@ -50,16 +50,16 @@ class Component:
         """Whether its head is a key-value head."""
         return self.kind in ("key", "value")
 
-    def features(self, anatomy: Anatomy) -> slice:
+    def features(self, layout: Layout) -> slice:
         """Its features in what is held of its kind and layer."""
         if self.head is None:
             return slice(None)
-        return anatomy.slice(self.head) if self.kind == "head" else anatomy.input_slice(attention_input(self.kind), self.head)
+        return layout.slice(self.head) if self.kind == "head" else layout.input_slice(attention_input(self.kind), self.head)
 
-    def exists(self, anatomy: Anatomy) -> bool:
+    def exists(self, layout: Layout) -> bool:
         """Whether a model has it."""
-        layers = anatomy.n_layers + (self.kind == "residual")
-        heads = anatomy.n_kv_heads if self.shared else anatomy.n_heads
+        layers = layout.n_layers + (self.kind == "residual")
+        heads = layout.n_kv_heads if self.shared else layout.n_heads
         return 0 <= self.layer < layers and 0 <= (self.head or 0) < heads
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from locus.claims import null
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.patching.component import Component, Patch
 from locus.patching.metrics import Array
 from locus.sites.site import Location
@@ -19,21 +19,21 @@ from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval
 
 
-def sets(location: Location, anatomy: Anatomy, count: int, seed: int) -> tuple[list[Patch], null.Match] | None:
+def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[list[Patch], null.Match] | None:
     """The heads together, all others together, and random sets of as many heads.
 
     Random sets keep the number of heads in every layer where so many sets exist, and are drawn over the whole model else.
 
     Args:
         location: the heads.
-        anatomy: of the model.
+        layout: of the model.
         count: of random sets; fewer where the model has fewer.
         seed: of the draws.
 
     Returns:
         The patches in that order, and what the sets share with the heads; None where there is no other head.
     """
-    shape = anatomy.n_layers, anatomy.n_heads
+    shape = layout.n_layers, layout.n_heads
     everything = Location.everything(*shape).sites
     others = [site for site in everything if site not in location.sites]
     if not others:

@@ -25,7 +25,7 @@ def planted_pairs(planted: Planted, count: int, seed: int = 0, shuffled: bool = 
     begin = int(planted.tokenizer.bos_token_id)
     pairs = []
     for item in items:
-        asked, true, false = number[item.question], number[item.best], number[item.false[0]]
+        asked, true, false = number[item.question], number[item.best], number[item.unwanted[0]]
         answers = ((false,), (true,))
         right, wrong = answers if not shuffled or rng.integers(2) else answers[::-1]
         text = (item.question, item.best)

@@ -14,7 +14,7 @@ from locus.patching.metrics import LogitDifference
 from locus.patching.pairs import PatchPair, load_pairs
 from locus.patching.runs import batch_of, run
 from locus.patching.settings import PatchConfig
-from locus.patching.sweep import LAYOUT, batches
+from locus.patching.sweep import BATCHING, batches
 
 Maker = Callable[[Any, int, int], list[PatchPair]]
 TASKS: dict[str, Maker] = {
@@ -109,7 +109,7 @@ def _fit(pairs: list[PatchPair], model: Model) -> None:
 def correct(model: Model, pairs: list[PatchPair]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """[pairs], whether the clean prompt's answer is likelier than the other one."""
     found = np.zeros(len(pairs), dtype=bool)
-    for members in batches(pairs, LAYOUT):
+    for members in batches(pairs, BATCHING):
         here = [pairs[index] for index in members]
         logits = run(model, batch_of(model, [pair.clean for pair in here])).logits
         assert logits is not None, "a forward gives logits"

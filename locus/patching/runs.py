@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from locus.engine.prefix import Prefix, Recorder, States, cut, shared
 from locus.errors import UserError
-from locus.models.model import Entry, Model
+from locus.models.model import LayerInputs, Model
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
 
 Side = Literal["right", "left"]
@@ -36,7 +36,7 @@ class Batch:
 
     tokens: Tensor
     real: Tensor
-    entry: Entry
+    entry: LayerInputs
     spans: tuple[dict[str, tuple[int, ...]], ...]
     side: Side = "right"
 
@@ -184,7 +184,7 @@ def traced(model: Model, batch: Batch, kinds: Sequence[Kind], hidden: Tensor, pr
     entry, recorder = cut(batch.entry, start), Recorder()
     values: dict[tuple[Kind, int], Tensor] = {}
     residual = [hidden]
-    for layer in range(model.anatomy.n_layers):
+    for layer in range(model.layout.n_layers):
         with _recording(model, layer, kinds, values):
             hidden = model.layer(layer, hidden, entry, prefix or recorder)
         residual.append(hidden)
@@ -242,7 +242,7 @@ def patched(
     prefix = shared_prefix(base, source) if short else None
     start = 0 if prefix is None else prefix.length
     most = max(1, budget // (rows * (length - start)))
-    firsts = [min((component.layer for component in patch), default=model.anatomy.n_layers) for patch in patches]
+    firsts = [min((component.layer for component in patch), default=model.layout.n_layers) for patch in patches]
     order = sorted(range(len(patches)), key=lambda index: (firsts[index], index))
     results: list[Tensor | None] = [None] * len(patches)
     at = 0
@@ -272,12 +272,12 @@ def _check(model: Model, base: Run, source: Run, patches: Sequence[Patch]) -> No
             f"{tuple(base.batch.tokens.shape)} and {tuple(source.batch.tokens.shape)} tokens, or other padding",
             "Lay both out with the same side of padding, pair by pair.",
         )
-    anatomy = model.anatomy
+    layout = model.layout
     for component in {component for patch in patches for component in patch}:
-        if not component.exists(anatomy):
+        if not component.exists(layout):
             raise UserError(
-                f"components of a model with {anatomy.n_layers} layers of {anatomy.n_heads} query heads "
-                f"and {anatomy.n_kv_heads} key-value heads",
+                f"components of a model with {layout.n_layers} layers of {layout.n_heads} query heads "
+                f"and {layout.n_kv_heads} key-value heads",
                 str(component),
                 "Layers and heads are counted from zero.",
             )
@@ -299,10 +299,10 @@ def _forward(model: Model, runs: tuple[Run, Run], patches: Sequence[Patch], firs
         return lambda value: _replaced(model, value, source.value(kind, layer)[:, start:], base.batch, sites[kind, layer])
 
     with torch.no_grad():
-        for layer in range(first, model.anatomy.n_layers + 1):
+        for layer in range(first, model.layout.n_layers + 1):
             if ("residual", layer) in sites:
                 hidden = change("residual", layer)(hidden)
-            if layer == model.anatomy.n_layers:
+            if layer == model.layout.n_layers:
                 break
             with ExitStack() as stack:
                 for kind in HOOKED:
@@ -317,7 +317,7 @@ def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: 
     out = value.clone()
     grouped = out.view(-1, len(batch), *value.shape[1:])
     for index, component in sites:
-        features = component.features(model.anatomy)
+        features = component.features(model.layout)
         mask = batch.where(component.position)
         new = source[..., features]
         if mask is not None:
@@ -326,7 +326,7 @@ def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: 
     return out
 
 
-def _tiled(entry: Entry, count: int, rows: int) -> Entry:
+def _tiled(entry: LayerInputs, count: int, rows: int) -> LayerInputs:
     """The calls for `count` copies of a padded batch; calls that all rows share are left as they are."""
 
     def tile(value: Any) -> Any:
@@ -339,4 +339,4 @@ def _tiled(entry: Entry, count: int, rows: int) -> Entry:
     if count == 1:
         return entry
     calls = [(tuple(tile(v) for v in args), {key: tile(v) for key, v in kwargs.items()}) for args, kwargs in entry.calls]
-    return Entry(entry.hidden, calls)
+    return LayerInputs(entry.hidden, calls)

@@ -91,13 +91,13 @@ def resolve(file: Path | None = None, /, compare: bool = False, **flags: Any) ->
     Raises:
         UserError: naming every unknown or wrong setting.
     """
-    told: dict[str, Any] = dict(COMPARE) if compare else {}
+    given: dict[str, Any] = dict(COMPARE) if compare else {}
     if file is not None:
-        told |= settings.from_file(file, "a TOML file with settings")
-    told |= {name: value for name, value in flags.items() if value is not None}
-    if not told.get("tokens") and told.get("task", "ioi") == "ioi":
-        told["tokens"] = ("S2", "S1+IO", "ABC") if compare else ("S2",)
-    config = settings.build(PatchConfig, told, "valid settings for patching", "See `locus patch --help`.")
+        given |= settings.from_file(file, "a TOML file with settings")
+    given |= {name: value for name, value in flags.items() if value is not None}
+    if not given.get("tokens") and given.get("task", "ioi") == "ioi":
+        given["tokens"] = ("S2", "S1+IO", "ABC") if compare else ("S2",)
+    config = settings.build(PatchConfig, given, "valid settings for patching", "See `locus patch --help`.")
     if any(name in ("zero", "mean", "resample") for name in config.corruptions) and config.direction == "denoise":
         raise UserError(
             "direction noise, for ablations", "denoise", "Add --direction noise, or use the corruptions replacement or noise."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from locus.errors import UserError
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.models.model import Model
 from locus.patching.component import HEADED, Component, Kind, Patch
 from locus.patching.corruptions import Corruption, Replacement
@@ -76,7 +76,7 @@ class PatchMap:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Batching:
     """How pairs are put into batches.
 
     Attributes:
@@ -92,7 +92,7 @@ class Layout:
     short: bool = True
 
 
-LAYOUT = Layout()
+BATCHING = Batching()
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,13 @@ class How:
         direction: denoise (clean values into the corrupted run) or noise (the other way round).
         corruption: token replacement unless told otherwise.
         metrics: read from the same runs; logit difference unless told otherwise.
-        layout: of the batches.
+        batching: of the pairs.
     """
 
     direction: Direction = "denoise"
     corruption: Corruption = REPLACEMENT
     metrics: tuple[Metric, ...] = (LOGIT_DIFFERENCE,)
-    layout: Layout = LAYOUT
+    batching: Batching = BATCHING
 
 
 # Of a batch: clean and corrupted [rows, metrics], and patched [patches, rows, metrics].
@@ -134,7 +134,7 @@ def measure(
         model: the model.
         pairs: clean and corrupted prompts.
         patches: sets of components; see `heads`, `outputs` and `windows`.
-        how: direction, corruption, metrics and layout.
+        how: direction, corruption, metrics and batching.
         keep: asked for every batch, with what would compute it.
 
     Returns:
@@ -159,7 +159,7 @@ def maps(
         model: the model.
         pairs: clean and corrupted prompts.
         patches: sets of components.
-        how: direction, corruption, metrics and layout.
+        how: direction, corruption, metrics and batching.
         read: the values of a batch.
         keep: asked for every batch, with what would compute it.
     """
@@ -170,12 +170,12 @@ def maps(
     found = np.full((len(patches), len(pairs), count), np.nan)
     clean, corrupted = np.full((len(pairs), count), np.nan), np.full((len(pairs), count), np.nan)
     spoil = how.corruption.over(model, pairs, kinds)
-    for members in batches(pairs, how.layout):
+    for members in batches(pairs, how.batching):
         here = [pairs[index] for index in members]
 
         def make(here: list[PatchPair] = here, members: list[int] = members) -> Values:
             prompts, spans = [pair.clean for pair in here], [dict(pair.spans) for pair in here]
-            plain = run(model, batch_of(model, prompts, spans, how.layout.side or "right"), kinds)
+            plain = run(model, batch_of(model, prompts, spans, how.batching.side or "right"), kinds)
             return read(here, patches, plain, spoil(members, plain))
 
         clean[members], corrupted[members], found[:, members] = keep(members, make)
@@ -192,10 +192,10 @@ def sweep(
     direction: Direction = "denoise",
     corruption: Corruption = REPLACEMENT,
     metric: Metric = LOGIT_DIFFERENCE,
-    layout: Layout = LAYOUT,
+    batching: Batching = BATCHING,
 ) -> PatchMap:
     """`measure` with one metric."""
-    return measure(model, pairs, patches, How(direction, corruption, (metric,), layout))[0]
+    return measure(model, pairs, patches, How(direction, corruption, (metric,), batching))[0]
 
 
 def values_of(how: How, pairs: Sequence[PatchPair], plain: Run) -> Callable[[Tensor], Tensor]:
@@ -222,47 +222,47 @@ def _exact(model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], plai
                 "Use direction 'noise', or token replacement or Gaussian noise.",
             )
         base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
-        found.append(patched(model, base, source, patches, read, how.layout.tokens, how.layout.short).numpy())
+        found.append(patched(model, base, source, patches, read, how.batching.tokens, how.batching.short).numpy())
         missing = np.full((len(pairs), len(how.metrics)), np.nan)
         corrupted.append(missing if spoilt.logits is None else read(spoilt.logits).numpy())
     assert plain.logits is not None, "the clean side is a run"
     return read(plain.logits).numpy(), np.mean(corrupted, axis=0), np.mean(found, axis=0)
 
 
-def batches(pairs: Sequence[PatchPair], layout: Layout) -> Iterator[list[int]]:
+def batches(pairs: Sequence[PatchPair], batching: Batching) -> Iterator[list[int]]:
     """Indices of the pairs of each batch; of equal length unless padding is allowed, and with long shared beginnings together."""
     groups: dict[int, list[int]] = {}
     for index, pair in enumerate(pairs):
-        groups.setdefault(len(pair) if layout.side is None else 0, []).append(index)
+        groups.setdefault(len(pair) if batching.side is None else 0, []).append(index)
     for members in groups.values():
         members.sort(key=lambda index: pairs[index].changed)
-        for start in range(0, len(members), layout.rows):
-            yield members[start : start + layout.rows]
+        for start in range(0, len(members), batching.rows):
+            yield members[start : start + batching.rows]
 
 
-def heads(anatomy: Anatomy, positions: Iterable[int | str | None] = (None,), kind: Kind = "head") -> list[Patch]:
+def heads(layout: Layout, positions: Iterable[int | str | None] = (None,), kind: Kind = "head") -> list[Patch]:
     """Every head on its own (its output, or its query; or every key-value head's key or value), at each of some positions."""
     assert kind in HEADED, f"{kind} has no heads"
     return [
         (Component(kind, layer, head, position),)
         for position in positions
-        for layer in range(anatomy.n_layers)
-        for head in range(anatomy.n_kv_heads if kind in ("key", "value") else anatomy.n_heads)
+        for layer in range(layout.n_layers)
+        for head in range(layout.n_kv_heads if kind in ("key", "value") else layout.n_heads)
     ]
 
 
-def outputs(anatomy: Anatomy, kind: Kind, positions: Iterable[int | str | None] = (None,)) -> list[Patch]:
+def outputs(layout: Layout, kind: Kind, positions: Iterable[int | str | None] = (None,)) -> list[Patch]:
     """Every layer's attention output, MLP output or entering residual stream on its own."""
     assert kind not in HEADED, "heads() lists heads"
-    return [(Component(kind, layer, None, position),) for position in positions for layer in range(anatomy.n_layers)]
+    return [(Component(kind, layer, None, position),) for position in positions for layer in range(layout.n_layers)]
 
 
-def window(anatomy: Anatomy, kind: Kind, centre: int, width: int, position: int | str | None = None) -> Patch:
+def window(layout: Layout, kind: Kind, centre: int, width: int, position: int | str | None = None) -> Patch:
     """The layers from centre - width // 2 on, `width` of them, cut at the ends of the model.
 
     Source: the layout of ROME's causal traces.
     """
-    low, high = max(0, centre - width // 2), min(anatomy.n_layers, centre - width // 2 + width)
+    low, high = max(0, centre - width // 2), min(layout.n_layers, centre - width // 2 + width)
     return tuple(Component(kind, layer, None, position) for layer in range(low, high))
 
 

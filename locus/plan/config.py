@@ -4,9 +4,10 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
@@ -18,6 +19,8 @@ from locus.models.locate import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
 JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
+# What the first edition called some settings; files and plans may still.
+RENAMED = {"alphas": "iti_strengths", "lr_scales": "lr_multipliers", "margin": "tolerance"}
 # Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
 SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}}
 
@@ -43,6 +46,8 @@ def _scalars(value: Any) -> dict[str, Scalar]:
 
 class AuditConfig(settings.Settings):
     """Everything that decides an audit's numbers."""
+
+    renamed: ClassVar[Mapping[str, str]] = RENAMED
 
     preset: str = Field("quick", description="what the rest starts from: quick, standard or paper")
     # what is audited
@@ -86,14 +91,14 @@ class AuditConfig(settings.Settings):
         ("layer",), description="what an edit reads: the layer, its heads, a constant; each is audited"
     )
     full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
-    alphas: tuple[PositiveFloat, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
+    iti_strengths: tuple[PositiveFloat, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
     shift_everywhere: bool = Field(False, description="also steer all heads with ITI, each along its own direction")
     # how edits are trained
     objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
     reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")
     taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
-    lr_scales: tuple[PositiveFloat, ...] = Field(
+    lr_multipliers: tuple[PositiveFloat, ...] = Field(
         (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
     )
     epochs: int = Field(2, ge=1, description="passes over the training questions")
@@ -124,11 +129,17 @@ class AuditConfig(settings.Settings):
     top_p: float = Field(1.0, gt=0, le=1, description="share of probability that tokens are drawn from")
     # how the verdict is drawn
     alpha: float = Field(0.05, gt=0, lt=0.5, description="level of the tests; their intervals have level 1 - 2 alpha")
-    margin: float = Field(0.25, gt=0, lt=1, description="non-inferiority margin, as a fraction of the ceiling's effect")
+    tolerance: float = Field(0.25, gt=0, lt=1, description="margin of non-inferiority, as a share of the ceiling's gain")
     sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
     seed: int = Field(0, ge=0, description="of splits, random Locations, starts and resampling")
     bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what a memory budget allows")
     tokens: int = Field(512, ge=32, description="token budget of a row")
+
+    def as_first(self) -> dict[str, Any]:
+        """As the first edition wrote it into plans: under its names, without what it did not have."""
+        old = {new: name for name, new in RENAMED.items()}
+        dumped = self.model_dump(mode="json")
+        return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -145,7 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "validation": 16,
         "test": 50,
         "features": "answer",
-        "lr_scales": (14.0,),
+        "lr_multipliers": (14.0,),
         "epochs": 1,
         "batch": 3,
         "shift_random": 2,
@@ -160,9 +171,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "test": 160,
         "random": 39,
         "singles": 12,
-        "alphas": (2.0, 5.0, 10.0, 15.0, 20.0),
+        "iti_strengths": (2.0, 5.0, 10.0, 15.0, 20.0),
         "shift_random": 19,
-        "lr_scales": (5.0, 15.0),
+        "lr_multipliers": (5.0, 15.0),
         "text_passages": 16,
         "text_tokens": 128,
     },
@@ -171,7 +182,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "claim_size": 16,
         "random": 16,
         "singles": 24,
-        "alphas": (1.0, 2.0, 5.0, 10.0, 15.0, 20.0),
+        "iti_strengths": (1.0, 2.0, 5.0, 10.0, 15.0, 20.0),
         "shift_random": 16,
         "taus": (0.1, 0.2, 0.3, 0.4, 0.5),
         "batching": "pairs",
@@ -192,7 +203,7 @@ PLANTED: dict[str, Any] = {
     "random": 19,  # of 24 heads
     "singles": 0,
     "features": "answer",
-    "lr_scales": (10.0,),
+    "lr_multipliers": (10.0,),
     "epochs": 15,
     "batch": 4,
     "train": None,
@@ -209,21 +220,21 @@ def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) ->
     Raises:
         UserError: naming every unknown or wrong setting.
     """
-    told = {} if file is None else settings.from_file(file, "a TOML file with audit settings")
-    told |= {name: value for name, value in flags.items() if value is not None}
-    preset = str(told.pop("preset", preset))
+    given = {} if file is None else settings.from_file(file, "a TOML file with audit settings")
+    given |= {name: value for name, value in flags.items() if value is not None}
+    preset = str(given.pop("preset", preset))
     if preset not in PRESETS:
         raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
-    if str(told.get("model", "")).startswith("planted:"):
-        if str(told["model"]).count(":") == 1:
-            told["model"] = f"{told['model']}:{told.get('seed', 0)}"
-        told = {"data": told["model"], **PLANTED, **told}
-    if str(told.get("data", "")).startswith("task:"):
-        told = {"prompt": "bare", **told}  # a task's prompt is a text that goes on with its answer
-    told = {**PRESETS[preset], "preset": preset, **told}
+    if str(given.get("model", "")).startswith("planted:"):
+        if str(given["model"]).count(":") == 1:
+            given["model"] = f"{given['model']}:{given.get('seed', 0)}"
+        given = {"data": given["model"], **PLANTED, **given}
+    if str(given.get("data", "")).startswith("task:"):
+        given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
+    given = {**PRESETS[preset], "preset": preset, **given}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
-    told.setdefault("metric", "mc2" if told.get("judge", "none") == "none" else "true_info")
-    return settings.build(AuditConfig, told, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
+    given.setdefault("metric", "mc2" if given.get("judge", "none") == "none" else "true_info")
+    return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 
 
 def learning_rate(n_heads: int, scale: float = 1.0) -> float:

@@ -11,32 +11,50 @@ from locus.behaviours.items import SPLITS, Dataset, Item, Split
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import Features, collect
 from locus.edits import Directions, directions
-from locus.engine.activations import Survey, survey
+from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
-from locus.engine.trie import Forest, plant
+from locus.engine.trie import TokenTrie, plant
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
-from locus.metrics.drift import Text, text_forest
+from locus.metrics.drift import Text, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
-from locus.plan.trials import Room
+from locus.plan.trials import MemoryBudget
 
 Progress = Callable[[str, float], None]
 
 
-@dataclass
-class Part:
-    """One split's items with their question trees and what the base model said of them."""
+@dataclass(frozen=True)
+class ReadItems:
+    """Items of one part of the split with their question trees and what the base model made of them."""
 
     items: tuple[Item, ...]
-    forest: Forest
-    found: Survey
+    trie: TokenTrie
+    base: BasePass
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What is settled before the base model has read anything: model, items by part, prompt, checks, cache, judge, threads."""
+@dataclass
+class AuditContext:
+    """Everything trials are run on.
+
+    Attributes:
+        model: the model.
+        config: the configuration.
+        split: of the behaviour's questions.
+        items: the questions that are used, by part.
+        prompt: how they are put.
+        sample: texts for drift, if any.
+        checked: the load checks, in words.
+        cache: on disk, of what the base model computed.
+        judge: of what edited models say, if anybody judges.
+        arithmetic: how many threads compute what.
+        parts: train, validation and test, read once by the base model; empty before `read_questions`, as is all that follows.
+        features: head outputs of training and validation answers.
+        steer: ITI's directions from them.
+        texts: the base model's pass over the texts for drift, if any are read.
+        tally: the base model's passes, as the work of one edit.
+    """
 
     model: Model
     config: AuditConfig
@@ -48,37 +66,11 @@ class Stage:
     cache: Cache = NONE
     judge: Judge | None = None
     arithmetic: Arithmetic = field(default_factory=Arithmetic.here)
-
-
-@dataclass
-class Bench:
-    """Everything trials are run on.
-
-    Attributes:
-        stage: model, items, prompt.
-        parts: train, validation and test, read once by the base model.
-        features: head outputs of training and validation answers.
-        steer: ITI's directions from them.
-        texts: the base model's survey of the texts for drift, if any are read.
-        tally: the base model's passes, as the work of one edit.
-    """
-
-    stage: Stage
-    parts: dict[str, Part]
-    features: Features
-    steer: Directions
-    texts: Survey | None
+    parts: dict[str, ReadItems] = field(default_factory=dict)
+    texts: BasePass | None = None
     tally: Tally = field(default_factory=Tally)
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-        return self.stage.model
-
-    @property
-    def config(self) -> AuditConfig:
-        """The configuration."""
-        return self.stage.config
+    features: Features = field(init=False)
+    steer: Directions = field(init=False)
 
 
 def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tuple[Item, ...]]:
@@ -93,27 +85,28 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
     return chosen
 
 
-def survey_all(stage: Stage, told: Progress) -> Bench:
+def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
     """Survey the base model on all parts: references, features, and the residual streams that edits share."""
-    model, config = stage.model, stage.config
-    forests = {name: plant(model.tokenizer, stage.prompt, stage.items[name]) for name in SPLITS}
-    if stage.sample is not None:
-        forests[TEXT] = text_forest(model, stage.sample, config.text_tokens)
-    held = layers_held(stage, sum(map(len, forests.values())))
-    surveys, tally = {}, Tally()
-    for number, (name, forest) in enumerate(forests.items()):
+    model, config = context.model, context.config
+    tries = {name: plant(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
+    if context.sample is not None:
+        tries[TEXT] = text_trie(model, context.sample, config.text_tokens)
+    held = layers_held(context, sum(map(len, tries.values())))
+    base_passes, tally = {}, Tally()
+    for number, (name, trie) in enumerate(tries.items()):
 
         def say(share: float, number: int = number) -> None:
-            told("reading the questions", (number + share) / len(forests))
+            progress("reading the questions", (number + share) / len(tries))
 
-        layers, wanted = [*held, model.anatomy.n_layers] if name == TEXT else held, featured(name, config)
-        surveys[name] = survey(
-            model, forest, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=stage.cache, tally=tally
+        layers, wanted = [*held, model.layout.n_layers] if name == TEXT else held, featured(name, config)
+        base_passes[name] = base_pass(
+            model, trie, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=context.cache, tally=tally
         )
-    parts = {name: Part(stage.items[name], forests[name], surveys[name]) for name in SPLITS}
-    features = _features(stage, parts, tally)
-    steer = directions(features.bank, features.truth, features.spread)
-    return Bench(stage, parts, features, steer, surveys.get(TEXT), tally)
+    context.parts = {name: ReadItems(context.items[name], tries[name], base_passes[name]) for name in SPLITS}
+    context.texts, context.tally = base_passes.get(TEXT), tally
+    context.features = _features(context, tally)
+    context.steer = directions(context.features.bank, context.features.truth, context.features.spread)
+    return context
 
 
 def featured(name: str, config: AuditConfig) -> bool:
@@ -122,38 +115,38 @@ def featured(name: str, config: AuditConfig) -> bool:
 
 
 TEXT = "text"
-
-
 MEMORY = 4 << 30  # bytes of base residuals held at once where they cannot lie on disk
 
 
-def layers_held(stage: Stage, nodes: int) -> list[int]:
+def layers_held(context: AuditContext, nodes: int) -> list[int]:
     """The layers whose residuals are kept: the plan's; in a new one as many as there is room for, deep ones, which save most."""
-    model, limit = stage.model, stage.cache.limit // 2 if stage.cache.limit else MEMORY
-    count = stage.arithmetic.held or max(1, limit // max(1, nodes * model.anatomy.width * model.dtype.itemsize))
-    return list(range(model.anatomy.n_layers))[-count:]
+    model, limit = context.model, context.cache.limit // 2 if context.cache.limit else MEMORY
+    count = context.arithmetic.held or max(1, limit // max(1, nodes * model.layout.d_model * model.dtype.itemsize))
+    return list(range(model.layout.n_layers))[-count:]
 
 
-def room(bench: Bench) -> Room:
+def memory_budget(context: AuditContext) -> MemoryBudget:
     """What a training forward may hold on this device: 1 GiB and 3 edits on a CPU, half the memory and 64 edits on a GPU."""
-    model, config, forest = bench.model, bench.config, bench.parts["train"].forest
-    longest = max(forest.size([owner]) for owner in range(len(bench.parts["train"].items)))
+    model, config, trie = context.model, context.config, context.parts["train"].trie
+    longest = max(trie.size([owner]) for owner in range(len(context.parts["train"].items)))
     shape: dict[str, Any] = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
     if model.device.type == "cpu":
-        return Room(**shape)
+        return MemoryBudget(**shape)
     nbytes = torch.cuda.get_device_properties(model.device).total_memory // 2
-    return Room(nbytes=nbytes, edits=64, apart=False, **shape)
+    return MemoryBudget(nbytes=nbytes, edits=64, apart=False, **shape)
 
 
-def _features(stage: Stage, parts: dict[str, Part], tally: Tally) -> Features:
-    """Head outputs of training and validation answers; those of the answers themselves come from the surveys."""
-    config = stage.config
+def _features(context: AuditContext, tally: Tally) -> Features:
+    """Head outputs of training and validation answers; those of the answers themselves come from the base passes."""
+    config, parts = context.config, context.parts
     items = parts["train"].items + parts["validation"].items
     answers = None
     if config.features != "next_question":
-        banks = [parts[name].found.features for name in ("train", "validation")]
+        banks = [parts[name].base.features for name in ("train", "validation")]
         answers = np.concatenate([bank for bank in banks if bank is not None])
-    return collect(stage.model, items, stage.prompt, config.features, config.seed, answers, config.tokens, stage.cache, tally)
+    return collect(
+        context.model, items, context.prompt, config.features, config.seed, answers, config.tokens, context.cache, tally
+    )
 
 
 def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
@@ -163,5 +156,5 @@ def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
 
 def scored_parts(config: AuditConfig, trained: bool) -> tuple[str, ...]:
     """The parts on which an edit is scored. Validation questions only choose: with one setting there is nothing to choose."""
-    single = len(config.taus) * len(config.lr_scales) * len(config.full_forms) == 1
+    single = len(config.taus) * len(config.lr_multipliers) * len(config.full_forms) == 1
     return ("test",) if single and trained else ("validation", "test")

@@ -16,8 +16,7 @@ from locus.judges.named import known_errors
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading
-from locus.plan.config import SINCE_FIRST
-from locus.plan.context import Bench, Stage, room
+from locus.plan.context import AuditContext, memory_budget
 from locus.plan.trials import Plan
 from locus.records.store import Store
 
@@ -53,7 +52,7 @@ def arithmetic(out: Path) -> Arithmetic:
     return found
 
 
-def deal(plan: Plan, bench: Bench) -> Plan:
+def deal(plan: Plan, context: AuditContext) -> Plan:
     """Settle with how many threads each bank is computed, and note it in the plan: one where as many banks run side by side as
     there are threads, else all.
 
@@ -61,65 +60,63 @@ def deal(plan: Plan, bench: Bench) -> Plan:
 
     Args:
         plan: all trials.
-        bench: what they are run on; it is told.
+        context: what they are run on; it is told.
     """
-    known, model, within = bench.stage.arithmetic, bench.model, room(bench)
+    known, model, within = context.arithmetic, context.model, memory_budget(context)
     banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
     # What is spent on a judge must be counted in one place.
-    alone = model.device.type != "cpu" or isinstance(bench.stage.judge, ApiJudge)
-    fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.anatomy) for one in bank) for bank in banks))
+    alone = model.device.type != "cpu" or isinstance(context.judge, ApiJudge)
+    fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.layout) for one in bank) for bank in banks))
     trained = sum(bank[0].recipe is not None for bank in banks)
     settled = replace(
         known,
         bank=known.bank or (1 if fit == known.own <= trained else known.own),
-        held=known.held or len(bench.parts["test"].found.residuals.layers),
+        held=known.held or len(context.parts["test"].base.residuals.layers),
     )
-    bench.stage = replace(bench.stage, arithmetic=replace(settled, at_once=fit if settled.bank == 1 else 1))
+    context.arithmetic = replace(settled, at_once=fit if settled.bank == 1 else 1)
     first = plan.document["schema"] == reading.FIRST_PLAN
     return plan if first else replace(plan, document={**plan.document, "arithmetic": settled.stated})
 
 
 def document(
-    bench: Bench, dataset: Dataset, baselines: list[BlindScore], rule: dict[str, Any], schema: str = reading.PLAN_SCHEMA
+    context: AuditContext, dataset: Dataset, baselines: list[BlindScore], rule: dict[str, Any], schema: str = reading.PLAN_SCHEMA
 ) -> dict[str, Any]:
     """The plan's file but for the trials: configuration, what it is run on, and the rule.
 
     Only `context` enters the trials' ids: what can change a trial's numbers.
 
     Args:
-        bench: model, questions and configuration.
+        context: model, questions and configuration.
         dataset: the questions.
         baselines: what rules that never read the question reach.
         rule: by which the verdict will be reached.
         schema: a run that the first edition began goes on under its plan, which lacks what came later.
     """
-    stage, config, model = bench.stage, bench.config, bench.model
-    items, text, sample = stage.items, stage.prompt, stage.sample
-    context = {
+    config, model = context.config, context.model
+    items, text, sample = context.items, context.prompt, context.sample
+    identity = {
         "model": model.fingerprint,
         "dtype": str(model.dtype),
         "data": dataset.sha256,
-        "split": stage.split.sha256,
+        "split": context.split.sha256,
         "items": {name: content_hash([item.id for item in part]) for name, part in items.items()},
         "prompt": text.sha256,
         "text": [sample.sha256, config.text_tokens] if sample else None,
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
-    settings = config.model_dump(mode="json")
-    if schema == reading.FIRST_PLAN:
-        settings = {name: value for name, value in settings.items() if name not in SINCE_FIRST}
+    settings = config.as_first() if schema == reading.FIRST_PLAN else config.model_dump(mode="json")
     return {
         "schema": schema,
         "config": settings,
-        "context": context,
+        "context": identity,
         "rule": rule,
         "rule_sha256": content_hash(rule),
         "model": {
             "name": model.name,
             "quantised": model.quantised,
-            "anatomy": vars(model.anatomy),
-            "checks": list(stage.checked),
+            "anatomy": model.layout.to_dict(),
+            "checks": list(context.checked),
         },
         "dataset": {
             "name": dataset.name,
@@ -129,7 +126,7 @@ def document(
             "blind": [one.to_dict() for one in baselines],
         },
         "prompt": text.record,
-        "judge": _judge(stage),
+        "judge": _judge(context),
         "items": {
             name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
             for name, part in items.items()
@@ -137,18 +134,18 @@ def document(
     }
 
 
-def _judge(stage: Stage) -> dict[str, Any] | None:
+def _judge(context: AuditContext) -> dict[str, Any] | None:
     """Who judges, what is known of its errors, and how many of the questions it learned from; None where nobody does.
 
     All of it is in the plan, so that the corrected rates follow from plan and scores alone.
     """
-    judge, config = stage.judge, stage.config
+    judge, config = context.judge, context.config
     if judge is None:
         return None
     errors = known_errors(judge, Path(config.judge_figures) if config.judge_figures else None)
     from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
 
-    seen = judge.seen([item.question for item in stage.items["test"]]) if isinstance(judge, LocalJudge) else None
+    seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, LocalJudge) else None
     return {
         "name": judge.name,
         "fingerprint": judge.fingerprint,

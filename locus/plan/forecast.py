@@ -15,16 +15,16 @@ from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
 from locus.engine.train import Recipe, chunks, schedule
-from locus.engine.trie import Forest, Row, plant
-from locus.metrics.drift import load_text, text_forest
+from locus.engine.trie import PackedRow, TokenTrie, plant
+from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.sites.site import Location
 
 Costs = dict[str, Work]
-Laid = Sequence[tuple[Row, int]]  # rows, and at how many positions of each the head is run
-Said = Mapping[str, Mapping[str, int]]  # trial -> item -> tokens of its text
+Laid = Sequence[tuple[PackedRow, int]]  # rows, and at how many positions of each the head is run
+Generation = Mapping[str, Mapping[str, int]]  # trial -> item -> tokens of its text
 
 
 class Forecast:
@@ -37,17 +37,17 @@ class Forecast:
         said: how many tokens each trial's texts have; of those not named, the most that the plan allows.
     """
 
-    def __init__(self, plan: Mapping[str, Any], dataset: Dataset, model: Model, said: Said | None = None):
+    def __init__(self, plan: Mapping[str, Any], dataset: Dataset, model: Model, said: Generation | None = None):
         self.plan, self.model, self.said = plan, model, said or {}
-        self.config, self.layers = AuditConfig(**plan["config"]), model.anatomy.n_layers
+        self.config, self.layers = AuditConfig(**plan["config"]), model.layout.n_layers
         self.text = PromptFormat(**plan["prompt"])
         known = {item.id: item for item in dataset.items}
         self.items = {name: tuple(known[one["id"]] for one in part) for name, part in plan["items"].items()}
-        self.forests = {name: plant(model.tokenizer, self.text, items) for name, items in self.items.items()}
+        self.tries = {name: plant(model.tokenizer, self.text, items) for name, items in self.items.items()}
         if self.config.text_passages:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
-            self.forests[TEXT] = text_forest(model, sample, self.config.text_tokens)
-        self.rows = {name: laid_out(forest, self.config.tokens) for name, forest in self.forests.items()}
+            self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
+        self.rows = {name: laid_out(trie, self.config.tokens) for name, trie in self.tries.items()}
         self._trained: dict[tuple[Any, ...], Laid] = {}
 
     def trials(self) -> dict[str, Costs]:
@@ -76,7 +76,7 @@ class Forecast:
             if TEXT in self.rows:
                 own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
-                compared = Work(scored=sum(len(one.ids) - one.start for one in self.forests[TEXT].sequences))
+                compared = Work(scored=sum(len(one.ids) - one.start for one in self.tries[TEXT].sequences))
                 found["text"] = own + compared + compared.part(together)
         if self.config.judge != "none":
             # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
@@ -87,7 +87,7 @@ class Forecast:
         """One edit's forwards; several that act on answers only share what leads to these, from the lowest first layer on."""
         found = []
         for row, scored in rows:
-            apart = led > 1 and not row.zone.all()
+            apart = led > 1 and not row.answer_mask.all()
             found.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=scored))
             if apart:
                 found.append(lead(row, self.layers - lowest).part(led))
@@ -95,8 +95,8 @@ class Forecast:
 
     def _read(self) -> Work:
         """The base model's pass over all questions and texts, and over what probes are fitted on if that is another text."""
-        forests, budget = self.forests.items(), self.config.tokens
-        laid = [one for name, forest in forests for one in laid_out(forest, budget, featured(name, self.config))]
+        tries, budget = self.tries.items(), self.config.tokens
+        laid = [one for name, trie in tries for one in laid_out(trie, budget, featured(name, self.config))]
         if self.config.features != "answer":
             items = self.items["train"] + self.items["validation"]
             other = plant_with_question(self.model.tokenizer, items, self.config.seed)
@@ -104,13 +104,11 @@ class Forecast:
         return _sum(forward(row, self.layers, scored) for row, scored in laid)
 
     def _training(self, recipe: Recipe, first: int) -> Costs:
-        forest = self.forests["train"]
+        trie = self.tries["train"]
         if recipe.shared not in self._trained:
-            steps = [step for epoch in schedule(self.items["train"], forest, recipe) for step in epoch]
-            used = [
-                sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, forest, self.config.tokens)
-            ]
-            self._trained[recipe.shared] = [_scored(forest, sequences) for sequences in used]
+            steps = [step for epoch in schedule(self.items["train"], trie, recipe) for step in epoch]
+            used = [sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, trie, self.config.tokens)]
+            self._trained[recipe.shared] = [_scored(trie, sequences) for sequences in used]
         rows, layers = self._trained[recipe.shared], self.layers - first
         return {
             "train": _sum(forward(row, layers, scored, first, predictors=scored) for row, scored in rows),
@@ -136,15 +134,15 @@ def _first(spec: Mapping[str, Any]) -> int:
     return Location.parse(",".join(spec["location"])).sites[0].layer
 
 
-def laid_out(forest: Forest, tokens: int = TOKENS, ends: bool = False) -> Laid:
+def laid_out(trie: TokenTrie, tokens: int = TOKENS, ends: bool = False) -> Laid:
     """The rows of all questions of a forest, as edits are scored on them, or with their ends, as the base model reads them."""
-    owners = sorted(set(forest.owners.tolist()))
-    return [_scored(forest, forest.sequences_of(group), ends) for group in forest.pack(owners, tokens)]
+    owners = sorted(set(trie.owners.tolist()))
+    return [_scored(trie, trie.sequences_of(group), ends) for group in trie.pack(owners, tokens)]
 
 
-def _scored(forest: Forest, sequences: Sequence[int], ends: bool = False) -> tuple[Row, int]:
-    row = forest.row(sequences, ends)
-    return row, len(forest.targets(row, sequences).predictors)
+def _scored(trie: TokenTrie, sequences: Sequence[int], ends: bool = False) -> tuple[PackedRow, int]:
+    row = trie.row(sequences, ends)
+    return row, len(trie.targets(row, sequences).predictors)
 
 
 def _sum(parts: Any) -> Work:

@@ -198,11 +198,13 @@ def _model(config: AuditConfig) -> list[UserError]:
 
 def _sizes(config: AuditConfig) -> list[UserError]:
     errors = [
-        UserError(f"one or more {name}", "none", f"Mend {name}.") for name in ("taus", "lr_scales") if not getattr(config, name)
+        UserError(f"one or more {name}", "none", f"Mend {name}.")
+        for name in ("taus", "lr_multipliers")
+        if not getattr(config, name)
     ]
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
-    grid = len(config.taus) * len(config.lr_scales) * len(config.reads) * config.seeds
+    grid = len(config.taus) * len(config.lr_multipliers) * len(config.reads) * config.seeds
     if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")

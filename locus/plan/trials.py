@@ -14,7 +14,7 @@ from locus.behaviours.items import content_hash
 from locus.claims import null
 from locus.claims.claim import Claim
 from locus.engine.train import Recipe
-from locus.models.layout import Anatomy
+from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
 from locus.sites.site import Location
 
@@ -68,7 +68,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryBudget:
     """What one training forward may hold; it decides which trials share one, and must not depend on what else runs.
 
     Attributes:
@@ -85,13 +85,13 @@ class Room:
     itemsize: int = 4
     apart: bool = True
 
-    def takes(self, trial: Trial, anatomy: Anatomy) -> int:
+    def takes(self, trial: Trial, layout: Layout) -> int:
         """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned.
 
         An edit that is not trained keeps nothing for the way back: it holds one layer's at a time.
         """
-        layers = anatomy.n_layers - trial.first_layer if trial.recipe is not None else 1
-        return 14 * anatomy.width * self.itemsize * self.tokens * layers
+        layers = layout.n_layers - trial.first_layer if trial.recipe is not None else 1
+        return 14 * layout.d_model * self.itemsize * self.tokens * layers
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ class Plan:
         return next(trial for trial in self.trials if trial.id == identity)
 
 
-def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: dict[str, Any], room: Room) -> Plan:
+def make(config: AuditConfig, layout: Layout, claims: list[Claim], document: dict[str, Any], room: MemoryBudget) -> Plan:
     """All trials for some claims.
 
     Args:
         config: the resolved configuration.
-        anatomy: of the model.
+        layout: of the model.
         claims: what is audited.
         document: what the trials are run on (hashes of model, data, split, prompt, texts) and the verdict rule.
         room: what a forward may hold, where the configuration does not say how many edits share one.
@@ -133,31 +133,31 @@ def make(config: AuditConfig, anatomy: Anatomy, claims: list[Claim], document: d
     context = content_hash(document["context"])
     trials = [Trial("base", "base", "", Location(()), "none", context)]
     for claim in claims:
-        randoms = null.draw(claim.location, anatomy.n_layers, anatomy.n_heads, config.random, config.seed, config.null)
+        randoms = null.draw(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
-        for (role, place), alpha in product(steered, config.alphas):
+        for (role, place), alpha in product(steered, config.iti_strengths):
             arm = f"iti:{claim.name if role == 'shift' else place.name}"
             trials.append(Trial(role, arm, claim.name, place.location, "shift", context, alpha=alpha))
         for read in config.reads:
             places = [("claim", claim), *(("random", random) for random in randoms)]
             for role, place in places:
                 trials += _grid(config, Trial(role, place.name, claim.name, place.location, "rank1", context, read=read))
-            rest = claim.location.complement(anatomy.n_layers, anatomy.n_heads)
+            rest = claim.location.complement(layout.n_layers, layout.n_heads)
             trials += _grid(config, Trial("complement", "complement", claim.name, rest, "complement", context, read=read))
-    everywhere = Location.everything(anatomy.n_layers, anatomy.n_heads)
-    for alpha in config.alphas if config.shift_everywhere else ():
+    everywhere = Location.everything(layout.n_layers, layout.n_heads)
+    for alpha in config.iti_strengths if config.shift_everywhere else ():
         trials.append(Trial("shift-everywhere", "iti:everywhere", "", everywhere, "shift", context, alpha=alpha))
     for form in config.full_forms:
         trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, "full", context, read="layer", form=form))
     if config.singles:
         one = Location(everywhere.sites[:1])
         for read, single in product(
-            config.reads, null.draw(one, anatomy.n_layers, anatomy.n_heads, config.singles, config.seed + 1, "uniform")
+            config.reads, null.draw(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
     unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, anatomy, room))
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
     listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
     full = {
         **document,
@@ -172,7 +172,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     """The trial under every tau, learning rate and seed."""
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     found = []
-    for tau, scale, number in product(config.taus, config.lr_scales, range(config.seeds)):
+    for tau, scale, number in product(config.taus, config.lr_multipliers, range(config.seeds)):
         recipe = Recipe(
             tau=tau,
             lr=learning_rate(len(trial.location), scale),
@@ -187,7 +187,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     return found
 
 
-def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, room: Room) -> list[list[Trial]]:
+def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room: MemoryBudget) -> list[list[Trial]]:
     """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
 
     Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop.
@@ -208,7 +208,7 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, anatomy: Anatomy, roo
 
     def fits(bank: list[Trial]) -> bool:
         limit = most * FIXED if bank[0].recipe is None and config.bank is None else most
-        return len(bank) == 1 or (len(bank) <= limit and sum(room.takes(one, anatomy) for one in bank) <= nbytes)
+        return len(bank) == 1 or (len(bank) <= limit and sum(room.takes(one, layout) for one in bank) <= nbytes)
 
     banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look

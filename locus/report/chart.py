@@ -97,7 +97,7 @@ def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -
         )
     bottom = TOP + ROW * len(rows) + 8
     base = next((place["x"] for place in drawn if place["kind"] == "base"), None)
-    zone = None if good is None else {"x": x(max(good, low)), "width": round(WIDTH - SIDE - x(max(good, low)), 1)}
+    answer_mask = None if good is None else {"x": x(max(good, low)), "width": round(WIDTH - SIDE - x(max(good, low)), 1)}
     marks = [{"x": x(tick), "text": _tick(tick, metric)} for tick in ticks(low, high)]
     return {
         "width": WIDTH,
@@ -107,7 +107,7 @@ def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -
         "rows": drawn,
         "ticks": marks,
         "base": base,
-        "zone": zone,
+        "zone": answer_mask,
     }
 
 

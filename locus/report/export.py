@@ -55,7 +55,7 @@ def lora(model: Model, edit: Edit) -> dict[int, tuple[Tensor, Tensor]]:
     for layer, terms in sorted(edit.layers.items()):
         if terms.read is None or terms.keep is not None or terms.shift is not None:
             raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
-        out = torch.zeros(model.anatomy.width) if terms.out is None else terms.out.float()
+        out = torch.zeros(model.layout.d_model) if terms.out is None else terms.out.float()
         if terms.write is not None:
             out = out + model.weight(layer).float().cpu() @ terms.write.float()
         found[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
@@ -154,7 +154,7 @@ def _with_bias(model: Model) -> Any:
         config.attention_bias = True
     fresh = type(source)(config).to(model.dtype).eval()
     fresh.generation_config = copy.deepcopy(source.generation_config)  # else made anew from the configuration, with less in it
-    if any(fresh.get_submodule(module_path(model, layer)).bias is None for layer in range(model.anatomy.n_layers)):
+    if any(fresh.get_submodule(module_path(model, layer)).bias is None for layer in range(model.layout.n_layers)):
         raise UserError(
             "an architecture whose attention output projection can have a bias",
             f"{type(source).__name__}, which has none whatever its configuration says",
@@ -171,8 +171,8 @@ def _with_bias(model: Model) -> Any:
 
 
 def _fits(model: Model, edit: Edit) -> None:
-    if edit.anatomy != model.anatomy:
-        raise UserError(f"an edit of a model with {model.anatomy}", f"one of {edit.anatomy}", "Name the model it was made for.")
+    if edit.layout != model.layout:
+        raise UserError(f"an edit of a model with {model.layout}", f"one of {edit.layout}", "Name the model it was made for.")
 
 
 def find_trial(run: Path, name: str) -> str:

@@ -137,7 +137,7 @@ def heads(material: Material) -> list[list[dict[str, Any]]]:
         By layer, by head: name, score (fraction or None), shade (0 to 5, or None), claims, random, alone, title.
     """
     plan, found = material.plan, material.found
-    anatomy, metric = plan["model"]["anatomy"], found["metric"]
+    layout, metric = plan["model"]["anatomy"], found["metric"]
     scores: dict[str, float] = {}
     for claim in plan["claims"]:
         scores |= claim["scores"] if claim["origin"] == "probe" else {}
@@ -152,9 +152,9 @@ def heads(material: Material) -> list[list[dict[str, Any]]]:
             random.setdefault(name, []).append(entry["name"].removeprefix("random-"))
     alone = {entry["location"][0]: entry[metric]["mean"] for entry in found["single"] if entry.get(metric) and entry["location"]}
     grid = []
-    for layer in range(anatomy["n_layers"]):
+    for layer in range(layout["n_layers"]):
         row = []
-        for head in range(anatomy["n_heads"]):
+        for head in range(layout["n_heads"]):
             name = f"{layer}.{head}"
             score = scores.get(name)
             shade = None if score is None else int(5 * (score - low) / ((high - low) or 1.0) + 0.5)

@@ -24,8 +24,9 @@ from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
 from locus.machine.threads import Arithmetic
-from locus.plan import context, reading, trials
 from locus.plan import document as plan_file
+from locus.plan import reading, trials
+from locus.plan.context import AuditContext, memory_budget
 from locus.records.store import Result, Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
@@ -37,13 +38,13 @@ from locus.sites.site import Location
 SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
 JUDGED = ("truth", "info", "true_info", "blind_true_info")  # what there is only where somebody judges
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 NOTHING_GIVEN = Given()
 JUMPS = 0.02  # share of items, and always one, for which a score that jumps may differ
 
 
 def rerun(
-    folder: Path, count: int, seed: int | None = None, told: Told = lambda what, share: None, given: Given = NOTHING_GIVEN
+    folder: Path, count: int, seed: int | None = None, progress: Progress = lambda what, share: None, given: Given = NOTHING_GIVEN
 ) -> dict[str, Any]:
     """Repeat `count` random finished trials, with the banks they belong to.
 
@@ -51,7 +52,7 @@ def rerun(
         folder: the run folder; nothing in it is written.
         count: how many trials are drawn.
         seed: of the draw; by default one that nobody could know beforehand.
-        told: told what goes on and the share of it.
+        progress: told what goes on and the share of it.
         given: the user's own model, data, text and judge, for those that do not come with the package.
 
     Returns:
@@ -65,8 +66,8 @@ def rerun(
     if count < 1:
         raise UserError("at least one trial to repeat", str(count), "Give --rerun 1 or more.")
     recorded = reading.read_plan(folder)
-    plan, bench = _prepared(recorded, given, told)
-    judge = left_out(recorded, bench)
+    plan, context = _prepared(recorded, given, progress)
+    judge = left_out(recorded, context)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     largest: dict[str, float] = {}
     unrepeated: set[str] = set()
@@ -75,9 +76,9 @@ def rerun(
         chosen = set(np.random.default_rng(seed).choice(done, size=min(count, len(done)), replace=False).tolist())
         banks = [bank for bank in plan.banks if chosen & set(bank)]
         for number, bank in enumerate(banks):
-            told("repeating trials", number / len(banks))
+            progress("repeating trials", number / len(banks))
             here = [plan.trial(identity) for identity in bank]
-            for result in run.run_bank(here, bench, Path(place), lambda share: None):
+            for result in run.run_bank(here, context, Path(place), lambda share: None):
                 if result.id in done:
                     _compare(result, store, largest)
                     unrepeated |= _more(result, store, bool(judge))
@@ -104,13 +105,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def left_out(recorded: dict[str, Any], bench: context.Bench) -> str:
+def left_out(recorded: dict[str, Any], context: AuditContext) -> str:
     """The name of the run's judge where nobody judges now; empty where somebody does, or nobody did."""
     named = str(recorded["config"].get("judge", "none"))
-    return named if bench.stage.judge is None and named != "none" else ""
+    return named if context.judge is None and named != "none" else ""
 
 
-def _prepared(recorded: dict[str, Any], given: Given, told: Told) -> tuple[trials.Plan, context.Bench]:
+def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tuple[trials.Plan, AuditContext]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
@@ -119,29 +120,29 @@ def _prepared(recorded: dict[str, Any], given: Given, told: Told) -> tuple[trial
     config = settle(recorded["config"], given, needs=("model", "data", "text"))
     if config.judge != "none":
         named.check(config.judge)
-    context = recorded["context"]
+    planned = recorded["context"]
     if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
         raise VerificationError("the plan lists fewer trials than its settings make")
     dataset = datasets.load(config.data)
-    _hold(context, "data", dataset.sha256)
+    _hold(planned, "data", dataset.sha256)
     arithmetic = Arithmetic.of(recorded)
     with arithmetic.whole():
-        bench = set_up(config, dataset, told, arithmetic, partial(_hold, context, "model"))
-    if bench.stage.judge is not None:
+        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"))
+    if context.judge is not None:
         judged = recorded.get("judge") or {}
-        if judged.get("fingerprint") != bench.stage.judge.fingerprint:
+        if judged.get("fingerprint") != context.judge.fingerprint:
             raise VerificationError(
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
     claims = _claims(recorded)
-    document = plan_file.document(bench, dataset, [], rule(bench.config), recorded["schema"])
-    _same(context, json.loads(json.dumps(document["context"])))
-    plan = trials.make(config, bench.model.anatomy, claims, document, context.room(bench))
+    document = plan_file.document(context, dataset, [], rule(context.config), recorded["schema"])
+    _same(planned, json.loads(json.dumps(document["context"])))
+    plan = trials.make(config, context.model.layout, claims, document, memory_budget(context))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
     banks = tuple(map(tuple, recorded["banks"]))
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
-    return plan_file.deal(replace(plan, banks=banks), bench), bench
+    return plan_file.deal(replace(plan, banks=banks), context), context
 
 
 def _claims(recorded: dict[str, Any]) -> list[Claim]:

@@ -25,26 +25,28 @@ from locus.machine.workers import side_by_side
 from locus.metrics.choice import measures, score
 from locus.metrics.drift import drift
 from locus.models.model import Model
-from locus.plan.context import Bench, Progress, scored_parts, spoken_parts
+from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import Plan, Trial
 from locus.records.store import Result, Store
 
 
-def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, enough: Callable[[], bool] = lambda: False) -> None:
+def run(
+    plan: Plan, store: Store, context: AuditContext, folder: Path, progress: Progress, enough: Callable[[], bool] = lambda: False
+) -> None:
     """Run every bank of the plan that the store lacks.
 
     Args:
         plan: what is to be done.
         store: what is done.
-        bench: what it is done on.
+        context: what it is done on.
         folder: where edits are saved.
-        told: told what goes on and the fraction of the whole.
+        progress: told what goes on and the fraction of the whole.
         enough: asked before random Locations are drawn: whether more of them can change nothing.
     """
     done = store.done()
     trials = {trial.id: trial for trial in plan.trials}
     banks = [[trials[identity] for identity in bank] for bank in plan.banks]
-    costs = [sum(cost(trial, bench) for trial in bank) for bank in banks]
+    costs = [sum(cost(trial, context) for trial in bank) for bank in banks]
     shares = [float(set(bank) <= done) for bank in plan.banks]
     left = [number for number, share in enumerate(shares) if not share]
 
@@ -52,19 +54,19 @@ def run(plan: Plan, store: Store, bench: Bench, folder: Path, told: Progress, en
         bank = banks[left[place]]
         shares[left[place]] = share
         arms = ", ".join(dict.fromkeys(trial.arm for trial in bank))
-        told(f"{bank[0].role}: {arms}", float(np.dot(shares, costs)) / sum(costs))
+        progress(f"{bank[0].role}: {arms}", float(np.dot(shares, costs)) / sum(costs))
 
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
-        return run_bank(banks[number], bench, folder, tell)
+        return run_bank(banks[number], context, folder, tell)
 
-    with closing(side_by_side(left, work, bench.stage.arithmetic.at_once, say)) as coming:
+    with closing(side_by_side(left, work, context.arithmetic.at_once, say)) as coming:
         for place, number in enumerate(left):
             if banks[number][0].role == "random" and enough():
                 break  # they are the plan's last
             store.commit(next(coming))
             say(place, 1.0)
     tidy(plan, store, folder)
-    told("", 1.0)
+    progress("", 1.0)
 
 
 def tidy(plan: Plan, store: Store, folder: Path) -> None:
@@ -79,71 +81,71 @@ def tidy(plan: Plan, store: Store, folder: Path) -> None:
 SPOKEN = 3.0  # what generating and judging an answer costs, in forwards of a question tree
 
 
-def afford(plan: Plan, bench: Bench) -> None:
+def afford(plan: Plan, context: AuditContext) -> None:
     """Refuse, before the first trial, an audit whose judging could cost more than its cap.
 
     Raises:
         UserError: saying the estimate.
     """
-    judge, config = bench.stage.judge, bench.config
+    judge, config = context.judge, context.config
     if not isinstance(judge, ApiJudge):
         return
-    items = [item for name in spoken_parts(config) for item in bench.stage.items[name]]
-    sides = [References(item.true, item.false) for item in items]
+    items = [item for name in spoken_parts(config) for item in context.items[name]]
+    sides = [References(item.wanted, item.unwanted) for item in items]
     most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
     judge.purse.afford(most)
 
 
-def cost(trial: Trial, bench: Bench) -> float:
+def cost(trial: Trial, context: AuditContext) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
-    depth = 1 - trial.first_layer / bench.model.anatomy.n_layers
-    sizes = {name: len(part.forest) for name, part in bench.parts.items()}
+    depth = 1 - trial.first_layer / context.model.layout.n_layers
+    sizes = {name: len(part.trie) for name, part in context.parts.items()}
     scored = sizes["validation"] + sizes["test"]
     trained = 0.0
     if trial.recipe is not None:
         share = 1.0 if trial.recipe.batching == "questions" else 4.0
         trained = 2.2 * trial.recipe.epochs * sizes["train"] * share
-    return (trained + scored) * (depth + 0.2) + (SPOKEN * sizes["test"] if bench.stage.judge else 0.0)
+    return (trained + scored) * (depth + 0.2) + (SPOKEN * sizes["test"] if context.judge else 0.0)
 
 
-def run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[float], None]) -> list[Result]:
+def run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None]) -> list[Result]:
     """Make the edits of some trials together, save them, and measure them together, with the threads that a bank is to have."""
-    with bench.stage.arithmetic.banked():
-        return _run_bank(trials, bench, folder, say)
+    with context.arithmetic.banked():
+        return _run_bank(trials, context, folder, say)
 
 
-def _run_bank(trials: list[Trial], bench: Bench, folder: Path, say: Callable[[float], None]) -> list[Result]:
+def _run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None]) -> list[Result]:
     start = time.monotonic()
     if trials[0].edit == "none":
-        return [_base(trials[0], bench, start, say)]
+        return [_base(trials[0], context, start, say)]
     fits: list[Fit | None] = [None] * len(trials)
     tally = Tally(len(trials))
     if trials[0].recipe is not None:
-        trained = [_start(trial, bench.model) for trial in trials]
-        part = bench.parts["train"]
+        trained = [_start(trial, context.model) for trial in trials]
+        part = context.parts["train"]
         recipes = [trial.recipe for trial in trials if trial.recipe is not None]
         fits = list(
             train(
-                bench.model,
-                part.forest,
+                context.model,
+                part.trie,
                 part.items,
                 trained,
                 recipes,
-                part.found.logprobs,
-                trunk=part.found.residuals,
-                tokens=bench.config.tokens,
+                part.base.logprobs,
+                residual_cache=part.base.residuals,
+                tokens=context.config.tokens,
                 progress=lambda share: say(0.7 * share),
                 tally=tally,
             )
         )
-    edits = [fit.edit if fit is not None else _fixed(trial, bench) for trial, fit in zip(trials, fits, strict=True)]
+    edits = [fit.edit if fit is not None else _fixed(trial, context) for trial, fit in zip(trials, fits, strict=True)]
     for trial, edit in zip(trials, edits, strict=True):
         edit.save(folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
-    _measure(results, edits, bench, tally)
-    _speak(results, edits, bench, lambda share: say(0.75 + 0.25 * share), tally)
+    _measure(results, edits, context, tally)
+    _speak(results, edits, context, lambda share: say(0.75 + 0.25 * share), tally)
     say(1.0)
-    return _charged(results, time.monotonic() - start, tally, bench.model)
+    return _charged(results, time.monotonic() - start, tally, context.model)
 
 
 def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) -> list[Result]:
@@ -155,19 +157,19 @@ def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) 
 
 def _start(trial: Trial, model: Model) -> Rank1:
     """The trainable edit of a trial, at the identity."""
-    anatomy = model.anatomy
+    layout = model.layout
     if trial.edit == "full":
-        return full(anatomy, form="free" if trial.form == "free" else "heads", seed=trial.seed)
+        return full(layout, form="free" if trial.form == "free" else "heads", seed=trial.seed)
     read: Any = trial.read
     if trial.edit == "complement":
-        claim = trial.location.complement(anatomy.n_layers, anatomy.n_heads)  # the trial names what may be written: all the rest
-        return complement(anatomy, claim, read, trial.seed)
-    return Rank1(anatomy, trial.location, read=read, seed=trial.seed)
+        claim = trial.location.complement(layout.n_layers, layout.n_heads)  # the trial names what may be written: all the rest
+        return complement(layout, claim, read, trial.seed)
+    return Rank1(layout, trial.location, read=read, seed=trial.seed)
 
 
-def _fixed(trial: Trial, bench: Bench) -> Edit:
+def _fixed(trial: Trial, context: AuditContext) -> Edit:
     assert trial.edit == "shift" and trial.alpha is not None, f"nothing is known of a fixed edit {trial.edit!r}"
-    return shift(bench.model.anatomy, trial.location, bench.steer, trial.alpha)
+    return shift(context.model.layout, trial.location, context.steer, trial.alpha)
 
 
 def _result(trial: Trial, fit: Fit | None) -> Result:
@@ -184,29 +186,29 @@ def _result(trial: Trial, fit: Fit | None) -> Result:
     return result
 
 
-def _base(trial: Trial, bench: Bench, start: float, say: Callable[[float], None]) -> Result:
+def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
     """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
     result = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0)
-    for name, part in bench.parts.items():
-        for measure, values in measures(part.items, part.forest, part.found.logprobs, part.found.logprobs).items():
+    for name, part in context.parts.items():
+        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
-    tally = deepcopy(bench.tally)  # the base model is asked once, but this may be called again
-    _speak([result], [], bench, say, tally)
-    if (deciding := ("test", bench.config.metric)) in result.reasons:
+    tally = deepcopy(context.tally)  # the base model is asked once, but this may be called again
+    _speak([result], [], context, say, tally)
+    if (deciding := ("test", context.config.metric)) in result.reasons:
         check_scored(result.scores[deciding].values(), result.reasons[deciding].values())
-    return _charged([result], time.monotonic() - start, tally, bench.model)[0]
+    return _charged([result], time.monotonic() - start, tally, context.model)[0]
 
 
-def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable[[float], None], tally: Tally) -> None:
+def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say: Callable[[float], None], tally: Tally) -> None:
     """What all edits (none: the base model) say to test questions, judged; to validation questions too if they are to choose."""
-    stage, config = bench.stage, bench.config
-    if stage.judge is None:
+    config = context.config
+    if context.judge is None:
         return
     settings = Speech(config.max_new_tokens, config.sample, config.temperature, config.top_p, config.seed)
     for name in spoken_parts(config):
-        items = stage.items[name]
-        said = speak(stage.model, items, edits, stage.prompt, settings, say if name == "test" else None, tally)
-        for result, texts, judged in zip(results, said, judge_texts(stage.judge, items, said), strict=True):
+        items = context.items[name]
+        said = speak(context.model, items, edits, context.prompt, settings, say if name == "test" else None, tally)
+        for result, texts, judged in zip(results, said, judge_texts(context.judge, items, said), strict=True):
             result.texts[name] = {item.id: text for item, text in zip(items, texts, strict=True)}
             why = {item.id: reason for item, reason in zip(items, judged.reasons, strict=True) if reason}
             for measure, values in judged.scores.items():
@@ -216,19 +218,19 @@ def _speak(results: list[Result], edits: list[Edit], bench: Bench, say: Callable
                 result.reasons[name, measure] = why
 
 
-def _measure(results: list[Result], edits: list[Edit], bench: Bench, tally: Tally) -> None:
+def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
-    for name in scored_parts(bench.config, trained=bool(results[0].fit)):
-        part = bench.parts[name]
-        rows = part.found.prepared
-        logprobs = score(bench.model, rows, edits, len(part.forest.sequences), trunk=part.found.residuals, tally=tally)
+    for name in scored_parts(context.config, trained=bool(results[0].fit)):
+        part = context.parts[name]
+        rows = part.base.prepared
+        logprobs = score(context.model, rows, edits, len(part.trie.sequences), residual_cache=part.base.residuals, tally=tally)
         for result, values in zip(results, logprobs, strict=True):
-            for measure, scores in measures(part.items, part.forest, values, part.found.logprobs).items():
+            for measure, scores in measures(part.items, part.trie, values, part.base.logprobs).items():
                 if result.fit.get("diverged"):
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
-    if bench.texts is not None:
-        found = drift(bench.model, bench.texts.prepared, edits, trunk=bench.texts.residuals, tally=tally)
+    if context.texts is not None:
+        found = drift(context.model, context.texts.prepared, edits, residual_cache=context.texts.residuals, tally=tally)
         for place, result in enumerate(results):
             for measure, values in (("kl", found.kl[place]), ("ce", found.ce[place] - found.base_ce)):
                 result.scores["text", measure] = {f"passage-{number:03d}": float(value) for number, value in enumerate(values)}

@@ -17,25 +17,26 @@ from locus.judges.named import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.load import load
-from locus.plan import context, preconditions, readable
+from locus.plan import preconditions, readable
 from locus.plan.config import AuditConfig
+from locus.plan.context import AuditContext, choose, read_questions
 
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 
 
 def set_up(
     config: AuditConfig,
     dataset: datasets.Dataset,
-    told: Told,
+    progress: Progress,
     arithmetic: Arithmetic | None = None,
     hold: Callable[[str], None] | None = None,
-) -> context.Bench:
+) -> AuditContext:
     """Open the judge, load the model, hold every shortcut against the slow path on it, and read all questions once.
 
     Args:
         config: what is audited and how.
         dataset: the questions.
-        told: told what is being done and the share of it.
+        progress: told what is being done and the share of it.
         arithmetic: the run's, kept to by who calls this; by default what this process would choose.
         hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
 
@@ -44,7 +45,7 @@ def set_up(
             shortcut does not agree.
     """
     split = datasets.split(dataset.items, config.seed)
-    items = context.choose(dataset, split, config)
+    items = choose(dataset, split, config)
     preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     asked = partial(prompt_format, name=config.prompt, day=config.template_date, variables=config.template_variables)
@@ -55,7 +56,7 @@ def set_up(
     judge = None
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
-    told("loading the model", 0.0)
+    progress("loading the model", 0.0)
     model = load(
         config.model,
         device=config.device,
@@ -80,20 +81,20 @@ def set_up(
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
     held_to = arithmetic or Arithmetic.here()
-    stage = context.Stage(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
-    return context.survey_all(stage, told)
+    context = AuditContext(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
+    return read_questions(context, progress)
 
 
-def find_claim(config: AuditConfig, told: Told) -> claims.Claim:
+def find_claim(config: AuditConfig, progress: Progress) -> claims.Claim:
     """Only the probe claim of a configuration, for a look at the ranked heads."""
     dataset = datasets.load(config.data)
     # Nobody speaks here, so nobody need be asked whether he would judge.
-    return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, told))
+    return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, progress))
 
 
-def make_claim(source: str, config: AuditConfig, bench: context.Bench) -> claims.Claim:
+def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claims.Claim:
     """A claim by its source: found by probing here, or made elsewhere."""
     if source != "probe":
         return claims.given(source)
-    size = len(bench.parts["train"].items)
-    return probe.claim(bench.features.first(size), bench.features.rest(size), config.claim_size)
+    size = len(context.parts["train"].items)
+    return probe.claim(context.features.first(size), context.features.rest(size), config.claim_size)

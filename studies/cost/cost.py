@@ -164,7 +164,7 @@ def measured(settings: Path) -> None:
     bench = set_up(config, dataset, lambda what, share: None)
     made = [given(source) for source in config.claims]
     plan = trials.make(
-        config, bench.model.anatomy, made, plan_file.document(bench, dataset, [], rule(bench.config)), context.room(bench)
+        config, bench.model.layout, made, plan_file.document(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
     )
     banks = [[plan.trial(one) for one in bank] for bank in plan.banks]
     bank = next(bank for bank in banks if any(trial.role == "ceiling" for trial in bank))

@@ -17,7 +17,7 @@ from locus.patching.corruptions import Ablation, Replacement
 from locus.patching.detect import detect, two_deviations
 from locus.patching.known import planted_pairs
 from locus.patching.metrics import Array
-from locus.patching.sweep import Layout, heads, sweep
+from locus.patching.sweep import Batching, heads, sweep
 from locus.stats import clopper_pearson
 
 ALPHA, LEAST = 0.05, 0.05  # level; nats that count as an effect where there is one
@@ -38,9 +38,9 @@ def maps(kind: str, seed: int, count: int, shuffled: bool) -> tuple[Array, Array
     """Effects [heads, examples] in nats of zero ablation, and which heads do the work."""
     planted = build(kind, seed, **COMPACT)
     model = Model(planted.model, planted.tokenizer, planted.dataset.name)
-    pairs, patches = planted_pairs(planted, count, seed, shuffled), heads(model.anatomy)
+    pairs, patches = planted_pairs(planted, count, seed, shuffled), heads(model.layout)
     corruption, direction = (Replacement(), "denoise") if shuffled else (Ablation("zero"), "noise")
-    effects = sweep(model, pairs, patches, direction, corruption, layout=Layout(64)).effects("none").values
+    effects = sweep(model, pairs, patches, direction, corruption, batching=Batching(64)).effects("none").values
     truth = [(patch[0].layer, patch[0].head) in planted.truth for patch in patches]
     return effects, np.array(truth)
 

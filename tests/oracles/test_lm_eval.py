@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from locus.behaviours.prompts import PromptFormat
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.trie import plant
 from locus.metrics.choice import measures
 
@@ -23,8 +23,8 @@ def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
 
     items = datasets.load(str(data_folder / "truthfulqa/v0/mc_task.json")).items[:12]
     text = PromptFormat("lm-eval", six_shot(), " ", False)
-    forest = plant(big_model.tokenizer, text, items)
-    ours = survey(big_model, forest).logprobs
+    trie = plant(big_model.tokenizer, text, items)
+    ours = base_pass(big_model, trie).logprobs
     peer = HFLM(pretrained=big_model.hf, tokenizer=big_model.tokenizer, batch_size=8)
     requests = [
         Instance("loglikelihood", {}, (text.prompt(item.question), f" {answer}"), 0) for item in items for answer in item.answers
@@ -32,13 +32,13 @@ def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
     theirs = np.array([value for value, _ in peer.loglikelihood(requests, disable_tqdm=True)])
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
-    mine = measures(items, forest, ours)
+    mine = measures(items, trie, ours)
     begin = 0
     for index, item in enumerate(items):
         values = theirs[begin : begin + len(item.answers)]
         begin += len(item.answers)
-        document = {"mc2_targets": {"labels": [1] * len(item.true) + [0] * len(item.false)}}
+        document = {"mc2_targets": {"labels": [1] * len(item.wanted) + [0] * len(item.unwanted)}}
         scored = utils.process_results_mc2(document, [(value, False) for value in values])
         assert mine["mc2"][index] == pytest.approx(scored["acc"], abs=1e-3)
-        best = values[item.true.index(item.best)]
-        assert mine["mc1"][index] == float(best > values[len(item.true) :].max())
+        best = values[item.wanted.index(item.best)]
+        assert mine["mc1"][index] == float(best > values[len(item.wanted) :].max())

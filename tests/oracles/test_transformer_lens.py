@@ -15,8 +15,8 @@ def differences(folder, model, pairs):
     """Our and TransformerLens' logit differences of every patched head, [heads, pairs]."""
     from benchmarks.patching import bridged, lens_values
 
-    theirs = lens_values(bridged(str(folder)), pairs, range(model.anatomy.n_layers))
-    return sweep(model, pairs, heads(model.anatomy), layout=Layout(len(pairs))), theirs
+    theirs = lens_values(bridged(str(folder)), pairs, range(model.layout.n_layers))
+    return sweep(model, pairs, heads(model.layout), layout=Layout(len(pairs))), theirs
 
 
 @pytest.mark.parametrize("family", ["llama", "llama-mqa", "qwen2", "gpt2"])

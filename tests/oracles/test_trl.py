@@ -6,7 +6,7 @@ import torch
 
 from locus.behaviours.prompts import prompt_format
 from locus.edits import full
-from locus.engine.activations import survey
+from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.train import all_pairs, pair_loss
 from locus.engine.trie import plant
@@ -24,20 +24,20 @@ def test_ipo_equals_trl(tmp_path):
 
     model = tiny("llama-mha")
     text = prompt_format(model.tokenizer, "qa")
-    forest = plant(model.tokenizer, text, QUESTIONS)
-    pairs = np.concatenate([all_pairs(QUESTIONS, forest, owner) for owner in range(len(QUESTIONS))])[:8]
-    edit = full(model.anatomy, seed=1)
+    trie = plant(model.tokenizer, text, QUESTIONS)
+    pairs = np.concatenate([all_pairs(QUESTIONS, trie, owner) for owner in range(len(QUESTIONS))])[:8]
+    edit = full(model.layout, seed=1)
     with torch.no_grad():
         edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
     frozen = edit.frozen({})
-    found = survey(model, forest)
-    logprobs = score(model, found.prepared, [frozen], len(forest.sequences))[0]
+    found = base_pass(model, trie)
+    logprobs = score(model, found.prepared, [frozen], len(trie.sequences))[0]
     gain = (logprobs - found.logprobs) / found.lengths
     h = torch.from_numpy(gain[pairs[:, 0]] - gain[pairs[:, 1]])[None]
     ours = pair_loss(h, torch.tensor([0.1]), "ipo").mean().item()
 
     def ids(index: int, answer: bool) -> list[int]:
-        sequence = forest.sequences[index]
+        sequence = trie.sequences[index]
         return list(sequence.ids[sequence.start :] if answer else sequence.ids[: sequence.start])
 
     rows = {

@@ -29,7 +29,7 @@ def questions_of(planted: Planted) -> Questions:
     ids = torch.tensor(planted.tokenizer([item.question for item in items]).input_ids)
     number = planted.tokenizer.get_vocab()
     true = torch.tensor([[number[item.best]] for item in items])
-    false = torch.tensor([[number[answer] for answer in item.false] for item in items])
+    false = torch.tensor([[number[answer] for answer in item.unwanted] for item in items])
     return Questions(ids, table[true] - table[false])
 
 
@@ -114,7 +114,7 @@ def answer_laws(planted: Planted, questions: Questions) -> dict[str, float]:
     rows = planted.model.model.embed_tokens.weight.detach().double().numpy()
     number = planted.tokenizer.get_vocab()
     true = np.array([number[item.best] for item in planted.dataset.items])
-    false = np.array([[number[answer] for answer in item.false] for item in planted.dataset.items])
+    false = np.array([[number[answer] for answer in item.unwanted] for item in planted.dataset.items])
     embedded = (rows[true][:, None] - rows[false]).reshape(-1, rows.shape[1])
     unembedded = questions.contrasts.double().numpy().reshape(-1, rows.shape[1])
     polarities = directions.polarities
@@ -144,7 +144,7 @@ def head_outputs(planted: Planted) -> tuple[dict[str, Any], Any, Any]:
     config: Any = planted.model.config
     tokenizer, items = planted.tokenizer, planted.dataset.items
     ids = torch.tensor(tokenizer([f"{item.question} {answer}" for item in items for answer in item.answers]).input_ids)
-    labels = np.array([answer in item.true for item in items for answer in item.answers])
+    labels = np.array([answer in item.wanted for item in items for answer in item.answers])
     owners = np.array([index for index, item in enumerate(items) for _ in item.answers])
     outputs: list[Tensor] = []
     handles = [

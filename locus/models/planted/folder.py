@@ -38,7 +38,7 @@ def save(planted: Planted, folder: Path | str) -> None:
     home.mkdir(parents=True, exist_ok=True)
     planted.model.save_pretrained(home)
     planted.tokenizer.save_pretrained(home)
-    written = [json.dumps(asdict(item), ensure_ascii=False) for item in planted.dataset.items]
+    written = [json.dumps(item.to_dict(), ensure_ascii=False) for item in planted.dataset.items]
     (home / "dataset.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
     directions = {name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)}
     truth = {

@@ -4,18 +4,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich import progress as bars
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from locus.boundary import terminal
 from locus.boundary.terminal import Console, Text
 from locus.shown import line
 
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 STEP, NEWS = 0.05, 0.01  # share of the whole after which another line is due; and where something new has begun
 
 
 @contextmanager
-def progress(console: Console | None = None) -> Iterator[Told]:
+def progress(console: Console | None = None) -> Iterator[Progress]:
     """Show how far the command is; gives the function to report to.
 
     Args:
@@ -33,23 +34,23 @@ def progress(console: Console | None = None) -> Iterator[Told]:
         TimeRemainingColumn(elapsed_when_finished=False),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as bar, terminal.guarded():
+    with bars.Progress(*columns, console=console, transient=True) as bar, terminal.guarded():
         task = bar.add_task("starting", total=1.0)
 
-        def told(what: str, share: float) -> None:
+        def progress(what: str, share: float) -> None:
             if what:
                 bar.update(task, completed=share, description=line(what)[:60])
             else:
                 bar.update(task, completed=share)
 
-        yield told
+        yield progress
 
 
-def lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Told:
+def lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Report in plain lines: one for every twentieth of the whole, and one when something new begins, a hundredth apart."""
     began, last, named = clock(), -1.0, ""
 
-    def told(what: str, share: float) -> None:
+    def progress(what: str, share: float) -> None:
         nonlocal last, named
         ended = last < 1 <= share
         if not ended and share < last + (STEP if what in ("", named) else NEWS):
@@ -59,7 +60,7 @@ def lines(console: Console, clock: Callable[[], float] = time.monotonic) -> Told
         left = f", {_clock(passed * (1 - share) / share)} left" if 0 < share < 1 else ""
         console.print(Text(f"{share:4.0%}  {_clock(passed)}{left}  {line(named, 600)}"), soft_wrap=True)
 
-    return told
+    return progress
 
 
 def _clock(seconds: float) -> str:

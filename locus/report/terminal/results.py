@@ -41,7 +41,7 @@ LABEL = 16  # least width of a row's label
 NAME = 120  # most characters of a name
 Cell = tuple[str, str]  # mean, and its interval or range
 NOTHING: Cell = ("-", "")
-Row = tuple[str, dict[str, Cell]]  # label, and cells by measure; an empty label begins a section
+PackedRow = tuple[str, dict[str, Cell]]  # label, and cells by measure; an empty label begins a section
 
 
 def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
@@ -72,7 +72,7 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     console.print(Text(out / "report.html"), soft_wrap=True)
 
 
-def tables(headings: dict[str, str], rows: list[Row], width: int) -> list[Table]:
+def tables(headings: dict[str, str], rows: list[PackedRow], width: int) -> list[Table]:
     """The rows as one table; in a narrow terminal with intervals below their means, and as several where even that is too wide.
 
     Args:
@@ -98,7 +98,7 @@ def tables(headings: dict[str, str], rows: list[Row], width: int) -> list[Table]
     return [_table(group, rows, True) for group in groups]
 
 
-def _table(headings: dict[str, str], rows: list[Row], low: bool) -> Table:
+def _table(headings: dict[str, str], rows: list[PackedRow], low: bool) -> Table:
     """One table; `low` puts the interval below the mean."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("edit", overflow="fold", min_width=LABEL - 1)
@@ -147,7 +147,7 @@ def _spread(entries: list[dict[str, Any]], measure: str) -> Cell:
     return mean, f"({_number(min(means), measure)}, {_number(max(means), measure)})"
 
 
-def _rows(found: dict[str, Any]) -> list[Row]:
+def _rows(found: dict[str, Any]) -> list[PackedRow]:
     """Label and cells of every row; an empty label is a rule between sections."""
     base, size, names = found["baseline"], found["claims"][0]["n_sites"], [*COLUMNS, *JUDGED_COLUMNS]
 
@@ -157,7 +157,7 @@ def _rows(found: dict[str, Any]) -> list[Row]:
     def several(entries: list[dict[str, Any]]) -> dict[str, Cell]:
         return {name: _spread(entries, name) for name in names}
 
-    rows: list[Row] = [("no edit", one(entry)) for entry in base["base"]]
+    rows: list[PackedRow] = [("no edit", one(entry)) for entry in base["base"]]
     if not found.get("judge"):
         nothing = dict.fromkeys(names, NOTHING)
         rows += [
