@@ -187,7 +187,7 @@ def test_the_margin_is_the_polarity_of_the_final_state(kind):
     with torch.no_grad():
         found = planted.model(questions.ids, output_hidden_states=True)
     logs = found.logits[:, -1].log_softmax(-1)
-    margin = torch.stack([logs[i, number[x.best]] - logs[i, number[x.false[0]]] for i, x in enumerate(items)])
+    margin = torch.stack([logs[i, number[x.best]] - logs[i, number[x.unwanted[0]]] for i, x in enumerate(items)])
     polarity = torch.tensor(planted.directions["polarity0"]).float()
     state = found.hidden_states[-1][:, -1]  # already through the final norm, whose rows have norm sqrt(width)
     cosine = state @ polarity / state.norm(dim=1)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,6 +48,12 @@ class Item:
         """As JSON; the answers under the names that they have in files, by which data are known since the first edition."""
         given = asdict(self)
         return {FILED.get(name, name): value for name, value in given.items()}
+
+    @classmethod
+    def from_dict(cls, filed: Mapping[str, Any]) -> "Item":
+        """An item as `to_dict` wrote it, or with the answers called wanted and unwanted."""
+        named = {{old: new for new, old in FILED.items()}.get(name, name): value for name, value in filed.items()}
+        return cls(**{**named, "wanted": tuple(named["wanted"]), "unwanted": tuple(named["unwanted"])})
 
     @property
     def answers(self) -> tuple[str, ...]:

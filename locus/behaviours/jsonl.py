@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import Dataset, Item, normalise, problems, repeats
+from locus.behaviours.items import FILED, Dataset, Item, normalise, problems, repeats
 
 FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
 NAMES = ("id", "group")
@@ -48,6 +48,10 @@ def _item(number: int, row: dict[str, Any]) -> Item:
         ValueError: with the list of what is wrong with its shape.
     """
     row = {name: str(value) if name in NAMES and type(value) is int else value for name, value in row.items()}
+    both = [new for new, old in FILED.items() if new in row and old in row]
+    if both:
+        raise ValueError([f"both {new!r} and {FILED[new]!r}, which are two names of one field" for new in both])
+    row = {FILED.get(name, name): value for name, value in row.items()}
     wrong = [f"unknown field {name!r}" for name in row if name not in FIELDS]
     wrong += [f"no field {name!r}" for name in FIELDS[:3] if name not in row]
     for name in FIELDS:

@@ -18,7 +18,7 @@ from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import reading
-from locus.plan.config import JUDGED, SINCE_FIRST, AuditConfig
+from locus.plan.config import JUDGED, RENAMED, SINCE_FIRST, AuditConfig
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 TRIALS = 1_000_000  # beyond it a plan does not fit in memory
@@ -277,11 +277,11 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
         return [UserError("an empty folder or one of this audit", f"{str(out)!r} with other files", "Give another --out.")]
 
     try:
-        old = reading.read_plan(out)["config"]
+        written = reading.read_plan(out)["config"]
     except UserError as error:
         return [error]
     new = config.model_dump(mode="json")
-    old = {name: value for name, value in SINCE_FIRST.items() if name not in old} | old
+    old = {**SINCE_FIRST, **{RENAMED.get(name, name): value for name, value in written.items()}}
     differ = [
         f"{name[:80]}: {old.get(name)!r:.120} there, {new.get(name)!r:.120} now"
         for name in sorted({*old, *new})

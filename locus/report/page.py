@@ -8,6 +8,7 @@ from locus import atomic, errors, units
 from locus.conclude import diagnosis
 from locus.conclude import rule as verdict
 from locus.engine import cost
+from locus.plan.config import AuditConfig
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
 from locus.shown import visible
@@ -92,7 +93,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         environment,
         "page.html.j2",
         plan=plan,
-        config=plan["config"],
+        config=AuditConfig(**plan["config"]),
         found=found,
         claims=[_claim(material, claim) for claim in found["claims"]],
         rows=rows,

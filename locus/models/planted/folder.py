@@ -110,7 +110,7 @@ def _places(pairs: list[list[int]]) -> tuple[Place, ...]:
 
 def _item(fields: dict[str, Any]) -> Item:
     try:
-        return Item(**{**fields, "true": tuple(fields["true"]), "false": tuple(fields["false"])})
+        return Item.from_dict(fields)
     except (KeyError, TypeError) as error:
         raise ValueError("not a question as planted.save writes it") from error
 
