@@ -204,9 +204,8 @@ def test_a_run_shows_itself(audited, tmp_path):
     assert isinstance(run.plot("verdict"), Figure) and run.plot("head-map")._repr_png_()[:4] == b"\x89PNG"
     with pytest.raises(UserError, match="There are: verdict"):
         run.plot("nothing")
-    assert run.save(tmp_path / "copy").report().name == "report.html"
     assert run.verify().line.startswith("intact, unsigned")
-    with pytest.raises(UserError, match="a run's trials.sqlite"):
+    with pytest.raises(UserError, match="a run's trials"):
         locus.open_run(tmp_path)
 
 

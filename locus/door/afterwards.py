@@ -64,20 +64,40 @@ def verify(
     found = check(path, expect)
     if not rerun:
         return found
-    if found.kind != "run":
-        raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
+    named = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
+    asked = {"judge": judge, "judge_url": judge_url, "trust_remote_code": trust_remote_code}
+    return replace(found, repeated=repeated(found, path, rerun, seed, progress, **named, **asked))
+
+
+def repeated(
+    found: "Verification", path: Path, count: int, seed: int | None = None, progress: Wanted = None, **own: Any
+) -> dict[str, Any]:
+    """Repeat random trials of a run that was verified.
+
+    Args:
+        found: by verifying it.
+        path: the run folder.
+        count: how many trials are drawn.
+        seed: of the draw.
+        progress: as of `audit`.
+        own: the user's own model, adapter, revision, behaviour, text, judge, judge_url and trust_remote_code, as of `verify`.
+
+    Raises:
+        UserError, VerificationError: as `verify`.
+    """
     from locus.door.behaviour import taken as questions
     from locus.door.model import taken
     from locus.plan.opened import Opened
     from locus.report.consent import Given
-    from locus.report.rerun import rerun as repeat
+    from locus.report.rerun import rerun
 
-    open_model, (data, dataset) = taken(model), questions(behaviour)
-    named: Any = model if open_model is None else open_model.name
-    given = Given(named, revision, data, text, judge, judge_url, trust_remote_code, adapter)
+    if found.kind != "run":
+        raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
+    model = own.pop("model")
+    open_model, (data, dataset) = taken(model), questions(own.pop("behaviour"))
+    named = model if open_model is None else open_model.name
     with showing(progress) as say:
-        again = repeat(path, rerun, seed, say, given, Opened(open_model, dataset))
-    return replace(found, repeated=again)
+        return rerun(path, count, seed, say, Given(model=named, data=data, **own), Opened(open_model, dataset))
 
 
 def export(

@@ -90,8 +90,9 @@ def probe(
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)
+    from locus.plan.opened import NOTHING
     from locus.run.setup import find_claim
 
     with showing(progress) as say:
-        found = find_claim(resolved, say, opened)
+        found = find_claim(resolved, say, opened or NOTHING)
     return found
