@@ -63,7 +63,7 @@ def verify(
         from locus.report.rerun import sentences
 
         named: dict[str, Any] = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
-        asked = {"judge": judge, "judge_url": judge_url, "trust_remote_code": trust_remote_code}
+        asked: dict[str, Any] = {"judge": judge, "judge_url": judge_url, "trust_remote_code": trust_remote_code}
         for said in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
             shown.print(Text(said), soft_wrap=True)
 
