@@ -164,7 +164,7 @@ def test_the_base_model_scores_alike_under_both_tokenizers(closing_folder, llama
     for folder in (llama_folder, closing_folder):
         config = resolve("quick", model=folder, data=data, **RUN)
         bench = set_up(config, locus_data(data), lambda what, share: None)
-        scores.append({name: part.found.logprobs for name, part in bench.parts.items()})
+        scores.append({name: part.base.logprobs for name, part in bench.parts.items()})
     assert all(np.array_equal(scores[0][name], scores[1][name]) for name in scores[0])
 
 
@@ -227,7 +227,7 @@ def test_a_question_that_just_fits_is_read(folders, tmp_path, family):
     config = resolve("quick", model=folders[family], data=data, prompt="qa", **{**RUN, **EVERY})
     bench = set_up(config, locus_data(data), lambda what, share: None)
     assert max(len(one.ids) for part in bench.parts.values() for one in part.trie.sequences) == 512
-    assert all(np.isfinite(part.found.logprobs).all() for part in bench.parts.values())
+    assert all(np.isfinite(part.base.logprobs).all() for part in bench.parts.values())
 
 
 def test_what_is_added_to_a_question_counts(folders, tmp_path):
