@@ -143,19 +143,20 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     """
     os.environ["LOCUS_CACHE_GB"] = "0"
     from benchmarks.audits import counted_up, sample_of
-    from locus import audit, claims
     from locus import behaviours as datasets
+    from locus import claims
     from locus.machine.workers import side_by_side
     from locus.plan import document as plan_file
     from locus.plan import trials
     from locus.plan.config import resolve
     from locus.records.store import Result
     from locus.run import bank as run
+    from locus.run.setup import set_up
 
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     start = time.perf_counter()
-    bench = audit.set_up(config, dataset, lambda what, done: None)
+    bench = set_up(config, dataset, lambda what, done: None)
     set_up = time.perf_counter() - start
     layout = bench.model.layout
     claim = claims.given(_place(layout, config.claim_size))

@@ -41,13 +41,16 @@ class Family:
     patches: list[Patch]
 
 
-def find(config: PatchConfig, out: Path, progress: Progress = lambda what, share: None) -> dict[str, Any]:
+def find(
+    config: PatchConfig, out: Path, progress: Progress = lambda what, share: None, opened: Model | None = None
+) -> dict[str, Any]:
     """Patch a task's pairs in every way a configuration names, and write a folder; run again, it goes on where it stopped.
 
     Args:
         config: what is patched and how.
         out: the folder.
         progress: told what is being done and the share that is done.
+        opened: the model, where it is open already.
 
     Returns:
         What `patch.json` holds.
@@ -60,7 +63,7 @@ def find(config: PatchConfig, out: Path, progress: Progress = lambda what, share
     if done is not None:
         return done
     progress("loading the model", 0.0)
-    model = load(
+    model = opened or load(
         config.model,
         device=config.device,
         dtype=config.dtype,

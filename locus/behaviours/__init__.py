@@ -21,6 +21,10 @@ def load(name: str) -> Dataset:
         return truthfulqa.load(name)
     if name.endswith(".jsonl"):
         return jsonl.load(name)
+    if name.startswith(registry.MEMORY):
+        raise UserError(
+            "questions that can be opened", f"{name!r}, which lay in memory", "Save them as JSONL, and give the file."
+        )
     names = ", ".join([*registry.entries("behaviours"), *FILES])
     raise UserError(f"a dataset: {names}", repr(name), "Choose one of these, or write your own as JSONL.")
 

@@ -46,7 +46,7 @@ def read(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, 
             for problem in error.args[0] if _many(error) else [error]:
                 wrong.setdefault(str(problem), []).append(number)
     if wrong or not made:
-        raise UserError(expected, f"{path!r}: {_listed(wrong, 'line') or f'no {what}'}", "Mend these lines.")
+        raise UserError(expected, f"{path!r}: {listed(wrong, 'line') or f'no {what}'}", "Mend these lines.")
     return made
 
 
@@ -92,9 +92,7 @@ def table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[
     except csv.Error as error:  # what follows cannot be told apart from it
         wrong.setdefault(str(error), []).append(number + 1)
     if wrong or not header:
-        raise UserError(
-            expected, f"{name!r}: {_listed(wrong, 'row') or 'nothing in it'}", "Mend these rows." if wrong else remedy
-        )
+        raise UserError(expected, f"{name!r}: {listed(wrong, 'row') or 'nothing in it'}", "Mend these rows." if wrong else remedy)
     return found
 
 
@@ -120,8 +118,8 @@ def _no_row(cells: list[str], header: list[str]) -> str:
     return ""
 
 
-def _listed(wrong: dict[str, list[int]], unit: str) -> str:
-    """What is wrong with which lines or rows."""
+def listed(wrong: dict[str, list[int]], unit: str) -> str:
+    """What is wrong with which lines or rows, by their numbers."""
     listed = [f"{_named(numbers, unit)}: {problem}" for problem, numbers in wrong.items()]
     return "; ".join(listed[:20]) + (f"; and {len(listed) - 20} more" if len(listed) > 20 else "")
 

@@ -46,6 +46,8 @@ def load(
     """
     from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
 
+    asked = {"model": name, "device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+    asked["adapter"] = adapter
     where = place(device)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if registry.known("models", name):
@@ -53,6 +55,7 @@ def load(
             raise UserError("a planted model without an adapter", f"{name!r} with one", "Leave out --adapter.")
         named: Model = registry.get("models", name)(name, where)
         first(named.tokenizer, named.context)
+        named.settings = {**asked, "model": name}
         return named
     folder, quantised = locate(name, adapter)
     if not Path(folder).is_dir():
@@ -76,7 +79,8 @@ def load(
     with others("room for the model on its device", name, "Use another --set device or a smaller model."):
         hf = hf.to(where)
     model = Model(hf, tokenizer, called, quantised, extra is not None)
-    _fits(tokenizer, model)
+    model.settings = asked
+    check_fit(tokenizer, model)
     return model
 
 
@@ -102,19 +106,27 @@ def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
     with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy), own_code.refused(name, folder):
         warnings.simplefilter("ignore", FutureWarning)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        fast = getattr(tokenizer, "is_fast", False)
-        if fast:
+        if getattr(tokenizer, "is_fast", False):
             tokenizer("One text, to see that it can read any.")
-    if not fast:
+    check_tokenizer(tokenizer, name)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer without character offsets.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not getattr(tokenizer, "is_fast", False):
         raise UserError(
             "a fast tokenizer, whose character offsets tell where an answer begins",
             f"{type(tokenizer).__name__} of {name!r}",
             "Convert the tokenizer to the tokenizers format (tokenizer.json).",
         )
-    return tokenizer
 
 
-def _fits(tokenizer: Any, model: Model) -> None:
+def check_fit(tokenizer: Any, model: Model) -> None:
     """Refuse a tokenizer whose tokens, as far as ordinary text makes them, the model has no embeddings for."""
     rows = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     # Tokens that were added by name come from their names alone; `Model.calls` refuses one where a text holds it.

@@ -21,6 +21,7 @@ from locus.models.adapter import MERGED, chosen
 from locus.models.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from locus.models.checkpoint import INDEX, PICKLED, WEIGHTS, check_folder, indexed, read_config, shards
 from locus.models.gguf import check_gguf
+from locus.registry import MEMORY
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -37,6 +38,8 @@ def locate(name: str, adapter: str | None = None) -> tuple[str, bool]:
     Raises:
         UserError: if a local path does not hold a whole model, or which of two it holds is not said.
     """
+    if name.startswith(MEMORY):
+        raise UserError("a model that can be opened", f"{name!r}, which lay in memory", "Save it, and give its folder.")
     path = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
     if path.suffix == ".gguf":
         check_gguf(path)
@@ -105,7 +108,7 @@ def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: s
 def on_hub(name: str) -> bool:
     """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
     local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or os.path.exists(name)
-    return not local and name != DEFAULT_MODEL and not name.startswith("planted:")
+    return not local and name != DEFAULT_MODEL and not name.startswith(("planted:", MEMORY))
 
 
 def _packaged_gguf() -> Path:

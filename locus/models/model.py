@@ -20,6 +20,7 @@ from locus.models.fast import attention, norms
 from locus.models.layout import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.models.layout import Layout as Layout
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
+from locus.shown import line as shown
 
 SMALL = 1 << 19  # entries of a layer's matrices below which a token takes Python longer than the products
 
@@ -47,6 +48,7 @@ class Model:
         self.name = name
         self.quantised = quantised
         self.merged = merged
+        self.settings: dict[str, Any] = {}  # of an audit, by which it was had
         self.shape = SHAPES[self.layout.shape]
         self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
         self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
@@ -87,6 +89,16 @@ class Model:
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def changed(self) -> None:
+        """Whoever shares its weights may have changed them: the fingerprint is taken anew."""
+        self._fingerprint = None
+
+    def __repr__(self) -> str:
+        layout = self.layout
+        known = f", weights {self._fingerprint[:12]}" if self._fingerprint else ""
+        shape = f"{layout.n_layers} layers x {layout.n_heads} heads of {layout.d_head}"
+        return f"<{shown(self.name, 120)}: {shape}, {str(self.dtype).removeprefix('torch.')} on {self.device}{known}>"
 
     @property
     def numerics(self) -> dict[str, Any]:

@@ -127,8 +127,12 @@ def layers_held(context: AuditContext, nodes: int) -> list[int]:
 
 def memory_budget(context: AuditContext) -> MemoryBudget:
     """What a training forward may hold on this device: 1 GiB and 3 edits on a CPU, half the memory and 64 edits on a GPU."""
-    model, config, trie = context.model, context.config, context.parts["train"].trie
-    longest = max(trie.size([owner]) for owner in range(len(context.parts["train"].items)))
+    return budget_of(context.model, context.config, context.parts["train"].trie)
+
+
+def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudget:
+    """The same, from the trees of the training questions."""
+    longest = max(trie.size([owner]) for owner in set(trie.owners.tolist()))
     shape: dict[str, Any] = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
     if model.device.type == "cpu":
         return MemoryBudget(**shape)

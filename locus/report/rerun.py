@@ -27,6 +27,7 @@ from locus.machine.threads import Arithmetic
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
 from locus.plan.context import AuditContext, memory_budget
+from locus.plan.opened import NOTHING, Opened
 from locus.records.store import Result, Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
@@ -44,7 +45,12 @@ JUMPS = 0.02  # share of items, and always one, for which a score that jumps may
 
 
 def rerun(
-    folder: Path, count: int, seed: int | None = None, progress: Progress = lambda what, share: None, given: Given = NOTHING_GIVEN
+    folder: Path,
+    count: int,
+    seed: int | None = None,
+    progress: Progress = lambda what, share: None,
+    given: Given = NOTHING_GIVEN,
+    opened: Opened = NOTHING,
 ) -> dict[str, Any]:
     """Repeat `count` random finished trials, with the banks they belong to.
 
@@ -54,6 +60,7 @@ def rerun(
         seed: of the draw; by default one that nobody could know beforehand.
         progress: told what goes on and the share of it.
         given: the user's own model, data, text and judge, for those that do not come with the package.
+        opened: those of them that are open already.
 
     Returns:
         `seed`, `drawn` (ids), `repeated` (number of trials compared), `largest` (measure -> largest absolute difference),
@@ -66,7 +73,7 @@ def rerun(
     if count < 1:
         raise UserError("at least one trial to repeat", str(count), "Give --rerun 1 or more.")
     recorded = reading.read_plan(folder)
-    plan, context = _prepared(recorded, given, progress)
+    plan, context = _prepared(recorded, given, progress, opened)
     judge = left_out(recorded, context)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     largest: dict[str, float] = {}
@@ -111,7 +118,7 @@ def left_out(recorded: dict[str, Any], context: AuditContext) -> str:
     return named if context.judge is None and named != "none" else ""
 
 
-def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tuple[trials.Plan, AuditContext]:
+def _prepared(recorded: dict[str, Any], given: Given, progress: Progress, opened: Opened) -> tuple[trials.Plan, AuditContext]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
@@ -123,11 +130,11 @@ def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tup
     planned = recorded["context"]
     if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
         raise VerificationError("the plan lists fewer trials than its settings make")
-    dataset = datasets.load(config.data)
+    dataset = opened.dataset or datasets.load(config.data)
     _hold(planned, "data", dataset.sha256)
     arithmetic = Arithmetic.of(recorded)
     with arithmetic.whole():
-        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"))
+        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"), opened)
     if context.judge is not None:
         judged = recorded.get("judge") or {}
         if judged.get("fingerprint") != context.judge.fingerprint:

@@ -40,6 +40,7 @@ class Verification:
         absent: files that the receipt names and that are not here.
         unchecked: what could not be checked, and why.
         claims: the claims' standings, derived anew; empty where that was not possible.
+        repeated: what was found by repeating trials; None where that was not asked for.
     """
 
     kind: Literal["run", "excerpt", "receipt", "record"]
@@ -50,6 +51,7 @@ class Verification:
     absent: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[dict[str, Any], ...] = ()
+    repeated: dict[str, Any] | None = None
 
 
 def verify(path: Path, expected: str | None = None) -> Verification:
