@@ -72,7 +72,7 @@ def find(config: PatchConfig, out: Path, progress: Progress = lambda what, share
     for tokens in config.tokens or ("",):
         pairs, right[tokens] = tried(config, model, tokens)
         short = short_agrees(model, pairs)
-        works += [Work(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
+        works += [CorruptionRun(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
     families, screened = [], {}
     for family in _families(config, model.layout):
         kept, chosen = _screened(works, family, progress)
@@ -118,7 +118,7 @@ def _families(config: PatchConfig, layout: Layout) -> Iterator[Family]:
 
 
 @dataclass(frozen=True)
-class Work:
+class CorruptionRun:
     """One choice of tokens and corruption: a model, pairs, and how they are patched."""
 
     model: Model
@@ -189,7 +189,7 @@ def _part(whole_map: PatchMap, here: slice) -> PatchMap:
     return PatchMap(**fields)
 
 
-def _screened(works: Sequence[Work], family: Family, progress: Progress) -> tuple[Family, Chosen | None]:
+def _screened(works: Sequence[CorruptionRun], family: Family, progress: Progress) -> tuple[Family, Chosen | None]:
     """The patches that a screen of every map lets through, the same for all; everything where nothing is gained."""
     config = works[0].config
     if config.windows and family.site == "mlp":
@@ -209,7 +209,7 @@ def _screened(works: Sequence[Work], family: Family, progress: Progress) -> tupl
     return kept, ((top, sample), guessed)
 
 
-def _screens(works: Sequence[Work], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[dict[str, Any]]:
+def _screens(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[dict[str, Any]]:
     """How far the screen of every map can be trusted."""
     rows = []
     for site, (chosen, guessed) in screened.items():
@@ -229,7 +229,7 @@ def _shown(pairs: Sequence[PatchPair], most: int = 3) -> dict[str, Any]:
     return {"n": len(pairs), "sha256": content_hash(prompts), "first": [list(pair.text) for pair in pairs[:most]]}
 
 
-def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[str, float]) -> dict[str, Any]:
+def _document(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], right: dict[str, float]) -> dict[str, Any]:
     config, model = works[0].config, works[0].model
     agreed, joint = compare.agreement(outcomes), compare.windows(outcomes, config.seed)
     return {

@@ -20,7 +20,7 @@ from locus.models.layout import Layout
 from locus.sites.site import Location
 
 Read = Literal["layer", "heads", "constant"]
-Form = Literal["heads", "free"]
+Rank1Form = Literal["heads", "free"]
 SEEDS = 1 << 63  # that torch knows
 
 
@@ -42,7 +42,7 @@ class Rank1(Edit):
         layout: Layout,
         location: Location,
         read: Read = "layer",
-        form: Form = "heads",
+        form: Rank1Form = "heads",
         seed: int = 0,
         positions: Positions = "all",
         kind: str = "rank1",

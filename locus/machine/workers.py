@@ -24,11 +24,11 @@ from locus.errors import UserError
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux's prctl.h
 
 Say = Callable[[float], None]
-Work = Callable[[Any, Say], Any]
+JobFunction = Callable[[Any, Say], Any]
 Progress = Callable[[int, float], None]
 
 
-def side_by_side(jobs: Sequence[Any], work: Work, workers: int, progress: Progress) -> Generator[Any, None, None]:
+def side_by_side(jobs: Sequence[Any], work: JobFunction, workers: int, progress: Progress) -> Generator[Any, None, None]:
     """The result of every job, in order; a job that failed raises in its turn.
 
     Args:
@@ -136,7 +136,7 @@ def _hear(
             connection.send(next(waiting))
 
 
-def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any], work: Work, parent: int) -> None:
+def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any], work: JobFunction, parent: int) -> None:
     """What a worker does: jobs by number until it is ended, or until nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _end_with(parent)

@@ -32,7 +32,7 @@ HUB_TEXT = "stas/openwebtext-10k"
 
 
 @dataclass(frozen=True)
-class Text:
+class DriftText:
     """A named sample of ordinary text, one passage a document."""
 
     name: str
@@ -44,7 +44,7 @@ class Text:
         return content_hash(list(self.passages))
 
 
-def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
+def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> DriftText:
     """A sample of documents by name: `pydoc`, `openwebtext` (hub), or a text file with a blank line between passages.
 
     Raises:
@@ -62,7 +62,7 @@ def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
     if len(passages) < 2:
         raise UserError(f"at least 2 long passages in {name!r}", str(len(passages)), "Give a longer text.")
     chosen = np.random.default_rng(seed).permutation(len(passages))[:count]
-    return Text(name, tuple(passages[index] for index in sorted(chosen)))
+    return DriftText(name, tuple(passages[index] for index in sorted(chosen)))
 
 
 def _openwebtext() -> list[str]:
@@ -78,7 +78,7 @@ def _openwebtext() -> list[str]:
         ) from error
 
 
-def text_trie(model: Model, text: Text, tokens: int) -> TokenTrie:
+def text_trie(model: Model, text: DriftText, tokens: int) -> TokenTrie:
     """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
     coded = [one.ids[:tokens] for one in all_unclosed(model.tokenizer, text.passages)]
     sequences = [TokenSequence(tuple(ids), 1) for ids in coded if len(ids) > 1]

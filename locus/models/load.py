@@ -10,7 +10,7 @@ import torch
 from locus import registry
 from locus.errors import UserError, others
 from locus.models import own_code
-from locus.models.adapter import MERGED, NONE, check_installed, chosen, merge
+from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, merge
 from locus.models.layout import context
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
@@ -51,14 +51,14 @@ def load(
     if registry.known("models", name):
         if adapter not in (None, NONE):
             raise UserError("a planted model without an adapter", f"{name!r} with one", "Leave out --adapter.")
-        named: Model = registry.get("models", name)(name, where)
-        first(named.tokenizer, named.context)
-        return named
+        planted: Model = registry.get("models", name)(name, where)
+        first(planted.tokenizer, planted.context)
+        return planted
     folder, quantised = locate(name, adapter)
     if not Path(folder).is_dir():
         folder = fetched(name, revision, trust_remote_code, adapter)
     own_code.check(name, folder, trust_remote_code)
-    extra = chosen(Path(folder), adapter, name)
+    extra = adapter_folder(Path(folder), adapter, name)
     if extra is not None:
         check_installed()
     tokenizer = _tokenizer(folder, name, trust_remote_code)
@@ -88,8 +88,8 @@ def place(device: str) -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    count, known = torch.cuda.device_count(), DEVICE.fullmatch(device)
-    if device == "cpu" or (known and device != "auto" and int(known[1] or 0) < count):
+    count, gpu = torch.cuda.device_count(), DEVICE.fullmatch(device)
+    if device == "cpu" or (gpu and device != "auto" and int(gpu[1] or 0) < count):
         return device
     raise UserError(f"a device of this machine, which has {count} GPUs", repr(device), "Use --set device=auto.")
 

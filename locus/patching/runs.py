@@ -23,7 +23,7 @@ BUDGET = 4096  # tokens in one patched forward: beyond it the CPU is no faster a
 
 
 @dataclass(frozen=True)
-class Batch:
+class PairBatch:
     """Prompts as rows of T tokens, with how the layers are called for them.
 
     Attributes:
@@ -83,7 +83,7 @@ def batch_of(
     prompts: Sequence[Sequence[int]],
     spans: Sequence[dict[str, tuple[int, ...]]] | None = None,
     side: Side = "right",
-) -> Batch:
+) -> PairBatch:
     """Lay prompts out as a batch; shorter ones are padded on one side, with positions that count real tokens only.
 
     Args:
@@ -112,7 +112,7 @@ def batch_of(
     kept = real[:1] if bool(real.all()) else real
     positions = (kept.long().cumsum(dim=1) - 1).clamp(min=0)
     sees = torch.ones(longest, longest, dtype=torch.bool).tril()[None] & kept[:, None, :]
-    return Batch(tokens.to(model.device), real.to(model.device), model.calls(tokens, positions, sees), named, side)
+    return PairBatch(tokens.to(model.device), real.to(model.device), model.calls(tokens, positions, sees), named, side)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Run:
         states: by layer, the keys and values of all tokens; empty for values that no forward gave.
     """
 
-    batch: Batch
+    batch: PairBatch
     residual: list[Tensor]
     values: dict[tuple[Kind, int], Tensor]
     logits: Tensor | None
@@ -162,7 +162,7 @@ def _hooked(module: nn.Module, kind: Kind, change: Callable[[Tensor], Tensor]) -
         handle.remove()
 
 
-def run(model: Model, batch: Batch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
+def run(model: Model, batch: PairBatch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
     """One forward with what it holds at every site of some kinds.
 
     Args:
@@ -175,7 +175,7 @@ def run(model: Model, batch: Batch, kinds: Sequence[Kind] = (), hidden: Tensor |
         return traced(model, batch, kinds, batch.entry.hidden if hidden is None else hidden)
 
 
-def traced(model: Model, batch: Batch, kinds: Sequence[Kind], hidden: Tensor, prefix: Prefix | None = None) -> Run:
+def traced(model: Model, batch: PairBatch, kinds: Sequence[Kind], hidden: Tensor, prefix: Prefix | None = None) -> Run:
     """See `run`; what it holds can be differentiated if gradients are on.
 
     With a prefix, `hidden` and all that is held are of the tokens after it.
@@ -312,7 +312,7 @@ def _forward(model: Model, runs: tuple[Run, Run], patches: Sequence[Patch], firs
         return answer_logits(model, hidden, base.batch.ends.repeat(count) - start)
 
 
-def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: Sequence[tuple[int, Component]]) -> Tensor:
+def _replaced(model: Model, value: Tensor, source: Tensor, batch: PairBatch, sites: Sequence[tuple[int, Component]]) -> Tensor:
     """[patches * rows, T, features] with each patch's components as in `source` [rows, T, features]; T counts from the end."""
     out = value.clone()
     grouped = out.view(-1, len(batch), *value.shape[1:])
