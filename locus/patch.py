@@ -12,7 +12,7 @@ import numpy as np
 from locus import __version__
 from locus.behaviours.items import content_hash
 from locus.models.layout import Layout
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.model import Model
 from locus.patching import compare, controls, folder
 from locus.patching.attribution import Budget, attribute, choose, judge
@@ -61,14 +61,7 @@ def find(config: PatchConfig, out: Path, progress: Progress = lambda label, shar
     if finished is not None:
         return finished
     progress("loading the model", 0.0)
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+    model = load_configured(config)
     works, right = [], {}
     for tokens in config.tokens or ("",):
         pairs, right[tokens] = tried(config, model, tokens)

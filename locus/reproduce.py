@@ -20,7 +20,7 @@ from locus.audit import audit
 from locus.boundary import incoming
 from locus.conclude import rule as verdict
 from locus.errors import UserError, VerificationError
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.plan.config import AuditConfig
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
@@ -150,14 +150,7 @@ def reproduce(
     if questions.sha256 != body["dataset"]["sha256"]:
         expected = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
         raise UserError(expected, questions.sha256, "Give --data with that file.")
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+    model = load_configured(config)
     if model.fingerprint != body["model"]["sha256"]:
         name, sha256 = visible(body["model"]["name"], 120), visible(body["model"]["sha256"], 64)
         expected = f"the study's model, {name} with fingerprint {sha256}"

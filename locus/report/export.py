@@ -24,7 +24,7 @@ from locus.conclude import derive as conclude
 from locus.conclude.derive import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading
@@ -224,13 +224,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), reading.read_plan(run)
     config = settle(plan["config"], given, needs=("model",))
-    model = load(
-        config.model,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+    model = load_configured(config, device="auto")
     if model.fingerprint != plan["context"]["model"]:
         wanted = f"the model the run was made on, with fingerprint {visible(plan['context']['model'], 64)}"
         raise UserError(wanted, f"{config.model!r} with {model.fingerprint}", "Give --model with those weights.")

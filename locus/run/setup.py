@@ -16,7 +16,7 @@ from locus.judges.api import Endpoint
 from locus.judges.named import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.plan import preconditions, readable
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, choose, read_questions
@@ -57,15 +57,7 @@ def set_up(
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     progress("loading the model", 0.0)
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-        first=readable_by,
-    )
+    model = load_configured(config, first=readable_by)
     if hold is not None:
         hold(model.fingerprint)
     text = asked(model.tokenizer)
