@@ -24,7 +24,7 @@ from locus.engine.trie import plant
 from locus.errors import PreconditionsError, UserError
 from locus.judges.base import References
 from locus.judges.lm import LmJudge
-from locus.metrics.drift import Text, text_trie
+from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
 from locus.patching.pairs import aligned, load_pairs
 from locus.plan.config import AuditConfig, resolve
@@ -106,7 +106,7 @@ def test_nor_of_a_prompt_a_probed_text_or_a_passage(closer, llama):
     assert coded(own, prompt, prompt_format(closer, "qa")) == (START, *plain(prompt, add_special_tokens=False)["input_ids"])
     assert coded(own, "", prompt_format(closer, "bare")) == (START,)
     assert plant_with_question(closer, QUESTIONS, 0).sequences == plant_with_question(plain, QUESTIONS, 0).sequences
-    passages = Text("short", ("Some words.", "And other ones."))
+    passages = DriftText("short", ("Some words.", "And other ones."))
     assert [len(one.ids) for one in text_trie(own, passages, 99).sequences] == [1 + 11, 1 + 15]
 
 

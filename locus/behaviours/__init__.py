@@ -15,8 +15,8 @@ def load(name: str) -> Dataset:
         UserError: if there is no such behaviour, or its file is wrong.
     """
     if registry.known("behaviours", name):
-        found: Dataset = registry.get("behaviours", name)(name)
-        return found
+        dataset: Dataset = registry.get("behaviours", name)(name)
+        return dataset
     if name.endswith((".csv", ".json")):
         return truthfulqa.load(name)
     if name.endswith(".jsonl"):

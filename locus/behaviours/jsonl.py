@@ -61,15 +61,15 @@ def _maker(unit: str) -> Callable[[int, dict[str, Any]], Item]:
 
     def make(number: int, row: dict[str, Any]) -> Item:
         item = _item(number, row)
-        found = problems(item) + repeats(item)
+        wrong = problems(item) + repeats(item)
         if item.id in ids:
-            found.append(f"the id {item.id!r} is that of {unit} {ids[item.id]} too")
+            wrong.append(f"the id {item.id!r} is that of {unit} {ids[item.id]} too")
         ids[item.id] = number
         group, line = groups.setdefault(item.question, (item.group, number))
         if group != item.group:
-            found.append(f"the question of {unit} {line} again, in another group: a split could cut it")
-        if found:
-            raise ValueError(found)
+            wrong.append(f"the question of {unit} {line} again, in another group: a split could cut it")
+        if wrong:
+            raise ValueError(wrong)
         return item
 
     return make
@@ -82,9 +82,9 @@ def _item(number: int, row: dict[str, Any]) -> Item:
         ValueError: with the list of what is wrong with its shape.
     """
     row = {name: str(value) if name in NAMES and type(value) is int else value for name, value in row.items()}
-    both = [new for new, old in FILED.items() if new in row and old in row]
-    if both:
-        raise ValueError([f"both {new!r} and {FILED[new]!r}, which are two names of one field" for new in both])
+    doubled = [new for new, old in FILED.items() if new in row and old in row]
+    if doubled:
+        raise ValueError([f"both {new!r} and {FILED[new]!r}, which are two names of one field" for new in doubled])
     row = {FILED.get(name, name): value for name, value in row.items()}
     wrong = [f"unknown field {name!r}" for name in row if name not in FIELDS]
     wrong += [f"no field {name!r}" for name in FIELDS[:3] if name not in row]
@@ -111,4 +111,4 @@ def _item(number: int, row: dict[str, Any]) -> Item:
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

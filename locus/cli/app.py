@@ -223,10 +223,10 @@ def judge_train(
     seed: Annotated[int, Option(min=0, max=2**31, help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
-    from locus.judges.training import Recipe, train
+    from locus.judges.training import ForestRecipe, train
 
     outputs.check_file(out)
-    train(labels, references, out, Recipe(seed=seed), lambda said: console.print(Text(said)))
+    train(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
     console.print(Text(out), soft_wrap=True)
 
 

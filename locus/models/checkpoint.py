@@ -124,14 +124,16 @@ def indexed(folder: Path) -> list[str]:
     Raises:
         UserError: if it is no index, or names something outside the folder.
     """
-    what, path = "an index of shards", folder / INDEX
-    table = incoming.read_json(path, what)
+    expected, path = "an index of shards", folder / INDEX
+    table = incoming.read_json(path, expected)
     table = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(table, dict) or not table or not all(isinstance(file, str) for file in table.values()):
-        raise UserError(what, f"{str(path)!r} without a weight_map of tensors and files", "Restore the file.")
+        raise UserError(expected, f"{str(path)!r} without a weight_map of tensors and files", "Restore the file.")
     files = sorted(set(table.values()))
     if outside := [file for file in files if Path(file).name != file or not file.endswith(".safetensors")]:
-        raise UserError(what, f"{str(path)!r}, which names {outside[0]!r}", "Shards are safetensors files beside their index.")
+        raise UserError(
+            expected, f"{str(path)!r}, which names {outside[0]!r}", "Shards are safetensors files beside their index."
+        )
     return files
 
 
@@ -142,7 +144,7 @@ def _no_model(folder: Path, names: set[str]) -> UserError:
             WHOLE, f"{str(folder)!r}, an adapter alone", f"Use --model BASE --adapter {folder}, with its base model."
         )
     pickled = [name for name in names if name.endswith(PICKLED)]
-    lacking = " and ".join(part for part in ("config.json", WEIGHTS) if part not in names)
+    lacking = " and ".join(file for file in ("config.json", WEIGHTS) if file not in names)
     received = f"{str(folder)!r} without {lacking}" + (f", with {few(pickled)} (pickled)" if pickled else "")
     remedy = f"Pickled weights can run code and are refused. {SAVE}" if pickled else "Point to what save_pretrained wrote."
     return UserError(WHOLE, received, remedy)
@@ -157,11 +159,11 @@ def headers(path: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), framework="numpy") as held:
-            return {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118
+        with safe_open(str(path), framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError("whole weights as safetensors", f"{str(path)!r} ({said})", "Fetch or save the file again.") from error
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError("whole weights as safetensors", f"{str(path)!r} ({reason})", "Fetch or save the file again.") from error
 
 
 def few(names: Iterable[str], most: int = 4) -> str:

@@ -3,18 +3,46 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
 from locus import registry
 from locus.errors import UserError, others
 from locus.models import own_code
-from locus.models.adapter import MERGED, NONE, check_installed, chosen, merge
+from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, merge
 from locus.models.layout import context
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
 from locus.models.weights import fill
+
+
+class ModelSettings(Protocol):
+    """The settings that say which model is meant, and how it is loaded: those of an audit or of patching."""
+
+    @property
+    def model(self) -> str:
+        """Hub id, model folder, GGUF file, or planted:KIND:SEED."""
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda, cuda:N or auto."""
+
+    @property
+    def dtype(self) -> Literal["auto", "float32", "bfloat16"]:
+        """Of computation."""
+
+    @property
+    def revision(self) -> str | None:
+        """Of a hub model."""
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether code that comes with the model is run."""
+
+    @property
+    def adapter(self) -> str | None:
+        """none, merged, or an adapter's folder."""
 
 
 def load(
@@ -61,7 +89,7 @@ def load(
     if not Path(folder).is_dir():
         folder = fetched(name, revision, trust_remote_code, adapter)
     own_code.check(name, folder, trust_remote_code)
-    extra = chosen(Path(folder), adapter, name)
+    extra = adapter_folder(Path(folder), adapter, name)
     if extra is not None:
         check_installed()
     tokenizer = _tokenizer(folder, name, trust_remote_code)
@@ -84,6 +112,33 @@ def load(
     return model
 
 
+def load_configured(
+    settings: ModelSettings,
+    *,
+    device: str | None = None,
+    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
+) -> Model:
+    """Load the model that settings name; as `load`.
+
+    Args:
+        settings: of an audit, or of patching.
+        device: instead of the one that the settings name.
+        first: as in `load`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    return load(
+        settings.model,
+        device=settings.device if device is None else device,
+        dtype=settings.dtype,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        adapter=settings.adapter,
+        first=first,
+    )
+
+
 def place(device: str) -> str:
     """The device that a setting means.
 
@@ -92,8 +147,8 @@ def place(device: str) -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    count, known = torch.cuda.device_count(), DEVICE.fullmatch(device)
-    if device == "cpu" or (known and device != "auto" and int(known[1] or 0) < count):
+    count, gpu = torch.cuda.device_count(), DEVICE.fullmatch(device)
+    if device == "cpu" or (gpu and device != "auto" and int(gpu[1] or 0) < count):
         return device
     raise UserError(f"a device of this machine, which has {count} GPUs", repr(device), "Use --set device=auto.")
 

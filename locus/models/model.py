@@ -106,11 +106,13 @@ class Model:
         from transformers import __version__  # slow to import
 
         config: Any = self.hf.config
-        told = {name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "transformers_version")}
+        settings = {
+            name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "transformers_version")
+        }
         device = self.device.type if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
         return {
             "weights": self.fingerprint,
-            "config": hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest(),
+            "config": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
             "attention": str(getattr(config, "_attn_implementation", None)),
             "dtype": str(self.dtype),
             "device": device,
@@ -229,11 +231,11 @@ class Model:
         """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
         return self.logits_of_normed(self.norm(hidden))
 
-    def logits_of_normed(self, normed: Tensor, part: slice = slice(None)) -> Tensor:
+    def logits_of_normed(self, normed: Tensor, tokens: slice = slice(None)) -> Tensor:
         """Next-token logits in float32 from the final norm's output, of all the vocabulary or a part of it."""
         weight: Tensor = self.head.weight  # type: ignore[assignment]
         bias: Tensor | None = getattr(self.head, "bias", None)
-        raw = nn.functional.linear(normed, weight[part], None if bias is None else bias[part]).float()
+        raw = nn.functional.linear(normed, weight[tokens], None if bias is None else bias[tokens]).float()
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
 
 

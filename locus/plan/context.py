@@ -17,7 +17,7 @@ from locus.engine.cost import Tally
 from locus.engine.trie import TokenTrie, plant
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
-from locus.metrics.drift import Text, text_trie
+from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
 from locus.plan.trials import MemoryBudget
@@ -61,7 +61,7 @@ class AuditContext:
     split: Split
     items: dict[str, tuple[Item, ...]]
     prompt: PromptFormat
-    sample: Text | None
+    sample: DriftText | None
     checked: tuple[str, ...]
     cache: Cache = NONE
     judge: Judge | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from locus.behaviours.items import content_hash
 from locus.claims import null
 from locus.claims.claim import Claim
-from locus.engine.train import Recipe
+from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
 from locus.sites.site import Location
@@ -49,7 +49,7 @@ class Trial:
     read: str = ""
     form: str = ""
     alpha: float | None = None
-    recipe: Recipe | None = None
+    recipe: TrainingRecipe | None = None
     seed: int = 0
 
     @property
@@ -173,7 +173,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     found = []
     for tau, scale, number in product(config.taus, config.lr_multipliers, range(config.seeds)):
-        recipe = Recipe(
+        recipe = TrainingRecipe(
             tau=tau,
             lr=learning_rate(len(trial.location), scale),
             objective=config.objective,

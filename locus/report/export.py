@@ -24,7 +24,7 @@ from locus.conclude import derive as conclude
 from locus.conclude.derive import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading
@@ -253,8 +253,7 @@ def export_edit(
 def _given(plan: dict[str, Any], given: Given) -> tuple[Model, str | None]:
     """The user's model, or the package's, and its revision."""
     config = settle(plan["config"], given, needs=("model",))
-    named: dict[str, Any] = {"dtype": config.dtype, "revision": config.revision, "trust_remote_code": config.trust_remote_code}
-    return load(config.model, adapter=config.adapter, **named), config.revision
+    return load_configured(config, device="auto"), config.revision
 
 
 def export_scores(run: Path, to: Path) -> list[str]:

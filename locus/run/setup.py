@@ -16,7 +16,7 @@ from locus.judges.api import Endpoint
 from locus.judges.named import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.model import Model
 from locus.plan import preconditions, readable
 from locus.plan.config import AuditConfig
@@ -87,15 +87,7 @@ def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any
         readable_by(opened.tokenizer, opened.context)
         opened.changed()
         return opened
-    return load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-        first=readable_by,
-    )
+    return load_configured(config, first=readable_by)
 
 
 def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING) -> claims.Claim:
