@@ -369,13 +369,24 @@ SQL = {
     "a deep spec": "UPDATE trials SET spec = " + "'" + "[" * 9999 + "'",
     "no converged": "UPDATE trials SET converged = 17.5",
     "another version": "PRAGMA user_version = 2",
+    # "_" in LIKE stands for any letter: a name need only look like one of SQLite's own.
+    "a trigger named like SQLite's": "CREATE TRIGGER sqliteXt AFTER INSERT ON trials BEGIN UPDATE scores SET value = 0; END",
+    "a view named like SQLite's": "CREATE VIEW sqliteXv AS SELECT * FROM scores",
+    "a table named like SQLite's": "CREATE TABLE sqliteXnote (says TEXT)",
+    "an index": "CREATE INDEX sqliteXi ON scores (value)",
+    "statistics": "ANALYZE",
+    "a trigger with SQLite's own name": "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_t', "
+    "'trials', 0, 'CREATE TRIGGER sqlite_t AFTER UPDATE ON trials BEGIN UPDATE scores SET value = 0; END')",
+    "a view with SQLite's own name": "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('view', "
+    "'sqlite_autoindex_v', 'sqlite_autoindex_v', 0, 'CREATE VIEW sqlite_autoindex_v AS SELECT 1')",
+    "a negative version": "PRAGMA user_version = -1",
 }
 
 
 @pytest.mark.parametrize("kind", SQL)
 def test_a_hostile_database_is_refused_by_whatever_reads_it(run, tmp_path, kind):
     with closing(sqlite3.connect(run / STORE, isolation_level=None)) as db:
-        db.execute(SQL[kind])
+        db.executescript(SQL[kind])
     with suppress(Exception):
         reseal(run)  # a forger's own tool may break
     with pytest.raises((UserError, VerificationError)):

@@ -22,7 +22,7 @@ from locus.engine import cost
 from locus.errors import UserError, VerificationError
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
-from locus.records.store import Store
+from locus.records.store import SECONDS, Store
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
@@ -54,6 +54,7 @@ def copied_store(folder: Path) -> Iterator[Store]:
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         try:
+            store.within(SECONDS)
             store.check_values()
             yield store
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
