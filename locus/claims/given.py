@@ -36,14 +36,24 @@ def given(text: str) -> Claim:
     if text.startswith("patch:"):
         return _patched(text.removeprefix("patch:"))
     path = Path(text)
-    if text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(forms.is_name, _words(text))):
-        claim, about = _read_claim(text.encode("utf-8", "surrogateescape"), repr(text[:60])), {"text": text}
+    if (spelt := spelled(text)) is not None:
+        claim, about = spelt, {"text": text}
     elif os.path.lexists(text):
         claim, about = _read_claim(incoming.read_bytes(path, WHAT, LIMIT), repr(text)), {"file": path.name}
     else:
         raise UserError(WHAT, repr(text[:200]), "Check the spelling or the path.")
     name = "given" if "text" in about else path.stem
     return replace(claim, name=claim.name or name, about=claim.about | about)
+
+
+def spelled(text: str) -> Claim | None:
+    """The claim that a text says by itself; None where the text can only be the name of something, which is not looked for.
+
+    Raises:
+        UserError: if it is heads that cannot be read in exactly one way.
+    """
+    heads = text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(forms.is_name, _words(text)))
+    return _read_claim(text.encode("utf-8", "surrogateescape"), repr(text[:60])) if heads else None
 
 
 def _words(text: str) -> list[str]:

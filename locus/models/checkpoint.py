@@ -37,6 +37,10 @@ SIZES: dict[str, tuple[str, ...]] = {
     "context": ("max_position_embeddings", "context_length"),
 }
 POSITIVE = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rotary_emb_base")
+# What a configuration asks of the code that runs it. Transformers fetches any other name from the hub, as code, if it can.
+RUN_BY = re.compile(r"_?(attn|experts)_implementation(_internal|_autoset)?|use_kernels|_?kernels?_config")
+OURS = (None, "eager", "sdpa")
+OVERRULED = ("flash_attention_2", "flash_attention_3", "flex_attention")  # by what is asked for where the model is loaded
 WEIGHTS_A_BYTE = 8  # no format keeps a weight in less than a bit
 
 
@@ -181,6 +185,7 @@ def read_config(path: Path) -> dict[str, Any]:
     config = incoming.read_json(path, CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise UserError(CONFIG, f"{str(path)!r}, which is no object with a model_type", "Restore the file.")
+    _own_attention(config, str(path))
     about = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     raise_all(wrong_sizes(about, str(path)))
     if config.get("quantization_config"):
@@ -194,6 +199,23 @@ def read_config(path: Path) -> dict[str, Any]:
     if config.get("transformers_weights") not in (None, WEIGHTS, INDEX):
         raise UserError(CONFIG, f"{str(path)!r}, whose transformers_weights names another file", "Name it model.safetensors.")
     return config
+
+
+def _own_attention(config: dict[str, Any], name: str) -> None:
+    """Refuse a configuration, or a part of one, that names other code to run the model with than locus ever uses."""
+    parts: list[Any] = [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            for key, value in part.items():
+                overruled = part is config and key == "attn_implementation" and value in OVERRULED
+                if RUN_BY.fullmatch(key) and not (value is False or value in OURS or overruled or "autoset" in key):
+                    raise UserError(
+                        "a configuration that leaves it to locus how attention is computed",
+                        f"{name!r} with {key} = {str(value)[:80]!r}, which may be code to be fetched from the hub",
+                        "Take that line out of it: locus computes attention with torch alone.",
+                    )
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
 
 
 def size(config: dict[str, Any], what: str) -> int | None:

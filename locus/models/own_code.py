@@ -58,6 +58,24 @@ def refusal(name: str, folder: str) -> UserError:
 
 
 @contextmanager
+def _no_kernels() -> Iterator[None]:
+    """Have nothing fetched and run that the package `kernels`, where it is installed, would fetch from the hub unasked."""
+    from transformers.integrations import hub_kernels  # slow to import
+
+    ways: Any = hub_kernels
+    kept = ways.get_kernel
+
+    def refuse(kernel: str, *args: Any, **options: Any) -> Any:
+        raise PermissionError(f"code from the hub, {kernel!r:.80}, which is never fetched")
+
+    ways.get_kernel = refuse
+    try:
+        yield
+    finally:
+        ways.get_kernel = kept
+
+
+@contextmanager
 def refused(name: str, folder: str) -> Iterator[None]:
     """Around what transformers loads: where it will not run code that it was not allowed to, that code is named.
 
@@ -65,7 +83,8 @@ def refused(name: str, folder: str) -> Iterator[None]:
         UserError: in place of its error.
     """
     try:
-        yield
+        with _no_kernels():
+            yield
     except ValueError as error:
         if "trust_remote_code" in str(error):
             raise refusal(name, folder) from error

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from locus import behaviours as datasets
-from locus.claims import Claim
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
 from locus.machine.threads import Arithmetic
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
+from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
 from locus.plan.opened import NOTHING, Opened
 from locus.records.store import Result, Store
@@ -34,7 +34,6 @@ from locus.report.derived import copied_store, first_difference
 from locus.run import bank as run
 from locus.run.setup import set_up
 from locus.shown import visible
-from locus.sites.site import Location
 
 SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
@@ -141,7 +140,7 @@ def _prepared(recorded: dict[str, Any], given: Given, progress: Progress, opened
             raise VerificationError(
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
-    claims = _claims(recorded)
+    claims = claims_of(recorded)
     document = plan_file.document(context, dataset, [], rule(context.config), recorded["schema"])
     _same(planned, json.loads(json.dumps(document["context"])))
     plan = trials.make(config, context.model.layout, claims, document, memory_budget(context))
@@ -150,17 +149,6 @@ def _prepared(recorded: dict[str, Any], given: Given, progress: Progress, opened
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
     return plan_file.deal(replace(plan, banks=banks), context), context
-
-
-def _claims(recorded: dict[str, Any]) -> list[Claim]:
-    """The claims as the plan has them, whose sources are not looked at again."""
-    try:
-        return [
-            Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
-            for one in recorded["claims"]
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
 
 
 def _hold(context: dict[str, Any], name: str, found: str) -> None:
