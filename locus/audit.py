@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from locus import atomic
 from locus.behaviours.blind import logistic_baseline, negation_then_length
@@ -15,6 +14,7 @@ from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.records.store import Store
+from locus.records.verdict import Verdict
 from locus.report import page, receipt
 from locus.run import bank as run
 from locus.run.setup import make_claim, set_up
@@ -22,7 +22,7 @@ from locus.run.setup import make_claim, set_up
 Progress = Callable[[str, float], None]
 
 
-def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True) -> dict[str, Any]:
+def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True) -> Verdict:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:
@@ -60,9 +60,9 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
             plan_file.note_time(plan, store)
             enough = partial(conclude.enough, out, store)
             run.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
-            found = conclude.write(out, store, time.monotonic() - started)
+            verdict = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)
-            return found
+            return verdict
         finally:
             store.close()

@@ -25,6 +25,7 @@ from locus.metrics.drift import drift
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
 from locus.records.store import MIGRATIONS, Store
+from locus.records.verdict import Cost, Seconds
 from locus.report import receipt
 from locus.report.page import write as write_page
 from locus.report.verify import verify_run
@@ -220,7 +221,7 @@ def test_a_run_records_what_each_trial_took(small_run):
     # Every edit of the ceiling begins in layer 0, the complement of 0.1,2.3 does so, too; the claim's first layer is 0.
     roles = {name: one["macs"] / one["trials"] for name, one in took["by_role"].items()}
     assert roles["ceiling"] == roles["complement"] == roles["claim"] > roles["shift"] > 0
-    line = cost.told(found)
+    line = cost.sentence(Seconds.parse(found["seconds"]), Cost.parse(took))
     assert "for this command" in line and "added up over processes" in line and "multiply-adds" in line
     assert line in (small_run / "report.html").read_text()
 
@@ -287,16 +288,16 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     store = Store(path)
     assert store.costs() == {} and store.db.execute("PRAGMA user_version").fetchone() == (1,)
     nothing = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
-    assert nothing["total"] == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
-    assert nothing["macs_per_second"] is None and nothing["reason"] == cost.NOT_COUNTED
+    assert nothing.total.to_json() == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
+    assert nothing.macs_per_second is None and nothing.reason == cost.NOT_COUNTED
     sizes = Sizes(3, 9216, 6144, 4608, 48, 12288)
     new = result("new")
     new.cost = {"score": Work(tokens=5, layers=10).counts(sizes)}
     store.commit([new])
     half = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
-    assert half["total"] == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
-    assert half["macs_per_second"] == 92160 / 2.0 and half["reason"]
-    assert "counted for 1 of 2 trials" in cost.told({"seconds": {"trials": 4.0}, "cost": half})
+    assert half.total.to_json() == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
+    assert half.macs_per_second == 92160 / 2.0 and half.reason
+    assert "counted for 1 of 2 trials" in cost.sentence(Seconds(trials=4.0), half)
 
 
 def test_a_store_from_before_mlps_were_left_out_is_read_as_it_is_and_goes_on(tmp_path):

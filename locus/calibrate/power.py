@@ -146,13 +146,13 @@ def ask(run: Path | None, **given: Any) -> dict[str, Any]:
     measured = scales(run)
     with recorded(run) as record:
         found = findings(record, record.config.reads[0], record.config.metric)
-    config, first = record.config, found.findings[0]["works"] if found is not None else None
+    config, first = record.config, found.findings[0].works if found is not None else None
     own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
     own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "seeds": config.seeds}
     own["noise"] = measured["noise"] * math.sqrt(config.seeds)  # what one seed would leave
     warning = ""
-    if first is not None and first["standing"] == "invalid" and first["margin"] is None:
-        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first['sentence']}"
+    if first is not None and first.standing == "invalid" and first.margin is None:
+        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first.sentence}"
     return power(**{**own, **given}) | {"run": measured, "warning": warning}
 
 

@@ -96,8 +96,8 @@ def audit(
     if kept := finished(out / "trials.sqlite"):
         console.print(f"{kept} trials are finished already; going on from there.")
     with progress() as told:
-        found = run_audit(resolved, out, told, sign)
-    verdict_table(console, found, out)
+        verdict = run_audit(resolved, out, told, sign)
+    verdict_table(console, verdict, out)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from locus.errors import UserError, VerificationError
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
 from locus.records.store import Store
+from locus.records.verdict import Cost, Verdict
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
@@ -115,7 +116,7 @@ def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> l
     _follows("the receipt", body["plan"]["fixed"], fixed, "the store")
     if fixed is not None and fixed.partition(" ")[0] != plan["sha256"]:
         raise VerificationError("the store was begun under another plan than the one beside it")
-    standings = [receipt.standing(claim) for claim in derived["claims"]]
+    standings = [receipt.standing(claim) for claim in derived.claims]
     if difference := first_difference(body["claims"], standings):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
     return standings
@@ -131,7 +132,7 @@ def _check_trials(record: conclude.Record) -> None:
             raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
 
 
-def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -> None:
+def check_verdict(written: Any, derived: Verdict, took: Cost) -> None:
     """See that a verdict says what follows from plan and scores, and nothing else but versions and a time.
 
     Raises:
@@ -139,8 +140,9 @@ def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -
     """
     if not isinstance(written, dict):
         raise VerificationError("verdict.json is no JSON object")
-    whole = {**derived, "cost": took} if "cost" in written else derived  # verdicts of before work was counted have none
-    difference = first_difference({name: written.get(name) for name in whole}, json.loads(json.dumps(whole)))
+    # Verdicts of before work was counted have none.
+    whole = (derived.model_copy(update={"cost": took}) if "cost" in written else derived).to_json()
+    difference = first_difference({name: written.get(name) for name in whole}, whole)
     if difference:
         raise VerificationError(f"the verdict does not follow from the scores: {difference}")
     if added := sorted(written.keys() - whole.keys() - {"versions", "seconds"}):
