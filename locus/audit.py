@@ -51,8 +51,8 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
         for claim in made:
             claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        document = plan_file.document(context, dataset, baselines, rule(config), plan_file.schema_of(out))
-        plan = plan_file.deal(trials.make(config, layout, made, document, memory_budget(context)), context)
+        basis = plan_file.basis(context, dataset, baselines, rule(config), plan_file.schema_of(out))
+        plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)
         store = Store(out / "trials.sqlite")

@@ -296,4 +296,4 @@ def test_ctrl_c_says_what_is_kept_and_exits_130(llama_folder, tmp_path):
 
 
 def test_sizes_that_the_split_cannot_give_are_said(finished):
-    assert finished[1]["asked"] == {name: SMALL[name] for name in ("train", "validation", "test")}
+    assert finished[1].asked.to_json() == {name: SMALL[name] for name in ("train", "validation", "test")}

@@ -24,6 +24,8 @@ from locus.metrics.choice import score
 from locus.metrics.drift import drift
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
+from locus.plan.reading import read_plan
+from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord
 from locus.records.store import MIGRATIONS, Store
 from locus.records.verdict import Cost, Seconds
 from locus.report import receipt
@@ -228,8 +230,8 @@ def test_a_run_records_what_each_trial_took(small_run):
 
 def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
     """The forecast looks at no weights and no result, and equals what the run counted."""
-    plan = json.loads((small_run / "plan.json").read_text())
-    told = Forecast(plan, datasets.load(plan["config"]["data"]), tiny("llama")).trials()
+    plan = read_plan(small_run)
+    told = Forecast(plan, datasets.load(plan.config["data"]), tiny("llama")).trials()
     store = Store(small_run / "trials.sqlite")
     counts = store.costs()
     store.close()
@@ -248,8 +250,12 @@ def test_speech_is_foretold_from_what_was_said(llama, items, edit):
     edits = acting if edit == "shift" else []
     tally = Tally(2)
     said = generate(llama, [text.prompt(item.question) for item in items], edits, text, Speech(6), tally=tally)
-    plan = {"config": {**resolve("quick").model_dump(), "judge": "blind", "text_passages": 0}, "prompt": vars(text)}
-    plan |= {"items": {name: [{"id": item.id} for item in items] for name in ("train", "validation", "test")}}
+    asked = tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in items)
+    plan = PlanRecord.model_construct(
+        config={**resolve("quick").model_dump(mode="json"), "judge": "blind", "text_passages": 0},
+        prompt=PromptRecord.parse(text.record),
+        items=ItemsRecord(train=asked, validation=asked, test=asked),
+    )
     lengths = {item.id: len(one.tokens) for item, one in zip(items, said[0], strict=True)}
     told = Forecast(plan, datasets.Dataset("x", items), llama, {"t": lengths})._speech("t", 2 if edits else 1)
     assert told.tokens == tally.by_edit[0]["speak"].tokens

@@ -14,6 +14,7 @@ import pytest
 from locus import units
 from locus.cli.app import main
 from locus.errors import UserError
+from locus.records.plan import PlanRecord
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import chart, cite, words
@@ -182,7 +183,7 @@ def test_probe_scores_are_on_the_map(run_copy):
 def test_limits_are_those_of_this_very_run(run_copy):
     """Each limit is said where it holds, and only there."""
     material = read(run_copy)
-    plan, found = material.plan, material.verdict.to_json()
+    plan, found = material.plan.to_json(), material.verdict.to_json()
     blind = {"name": "length", "mc1": 0.6, "mc1_chance": 0.25}
     found["baseline"]["blind"] = [blind]
     for kind in ("claimed", "ceiling", "complement", "random"):
@@ -191,7 +192,7 @@ def test_limits_are_those_of_this_very_run(run_copy):
 
     def limits():
         verdict = Verdict.parse(found)
-        return words.limits(plan, verdict, words.random_places(verdict, material.places["random"]))
+        return words.limits(PlanRecord.parse(plan), verdict, words.random_places(verdict, material.places["random"]))
 
     sometimes = {
         "One training seed": lambda yes: plan["config"].update(seeds=1 if yes else 2),
@@ -351,9 +352,9 @@ def test_citations_fit_the_run_and_cannot_be_broken_out_of(run_copy):
     plan = read(run_copy).plan
     keys = [work.key for work in cite.works(plan, "1.0")]
     assert keys[0] == "wang2025editing" and "azar2023ipo" in keys and "rafailov2023dpo" not in keys
-    assert keys[-1] == f"locus-{plan['sha256'][:12]}"
-    plan["model"]["name"] = "x}, evil = {\nER  - \n%0 y"
-    cited = cite.works(plan, "1.0")
+    assert keys[-1] == f"locus-{plan.sha256[:12]}"
+    model = plan.model.model_copy(update={"name": "x}, evil = {\nER  - \n%0 y"})
+    cited = cite.works(plan.model_copy(update={"model": model}), "1.0")
     bib = cite.bibtex(cited)
     depth, free = 0, re.sub(r"\\[{}]", "", bib)
     for char in free:

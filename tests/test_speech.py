@@ -56,8 +56,8 @@ def judged(llama_folder, tmp_path_factory):
 def test_every_trial_keeps_what_was_said_and_its_scores(judged):
     out, _ = judged
     store, plan = Store(out / "trials.sqlite"), reading.read_plan(out)
-    items = [item["id"] for item in plan["items"]["test"]]
-    for trial in plan["trials"]:
+    items = [item.id for item in plan.items.test]
+    for trial in (trial.to_json() for trial in plan.trials):
         texts = store.texts(trial["id"], "test")
         assert sorted(texts) == sorted(items)
         truth, info, both = (store.scores(trial["id"], "test", name, items) for name in ("truth", "info", "true_info"))
@@ -84,7 +84,7 @@ def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path
     out, _ = judged
     audit(resolve("quick", model=llama_folder, **SMALL), tmp_path / "RUN")
     plans = [reading.read_plan(place) for place in (out, tmp_path / "RUN")]
-    assert [trial["id"] for trial in plans[0]["trials"]] == [trial["id"] for trial in plans[1]["trials"]]
+    assert [trial.id for trial in plans[0].trials] == [trial.id for trial in plans[1].trials]
     for path in sorted((tmp_path / "RUN" / "edits").iterdir()):
         mine, other = load_file(path), load_file(out / "edits" / path.name)
         assert mine.keys() == other.keys() and all((mine[name] == other[name]).all() for name in mine)
@@ -96,11 +96,11 @@ def test_validation_answers_choose_settings_where_they_are_judged(llama_folder, 
     told = resolve("quick", model=llama_folder, judge="blind", judge_validation=True, **{**SMALL, "iti_strengths": (5.0, 40.0)})
     found = audit(told, tmp_path / "RUN")
     store, plan = Store(tmp_path / "RUN" / "trials.sqlite"), reading.read_plan(tmp_path / "RUN")
-    items = [item["id"] for item in plan["items"]["validation"]]
+    items = [item.id for item in plan.items.validation]
     means = {
-        trial["alpha"]: store.scores(trial["id"], "validation", "true_info", items).mean()
-        for trial in plan["trials"]
-        if trial["role"] == "shift"
+        trial.alpha: store.scores(trial.id, "validation", "true_info", items).mean()
+        for trial in plan.trials
+        if trial.role == "shift"
     }
     assert found.selected_by == "true_info"
     assert found.shift[0].setting == f"alpha={max(means, key=lambda alpha: means[alpha]):g}"

@@ -148,7 +148,7 @@ def ask(run: Path | None, **given: Any) -> dict[str, Any]:
         found = findings(record, record.config.reads[0], record.config.metric)
     config, first = record.config, found.findings[0].works if found is not None else None
     own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
-    own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "seeds": config.seeds}
+    own |= {"n_claims": len(record.plan.claims), "effect": measured["effect"], "seeds": config.seeds}
     own["noise"] = measured["noise"] * math.sqrt(config.seeds)  # what one seed would leave
     warning = ""
     if first is not None and first.standing == "invalid" and first.margin is None:
@@ -170,7 +170,7 @@ def scales(run: Path) -> dict[str, float]:
         UserError: if the run has fewer than 3 finished random Locations.
     """
     with recorded(run) as record:
-        claim, metric = record.plan["claims"][0]["name"], record.config.metric
+        claim, metric = record.plan.claims[0].name, record.config.metric
         arms, mine, ceiling = record.find("random", claim), record.find("claim", claim), ceiling_of(record)
         if len(arms) < 3 or not mine or not ceiling:
             raise UserError(

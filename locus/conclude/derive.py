@@ -23,8 +23,8 @@ from locus.conclude.tests import sided
 from locus.engine import cost
 from locus.judges.base import commonest
 from locus.plan.config import JUDGED, AuditConfig
-from locus.plan.reading import FIRST_PLAN, read_plan
-from locus.records.plan import BlindRecord, DatasetRecord, JudgeRecord, ModelRecord
+from locus.plan.reading import read_plan
+from locus.records.plan import PlanRecord
 from locus.records.store import Store, reading
 from locus.records.verdict import (
     VERDICT_SCHEMA,
@@ -84,33 +84,32 @@ class Record:
     """A run's scores, seen through its plan.
 
     Args:
-        plan: the parsed plan.json.
+        plan: the run's plan.
         store: the run's database.
     """
 
-    def __init__(self, plan: dict[str, Any], store: Store):
+    def __init__(self, plan: PlanRecord, store: Store):
         self.plan, self.store = plan, store
-        self.config = AuditConfig(**plan["config"])
-        self.items = {name: [item["id"] for item in part] for name, part in plan["items"].items()}
-        self.groups = [item["group"] for item in plan["items"]["test"]]
+        self.config = AuditConfig.model_validate(plan.config)
+        self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
+        self.groups = [item.group for item in plan.items.test]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
         self.done = {trial["id"]: trial for trial in store.trials()}
         self.planned: dict[Key, int] = {}
         # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
         judged = self.config.metric in JUDGED and not self.config.judge_validation
         self.selector = "mc2" if judged else self.config.metric
-        self.judge = None if plan.get("judge") is None else JudgeRecord.parse(plan["judge"])
-        known = self.judge.confusion if self.judge else {}
+        known = plan.judge.confusion if plan.judge else {}
         self.errors = {target: stats.Confusion(**values.to_json()) for target, values in known.items()}
         self.arms = self._arms()
 
     def _arms(self) -> list[Arm]:
         grouped: dict[Key, list[dict[str, Any]]] = {}
-        for planned in self.plan["trials"]:
-            key = (planned["role"], planned["arm"], planned["claim"], planned["read"])
+        for planned in self.plan.trials:
+            key = (planned.role, planned.arm, planned.claim, planned.read)
             self.planned[key] = self.planned.get(key, 0) + 1
-            if planned["id"] in self.done:
-                grouped.setdefault(key, []).append(self.done[planned["id"]])
+            if planned.id in self.done:
+                grouped.setdefault(key, []).append(self.done[planned.id])
         return [Arm(*key, tuple(trials), self._choose(trials)) for key, trials in grouped.items()]
 
     def _choose(self, trials: Sequence[dict[str, Any]]) -> str:
@@ -191,18 +190,17 @@ def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def scores_of(record: Record, claim: dict[str, Any], read: str, metric: str) -> rule.Scores | None:
+def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores | None:
     """A claim's scores in one read mode and metric; None while a trial they need is missing."""
-    name = claim["name"]
-    mine, rest = record.find("claim", name, read), record.find("complement", name, read)
+    mine, rest = record.find("claim", claim, read), record.find("complement", claim, read)
     ceiling, base = ceiling_of(record), record.find("base")
-    randoms = record.drawn(name, read)
+    randoms = record.drawn(claim, read)
     if not (mine and rest and ceiling and base and len(randoms) >= record.config.looks[0]):
         return None
     if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
         return None
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
-    blind = max(one["mc1"] for one in record.plan["dataset"]["blind"]) if metric == "mc1" else None
+    blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
     return rule.Scores(
         base=record.of(base[0], metric)[0],
         claim=record.of(mine[0], metric),
@@ -229,7 +227,7 @@ def _unsettled(arms: Sequence[Arm]) -> float:
 
 def findings(record: Record, read: str, metric: str, look: int | None = None) -> rule.Verdicts | None:
     """The findings of all claims in one read mode and metric; None while not all trials they need are finished."""
-    asked = [scores_of(record, claim, read, metric) for claim in record.plan["claims"]]
+    asked = [scores_of(record, claim.name, read, metric) for claim in record.plan.claims]
     scores = [one for one in asked if one is not None]
     if len(scores) < len(asked):
         return None
@@ -304,18 +302,18 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None) -> list[Cla
         read: what the edits read.
         main: the findings by the main metric; None while trials that they need are missing.
     """
-    metrics = dict.fromkeys([record.config.metric, *(["true_info"] if record.judge else []), *ALSO])
+    metrics = dict.fromkeys([record.config.metric, *(["true_info"] if record.plan.judge else []), *ALSO])
     others = {metric: findings(record, read, metric, main.look) for metric in metrics} if main is not None else {}
     claims = []
-    for index, claim in enumerate(record.plan["claims"]):
+    for index, claim in enumerate(record.plan.claims):
         mine = main.findings[index] if main is not None else UNFINISHED
         claims.append(
             ClaimVerdict(
-                name=claim["name"],
-                origin=claim["origin"],
-                location=claim["heads"],
-                n_sites=len(claim["heads"]),
-                variance=variance(record, claim["name"], read),
+                name=claim.name,
+                origin=claim.origin,
+                location=claim.heads,
+                n_sites=len(claim.heads),
+                variance=variance(record, claim.name, read),
                 read=read,
                 **mine.by_question,
                 sentence=rule.overall(mine),
@@ -338,19 +336,19 @@ def derive(record: Record) -> Verdict:
 
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
-    more |= {"arithmetic": plan.get("arithmetic")}
+    more |= {"arithmetic": plan.arithmetic}
     return Verdict(
         schema_=VERDICT_SCHEMA,
-        model=ModelRecord.parse(plan["model"]),
-        dataset=DatasetRecord.parse(plan["dataset"]),
-        prompt=plan["prompt"]["name"],
+        model=plan.model,
+        dataset=plan.dataset,
+        prompt=plan.prompt.name,
         metric=config.metric,
         selected_by=record.selector,
-        judge=record.judge,
-        rule_sha256=plan["rule_sha256"],
-        plan_sha256=plan["sha256"],
+        judge=plan.judge,
+        rule_sha256=plan.rule_sha256,
+        plan_sha256=plan.sha256,
         claims=tuple(claims),
-        baseline=Baseline(base=places("base"), blind=tuple(BlindRecord.parse(one) for one in plan["dataset"]["blind"])),
+        baseline=Baseline(base=places("base"), blind=plan.dataset.blind),
         ceiling=places("ceiling"),
         complement=places("complement"),
         claimed=places("claim"),
@@ -363,7 +361,7 @@ def derive(record: Record) -> Verdict:
         asked=PartSizesAsked(**{name: getattr(config, name) for name in record.items}),
         seeds=Seeds(seed=config.seed, per_location=config.seeds),
         drawn=RandomLocations(random=max(looks, default=None), planned=config.random, stopped_early=early),
-        unfinished=0 if early else len(plan["trials"]) - len(record.done),
+        unfinished=0 if early else len(plan.trials) - len(record.done),
         **{name: value for name, value in more.items() if value},
     )
 
@@ -373,7 +371,7 @@ def unscored(record: Record) -> Unscored | None:
 
     Answers of a training that diverged are no fault of the judge's. Verdicts on plans of the first edition do not say it.
     """
-    if record.judge is None or record.plan["schema"] == FIRST_PLAN:
+    if record.plan.judge is None or record.plan.first_edition:
         return None
     given: dict[str, int] = {}
     reasons: dict[str, list[str]] = {}

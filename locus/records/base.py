@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=0, le=1 << 53)]
 Head = Annotated[str, Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}$")]
 Number = int | float  # as it came: a whole number that is written 1 stays one
 Many = Annotated[tuple[T, ...], Field(strict=False)]  # a list in JSON, a tuple here
-Interval = Annotated[tuple[float | None, float | None], Field(strict=False)]
+Interval = Annotated[tuple[Number | None, Number | None], Field(strict=False)]
 JsonObject = dict[str, JsonValue]  # JSON that is kept as it came, and read elsewhere
 
 

@@ -8,11 +8,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Short
+from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short
 
-FIRST_PLAN, PLAN_SCHEMA = "locus-plan/1", "locus-plan/2"
+PlanSchema = Literal["locus-plan/1", "locus-plan/2"]
+FIRST_PLAN: PlanSchema = "locus-plan/1"
+PLAN_SCHEMA: PlanSchema = "locus-plan/2"
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
 PLACES = 1_000_000  # attention heads of one model
+THREADS = 1024  # and layers: a plan that asks for more is none of ours
 
 
 class LayoutRecord(OpenPart):
@@ -168,12 +171,21 @@ class TrialRecord(OpenPart):
     seed: Count
     """Of its start and its order of questions."""
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """All that its id is a hash of, as the store has it."""
+        return {name: value for name, value in self.to_json().items() if name != "id"}
+
 
 class PromptRecord(OpenPart):
     """How a question is put."""
 
+    joint: Long = ""
+    """What stands between the text and the answer."""
     name: Short
     """Of the prompt format."""
+    special_tokens: bool = True
+    """Whether the tokenizer adds its own beginning of a text."""
     template: Long
     """The text around the question."""
 
@@ -204,13 +216,22 @@ class JudgeRecord(OpenPart):
     """How many test questions it learned from; nothing where that is not known."""
 
 
-class PlanRecord(OpenPart):
-    """A plan.json."""
+class ArithmeticRecord(Part):
+    """What decides in which order sums are taken, and with it the last digits of every number."""
 
-    schema_: Literal["locus-plan/1", "locus-plan/2"] = Field(alias="schema")
+    bank: int = Field(ge=1, le=THREADS)
+    """Threads with which a bank of trials is computed."""
+    held: int = Field(ge=1, le=THREADS)
+    """Layers, counted from the last, whose base residuals are read from the base model's own pass."""
+    threads: int = Field(ge=1, le=THREADS)
+    """Threads with which the base model's passes, the checks and the probes are computed."""
+
+
+class PlanBasis(OpenPart):
+    """What a plan's trials follow from: settings, what they are run on, and the rule."""
+
+    schema_: PlanSchema = Field(alias="schema")
     """Of which edition it is."""
-    sha256: Hash
-    """Of all the rest."""
     rule_sha256: Hash
     """Of the rule."""
     config: JsonObject
@@ -219,8 +240,6 @@ class PlanRecord(OpenPart):
     """What can change a trial's numbers: hashes of model, data, split, prompt and texts."""
     rule: JsonObject
     """By which the verdict is reached."""
-    arithmetic: JsonObject = Field(default_factory=dict)
-    """Threads with which its numbers are computed; plans of the first edition do not say."""
     model: ModelRecord
     """Which model."""
     dataset: DatasetRecord
@@ -231,12 +250,31 @@ class PlanRecord(OpenPart):
     """Who judges what the model says; nothing where nobody does."""
     items: ItemsRecord
     """The questions of each part."""
+
+    @property
+    def first_edition(self) -> bool:
+        """Whether the first edition began it."""
+        return self.schema_ == FIRST_PLAN
+
+
+class PlanRecord(PlanBasis):
+    """A plan.json."""
+
+    sha256: Hash
+    """Of all the rest."""
+    arithmetic: ArithmeticRecord | None = None
+    """Threads with which its numbers are computed; plans of the first edition do not say."""
     claims: Many[ClaimRecord] = Field(min_length=1, max_length=10_000)
     """What is audited."""
     trials: Many[TrialRecord] = Field(min_length=1)
     """Every edit to be made."""
     banks: Many[Many[Id]]
     """Which trials share a forward, and are committed together."""
+
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """All that `sha256` is a hash of."""
+        return {name: value for name, value in self.to_json().items() if name != "sha256"}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -246,13 +284,8 @@ class PlanRecord(OpenPart):
         planned = {trial.id for trial in self.trials}
         if {identity for bank in self.banks for identity in bank} != planned or len(planned) < len(self.trials):
             raise ValueError("banks: not made of the plan's trials, each once")
+        if "arithmetic" in self.model_fields_set and self.arithmetic is None:
+            raise ValueError("arithmetic that is not threads, bank and held")
+        if not self.first_edition and self.arithmetic is None:
+            raise ValueError("without arithmetic")
         return self
-
-
-def check(plan: dict[str, Any]) -> None:
-    """Check the shape of a parsed plan.json.
-
-    Raises:
-        ValueError: naming the first part that is missing or of another kind.
-    """
-    PlanRecord.parse(plan)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic.config import JsonDict
 
-from locus.records.base import Hash, Interval, JsonObject, Long, Many, Number, Part, Short
-from locus.records.plan import BlindRecord, DatasetRecord, JudgeRecord, ModelRecord
+from locus.records.base import Hash, Interval, Long, Many, Number, Part, Short
+from locus.records.plan import ArithmeticRecord, BlindRecord, DatasetRecord, JudgeRecord, ModelRecord
 
 VERDICT_SCHEMA: Literal["locus-verdict/1"] = "locus-verdict/1"
 QUESTIONS = ("works", "special", "unique", "necessary")
@@ -400,7 +400,7 @@ class Verdict(Part):
     """How many were asked for."""
     seeds: Seeds
     """Of everything random."""
-    arithmetic: JsonObject = Field(default_factory=dict)
+    arithmetic: ArithmeticRecord | None = None
     """Threads with which numbers were computed; of a plan of the first edition it is not known."""
     drawn: RandomLocations
     """How many random Locations carry the verdict."""

@@ -59,14 +59,14 @@ def side_by_side(record: Record, verdict: Verdict, places: dict[str, list[Place]
         if texts:
             spoken.append((label, kind, texts, scores))
     asked = []
-    for number, item in enumerate(record.plan["items"]["test"]):
+    for number, item in enumerate(record.plan.items.test):
         rows = [
-            Answer(label, kind, texts[item["id"]], **{name: _known(scores[name][number]) for name in JUDGED})
+            Answer(label, kind, texts[item.id], **{name: _known(scores[name][number]) for name in JUDGED})
             for label, kind, texts, scores in spoken
-            if item["id"] in texts
+            if item.id in texts
         ]
         if rows:
-            asked.append(Answers(item["question"], rows))
+            asked.append(Answers(item.question, rows))
     return sorted(asked, key=lambda one: -_difference(one.rows))
 
 

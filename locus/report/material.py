@@ -11,6 +11,7 @@ from locus.boundary import incoming
 from locus.conclude import derive as conclude
 from locus.conclude.derive import Record
 from locus.errors import UserError
+from locus.records.plan import PlanRecord
 from locus.records.verdict import KINDS, VERDICT_SCHEMA, PlaceResult, Verdict
 from locus.report.answers import JUDGED, Answers, side_by_side
 from locus.report.places import Advantage, Place
@@ -86,7 +87,7 @@ class Material:
 
     Attributes:
         folder: the run folder.
-        plan: the parsed plan.json.
+        plan: its plan.
         verdict: as in verdict.json.
         places: by kind (and `base`), the verdict's places, each with its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid.
@@ -95,7 +96,7 @@ class Material:
     """
 
     folder: Path
-    plan: dict[str, Any]
+    plan: PlanRecord
     verdict: Verdict
     places: dict[str, list[Place]]
     settings: list[SettingRow]
@@ -112,7 +113,7 @@ def read(folder: Path) -> Material:
     with conclude.recorded(folder) as record:
         verdict = _verdict(folder, record)
         _ = MEASURE[verdict.metric]  # else there is no word for what decides
-        claims = {trial["id"]: trial["claim"] for trial in record.plan["trials"]}
+        claims = {trial.id: trial.claim for trial in record.plan.trials}
         places = {
             kind: [
                 Place(place, next((claims[trial] for trial in place.trials), ""), _advantage(place, kind, verdict, record))
@@ -135,7 +136,7 @@ def _verdict(folder: Path, record: Record) -> Verdict:
         verdict = Verdict.parse(content)
         if verdict.seconds is None or not verdict.versions:
             raise ValueError("a verdict without versions or times")
-        if verdict.plan_sha256 == record.plan["sha256"]:
+        if verdict.plan_sha256 == record.plan.sha256:
             return verdict
     return conclude.complete(record)
 
@@ -173,15 +174,15 @@ def settings(record: Record) -> list[SettingRow]:
 def heads(material: Material) -> list[list[HeadCell]]:
     """The layer x head map, by layer and by head."""
     plan, metric = material.plan, material.verdict.metric
-    layout = plan["model"]["anatomy"]
+    layout = plan.model.anatomy
     scores: dict[str, float] = {}
-    for claim in plan["claims"]:
-        scores |= claim["scores"] if claim["origin"] == "probe" else {}
+    for claim in plan.claims:
+        scores |= claim.scores if claim.origin == "probe" else {}
     low, high = (min(scores.values()), max(scores.values())) if scores else (0.0, 1.0)
     claims: dict[str, list[str]] = {}
-    for claim in plan["claims"]:
-        for name in claim["heads"]:
-            claims.setdefault(name, []).append(claim["name"])
+    for claim in plan.claims:
+        for name in claim.heads:
+            claims.setdefault(name, []).append(claim.name)
     random: dict[str, list[str]] = {}
     for place in material.verdict.random:
         for name in place.location if not isinstance(place.location, str) else ():
@@ -196,4 +197,4 @@ def heads(material: Material) -> list[list[HeadCell]]:
             name, score, shade, claims.get(name, []), list(dict.fromkeys(random.get(name, []))), alone.get(name), metric
         )
 
-    return [[cell(f"{layer}.{head}") for head in range(layout["n_heads"])] for layer in range(layout["n_layers"])]
+    return [[cell(f"{layer}.{head}") for head in range(layout.n_heads)] for layer in range(layout.n_layers)]

@@ -26,6 +26,7 @@ from locus import atomic
 from locus.boundary import incoming
 from locus.errors import UserError, VerificationError
 from locus.plan import reading
+from locus.records.plan import PlanRecord
 from locus.records.store import Store
 from locus.records.verdict import ClaimVerdict, Verdict
 from locus.report import keys, sealed
@@ -128,7 +129,7 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     verdict = Verdict.parse(incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out))
     return {
         **of_plan(plan),
-        "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
+        "plan": {"sha256": plan.sha256, "rule_sha256": plan.rule_sha256, "fixed": store.meta("plan_fixed")},
         "code": code(),
         "versions": verdict.versions,
         "device": device_words(device),
@@ -143,17 +144,17 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     }
 
 
-def of_plan(plan: dict[str, Any]) -> dict[str, Any]:
+def of_plan(plan: PlanRecord) -> dict[str, Any]:
     """What the receipt states of a plan: settings, what the trials are run on, model and data."""
     return {
-        "config": portable(plan["config"]),
-        "context": plan["context"],
+        "config": portable(plan.config),
+        "context": plan.context,
         "model": {
-            "name": portable(plan["model"]["name"]),
-            "quantised": plan["model"]["quantised"],
-            "sha256": plan["context"]["model"],
+            "name": portable(plan.model.name),
+            "quantised": plan.model.quantised,
+            "sha256": plan.context["model"],
         },
-        "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
+        "dataset": {name: getattr(plan.dataset, name) for name in ("name", "licence", "sha256")},
     }
 
 

@@ -1,8 +1,8 @@
 """Prose from numbers and rules."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
@@ -62,7 +62,7 @@ def random_places(verdict: Verdict, random: Sequence[Place]) -> int:
     return sum((place.claim, place.read) == (first.name, first.read) for place in random)
 
 
-def limits(plan: dict[str, Any], verdict: Verdict, n_places: int) -> list[str]:
+def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
     """What this very run cannot say: one sentence a limit, each from a number of the run.
 
     Args:
@@ -72,7 +72,7 @@ def limits(plan: dict[str, Any], verdict: Verdict, n_places: int) -> list[str]:
     """
     sentences = []
     if verdict.unfinished:
-        sentences.append(f"{verdict.unfinished} of {len(plan['trials'])} trials are not finished; what is shown may change.")
+        sentences.append(f"{verdict.unfinished} of {len(plan.trials)} trials are not finished; what is shown may change.")
     n = verdict.n
     sentences.append(f"{n.test} test questions and {n.train} training questions: differences within the intervals are not found.")
     for blind in verdict.baseline.blind:
@@ -90,9 +90,9 @@ def limits(plan: dict[str, Any], verdict: Verdict, n_places: int) -> list[str]:
         sentences.append(f"Training had not settled at {where_of}: the claim may look better against them than it is.")
     for read in dict.fromkeys(claim.read for claim in verdict.claims):
         sentences.append(f"Read mode “{visible(read, 20)}”: {READS.get(read, 'unknown')}. The verdict holds for this mode.")
-    if plan["model"].get("quantised"):
+    if plan.model.quantised:
         sentences.append("The weights come from a quantised file: the model is close to the published one, and not the same.")
-    if (plan["config"].get("seeds") or 1) == 1:
+    if (plan.config.get("seeds") or 1) == 1:
         sentences.append("One training seed a place: spread between seeds is not measured.")
     if len(verdict.claims) > 1:
         sentences.append(f"{len(verdict.claims)} claims or read modes: claims share the level (Holm), read modes do not.")
