@@ -162,7 +162,7 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     claim = claims.given(_place(layout, config.claim_size))
     made = plan_file.deal(
         trials.make(
-            config, layout, [claim], plan_file.document(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
+            config, layout, [claim], plan_file.basis(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
         ),
         bench,
     )
@@ -200,12 +200,14 @@ def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     from locus.models.load import load
     from locus.plan import trials
     from locus.plan.config import resolve
+    from locus.records.plan import PlanBasis
 
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     items = context.choose(dataset, datasets.split(dataset.items, config.seed), config)
     layout = load(config.model, device=material.device()).layout
-    made = trials.make(config, layout, [claims.given(_place(layout, config.claim_size))], {"context": {}}, trials.MemoryBudget())
+    basis = PlanBasis.model_construct(context={})  # what trials are run on names them, and decides nothing else
+    made = trials.make(config, layout, [claims.given(_place(layout, config.claim_size))], basis, trials.MemoryBudget())
     groups: dict[str, list[Any]] = {}
     for trial in made.trials:
         groups.setdefault(trial.role, []).append(trial)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from locus import atomic
 from locus.behaviours.blind import logistic_baseline, negation_then_length
@@ -16,6 +15,7 @@ from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
 from locus.records.store import Store
+from locus.records.verdict import Verdict
 from locus.report import page, receipt
 from locus.run import bank as run
 from locus.run.setup import make_claim, set_up
@@ -25,7 +25,7 @@ Progress = Callable[[str, float], None]
 
 def audit(
     config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True, opened: Opened = NOTHING
-) -> dict[str, Any]:
+) -> Verdict:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:
@@ -55,8 +55,8 @@ def audit(
         for claim in made:
             claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        document = plan_file.document(context, dataset, baselines, rule(config), plan_file.schema_of(out))
-        plan = plan_file.deal(trials.make(config, layout, made, document, memory_budget(context)), context)
+        basis = plan_file.basis(context, dataset, baselines, rule(config), plan_file.schema_of(out))
+        plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)
         store = Store(out / "trials.sqlite")
@@ -64,9 +64,9 @@ def audit(
             plan_file.note_time(plan, store)
             enough = partial(conclude.enough, out, store)
             run.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
-            found = conclude.write(out, store, time.monotonic() - started)
+            verdict = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)
-            return found
+            return verdict
         finally:
             store.close()

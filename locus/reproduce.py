@@ -18,10 +18,10 @@ import locus
 from locus import behaviours as datasets
 from locus.audit import audit
 from locus.boundary import incoming
-from locus.conclude import rule as verdict
 from locus.errors import UserError, VerificationError
 from locus.models.load import load_configured
 from locus.plan.config import AuditConfig
+from locus.records.verdict import Verdict
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
 from locus.shown import visible
@@ -157,11 +157,12 @@ def reproduce(
         raise UserError(expected, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
     again = audit(config, out or default_run(study), progress, sign=False)
-    committed = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
+    content = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
     try:
-        return compare(committed, again, within)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise VerificationError(f"the study's verdict.json is not one of an audit ({type(error).__name__})") from error
+        committed = Verdict.parse(content)
+    except ValueError as error:
+        raise VerificationError(f"the study's verdict.json is not one of an audit ({error})") from error
+    return compare(committed, again, within)
 
 
 def default_run(study: str) -> Path:
@@ -198,42 +199,40 @@ def tolerance(folder: Path) -> dict[str, float]:
     return TOLERANCE | numbers
 
 
-def compare(committed: dict[str, Any], again: dict[str, Any], within: dict[str, float]) -> list[Number]:
+def compare(committed: Verdict, again: Verdict, within: dict[str, float]) -> list[Number]:
     """Every number that two verdicts have in common.
 
     Args:
-        committed: the study's parsed `verdict.json`.
+        committed: the study's verdict.
         again: that of the new run.
         within: by measure, the tolerance.
     """
     old, new = _means(committed, again, within), _means(again, committed, within)
     numbers = [Number(name, old[name], new[name], within[name.rsplit(" ", 1)[1]]) for name in old if name in new]
-    same_rule = committed["rule_sha256"] == again["rule_sha256"]
-    claims = {(claim["name"], claim["read"]): claim for claim in again["claims"]}
-    for claim in committed["claims"]:
-        if claim_again := claims.get((claim["name"], claim["read"])):
-            for question in verdict.QUESTIONS:
-                name = f"claim {claim['name']}, read {claim['read']}: {question}"
-                numbers.append(
-                    Number(name, claim[question]["standing"], claim_again[question]["standing"], 0.0 if same_rule else None)
-                )
+    same_rule = committed.rule_sha256 == again.rule_sha256
+    claims = {(claim.name, claim.read): claim for claim in again.claims}
+    for claim in committed.claims:
+        if other := claims.get((claim.name, claim.read)):
+            for question, finding in claim.by_question.items():
+                name = f"claim {claim.name}, read {claim.read}: {question}"
+                numbers.append(Number(name, finding.standing, other.finding(question).standing, 0.0 if same_rule else None))
     return numbers
 
 
-def _means(verdict_: dict[str, Any], other_verdict: dict[str, Any], measures: dict[str, float]) -> dict[str, float]:
+def _means(one: Verdict, other: Verdict, measures: dict[str, float]) -> dict[str, float]:
     """A verdict's means by arm and measure; of places that are many, the mean over those that the other verdict has too."""
-    means: dict[str, float] = {}
-    arms = [("no edit", verdict_["baseline"]["base"][0])]
-    arms += [(f"{kind} {arm['name']} {arm['read']}".strip(), arm) for kind in PARTS for arm in verdict_.get(kind, [])]
-    for name, arm in arms:
-        means |= {f"{name} {measure}": arm[measure]["mean"] for measure in measures if measure in arm}
-    for kind in MEANS:
-        shared = {(arm["name"], arm["read"]) for arm in other_verdict[kind]}
-        shared_arms = [arm for arm in verdict_[kind] if (arm["name"], arm["read"]) in shared]
+    means: dict[str, float | None] = {}
+    arms = [("no edit", place) for place in one.baseline.base[:1]]
+    arms += [(f"{part} {place.name} {place.read}".strip(), place) for part in PARTS for place in one.places(part)]
+    for name, place in arms:
+        means |= {f"{name} {measure}": place.mean(measure) for measure in measures if measure in place.measures}
+    for part in MEANS:
+        shared = {(place.name, place.read) for place in other.places(part)}
+        kept = [place for place in one.places(part) if (place.name, place.read) in shared]
         for measure in measures:
-            values = [arm[measure]["mean"] for arm in shared_arms if measure in arm]
+            values = [mean for place in kept if (mean := place.mean(measure)) is not None]
             if values:
-                means[f"{kind} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
+                means[f"{part} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
     return {name: value for name, value in means.items() if value is not None}
 
 

@@ -16,6 +16,7 @@ from locus.engine.trie import plant
 from locus.models.model import Model
 from locus.plan.config import resolve
 from locus.plan.trials import FIXED, MemoryBudget, Trial, _filled, make
+from locus.records.plan import PlanBasis
 from locus.sites.site import Location
 from tests.families import QUESTIONS, byte_tokenizer
 
@@ -67,7 +68,7 @@ def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
 def plan(**more):
     config = resolve("quick", claims=("0.1,1.2",), random=19, sequential=False, **more)
     claim = Claim("given", Location.parse("0.1,1.2"), "given")
-    return lambda layout, room: make(config, layout, [claim], {"context": {}}, room)
+    return lambda layout, room: make(config, layout, [claim], PlanBasis.model_construct(context={}), room)
 
 
 def test_banks_fill_the_budget_and_no_more(llama):

@@ -24,7 +24,10 @@ from locus.metrics.choice import score
 from locus.metrics.drift import drift
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
+from locus.plan.reading import read_plan
+from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord
 from locus.records.store import MIGRATIONS, Store
+from locus.records.verdict import Cost, Seconds
 from locus.report import receipt
 from locus.report.page import write as write_page
 from locus.report.verify import verify_run
@@ -220,15 +223,15 @@ def test_a_run_records_what_each_trial_took(small_run):
     # Every edit of the ceiling begins in layer 0, the complement of 0.1,2.3 does so, too; the claim's first layer is 0.
     roles = {name: one["macs"] / one["trials"] for name, one in took["by_role"].items()}
     assert roles["ceiling"] == roles["complement"] == roles["claim"] > roles["shift"] > 0
-    line = cost.told(found)
+    line = cost.sentence(Seconds.parse(found["seconds"]), Cost.parse(took))
     assert "for this command" in line and "added up over processes" in line and "multiply-adds" in line
     assert line in (small_run / "report.html").read_text()
 
 
 def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
     """The forecast looks at no weights and no result, and equals what the run counted."""
-    plan = json.loads((small_run / "plan.json").read_text())
-    told = Forecast(plan, datasets.load(plan["config"]["data"]), tiny("llama")).trials()
+    plan = read_plan(small_run)
+    told = Forecast(plan, datasets.load(plan.config["data"]), tiny("llama")).trials()
     store = Store(small_run / "trials.sqlite")
     counts = store.costs()
     store.close()
@@ -247,8 +250,12 @@ def test_speech_is_foretold_from_what_was_said(llama, items, edit):
     edits = acting if edit == "shift" else []
     tally = Tally(2)
     said = generate(llama, [text.prompt(item.question) for item in items], edits, text, Speech(6), tally=tally)
-    plan = {"config": {**resolve("quick").model_dump(), "judge": "blind", "text_passages": 0}, "prompt": vars(text)}
-    plan |= {"items": {name: [{"id": item.id} for item in items] for name in ("train", "validation", "test")}}
+    asked = tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in items)
+    plan = PlanRecord.model_construct(
+        config={**resolve("quick").model_dump(mode="json"), "judge": "blind", "text_passages": 0},
+        prompt=PromptRecord.parse(text.record),
+        items=ItemsRecord(train=asked, validation=asked, test=asked),
+    )
     lengths = {item.id: len(one.tokens) for item, one in zip(items, said[0], strict=True)}
     told = Forecast(plan, datasets.Dataset("x", items), llama, {"t": lengths})._speech("t", 2 if edits else 1)
     assert told.tokens == tally.by_edit[0]["speak"].tokens
@@ -287,16 +294,16 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     store = Store(path)
     assert store.costs() == {} and store.db.execute("PRAGMA user_version").fetchone() == (1,)
     nothing = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
-    assert nothing["total"] == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
-    assert nothing["macs_per_second"] is None and nothing["reason"] == cost.NOT_COUNTED
+    assert nothing.total.to_json() == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
+    assert nothing.macs_per_second is None and nothing.reason == cost.NOT_COUNTED
     sizes = Sizes(3, 9216, 6144, 4608, 48, 12288)
     new = result("new")
     new.cost = {"score": Work(tokens=5, layers=10).counts(sizes)}
     store.commit([new])
     half = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
-    assert half["total"] == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
-    assert half["macs_per_second"] == 92160 / 2.0 and half["reason"]
-    assert "counted for 1 of 2 trials" in cost.told({"seconds": {"trials": 4.0}, "cost": half})
+    assert half.total.to_json() == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
+    assert half.macs_per_second == 92160 / 2.0 and half.reason
+    assert "counted for 1 of 2 trials" in cost.sentence(Seconds(trials=4.0), half)
 
 
 def test_a_store_from_before_mlps_were_left_out_is_read_as_it_is_and_goes_on(tmp_path):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import subprocess
 import sys
 import warnings
@@ -11,6 +10,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 import locus
@@ -125,11 +125,11 @@ def test_a_verdict_is_typed(audited):
     filed = json.loads((run.folder / "verdict.json").read_text())["claims"][0]
     verdict = run.verdict
     assert verdict.special.standing == filed["special"]["standing"]
-    assert [None if math.isnan(one) else one for one in verdict.special.interval] == filed["special"]["interval"]
-    assert verdict.claims["given"] is verdict.claims[0] and verdict.sentence == filed["sentence"]
-    with pytest.raises(UserError, match="There are: given"):
-        verdict.claims["probe"]
-    with pytest.raises(AttributeError):
+    assert list(verdict.special.interval) == filed["special"]["interval"]
+    assert verdict.claim("given") is verdict.claims[0] and verdict.sentence == filed["sentence"]
+    with pytest.raises(KeyError, match="no claim 'probe'"):
+        verdict.claim("probe")
+    with pytest.raises(ValidationError, match="frozen"):
         verdict.metric = "mc1"
 
 
@@ -139,7 +139,7 @@ def test_scores_are_a_tidy_frame(audited):
     assert {"question", "split", "role", "arm", "claim", "read", "seed", "metric", "value", "chosen"} <= set(frame.columns)
     assert not frame.duplicated(["trial", "split", "metric", "question"]).any()
     base = frame.query("role == 'base' and split == 'test' and metric == 'mc2'")
-    stated = run.document["baseline"]["base"][0]["mc2"]["mean"]
+    stated = run.verdict.baseline.base[0].mean("mc2")
     assert len(base) == 6 and base.value.mean() == pytest.approx(stated)
     assert set(run.scores("mc1").metric) == {"mc1"}
     with pytest.raises(UserError, match=r"There are:.*mc2"):
@@ -318,11 +318,9 @@ def test_claims_are_made_of_anything_that_names_heads(tmp_path):
 def test_a_plan_counts_what_the_audit_then_runs(audited):
     run, model = audited[3], audited[2]
     told = locus.plan(model, ROWS, "0.1,2.3", **{name: value for name, value in ONE.items() if name not in ("claims", "sign")})
-    took = run.document["cost"]
-    assert {role: one.trials for role, one in told.by_role.items()} == {
-        role: one["trials"] for role, one in took["by_role"].items()
-    }
-    assert told.macs == pytest.approx(took["total"]["macs"]) and told.seconds > 0
+    took = run.verdict.cost
+    assert {role: one.trials for role, one in told.by_role.items()} == {role: one.trials for role, one in took.by_role.items()}
+    assert told.macs == pytest.approx(took.total.macs) and told.seconds > 0
     assert "multiply-adds" in repr(told) and f"{told.trials}" in repr(told)
 
 

@@ -31,7 +31,7 @@ def run(request, tmp_path):
 @pytest.mark.parametrize("name", FINISHED)
 def test_the_verdict_is_concluded_again_to_the_same_numbers(name):
     with copied_store(RUNS / name) as store:
-        derived = json.loads(json.dumps(conclude.derive(conclude.Record(reading.read_plan(RUNS / name), store))))
+        derived = conclude.derive(conclude.Record(reading.read_plan(RUNS / name), store)).to_json()
     stated = json.loads((RUNS / name / "verdict.json").read_text())
     assert not first_difference({part: stated[part] for part in derived}, derived)
 

@@ -453,10 +453,10 @@ def test_an_audit_in_which_too_little_was_scored_says_why_and_asks_for_no_more_q
             "iti_strengths": (),
         }
         found = audit(resolve("quick", **told), tmp_path / "RUN")
-    missing = found["unscored"]
-    assert missing["worst"] > 0.2 and 0 < missing["unscored"] <= missing["answers"]
-    assert missing["commonest"].startswith("no clear answer to truthful and informative")
-    steps = diagnosis.next_steps(found["claims"][0], found)
+    missing = found.unscored
+    assert missing.worst > 0.2 and 0 < missing.unscored <= missing.answers
+    assert missing.commonest.startswith("no clear answer to truthful and informative")
+    steps = diagnosis.next_steps(found.claims[0], found)
     assert len(steps) == 1 and "no clear answer to truthful and informative" in steps[0]
     assert "gains nothing" not in steps[0] and "another judge" in steps[0]
     page = (tmp_path / "RUN" / "report.html").read_text()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from locus.records.verdict import Verdict
 from locus.report.terminal import verdict_table
 from locus.report.terminal.progress import lines
 from locus.report.terminal.results import JUDGED_COLUMNS, tables
@@ -25,7 +26,7 @@ def printed(width: int, *what) -> str:
 
 def table_of(run: Path, width: int) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    verdict_table(console, json.loads((run / "verdict.json").read_text()), run)
+    verdict_table(console, Verdict.parse(json.loads((run / "verdict.json").read_text())), run)
     return console.export_text()
 
 
@@ -47,9 +48,9 @@ def test_every_figure_is_in_the_table_at_any_width(small_run, width):
 
 
 def test_a_run_without_random_locations_shows_its_claim_and_single_heads(small_run):
-    found = json.loads((small_run / "verdict.json").read_text()) | {"random": []}
+    verdict = Verdict.parse(json.loads((small_run / "verdict.json").read_text()) | {"random": []})
     console = Console(width=132, record=True, file=io.StringIO())
-    verdict_table(console, found, small_run)
+    verdict_table(console, verdict, small_run)
     text = console.export_text()
     assert "optimal at given" in text and "single heads" in text and "optimal everywhere but there" in text
     assert "0 random Locations of" not in text

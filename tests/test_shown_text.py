@@ -22,6 +22,7 @@ from locus.cli.app import app, ending, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
 from locus.judges.blind import BlindJudge
+from locus.records.verdict import Verdict
 from locus.report import cite
 from locus.report import terminal as show
 from locus.report.export import export_scores
@@ -234,7 +235,7 @@ def test_tables_show_hostile_names_spelt_out(hostile_folder):
         for entry in found[kind]:
             entry |= {"name": TERMINAL, "setting": TERMINAL, "converged": [False]}
     console = consoles()
-    show.verdict_table(console, found, hostile_folder)
+    show.verdict_table(console, Verdict.parse(found), hostile_folder)
     said = plain(console)
     assert not COMMANDS.search(said) and said.count("owned") > 10 and "[bold]x" in said
     assert not any(line.startswith("verified") for line in said.splitlines())

@@ -107,9 +107,9 @@ def _verdicts(scores: verdict.Scores, config: AuditConfig) -> dict[str, Any]:
     full = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
     early = verdict.conclude([scores], config.model_copy(update={"sequential": True}))
     return {
-        "standings": {name: one["standing"] for name, one in full.findings[0].items()},
-        "sequential": {name: one["standing"] for name, one in early.findings[0].items()},
-        "rank_p": full.findings[0]["special"].get("rank_p"),
+        "standings": {name: one.standing for name, one in full.findings[0].by_question.items()},
+        "sequential": {name: one.standing for name, one in early.findings[0].by_question.items()},
+        "rank_p": full.findings[0].special.rank_p,
         "drawn": early.look,
         "planned": config.random,
     }

@@ -146,13 +146,13 @@ def ask(run: Path | None, **options: Any) -> dict[str, Any]:
     measured = scales(run)
     with recorded(run) as record:
         verdicts = findings(record, record.config.reads[0], record.config.metric)
-    config, first = record.config, verdicts.findings[0]["works"] if verdicts is not None else None
+    config, first = record.config, verdicts.findings[0].works if verdicts is not None else None
     own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
-    own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "seeds": config.seeds}
+    own |= {"n_claims": len(record.plan.claims), "effect": measured["effect"], "seeds": config.seeds}
     own["noise"] = measured["noise"] * math.sqrt(config.seeds)  # what one seed would leave
     warning = ""
-    if first is not None and first["standing"] == "invalid" and first["margin"] is None:
-        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first['sentence']}"
+    if first is not None and first.standing == "invalid" and first.margin is None:
+        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first.sentence}"
     return power(**{**own, **options}) | {"run": measured, "warning": warning}
 
 
@@ -170,7 +170,7 @@ def scales(run: Path) -> dict[str, float]:
         UserError: if the run has fewer than 3 finished random Locations.
     """
     with recorded(run) as record:
-        claim, metric = record.plan["claims"][0]["name"], record.config.metric
+        claim, metric = record.plan.claims[0].name, record.config.metric
         arms, claim_arms, ceiling = record.find("random", claim), record.find("claim", claim), ceiling_of(record)
         if len(arms) < 3 or not claim_arms or not ceiling:
             raise UserError(

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from locus import atomic, stats
 from locus.behaviours.lines import FILE_BYTES
 from locus.boundary import incoming, outputs
-from locus.conclude.tests import QUESTIONS
 from locus.errors import UserError
 from locus.models.planted.kinds import KINDS
 from locus.plan.config import AuditConfig
+from locus.records.verdict import QUESTIONS
 from locus.shown import markdown
 
 PARTS = ("kind", "seed", "shuffled", "named", "claims")  # of what is known of a draw

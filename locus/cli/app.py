@@ -94,7 +94,7 @@ def audit(
     run = locus.audit(**given)
     from locus.report.terminal import verdict_table
 
-    verdict_table(console, run.document, out)
+    verdict_table(console, run.verdict, out)
 
 
 @app.command()

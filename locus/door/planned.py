@@ -1,7 +1,7 @@
 """What an audit would take: its trials as they would be planned, counted, and set against the rate of this machine."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from locus.engine.cost import Sizes
 from locus.engine.trie import plant
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.model import Model
 from locus.plan import document, preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, budget_of, choose
 from locus.plan.forecast import Forecast
 from locus.plan.opened import Opened
+from locus.records.plan import ArithmeticRecord
 from locus.shown import visible
 from locus.sites.site import Location, Site
 
@@ -115,10 +116,11 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     for claim in made:
         claim.check(model.fingerprint, layout.n_layers, layout.n_heads)
     no_baselines: list[BlindScore] = []
-    told = document.document(context, dataset, no_baselines, rule(config))
+    basis = document.basis(context, dataset, no_baselines, rule(config))
     trie = plant(model.tokenizer, context.prompt, context.items["train"])
-    plan = trials.make(config, layout, made, told, budget_of(model, config, trie))
-    works = Forecast(plan.document, dataset, model).trials()
+    threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
+    plan = replace(trials.make(config, layout, made, basis, budget_of(model, config, trie)), arithmetic=threads)
+    works = Forecast(plan.record, dataset, model).trials()
     sizes, rate = Sizes.of(model), matrix_rate(model.device)
     macs: dict[str, list[float]] = {}
     for trial in plan.trials:
@@ -132,14 +134,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
 
 
 def _loaded(config: AuditConfig) -> Model:
-    return load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+    return load_configured(config)
 
 
 def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContext:

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from locus.boundary import incoming, outputs
-from locus.door.verdict import QUESTIONS, Verdict
 from locus.errors import UserError
+from locus.records.verdict import Verdict
 from locus.shown import visible
 
 if TYPE_CHECKING:
@@ -45,20 +45,15 @@ class Run:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What follows: `verdict.special.standing`, `.interval`, `.p`; `verdict.claims[...]` by place or name."""
-        return Verdict.of(self._material.found)
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """All of verdict.json, as it is written."""
-        return self._material.found
+        """What follows: `verdict.special.standing`, `.interval`, `.p`; `verdict.claims`, or `verdict.claim(name)`."""
+        return self._material.verdict
 
     @property
     def config(self) -> "AuditConfig":
         """The settings that it was run with."""
         from locus.plan.config import AuditConfig
 
-        return AuditConfig(**self._material.plan["config"])
+        return AuditConfig.model_validate(self._material.plan.config)
 
     @property
     def finished(self) -> bool:
@@ -101,7 +96,7 @@ class Run:
         path = self.folder / "edits" / f"{trial}.safetensors"
         if not incoming.regular(path, inside=self.folder):
             raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
-        return RunEdit(trial, name, load_edit(path), self._material.plan["context"]["model"])
+        return RunEdit(trial, name, load_edit(path), str(self._material.plan.context["model"]))
 
     def plot(self, name: str = "verdict") -> "Figure":
         """A figure, as `report` writes them: verdict, head-map, iti, optimal-iti, random-heads, single-heads or mc-scores.
@@ -160,9 +155,9 @@ class Run:
     def __repr__(self) -> str:
         plan, verdict = self._material.plan, self.verdict
         where = f"{self.folder}{' (a temporary folder; keep it with .save)' if self.temporary else ''}"
-        lines = [f"Run of {visible(plan['model']['name'], 120)} on {visible(plan['dataset']['name'], 120)} in {where}"]
+        lines = [f"Run of {visible(plan.model.name, 120)} on {visible(plan.dataset.name, 120)} in {where}"]
         for claim in verdict.claims:
-            answers = ", ".join(f"{one} {getattr(claim, one).standing}" for one in QUESTIONS)
+            answers = ", ".join(f"{question} {finding.standing}" for question, finding in claim.by_question.items())
             lines += [f"  {visible(claim.name, 60)} (reads {claim.read}): {answers}.", f"    {visible(claim.sentence, 300)}"]
         if verdict.unfinished:
             lines.append(f"  {verdict.unfinished} trials are still to be run.")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from locus.engine.trie import PackedRow
 from locus.models.model import Model
+from locus.records.verdict import Cost, Seconds, Took
 
 KINDS = {
     "read": "base model's pass over the questions",
@@ -188,59 +189,51 @@ class Tally:
 Counted = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-def summary(trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> dict[str, Any]:
+def summary(trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> Cost:
     """What the trials of a run took, as its verdict.json has it.
 
     Args:
         trials: id -> role and seconds of each finished trial.
         counted: id -> kind of work -> counts; without the trials that were not counted.
-
-    Returns:
-        `total` and `by_role` (trials, counted, seconds added up over the processes that ran side by side, tokens, macs, spared),
-        `by_work` (all counts), `macs_per_second` (of one process, over the counted trials), and the `reason` why something was
-        not counted. A sum of nothing counted is None, never 0.
     """
     roles: dict[str, list[str]] = {}
     for trial, row in trials.items():
         roles.setdefault(row["role"], []).append(trial)
     total = _sums(list(trials), trials, counted)
     timed = math.fsum(row["seconds"] or 0.0 for trial, row in trials.items() if trial in counted)
-    by_work: dict[str, dict[str, float]] = {}
+    by_work: dict[str, dict[str, int | float]] = {}
     for work, counts in ((work, counts) for trial in trials for work, counts in counted.get(trial, {}).items()):
         so_far = by_work.get(work, {})
         by_work[work] = {name: so_far.get(name, 0) + value for name, value in counts.items()}
-    return {
-        "total": total,
-        "by_role": {role: _sums(ids, trials, counted) for role, ids in roles.items()},
-        "by_work": by_work,
-        "macs_per_second": total["macs"] / timed if total["macs"] and timed else None,
-        "reason": "" if total["counted"] == total["trials"] else NOT_COUNTED,
-    }
-
-
-def _sums(ids: list[str], trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> dict[str, Any]:
-    counts_by_work = [counts for trial in ids for counts in counted.get(trial, {}).values()]
-    sums = {
-        name: math.fsum(counts[name] for counts in counts_by_work) if counts_by_work else None
-        for name in ("tokens", "macs", "spared")
-    }
-    seconds = math.fsum(trials[trial]["seconds"] or 0.0 for trial in ids)
-    return {"trials": len(ids), "counted": sum(trial in counted for trial in ids), "seconds": seconds, **sums}
-
-
-def told(verdict: Mapping[str, Any]) -> str:
-    """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
-    seconds, trial_costs = verdict["seconds"], verdict.get("cost")
-    clauses = [f"{seconds['this_call']:.0f} s for this command"] if "this_call" in seconds else []
-    clauses.append(f"{seconds['trials']:.0f} s of trials, added up over processes")
-    if trial_costs is None or trial_costs["total"]["macs"] is None:
-        return f"{'; '.join(clauses)}; not counted otherwise: {NOT_COUNTED if trial_costs is None else trial_costs['reason']}"
-    total, rate = trial_costs["total"], trial_costs["macs_per_second"]
-    clauses.append(
-        f"{total['tokens']:,.0f} tokens and {total['macs']:.3g} multiply-adds" + (f", {rate:.3g} a second" if rate else "")
+    return Cost(
+        total=total,
+        by_role={role: _sums(ids, trials, counted) for role, ids in roles.items()},
+        by_work=by_work,
+        macs_per_second=total.macs / timed if total.macs and timed else None,
+        reason="" if total.counted == total.trials else NOT_COUNTED,
     )
-    if total["spared"]:
-        clauses.append(f"{total['spared']:.3g} more without the prefixes that were reused")
-    if total["counted"] < total["trials"]:
-        clauses.append(f"counted for {total['counted']} of {total['trials']} trials")
-    return "; ".join(clauses)
+
+
+def _sums(ids: list[str], trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> Took:
+    kept = [counts for trial in ids for counts in counted.get(trial, {}).values()]
+    sums = {name: math.fsum(counts[name] for counts in kept) if kept else None for name in ("tokens", "macs", "spared")}
+    seconds = math.fsum(trials[trial]["seconds"] or 0.0 for trial in ids)
+    return Took(trials=len(ids), counted=sum(trial in counted for trial in ids), seconds=seconds, **sums)
+
+
+def sentence(seconds: Seconds | None, took: Cost | None) -> str:
+    """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
+    parts = []
+    if seconds is not None and "this_call" in seconds.model_fields_set:
+        parts.append(f"{seconds.this_call:.0f} s for this command")
+    if seconds is not None:
+        parts.append(f"{seconds.trials:.0f} s of trials, added up over processes")
+    if took is None or took.total.macs is None:
+        return f"{'; '.join(parts)}; not counted otherwise: {NOT_COUNTED if took is None else took.reason}"
+    total, rate = took.total, took.macs_per_second
+    parts.append(f"{total.tokens:,.0f} tokens and {total.macs:.3g} multiply-adds" + (f", {rate:.3g} a second" if rate else ""))
+    if total.spared:
+        parts.append(f"{total.spared:.3g} more without the prefixes that were reused")
+    if total.counted < total.trials:
+        parts.append(f"counted for {total.counted} of {total.trials} trials")
+    return "; ".join(parts)

@@ -6,6 +6,7 @@ that was moved, a random Location that was chosen by hand, a trial left out or a
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -15,12 +16,13 @@ from locus.errors import UserError, VerificationError
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
 from locus.plan.trials import trials_of
+from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location, Site
 
 GRIDS = ("taus", "lr_multipliers", "iti_strengths", "reads", "full_forms")
 
 
-def claims_of(recorded: dict[str, Any]) -> list[Claim]:
+def claims_of(recorded: PlanRecord) -> list[Claim]:
     """The claims as the plan has them, whose sources are not looked at again.
 
     Raises:
@@ -28,25 +30,24 @@ def claims_of(recorded: dict[str, Any]) -> list[Claim]:
     """
     try:
         return [
-            Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
-            for one in recorded["claims"]
+            Claim(one.name, Location.parse(",".join(one.heads)), one.origin, one.scores, one.about) for one in recorded.claims
         ]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
 
 
-def planned(recorded: dict[str, Any]) -> list[dict[str, Any]]:
+def planned(recorded: PlanRecord) -> list[dict[str, Any]]:
     """The trials that a plan's settings make of its claims, as a plan lists them.
 
     Raises:
         VerificationError: if the plan lists far fewer trials than that, or its claims are no claims about its model.
     """
-    config, layout, claims = _once(AuditConfig(**recorded["config"])), _layout(recorded), claims_of(recorded)
+    config, layout, claims = _once(AuditConfig.model_validate(recorded.config)), _layout(recorded), claims_of(recorded)
     try:
         for claim in claims:
-            claim.check(str(recorded["context"].get("model")), layout.n_layers, layout.n_heads)
-        _bearable(config, layout, claims, recorded["trials"])
-        made = trials_of(config, layout, claims, recorded["context"])
+            claim.check(str(recorded.context.get("model")), layout.n_layers, layout.n_heads)
+        _bearable(config, layout, claims, recorded.trials)
+        made = trials_of(config, layout, claims, recorded.context)
     except UserError as error:
         raise VerificationError(
             f"the plan's trials do not follow from it: expected {error.expected}; {error.received}"
@@ -55,7 +56,7 @@ def planned(recorded: dict[str, Any]) -> list[dict[str, Any]]:
     return listed
 
 
-def check_claims(recorded: dict[str, Any]) -> tuple[str, ...]:
+def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
     """See that a plan's claims are those that its settings name, as far as the settings say it.
 
     Returns:
@@ -64,7 +65,7 @@ def check_claims(recorded: dict[str, Any]) -> tuple[str, ...]:
     Raises:
         VerificationError: with the first that is another.
     """
-    config, claims, open_ones = AuditConfig(**recorded["config"]), claims_of(recorded), []
+    config, claims, open_ones = AuditConfig.model_validate(recorded.config), claims_of(recorded), []
     if len(claims) != len(config.claims):
         raise VerificationError(f"the plan audits {len(claims)} claim(s), its settings name {len(config.claims)}")
     for source, claim in zip(config.claims, claims, strict=True):
@@ -93,9 +94,9 @@ def _probed(claim: Claim, size: int, layout: Layout) -> None:
         raise VerificationError(f"the plan's claim {claim.name!r} is not of the {size} head(s) with the best scores")
 
 
-def _layout(recorded: dict[str, Any]) -> Layout:
+def _layout(recorded: PlanRecord) -> Layout:
     try:
-        return Layout.from_dict(recorded["model"]["anatomy"])
+        return Layout.from_dict(recorded.model.anatomy.to_json())
     except TypeError as error:
         raise VerificationError(f"the plan's model has sizes that locus does not know: {str(error)[:160]}") from error
 
@@ -105,7 +106,7 @@ def _once(config: AuditConfig) -> AuditConfig:
     return config.model_copy(update={name: tuple(dict.fromkeys(getattr(config, name))) for name in GRIDS})
 
 
-def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: list[dict[str, Any]]) -> None:
+def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: Sequence[TrialRecord]) -> None:
     """Refuse settings that make far more trials than the plan lists, before making them."""
     grid = len(config.taus) * len(config.lr_multipliers) * config.seeds
     steered = 1 + min(config.shift_random, config.random)
@@ -115,5 +116,5 @@ def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: 
     # Claims of one name share the random Locations that they have in common.
     alike = max(Counter(claim.name for claim in claims).values())
     sites = prod((layout.n_layers, layout.n_heads, len(claims), len(config.reads)))  # a claim, and everywhere but there
-    if each * len(claims) + whole > len(listed) * alike or sites > alike * sum(len(trial["location"]) for trial in listed):
+    if each * len(claims) + whole > len(listed) * alike or sites > alike * sum(len(trial.location) for trial in listed):
         raise VerificationError("the plan lists fewer trials than its settings make")

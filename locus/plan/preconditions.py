@@ -286,7 +286,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
         return [UserError("an empty folder or one of this audit", f"{str(out)!r} with other files", "Give another --out.")]
 
     try:
-        written = reading.read_plan(out)["config"]
+        written = reading.read_plan(out).config
     except UserError as error:
         return [error]
     new = config.model_dump(mode="json")

@@ -19,7 +19,7 @@ def card(material: Material, temporary: bool = False) -> str:
     return str(
         made.get_template("card.html.j2").render(
             plan=material.plan,
-            found=material.found,
+            verdict=material.verdict,
             questions=QUESTIONS,
             marks=MARKS,
             folder=str(material.folder),

@@ -23,7 +23,9 @@ from locus.errors import UserError, VerificationError
 from locus.plan import anew
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
+from locus.records.plan import PlanRecord
 from locus.records.store import SECONDS, Store
+from locus.records.verdict import Cost, Verdict
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
@@ -64,7 +66,7 @@ def copied_store(folder: Path) -> Iterator[Store]:
             store.close()
 
 
-def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> tuple[str, ...]:
+def check_plan(plan: PlanRecord, body: dict[str, Any]) -> tuple[str, ...]:
     """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
 
     Returns:
@@ -73,31 +75,30 @@ def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> tuple[str, ...]:
     Raises:
         VerificationError: with the first that does not.
     """
-    if plan["rule"].get("version") != verdict.VERSION:
-        judged = str(plan["rule"].get("version"))[:40]
+    if plan.rule.get("version") != verdict.VERSION:
+        judged = str(plan.rule.get("version"))[:40]
         raise VerificationError(f"the run was judged by {judged}, this version of locus judges by {verdict.VERSION}")
-    document = {name: value for name, value in plan.items() if name != "sha256"}
-    fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
+    fixed = {"sha256": content_hash(plan.hashed), "rule_sha256": content_hash(plan.rule)}
     same({name: body["plan"][name] for name in fixed}, fixed, "the plan's")
-    same({name: plan[name] for name in fixed}, fixed, "the plan's own")
-    _follows("the rule", plan["rule"], verdict.rule(AuditConfig(**plan["config"])), "the settings")
-    context = content_hash(plan["context"])
-    for trial in plan["trials"]:
-        spec = {name: value for name, value in trial.items() if name != "id"}
-        if trial["context"] != context or trial["id"] != content_hash([TRIAL, spec])[:16]:
-            raise VerificationError(f"the trial {trial['id']} of the plan is another one than its id says")
+    same({"sha256": plan.sha256, "rule_sha256": plan.rule_sha256}, fixed, "the plan's own")
+    _follows("the rule", plan.rule, verdict.rule(AuditConfig.model_validate(plan.config)), "the settings")
+    context = content_hash(plan.context)
+    for trial in plan.trials:
+        if trial.context != context or trial.id != content_hash([TRIAL, trial.spec])[:16]:
+            raise VerificationError(f"the trial {trial.id} of the plan is another one than its id says")
     chosen_elsewhere = anew.check_claims(plan)
-    _follows("the list of trials", plan["trials"], anew.planned(plan), "settings and claims")
-    asked = {name: content_hash([item["id"] for item in part]) for name, part in plan["items"].items()}
-    _follows("the plan's context", plan["context"].get("items"), asked, "its questions")
-    hashes = {"data": plan["dataset"]["sha256"], "prompt": content_hash(plan["prompt"])}
-    _follows("the plan's context", {name: plan["context"].get(name) for name in hashes}, hashes, "its data and prompt")
+    listed = [trial.to_json() for trial in plan.trials]
+    _follows("the list of trials", listed, anew.planned(plan), "settings and claims")
+    asked = {name: content_hash([item.id for item in part]) for name, part in plan.items.by_part.items()}
+    _follows("the plan's context", plan.context.get("items"), asked, "its questions")
+    hashes = {"data": plan.dataset.sha256, "prompt": content_hash(plan.prompt.to_json())}
+    _follows("the plan's context", {name: plan.context.get(name) for name in hashes}, hashes, "its data and prompt")
     stated = {name: body[name] for name in ("config", "context", "model", "dataset")}
     _follows("the receipt", stated, receipt.of_plan(plan), "the plan")
     return chosen_elsewhere
 
 
-def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
+def check_results(plan: PlanRecord, folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
     """See that tables, verdict and the receipt's claims follow from plan and store.
 
     Returns:
@@ -121,9 +122,9 @@ def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> l
     stated = {name: body[name] for name in ("seeds", "unfinished", "versions")}
     _follows("the receipt", stated, {name: written[name] for name in stated}, "the verdict")
     _follows("the receipt", body["plan"]["fixed"], fixed, "the store")
-    if fixed is not None and fixed.partition(" ")[0] != plan["sha256"]:
+    if fixed is not None and fixed.partition(" ")[0] != plan.sha256:
         raise VerificationError("the store was begun under another plan than the one beside it")
-    standings = [receipt.standing(claim) for claim in derived["claims"]]
+    standings = [receipt.standing(claim) for claim in derived.claims]
     if difference := first_difference(body["claims"], standings):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
     return standings
@@ -131,7 +132,7 @@ def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> l
 
 def _check_trials(record: conclude.Record) -> None:
     """See that every finished trial is one of the plan's."""
-    planned = {trial["id"]: {name: value for name, value in trial.items() if name != "id"} for trial in record.plan["trials"]}
+    planned = {trial.id: trial.spec for trial in record.plan.trials}
     for identity, trial in record.done.items():
         spec = planned.get(identity)
         named = {name: trial[name] for name in ("role", "arm", "claim")}
@@ -139,7 +140,7 @@ def _check_trials(record: conclude.Record) -> None:
             raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
 
 
-def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -> None:
+def check_verdict(written: Any, derived: Verdict, took: Cost) -> None:
     """See that a verdict says what follows from plan and scores, and nothing else but versions and a time.
 
     Raises:
@@ -147,8 +148,9 @@ def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -
     """
     if not isinstance(written, dict):
         raise VerificationError("verdict.json is no JSON object")
-    whole = {**derived, "cost": took} if "cost" in written else derived  # verdicts of before work was counted have none
-    difference = first_difference({name: written.get(name) for name in whole}, json.loads(json.dumps(whole)))
+    # Verdicts of before work was counted have none.
+    whole = (derived.model_copy(update={"cost": took}) if "cost" in written else derived).to_json()
+    difference = first_difference({name: written.get(name) for name in whole}, whole)
     if difference:
         raise VerificationError(f"the verdict does not follow from the scores: {difference}")
     if added := sorted(written.keys() - whole.keys() - {"versions", "seconds"}):

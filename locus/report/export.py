@@ -28,6 +28,7 @@ from locus.models.load import load_configured
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading
+from locus.records.plan import PlanRecord
 from locus.registry import MEMORY
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
@@ -228,8 +229,8 @@ def export_edit(
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), reading.read_plan(run)
     model, revision = _given(plan, given) if opened is None else (opened, opened.settings.get("revision"))
-    if model.fingerprint != plan["context"]["model"]:
-        wanted = f"the model the run was made on, with fingerprint {visible(plan['context']['model'], 64)}"
+    if model.fingerprint != plan.context["model"]:
+        wanted = f"the model the run was made on, with fingerprint {visible(plan.context['model'], 64)}"
         raise UserError(wanted, f"{model.name!r} with {model.fingerprint}", "Give --model with those weights.")
     chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
     if chosen == "peft":
@@ -246,13 +247,13 @@ def export_edit(
         notes.append(UNSETTLED)
     about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
     about |= {"base": {"name": model.name, "revision": revision, "dtype": str(model.dtype)}, "notes": notes}
-    _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint})
+    _write(to / "export.json", {**about, "plan_sha256": plan.sha256, "model_sha256": model.fingerprint})
     return notes
 
 
-def _given(plan: dict[str, Any], given: Given) -> tuple[Model, str | None]:
+def _given(plan: PlanRecord, given: Given) -> tuple[Model, str | None]:
     """The user's model, or the package's, and its revision."""
-    config = settle(plan["config"], given, needs=("model",))
+    config = settle(plan.config, given, needs=("model",))
     return load_configured(config, device="auto"), config.revision
 
 
@@ -284,21 +285,21 @@ def export_scores(run: Path, to: Path) -> list[str]:
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
     for place, (name, found) in enumerate(_spelt_out(rows, trials, plan).items()):
         table = table.add_column(4 + place, name, pa.array(found, pa.string()))
-    table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
+    table = table.replace_schema_metadata({"plan_sha256": plan.sha256})
     _empty(to)
     with (to / "scores.parquet").open("wb") as file:  # a path it would read as an address
         pyarrow.parquet.write_table(table, file)
     write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
-    _write(to / "heads.json", {claim["name"]: claim["scores"] for claim in plan["claims"]})
-    files = [f"claim-{number}.json" for number in range(len(plan["claims"]))]
-    for name, claim in zip(files, plan["claims"], strict=True):
-        _write(to / name, claim)
+    _write(to / "heads.json", {claim.name: claim.scores for claim in plan.claims})
+    files = [f"claim-{number}.json" for number in range(len(plan.claims))]
+    for name, claim in zip(files, plan.claims, strict=True):
+        _write(to / name, claim.to_json())
     return ["scores.parquet", "scores.csv", "heads.json", *files]
 
 
-def _spelt_out(rows: list[Any], trials: dict[str, dict[str, Any]], plan: dict[str, Any]) -> dict[str, list[str]]:
+def _spelt_out(rows: list[Any], trials: dict[str, dict[str, Any]], plan: PlanRecord) -> dict[str, list[str]]:
     """What a row's trial and question are: the heads, what is read of them, the point of the grid, the question's group."""
-    groups = {item["id"]: item["group"] for part in plan["items"].values() for item in part}
+    groups = {item.id: item.group for part in plan.items.by_part.values() for item in part}
     specs = {
         name: (",".join(one["spec"]["location"]), one["spec"]["read"], conclude.setting(one)) for name, one in trials.items()
     }

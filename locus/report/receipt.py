@@ -24,10 +24,11 @@ import torch
 import locus
 from locus import atomic
 from locus.boundary import incoming
-from locus.conclude.rule import QUESTIONS
 from locus.errors import UserError, VerificationError
 from locus.plan import reading
+from locus.records.plan import PlanRecord
 from locus.records.store import Store
+from locus.records.verdict import ClaimVerdict, Verdict
 from locus.report import keys, sealed
 from locus.report.sealed import NO_KEY, NOT_ASKED, SCHEMA, identity, text, views_message
 
@@ -128,35 +129,35 @@ def device_words(device: str) -> str:
 def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     """What the receipt states, without hash and signature."""
     plan = reading.read_plan(out)
-    verdict = incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out)
+    verdict = Verdict.parse(incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out))
     return {
         **of_plan(plan),
-        "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
+        "plan": {"sha256": plan.sha256, "rule_sha256": plan.rule_sha256, "fixed": store.meta("plan_fixed")},
         "code": code(),
-        "versions": verdict["versions"],
+        "versions": verdict.versions,
         "device": device_words(device),
-        "seeds": verdict["seeds"],
-        "unfinished": verdict["unfinished"],
+        "seeds": verdict.seeds.to_json(),
+        "unfinished": verdict.unfinished,
         "artefacts": artefacts(out),
         "tables": table_hashes(store.db),
         # While somebody reads, not all is in the one file, and its bytes are yet to change; the rows are not.
         "database": {store.path.name: file_hash(store.path)} if store.settle() else {},
-        "claims": [standing(claim) for claim in verdict["claims"]],
+        "claims": [standing(claim) for claim in verdict.claims],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def of_plan(plan: dict[str, Any]) -> dict[str, Any]:
+def of_plan(plan: PlanRecord) -> dict[str, Any]:
     """What the receipt states of a plan: settings, what the trials are run on, model and data."""
     return {
-        "config": portable(plan["config"]),
-        "context": plan["context"],
+        "config": portable(plan.config),
+        "context": plan.context,
         "model": {
-            "name": portable(plan["model"]["name"]),
-            "quantised": plan["model"]["quantised"],
-            "sha256": plan["context"]["model"],
+            "name": portable(plan.model.name),
+            "quantised": plan.model.quantised,
+            "sha256": plan.context["model"],
         },
-        "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
+        "dataset": {name: getattr(plan.dataset, name) for name in ("name", "licence", "sha256")},
     }
 
 
@@ -176,10 +177,10 @@ def portable(value: Any) -> Any:
     return value
 
 
-def standing(claim: dict[str, Any]) -> dict[str, Any]:
+def standing(claim: ClaimVerdict) -> dict[str, Any]:
     """A verdict's claim, down to what it is and how it stands."""
-    kept = {name: claim[name] for name in ("name", "origin", "location", "read", "sentence")}
-    return {**portable(kept), **{question: claim[question]["standing"] for question in QUESTIONS}}
+    kept = claim.model_dump(mode="json", include={"name", "origin", "location", "read", "sentence"})
+    return {**portable(kept), **{question: finding.standing for question, finding in claim.by_question.items()}}
 
 
 def seal(content: dict[str, Any], sign: bool = True) -> dict[str, Any]:

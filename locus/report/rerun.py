@@ -8,7 +8,6 @@ The plan says what a trial is, but opens nothing: see `consent`. A judge that ne
 out, and what it alone could score is not repeated, which the result says.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,12 +21,12 @@ from locus import behaviours as datasets
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
-from locus.machine.threads import Arithmetic
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
 from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
 from locus.plan.opened import NOTHING, Opened
+from locus.records.plan import PlanRecord
 from locus.records.store import Result, Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
@@ -111,41 +110,41 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def left_out(recorded: dict[str, Any], context: AuditContext) -> str:
+def left_out(recorded: PlanRecord, context: AuditContext) -> str:
     """The name of the run's judge where nobody judges now; empty where somebody does, or nobody did."""
-    named = str(recorded["config"].get("judge", "none"))
+    named = str(recorded.config.get("judge", "none"))
     return named if context.judge is None and named != "none" else ""
 
 
-def _prepared(recorded: dict[str, Any], given: Given, progress: Progress, opened: Opened) -> tuple[trials.Plan, AuditContext]:
+def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Opened) -> tuple[trials.Plan, AuditContext]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
         VerificationError: naming the first part in which they are not.
     """
-    config = settle(recorded["config"], given, needs=("model", "data", "text"))
+    config = settle(recorded.config, given, needs=("model", "data", "text"))
     if config.judge != "none":
         named.check(config.judge)
-    planned = recorded["context"]
-    if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
+    planned = recorded.context
+    if max(config.random, config.singles, config.seeds) > len(recorded.trials):
         raise VerificationError("the plan lists fewer trials than its settings make")
     dataset = opened.dataset or datasets.load(config.data)
     _hold(planned, "data", dataset.sha256)
-    arithmetic = Arithmetic.of(recorded)
+    arithmetic = plan_file.arithmetic_of(recorded)
     with arithmetic.whole():
         context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"), opened)
     if context.judge is not None:
-        judged = recorded.get("judge") or {}
-        if judged.get("fingerprint") != context.judge.fingerprint:
+        judged = recorded.judge.fingerprint if recorded.judge else None
+        if judged != context.judge.fingerprint:
             raise VerificationError(
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
     claims = claims_of(recorded)
-    document = plan_file.document(context, dataset, [], rule(context.config), recorded["schema"])
-    _same(planned, json.loads(json.dumps(document["context"])))
-    plan = trials.make(config, context.model.layout, claims, document, memory_budget(context))
+    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded.schema_)
+    _same(planned, basis.context)
+    plan = trials.make(config, context.model.layout, claims, basis, memory_budget(context))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
-    banks = tuple(map(tuple, recorded["banks"]))
+    banks = recorded.banks
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
     return plan_file.deal(replace(plan, banks=banks), context), context

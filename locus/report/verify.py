@@ -5,7 +5,6 @@ lies in the folder; *intact* where all holds but nobody known vouches for it, or
 with a folder is a `VerificationError`, whatever it is that is wrong.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pyarrow
 from locus.boundary import incoming
 from locus.errors import NONSENSE, UserError, VerificationError
 from locus.plan import reading
+from locus.records.verdict import Verdict
 from locus.report import pith, receipt, sealed, trusted
 from locus.report.derived import STORE, check_plan, check_results, first_difference, same
 from locus.report.sealed import Sealed
@@ -217,8 +217,8 @@ def _held_of_excerpt(
     here = sorted(name for name in named if name in there)
     if "verdict.json" in there:
         written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
-        stated = [receipt.standing(claim) for claim in written["claims"]]
-        if difference := first_difference(body.claims, json.loads(json.dumps(stated))):
+        stated = [receipt.standing(claim) for claim in Verdict.parse(written).claims]
+        if difference := first_difference(body.claims, stated):
             raise VerificationError(f"the receipt's claims are not the verdict's: {difference}")
     if SCORES in extra:
         try:

@@ -1,0 +1,96 @@
+"""Records are read into typed models and written back byte for byte, under the schema that they came with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from locus.records.base import Part
+from locus.records.plan import PlanRecord
+from locus.records.verdict import KINDS, QUESTIONS, Findings, Verdict
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (ROOT / "tests" / "runs" / "first-edition", ROOT / "studies")
+KINDS_OF_FILE: dict[str, type[Part]] = {"plan.json": PlanRecord, "verdict.json": Verdict}
+FILES = sorted(path for folder in FOLDERS for name in KINDS_OF_FILE for path in folder.rglob(name))
+VERDICTS = [path for path in FILES if path.name == "verdict.json"]
+
+
+def written(record: Part, name: str) -> str:
+    """As the file of that name is written."""
+    return json.dumps(record.to_json(), indent=1, sort_keys=name == "plan.json", allow_nan=False) + "\n"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_record_is_read_and_written_back_byte_for_byte(path):
+    text = path.read_text(encoding="utf-8")
+    assert written(KINDS_OF_FILE[path.name].parse(json.loads(text)), path.name) == text
+
+
+def test_there_are_records_of_every_kind():
+    assert len([path for path in FILES if path.name == "plan.json"]) >= 6 and len(VERDICTS) >= 18
+
+
+@pytest.fixture
+def content():
+    return json.loads((FOLDERS[0] / "planted" / "verdict.json").read_text())
+
+
+def test_a_verdict_is_asked_by_name(content):
+    verdict = Verdict.parse(content)
+    assert verdict.special.standing == "supported" == verdict.claims[0].special.standing
+    assert verdict.special.p == content["claims"][0]["special"]["p"] and verdict.special.n_random == 19
+    assert list(verdict.special.interval) == content["claims"][0]["special"]["interval"]
+    assert verdict.claim("probe", "layer") is verdict.claims[0] and verdict.sentence == content["claims"][0]["sentence"]
+    assert verdict.ceiling[0].mean("mc2") == content["ceiling"][0]["mc2"]["mean"] and verdict.ceiling[0].mean("kl") is None
+    assert verdict.claims[0].by_question == {question: verdict.claims[0].finding(question) for question in QUESTIONS}
+    for wrong in (lambda: verdict.claim("other"), lambda: verdict.places("elsewhere"), lambda: verdict.claims[0].finding("read")):
+        with pytest.raises(KeyError):
+            wrong()
+
+
+def test_a_record_cannot_be_changed(content):
+    verdict = Verdict.parse(content)
+    with pytest.raises(ValueError, match="frozen"):
+        verdict.claims[0].special.standing = "supported"
+    assert all(isinstance(verdict.places(kind), tuple) for kind in ("base", *KINDS))
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda verdict: verdict.pop("random"), "random"),
+        (lambda verdict: verdict.update(note="beyond doubt"), "note"),
+        (lambda verdict: verdict.update(claims=[]), "claims"),
+        (lambda verdict: verdict.update(schema="locus-verdict/9"), "schema"),
+        (lambda verdict: verdict.update(rule_sha256="0" * 63), "rule_sha256"),
+        (lambda verdict: verdict.update(unfinished="0"), "unfinished"),
+        (lambda verdict: verdict["claims"][0].pop("works"), "claims.0.works"),
+        (lambda verdict: verdict["claims"][0]["special"].update(standing="proven"), "claims.0.special.standing"),
+        (lambda verdict: verdict["claims"][0]["special"].update(p=True), "claims.0.special.p"),
+        (lambda verdict: verdict["claims"][0]["special"].update(p="0.05"), "claims.0.special.p"),
+        (lambda verdict: verdict["claims"][0]["special"].update(interval=[0.1]), "claims.0.special.interval"),
+        (lambda verdict: verdict["ceiling"][0].update(mc2=0.5), "ceiling.0.measures.mc2"),
+        (lambda verdict: verdict["ceiling"][0].update(trials=[]), "ceiling.0.trials"),
+    ],
+)
+def test_what_is_wrong_is_named(content, change, where):
+    change(content)
+    with pytest.raises(ValueError, match=rf"^{where}"):
+        Verdict.parse(content)
+
+
+def models(kind: type[Part]) -> set[type[Part]]:
+    """Every record of the package."""
+    return {one for below in kind.__subclasses__() for one in (below, *models(below))}
+
+
+@pytest.mark.parametrize("model", sorted(models(Part), key=lambda model: model.__name__), ids=lambda model: model.__name__)
+def test_every_field_has_a_sentence(model):
+    assert model.__doc__ and model.__doc__.rstrip().endswith((".", "?"))
+    for name, field in model.model_fields.items():
+        assert field.description and field.description.rstrip().endswith((".", "?")), f"{model.__name__}.{name}"
+
+
+def test_findings_are_made_of_four_answers():
+    assert tuple(Findings.model_fields) == QUESTIONS
