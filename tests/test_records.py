@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from locus.records.base import Part
+from locus.records.findings import QUESTIONS, Findings
 from locus.records.plan import PlanRecord
-from locus.records.verdict import KINDS, QUESTIONS, Findings, Verdict
+from locus.records.verdict import KINDS, Verdict
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "tests" / "runs" / "first-edition", ROOT / "studies")

@@ -18,13 +18,15 @@ from locus.behaviours.items import content_hash
 from locus.boundary import incoming
 from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
+from locus.conclude.record import Record
 from locus.engine import cost
 from locus.errors import UserError, VerificationError
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
+from locus.records.cost import Cost
 from locus.records.plan import PlanRecord
 from locus.records.store import Store
-from locus.records.verdict import Cost, Verdict
+from locus.records.verdict import Verdict
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
@@ -103,7 +105,7 @@ def check_results(plan: PlanRecord, folder: Path, body: dict[str, Any]) -> list[
         if broken != "ok":
             raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
         same(body["tables"], receipt.table_hashes(store.db), f"{STORE}, table")
-        record = conclude.Record(plan, store)
+        record = Record(plan, store)
         _check_trials(record)
         derived = conclude.derive(record)
         took = cost.summary(record.done, store.costs())
@@ -121,13 +123,13 @@ def check_results(plan: PlanRecord, folder: Path, body: dict[str, Any]) -> list[
     return standings
 
 
-def _check_trials(record: conclude.Record) -> None:
+def _check_trials(record: Record) -> None:
     """See that every finished trial is one of the plan's."""
     planned = {trial.id: trial.spec for trial in record.plan.trials}
     for identity, trial in record.done.items():
         spec = planned.get(identity)
-        named = {name: trial[name] for name in ("role", "arm", "claim")}
-        if spec is None or trial["spec"] != spec or named != {name: spec[name] for name in named}:
+        named = {"role": trial.role, "arm": trial.arm, "claim": trial.claim}
+        if spec is None or trial.spec.to_json() != spec or named != {name: spec[name] for name in named}:
             raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from locus import stats
 from locus.boundary import incoming
 from locus.conclude import derive as conclude
-from locus.conclude.derive import Record
+from locus.conclude.record import Record
 from locus.errors import UserError
+from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
-from locus.records.verdict import KINDS, VERDICT_SCHEMA, PlaceResult, Verdict
+from locus.records.verdict import KINDS, VERDICT_SCHEMA, Verdict
 from locus.report.answers import JUDGED, Answers, side_by_side
 from locus.report.places import Advantage, Place
 from locus.report.receipt import sealed_in
@@ -159,15 +160,14 @@ def settings(record: Record) -> list[SettingRow]:
     rows = []
     for role in ("shift", "shift-random", "shift-everywhere", "claim", "ceiling"):
         for arm in record.find(role):
-            for setting in dict.fromkeys(conclude.setting(trial) for trial in arm.trials):
-                ids = [trial["id"] for trial in arm.trials if conclude.setting(trial) == setting]
-                strength = next(one["spec"]["alpha"] for one in arm.trials if one["id"] in ids)
+            for setting in dict.fromkeys(trial.setting for trial in arm.trials):
+                trials = [trial for trial in arm.trials if trial.setting == setting]
                 means: dict[str, float | None] = {}
                 for measure in dict.fromkeys((*conclude.REPORTED, *JUDGED)):
                     split = "text" if measure in ("kl", "ce") else "test"
-                    values = np.array([record.values(trial, measure, split) for trial in ids])
+                    values = np.array([record.values(trial.id, measure, split) for trial in trials])
                     means[measure] = float(np.nanmean(values)) if np.isfinite(values).any() else None
-                rows.append(SettingRow(role, arm.name, arm.read, setting, strength, setting == arm.setting, means))
+                rows.append(SettingRow(role, arm.name, arm.read, setting, trials[0].spec.alpha, setting == arm.setting, means))
     return rows
 
 

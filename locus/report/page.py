@@ -8,7 +8,9 @@ from locus import atomic, errors, units
 from locus.conclude import diagnosis
 from locus.engine import cost
 from locus.plan.config import AuditConfig
-from locus.records.verdict import ClaimVerdict, Measured, Verdict
+from locus.records.findings import ClaimVerdict
+from locus.records.place import Measured
+from locus.records.verdict import Verdict
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
 from locus.report.places import Place

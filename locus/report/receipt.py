@@ -26,9 +26,10 @@ from locus import atomic
 from locus.boundary import incoming
 from locus.errors import UserError, VerificationError
 from locus.plan import reading
+from locus.records.findings import ClaimVerdict
 from locus.records.plan import PlanRecord
 from locus.records.store import Store
-from locus.records.verdict import ClaimVerdict, Verdict
+from locus.records.verdict import Verdict
 from locus.report import keys, sealed
 from locus.report.sealed import NO_KEY, NOT_ASKED, SCHEMA, identity, text, views_message
 

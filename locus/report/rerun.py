@@ -26,7 +26,8 @@ from locus.plan import document as plan_file
 from locus.plan import reading, trials
 from locus.plan.context import AuditContext, memory_budget
 from locus.records.plan import PlanRecord
-from locus.records.store import Result, Store
+from locus.records.result import Result
+from locus.records.store import Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
 from locus.run import bank as run
@@ -192,6 +193,6 @@ def _compare(result: Result, store: Store, largest: dict[str, float]) -> None:
         if wrong.sum() > allowed:
             at = int(np.argmax(wrong))
             raise VerificationError(
-                f"trial {result.id} ({result.role} {result.arm}), {measure} of {split} item {items[at]}: "
+                f"trial {result.id} ({result.spec.role} {result.spec.arm}), {measure} of {split} item {items[at]}: "
                 f"stored {stored[at]:.6g}, repeated {fresh[at]:.6g}; {int(wrong.sum())} of {len(items)} items differ"
             )
