@@ -13,6 +13,7 @@ from locus.conclude.record import Record
 from locus.errors import UserError
 from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
+from locus.records.receipt import Receipt
 from locus.records.verdict import KINDS, VERDICT_SCHEMA, Verdict
 from locus.report.answers import JUDGED, Answers, side_by_side
 from locus.report.places import Advantage, Place
@@ -93,7 +94,7 @@ class Material:
         places: by kind (and `base`), the verdict's places, each with its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid.
         answers: what was said to each question under several edits, most instructive first.
-        receipt: the run's receipt as it is, or an empty one.
+        receipt: the run's receipt as it is, unverified; None where there is none.
     """
 
     folder: Path
@@ -102,7 +103,7 @@ class Material:
     places: dict[str, list[Place]]
     settings: list[SettingRow]
     answers: list[Answers]
-    receipt: dict[str, Any]
+    receipt: Receipt | None
 
 
 def read(folder: Path) -> Material:
@@ -123,7 +124,7 @@ def read(folder: Path) -> Material:
             for kind in ("base", *KINDS)
         }
         answers = side_by_side(record, verdict, places)
-        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder) or {})
+        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder))
 
 
 def _verdict(folder: Path, record: Record) -> Verdict:

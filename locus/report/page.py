@@ -69,7 +69,7 @@ def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> P
 
         drawn = write_figures(material, folder / "figures")
         atomic.sweep(folder / "figures")
-    cited = cite.works(material.plan, material.verdict.versions["locus"], material.receipt.get("id", ""))
+    cited = cite.works(material.plan, material.verdict.versions["locus"], material.receipt.id if material.receipt else "")
     for ending, text in cite.forms(cited).items():
         atomic.replace(folder / f"cite.{ending}", text)
     page = render(material, others, cited, drawn)
