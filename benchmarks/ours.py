@@ -149,7 +149,7 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     from locus.plan import document as plan_file
     from locus.plan import trials
     from locus.plan.config import resolve
-    from locus.records.store import Result
+    from locus.records.result import Result
     from locus.run import bank as run
     from locus.run.setup import set_up
 

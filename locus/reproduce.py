@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import locus
 from locus import behaviours as datasets
@@ -21,6 +20,7 @@ from locus.boundary import incoming
 from locus.errors import UserError, VerificationError
 from locus.models.load import load_configured
 from locus.plan.config import AuditConfig
+from locus.records.receipt import Body, Receipt
 from locus.records.verdict import Verdict
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
@@ -86,9 +86,10 @@ def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) ->
     Raises:
         UserError: naming what has to be given: studies do not bring their data.
     """
-    recorded = _body(folder)["config"]
-    claims = recorded.get("claims") if isinstance(recorded, dict) else None
-    if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
+    recorded = _body(folder).config
+    listed = recorded.get("claims")
+    claims = [claim for claim in listed if isinstance(claim, str)] if isinstance(listed, list) else []
+    if not isinstance(listed, list) or len(claims) < len(listed):
         raise UserError("a receipt with an audit's settings and claims", f"another one in {str(folder)!r}", "Check the folder.")
     config = settle(recorded, given, claims=tuple(_brought(claim, folder) for claim in claims), where="receipt")
     if small:
@@ -147,12 +148,12 @@ def reproduce(
     body, config = _body(folder), settings(folder, given, size == "small")
     within = tolerance(folder)
     questions = datasets.load(config.data)
-    if questions.sha256 != body["dataset"]["sha256"]:
-        expected = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
+    if questions.sha256 != body.dataset.sha256:
+        expected = f"the study's questions, with SHA-256 {body.dataset.sha256}"
         raise UserError(expected, questions.sha256, "Give --data with that file.")
     model = load_configured(config)
-    if model.fingerprint != body["model"]["sha256"]:
-        name, sha256 = visible(body["model"]["name"], 120), visible(body["model"]["sha256"], 64)
+    if model.fingerprint != body.model.sha256:
+        name, sha256 = visible(body.model.name, 120), visible(body.model.sha256, 64)
         expected = f"the study's model, {name} with fingerprint {sha256}"
         raise UserError(expected, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
@@ -236,7 +237,7 @@ def _means(one: Verdict, other: Verdict, measures: dict[str, float]) -> dict[str
     return {name: value for name, value in means.items() if value is not None}
 
 
-def _body(folder: Path) -> dict[str, Any]:
+def _body(folder: Path) -> Body:
     """What a study's receipt states.
 
     Raises:
@@ -244,8 +245,7 @@ def _body(folder: Path) -> dict[str, Any]:
     """
     content = incoming.read_json(folder / "receipt.json", "a study's receipt.json", inside=folder)
     try:
-        body: dict[str, Any] = content["body"]
-        _ = body["config"], body["dataset"]["sha256"], body["model"]["sha256"], body["model"]["name"]
-    except (LookupError, TypeError) as error:
-        raise UserError("a receipt of an audit", f"another file in {str(folder)!r}", "Check the folder.") from error
-    return body
+        return Receipt.parse(content).body
+    except ValueError as error:
+        received = f"another file in {str(folder)!r} ({visible(error, 120)})"
+        raise UserError("a receipt of an audit", received, "Check the folder.") from error

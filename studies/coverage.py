@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from locus.conclude import tests as findings
 from locus.conclude.tests import Scores
 from locus.plan.config import AuditConfig
-from locus.records.verdict import QUESTIONS
+from locus.records.findings import QUESTIONS
 from locus.stats import (
     bootstrap_mean,
     clopper_pearson,

@@ -125,7 +125,7 @@ def command(model, out):
 def everything(out):
     """All scores of a run, and all that was said in it."""
     store = Store(out / "trials.sqlite")
-    return store.dump(), {trial["id"]: store.texts(trial["id"], "test") for trial in store.trials()}
+    return store.dump(), {trial.id: store.texts(trial.id, "test") for trial in store.trials()}
 
 
 @pytest.mark.parametrize("slip", [["audit"], ["audit", "--modle", "x"], ["foo"], ["verify"], ["audit", "--random", "many"], []])

@@ -25,15 +25,15 @@ from locus.metrics.drift import drift
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
 from locus.plan.reading import read_plan
+from locus.records.cost import Cost, Seconds
 from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord
 from locus.records.store import MIGRATIONS, Store
-from locus.records.verdict import Cost, Seconds
 from locus.report import receipt
 from locus.report.page import write as write_page
 from locus.report.verify import verify_run
 from locus.sites.site import Location
 from tests.families import tiny
-from tests.test_store import result
+from tests.test_store import SPEC, result
 
 # Nodes 1, 2, 3 and 4, 5: both sequences begin with 1, 2. Depths 0, 1, 2, 2, 3, so that 1 + 2 + 3 + 3 + 4 = 13 pairs see one
 # another; scored are 3 and 4 after node 2, and 5 after node 4: two positions.
@@ -205,10 +205,10 @@ def test_counting_changes_no_number(llama, items):
 
 def test_a_run_records_what_each_trial_took(small_run):
     store = Store(small_run / "trials.sqlite")
-    counts, trials = store.costs(), {row["id"]: row for row in store.trials()}
+    counts, trials = store.costs(), {row.id: row for row in store.trials()}
     store.close()
     assert counts.keys() == trials.keys()
-    kinds = {trials[one]["role"]: set(work) for one, work in counts.items()}
+    kinds = {trials[one].role: set(work) for one, work in counts.items()}
     assert (
         kinds["base"] == {"read"}
         and kinds["claim"] == {"train", "gradient", "score", "text"}
@@ -290,17 +290,18 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     path = tmp_path / "x.sqlite"
     with sqlite3.connect(path) as db:
         db.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
-        db.execute("INSERT INTO trials VALUES ('old', 'claim', '', '', '{}', 'done', 2.0, 1, '', 0.0, '{}')")
+        row = ("old", "claim", "", "", json.dumps(SPEC.to_json()), "done", 2.0, 1, "", 0.0, "{}")
+        db.execute(f"INSERT INTO trials VALUES ({', '.join('?' * len(row))})", row)
     store = Store(path)
     assert store.costs() == {} and store.db.execute("PRAGMA user_version").fetchone() == (1,)
-    nothing = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
+    nothing = cost.summary({row.id: row for row in store.trials()}, store.costs())
     assert nothing.total.to_json() == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
     assert nothing.macs_per_second is None and nothing.reason == cost.NOT_COUNTED
     sizes = Sizes(3, 9216, 6144, 4608, 48, 12288)
     new = result("new")
     new.cost = {"score": Work(tokens=5, layers=10).counts(sizes)}
     store.commit([new])
-    half = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
+    half = cost.summary({row.id: row for row in store.trials()}, store.costs())
     assert half.total.to_json() == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
     assert half.macs_per_second == 92160 / 2.0 and half.reason
     assert "counted for 1 of 2 trials" in cost.sentence(Seconds(trials=4.0), half)

@@ -8,8 +8,10 @@ import pytest
 
 from locus import stats, units
 from locus.conclude import diagnosis
-from locus.records.verdict import QUESTIONS as ASKED
-from locus.records.verdict import Baseline, Finding, Gain, Measured, PlaceResult, Verdict
+from locus.records.findings import QUESTIONS as ASKED
+from locus.records.findings import Finding
+from locus.records.place import Measured, PlaceResult
+from locus.records.verdict import Baseline, Gain, Verdict
 from tests.families import QUESTIONS
 
 FIRST = Path(__file__).parent / "runs" / "first-edition"

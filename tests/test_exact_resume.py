@@ -71,7 +71,7 @@ def read(path):
 def content(out):
     """All rows of a run, what was said in it, and all its edits."""
     store = Store(out / "trials.sqlite")
-    rows, texts = store.dump(), {one["id"]: store.texts(one["id"], "test") for one in store.trials()}
+    rows, texts = store.dump(), {one.id: store.texts(one.id, "test") for one in store.trials()}
     store.close()
     return rows, texts, {path.name: read(path) for path in sorted((out / "edits").iterdir())}
 
@@ -222,7 +222,7 @@ def test_a_finished_folder_holds_what_its_receipt_names_and_nothing_else(setting
         named = {"receipt.json", *receipt["body"]["artefacts"], *receipt["body"]["database"], *receipt["views"]["files"]}
         assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == named
         store = Store(out / "trials.sqlite")
-        edited = {trial["id"] for trial in store.trials() if trial["spec"]["edit"] != "none"}
+        edited = {trial.id for trial in store.trials() if trial.spec.edit != "none"}
         store.close()
         assert {path.stem for path in (out / "edits").iterdir()} == edited
         assert len(edited) < len(plan["trials"]) - 1, "it ended early"

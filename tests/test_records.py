@@ -6,18 +6,23 @@ from pathlib import Path
 import pytest
 
 from locus.records.base import Part
+from locus.records.findings import QUESTIONS, Findings
 from locus.records.plan import PlanRecord
-from locus.records.verdict import KINDS, QUESTIONS, Findings, Verdict
+from locus.records.receipt import Receipt
+from locus.records.verdict import KINDS, Verdict
+from locus.report import sealed
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "tests" / "runs" / "first-edition", ROOT / "studies")
-KINDS_OF_FILE: dict[str, type[Part]] = {"plan.json": PlanRecord, "verdict.json": Verdict}
+KINDS_OF_FILE: dict[str, type[Part]] = {"plan.json": PlanRecord, "verdict.json": Verdict, "receipt.json": Receipt}
 FILES = sorted(path for folder in FOLDERS for name in KINDS_OF_FILE for path in folder.rglob(name))
 VERDICTS = [path for path in FILES if path.name == "verdict.json"]
 
 
 def written(record: Part, name: str) -> str:
     """As the file of that name is written."""
+    if name == "receipt.json":
+        return sealed.text(record.to_json())
     return json.dumps(record.to_json(), indent=1, sort_keys=name == "plan.json", allow_nan=False) + "\n"
 
 
@@ -29,6 +34,7 @@ def test_every_record_is_read_and_written_back_byte_for_byte(path):
 
 def test_there_are_records_of_every_kind():
     assert len([path for path in FILES if path.name == "plan.json"]) >= 6 and len(VERDICTS) >= 18
+    assert len([path for path in FILES if path.name == "receipt.json"]) >= 18
 
 
 @pytest.fixture

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 
 from locus.errors import UserError
-from locus.records.store import Result, Store
+from locus.plan.trials import Trial
+from locus.records.plan import TrialSpec
+from locus.records.result import FitRecord, Result
+from locus.records.store import Store
+from locus.sites.site import Location
+
+SPEC = TrialSpec.parse(Trial("claim", "probe", "probe", Location.parse("0.1"), "rank1", "0" * 64, read="layer").to_dict())
 
 
 def result(identity="t1", value=1.5):
     scores = {("test", "mc1"): {"a": value, "b": float("nan")}}
-    return Result(identity, "claim", "probe", "probe", {"x": 1}, 2.0, True, scores=scores, texts={"test": {"a": "so"}})
+    return Result(identity, SPEC, 2.0, True, scores=scores, texts={"test": {"a": "so"}})
 
 
 def test_what_is_committed_is_there_again(tmp_path):
@@ -22,7 +28,7 @@ def test_what_is_committed_is_there_again(tmp_path):
     store.close()
     again = Store(tmp_path / "x.sqlite")
     assert again.done() == {"t1", "t2"}
-    assert again.trials()[0]["spec"] == {"x": 1} and again.trials()[0]["converged"] == 1
+    assert again.trials()[0].spec == SPEC and again.trials()[0].converged is True
     np.testing.assert_array_equal(again.scores("t2", "test", "mc1", ["a", "b", "c"]), [3.0, np.nan, np.nan])
     assert again.measures("test") == ["mc1"]
 
@@ -129,3 +135,19 @@ def test_reading_a_store_ends(tmp_path):
     store.within(0.2)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         store.db.execute("SELECT " + ENDLESS)
+
+
+def test_a_training_that_diverged_at_once_can_be_read_again(tmp_path):
+    store, one = Store(tmp_path / "x.sqlite"), result()
+    one.fit = FitRecord(diverged=True, first_loss=None, loss_by_quarter=(0.5, None), steps=2)
+    store.commit([one])
+    assert store.trials()[0].fit == one.fit
+
+
+@pytest.mark.parametrize("wrong", ['{"arm": "x"}', "NaN", "[]"])
+def test_a_trial_that_is_none_is_said(tmp_path, wrong):
+    store = Store(tmp_path / "x.sqlite")
+    store.commit([result()])
+    store.db.execute("UPDATE trials SET spec = ?", (wrong,))
+    with pytest.raises(UserError, match="with a trial that is none"):
+        store.trials()

@@ -17,7 +17,7 @@ from locus.boundary import incoming, outputs
 from locus.errors import UserError
 from locus.models.planted.kinds import KINDS
 from locus.plan.config import AuditConfig
-from locus.records.verdict import QUESTIONS
+from locus.records.findings import QUESTIONS
 from locus.shown import markdown
 
 PARTS = ("kind", "seed", "shuffled", "named", "claims")  # of what is known of a draw

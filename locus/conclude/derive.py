@@ -1,158 +1,44 @@
-"""From the stored per-item scores to verdict.json; nothing here looks at a model, so a verdict can be re-derived by anyone.
-
-Of the trials of one place, the grid's best (tau and learning rate) is chosen on validation questions, by the main metric's
-mean over seeds, and reported on test questions, always.
-"""
+"""From the stored per-item scores to verdict.json; nothing here looks at a model, so a verdict can be re-derived by anyone."""
 
 import json
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from locus import __version__, atomic, errors, stats
 from locus.conclude import rule
+from locus.conclude.record import Arm, Record
 from locus.conclude.tests import sided
 from locus.engine import cost
 from locus.judges.base import commonest
-from locus.plan.config import JUDGED, AuditConfig
 from locus.plan.reading import read_plan
-from locus.records.plan import PlanRecord
+from locus.records.cost import Seconds
+from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
+from locus.records.place import JudgedShares, Measured, PlaceResult
 from locus.records.store import Store, reading
 from locus.records.verdict import (
     VERDICT_SCHEMA,
     Baseline,
-    ClaimVerdict,
-    Finding,
-    Findings,
     Gain,
-    JudgedShares,
-    Measured,
     PartSizes,
     PartSizesAsked,
-    PlaceResult,
     RandomLocations,
-    Seconds,
     Seeds,
     Unscored,
-    Variance,
     Verdict,
 )
 from locus.stats import truthful
 
-Floats = npt.NDArray[np.float64]
-Key = tuple[str, str, str, str]  # role, arm, claim, read
 REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_true_info", "kl", "ce")
 ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
 UNFINISHED = Findings(**dict.fromkeys(rule.QUESTIONS, Finding(standing="undecided", sentence="Not all trials are finished.")))
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One place with one edit: its trials by setting of the grid and seed, and the setting that was chosen."""
-
-    role: str
-    name: str
-    claim: str
-    read: str
-    trials: tuple[dict[str, Any], ...]
-    setting: str
-
-    @property
-    def chosen(self) -> list[str]:
-        """Ids of the chosen setting's trials, by seed."""
-        return [trial["id"] for trial in self.trials if setting(trial) == self.setting]
-
-
-def setting(trial: dict[str, Any]) -> str:
-    """A point of the grid in words: what a trial's hyper-parameters are, the seed aside."""
-    spec = trial["spec"]
-    if spec["alpha"] is not None:
-        return f"alpha={spec['alpha']:g}"
-    return f"tau={spec['recipe']['tau']:g},lr={spec['recipe']['lr']:.3g}" if spec["recipe"] else ""
-
-
-class Record:
-    """A run's scores, seen through its plan.
-
-    Args:
-        plan: the run's plan.
-        store: the run's database.
-    """
-
-    def __init__(self, plan: PlanRecord, store: Store):
-        self.plan, self.store = plan, store
-        self.config = AuditConfig.model_validate(plan.config)
-        self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
-        self.groups = [item.group for item in plan.items.test]
-        self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
-        self.done = {trial["id"]: trial for trial in store.trials()}
-        self.planned: dict[Key, int] = {}
-        # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
-        judged = self.config.metric in JUDGED and not self.config.judge_validation
-        self.selector = "mc2" if judged else self.config.metric
-        known = plan.judge.confusion if plan.judge else {}
-        self.errors = {target: stats.Confusion(**values.to_json()) for target, values in known.items()}
-        self.arms = self._arms()
-
-    def _arms(self) -> list[Arm]:
-        grouped: dict[Key, list[dict[str, Any]]] = {}
-        for planned in self.plan.trials:
-            key = (planned.role, planned.arm, planned.claim, planned.read)
-            self.planned[key] = self.planned.get(key, 0) + 1
-            if planned.id in self.done:
-                grouped.setdefault(key, []).append(self.done[planned.id])
-        return [Arm(*key, tuple(trials), self._choose(trials)) for key, trials in grouped.items()]
-
-    def _choose(self, trials: Sequence[dict[str, Any]]) -> str:
-        """The setting with the best validation mean of the selecting metric; the first of equals."""
-        settings = list(dict.fromkeys(setting(trial) for trial in trials))
-        if len(settings) == 1:
-            return settings[0]
-        means: list[float] = []
-        for one in settings:
-            values = [self.values(trial["id"], self.selector, "validation") for trial in trials if setting(trial) == one]
-            means.append(float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf)
-        return settings[int(np.argmax(means))]
-
-    def values(self, trial: str, measure: str, split: str = "test") -> Floats:
-        """Per-item values of a trial."""
-        return self.store.scores(trial, split, measure, self.passages if split == "text" else self.items[split])
-
-    def of(self, arm: Arm, measure: str, split: str = "test") -> Floats:
-        """[seeds, items] of an arm's chosen setting."""
-        return np.array([self.values(trial, measure, split) for trial in arm.chosen])
-
-    def find(self, role: str, claim: str | None = None, read: str | None = None) -> list[Arm]:
-        """Arms by role, claim and read mode."""
-        return [
-            arm
-            for arm in self.arms
-            if arm.role == role and (claim is None or arm.claim == claim) and (read is None or arm.read == read)
-        ]
-
-    def whole(self, arm: Arm) -> bool:
-        """Whether every planned trial of an arm is done."""
-        return len(arm.trials) == self.planned[arm.role, arm.name, arm.claim, arm.read]
-
-    def drawn(self, claim: str, read: str) -> list[Arm]:
-        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole."""
-        whole = {arm.name: arm for arm in self.find("random", claim, read) if self.whole(arm)}
-        arms: list[Arm] = []
-        for role, name, of, mode in self.planned:
-            if (role, of, mode) == ("random", claim, read):
-                if name not in whole:
-                    break
-                arms.append(whole[name])
-        return arms
 
 
 def summary(record: Record, arm: Arm) -> PlaceResult:
@@ -164,17 +50,17 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
         if values.size and np.isfinite(values).any():
             mean = stats.bootstrap_mean(values.mean(axis=0), groups=record.groups if split == "test" else None, draws=2000)
             measures[measure] = Measured(mean=_plain(mean.value), interval=(_plain(mean.low), _plain(mean.high)), n=mean.n)
-    location = arm.trials[0]["spec"]["location"]
-    chosen = [trial for trial in arm.trials if trial["id"] in arm.chosen]
+    location = arm.trials[0].spec.location
+    chosen = [trial for trial in arm.trials if trial.id in arm.chosen]
     place = PlaceResult(
         name=arm.name,
         setting=arm.setting,
         read=arm.read,
         location=f"{len(location)} heads" if len(location) > 64 else location,
         measures=measures,
-        trials=tuple(trial["id"] for trial in chosen),
-        converged=tuple(None if trial["converged"] is None else bool(trial["converged"]) for trial in chosen),
-        reasons=tuple(sorted({trial["reason"] for trial in chosen if trial["reason"]})),
+        trials=tuple(trial.id for trial in chosen),
+        converged=tuple(trial.converged for trial in chosen),
+        reasons=tuple(sorted({trial.reason for trial in chosen if trial.reason})),
     )
     return place.model_copy(update={"judged": judged(record, arm)}) if "truth" in measures else place
 
@@ -221,7 +107,7 @@ def ceiling_of(record: Record) -> Arm | None:
 
 def _unsettled(arms: Sequence[Arm]) -> float:
     """Share of the chosen trainings that had not settled."""
-    trained = [trial["converged"] for arm in arms for trial in arm.trials if trial["id"] in arm.chosen]
+    trained = [trial.converged for arm in arms for trial in arm.trials if trial.id in arm.chosen]
     return float(np.mean([one is not None and not one for one in trained])) if trained else 0.0
 
 
@@ -379,7 +265,7 @@ def unscored(record: Record) -> Unscored | None:
         for trial in arm.chosen:
             given[arm.role] = given.get(arm.role, 0) + len(record.items["test"])
             missing = record.store.unscored(trial, "test", "true_info").values()
-            reasons.setdefault(arm.role, []).extend(why for why in missing if why != record.done[trial]["reason"])
+            reasons.setdefault(arm.role, []).extend(why for why in missing if why != record.done[trial].reason)
     every = list(chain.from_iterable(reasons.values()))
     if not every:
         return None

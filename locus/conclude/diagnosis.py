@@ -10,7 +10,8 @@ from locus import stats, units
 from locus.conclude.rule import UNSCORED
 from locus.conclude.tests import POWER
 from locus.plan.config import JUDGED
-from locus.records.verdict import ClaimVerdict, Finding, Gain, Verdict
+from locus.records.findings import ClaimVerdict, Finding
+from locus.records.verdict import Gain, Verdict
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
 FEW = 30  # test questions below which most of what is wrong is that there are so few

@@ -23,7 +23,7 @@ from locus.conclude import tests as findings
 from locus.conclude.tests import UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 from locus.plan.config import AuditConfig
 from locus.records.base import JsonObject
-from locus.records.verdict import QUESTIONS, Finding, Findings, Standing
+from locus.records.findings import QUESTIONS, Finding, Findings, Standing
 
 __all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from locus.conclude.derive import Record, setting
+from locus.conclude.record import Record
 from locus.errors import UserError
 from locus.plan import reading
 from locus.report.derived import copied_store
@@ -24,10 +24,10 @@ def scores(folder: Path, metric: str | None = None) -> "pandas.DataFrame":
         rows = store.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4").fetchall()
         chosen = {trial for arm in record.arms for trial in arm.chosen}
         about = {
-            trial["id"]: {
-                **{name: trial["spec"][name] for name in ("role", "arm", "claim", "read", "seed")},
-                "setting": setting(trial),
-                "chosen": trial["id"] in chosen,
+            trial.id: {
+                **{name: getattr(trial.spec, name) for name in ("role", "arm", "claim", "read", "seed")},
+                "setting": trial.setting,
+                "chosen": trial.id in chosen,
             }
             for trial in record.done.values()
         }

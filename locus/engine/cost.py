@@ -11,14 +11,14 @@ what they have in common.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from locus.engine.trie import PackedRow
 from locus.models.model import Model
-from locus.records.verdict import Cost, Seconds, Took
+from locus.records.cost import Cost, Seconds, Took
+from locus.records.result import TrialResult
 
 KINDS = {
     "read": "base model's pass over the questions",
@@ -189,18 +189,18 @@ class Tally:
 Counted = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-def summary(trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> Cost:
+def summary(trials: Mapping[str, TrialResult], counted: Counted) -> Cost:
     """What the trials of a run took, as its verdict.json has it.
 
     Args:
-        trials: id -> role and seconds of each finished trial.
+        trials: id -> finished trial.
         counted: id -> kind of work -> counts; without the trials that were not counted.
     """
     roles: dict[str, list[str]] = {}
     for trial, row in trials.items():
-        roles.setdefault(row["role"], []).append(trial)
+        roles.setdefault(row.role, []).append(trial)
     total = _sums(list(trials), trials, counted)
-    timed = math.fsum(row["seconds"] or 0.0 for trial, row in trials.items() if trial in counted)
+    timed = math.fsum(row.seconds or 0.0 for trial, row in trials.items() if trial in counted)
     by_work: dict[str, dict[str, int | float]] = {}
     for work, counts in ((work, counts) for trial in trials for work, counts in counted.get(trial, {}).items()):
         so_far = by_work.get(work, {})
@@ -214,10 +214,10 @@ def summary(trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> Cost:
     )
 
 
-def _sums(ids: list[str], trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> Took:
+def _sums(ids: list[str], trials: Mapping[str, TrialResult], counted: Counted) -> Took:
     kept = [counts for trial in ids for counts in counted.get(trial, {}).values()]
     sums = {name: math.fsum(counts[name] for counts in kept) if kept else None for name in ("tokens", "macs", "spared")}
-    seconds = math.fsum(trials[trial]["seconds"] or 0.0 for trial in ids)
+    seconds = math.fsum(trials[trial].seconds or 0.0 for trial in ids)
     return Took(trials=len(ids), counted=sum(trial in counted for trial in ids), seconds=seconds, **sums)
 
 

@@ -143,8 +143,8 @@ class RecipeRecord(OpenPart):
     """Target of the objective, in nats."""
 
 
-class TrialRecord(OpenPart):
-    """One edit to be made and measured; its id is a hash of all the rest, which is checked where a run is verified."""
+class TrialSpec(OpenPart):
+    """One edit to be made and measured."""
 
     alpha: Number | None
     """Strength of a shift, in standard deviations."""
@@ -158,8 +158,6 @@ class TrialRecord(OpenPart):
     """none, shift, rank1, full or complement."""
     form: Short
     """heads or free, for full alignment."""
-    id: Id
-    """Content id."""
     location: Many[Head] = Field(max_length=PLACES)
     """The heads that are edited."""
     read: Short
@@ -170,6 +168,13 @@ class TrialRecord(OpenPart):
     """base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement."""
     seed: Count
     """Of its start and its order of questions."""
+
+
+class TrialRecord(TrialSpec):
+    """A trial with its name."""
+
+    id: Id
+    """Content id: a hash of all the rest, which is checked where a run is verified."""
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from locus.boundary.incoming import parse_json, regular
 from locus.errors import UserError
+from locus.records.result import Result, TrialResult
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,39 +52,6 @@ TEXT_BYTES = 1 << 22
 MOST_PARTS = 100  # tables and indices
 SECONDS = 600.0  # the longest that one database is read
 COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
-
-
-@dataclass
-class Result:
-    """What came out of one trial.
-
-    Attributes:
-        id: of the trial.
-        role, arm, claim: as in the trial.
-        spec: the trial as JSON.
-        seconds: its share of the bank's time.
-        converged: whether training settled; None where nothing was trained.
-        reason: why not.
-        fit: how training went (losses by quarter, ...).
-        scores: (split, measure) -> {item id: value}, NaN where unscored.
-        reasons: (split, measure) -> {item id: why it is unscored}; where there is none, the trial's own reason stands.
-        texts: (split) -> {item id: generated text}.
-        cost: kind of work -> its counts, as `cost.Work.counts` gives them.
-    """
-
-    id: str
-    role: str
-    arm: str
-    claim: str
-    spec: dict[str, Any]
-    seconds: float
-    converged: bool | None = None
-    reason: str = ""
-    fit: dict[str, Any] = field(default_factory=dict)
-    scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    reasons: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    texts: dict[str, dict[str, str]] = field(default_factory=dict)
-    cost: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Store:
@@ -168,14 +135,14 @@ class Store:
         self._migrate()
         with self._transaction():
             for result in results:
-                spec, fit = json.dumps(result.spec, sort_keys=True), json.dumps(result.fit, sort_keys=True)
+                spec, fit = (json.dumps(one.to_json(), sort_keys=True) for one in (result.spec, result.fit))
                 self.db.execute(
                     "INSERT INTO trials VALUES (?, ?, ?, ?, ?, 'writing', ?, ?, ?, NULL, ?)",
                     (
                         result.id,
-                        result.role,
-                        result.arm,
-                        result.claim,
+                        result.spec.role,
+                        result.spec.arm,
+                        result.spec.claim,
                         spec,
                         result.seconds,
                         result.converged,
@@ -222,15 +189,18 @@ class Store:
                 self.db.execute("ROLLBACK")
             raise
 
-    def trials(self) -> list[dict[str, Any]]:
-        """All finished trials, with spec and fit parsed."""
+    def trials(self) -> list[TrialResult]:
+        """All finished trials.
+
+        Raises:
+            UserError: if one of them is not as a trial is written.
+        """
         cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
         names = [column[0] for column in cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor]
         try:
-            return [{**row, "spec": parse_json(row["spec"]), "fit": parse_json(row["fit"])} for row in rows]
+            return [_trial(dict(zip(names, row, strict=True))) for row in cursor]
         except ValueError as error:
-            received = f"{self.path}, with a trial that is no JSON ({str(error)[:160]})"
+            received = f"{self.path}, with a trial that is none ({str(error)[:160]})"
             raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.") from error
 
     def check_values(self) -> None:
@@ -255,16 +225,16 @@ class Store:
         rows = self.db.execute(
             "SELECT item, value FROM scores WHERE trial = ? AND split = ? AND measure = ?", (trial, split, measure)
         )
-        found = {item: value for item, value in rows if value is not None}
-        return np.array([found.get(item, np.nan) for item in items], dtype=np.float64)
+        known = {item: value for item, value in rows if value is not None}
+        return np.array([known.get(item, np.nan) for item in items], dtype=np.float64)
 
     def costs(self) -> dict[str, dict[str, dict[str, float]]]:
         """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        counted: dict[str, dict[str, dict[str, float]]] = {}
         if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
             for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
-                found.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
-        return found
+                counted.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
+        return counted
 
     def texts(self, trial: str, split: str) -> dict[str, str]:
         """What a trial's model said, by item."""
@@ -363,6 +333,12 @@ def _made(version: int) -> set[tuple[str, str, str, str]]:
         for script in MIGRATIONS[:version]:
             db.executescript(script)
         return _layout(db)
+
+
+def _trial(row: dict[str, Any]) -> TrialResult:
+    parsed = {name: parse_json(row[name]) for name in ("spec", "fit")}
+    settled = None if row["converged"] is None else bool(row["converged"])  # SQLite has no truth values
+    return TrialResult.parse({**row, **parsed, "converged": settled})
 
 
 def _rows(result: Result) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ judged, by how many different answers there are.
 
 from dataclasses import dataclass
 
-from locus.conclude.derive import Record
+from locus.conclude.record import Record
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 

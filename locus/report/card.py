@@ -15,7 +15,7 @@ def card(material: Material, temporary: bool = False) -> str:
         temporary: whether its folder is one that nobody asked for.
     """
     made = html.environment()
-    receipt = material.receipt.get("id", "")
+    receipt = material.receipt.id if material.receipt else ""
     return str(
         made.get_template("card.html.j2").render(
             plan=material.plan,

@@ -6,7 +6,7 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from dataclasses import dataclass
 
-from locus.records.verdict import ClaimVerdict
+from locus.records.findings import ClaimVerdict
 from locus.report.material import Material
 from locus.report.places import Place
 from locus.report.words import counted

@@ -9,7 +9,7 @@ import math
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,18 @@ from locus.behaviours.items import content_hash
 from locus.boundary import incoming
 from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
+from locus.conclude.record import Record
 from locus.engine import cost
 from locus.errors import UserError, VerificationError
 from locus.plan import anew
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
+from locus.records.base import JsonObject
+from locus.records.cost import Cost
 from locus.records.plan import PlanRecord
+from locus.records.receipt import Body, ClaimState
 from locus.records.store import SECONDS, Store
-from locus.records.verdict import Cost, Verdict
+from locus.records.verdict import Verdict
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
@@ -66,7 +70,7 @@ def copied_store(folder: Path) -> Iterator[Store]:
             store.close()
 
 
-def check_plan(plan: PlanRecord, body: dict[str, Any]) -> tuple[str, ...]:
+def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
 
     Returns:
@@ -79,7 +83,7 @@ def check_plan(plan: PlanRecord, body: dict[str, Any]) -> tuple[str, ...]:
         judged = str(plan.rule.get("version"))[:40]
         raise VerificationError(f"the run was judged by {judged}, this version of locus judges by {verdict.VERSION}")
     fixed = {"sha256": content_hash(plan.hashed), "rule_sha256": content_hash(plan.rule)}
-    same({name: body["plan"][name] for name in fixed}, fixed, "the plan's")
+    same({"sha256": body.plan.sha256, "rule_sha256": body.plan.rule_sha256}, fixed, "the plan's")
     same({"sha256": plan.sha256, "rule_sha256": plan.rule_sha256}, fixed, "the plan's own")
     _follows("the rule", plan.rule, verdict.rule(AuditConfig.model_validate(plan.config)), "the settings")
     context = content_hash(plan.context)
@@ -93,12 +97,14 @@ def check_plan(plan: PlanRecord, body: dict[str, Any]) -> tuple[str, ...]:
     _follows("the plan's context", plan.context.get("items"), asked, "its questions")
     hashes = {"data": plan.dataset.sha256, "prompt": content_hash(plan.prompt.to_json())}
     _follows("the plan's context", {name: plan.context.get(name) for name in hashes}, hashes, "its data and prompt")
-    stated = {name: body[name] for name in ("config", "context", "model", "dataset")}
-    _follows("the receipt", stated, receipt.of_plan(plan), "the plan")
+    parts = receipt.of_plan(plan)
+    facts = {"config": parts["config"], "context": parts["context"]}
+    facts |= {"model": parts["model"].to_json(), "dataset": parts["dataset"].to_json()}
+    _follows("the receipt", body.model_dump(mode="json", include=set(facts)), facts, "the plan")
     return chosen_elsewhere
 
 
-def check_results(plan: PlanRecord, folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
+def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState]:
     """See that tables, verdict and the receipt's claims follow from plan and store.
 
     Returns:
@@ -111,32 +117,36 @@ def check_results(plan: PlanRecord, folder: Path, body: dict[str, Any]) -> list[
         broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
         if broken != "ok":
             raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
-        same(body["tables"], receipt.table_hashes(store.db), f"{STORE}, table")
-        record = conclude.Record(plan, store)
+        same(body.tables, receipt.table_hashes(store.db), f"{STORE}, table")
+        record = Record(plan, store)
         _check_trials(record)
         derived = conclude.derive(record)
         took = cost.summary(record.done, store.costs())
         fixed = store.meta("plan_fixed")
     written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
     check_verdict(written, derived, took)
-    stated = {name: body[name] for name in ("seeds", "unfinished", "versions")}
+    stated = body.model_dump(mode="json", include={"seeds", "unfinished", "versions"})
     _follows("the receipt", stated, {name: written[name] for name in stated}, "the verdict")
-    _follows("the receipt", body["plan"]["fixed"], fixed, "the store")
+    _follows("the receipt", body.plan.fixed, fixed, "the store")
     if fixed is not None and fixed.partition(" ")[0] != plan.sha256:
         raise VerificationError("the store was begun under another plan than the one beside it")
     standings = [receipt.standing(claim) for claim in derived.claims]
-    if difference := first_difference(body["claims"], standings):
+    if difference := first_difference(_listed(body.claims), _listed(standings)):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
     return standings
 
 
-def _check_trials(record: conclude.Record) -> None:
+def _listed(claims: Sequence[ClaimState]) -> list[JsonObject]:
+    return [claim.to_json() for claim in claims]
+
+
+def _check_trials(record: Record) -> None:
     """See that every finished trial is one of the plan's."""
     planned = {trial.id: trial.spec for trial in record.plan.trials}
     for identity, trial in record.done.items():
         spec = planned.get(identity)
-        named = {name: trial[name] for name in ("role", "arm", "claim")}
-        if spec is None or trial["spec"] != spec or named != {name: spec[name] for name in named}:
+        named = {"role": trial.role, "arm": trial.arm, "claim": trial.claim}
+        if spec is None or trial.spec.to_json() != spec or named != {name: spec[name] for name in named}:
             raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
 
 

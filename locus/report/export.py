@@ -20,8 +20,7 @@ from torch import Tensor
 
 from locus.boundary import incoming, outputs
 from locus.boundary.spreadsheet import write_csv
-from locus.conclude import derive as conclude
-from locus.conclude.derive import Arm, Record
+from locus.conclude.record import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
 from locus.models.load import load_configured
@@ -29,6 +28,7 @@ from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading
 from locus.records.plan import PlanRecord
+from locus.records.result import TrialResult
 from locus.registry import MEMORY
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
@@ -188,7 +188,7 @@ def find_trial(run: Path, name: str) -> str:
     plan = reading.read_plan(run)
     with copied_store(run) as store:
         arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
-    if any(name == trial["id"] for arm in arms for trial in arm.trials):
+    if any(name == trial.id for arm in arms for trial in arm.trials):
         return name
     found = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
     if len(found) == 1:
@@ -279,7 +279,7 @@ def export_scores(run: Path, to: Path) -> list[str]:
             "FROM scores JOIN trials ON trials.id = trial ORDER BY trial, split, measure, item"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
-        trials = {trial["id"]: trial for trial in store.trials()}
+        trials = {trial.id: trial for trial in store.trials()}
     schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in names])
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
@@ -297,12 +297,10 @@ def export_scores(run: Path, to: Path) -> list[str]:
     return ["scores.parquet", "scores.csv", "heads.json", *files]
 
 
-def _spelt_out(rows: list[Any], trials: dict[str, dict[str, Any]], plan: PlanRecord) -> dict[str, list[str]]:
+def _spelt_out(rows: list[Any], trials: dict[str, TrialResult], plan: PlanRecord) -> dict[str, list[str]]:
     """What a row's trial and question are: the heads, what is read of them, the point of the grid, the question's group."""
     groups = {item.id: item.group for part in plan.items.by_part.values() for item in part}
-    specs = {
-        name: (",".join(one["spec"]["location"]), one["spec"]["read"], conclude.setting(one)) for name, one in trials.items()
-    }
+    specs = {name: (",".join(one.spec.location), one.spec.read, one.setting) for name, one in trials.items()}
     heads, reads, settings = ([specs[row[0]][place] for row in rows] for place in range(3))
     return {"heads": heads, "read": reads, "setting": settings, "group": [groups.get(row[6], "") for row in rows]}
 

@@ -9,10 +9,12 @@ import numpy as np
 from locus import stats
 from locus.boundary import incoming
 from locus.conclude import derive as conclude
-from locus.conclude.derive import Record
+from locus.conclude.record import Record
 from locus.errors import UserError
+from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
-from locus.records.verdict import KINDS, VERDICT_SCHEMA, PlaceResult, Verdict
+from locus.records.receipt import Receipt
+from locus.records.verdict import KINDS, VERDICT_SCHEMA, Verdict
 from locus.report.answers import JUDGED, Answers, side_by_side
 from locus.report.places import Advantage, Place
 from locus.report.receipt import sealed_in
@@ -92,7 +94,7 @@ class Material:
         places: by kind (and `base`), the verdict's places, each with its claim and its gain over no edit.
         settings: every strength of ITI and every point of an edit's grid.
         answers: what was said to each question under several edits, most instructive first.
-        receipt: the run's receipt as it is, or an empty one.
+        receipt: the run's receipt as it is, unverified; None where there is none.
     """
 
     folder: Path
@@ -101,7 +103,7 @@ class Material:
     places: dict[str, list[Place]]
     settings: list[SettingRow]
     answers: list[Answers]
-    receipt: dict[str, Any]
+    receipt: Receipt | None
 
 
 def read(folder: Path) -> Material:
@@ -122,7 +124,7 @@ def read(folder: Path) -> Material:
             for kind in ("base", *KINDS)
         }
         answers = side_by_side(record, verdict, places)
-        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder) or {})
+        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder))
 
 
 def _verdict(folder: Path, record: Record) -> Verdict:
@@ -159,15 +161,14 @@ def settings(record: Record) -> list[SettingRow]:
     rows = []
     for role in ("shift", "shift-random", "shift-everywhere", "claim", "ceiling"):
         for arm in record.find(role):
-            for setting in dict.fromkeys(conclude.setting(trial) for trial in arm.trials):
-                ids = [trial["id"] for trial in arm.trials if conclude.setting(trial) == setting]
-                strength = next(one["spec"]["alpha"] for one in arm.trials if one["id"] in ids)
+            for setting in dict.fromkeys(trial.setting for trial in arm.trials):
+                trials = [trial for trial in arm.trials if trial.setting == setting]
                 means: dict[str, float | None] = {}
                 for measure in dict.fromkeys((*conclude.REPORTED, *JUDGED)):
                     split = "text" if measure in ("kl", "ce") else "test"
-                    values = np.array([record.values(trial, measure, split) for trial in ids])
+                    values = np.array([record.values(trial.id, measure, split) for trial in trials])
                     means[measure] = float(np.nanmean(values)) if np.isfinite(values).any() else None
-                rows.append(SettingRow(role, arm.name, arm.read, setting, strength, setting == arm.setting, means))
+                rows.append(SettingRow(role, arm.name, arm.read, setting, trials[0].spec.alpha, setting == arm.setting, means))
     return rows
 
 

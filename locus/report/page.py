@@ -8,7 +8,9 @@ from locus import atomic, errors, units
 from locus.conclude import diagnosis
 from locus.engine import cost
 from locus.plan.config import AuditConfig
-from locus.records.verdict import ClaimVerdict, Measured, Verdict
+from locus.records.findings import ClaimVerdict
+from locus.records.place import Measured
+from locus.records.verdict import Verdict
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
 from locus.report.places import Place
@@ -67,7 +69,7 @@ def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> P
 
         drawn = write_figures(material, folder / "figures")
         atomic.sweep(folder / "figures")
-    cited = cite.works(material.plan, material.verdict.versions["locus"], material.receipt.get("id", ""))
+    cited = cite.works(material.plan, material.verdict.versions["locus"], material.receipt.id if material.receipt else "")
     for ending, text in cite.forms(cited).items():
         atomic.replace(folder / f"cite.{ending}", text)
     page = render(material, others, cited, drawn)

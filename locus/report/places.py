@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from locus.records.verdict import JudgedShares, Measured, PlaceResult
+from locus.records.place import JudgedShares, Measured, PlaceResult
 
 
 @dataclass(frozen=True)

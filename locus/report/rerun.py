@@ -27,7 +27,8 @@ from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
 from locus.plan.opened import NOTHING, Opened
 from locus.records.plan import PlanRecord
-from locus.records.store import Result, Store
+from locus.records.result import Result
+from locus.records.store import Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
 from locus.run import bank as run
@@ -188,6 +189,6 @@ def _compare(result: Result, store: Store, largest: dict[str, float]) -> None:
         if wrong.sum() > allowed:
             at = int(np.argmax(wrong))
             raise VerificationError(
-                f"trial {result.id} ({result.role} {result.arm}), {measure} of {split} item {items[at]}: "
+                f"trial {result.id} ({result.spec.role} {result.spec.arm}), {measure} of {split} item {items[at]}: "
                 f"stored {stored[at]:.6g}, repeated {fresh[at]:.6g}; {int(wrong.sum())} of {len(items)} items differ"
             )

@@ -80,13 +80,13 @@ def take(folder: Path, plan: PlanRecord, data: str, model: Model) -> Taken:
         rows, counts = store.trials(), store.costs()
         said: dict[str, dict[str, int]] = {}
         for row in rows:
-            texts = store.texts(row["id"], "test")
+            texts = store.texts(row.id, "test")
             # One more than the words: the token that ended the text, or the length at which it was cut.
             lengths = {
                 item: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for item, text in texts.items()
             }
-            said[row["id"]] = {item: min(length, int(plan.config["max_new_tokens"])) for item, length in lengths.items()}
-    seconds = {row["id"]: float(row["seconds"]) for row in rows}
+            said[row.id] = {item: min(length, int(plan.config["max_new_tokens"])) for item, length in lengths.items()}
+    seconds = {row.id: float(row.seconds) for row in rows}
     spoken = sum(sum(one.values()) for one in said.values())
     if counts.keys() >= set(roles):
         work = {

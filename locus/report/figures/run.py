@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 
-from locus.records.verdict import Measured, PlaceResult
+from locus.records.place import Measured, PlaceResult
 from locus.report import chart
 from locus.report.figures.plot import CALLED, LABELS, LOOK, Drawing, Rows, drift_axis, intervals, legend, points, scale
 from locus.report.material import Material, SettingRow, heads

@@ -10,8 +10,10 @@ from rich.table import Table
 from locus.boundary.terminal import Console, Text
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.engine import cost
+from locus.records.findings import Finding, Findings
+from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
-from locus.records.verdict import KINDS, Finding, Findings, Measured, PlaceResult, Verdict
+from locus.records.verdict import KINDS, Verdict
 from locus.shown import line
 from locus.units import bare
 
