@@ -79,12 +79,12 @@ def thread_pool(count: int) -> Iterator[Each]:
     before = torch.get_num_threads()
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
-        def each(work: Callable[[Any], Any], given: Iterable[Any]) -> Iterator[Any]:
+        def each(work: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterator[Any]:
             begun: deque[Future[Any]] = deque()
-            for one in given:
+            for argument in inputs:
                 if len(begun) > count:
                     yield begun.popleft().result()
-                begun.append(pool.submit(work, one))
+                begun.append(pool.submit(work, argument))
             while begun:
                 yield begun.popleft().result()
 

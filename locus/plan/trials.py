@@ -6,7 +6,7 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise, product
@@ -15,7 +15,7 @@ from typing import Any
 from locus.behaviours.items import content_hash
 from locus.claims import null
 from locus.claims.claim import Claim
-from locus.engine.train import Recipe
+from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
 from locus.records.plan import ArithmeticRecord, PlanBasis, PlanRecord
@@ -52,7 +52,7 @@ class Trial:
     read: str = ""
     form: str = ""
     alpha: float | None = None
-    recipe: Recipe | None = None
+    recipe: TrainingRecipe | None = None
     seed: int = 0
 
     @property
@@ -67,7 +67,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
+        return {**vars(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,14 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
         basis: what the trials are run on, and the verdict rule.
         room: what a forward may hold, where the configuration does not say how many edits share one.
     """
-    context = content_hash(basis.context)
+    unique = trials_of(config, layout, claims, basis.context)
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
+    return Plan(unique, banks, tuple(claims), basis)
+
+
+def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity: Mapping[str, Any]) -> tuple[Trial, ...]:
+    """All trials for some claims, each once and in order: they follow from settings, claims, sizes and what they are run on."""
+    context = content_hash(identity)
     trials = [Trial("base", "base", "", Location(()), "none", context)]
     for claim in claims:
         randoms = null.draw(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
@@ -177,9 +184,7 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
-    unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
-    return Plan(unique, banks, tuple(claims), basis)
+    return tuple({trial.id: trial for trial in trials}.values())
 
 
 def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
@@ -187,7 +192,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     grid = []
     for tau, scale, number in product(config.taus, config.lr_multipliers, range(config.seeds)):
-        recipe = Recipe(
+        recipe = TrainingRecipe(
             tau=tau,
             lr=learning_rate(len(trial.location), scale),
             objective=config.objective,

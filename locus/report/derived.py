@@ -21,13 +21,14 @@ from locus.conclude import rule as verdict
 from locus.conclude.record import Record
 from locus.engine import cost
 from locus.errors import UserError, VerificationError
+from locus.plan import anew
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
 from locus.records.base import JsonObject
 from locus.records.cost import Cost
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Body, ClaimState
-from locus.records.store import Store
+from locus.records.store import SECONDS, Store
 from locus.records.verdict import Verdict
 from locus.report import receipt
 
@@ -60,6 +61,7 @@ def copied_store(folder: Path) -> Iterator[Store]:
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         try:
+            store.within(SECONDS)
             store.check_values()
             yield store
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
@@ -68,8 +70,11 @@ def copied_store(folder: Path) -> Iterator[Store]:
             store.close()
 
 
-def check_plan(plan: PlanRecord, body: Body) -> None:
+def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
+
+    Returns:
+        The names of the claims whose heads do not follow from the plan's settings.
 
     Raises:
         VerificationError: with the first that does not.
@@ -85,6 +90,9 @@ def check_plan(plan: PlanRecord, body: Body) -> None:
     for trial in plan.trials:
         if trial.context != context or trial.id != content_hash([TRIAL, trial.spec])[:16]:
             raise VerificationError(f"the trial {trial.id} of the plan is another one than its id says")
+    chosen_elsewhere = anew.check_claims(plan)
+    listed = [trial.to_json() for trial in plan.trials]
+    _follows("the list of trials", listed, anew.planned(plan), "settings and claims")
     asked = {name: content_hash([item.id for item in part]) for name, part in plan.items.by_part.items()}
     _follows("the plan's context", plan.context.get("items"), asked, "its questions")
     hashes = {"data": plan.dataset.sha256, "prompt": content_hash(plan.prompt.to_json())}
@@ -93,6 +101,7 @@ def check_plan(plan: PlanRecord, body: Body) -> None:
     facts = {"config": parts["config"], "context": parts["context"]}
     facts |= {"model": parts["model"].to_json(), "dataset": parts["dataset"].to_json()}
     _follows("the receipt", body.model_dump(mode="json", include=set(facts)), facts, "the plan")
+    return chosen_elsewhere
 
 
 def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState]:

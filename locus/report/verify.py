@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow
 
@@ -41,6 +41,7 @@ class Verification:
         absent: files that the receipt names and that are not here.
         unchecked: what could not be checked, and why.
         claims: the claims' standings, derived anew; empty where that was not possible.
+        repeated: what was found by repeating trials; None where that was not asked for.
     """
 
     kind: Literal["run", "excerpt", "receipt", "record"]
@@ -51,6 +52,7 @@ class Verification:
     absent: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[ClaimState, ...] = ()
+    repeated: dict[str, Any] | None = None
 
 
 def verify(path: Path, expected: str | None = None) -> Verification:
@@ -111,8 +113,8 @@ def verify_run(folder: Path, expected: str | None = None) -> Verification:
     absent, extra = _files(folder, receipt, there, whole)
     _expect(receipt, expected, any(name in there for name in receipt.views.files))
     if whole:
-        claims = _results(folder, receipt.body)
-        held, unchecked = _held_of_run(receipt, absent, claims), _earlier(receipt)
+        claims, chosen_elsewhere = _results(folder, receipt.body)
+        held, unchecked = _held_of_run(receipt, absent, claims, chosen_elsewhere), _earlier(receipt)
     else:
         claims = []
         held, unchecked = _held_of_excerpt(folder, receipt, there, extra)
@@ -172,28 +174,33 @@ def _files(folder: Path, receipt: Receipt, there: set[str], whole: bool) -> tupl
     return tuple(absent), tuple(extra)
 
 
-def _results(folder: Path, body: Body) -> list[ClaimState]:
-    """Plan, rows and verdict of a run folder, held against one another."""
+def _results(folder: Path, body: Body) -> tuple[list[ClaimState], tuple[str, ...]]:
+    """Plan, rows and verdict of a run folder, held against one another: the claims' standings, and those chosen elsewhere."""
     try:
         plan = reading.read_plan(folder)
-        check_plan(plan, body)
+        chosen_elsewhere = check_plan(plan, body)
         claims = check_results(plan, folder, body)
         if body.database:
             same({STORE: body.database["trials.sqlite"]}, {STORE: file_hash(folder / STORE)}, "the file")
     except UserError as error:
         raise VerificationError(f"the folder is not as locus writes it: expected {error.expected}; {error.received}") from error
-    return claims
+    return claims, chosen_elsewhere
 
 
-def _held_of_run(receipt: Receipt, absent: tuple[str, ...], claims: list[ClaimState]) -> tuple[tuple[str, str], ...]:
+def _held_of_run(
+    receipt: Receipt, absent: tuple[str, ...], claims: list[ClaimState], chosen_elsewhere: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
     body = receipt.body
     here = len(body.artefacts) - len(absent)
+    stated = [f"code {body.code.version}", body.device, f"written {body.written}"]
+    if chosen_elsewhere:
+        stated.append(f"the heads of the claim(s) {_listed(chosen_elsewhere)}, which came from a file or from patching")
     held = [
         ("files", f"{here} of the run and {len(receipt.views.files)} drawn from it have the hashes in the receipt"),
         ("scores", f"{len(body.tables)} tables of the database have the hashes in the receipt"),
-        ("plan", "its hash, its rule and its trials follow from its settings; the receipt says of it what it says"),
+        ("plan", "rule and trials planned anew from its settings and claims: the same; the receipt says of it what it says"),
         ("verdict", f"derived anew from the stored scores: the same, for {len(claims)} claim(s)"),
-        ("stated", f"on the signer's word alone: code {body.code.version}, {body.device}, written {body.written}"),
+        ("stated", f"on the signer's word alone: {', '.join(stated)}"),
     ]
     if absent:
         held.insert(1, ("not here", f"{len(absent)} edits that the receipt names: {_listed(absent)}"))
