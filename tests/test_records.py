@@ -1,6 +1,7 @@
 """Records are read into typed models and written back byte for byte, under the schema that they came with."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from locus.records.base import Part
 from locus.records.findings import QUESTIONS, Findings
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
+from locus.records.schemas import RECORDS, schema_text
 from locus.records.verdict import KINDS, Verdict
 from locus.report import sealed
 
@@ -100,3 +102,47 @@ def test_every_field_has_a_sentence(model):
 
 def test_findings_are_made_of_four_answers():
     assert tuple(Findings.model_fields) == QUESTIONS
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_schemas_in_the_docs_are_current(name):
+    text = (ROOT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+    assert text == schema_text(name), "write_schemas(Path('docs/schemas'))"
+    assert f"schemas/{name}.json" in (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", VERDICTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_schema_names_every_part_of_a_verdict(path):
+    """A reader in another language finds each name in the schema, and none that must be there is missing."""
+    schema = json.loads(schema_text("verdict"))
+    _hold(json.loads(path.read_text(encoding="utf-8")), schema, schema["$defs"])
+
+
+def _hold(value, schema, kinds):
+    if "$ref" in schema:
+        schema = kinds[schema["$ref"].rsplit("/", 1)[1]]
+    if options := schema.get("anyOf"):
+        of = {dict: ("object",), list: ("array",), str: ("string",), bool: ("boolean",), type(None): ("null",)}
+        wanted = of.get(type(value), ("number", "integer"))
+        (schema, *_) = [one for one in options if ("$ref" in one and isinstance(value, dict)) or one.get("type") in wanted]
+        return _hold(value, schema, kinds) if "$ref" in schema else None
+    if isinstance(value, dict) and "properties" in schema:
+        assert set(schema["required"]) <= set(value)
+        for name, one in value.items():
+            inner = schema["properties"].get(name, schema.get("additionalProperties"))
+            assert isinstance(inner, dict), name
+            _hold(one, inner, kinds)
+    elif isinstance(value, list):
+        for one in value:
+            _hold(one, schema.get("items", {}), kinds)
+    return None
+
+
+UNTYPED, AIM = re.compile(r"\bdict\[str, Any\]"), 20
+STILL = 198  # brought down by whoever types another file; never up
+
+
+def test_dictionaries_of_anything_grow_no_more():
+    """The aim is at most 20 in the package, at the edge where JSON is read or written; until then the number only falls."""
+    count = sum(len(UNTYPED.findall(path.read_text(encoding="utf-8"))) for path in (ROOT / "locus").rglob("*.py"))
+    assert max(AIM, count) <= STILL, "a record's fields are named: give it a model in locus/records"

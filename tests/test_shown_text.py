@@ -22,6 +22,7 @@ from locus.cli.app import app, ending, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
 from locus.judges.blind import BlindJudge
+from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report import cite
 from locus.report import terminal as show
@@ -344,9 +345,9 @@ def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path
 
 
 def test_a_hostile_receipt_ends_no_citation():
-    plan = json.loads((RUNS / "judged" / "plan.json").read_text())
     evil = "x},\n evil = {\nER  - \n%0 y" + TERMINAL
-    plan["model"]["name"] = plan["sha256"] = evil
+    plan = PlanRecord.parse(json.loads((RUNS / "judged" / "plan.json").read_text()))
+    plan = plan.model_copy(update={"sha256": evil, "model": plan.model.model_copy(update={"name": evil})})
     for receipt in ("", evil):
         for form, text in cite.forms(cited := cite.works(plan, evil, receipt)).items():
             assert not COMMANDS.search(text)
