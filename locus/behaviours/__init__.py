@@ -18,9 +18,9 @@ def load(name: str) -> Dataset:
         dataset: Dataset = registry.get("behaviours", name)(name)
         return dataset
     if name.endswith((".csv", ".json")):
-        return truthfulqa.load(name)
+        return truthfulqa.load_truthfulqa(name)
     if name.endswith(".jsonl"):
-        return jsonl.load(name)
+        return jsonl.load_jsonl(name)
     names = ", ".join([*registry.entries("behaviours"), *FILES])
     raise UserError(f"a dataset: {names}", repr(name), "Choose one of these, or write your own as JSONL.")
 

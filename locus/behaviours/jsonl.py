@@ -15,7 +15,7 @@ FIELDS = ("question", "true", "false", "best", "id", "group", "category", "sourc
 NAMES = ("id", "group")
 
 
-def load(path: str) -> Dataset:
+def load_jsonl(path: str) -> Dataset:
     """Read and validate a JSONL file.
 
     Raises:
@@ -38,7 +38,7 @@ def load(path: str) -> Dataset:
         return item
 
     expected = f"one JSON object a line with {', '.join(FIELDS[:3])} (and if wanted {', '.join(FIELDS[3:])})"
-    return Dataset(f"custom:{Path(path).name}", tuple(lines.read(path, make, expected, "question")), "", path)
+    return Dataset(f"custom:{Path(path).name}", tuple(lines.read_lines(path, make, expected, "question")), "", path)
 
 
 def _item(number: int, row: dict[str, Any]) -> Item:

@@ -247,14 +247,14 @@ def power(
     """Say what an audit of a given size can find, and what size finds an effect."""
     import json
 
-    from locus.calibrate.power import ask
+    from locus.calibrate.power import power_of
     from locus.report.terminal import power_table
 
     told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
     told["seeds"] = seeds
-    found = ask(run, want=want, **{name: value for name, value in told.items() if value is not None})
+    found = power_of(run, want=want, **{name: value for name, value in told.items() if value is not None})
     if out is not None:
-        outputs.write(out, json.dumps(found, indent=1) + "\n")
+        outputs.write_text(out, json.dumps(found, indent=1) + "\n")
     power_table(console, found)
 
 
@@ -310,10 +310,10 @@ def judge_train(
     seed: Annotated[int, Option(min=0, max=2**31, help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
-    from locus.judges.training import ForestRecipe, train
+    from locus.judges.training import ForestRecipe, train_judge
 
     outputs.check_file(out)
-    train(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
+    train_judge(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
     console.print(Text(out), soft_wrap=True)
 
 
@@ -337,15 +337,15 @@ def judge_eval(
     outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
-        named.check(name)
+        named.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
-    compare.check(opened, read)
+    compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):
         console.print(Text(one))
-    found = compare.measure(opened, kept)
-    compare.write(found, out)
+    found = compare.compare_judges(opened, kept)
+    compare.write_comparison(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))
     console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 

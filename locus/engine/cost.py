@@ -228,7 +228,7 @@ def _sums(ids: list[str], trials: Mapping[str, Mapping[str, Any]], counted: Coun
     return {"trials": len(ids), "counted": sum(trial in counted for trial in ids), "seconds": seconds, **sums}
 
 
-def told(verdict: Mapping[str, Any]) -> str:
+def cost_line(verdict: Mapping[str, Any]) -> str:
     """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
     seconds, trial_costs = verdict["seconds"], verdict.get("cost")
     clauses = [f"{seconds['this_call']:.0f} s for this command"] if "this_call" in seconds else []

@@ -119,7 +119,7 @@ def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tup
     """
     config = settle(recorded["config"], given, needs=("model", "data", "text"))
     if config.judge != "none":
-        named.check(config.judge)
+        named.check_judge(config.judge)
     planned = recorded["context"]
     if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
         raise VerificationError("the plan lists fewer trials than its settings make")

@@ -68,7 +68,7 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     _standings(console, found)
     _notes(console, found)
     console.print()
-    console.print(Text(cost.told(found), style="dim"))
+    console.print(Text(cost.cost_line(found), style="dim"))
     console.print(Text(out / "report.html"), soft_wrap=True)
 
 
