@@ -196,13 +196,13 @@ torch.set_num_threads(1)
 from locus.engine import activations
 from locus.engine.cache import Cache
 from locus.behaviours.prompts import prompt_format
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from tests.families import QUESTIONS, tiny
 passes = []
 original = activations._base_pass
 activations._base_pass = lambda *arguments: (passes.append(sorted(arguments[3])), original(*arguments))
 model = tiny("llama")
-trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
 print("ready", flush=True); sys.stdin.readline()
 found = activations.base_pass(model, trie, layers=[0, 2, 3], features=True, cache=Cache(Path(sys.argv[1]), 10**8))
 print(json.dumps({"passes": len(passes), "logprobs": found.logprobs.tolist()}))
