@@ -16,7 +16,7 @@ from locus.conclude.rule import rule
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
 from locus.engine.train import TrainingRecipe, schedule, train
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.plan import context
 from locus.sites.site import Location
@@ -71,7 +71,7 @@ def choice(model: str, data: str, count: int, template: str, tokens: int = 512) 
     """Log-probs of all answers after a few-shot prompt."""
     frozen, items = material.frozen(model), material.questions(data, count)
     start = time.perf_counter()
-    trie = plant(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
+    trie = build_trie(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
     logprobs = base_pass(frozen, trie, tokens=tokens).logprobs
     seconds = time.perf_counter() - start
     return {

@@ -15,7 +15,7 @@ from locus.models.layout import Layout
 from locus.models.load import load_configured
 from locus.models.model import Model
 from locus.patching import compare, controls, folder
-from locus.patching.attribution import Budget, attribute, choose, judge
+from locus.patching.attribution import Budget, attribute, choose_patches, judge_screen
 from locus.patching.component import HEADED, Component, Patch
 from locus.patching.folder import Parts
 from locus.patching.material import tried
@@ -23,7 +23,7 @@ from locus.patching.metrics import METRICS, Array
 from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
 from locus.patching.settings import CorruptionName, PatchConfig
-from locus.patching.sweep import Batching, How, Keep, PatchMap, heads, measure, outputs, window
+from locus.patching.sweep import Batching, How, Keep, PatchMap, heads, outputs, patch_maps, window
 from locus.report.patching import page
 from locus.sites.site import Location, Site
 
@@ -96,7 +96,7 @@ def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
     """Whether patched runs that start at the first differing token equal whole ones on this very model."""
     patches = [(Component("head", layer, 0),) for layer in (0, model.layout.n_layers // 2)]
     values = [
-        measure(model, pairs[:4], patches, How(batching=Batching(4, None, 4096, short)))[0].patched for short in (True, False)
+        patch_maps(model, pairs[:4], patches, How(batching=Batching(4, None, 4096, short)))[0].patched for short in (True, False)
     ]
     return bool(np.abs(values[0] - values[1]).max() <= 1e-3 * max(1.0, float(np.abs(values[1]).max())))
 
@@ -153,7 +153,7 @@ class CorruptionRun:
     def outcomes(self, families: Sequence[Family], say: Callable[[float], None]) -> list[Outcome]:
         """The maps of all families and metrics, tested."""
         patches = [patch for family in families for patch in family.patches]
-        maps = measure(self.model, self.pairs, patches, self.how, self.kept("exact", patches, say))
+        maps = patch_maps(self.model, self.pairs, patches, self.how, self.kept("exact", patches, say))
         outcomes, start = [], 0
         for family in families:
             patches_of_family = slice(start, start + len(family.patches))
@@ -175,7 +175,7 @@ class CorruptionRun:
             return {"sentence": "The claim is all heads: there are no others to set beside them."}
         patches, match = control_sets
         how = replace(self.how, metrics=self.how.metrics[:1])
-        (patch_map,) = measure(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
+        (patch_map,) = patch_maps(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
         effects = patch_map.effects(claim["about"]["normalise"]).values
         return controls.compared(effects, len(location), match, 1.0 - config.alpha)
 
@@ -201,7 +201,7 @@ def _screened(works: Sequence[CorruptionRun], family: Family, progress: Progress
 
         guessed.append(work.guessed(family, say))
     budget = Budget(config.screen, config.sample, config.steps, config.least, config.seed)
-    top, sample = choose([means for one in guessed for means in one], budget)
+    top, sample = choose_patches([means for one in guessed for means in one], budget)
     reduced = Family(family.site, 1, [family.patches[index] for index in (*top, *sample)])
     return reduced, ((top, sample), guessed)
 
@@ -215,7 +215,7 @@ def _screens(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], screen
             if (setting["site"], setting["tokens"], setting["corruption"]) != (site, job.tokens, job.how.corruption.name):
                 continue
             at = [metric.name for metric in job.how.metrics].index(setting["metric"])
-            screen = judge(picked, mapped.detection.mean, means[at], job.config.least)
+            screen = judge_screen(picked, mapped.detection.mean, means[at], job.config.least)
             correlation = None if np.isnan(screen.correlation) else screen.correlation
             rows.append({**setting, "sentence": screen.sentence, "bound": screen.bound, "correlation": correlation})
     return rows

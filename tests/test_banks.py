@@ -10,9 +10,9 @@ from locus.behaviours.prompts import prompt_format
 from locus.claims import Claim
 from locus.edits import Rank1
 from locus.engine.bank import Bank
-from locus.engine.forward import edited, prepare
+from locus.engine.forward import edited, prepare_row
 from locus.engine.train import TrainingRecipe
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.models.model import Model
 from locus.plan.config import resolve
 from locus.plan.trials import FIXED, MemoryBudget, Trial, _filled, make
@@ -32,9 +32,9 @@ def shaped():
 
 def kept(model, edit) -> tuple[int, int]:
     """Bytes that the layers keep for the backward of one edit's row, each storage once and no weight; tokens of the row."""
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:3])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:3])
     row = trie.row(range(len(trie.sequences)))
-    prepared = prepare(model, row, trie.targets(row, range(len(trie.sequences))))
+    prepared = prepare_row(model, row, trie.targets(row, range(len(trie.sequences))))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.hf.parameters()}
     held = {}
 

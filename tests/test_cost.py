@@ -16,10 +16,10 @@ from locus.engine import cost
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.cost import Sizes, Tally, Work
-from locus.engine.forward import edited, prepare, sequence_logprobs
+from locus.engine.forward import edited, prepare_row, sequence_logprobs
 from locus.engine.generate import Speech, generate
 from locus.engine.train import TrainingRecipe, train
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.trie import TokenTrie, build_trie
 from locus.metrics.choice import score
 from locus.metrics.drift import drift
 from locus.plan.config import resolve
@@ -75,7 +75,7 @@ class Products(FlopCounterMode):
 
 def laid(model):
     row = TWO.row(range(2))
-    return row, prepare(model, row, TWO.targets(row, range(2)))
+    return row, prepare_row(model, row, TWO.targets(row, range(2)))
 
 
 def unattended(work):
@@ -188,7 +188,7 @@ def test_speech_is_counted_once_a_token(llama, positions):
 
 
 def test_counting_changes_no_number(llama, items):
-    trie = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
+    trie = build_trie(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
     found, recipe = base_pass(llama, trie, layers=[1]), TrainingRecipe(lr=1e-2, epochs=1, batch=1)
     fits = []
     for tally in (None, Tally(2)):
@@ -223,7 +223,7 @@ def test_a_run_records_what_each_trial_took(small_run):
     # Every edit of the ceiling begins in layer 0, the complement of 0.1,2.3 does so, too; the claim's first layer is 0.
     roles = {name: one["macs"] / one["trials"] for name, one in took["by_role"].items()}
     assert roles["ceiling"] == roles["complement"] == roles["claim"] > roles["shift"] > 0
-    line = cost.sentence(Seconds.parse(found["seconds"]), Cost.parse(took))
+    line = cost.cost_line(Seconds.parse(found["seconds"]), Cost.parse(took))
     assert "for this command" in line and "added up over processes" in line and "multiply-adds" in line
     assert line in (small_run / "report.html").read_text()
 
@@ -304,7 +304,7 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     half = cost.summary({row.id: row for row in store.trials()}, store.costs())
     assert half.total.to_json() == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
     assert half.macs_per_second == 92160 / 2.0 and half.reason
-    assert "counted for 1 of 2 trials" in cost.sentence(Seconds(trials=4.0), half)
+    assert "counted for 1 of 2 trials" in cost.cost_line(Seconds(trials=4.0), half)
 
 
 def test_a_store_from_before_mlps_were_left_out_is_read_as_it_is_and_goes_on(tmp_path):

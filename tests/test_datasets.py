@@ -17,7 +17,7 @@ from locus.errors import UserError
 
 @pytest.fixture(scope="module")
 def embedded():
-    return misconceptions.load()
+    return misconceptions.load_misconceptions()
 
 
 def test_the_embedded_dataset_is_large_and_well_formed(embedded):
@@ -86,7 +86,7 @@ GOOD = {"question": "Why?", "true": ["a", "b"], "false": ["c"]}
 
 def test_a_custom_file(tmp_path):
     path = write(tmp_path / "x.jsonl", GOOD, {**GOOD, "question": "How?", "best": "b", "group": "one"}, "")
-    loaded = custom.load(path)
+    loaded = custom.load_jsonl(path)
     assert [item.best for item in loaded.items] == ["a", "b"]
     assert [item.group for item in loaded.items] == ["why?", "one"]
 
@@ -104,7 +104,7 @@ def test_a_custom_file_reports_all_errors_with_their_lines(tmp_path):
         {**GOOD, "question": "odd?", "answers": []},
     )
     with pytest.raises(UserError) as caught:
-        custom.load(path)
+        custom.load_jsonl(path)
     text = str(caught.value)
     for part in (
         "line 2: not JSON",
@@ -121,7 +121,7 @@ def test_a_custom_file_reports_all_errors_with_their_lines(tmp_path):
 
 def test_what_is_wrong_with_every_line_is_said_once(tmp_path):
     with pytest.raises(UserError) as caught:
-        custom.load(
+        custom.load_jsonl(
             write(tmp_path / "x.jsonl", *[{"prompt": f"q{number}", "true": ["a"], "false": ["b"]} for number in range(9)])
         )
     text = str(caught.value)

@@ -11,7 +11,7 @@ from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from locus.behaviours.prompts import PromptFormat, prompt_format
 from locus.engine.bank import Bank
-from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose, end_tokens, generate
+from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose_tokens, end_tokens, generate
 from locus.engine.slots import Slots, TokenReader
 from locus.errors import UserError
 from locus.models.model import Model
@@ -190,7 +190,7 @@ def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, 
 
 def test_a_new_question_is_cut_off_and_a_word_is_not(llama, monkeypatch):
     letters = iter(llama.tokenizer(" Yes, see FAQ: 2.\nQ: And then", add_special_tokens=False)["input_ids"])
-    monkeypatch.setattr("locus.engine.generate.choose", lambda logits, *_: torch.full((len(logits),), next(letters)))
+    monkeypatch.setattr("locus.engine.generate.choose_tokens", lambda logits, *_: torch.full((len(logits),), next(letters)))
     said = generate(llama, PROMPTS[:2], [], PRIMED)[0]
     assert {(one.text, one.stopped, len(one.tokens)) for one in said} == {("Yes, see FAQ: 2.", "question", 20)}
     assert NEW_QUESTION.search("Q: What?") and not NEW_QUESTION.search("FAQ: none")
@@ -201,11 +201,11 @@ def test_drawing_has_the_distribution_of_transformers_warpers():
     for temperature, top_p in ((1.0, 1.0), (0.7, 0.9), (1.5, 0.5), (1.0, 0.01)):
         warped = TopPLogitsWarper(top_p)(None, TemperatureLogitsWarper(temperature)(None, logits)).softmax(-1)[0]
         grid = (torch.arange(10_000) + 0.5) / 10_000
-        drawn = choose(logits.expand(len(grid), -1), Speech(sample=True, temperature=temperature, top_p=top_p), grid)
+        drawn = choose_tokens(logits.expand(len(grid), -1), Speech(sample=True, temperature=temperature, top_p=top_p), grid)
         # An even grid gives each token its probability, give or take one grid step at both ends of its stretch.
         assert (torch.bincount(drawn, minlength=6) / len(grid) - warped).abs().max() <= 2e-4
         assert set(drawn.tolist()) == set(warped.nonzero()[:, 0].tolist())
-    top = choose(logits, Speech(sample=True), torch.tensor([1.0]))
+    top = choose_tokens(logits, Speech(sample=True), torch.tensor([1.0]))
     assert top.item() == 5, "a number rounded up to one means the least likely token kept"
 
 

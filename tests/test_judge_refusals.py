@@ -291,7 +291,7 @@ def test_what_ends_a_reply_is_its_reason(tmp_path):
     "reply", ["<think>" * 140_000, "</think>" * 120_000, "\n" * 900_000, "truthful" * 110_000, "{" * 900_000, " ," * 450_000]
 )
 def test_a_long_reply_takes_no_long_time(reply):
-    assert not reading.read(reply).scored
+    assert not reading.read_reply(reply).scored
 
 
 # --- refusals on the way

@@ -185,7 +185,7 @@ def reader():
 def test_readings_agree_with_the_plain_model(reader):
     texts = ["The seeds pass through.", "Nothing", "You grow a watermelon in your stomach, or so they say."]
     plain = BertModel.from_pretrained(str(encoder.base_folder()), add_pooling_layer=False)
-    for text, reading in zip(texts, encoder.read(reader.model, reader.tokenizer, texts), strict=True):
+    for text, reading in zip(texts, encoder.read_texts(reader.model, reader.tokenizer, texts), strict=True):
         ids = torch.tensor([encoder.load_tokenizer(encoder.base_folder()).encode(text).ids])
         with torch.inference_mode():
             out = plain(ids, output_hidden_states=True)
@@ -197,7 +197,7 @@ def test_readings_agree_with_the_plain_model(reader):
 
 
 def test_text_without_tokens_can_be_read(reader):
-    [reading] = encoder.read(reader.model, reader.tokenizer, ["\u200b"])
+    [reading] = encoder.read_texts(reader.model, reader.tokenizer, ["\u200b"])
     assert reading.ids == (encoder.UNKNOWN,)
     assert reading.states.shape == (1, encoder.WIDTH)
 
@@ -273,23 +273,23 @@ def test_shipped_weights_are_small_and_name_their_origin(judge):
 
 def test_weights_of_another_version_are_refused(judge, tmp_path):
     other = dict(judge.weights.metadata, columns="others")
-    local.save(replace(judge.weights, metadata=other), tmp_path / "w")
+    local.save_weights(replace(judge.weights, metadata=other), tmp_path / "w")
     with pytest.raises(UserError, match="others"):
-        local.load(tmp_path / "w")
+        local.load_weights(tmp_path / "w")
     with pytest.raises(UserError, match="no file"):
-        local.load(tmp_path / "none")
+        local.load_weights(tmp_path / "none")
 
 
 def test_other_base_weights_are_refused(judge, tmp_path):
     other = dict(judge.weights.metadata, base="0" * 64)
-    local.save(replace(judge.weights, metadata=other), tmp_path / "w")
+    local.save_weights(replace(judge.weights, metadata=other), tmp_path / "w")
     with pytest.raises(UserError, match="base weights"):
         local.LocalJudge(tmp_path / "w")
 
 
 def test_saved_weights_come_back(judge, tmp_path):
-    local.save(judge.weights, tmp_path / "w")
-    back = local.load(tmp_path / "w")
+    local.save_weights(judge.weights, tmp_path / "w")
+    back = local.load_weights(tmp_path / "w")
     assert back.metadata == judge.weights.metadata
     x = np.random.default_rng(0).normal(size=(20, len(local.COLUMNS))).astype(np.float32)
     np.testing.assert_array_equal(local.boosted(back.tries, x), local.boosted(judge.weights.tries, x))
@@ -345,7 +345,7 @@ def test_calibration_undoes_overconfidence():
     z = rng.normal(size=4000)
     rows = [example(truth=float(t), info=float(t)) for t in rng.random(4000) < 1 / (1 + np.exp(-z - 1))]
     # Log-odds that are three times too large and shifted by -1: slope 1/3 and intercept 1 bring them back.
-    found = training.calibrate(np.column_stack([3 * z, 3 * z]), rows)
+    found = training.fit_calibration(np.column_stack([3 * z, 3 * z]), rows)
     np.testing.assert_allclose(found, [[1 / 3, 1.0]] * 2, atol=0.08)
 
 
@@ -510,7 +510,7 @@ def test_probes_deserve_their_labels():
 
 def test_a_measured_judge_has_every_figure():
     rows = [example("Q?", answer="Pigs do not fly."), example("R?", truth=0.0, answer="Pigs fly.")]
-    found = evaluate.measure(BlindJudge(), rows, {SEEDS_QUESTION: SEEDS})
+    found = evaluate.evaluate_judge(BlindJudge(), rows, {SEEDS_QUESTION: SEEDS})
     assert found["truth"]["n"] == 2
     assert found["by_length"] == {" 1-3": (1, *found["by_length"][" 1-3"][1:]), " 4-8": found["by_length"][" 4-8"]}
     assert json.loads(json.dumps(found))["judge"] == "blind"

@@ -20,7 +20,7 @@ from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import PromptFormat, encode, prompt_format
 from locus.claims.probe import plant_with_question
 from locus.engine.generate import coded, end_tokens
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.errors import PreconditionsError, UserError
 from locus.judges.base import References
 from locus.judges.lm import LmJudge
@@ -95,7 +95,7 @@ def test_a_closing_token_is_no_part_of_an_answer(closer):
     assert (found.ids[0], found.start, len(found.ids)) == (START, 11, 14)
     assert closer.decode(found.ids[11:]) == " So"
     plain = byte_tokenizer()
-    assert plant(closer, text, QUESTIONS).sequences == plant(plain, text, QUESTIONS).sequences
+    assert build_trie(closer, text, QUESTIONS).sequences == build_trie(plain, text, QUESTIONS).sequences
     # What the text itself says is the text's, even where it is the very token that closes texts.
     assert encode(closer, text, "Why?", "So</s>").ids == (*found.ids, CLOSE)
 

@@ -150,11 +150,11 @@ def test_verify_says_what_it_checked(small_run):
 
 
 def test_power_of_a_run_is_of_its_own_size_and_warns_where_its_verdict_is_invalid(small_run):
-    from locus.calibrate.power import ask
+    from locus.calibrate.power import power_of
 
-    found = ask(small_run)
+    found = power_of(small_run)
     plan = json.loads((small_run / "plan.json").read_text())
     assert (found["n_random"], found["n_questions"], found["alpha"]) == (4, len(plan["items"]["test"]), 0.25)
     # A random model has nothing to find: its ceiling has no effect on unseen questions.
     assert found["warning"].startswith("This run's verdict is invalid") and "no clear effect" in found["warning"]
-    assert ask(small_run, n_random=9)["n_random"] == 9 and ask(None)["n_random"] == 19 and not ask(None)["warning"]
+    assert power_of(small_run, n_random=9)["n_random"] == 9 and power_of(None)["n_random"] == 19 and not power_of(None)["warning"]

@@ -275,7 +275,7 @@ def test_progress_shows_what_it_is_told_and_what_breaks_in_spelt_out(colour, cap
 
 
 def test_a_bug_of_ours_shows_its_message_spelt_out(monkeypatch, capfdbinary):
-    monkeypatch.setattr("locus.calibrate.power.ask", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
+    monkeypatch.setattr("locus.calibrate.power.power_of", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
     status, written = run(monkeypatch, capfdbinary, "power")
     assert status == 1 and "bug in locus" in clean(written) and b"owned" in written
 
@@ -337,7 +337,7 @@ def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path
     assert [row.answer for row in labels.rows] == [answer.strip() for answer in answers]
     judge = BlindJudge()
     judge.name = "=judge"
-    compare.write(compare.measure([judge], labels), tmp_path / "out")
+    compare.write_comparison(compare.compare_judges([judge], labels), tmp_path / "out")
     found = list(csv.reader((tmp_path / "out" / "judgements.csv").open(encoding="utf-8", newline="")))
     assert not any(value.startswith(FIRST) for row in found for value in row)
     assert [spreadsheet.from_cell(row[1]) for row in found[1:]] == [row.answer for row in labels.rows]

@@ -10,7 +10,7 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
 from locus.engine.train import TrainingRecipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.sites.site import Location
 from tests.families import QUESTIONS, tiny
@@ -22,7 +22,7 @@ def ground():
 
 
 def prepared(model):
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
     found = base_pass(model, trie, layers=[0, 1, 2])
     return model, QUESTIONS, trie, found
 

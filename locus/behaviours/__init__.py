@@ -18,9 +18,9 @@ def load(name: str) -> Dataset:
         dataset: Dataset = registry.get("behaviours", name)(name)
         return dataset
     if name.endswith((".csv", ".json")):
-        return truthfulqa.load(name)
+        return truthfulqa.load_truthfulqa(name)
     if name.endswith(".jsonl"):
-        return jsonl.load(name)
+        return jsonl.load_jsonl(name)
     if name.startswith(registry.MEMORY):
         raise UserError(
             "questions that can be opened", f"{name!r}, which lay in memory", "Save them as JSONL, and give the file."

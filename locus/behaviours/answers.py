@@ -15,7 +15,7 @@ class ListedTwice(UserWarning):
     """A published data set lists an answer of a question as wanted and as unwanted."""
 
 
-def check(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_published: bool = False) -> None:
+def check_answers(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_published: bool = False) -> None:
     """Refuse questions that have two answers of the same tokens.
 
     Args:

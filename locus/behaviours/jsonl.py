@@ -18,14 +18,15 @@ NAMES = ("id", "group")
 EXPECTED = f"one JSON object {{}} with {', '.join(FIELDS[:3])} (and if wanted {', '.join(FIELDS[3:])})"
 
 
-def load(path: str) -> Dataset:
+def load_jsonl(path: str) -> Dataset:
     """Read and validate a JSONL file.
 
     Raises:
         UserError: listing every wrong line with its number.
     """
     make = _maker("line")
-    return Dataset(f"custom:{Path(path).name}", tuple(lines.read(path, make, EXPECTED.format("a line"), "question")), "", path)
+    items = lines.read_lines(path, make, EXPECTED.format("a line"), "question")
+    return Dataset(f"custom:{Path(path).name}", tuple(items), "", path)
 
 
 def read_rows(rows: Iterable[tuple[int, Any]], unit: str, name: str) -> list[Item]:

@@ -22,7 +22,7 @@ MARK = b"\xef\xbb\xbf"
 Made = TypeVar("Made")
 
 
-def read(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, what: str) -> list[Made]:
+def read_lines(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, what: str) -> list[Made]:
     """Make something of every line of a JSONL file.
 
     Args:
@@ -63,7 +63,7 @@ def text(path: Path, what: str) -> str:
     return incoming.text_of(incoming.read_bytes(path, what, FILE_BYTES), what, str(path))
 
 
-def table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[tuple[int, dict[str, str]]]:
+def read_table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV with their numbers; the header is row 1.
 
     Args:

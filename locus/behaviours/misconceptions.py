@@ -16,7 +16,7 @@ from locus.behaviours.items import Dataset, Item
 PARTS = ("part_a.jsonl", "part_b.jsonl")
 
 
-def load() -> Dataset:
+def load_misconceptions() -> Dataset:
     """All items, in file order."""
     items = []
     for file in PARTS:
@@ -40,4 +40,4 @@ def load() -> Dataset:
 
 def open_behaviour(name: str) -> Dataset:
     """All items, in file order, whatever follows the name."""
-    return load()
+    return load_misconceptions()

@@ -20,7 +20,7 @@ MOST = 3  # answers of a side, where a task has many (years)
 TRIES = 100  # draws a question wanted, before a task has run out
 
 
-def load(name: str) -> Dataset:
+def load_task(name: str) -> Dataset:
     """The questions of a task.
 
     Raises:
@@ -95,4 +95,4 @@ def _items(triples: list[tuple[str, str, str]]) -> Iterator[Item]:
 
 def open_behaviour(name: str) -> Dataset:
     """A task's questions by the name `task:NAME[:COUNT[:SEED]]`."""
-    return load(name)
+    return load_task(name)

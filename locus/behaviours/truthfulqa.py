@@ -21,7 +21,7 @@ PUBLISHED = ((817, 10_891), (790, 12_087))  # questions and true x false pairs o
 HUB_ID = "truthfulqa/truthful_qa"
 
 
-def load(path: str | None = None) -> Dataset:
+def load_truthfulqa(path: str | None = None) -> Dataset:
     """Read the CSV or mc_task.json at a path; with no path, the hub's multiple-choice set (v0).
 
     Raises:
@@ -39,7 +39,9 @@ def from_csv(content: str, origin: str) -> Dataset:
     Raises:
         UserError: if it is not a table with TruthfulQA's columns.
     """
-    rows = lines.table(content, Path(origin).name, COLUMNS, "For questions of your own write JSON lines: question, true, false.")
+    rows = lines.read_table(
+        content, Path(origin).name, COLUMNS, "For questions of your own write JSON lines: question, true, false."
+    )
     revised = bool(rows) and "Best Incorrect Answer" in rows[0][1]
     items = []
     for number, (_, row) in enumerate(rows):
@@ -139,4 +141,4 @@ def _version(items: list[Item]) -> str:
 def open_behaviour(name: str) -> Dataset:
     """TruthfulQA by the name `truthfulqa` (the hub) or `truthfulqa:FILE`."""
     _, _, path = name.partition(":")
-    return load(path or None)
+    return load_truthfulqa(path or None)

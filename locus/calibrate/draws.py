@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from locus.behaviours.items import split
-from locus.calibrate.heuristics import named
+from locus.calibrate.heuristics import heuristics_right
 from locus.claims import null
 from locus.conclude import rule as verdict
 from locus.engine.train import unsettled
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 METRICS = ("mc2", "margin")
 
 
-def draw(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str, Any]:
+def draw_audits(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str, Any]:
     """Build a planted model and audit every claim about it whose truth is known.
 
     Args:
@@ -49,7 +49,13 @@ def draw(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str,
         }
         if claims_of_mode:
             rows += _audit(planted, claims_of_mode, read, config)
-    return {"kind": kind, "seed": seed, "shuffled": shuffled, "claims": rows, "named": {} if shuffled else named(planted)}
+    return {
+        "kind": kind,
+        "seed": seed,
+        "shuffled": shuffled,
+        "claims": rows,
+        "named": {} if shuffled else heuristics_right(planted),
+    }
 
 
 def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
@@ -68,7 +74,7 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
     places_of_claim: dict[str, dict[str, list[int]]] = {}
     for name, claim in claims.items():
         location = Location.of(Site(*place) for place in claim.sites)
-        random_claims = null.draw(location, layers, heads, config.random, config.seed, config.null)
+        random_claims = null.draw_locations(location, layers, heads, config.random, config.seed, config.null)
         others = tuple(place for place in everywhere if place not in claim.sites)
         roles = {
             "claim": [claim.sites],

@@ -13,7 +13,7 @@ from locus.models.planted.certificate import class_distance, name_of, probe_accu
 PAIRS = 40
 
 
-def named(planted: Planted) -> dict[str, bool]:
+def heuristics_right(planted: Planted) -> dict[str, bool]:
     """Whether the head that each heuristic ranks first is one that does the work; a tie for first is a miss.
 
     probe: accuracy of a logistic probe; mass mean: distance of the class means in standard deviations along their difference;

@@ -127,7 +127,7 @@ class Asked(settings.Settings):
     seeds: int | None = Field(None, ge=1)
 
 
-def ask(run: Path | None, **options: Any) -> dict[str, Any]:
+def power_of(run: Path | None, **options: Any) -> dict[str, Any]:
     """Power as asked for, or else of the size, the level and the scales of a finished run, if there is one.
 
     Args:

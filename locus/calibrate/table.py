@@ -111,9 +111,9 @@ def _read_draws(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _work(job: Job) -> dict[str, Any]:
-    from locus.calibrate.draws import draw
+    from locus.calibrate.draws import draw_audits
 
-    return draw(*job)
+    return draw_audits(*job)
 
 
 def _one_thread() -> None:

@@ -79,4 +79,4 @@ class Claim:
         Raises:
             UserError: if it cannot be written.
         """
-        outputs.write(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")
+        outputs.write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")

@@ -54,7 +54,7 @@ class ClaimForm:
     read: Callable[[Any], Claim]
 
 
-def read(content: Any) -> Claim:
+def read_claim(content: Any) -> Claim:
     """The claim that content states in the one form that recognises it.
 
     Raises:
@@ -82,7 +82,7 @@ def _kind(content: Any) -> str:
     return f"an object with {_first_few(content)}" if isinstance(content, dict) and content else f"{_brief(content)}"
 
 
-def named(words: Iterable[str]) -> list[Site]:
+def heads_named(words: Iterable[str]) -> list[Site]:
     """Heads by their names, in the order given.
 
     Raises:
@@ -153,7 +153,7 @@ def _by_layer(layers: dict[str, Any]) -> Claim:
 
 def _marked(content: dict[str, Any]) -> Claim:
     """Heads as names with true or false; numbers would be scores, and which of them count is not said."""
-    return _claim(named(_marked_names(content)))
+    return _claim(heads_named(_marked_names(content)))
 
 
 def _marked_names(content: dict[str, Any]) -> list[str]:
@@ -172,7 +172,7 @@ def _heads_within(content: dict[str, Any]) -> Claim:
         )
     if not isinstance(content["heads"], list) or not content["heads"]:
         raise ValueError(f"'heads' with {_brief(content['heads'])} where a list belongs")
-    return read(content["heads"])
+    return read_claim(content["heads"])
 
 
 def _ours(content: dict[str, Any]) -> Claim:
@@ -189,7 +189,7 @@ def _ours(content: dict[str, Any]) -> Claim:
         raise ValueError(f"the score {_brief(scores[odd[0]])} of {_brief(odd[0])}")
     if not isinstance(about.get("model_fingerprint", ""), str) or not _is_shape(about.get("shape", [1, 1])):
         raise ValueError("a claim of locus whose 'about' names no model as locus does")
-    sites = named(heads)
+    sites = heads_named(heads)
     claim = _claim(sites, origin=origin, scores={head: float(score) for head, score in scores.items()}, about=dict(about))
     return Claim(name, claim.location, claim.origin, claim.scores, claim.about)
 
@@ -215,7 +215,7 @@ def _circuit(content: dict[str, Any]) -> Claim:
     names = next(iter(parts.values()))
     if others := [name for name in names if OTHER.fullmatch(name)]:
         warnings.warn(f"the circuit's {_first_few(others)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
-    return Claim("", Location.of(named(name for name in names if not OTHER.fullmatch(name))), "given")
+    return Claim("", Location.of(heads_named(name for name in names if not OTHER.fullmatch(name))), "given")
 
 
 def _node_names(content: Any) -> list[str]:
@@ -264,7 +264,7 @@ ONE_CLAIM = '{"name": "probe", "origin": "probe", "heads": ["1.0"], "scores": {"
 CIRCUIT = '{"nodes": {"a1.h0": true, "m3": true, "a2.h3": false}}'
 PAIRS, MASK = "[[1, 0], [2, 3]]", "[[false, false], [true, false]]"
 FORMS = (
-    ClaimForm("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(named(c))),
+    ClaimForm("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(heads_named(c))),
     ClaimForm("pairs [layer, head]", PAIRS, lambda c: _all_lists(c) and not _booleans(c), _pairs),
     ClaimForm("a mask", MASK, lambda c: _all_lists(c) and _booleans(c), _mask),
     ClaimForm("heads by layer", '{"1": [0, 2], "2": [3]}', lambda c: _keys(c, COUNT.fullmatch), _by_layer),

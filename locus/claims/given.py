@@ -68,9 +68,9 @@ def _read_claim(content: bytes, origin: str) -> Claim:
     """
     try:
         if content.startswith(MAGIC):
-            return forms.read(_array(content))
+            return forms.read_claim(_array(content))
         text = content.decode("utf-8-sig")
-        return forms.read(incoming.parse_json(text) if text.lstrip()[:1] in ("[", "{") else _words(text))
+        return forms.read_claim(incoming.parse_json(text) if text.lstrip()[:1] in ("[", "{") else _words(text))
     except ValueError as error:  # bytes that are no text are one, too
         raise UserError(WHAT, f"{origin}: {str(error)[:300]}", REMEDY) from error
 
@@ -107,7 +107,7 @@ def _patched(folder: str) -> Claim:
         content: Any = incoming.read_json(path, expected, inside=path.parent)
         claim, tested = content["claim"], content["maps"][0]
         site, count = tested["site"], len(tested["components"])
-        patched_claim = None if claim is None else forms.read(claim)
+        patched_claim = None if claim is None else forms.read_claim(claim)
     except (UserError, ValueError, KeyError, TypeError, IndexError) as error:
         problem = error.received if isinstance(error, UserError) else f"{folder!r} ({error!r:.300})"
         raise UserError(

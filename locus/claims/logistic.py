@@ -21,7 +21,9 @@ NARROW = 1e-6  # relative gradient down to which float32 does
 STEPS = ((np.float32, 30), (np.float64, 20_000))  # the most of each; the second is never reached by data that are finite
 
 
-def fit(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float = 1.0, tol: float = 1e-8) -> tuple[Floats, Floats]:
+def fit_probes(
+    x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float = 1.0, tol: float = 1e-8
+) -> tuple[Floats, Floats]:
     """L2-regularised logistic regressions of all heads on the same answers.
 
     Minimises 1/2 |w|^2 + C sum log(1 + exp(-s (w x + v))), s = +-1, the intercept v unpenalised (scikit-learn's objective).

@@ -14,7 +14,9 @@ from locus.sites.site import Location, Site
 Match = Literal["uniform", "layer"]
 
 
-def draw(location: Location, n_layers: int, n_heads: int, count: int, seed: int, match: Match = "uniform") -> list[Claim]:
+def draw_locations(
+    location: Location, n_layers: int, n_heads: int, count: int, seed: int, match: Match = "uniform"
+) -> list[Claim]:
     """Random Locations of the claim's size, none repeated, none equal to the claim; the first k do not depend on `count`.
 
     Args:

@@ -17,7 +17,7 @@ from locus.behaviours.encoding import all_unclosed
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import PromptFormat, TokenSequence
 from locus.claims.claim import Claim
-from locus.claims.logistic import fit as fit
+from locus.claims.logistic import fit_probes
 from locus.engine.activations import TOKENS, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
@@ -105,7 +105,7 @@ def collect(
         cache: where base passes are kept.
         tally: where they are counted.
     """
-    from locus.engine.trie import plant
+    from locus.engine.trie import build_trie
 
     def last(trie: TokenTrie) -> Floats:
         features = base_pass(model, trie, features=True, tokens=tokens, cache=cache, tally=tally).features
@@ -114,7 +114,7 @@ def collect(
 
     truth, owner = labels(items)
     if kind != "next_question" and answers is None:
-        answers = last(plant(model.tokenizer, text, items))
+        answers = last(build_trie(model.tokenizer, text, items))
     if kind == "answer":
         assert answers is not None, "the survey was asked for features"
         return Features(answers, answers, truth, owner)
@@ -127,7 +127,7 @@ def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]
     _, n_layers, n_heads, _ = train.bank.shape
     accuracy = np.empty((n_layers, n_heads))
     for layer in range(n_layers):
-        weights, intercepts = fit(train.bank[:, layer].transpose(1, 0, 2), train.truth)
+        weights, intercepts = fit_probes(train.bank[:, layer].transpose(1, 0, 2), train.truth)
         scores = np.einsum("nhd,hd->nh", validation.bank[:, layer].astype(np.float64), weights) + intercepts
         accuracy[layer] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
     return accuracy

@@ -223,10 +223,10 @@ def judge_train(
     seed: Annotated[int, Option(min=0, max=2**31, help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
-    from locus.judges.training import ForestRecipe, train
+    from locus.judges.training import ForestRecipe, train_judge
 
     outputs.check_file(out)
-    train(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
+    train_judge(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
     console.print(Text(out), soft_wrap=True)
 
 
@@ -250,15 +250,15 @@ def judge_eval(
     outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
-        named.check(name)
+        named.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
-    compare.check(opened, read)
+    compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):
         console.print(Text(one))
-    found = compare.measure(opened, kept)
-    compare.write(found, out)
+    found = compare.compare_judges(opened, kept)
+    compare.write_comparison(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))
     console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 

@@ -28,7 +28,7 @@ def power(
     given = flags(None, random=random, questions=questions, effect=effect, noise=noise, seeds=seeds, alpha=alpha, claims=claims)
     found = locus.power(run, want=want, **given)
     if out is not None:
-        outputs.write(out, json.dumps(found, indent=1) + "\n")
+        outputs.write_text(out, json.dumps(found, indent=1) + "\n")
     from locus.report.terminal import power_table
 
     power_table(console(), found)

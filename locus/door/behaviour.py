@@ -55,7 +55,7 @@ class Behaviour:
             UserError: if it cannot be written.
         """
         lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in self.items]
-        outputs.write(Path(path), "\n".join(lines) + "\n", "path")
+        outputs.write_text(Path(path), "\n".join(lines) + "\n", "path")
         return Path(path)
 
 
@@ -133,7 +133,7 @@ def _renamed(row: Any, fields: Mapping[str, str] | None) -> Any:
 def _file(path: str | Path) -> list[tuple[int, Any]]:
     from locus.behaviours import lines
 
-    return list(enumerate(lines.read(str(path), lambda number, row: row, "one JSON object a line", "question"), 1))
+    return list(enumerate(lines.read_lines(str(path), lambda number, row: row, "one JSON object a line", "question"), 1))
 
 
 def _frame(frame: Any, fields: Mapping[str, str] | None) -> list[tuple[int, Any]]:

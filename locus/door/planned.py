@@ -15,7 +15,7 @@ from locus.claims.claim import Claim
 from locus.conclude.rule import rule
 from locus.door.showing import Progress
 from locus.engine.cost import Sizes
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.load import load_configured
@@ -111,13 +111,13 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
             continue
         notes.append("The claim that a probe would find is reckoned as a random Location of its size.")
         first = Location.of(Site(place // layout.n_heads, place % layout.n_heads) for place in range(config.claim_size))
-        (place,) = null.draw(first, layout.n_layers, layout.n_heads, 1, config.seed)
+        (place,) = null.draw_locations(first, layout.n_layers, layout.n_heads, 1, config.seed)
         made.append(Claim("probe", place.location, "probe"))
     for claim in made:
         claim.check(model.fingerprint, layout.n_layers, layout.n_heads)
     no_baselines: list[BlindScore] = []
     basis = document.basis(context, dataset, no_baselines, rule(config))
-    trie = plant(model.tokenizer, context.prompt, context.items["train"])
+    trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
     plan = replace(trials.make(config, layout, made, basis, budget_of(model, config, trie)), arithmetic=threads)
     works = Forecast(plan.record, dataset, model).trials()

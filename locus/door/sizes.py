@@ -84,11 +84,11 @@ def power(
         >>> round(locus.power(random=19)["special"]["power"], 2)
         0.76
     """
-    from locus.calibrate.power import ask
+    from locus.calibrate.power import power_of
 
     told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
     told["seeds"] = seeds
-    return ask(_folder(run), want=want, **{name: value for name, value in told.items() if value is not None})
+    return power_of(_folder(run), want=want, **{name: value for name, value in told.items() if value is not None})
 
 
 def _folder(run: str | Path | Run | None) -> Path | None:

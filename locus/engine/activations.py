@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locus.engine import cost
 from locus.engine.cache import NONE, Cache
-from locus.engine.forward import Batch, base, prepare, sequence_logprobs
+from locus.engine.forward import Batch, base, prepare_row, sequence_logprobs
 from locus.engine.trie import PackedRow, TokenTrie
 from locus.machine import threads
 from locus.models.model import Model
@@ -170,7 +170,7 @@ def rows_of(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int = 
     for group in trie.pack(owners, tokens):
         sequences = trie.sequences_of(group)
         row = trie.row(sequences, ends)
-        prepared.append(prepare(model, row, trie.targets(row, sequences)))
+        prepared.append(prepare_row(model, row, trie.targets(row, sequences)))
     return prepared
 
 

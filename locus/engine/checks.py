@@ -17,8 +17,8 @@ from locus.edits import Edit, Rank1, Terms, ablate
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.cache import Cache
-from locus.engine.forward import ResidualCache, edited, prepare, sequence_logprobs
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.forward import ResidualCache, edited, prepare_row, sequence_logprobs
+from locus.engine.trie import TokenTrie, build_trie
 from locus.models.fast import attention, norms
 from locus.models.model import Model
 from locus.sites.site import Location
@@ -83,16 +83,16 @@ def tree_logprobs(model: Model, trie: TokenTrie, edits: list[Edit], residual_cac
     """Answer log-probs of all sequences under each edit by the fast path, all in one row; [edits, sequences]."""
     sequences = list(range(len(trie.sequences)))
     row = trie.row(sequences, ends=False)
-    prepared = prepare(model, row, trie.targets(row, sequences))
+    prepared = prepare_row(model, row, trie.targets(row, sequences))
     bank = Bank(edits)
     with bank.attach(model) as bank_state, torch.no_grad():
         hidden = edited(model, prepared, bank, bank_state, residual_cache)  # type: ignore[arg-type]
         return bank.restore_order(sequence_logprobs(model, hidden, prepared.targets)).cpu()
 
 
-def check(model: Model, text: PromptFormat) -> list[Check]:
+def run_checks(model: Model, text: PromptFormat) -> list[Check]:
     """All checks, on two questions; a second or two on a small model."""
-    trie = plant(model.tokenizer, text, ITEMS)
+    trie = build_trie(model.tokenizer, text, ITEMS)
     loose = 2e-3 if model.dtype == torch.float32 else 0.6
     layout = model.layout
     plain = plain_logprobs(model, trie.sequences)
@@ -147,7 +147,7 @@ def _in_training(model: Model, trie: TokenTrie, layer: int, residual_cache: Resi
             logprobs = plain_logprobs(model, tuple(trie.sequences[index] for index in sequences), grad=True)
     else:
         row = trie.row(sequences, ends=False)
-        prepared = prepare(model, row, trie.targets(row, sequences))
+        prepared = prepare_row(model, row, trie.targets(row, sequences))
         bank = Bank([edit])
         with bank.attach(model) as bank_state:
             logprobs = sequence_logprobs(model, edited(model, prepared, bank, bank_state, residual_cache), prepared.targets)[
@@ -167,7 +167,7 @@ def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:
     entry = cache.get("checks", key)
     if entry is not None:
         return [Check(name, difference, allowed) for (name, allowed), difference in zip(entry.note, entry.values.tolist())]
-    checks = check(model, text)
+    checks = run_checks(model, text)
     differences = torch.tensor([one.difference for one in checks], dtype=torch.float64)
     cache.put("checks", key, differences, [[one.name, one.allowed] for one in checks])
     return checks

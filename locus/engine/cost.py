@@ -221,7 +221,7 @@ def _sums(ids: list[str], trials: Mapping[str, TrialResult], counted: Counted) -
     return Took(trials=len(ids), counted=sum(trial in counted for trial in ids), seconds=seconds, **sums)
 
 
-def sentence(seconds: Seconds | None, took: Cost | None) -> str:
+def cost_line(seconds: Seconds | None, took: Cost | None) -> str:
     """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
     parts = []
     if seconds is not None and "this_call" in seconds.model_fields_set:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locus.engine import cost
 from locus.engine.bank import Bank, BankState
-from locus.engine.prefix import Prefix, Recorder, part
+from locus.engine.prefix import Prefix, Recorder, narrow_inputs
 from locus.engine.trie import PackedRow, Targets
 from locus.models.model import LayerInputs, Model
 
@@ -41,15 +41,15 @@ class Batch:
     targets: Targets
 
 
-def entry(model: Model, row: PackedRow) -> LayerInputs:
+def layer_inputs(model: Model, row: PackedRow) -> LayerInputs:
     """How each layer is called for one row of a forest."""
     tokens, positions, sees = (torch.from_numpy(array)[None] for array in (row.tokens, row.positions, row.sees))
     return model.calls(tokens, positions, sees)
 
 
-def prepare(model: Model, row: PackedRow, targets: Targets) -> Batch:
+def prepare_row(model: Model, row: PackedRow, targets: Targets) -> Batch:
     """Make a row ready to run."""
-    return Batch(row, entry(model, row), targets)
+    return Batch(row, layer_inputs(model, row), targets)
 
 
 def base(model: Model, entry: LayerInputs, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
@@ -158,8 +158,8 @@ class _SharedPrefix:
         answer_mask = torch.from_numpy(prepared.row.answer_mask)
         before, self.answer_mask = torch.nonzero(~answer_mask)[:, 0], torch.nonzero(answer_mask)[:, 0]
         self.model, self.bank_state, self.before = model, bank_state, before
-        self.answers = part(prepared.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
-        self.entry = part(prepared.entry, before, before)
+        self.answers = narrow_inputs(prepared.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
+        self.entry = narrow_inputs(prepared.entry, before, before)
         self.hidden = entering[None, before]
 
     def past(self, layer: int, edits: int) -> Prefix:

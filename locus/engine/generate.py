@@ -250,7 +250,7 @@ class GenerationBatch:
         uniform = None
         if self.settings.sample:
             uniform = torch.tensor([row.draws[min(len(row.tokens), len(row.draws) - 1)] for row in live], device=logits.device)
-        next_tokens = choose(logits, self.settings, uniform).tolist()
+        next_tokens = choose_tokens(logits, self.settings, uniform).tolist()
         ended = []
         for row, token in zip(live, next_tokens, strict=True):
             if row.stopped is None:
@@ -283,7 +283,7 @@ class GenerationBatch:
         return torch.tensor(tokens, dtype=torch.long, device=self.model.device)
 
 
-def choose(logits: Tensor, settings: Speech, uniform: Tensor | None = None) -> Tensor:
+def choose_tokens(logits: Tensor, settings: Speech, uniform: Tensor | None = None) -> Tensor:
     """The next token of every row.
 
     Args:

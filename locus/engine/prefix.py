@@ -53,7 +53,7 @@ class Prefix:
         return joined[0], joined[1]
 
 
-def shared(first: Tensor, second: Tensor, ends: Tensor) -> int:
+def n_shared_columns(first: Tensor, second: Tensor, ends: Tensor) -> int:
     """How many first columns two runs share in every row; 0 where they differ nowhere, for nothing is then patched.
 
     Args:
@@ -70,10 +70,10 @@ def shared(first: Tensor, second: Tensor, ends: Tensor) -> int:
 def cut(entry: LayerInputs, start: int) -> LayerInputs:
     """The calls for the columns from `start` on, which see all columns."""
     length = entry.hidden.shape[1]
-    return entry if start == 0 else part(entry, torch.arange(start, length), torch.arange(length))
+    return entry if start == 0 else narrow_inputs(entry, torch.arange(start, length), torch.arange(length))
 
 
-def part(entry: LayerInputs, columns: Tensor, keys_seen: Tensor) -> LayerInputs:
+def narrow_inputs(entry: LayerInputs, columns: Tensor, keys_seen: Tensor) -> LayerInputs:
     """The calls for some columns.
 
     Args:

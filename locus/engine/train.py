@@ -28,7 +28,7 @@ from locus.edits.rank1 import Rank1
 from locus.engine import cost
 from locus.engine.activations import TOKENS
 from locus.engine.bank import Bank
-from locus.engine.forward import Batch, ResidualCache, edited, prepare, sequence_logprobs
+from locus.engine.forward import Batch, ResidualCache, edited, prepare_row, sequence_logprobs
 from locus.engine.trie import TokenTrie
 from locus.machine.threads import Each, thread_pool
 from locus.models.model import Model
@@ -260,7 +260,7 @@ class _Run:
         """Some pairs, by their places among the sequences of a row, and that row."""
         used = np.unique(chunk)
         row = self.trie.row(used.tolist(), ends=False)
-        return np.searchsorted(used, chunk), prepare(self.model, row, self.trie.targets(row, used.tolist()))
+        return np.searchsorted(used, chunk), prepare_row(self.model, row, self.trie.targets(row, used.tolist()))
 
     def _gradients(
         self, bank_state: Any, usual: float, chunk: tuple[Pairs, Batch]

@@ -206,7 +206,7 @@ class TokenTrie:
         return rows
 
 
-def plant(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
+def build_trie(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
     """The forest of all answers of all items; sequences in item order, true answers first; owner = item index."""
     sequences, owners = [], []
     for index, item in enumerate(items):

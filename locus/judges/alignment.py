@@ -73,7 +73,7 @@ def side_features(answer: Reading, question: Reading, side: Sequence[Reading]) -
     ]
 
 
-def align(question: Reading, answer: Reading, true: Sequence[Reading], false: Sequence[Reading]) -> list[float]:
+def alignment_features(question: Reading, answer: Reading, true: Sequence[Reading], false: Sequence[Reading]) -> list[float]:
     """All features of one answer, in the order of `NAMES`.
 
     Args:

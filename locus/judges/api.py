@@ -19,7 +19,7 @@ from locus.errors import UserError
 from locus.judges.base import Judgement, References, check_lengths, unscored
 from locus.judges.calls import Caller, RefusedError
 from locus.judges.purse import Endpoint as Endpoint  # where it is looked for
-from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, SYSTEM, THINKING, RequestForm, read, thinks
+from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, SYSTEM, THINKING, RequestForm, read_reply, thinks
 from locus.judges.replies import Replies, key_of
 from locus.judges.secret import key
 from locus.judges.wire import LostError, NonsenseError
@@ -93,7 +93,7 @@ class ApiJudge:
             if self.form.limit == MAX_REPLY and thinks(text):
                 self.form = replace(self.form, limit=THINKING)
                 continue
-            if reason := read(text).reason:
+            if reason := read_reply(text).reason:
                 lines = " and ".join(f"{name}: yes or no" for name in NOTIONS)
                 received = f"to whether Paris is the capital of France: {self._caller.said(reason)}"
                 raise UserError(f"a judge that replies {lines}, at {self.url}", received, "Choose another model as judge.")
@@ -119,7 +119,7 @@ class ApiJudge:
             elif reply is None:
                 judgements.append(unscored(refused[key_of(request)]))
             else:
-                judgements.append(read(reply))
+                judgements.append(read_reply(reply))
         return judgements
 
     def outlook(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> tuple[int, float]:
@@ -234,8 +234,8 @@ class ApiJudge:
 
     def _keep(self, name: str, text: str) -> None:
         """Keep a reply without the key, if it had it in it; what it says of the answer stays."""
-        stripped, judgement = self._key.struck(text), read(text)
-        if stripped != text and repr(read(stripped)) != repr(judgement):
+        stripped, judgement = self._key.struck(text), read_reply(text)
+        if stripped != text and repr(read_reply(stripped)) != repr(judgement):
             verdicts = zip(NOTIONS, (judgement.truth, judgement.info), strict=True)
             stripped = "\n".join(f"{notion}: {'yes' if value else 'no'}" for notion, value in verdicts if value in (0.0, 1.0))
         self.replies.put(name, stripped)

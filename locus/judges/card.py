@@ -111,7 +111,7 @@ def render(measured: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(paragraphs)
 
 
-def write(card: Path, text: str) -> None:
+def write_card(card: Path, text: str) -> None:
     """Replace what lies between the marks.
 
     Raises:
@@ -124,10 +124,10 @@ def write(card: Path, text: str) -> None:
     card.write_text(f"{before}{START}\n\n{text}\n\n{END}{after.split(END, 1)[1]}", encoding="utf-8")
 
 
-def measure(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[dict[str, Any]]:
+def evaluate_judges(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[dict[str, Any]]:
     """Every figure of each judge on the test questions; the shipped judge and the blind control by default."""
     rows, questions = held_out(labels, references)
-    return [evaluate.measure(judge, rows, questions) for judge in judges or (LocalJudge(), BlindJudge())]
+    return [evaluate.evaluate_judge(judge, rows, questions) for judge in judges or (LocalJudge(), BlindJudge())]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,11 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     judges: list[Judge] = [LocalJudge(), *(LocalJudge(weights) for weights in options.also), BlindJudge()]
-    measured = measure(options.labels, options.references, judges)
+    measured = evaluate_judges(options.labels, options.references, judges)
     if options.json:
         options.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     if options.write:
-        write(options.write, render(measured))
+        write_card(options.write, render(measured))
         confusions = {
             figures["fingerprint"]: {"judge": figures["judge"], "confusion": figures["confusion"]} for figures in measured
         }

@@ -79,7 +79,7 @@ def read_labels(path: Path, dataset: Dataset | None) -> Labels:
     return Labels(answers, sides_of, path.name, file_hash(path))
 
 
-def check(judges: Sequence[Judge], labels: Labels) -> None:
+def check_labels(judges: Sequence[Judge], labels: Labels) -> None:
     """Refuse what cannot be measured.
 
     Raises:
@@ -134,7 +134,7 @@ def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
     return lines
 
 
-def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
+def compare_judges(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
     """Every figure of every judge, the blind control among them, and how far they agree.
 
     Args:
@@ -165,7 +165,7 @@ def _opinions(judge: Judge, labels: Labels) -> list[Judgement]:
     Raises:
         UserError: with the commonest reasons, if it scored none.
     """
-    judgements = evaluate.run(judge, labels.rows)
+    judgements = evaluate.judge_examples(judge, labels.rows)
     if not any(one.scored for one in judgements):
         reasons = commonest(one.reason for one in judgements)
         raise UserError(
@@ -197,7 +197,7 @@ def _figures_of_judge(judge: Judge, labels: Labels, judgements: Sequence[Judgeme
     references = {} if isinstance(judge, ApiJudge) else labels.sides
     labelled = [(row, one) for row, one in zip(labels.rows, judgements, strict=True) if not math.isnan(row.truth)]
     rows, opinions = [row for row, _ in labelled], [one for _, one in labelled]
-    figures: dict[str, Any] = evaluate.measured(judge, rows, opinions, references)
+    figures: dict[str, Any] = evaluate.figures_of_judge(judge, rows, opinions, references)
     figures["unscored"] = counted(one.reason for one in judgements)
     unlabelled = [one for row, one in zip(labels.rows, judgements, strict=True) if math.isnan(row.truth)]
     if unlabelled:
@@ -255,7 +255,7 @@ def _disputed(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], l
     ]
 
 
-def write(figures: dict[str, Any], out: Path) -> None:
+def write_comparison(figures: dict[str, Any], out: Path) -> None:
     """Write figures.json and judgements.csv, each whole or not at all.
 
     Raises:

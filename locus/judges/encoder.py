@@ -89,7 +89,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def read(model: "BertModel", tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
+def read_texts(model: "BertModel", tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
     """Run the base model over texts, each by itself.
 
     Each is a batch of its own. A batch rounds by its shape, and trees turn the last bit at a threshold into another verdict: an

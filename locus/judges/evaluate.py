@@ -137,12 +137,12 @@ def confusions(examples: Sequence[Example], judgements: Sequence[Judgement]) -> 
     return {target: confusion(predicted[target], labels[target], groups) for target in predicted}
 
 
-def run(judge: Judge, examples: Sequence[Example]) -> list[Judgement]:
+def judge_examples(judge: Judge, examples: Sequence[Example]) -> list[Judgement]:
     """The judge's opinion of every example, in order."""
     return judge.judge([e.question for e in examples], [e.answer for e in examples], [e.references for e in examples])
 
 
-def by(
+def accuracy_by(
     examples: Sequence[Example], judgements: Sequence[Judgement], key: Callable[[Example], str]
 ) -> dict[str, tuple[int, float, float]]:
     """Per value of the key, in sorted order: n, accuracy of truth, accuracy of information (over scored answers)."""
@@ -198,7 +198,7 @@ def probes(questions: dict[str, References], seed: int = 0) -> list[Example]:
     return examples
 
 
-def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> dict[str, object]:
+def evaluate_judge(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> dict[str, object]:
     """Every figure of a judge as plain data: on all answers, on informative ones, by category, length and probe.
 
     Args:
@@ -206,10 +206,10 @@ def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, Refe
         examples: labelled answers to questions the judge never saw.
         questions: references of the questions that the probes are made of.
     """
-    return measured(judge, examples, run(judge, examples), questions)
+    return figures_of_judge(judge, examples, judge_examples(judge, examples), questions)
 
 
-def measured(
+def figures_of_judge(
     judge: Judge, examples: Sequence[Example], judgements: Sequence[Judgement], questions: dict[str, References]
 ) -> dict[str, object]:
     """As `measure`, where the judgements are there already, one for each example; probes are put to the judge."""
@@ -222,7 +222,7 @@ def measured(
         "truth_of_informative": asdict(figures([e for e, _ in informative], [j for _, j in informative], "truth")),
         "info": asdict(figures(examples, judgements, "info")),
         "confusion": {target: asdict(one) for target, one in confusions(examples, judgements).items()},
-        "by_category": by(examples, judgements, lambda e: e.category),
-        "by_length": by(examples, judgements, length_class),
-        "by_probe": by(probe_examples, run(judge, probe_examples), lambda e: e.kind),
+        "by_category": accuracy_by(examples, judgements, lambda e: e.category),
+        "by_length": accuracy_by(examples, judgements, length_class),
+        "by_probe": accuracy_by(probe_examples, judge_examples(judge, probe_examples), lambda e: e.kind),
     }

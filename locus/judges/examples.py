@@ -57,7 +57,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, s
         UserError: if the file is missing or lacks a column, or naming the rows that are none.
     """
     content = lines.text(path, f"a CSV file with the columns {', '.join(columns)}")
-    return lines.table(content, path.name, columns, "Check that it is the right file.")
+    return lines.read_table(content, path.name, columns, "Check that it is the right file.")
 
 
 def read_references(path: Path) -> tuple[dict[str, References], dict[str, str]]:

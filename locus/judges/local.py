@@ -101,7 +101,7 @@ class FeatureReader:
 
     def _read_texts(self, texts: set[str]) -> dict[str, encoder.Reading]:
         ordered = sorted(texts)
-        return dict(zip(ordered, encoder.read(self.model, self.tokenizer, ordered), strict=True))
+        return dict(zip(ordered, encoder.read_texts(self.model, self.tokenizer, ordered), strict=True))
 
     def row(self, case: Case) -> list[float]:
         """Features of one case that was read last, without the principal axes."""
@@ -109,7 +109,7 @@ class FeatureReader:
         true, false = ([self.known[text] for text in texts] for texts in (case.references.true, case.references.false))
         cosines = [np.stack([text.vector for text in texts]) @ answer.vector for texts in ([question], true, false)]
         worded = features.features(case.question, case.answer, case.references, cosines)
-        return [*worded, *alignment.align(question, answer, true, false)]
+        return [*worded, *alignment.alignment_features(question, answer, true, false)]
 
     def features(self, cases: Sequence[Case], axes: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of each case, shape (n, n_columns), in the order of `COLUMNS`."""
@@ -129,7 +129,7 @@ def blindfolded(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(WITHOUT_REFERENCES, x, np.float32(0.0))
 
 
-def save(weights: Weights, path: Path) -> None:
+def save_weights(weights: Weights, path: Path) -> None:
     """Write trained weights as one safetensors file."""
     arrays: dict[str, NDArray[Any]] = {
         "axes": weights.axes,
@@ -142,7 +142,7 @@ def save(weights: Weights, path: Path) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), weights.metadata)
 
 
-def load(path: Path) -> Weights:
+def load_weights(path: Path) -> Weights:
     """Read what `save` wrote.
 
     Raises:
@@ -194,7 +194,7 @@ class LocalJudge:
     def __init__(self, weights: Path = WEIGHTS, folder: Path | None = None):
         folder = encoder.base_folder() if folder is None else folder
         self._path = weights
-        self.weights = load(weights)
+        self.weights = load_weights(weights)
         base = file_hash(folder / "model.safetensors")
         if base != self.weights.metadata["base"]:
             raise UserError(

@@ -16,7 +16,7 @@ KINDS = ("local", "blind", "lm", "api")
 MEASURED = Path(__file__).with_name("measured.json")
 
 
-def parse(name: str) -> tuple[str, str]:
+def parse_judge(name: str) -> tuple[str, str]:
     """Kind and the rest of a judge's name.
 
     Raises:
@@ -28,7 +28,7 @@ def parse(name: str) -> tuple[str, str]:
     return kind, argument
 
 
-def check(name: str, endpoint: api.Endpoint | None = None) -> None:
+def check_judge(name: str, endpoint: api.Endpoint | None = None) -> None:
     """Refuse a judge that cannot be had, before anything is loaded or asked.
 
     Args:
@@ -38,7 +38,7 @@ def check(name: str, endpoint: api.Endpoint | None = None) -> None:
     Raises:
         UserError: if the name is none, a package, a file, a model or a key is missing, or the endpoint cannot be one.
     """
-    kind, argument = parse(name)
+    kind, argument = parse_judge(name)
     if kind == "local":
         encoder.base_folder()
         if argument and not Path(argument).is_file():
@@ -60,7 +60,7 @@ def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     Raises:
         UserError: if it cannot be had.
     """
-    kind, argument = parse(name)
+    kind, argument = parse_judge(name)
     if kind == "blind":
         return BlindJudge()
     if kind == "local":

@@ -148,7 +148,7 @@ def _text(content: Any) -> str:
     return content or ""
 
 
-def read(reply: str) -> Judgement:
+def read_reply(reply: str) -> Judgement:
     """A judgement from a reply as it is kept: 1 for yes, 0 for no; unscored unless each notion is answered exactly once."""
     cut = CUT.search(reply)
     uncut = reply[: cut.start()] if cut else reply
@@ -193,7 +193,7 @@ def thoughtless(reply: str) -> tuple[str, bool]:
 
 def thinks(reply: str) -> bool:
     """Whether thinking shows in a reply, or it was cut off before it answered: it needs more tokens."""
-    unread = not read(reply).scored and CUT.search(reply) is not None
+    unread = not read_reply(reply).scored and CUT.search(reply) is not None
     return unread or OPENED.search(reply) is not None or CLOSED.search(reply) is not None
 
 

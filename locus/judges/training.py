@@ -130,7 +130,7 @@ def unseen_log_odds(
     return log_odds
 
 
-def calibrate(log_odds: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
+def fit_calibration(log_odds: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
     """Slope and intercept for each target, shape (2, 2), by logistic regression on model answers.
 
     Source: Platt 1999.
@@ -170,7 +170,7 @@ def material(labels: Path, references: Path, recipe: ForestRecipe) -> tuple[list
     return learned, part, group
 
 
-def train(labels: Path, references: Path, out: Path, recipe: ForestRecipe | None = None, log: Log = print) -> local.Weights:
+def train_judge(labels: Path, references: Path, out: Path, recipe: ForestRecipe | None = None, log: Log = print) -> local.Weights:
     """Train the judge and write its weights.
 
     Args:
@@ -192,7 +192,7 @@ def train(labels: Path, references: Path, out: Path, recipe: ForestRecipe | None
     axes, centre = principal_axes(reader.vectors(cases)[spoken(rows)])
     x = reader.features(cases, axes, centre)
     x = x if recipe.read_references else local.blindfolded(x)
-    calibration = calibrate(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
+    calibration = fit_calibration(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
     weights = local.Weights(fit_forests(x, rows, recipe), axes, centre, calibration, {})
     metadata: dict[str, Any] = {
         "version": local.VERSION,
@@ -206,5 +206,5 @@ def train(labels: Path, references: Path, out: Path, recipe: ForestRecipe | None
         "questions": " ".join(sorted({local.question_key(row.question) for row in rows})),
     }
     weights.metadata.update(metadata)
-    local.save(weights, out)
+    local.save_weights(weights, out)
     return weights

@@ -88,7 +88,7 @@ def load(
     folder, quantised = locate(name, adapter)
     if not Path(folder).is_dir():
         folder = fetched(name, revision, trust_remote_code, adapter)
-    own_code.check(name, folder, trust_remote_code)
+    own_code.check_own_code(name, folder, trust_remote_code)
     extra = adapter_folder(Path(folder), adapter, name)
     if extra is not None:
         check_installed()

@@ -91,7 +91,7 @@ def refused(name: str, folder: str) -> Iterator[None]:
         raise
 
 
-def check(name: str, folder: str, trusted: bool) -> None:
+def check_own_code(name: str, folder: str, trusted: bool) -> None:
     """Refuse a local model folder of a kind that only its own code knows, unless that code may be run.
 
     Raises:

@@ -23,7 +23,7 @@ from locus.patching.component import Kind, Patch
 from locus.patching.metrics import Array, Divergence, Normalise
 from locus.patching.pairs import PatchPair
 from locus.patching.runs import Run, shared_prefix, traced
-from locus.patching.sweep import How, Keep, PatchMap, Values, computed, maps, measure, values_of
+from locus.patching.sweep import How, Keep, PatchMap, Values, computed, maps, patch_maps, values_of
 from locus.stats import clopper_pearson
 from locus.stats.estimate import Estimate
 
@@ -168,7 +168,7 @@ class Screen:
     sentence: str
 
 
-def choose(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[int]]:
+def choose_patches(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[int]]:
     """Which patches to verify: the largest of every estimate, and a random sample of the others.
 
     Args:
@@ -190,7 +190,7 @@ def choose(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[in
     return top, [int(index) for index in sample]
 
 
-def judge(picked: tuple[list[int], list[int]], means: Array, guessed: Array, least: float) -> Screen:
+def judge_screen(picked: tuple[list[int], list[int]], means: Array, guessed: Array, least: float) -> Screen:
     """How far a screen can be trusted, from the exact effects of what it let through.
 
     Args:
@@ -231,6 +231,6 @@ def screen(
         UserError: if fewer than one patch is to be verified.
     """
     guessed = attribute(model, pairs, patches, how, budget.steps)[0].effects(normalise).values.mean(axis=1)
-    top, sample = choose([guessed], budget)
-    exact = measure(model, pairs, [patches[index] for index in (*top, *sample)], how)[0]
-    return judge((top, sample), exact.effects(normalise).values.mean(axis=1), guessed, budget.least), exact
+    top, sample = choose_patches([guessed], budget)
+    exact = patch_maps(model, pairs, [patches[index] for index in (*top, *sample)], how)[0]
+    return judge_screen((top, sample), exact.effects(normalise).values.mean(axis=1), guessed, budget.least), exact

@@ -40,7 +40,7 @@ def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[lis
         return None
     match: null.Match = "layer" if null.capacity(location, *shape, "layer") >= count else "uniform"
     possible = int(min(count, null.capacity(location, *shape, match)))
-    random_locations = [claim.location for claim in null.draw(location, *shape, possible, seed, match)]
+    random_locations = [claim.location for claim in null.draw_locations(location, *shape, possible, seed, match)]
     places = [location, Location.of(other_heads), *random_locations]
     return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
 

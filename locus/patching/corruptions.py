@@ -16,7 +16,7 @@ from locus.errors import UserError
 from locus.models.model import Model
 from locus.patching.component import Kind
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Run, batch_of, run
+from locus.patching.runs import Run, batch_of, run_batch
 
 # From the members of a batch (indices into all pairs) and their clean run to the corrupted runs, one a draw.
 Spoil = Callable[[Sequence[int], Run], list[Run]]
@@ -56,7 +56,7 @@ class Replacement:
 def _corrupted(model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind]) -> Run:
     """A run of corrupted prompts, laid out as the clean one."""
     prompts, spans = [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]
-    return run(model, batch_of(model, prompts, spans, clean.batch.side), kinds)
+    return run_batch(model, batch_of(model, prompts, spans, clean.batch.side), kinds)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class Noise:
 
         def spoil(members: Sequence[int], clean: Run) -> list[Run]:
             batch = [pairs[index] for index in members]
-            return [run(model, clean.batch, kinds, self._noisy(batch, clean, deviation, draw)) for draw in range(self.draws)]
+            return [
+                run_batch(model, clean.batch, kinds, self._noisy(batch, clean, deviation, draw)) for draw in range(self.draws)
+            ]
 
         return spoil
 
@@ -213,7 +215,7 @@ def _mean(model: Model, prompts: Sequence[tuple[int, ...]], kinds: Sequence[Kind
     """Mean values over prompts of one length, [1, T, features]."""
     first: Run | None = None
     for start in range(0, len(prompts), rows):
-        totals = _like(run(model, batch_of(model, prompts[start : start + rows]), kinds), lambda v: v.sum(0, keepdim=True))
+        totals = _like(run_batch(model, batch_of(model, prompts[start : start + rows]), kinds), lambda v: v.sum(0, keepdim=True))
         if first is None:
             first = totals
         else:

@@ -21,7 +21,7 @@ from locus.models.model import Model
 from locus.patching.component import Component
 from locus.patching.metrics import Array, LogitDifference, Metric
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Run, batch_of, patched, run
+from locus.patching.runs import Run, batch_of, patched, run_batch
 from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval
 
@@ -90,7 +90,7 @@ def dormancy(
     """
     where = component.features(model.layout)
     clean, corrupted = (
-        run(model, batch_of(model, prompts, [dict(pair.spans) for pair in pairs]), (component.kind,))
+        run_batch(model, batch_of(model, prompts, [dict(pair.spans) for pair in pairs]), (component.kind,))
         for prompts in ([pair.clean for pair in pairs], [pair.corrupted for pair in pairs])
     )
     differences = (clean.value(component.kind, component.layer) - corrupted.value(component.kind, component.layer))[..., where]

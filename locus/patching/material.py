@@ -12,7 +12,7 @@ from locus.patching import tasks
 from locus.patching.known import planted_pairs
 from locus.patching.metrics import LogitDifference
 from locus.patching.pairs import PatchPair, load_pairs
-from locus.patching.runs import batch_of, run
+from locus.patching.runs import batch_of, run_batch
 from locus.patching.settings import PatchConfig
 from locus.patching.sweep import BATCHING, batches
 
@@ -111,7 +111,7 @@ def correct(model: Model, pairs: list[PatchPair]) -> np.ndarray[Any, np.dtype[np
     right = np.zeros(len(pairs), dtype=bool)
     for members in batches(pairs, BATCHING):
         batch = [pairs[index] for index in members]
-        logits = run(model, batch_of(model, [pair.clean for pair in batch])).logits
+        logits = run_batch(model, batch_of(model, [pair.clean for pair in batch])).logits
         assert logits is not None, "a forward gives logits"
         right[members] = (LogitDifference()(logits, batch, logits) > 0).cpu().numpy()
     return right

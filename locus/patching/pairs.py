@@ -147,7 +147,9 @@ def load_pairs(path: str, tokenizer: Any) -> list[PatchPair]:
     Raises:
         UserError: listing every wrong line with its number.
     """
-    return lines.read(path, lambda number, row: _pair(row, tokenizer), f"one JSON object a line with {', '.join(FIELDS)}", "pair")
+    return lines.read_lines(
+        path, lambda number, row: _pair(row, tokenizer), f"one JSON object a line with {', '.join(FIELDS)}", "pair"
+    )
 
 
 def _pair(row: dict[str, Any], tokenizer: Any) -> PatchPair:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus.engine.prefix import Prefix, Recorder, States, cut, shared
+from locus.engine.prefix import Prefix, Recorder, States, cut, n_shared_columns
 from locus.errors import UserError
 from locus.models.model import LayerInputs, Model
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
@@ -162,7 +162,7 @@ def _hooked(module: nn.Module, kind: Kind, change: Callable[[Tensor], Tensor]) -
         handle.remove()
 
 
-def run(model: Model, batch: PairBatch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
+def run_batch(model: Model, batch: PairBatch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
     """One forward with what it holds at every site of some kinds.
 
     Args:
@@ -261,7 +261,7 @@ def shared_prefix(base: Run, source: Run) -> Prefix | None:
     """The columns before the first at which two runs differ; None if there is none, or no forward gave one of the runs."""
     if base.logits is None or source.logits is None:
         return None  # values that no forward gave may differ anywhere, whatever the tokens are
-    length = shared(base.residual[0], source.residual[0], base.batch.ends)
+    length = n_shared_columns(base.residual[0], source.residual[0], base.batch.ends)
     return Prefix(length, base.states) if length else None
 
 

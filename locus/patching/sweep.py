@@ -28,7 +28,7 @@ from locus.patching.metrics import (
     floor_warning,
 )
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Run, Side, batch_of, patched, run
+from locus.patching.runs import Run, Side, batch_of, patched, run_batch
 
 REPLACEMENT, LOGIT_DIFFERENCE = Replacement(), LogitDifference()
 
@@ -125,7 +125,7 @@ def computed(members: Sequence[int], make: Callable[[], Values]) -> Values:
     return make()
 
 
-def measure(
+def patch_maps(
     model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, keep: Keep = computed
 ) -> list[PatchMap]:
     """Patch every pair with every patch and read every metric.
@@ -175,7 +175,7 @@ def maps(
 
         def make(batch: list[PatchPair] = batch, members: list[int] = members) -> Values:
             prompts, spans = [pair.clean for pair in batch], [dict(pair.spans) for pair in batch]
-            plain = run(model, batch_of(model, prompts, spans, how.batching.side or "right"), kinds)
+            plain = run_batch(model, batch_of(model, prompts, spans, how.batching.side or "right"), kinds)
             return read(batch, patches, plain, spoil(members, plain))
 
         clean[members], corrupted[members], patched[:, members] = keep(members, make)
@@ -197,7 +197,7 @@ def sweep(
     batching: Batching = BATCHING,
 ) -> PatchMap:
     """`measure` with one metric."""
-    return measure(model, pairs, patches, How(direction, corruption, (metric,), batching))[0]
+    return patch_maps(model, pairs, patches, How(direction, corruption, (metric,), batching))[0]
 
 
 def values_of(how: How, pairs: Sequence[PatchPair], plain: Run) -> Callable[[Tensor], Tensor]:

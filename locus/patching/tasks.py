@@ -29,7 +29,7 @@ def single(tokenizer: Any, words: Iterable[str]) -> list[str]:
     return single_token
 
 
-def collect(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list[PatchPair]:
+def collect_pairs(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list[PatchPair]:
     """Draw until there are `count` different pairs; a draw that cannot be aligned, or is None, is left out.
 
     Raises:
@@ -54,7 +54,7 @@ def collect(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list
     )
 
 
-def align(tokenizer: Any, contrast: Contrast, joint: str = " ", lead: str = "") -> PatchPair | None:
+def aligned_pair(tokenizer: Any, contrast: Contrast, joint: str = " ", lead: str = "") -> PatchPair | None:
     """A contrast as token ids; None where its prompt is kept for the questions of an audit.
 
     Args:
@@ -100,7 +100,9 @@ def indirect_object(tokenizer: Any, count: int, seed: int, *, tokens: str = "S2"
         enough(single(tokenizer, contrasts.OBJECTS), 1, "things"),
     )
     rng = np.random.default_rng(seed)
-    return collect(count, "indirect-object", lambda: align(tokenizer, contrasts.indirect_object(rng, lexicon, tokens, order)))
+    return collect_pairs(
+        count, "indirect-object", lambda: aligned_pair(tokenizer, contrasts.indirect_object(rng, lexicon, tokens, order))
+    )
 
 
 def greater_than(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
@@ -120,7 +122,7 @@ def greater_than(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
     except UserError:
         next_tokens(tokenizer, probe, [str(digit) for digit in range(10)])
         two_digits = False
-    return collect(count, "greater-than", lambda: align(tokenizer, contrasts.greater_than(rng, two_digits), ""))
+    return collect_pairs(count, "greater-than", lambda: aligned_pair(tokenizer, contrasts.greater_than(rng, two_digits), ""))
 
 
 def arithmetic(tokenizer: Any, count: int, seed: int, *, shots: int = 2, limit: int = 100) -> list[PatchPair]:
@@ -147,7 +149,9 @@ def arithmetic(tokenizer: Any, count: int, seed: int, *, shots: int = 2, limit: 
         )
     rng = np.random.default_rng(seed)
     lead = "" if joint else " "
-    return collect(count, "arithmetic", lambda: align(tokenizer, contrasts.arithmetic(rng, results, shots, limit), joint, lead))
+    return collect_pairs(
+        count, "arithmetic", lambda: aligned_pair(tokenizer, contrasts.arithmetic(rng, results, shots, limit), joint, lead)
+    )
 
 
 def docstring(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
@@ -159,7 +163,7 @@ def docstring(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
     arguments = enough(single(tokenizer, contrasts.ARGUMENTS), 7, "argument names")
     nouns = enough(single(tokenizer, contrasts.NOUNS), 1, "nouns")
     rng = np.random.default_rng(seed)
-    return collect(count, "docstring", lambda: align(tokenizer, contrasts.docstring(rng, arguments, nouns)))
+    return collect_pairs(count, "docstring", lambda: aligned_pair(tokenizer, contrasts.docstring(rng, arguments, nouns)))
 
 
 def _numbers(tokenizer: Any, joint: str, limit: int) -> list[int]:
@@ -207,7 +211,7 @@ def induction(tokenizer: Any, count: int, seed: int, *, length: int = 16) -> lis
         text = tokenizer.decode(clean), tokenizer.decode(corrupted)
         return PatchPair(tuple(clean), tuple(corrupted), (stretch[at + 1],), (other,), spans, "induction", "", text)
 
-    return collect(count, "induction", draw)
+    return collect_pairs(count, "induction", draw)
 
 
 def factual_recall(tokenizer: Any, count: int, seed: int, path: str = "") -> list[PatchPair]:
@@ -261,4 +265,4 @@ def _triples(path: str) -> list[tuple[str, str, str]]:
             raise ValueError("needs the texts subject, relation (with one {}) and object")
         return parts[0].strip(), parts[1].rstrip(), parts[2].strip()
 
-    return lines.read(path, make, "facts as JSON lines", "fact")
+    return lines.read_lines(path, make, "facts as JSON lines", "fact")

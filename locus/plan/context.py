@@ -14,7 +14,7 @@ from locus.edits import Directions, directions
 from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.trie import TokenTrie, build_trie
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import DriftText, text_trie
@@ -88,7 +88,7 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
 def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
     """Survey the base model on all parts: references, features, and the residual streams that edits share."""
     model, config = context.model, context.config
-    tries = {name: plant(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
+    tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
     if context.sample is not None:
         tries[TEXT] = text_trie(model, context.sample, config.text_tokens)
     held = layers_held(context, sum(map(len, tries.values())))

@@ -15,7 +15,7 @@ from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
 from locus.engine.train import TrainingRecipe, chunks, schedule
-from locus.engine.trie import PackedRow, TokenTrie, plant
+from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
@@ -44,7 +44,7 @@ class Forecast:
         self.text = PromptFormat(**plan.prompt.to_json())
         known = {item.id: item for item in dataset.items}
         self.items = {name: tuple(known[one.id] for one in part) for name, part in plan.items.by_part.items()}
-        self.tries = {name: plant(model.tokenizer, self.text, items) for name, items in self.items.items()}
+        self.tries = {name: build_trie(model.tokenizer, self.text, items) for name, items in self.items.items()}
         if self.config.text_passages:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)

@@ -172,7 +172,7 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
         except UserError:
             continue  # said already
         wrong = _caught(claim.fits, *shape)
-        errors += wrong or _caught(null.draw, claim.location, *shape, config.random, config.seed, config.null)
+        errors += wrong or _caught(null.draw_locations, claim.location, *shape, config.random, config.seed, config.null)
     return errors
 
 
@@ -199,7 +199,7 @@ def _model(config: AuditConfig) -> list[UserError]:
         place = locate(config.model, config.adapter)[0]
         if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
             place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
-        own_code.check(config.model, place, config.trust_remote_code)
+        own_code.check_own_code(config.model, place, config.trust_remote_code)
         raise_all(_fits(config, _shape(place)))
 
     return _caught(claimed)
@@ -245,7 +245,7 @@ def _judge(config: AuditConfig) -> list[UserError]:
         from locus.judges import named
         from locus.judges.api import Endpoint
 
-        errors = _caught(named.check, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        errors = _caught(named.check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
         if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
             errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
         return errors

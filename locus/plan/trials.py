@@ -161,7 +161,7 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     context = content_hash(identity)
     trials = [Trial("base", "base", "", Location(()), "none", context)]
     for claim in claims:
-        randoms = null.draw(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
+        randoms = null.draw_locations(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
         for (role, place), alpha in product(steered, config.iti_strengths):
             arm = f"iti:{claim.name if role == 'shift' else place.name}"
@@ -180,7 +180,7 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     if config.singles:
         one = Location(everywhere.sites[:1])
         for read, single in product(
-            config.reads, null.draw(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
+            config.reads, null.draw_locations(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))

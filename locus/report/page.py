@@ -117,7 +117,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         open=OPEN,
         judged=any(row.truth is not None for one in material.answers for row in one.rows),
         compared=[row for one in (material, *others) for row in beside(one)] if others else [],
-        took=cost.sentence(verdict.seconds, verdict.cost),
+        took=cost.cost_line(verdict.seconds, verdict.cost),
         cited=cited,
         forms=cite.forms(cited),
         receipt=material.receipt,

@@ -125,7 +125,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     """
     config = settle(recorded.config, given, needs=("model", "data", "text"))
     if config.judge != "none":
-        named.check(config.judge)
+        named.check_judge(config.judge)
     planned = recorded.context
     if max(config.random, config.singles, config.seeds) > len(recorded.trials):
         raise VerificationError("the plan lists fewer trials than its settings make")

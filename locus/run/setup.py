@@ -67,7 +67,7 @@ def set_up(
     text = asked(model.tokenizer)
     preconditions.warn_of_template(text.notices)
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
-    answers.check(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
+    answers.check_answers(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:

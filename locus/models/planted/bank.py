@@ -228,7 +228,7 @@ def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
 Watch = Callable[[Tensor, Tensor], None]
 
 
-def fit(
+def fit_edits(
     runner: Runner,
     edits: Edits,
     questions: Questions,
@@ -295,7 +295,7 @@ def optimal_margins(
     result = torch.empty(len(mask), *test.contrasts.shape[:2])
     for start in sorted(set(starts.tolist())):
         same_start = (starts == start).nonzero().flatten()
-        edits = fit(runner, initial(mask[same_start], start, training), train, before, training, partial(watch, same_start))
+        edits = fit_edits(runner, initial(mask[same_start], start, training), train, before, training, partial(watch, same_start))
         result[same_start] = margins_after(runner, edits, test)
     return result
 

@@ -16,7 +16,7 @@ from locus.errors import UserError
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
 from locus.models.planted.kinds import KINDS, KnownClaim, Place, PlantedPlan, plan
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
-from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant
+from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant_role
 
 MARGIN = -0.5  # nats by which the unedited model prefers the false answer; small, because an edit anywhere can undo it
 SPREAD = 16.0  # logit difference of a final state that lies wholly along the polarity, whatever the width
@@ -121,7 +121,7 @@ def _draw_model(
     size: PlantedSize, plan_: PlantedPlan, directions: PlantedDirections, bits: Array, rng: np.random.Generator
 ) -> LlamaForCausalLM:
     weights = draw_layers(size, plan_, directions, rng)
-    carriers = [plant(weights, role, size, directions, rng)[0] for role in plan_.roles]
+    carriers = [plant_role(weights, role, size, directions, rng)[0] for role in plan_.roles]
     questions, answers = draw_embeddings(size, plan_, directions, bits, rng)
     vocabulary = len(SPECIAL) + size.questions * (1 + size.answers)
     unnamed = rng.standard_normal((len(SPECIAL), len(directions.free))) @ directions.free

@@ -27,7 +27,7 @@ from locus.models.weights import fill
 FORMAT = 1
 
 
-def save(planted: Planted, folder: Path | str) -> None:
+def save_planted(planted: Planted, folder: Path | str) -> None:
     """Write a planted model to a folder, made if it is not there; truth.json is written last.
 
     Args:
@@ -58,7 +58,7 @@ def save(planted: Planted, folder: Path | str) -> None:
     (home / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
 
-def load(folder: Path | str) -> Planted:
+def load_planted(folder: Path | str) -> Planted:
     """Read what `save` wrote.
 
     Raises:
@@ -75,7 +75,7 @@ def load(folder: Path | str) -> Planted:
         raise UserError(
             expected, f"{home} ({type(error).__name__}: {error})", "Point to a folder that planted.save wrote."
         ) from error
-    items = tuple(lines.read(str(home / "dataset.jsonl"), lambda number, row: _item(row), expected, "question"))
+    items = tuple(lines.read_lines(str(home / "dataset.jsonl"), lambda number, row: _item(row), expected, "question"))
     dataset = Dataset(about["name"], items, about["licence"], about["origin"])
     if dataset.sha256 != about["sha256"]:
         raise UserError(

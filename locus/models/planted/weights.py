@@ -69,7 +69,7 @@ def draw_layers(
     return weights
 
 
-def plant(
+def plant_role(
     weights: dict[str, Array], role: Role, size: PlantedSize, directions: PlantedDirections, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Overwrite one head with its role, in place.

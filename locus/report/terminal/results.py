@@ -71,7 +71,7 @@ def verdict_table(console: Console, verdict: Verdict, out: Path) -> None:
     _standings(console, verdict)
     _notes(console, verdict)
     console.print()
-    console.print(Text(cost.sentence(verdict.seconds, verdict.cost), style="dim"))
+    console.print(Text(cost.cost_line(verdict.seconds, verdict.cost), style="dim"))
     console.print(Text(out / "report.html"), soft_wrap=True)
 
 
