@@ -274,7 +274,9 @@ def test_progress_shows_what_it_is_told_and_what_breaks_in_spelt_out(colour, cap
 
 
 def test_a_bug_of_ours_shows_its_message_spelt_out(monkeypatch, capfdbinary):
-    monkeypatch.setattr(importlib.import_module("locus.calibrate.power"), "ask", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
+    monkeypatch.setattr(
+        importlib.import_module("locus.calibrate.power"), "ask", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE))
+    )
     status, written = run(monkeypatch, capfdbinary, "power")
     assert status == 1 and "bug in locus" in clean(written) and b"owned" in written
 
