@@ -1,6 +1,7 @@
 """A run that was cut goes on to the same rows and the same edits, bit for bit, whatever the process that goes on could do."""
 
 import errno
+import importlib
 import json
 import shutil
 import sqlite3
@@ -148,10 +149,10 @@ def test_another_number_of_threads_is_said_and_the_plans_is_kept(settings, undis
 def test_how_many_banks_the_memory_holds_decides_once(settings, undisturbed, tmp_path, monkeypatch, before):
     """Begun one after another, each with two threads, or side by side; what fits when it goes on changes nothing."""
     whole, out = tmp_path / "whole", tmp_path / "RUN"
-    monkeypatch.setattr("locus.plan.document.fitting", lambda most, nbytes: min(most, before))
+    monkeypatch.setattr(importlib.import_module("locus.plan.document"), "fitting", lambda most, nbytes: min(most, before))
     audited(settings, whole, 2)
     cut_back(whole, out, 2)
-    monkeypatch.setattr("locus.plan.document.fitting", lambda most, nbytes: min(most, 3 - before))
+    monkeypatch.setattr(importlib.import_module("locus.plan.document"), "fitting", lambda most, nbytes: min(most, 3 - before))
     audited(settings, out, 2)
     assert content(out) == content(whole)
     assert arithmetic(out)["bank"] == 3 - before

@@ -1,6 +1,7 @@
 """What is shown is harmless: no command to a terminal, no formula in a spreadsheet, no name that becomes a path."""
 
 import csv
+import importlib
 import io
 import json
 import logging
@@ -275,7 +276,9 @@ def test_progress_shows_what_it_is_told_and_what_breaks_in_spelt_out(colour, cap
 
 
 def test_a_bug_of_ours_shows_its_message_spelt_out(monkeypatch, capfdbinary):
-    monkeypatch.setattr("locus.calibrate.power.power_of", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
+    monkeypatch.setattr(
+        importlib.import_module("locus.calibrate.power"), "power_of", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE))
+    )
     status, written = run(monkeypatch, capfdbinary, "power")
     assert status == 1 and "bug in locus" in clean(written) and b"owned" in written
 

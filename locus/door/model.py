@@ -38,7 +38,7 @@ def load(
         >>> import locus
         >>> model = locus.load("planted:localized:3")
         >>> model.layout.n_layers, model.layout.n_heads
-        (4, 6)
+        (3, 8)
     """
     from locus.machine.threads import settle
     from locus.models.load import load as load_by_name

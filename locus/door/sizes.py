@@ -82,7 +82,7 @@ def power(
     Example:
         >>> import locus
         >>> round(locus.power(random=19)["special"]["power"], 2)
-        0.76
+        0.82
     """
     from locus.calibrate.power import power_of
 

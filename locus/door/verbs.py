@@ -146,7 +146,7 @@ def plan(
         >>> import locus
         >>> cost = locus.plan("planted:localized:3", claim="1.1", progress=False)
         >>> cost.trials, cost.macs > 0
-        (27, True)
+        (29, True)
     """
     told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
     resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})

@@ -122,7 +122,8 @@ def _hooked(module: nn.Module) -> str:
     for kind in ("_forward_pre_hooks", "_forward_hooks"):
         for hook in getattr(module, kind).values():
             return f"a hook ({getattr(hook, '__qualname__', type(hook).__name__)[:80]})"
-    if "forward" in vars(module) and not norms.is_ours(module):
+    own = vars(module).get("forward")  # a model that ours has run has its class's own there
+    if own is not None and getattr(own, "__func__", None) is not type(module).forward and not norms.is_ours(module):
         return "a forward that was replaced"
     return ""
 
