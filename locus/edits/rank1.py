@@ -98,6 +98,29 @@ class Rank1(Edit):
         reads = a * mask if self.read == "heads" else a
         return Terms(read=reads, out=b) if self.form == "free" else Terms(read=reads, write=b * mask)
 
+    def jacobian(self, layer: int, inputs: Tensor, gradients: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of what rows say by the layer's numbers, [rows, numbers of a] and [rows, numbers of b].
+
+        Args:
+            layer: one of its layers.
+            inputs: [rows, T, d_in], what enters the output projection, unedited.
+            gradients: [rows, T, d_in or d_model], by what is edited.
+            real: [rows, T], false where a row is padded.
+        """
+        terms = self.terms(layer)
+        assert terms is not None, "a masked layer has terms"
+        mask = self._masks[layer].to(gradients.device)
+        kept = gradients * real.to(gradients.device)[:, :, None]
+        if self.form == "heads":
+            kept = kept * mask
+        if self.read == "constant":
+            return gradients.new_zeros(len(gradients), 0), kept.sum(dim=1)
+        write = terms.out if self.form == "free" else terms.write
+        assert terms.read is not None and write is not None, "an edit that reads has both"
+        by_write = torch.einsum("rt,rtw->rw", inputs @ terms.read.detach(), kept)
+        by_read = torch.einsum("rt,rtf->rf", kept @ write.detach(), inputs)
+        return by_read * mask if self.read == "heads" else by_read, by_write
+
     def frozen(self, about: dict[str, object]) -> Edit:
         """A copy with fixed terms and a note of how it was made."""
         layers = {}

@@ -1,0 +1,112 @@
+"""The Gauss-Newton search: derivatives against differences, steps against least squares, the end against long training."""
+
+import numpy as np
+import pytest
+import torch
+
+from locus.behaviours.prompts import prompt_format
+from locus.edits import Rank1, full
+from locus.engine.activations import base_pass
+from locus.engine.linear import answers_of, gradients_of
+from locus.engine.newton import Objective, jacobian_of, steps_of
+from locus.engine.train import all_pairs
+from locus.engine.trie import plant
+from locus.metrics.choice import score
+from locus.sites import Location
+from tests.families import QUESTIONS, tiny
+
+KINDS = {
+    "layer": {"read": "layer"},
+    "heads": {"read": "heads"},
+    "constant": {"read": "constant"},
+    "free": {"read": "layer", "form": "free"},
+}
+
+
+def edit_of(model, kind: str) -> Rank1:
+    """An edit away from the identity."""
+    if kind == "free":
+        edit = full(model.layout, form="free", seed=3)
+    else:
+        edit = Rank1(model.layout, Location.parse("0.1,1.0"), seed=3, **KINDS[kind])
+    generator = torch.Generator().manual_seed(1)
+    edit.flat.data += 0.1 * torch.randn(edit.flat.shape, generator=generator)
+    return edit
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", "gemma2"])
+def tested(request):
+    """A tiny model, its trie of questions and its base pass."""
+    model = tiny(request.param)
+    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+    return model, trie, base_pass(model, trie)
+
+
+def test_the_base_models_log_probs_are_those_of_the_trees(tested):
+    model, trie, base = tested
+    count = len(trie.sequences)
+    layers = range(model.layout.n_layers)
+    found = [gradients_of(model, part, layers) for part in answers_of(trie, range(count), tokens=40)]
+    assert sorted(index for part in found for index in part.answers.sequences) == list(range(count))
+    for part in found:
+        assert np.allclose(part.logprobs.double().numpy(), base.logprobs[list(part.answers.sequences)], atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives_are_those_of_small_differences(tested, kind):
+    """Along random directions of all its numbers: (f(z + e d) - f(z - e d)) / 2 e against J d."""
+    model, trie, base = tested
+    edit, count = edit_of(model, kind), len(trie.sequences)
+    parts = [gradients_of(model, part, list(edit.layers), edit) for part in answers_of(trie, range(count))]
+    jacobian, logprobs = jacobian_of(edit, parts, count)
+
+    def scored() -> np.ndarray:
+        return score(model, base.prepared, [edit.frozen({})], count)[0]
+
+    assert np.allclose(logprobs.numpy(), scored(), atol=5e-4)
+    generator, where = torch.Generator().manual_seed(2), edit.flat.data.clone()
+    for _ in range(3):
+        direction = torch.randn(where.shape, generator=generator)
+        direction /= direction.norm()
+        ends = []
+        for sign in (1, -1):
+            edit.flat.data = where + sign * 1e-2 * direction
+            ends.append(scored())
+        edit.flat.data = where
+        differences = (ends[0] - ends[1]) / 2e-2
+        assert np.allclose((jacobian @ direction).numpy(), differences, atol=0.02 * np.abs(differences).max() + 2e-3)
+
+
+@pytest.mark.parametrize("kind", ["ipo", "dpo"])
+def test_a_step_is_the_minimum_of_the_linear_model(kind):
+    """By autograd on the quadratic model: the gradient of model + ridge vanishes at the step, and the promise is its fall."""
+    generator = torch.Generator().manual_seed(0)
+    jacobian = torch.randn(7, 12, generator=generator)
+    gains = torch.randn(7, generator=generator)
+    pairs = np.array([(0, 2), (0, 3), (1, 2), (1, 3), (4, 5), (4, 6)])
+    divide = torch.tensor([1.0, 2, 1, 3, 1, 1, 2])
+    objective = Objective(pairs, divide, 0.1, kind)
+    steps = steps_of(jacobian, objective, gains)
+    margins = objective.margins(gains.double())
+    tau = 0.1
+    share = torch.sigmoid(-tau * margins)
+    slope = 2 * (margins - 5) if kind == "ipo" else -tau * share
+    curvature = torch.full_like(margins, 2.0) if kind == "ipo" else tau**2 * share * (1 - share)
+    for ridge in (1e-3, 0.1, 1.0):
+        step = steps.step(ridge).double().requires_grad_(True)
+        scaled = (jacobian.double() @ step) / divide
+        moved = scaled[pairs[:, 0]] - scaled[pairs[:, 1]]
+        model = (slope * moved + 0.5 * curvature * moved**2).mean()
+        (gradient,) = torch.autograd.grad(model + 0.5 * ridge * steps.top * step.square().sum(), step)
+        assert gradient.abs().max() < 1e-5 * steps.top
+        assert steps.promised(ridge) == pytest.approx(-float(model), rel=1e-4)
+
+
+def test_the_objective_is_the_mean_over_pairs_of_the_training_loss(tested):
+    _, trie, _ = tested
+    pairs = np.concatenate([all_pairs(QUESTIONS, trie, owner) for owner in range(len(QUESTIONS))])
+    objective = Objective(pairs, torch.ones(len(trie.sequences)), 0.1, "ipo")
+    assert float(objective.loss(torch.zeros(len(trie.sequences)))) == pytest.approx(25.0)
+    gains = torch.zeros(len(trie.sequences)).requires_grad_(True)
+    (slope,) = torch.autograd.grad(objective.loss(gains), gains)
+    assert torch.allclose(objective.slope_and_curvature(gains.detach())[0].float(), slope, atol=1e-5)
