@@ -14,6 +14,7 @@ from locus.plan import document as plan_file
 from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
+from locus.plan.opened import NOTHING, Opened
 from locus.records.store import Store
 from locus.report import page, receipt
 from locus.run import bank as run
@@ -22,7 +23,9 @@ from locus.run.setup import make_claim, set_up
 Progress = Callable[[str, float], None]
 
 
-def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True) -> dict[str, Any]:
+def audit(
+    config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True, opened: Opened = NOTHING
+) -> dict[str, Any]:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:
@@ -30,6 +33,7 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
         out: the run folder.
         progress: told what is being done and the share of the whole audit that is done.
         sign: whether the user's key signs the receipt.
+        opened: what is open already, and is not loaded by its name.
 
     Returns:
         The verdict, as written to `verdict.json`.
@@ -39,15 +43,15 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
     """
     started = time.monotonic()
     # Material: the questions, split by group; nothing is loaded before all preconditions hold.
-    dataset = preconditions.check(config, out)
+    dataset = preconditions.check(config, out, opened)
     # With the threads that the run was begun with, where it goes on.
     arithmetic = plan_file.arithmetic(out)
     with arithmetic.whole(), atomic.room():
         # The model, checked against the slow path, and what it says unedited.
-        context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic)
+        context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic, opened=opened)
         # The claims, the plan with its rule, and the trials the store still lacks.
         layout = context.model.layout
-        made = [make_claim(source, config, context) for source in config.claims]
+        made = [opened.claims.get(source) or make_claim(source, config, context) for source in config.claims]
         for claim in made:
             claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]

@@ -20,7 +20,7 @@ from locus.audit import audit
 from locus.boundary import incoming
 from locus.conclude import rule as verdict
 from locus.errors import UserError, VerificationError
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.plan.config import AuditConfig
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
@@ -69,10 +69,10 @@ def find(study: str) -> Path:
     for folder in [Path(study), *(home / study for home in homes)]:
         if (folder / "receipt.json").is_file() and (folder / "verdict.json").is_file():
             return folder
-    known = sorted({str(path.parent.relative_to(home)) for home in homes for path in home.rglob("receipt.json")})
+    names = sorted({str(path.parent.relative_to(home)) for home in homes for path in home.rglob("receipt.json")})
     absent = "Studies come with the repository, not with the package: run this in a checkout."
-    there = f"There are {', '.join(known)}." if known else absent
-    raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), there)
+    remedy = f"There are {', '.join(names)}." if names else absent
+    raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), remedy)
 
 
 def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) -> AuditConfig:
@@ -92,9 +92,9 @@ def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) ->
         raise UserError("a receipt with an audit's settings and claims", f"another one in {str(folder)!r}", "Check the folder.")
     config = settle(recorded, given, claims=tuple(_brought(claim, folder) for claim in claims), where="receipt")
     if small:
-        kept = min(SMALL, config.random)
-        fewer = {"random": kept, "shift_random": min(config.shift_random, 1, kept), "singles": min(SMALL, config.singles)}
-        level = max(config.alpha, 1 / (1 + kept)) if kept else config.alpha
+        n_random = min(SMALL, config.random)
+        fewer = {"random": n_random, "shift_random": min(config.shift_random, 1, n_random), "singles": min(SMALL, config.singles)}
+        level = max(config.alpha, 1 / (1 + n_random)) if n_random else config.alpha
         config = config.model_copy(update={**fewer, "alpha": level})
     return config
 
@@ -108,11 +108,11 @@ def _brought(claim: str, folder: Path) -> str:
     if claim == "probe" or HEADS.fullmatch(claim):
         return claim
     kind, _, name = claim.rpartition(":")
-    here = folder / Path(name).name  # wherever it lay when the study was run
-    if kind == "patch" and incoming.regular(here / "patch.json", inside=folder):
-        return f"patch:{here}"
-    if not kind and incoming.regular(here, inside=folder):
-        return str(here)
+    path = folder / Path(name).name  # wherever it lay when the study was run
+    if kind == "patch" and incoming.regular(path / "patch.json", inside=folder):
+        return f"patch:{path}"
+    if not kind and incoming.regular(path, inside=folder):
+        return str(path)
     received = f"{visible(claim, 120)!r}, which is not in it"
     raise UserError(f"claims that {folder.name!r} brings with it", received, "Copy them into the study's folder.")
 
@@ -122,7 +122,7 @@ def reproduce(
     out: Path | None = None,
     given: Given = NOTHING_GIVEN,
     size: str = "full",
-    progress: Progress = lambda what, share: None,
+    progress: Progress = lambda doing, share: None,
 ) -> list[Number]:
     """Run a study's audit again, or go on with it, and compare.
 
@@ -148,20 +148,13 @@ def reproduce(
     within = tolerance(folder)
     questions = datasets.load(config.data)
     if questions.sha256 != body["dataset"]["sha256"]:
-        wanted = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
-        raise UserError(wanted, questions.sha256, "Give --data with that file.")
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+        expected = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
+        raise UserError(expected, questions.sha256, "Give --data with that file.")
+    model = load_configured(config)
     if model.fingerprint != body["model"]["sha256"]:
         name, sha256 = visible(body["model"]["name"], 120), visible(body["model"]["sha256"], 64)
-        wanted = f"the study's model, {name} with fingerprint {sha256}"
-        raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")
+        expected = f"the study's model, {name} with fingerprint {sha256}"
+        raise UserError(expected, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
     again = audit(config, out or default_run(study), progress, sign=False)
     committed = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
@@ -176,14 +169,14 @@ def default_run(study: str) -> Path:
     return Path("runs") / f"reproduce-{find(study).name}"
 
 
-def held(found: list[Number]) -> None:
+def held(numbers: list[Number]) -> None:
     """Raise if a number is outside its tolerance.
 
     Raises:
         VerificationError: naming them.
     """
-    if outside := [number.name for number in found if not number.agrees]:
-        raise VerificationError(f"{len(outside)} of {len(found)} numbers are outside the tolerance: {', '.join(outside)}")
+    if outside := [number.name for number in numbers if not number.agrees]:
+        raise VerificationError(f"{len(outside)} of {len(numbers)} numbers are outside the tolerance: {', '.join(outside)}")
 
 
 def tolerance(folder: Path) -> dict[str, float]:
@@ -192,16 +185,16 @@ def tolerance(folder: Path) -> dict[str, float]:
     Raises:
         UserError: if that file is no table of numbers.
     """
-    path, what = folder / "tolerance.toml", "a tolerance.toml with a number for each measure"
+    path, expected = folder / "tolerance.toml", "a tolerance.toml with a number for each measure"
     if not path.exists():
         return TOLERANCE
     try:
-        own = tomllib.loads(incoming.text_of(incoming.read_bytes(path, what, 1 << 16, folder), what, path.name))
+        own = tomllib.loads(incoming.text_of(incoming.read_bytes(path, expected, 1 << 16, folder), expected, path.name))
         numbers = {measure: float(value) for measure, value in own.items() if measure in TOLERANCE}
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(what, f"{str(path)!r} ({visible(error, 120)})", "Mend it.") from error
+        raise UserError(expected, f"{str(path)!r} ({visible(error, 120)})", "Mend it.") from error
     if len(numbers) < len(own) or not all(0 <= value < math.inf for value in numbers.values()):
-        raise UserError(what, f"{str(path)!r} with other measures, or numbers below 0", "Mend it.")
+        raise UserError(expected, f"{str(path)!r} with other measures, or numbers below 0", "Mend it.")
     return TOLERANCE | numbers
 
 
@@ -214,32 +207,34 @@ def compare(committed: dict[str, Any], again: dict[str, Any], within: dict[str, 
         within: by measure, the tolerance.
     """
     old, new = _means(committed, again, within), _means(again, committed, within)
-    found = [Number(name, old[name], new[name], within[name.rsplit(" ", 1)[1]]) for name in old if name in new]
+    numbers = [Number(name, old[name], new[name], within[name.rsplit(" ", 1)[1]]) for name in old if name in new]
     same_rule = committed["rule_sha256"] == again["rule_sha256"]
     claims = {(claim["name"], claim["read"]): claim for claim in again["claims"]}
     for claim in committed["claims"]:
-        if other := claims.get((claim["name"], claim["read"])):
+        if claim_again := claims.get((claim["name"], claim["read"])):
             for question in verdict.QUESTIONS:
                 name = f"claim {claim['name']}, read {claim['read']}: {question}"
-                found.append(Number(name, claim[question]["standing"], other[question]["standing"], 0.0 if same_rule else None))
-    return found
+                numbers.append(
+                    Number(name, claim[question]["standing"], claim_again[question]["standing"], 0.0 if same_rule else None)
+                )
+    return numbers
 
 
-def _means(one: dict[str, Any], other: dict[str, Any], measures: dict[str, float]) -> dict[str, float]:
+def _means(verdict_: dict[str, Any], other_verdict: dict[str, Any], measures: dict[str, float]) -> dict[str, float]:
     """A verdict's means by arm and measure; of places that are many, the mean over those that the other verdict has too."""
-    found: dict[str, float] = {}
-    arms = [("no edit", one["baseline"]["base"][0])]
-    arms += [(f"{part} {arm['name']} {arm['read']}".strip(), arm) for part in PARTS for arm in one.get(part, [])]
+    means: dict[str, float] = {}
+    arms = [("no edit", verdict_["baseline"]["base"][0])]
+    arms += [(f"{kind} {arm['name']} {arm['read']}".strip(), arm) for kind in PARTS for arm in verdict_.get(kind, [])]
     for name, arm in arms:
-        found |= {f"{name} {measure}": arm[measure]["mean"] for measure in measures if measure in arm}
-    for part in MEANS:
-        shared = {(arm["name"], arm["read"]) for arm in other[part]}
-        kept = [arm for arm in one[part] if (arm["name"], arm["read"]) in shared]
+        means |= {f"{name} {measure}": arm[measure]["mean"] for measure in measures if measure in arm}
+    for kind in MEANS:
+        shared = {(arm["name"], arm["read"]) for arm in other_verdict[kind]}
+        shared_arms = [arm for arm in verdict_[kind] if (arm["name"], arm["read"]) in shared]
         for measure in measures:
-            values = [arm[measure]["mean"] for arm in kept if measure in arm]
+            values = [arm[measure]["mean"] for arm in shared_arms if measure in arm]
             if values:
-                found[f"{part} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
-    return {name: value for name, value in found.items() if value is not None}
+                means[f"{kind} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
+    return {name: value for name, value in means.items() if value is not None}
 
 
 def _body(folder: Path) -> dict[str, Any]:

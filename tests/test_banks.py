@@ -11,7 +11,7 @@ from locus.claims import Claim
 from locus.edits import Rank1
 from locus.engine.bank import Bank
 from locus.engine.forward import edited, prepare
-from locus.engine.train import Recipe
+from locus.engine.train import TrainingRecipe
 from locus.engine.trie import plant
 from locus.models.model import Model
 from locus.plan.config import resolve
@@ -53,7 +53,7 @@ def kept(model, edit) -> tuple[int, int]:
 def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
     edit = Rank1(shaped.layout, Location.parse(f"{first}.0"))
     nbytes, tokens = kept(shaped, edit)
-    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=Recipe())
+    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=TrainingRecipe())
     # Reckoned is a whole layer; of the last the MLP is kept only where something is predicted.
     assert {0: 0.8, 2: 0.65}[first] < nbytes / MemoryBudget(tokens=tokens).takes(trial, shaped.layout) < 1.1
     with torch.no_grad():

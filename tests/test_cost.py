@@ -18,7 +18,7 @@ from locus.engine.bank import Bank
 from locus.engine.cost import Sizes, Tally, Work
 from locus.engine.forward import edited, prepare, sequence_logprobs
 from locus.engine.generate import Speech, generate
-from locus.engine.train import Recipe, train
+from locus.engine.train import TrainingRecipe, train
 from locus.engine.trie import TokenTrie, plant
 from locus.metrics.choice import score
 from locus.metrics.drift import drift
@@ -186,7 +186,7 @@ def test_speech_is_counted_once_a_token(llama, positions):
 
 def test_counting_changes_no_number(llama, items):
     trie = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
-    found, recipe = base_pass(llama, trie, layers=[1]), Recipe(lr=1e-2, epochs=1, batch=1)
+    found, recipe = base_pass(llama, trie, layers=[1]), TrainingRecipe(lr=1e-2, epochs=1, batch=1)
     fits = []
     for tally in (None, Tally(2)):
         edits = [Rank1(llama.layout, Location.parse(place), seed=2) for place in ("1.0", "1.2")]

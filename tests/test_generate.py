@@ -12,7 +12,7 @@ from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 from locus.behaviours.prompts import PromptFormat, prompt_format
 from locus.engine.bank import Bank
 from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose, end_tokens, generate
-from locus.engine.slots import Reader, Slots
+from locus.engine.slots import Slots, TokenReader
 from locus.errors import UserError
 from locus.models.model import Model
 from tests.families import FAMILIES, QUESTIONS, tiny
@@ -176,8 +176,10 @@ def test_a_trainable_edit_speaks_with_its_present_terms(llama):
 
 
 def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, monkeypatch):
-    reads, read = [], Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, *args: (reads.append((args[1], tuple(args[0].shape))), read(self, *args)))
+    reads, read = [], TokenReader.read
+    monkeypatch.setattr(
+        TokenReader, "read", lambda self, *args: (reads.append((args[1], tuple(args[0].shape))), read(self, *args))
+    )
     edits = [replace(make("shift", llama, seed=seed), positions=at) for seed, at in enumerate(["all", "answer", "answer"])]
     generate(llama, PROMPTS, edits, PRIMED, SHORT)
     shared = len("Q: Is ice cold?\nA: Yes.\n\nQ: ") + 1  # one token a byte, and the beginning-of-text token
@@ -267,7 +269,7 @@ def test_slots_reproduce_the_plain_forward(model):
     ids = [torch.randint(0, 250, (1, length), generator=torch.Generator().manual_seed(length)) for length in (9, 14)]
     with torch.no_grad():
         plain = torch.cat([model.hf(input_ids=one, use_cache=False).logits[:, -1] for one in ids])
-    with torch.no_grad(), Reader(model).attached() as reader:
+    with torch.no_grad(), TokenReader(model).attached() as reader:
         cache = Slots(model.layout.n_layers, 20)
         reader.read(torch.cat([torch.nn.functional.pad(one[:, :-1], (0, 14 - one.shape[1])) for one in ids]), 0, cache)
         found = reader.next_logits(torch.cat([one[:, -1:] for one in ids]), [8, 13], cache)

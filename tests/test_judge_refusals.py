@@ -142,7 +142,7 @@ def test_the_first_refusal_that_no_change_cures_stops_in_the_endpoints_own_words
 
 def test_an_audit_is_stopped_before_a_model_is_loaded(monkeypatch, tmp_path, llama_folder):
     loaded = []
-    monkeypatch.setattr("locus.run.setup.load", lambda *given, **more: loaded.append(given))
+    monkeypatch.setattr("locus.run.setup.load_configured", lambda *given, **more: loaded.append(given))
     with Server(lambda body, times: (400, "not with this key")) as server:
         told = {**SMALL, "model": llama_folder, "judge": "api:small", "judge_url": server.url}
         with pytest.raises(UserError, match="not with this key"):

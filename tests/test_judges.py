@@ -179,7 +179,7 @@ def test_exported_trees_agree_with_scikit_learn():
 @pytest.fixture(scope="module")
 def reader():
     pytest.importorskip(encoder.MODULE)
-    return local.Reader(encoder.base_folder())
+    return local.FeatureReader(encoder.base_folder())
 
 
 def test_readings_agree_with_the_plain_model(reader):
@@ -266,7 +266,7 @@ def test_inputs_that_do_not_line_up_are_refused(judge):
 
 def test_shipped_weights_are_small_and_name_their_origin(judge):
     assert local.WEIGHTS.stat().st_size < 5e6
-    assert training.Recipe(**json.loads(judge.weights.metadata["recipe"])) == training.Recipe()
+    assert training.ForestRecipe(**json.loads(judge.weights.metadata["recipe"])) == training.ForestRecipe()
     assert len(judge.fingerprint) == 64
     assert isinstance(judge, Judge)
 
@@ -317,7 +317,7 @@ def made_up(n):
 def test_folds_never_divide_a_group():
     _, rows = made_up(400)
     group = {row.question: row.question for row in rows} | {"q1?": "q0?"}
-    fold = training.folds(rows, group, training.Recipe())
+    fold = training.folds(rows, group, training.ForestRecipe())
     assert set(fold.tolist()) == {0, 1, 2, 3, 4}
     assert all(len(set(fold[start : start + 8].tolist())) == 1 for start in range(0, 400, 8))
     assert fold[0] == fold[8]
@@ -331,7 +331,7 @@ def test_unseen_log_odds_come_from_trees_that_saw_no_answer_to_the_question():
     rows = [example(f"q{i}?", truth=float(label[i]), info=float(1 - label[i])) for i in range(60) for _ in range(8)]
     x = rng.normal(size=(480, 3)).astype(np.float32)
     x[:, 2] = np.repeat(np.arange(60), 8)
-    recipe = training.Recipe(n_forests=1, n_trees=60, least=4)
+    recipe = training.ForestRecipe(n_forests=1, n_trees=60, least=4)
     goal = training.targets(rows)[:, 0]
     fold = training.folds(rows, {row.question: row.question for row in rows}, recipe)
     seen = local.boosted(training.fit_forests(x, rows, recipe), x)[:, 0]
@@ -351,7 +351,7 @@ def test_calibration_undoes_overconfidence():
 
 def test_training_is_repeatable():
     x, rows = made_up(200)
-    recipe = training.Recipe(n_forests=2, n_trees=10)
+    recipe = training.ForestRecipe(n_forests=2, n_trees=10)
     first, second = (local.boosted(training.fit_forests(x, rows, recipe), x) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     goal = training.targets(rows)

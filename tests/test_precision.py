@@ -12,14 +12,16 @@ from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.checks import check
 from locus.engine.forward import edited, prepare, sequence_logprobs
-from locus.engine.train import Recipe, train
+from locus.engine.train import TrainingRecipe, train
 from locus.engine.trie import plant
 from locus.metrics.choice import measures, score
-from locus.metrics.drift import Text, drift, text_trie
+from locus.metrics.drift import DriftText, drift, text_trie
 from locus.models.model import Model
 from locus.sites.site import Location
 
-TEXT = Text("test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day."))
+TEXT = DriftText(
+    "test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day.")
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_gradients_point_where_those_of_float32_point(half, llama, items):
 
 def test_training_in_bfloat16_keeps_float32_edits_and_gains_as_much(half, llama, items):
     """A bfloat16 parameter could not even take the last steps of a decaying rate; float32 edits end where float32 runs end."""
-    gains, recipes = [], [Recipe(tau=0.25, lr=0.02, epochs=12)] * 2
+    gains, recipes = [], [TrainingRecipe(tau=0.25, lr=0.02, epochs=12)] * 2
     for model in (half, llama):
         trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
         found = base_pass(model, trie, layers=[0, 1, 2])

@@ -1,5 +1,9 @@
 """The store: a trial is there with all its scores or not at all."""
 
+import sqlite3
+import time
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -79,3 +83,49 @@ def test_a_note_is_written_once(tmp_path):
     store.note("plan", "a")
     store.note("plan", "b")
     assert store.meta("plan") == "a" and store.meta("none") is None
+
+
+ENDLESS = "(WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c)"
+BROUGHT = {
+    "a rewriting trigger": "CREATE TRIGGER {} AFTER UPDATE OF state ON trials BEGIN UPDATE scores SET value = 0.999; END",
+    "an endless trigger": "CREATE TRIGGER {} AFTER INSERT ON trials BEGIN SELECT " + ENDLESS + "; END",
+    "an endless view": "CREATE VIEW {} AS SELECT " + ENDLESS,
+    "a hidden table": "CREATE TABLE {} (says TEXT)",
+}
+
+
+@pytest.mark.parametrize("name", ["sqliteXevil", "sqlite_evil", "sqlite_autoindex_scores_2", "SQLITE_STAT1"])
+@pytest.mark.parametrize("kind", BROUGHT)
+def test_whatever_a_store_brings_along_is_seen_under_any_name_and_nothing_of_it_runs(tmp_path, kind, name):
+    store = Store(tmp_path / "x.sqlite")
+    store.commit([result("t1")])
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)) as db:
+        db.execute(BROUGHT[kind].format("sqliteXevil"))
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(
+            "UPDATE sqlite_master SET name = ?1, tbl_name = replace(tbl_name, 'sqliteXevil', ?1), "
+            "sql = replace(sql, 'sqliteXevil', ?1) WHERE name = 'sqliteXevil'",
+            (name,),
+        )
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"trials\.sqlite"):
+        Store(tmp_path / "x.sqlite").commit([result("t2")])
+    assert time.monotonic() - started < 10
+
+
+def test_a_trigger_that_came_in_unseen_has_no_say(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    with closing(sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)) as db:
+        db.execute(BROUGHT["a rewriting trigger"].format("evil"))
+    with pytest.raises(sqlite3.DatabaseError, match=r"prohibited|not authorized|denied"):
+        store.commit([result("t1")])
+    assert not store.done() and not store.dump()
+
+
+def test_reading_a_store_ends(tmp_path):
+    store = Store(tmp_path / "x.sqlite")
+    store.db.set_authorizer(None)
+    store.within(0.2)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        store.db.execute("SELECT " + ENDLESS)

@@ -274,6 +274,109 @@ def test_a_plan_whose_parts_do_not_follow_from_one_another_is_caught(mine, forge
         verify(mine)
 
 
+def derived_anew(run, change):
+    """A forger who does all of it: the plan changed, trials under their new ids in the store, the verdict derived from it."""
+    from locus.behaviours.items import content_hash
+    from locus.conclude import derive
+    from locus.plan.trials import VERSION
+
+    plan = json.loads((run / "plan.json").read_text())
+    change(plan)
+    renamed = {}
+    for trial in plan["trials"]:
+        spec = {name: value for name, value in trial.items() if name != "id"}
+        renamed[trial["id"]] = (content_hash([VERSION, spec])[:16], spec)
+        trial["id"] = renamed[trial["id"]][0]
+    plan["banks"] = [[renamed[one][0] for one in bank if one in renamed] for bank in plan["banks"]]
+    plan["rule_sha256"] = content_hash(plan["rule"])
+    plan["sha256"] = content_hash({name: value for name, value in plan.items() if name != "sha256"})
+    (run / "plan.json").write_text(json.dumps(plan))
+    with closing(sqlite3.connect(run / STORE, isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = ? || substr(value, 65) WHERE key = 'plan_fixed'", (plan["sha256"],))
+        for old, (new, spec) in renamed.items():
+            for table in ("scores", "texts", "costs"):
+                db.execute(f"UPDATE {table} SET trial = ? WHERE trial = ?", (new, old))
+            named = (new, json.dumps(spec, sort_keys=True), spec["arm"], spec["claim"], spec["role"], old)
+            db.execute("UPDATE trials SET id = ?, spec = ?, arm = ?, claim = ?, role = ? WHERE id = ?", named)
+            if new != old and (run / "edits" / f"{old}.safetensors").exists():
+                (run / "edits" / f"{old}.safetensors").rename(run / "edits" / f"{new}.safetensors")
+    store = Store(run / STORE)
+    derive.write(run, store, 0.0)
+    store.close()
+    reseal(run)
+
+
+def _random(plan, arm="random-00"):
+    return next(trial for trial in plan["trials"] if trial["role"] == "random" and trial["arm"] == arm)
+
+
+def _other_claim(plan):
+    plan["claims"][0].update(heads=["0.0"])
+
+
+def _chosen_claim(plan):
+    """The claim's trials under a random Location's heads, and the random Location under the claim's."""
+    one, other = plan["claims"][0]["heads"], _random(plan)["location"]
+    for trial in plan["trials"]:
+        trial["location"] = other if trial["location"] == one else one if trial["location"] == other else trial["location"]
+    plan["claims"][0]["heads"] = other
+
+
+def _more_random(plan):
+    plan["config"]["random"] += 1
+
+
+def _ceiling_of_few(plan):
+    next(trial for trial in plan["trials"] if trial["role"] == "ceiling")["location"] = ["1.0"]
+
+
+def _other_settings(name, value):
+    return lambda plan: plan["config"].update({name: value})
+
+
+MADE_BY_HAND = {
+    "the claim's heads": _other_claim,
+    "the claim and a random Location change places": _chosen_claim,
+    "a random Location at a head that the model lacks": lambda plan: _random(plan).update(location=["77.77"]),
+    "a random Location chosen by hand": lambda plan: _random(plan).update(location=["5.5"]),
+    "a ceiling of one head": _ceiling_of_few,
+    "another recipe": lambda plan: _random(plan)["recipe"].update(lr=1e-9),
+    "more random Locations than trials": _more_random,
+    "a setting that no trial has": _other_settings("epochs", 77),
+    "a strength that no trial has": _other_settings("alphas", [5.0, 16.0]),
+    "another claim's text": _other_settings("claims", ["0.0"]),
+    "a claim more in the settings": _other_settings("claims", ["probe", "0.0"]),
+    "a model with more heads": lambda plan: plan["model"]["anatomy"].update(n_layers=1000),
+    "a million random Locations": _other_settings("random", 10**6),
+    "a grid of a million": _other_settings("taus", [0.1 + k / 10**6 for k in range(10**6)]),
+}
+
+
+@pytest.mark.parametrize("forgery", MADE_BY_HAND)
+def test_trials_that_do_not_follow_from_settings_and_claims_are_caught(mine, forgery):
+    with suppress(LookupError, ValueError, UserError):  # the forger's own tools may refuse, and he writes what he likes
+        derived_anew(mine, MADE_BY_HAND[forgery])
+    with pytest.raises(VerificationError, match=r"do(es)? not follow|the plan.s claim|the plan (audits|lists)|plan.json"):
+        verify(mine)
+
+
+def test_a_run_whose_trials_are_made_anew_unchanged_still_verifies(mine):
+    derived_anew(mine, lambda plan: None)
+    assert verify(mine).line == "verified, signed by you"
+
+
+def test_a_claim_whose_heads_nothing_says_is_the_signers_word(mine, tmp_path):
+    def change(plan):
+        plan["config"]["claims"] = ["heads.json"]
+        plan["claims"][0].update(name="heads", origin="given")
+        for trial in plan["trials"]:
+            trial.update(claim="heads" if trial["claim"] else "")
+            trial.update(arm=trial["arm"].replace("probe", "heads"))
+
+    derived_anew(mine, change)
+    assert "the heads of the claim(s) heads" in dict(verify(mine).held)["stated"]
+
+
 def test_a_plan_that_is_only_sealed_anew_still_verifies(mine):
     """So that the test above cannot pass for the wrong reason."""
     replanned(mine, lambda plan: None)
@@ -369,13 +472,24 @@ SQL = {
     "a deep spec": "UPDATE trials SET spec = " + "'" + "[" * 9999 + "'",
     "no converged": "UPDATE trials SET converged = 17.5",
     "another version": "PRAGMA user_version = 2",
+    # "_" in LIKE stands for any letter: a name need only look like one of SQLite's own.
+    "a trigger named like SQLite's": "CREATE TRIGGER sqliteXt AFTER INSERT ON trials BEGIN UPDATE scores SET value = 0; END",
+    "a view named like SQLite's": "CREATE VIEW sqliteXv AS SELECT * FROM scores",
+    "a table named like SQLite's": "CREATE TABLE sqliteXnote (says TEXT)",
+    "an index": "CREATE INDEX sqliteXi ON scores (value)",
+    "statistics": "ANALYZE",
+    "a trigger with SQLite's own name": "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_t', "
+    "'trials', 0, 'CREATE TRIGGER sqlite_t AFTER UPDATE ON trials BEGIN UPDATE scores SET value = 0; END')",
+    "a view with SQLite's own name": "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('view', "
+    "'sqlite_autoindex_v', 'sqlite_autoindex_v', 0, 'CREATE VIEW sqlite_autoindex_v AS SELECT 1')",
+    "a negative version": "PRAGMA user_version = -1",
 }
 
 
 @pytest.mark.parametrize("kind", SQL)
 def test_a_hostile_database_is_refused_by_whatever_reads_it(run, tmp_path, kind):
     with closing(sqlite3.connect(run / STORE, isolation_level=None)) as db:
-        db.execute(SQL[kind])
+        db.executescript(SQL[kind])
     with suppress(Exception):
         reseal(run)  # a forger's own tool may break
     with pytest.raises((UserError, VerificationError)):

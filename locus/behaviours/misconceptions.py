@@ -19,8 +19,8 @@ PARTS = ("part_a.jsonl", "part_b.jsonl")
 def load() -> Dataset:
     """All items, in file order."""
     items = []
-    for part in PARTS:
-        text = resources.files("locus.behaviours").joinpath("misconceptions", part).read_text(encoding="utf-8")
+    for file in PARTS:
+        text = resources.files("locus.behaviours").joinpath("misconceptions", file).read_text(encoding="utf-8")
         for line in text.removesuffix("\n").split("\n"):
             row = json.loads(line)
             items.append(

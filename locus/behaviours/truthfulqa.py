@@ -89,9 +89,10 @@ def _choices(row: Any) -> bool:
     """Whether something is a question with its labelled choices."""
     if not isinstance(row, dict) or not isinstance(row.get("question"), str) or lines.has_nul(row):
         return False
-    sides = [row.get(name) for name in CHOICES[1:]]
+    choices = [row.get(name) for name in CHOICES[1:]]
     return all(
-        isinstance(side, dict) and all(type(label) is int and label in (0, 1) for label in side.values()) for side in sides
+        isinstance(labels, dict) and all(type(label) is int and label in (0, 1) for label in labels.values())
+        for labels in choices
     )
 
 
@@ -123,7 +124,7 @@ def _from_hub() -> Dataset:
 def _listed(cell: str) -> tuple[str, ...]:
     """Answers of a cell in order, as listed: five questions list one twice, two of them on both sides, and the known counts
     include them."""
-    return tuple(part.strip() for part in cell.split(";") if part.strip())
+    return tuple(answer.strip() for answer in cell.split(";") if answer.strip())
 
 
 def _alike(answer: str) -> str:

@@ -29,11 +29,11 @@ def named(planted: Planted) -> dict[str, bool]:
         "ablation": _ablation(planted, heads),
         "patching": _patching(planted, heads),
     }
-    found = {}
+    right = {}
     for heuristic, values in scores.items():
         best = [name_of(place) for place, value in zip(heads, values, strict=True) if value == max(values)]
-        found[heuristic] = len(best) == 1 and best[0] in truth
-    return found
+        right[heuristic] = len(best) == 1 and best[0] in truth
+    return right
 
 
 def _ablation(planted: Planted, heads: list[tuple[int, int]]) -> list[float]:

@@ -37,8 +37,8 @@ def draw(location: Location, n_layers: int, n_heads: int, count: int, seed: int,
             "Ask for fewer, or for a claim of more heads.",
         )
     generator = np.random.default_rng([seed, len(location), 0 if match == "uniform" else 1])
-    drawn: dict[Location, None] = {}
-    while len(drawn) < count:
+    locations: dict[Location, None] = {}
+    while len(locations) < count:
         if match == "uniform":
             picks = generator.choice(n_layers * n_heads, size=len(location), replace=False)
             candidate = Location.of(Site(int(pick) // n_heads, int(pick) % n_heads) for pick in picks)
@@ -49,9 +49,10 @@ def draw(location: Location, n_layers: int, n_heads: int, count: int, seed: int,
                 for head in generator.choice(n_heads, size=len(location.heads(layer)), replace=False)
             )
         if candidate != location:
-            drawn.setdefault(candidate)
+            locations.setdefault(candidate)
     return [
-        Claim(f"random-{number:02d}", place, "null", about={"seed": seed, "match": match}) for number, place in enumerate(drawn)
+        Claim(f"random-{number:02d}", place, "null", about={"seed": seed, "match": match})
+        for number, place in enumerate(locations)
     ]
 
 

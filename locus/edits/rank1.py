@@ -20,7 +20,7 @@ from locus.models.layout import Layout
 from locus.sites.site import Location
 
 Read = Literal["layer", "heads", "constant"]
-Form = Literal["heads", "free"]
+Rank1Form = Literal["heads", "free"]
 SEEDS = 1 << 63  # that torch knows
 
 
@@ -42,7 +42,7 @@ class Rank1(Edit):
         layout: Layout,
         location: Location,
         read: Read = "layer",
-        form: Form = "heads",
+        form: Rank1Form = "heads",
         seed: int = 0,
         positions: Positions = "all",
         kind: str = "rank1",
@@ -70,20 +70,20 @@ class Rank1(Edit):
     @property
     def n_parameters(self) -> int:
         """Numbers that can change the model: entries of a and b outside the masks do not count."""
-        written = (
+        n_written = (
             self.layout.d_model * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
         )
         reads = {"layer": self.layout.d_in * len(self._masks), "constant": 0}
-        return written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
+        return n_written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
 
     def _start(self, seed: int) -> Tensor:
         bound = 1 / math.sqrt(self.layout.d_in)
-        parts = []
+        blocks = []
         for layer in self._masks:
             generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
-            parts.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
-            parts.append(torch.zeros(self._n_write))
-        return torch.cat(parts)
+            blocks.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
+            blocks.append(torch.zeros(self._n_write))
+        return torch.cat(blocks)
 
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, masked, differentiable in `flat`."""

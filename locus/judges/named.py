@@ -22,10 +22,10 @@ def parse(name: str) -> tuple[str, str]:
     Raises:
         UserError: if it is no judge's name.
     """
-    kind, _, rest = name.partition(":")
-    if kind not in KINDS or (kind in ("lm", "api") and not rest) or (kind == "blind" and rest):
+    kind, _, argument = name.partition(":")
+    if kind not in KINDS or (kind in ("lm", "api") and not argument) or (kind == "blind" and argument):
         raise UserError("a judge: local, local:WEIGHTS, blind, lm:MODEL or api:MODEL", repr(name), "Name one of them.")
-    return kind, rest
+    return kind, argument
 
 
 def check(name: str, endpoint: api.Endpoint | None = None) -> None:
@@ -38,13 +38,13 @@ def check(name: str, endpoint: api.Endpoint | None = None) -> None:
     Raises:
         UserError: if the name is none, a package, a file, a model or a key is missing, or the endpoint cannot be one.
     """
-    kind, rest = parse(name)
+    kind, argument = parse(name)
     if kind == "local":
         encoder.base_folder()
-        if rest and not Path(rest).is_file():
-            raise UserError("trained weights of a local judge", f"no file {rest!r}", "Train them: locus judge train")
+        if argument and not Path(argument).is_file():
+            raise UserError("trained weights of a local judge", f"no file {argument!r}", "Train them: locus judge train")
     elif kind == "lm":
-        locate(rest)
+        locate(argument)
     elif kind == "api":
         (endpoint or api.Endpoint()).base()
         secret.key()
@@ -60,19 +60,19 @@ def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     Raises:
         UserError: if it cannot be had.
     """
-    kind, rest = parse(name)
+    kind, argument = parse(name)
     if kind == "blind":
         return BlindJudge()
     if kind == "local":
         from locus.judges.local import WEIGHTS, LocalJudge
 
-        return LocalJudge(Path(rest) if rest else WEIGHTS)
+        return LocalJudge(Path(argument) if argument else WEIGHTS)
     if kind == "lm":
         from locus.judges.lm import LmJudge
 
-        model = load(rest)
+        model = load(argument)
         return LmJudge(model.hf, model.tokenizer, name=name)
-    return api.ApiJudge(rest, endpoint or api.Endpoint(), home() / "replies.sqlite").ready()
+    return api.ApiJudge(argument, endpoint or api.Endpoint(), home() / "replies.sqlite").ready()
 
 
 def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusion]:
@@ -86,11 +86,11 @@ def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusi
         UserError: if a file is given that has nothing about this judge.
     """
     try:
-        known: dict[str, Any] = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
-        found = known.get("judges", known).get(judge.fingerprint)
-        if found is None and figures is None:
+        figures_file: dict[str, Any] = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
+        own_figures = figures_file.get("judges", figures_file).get(judge.fingerprint)
+        if own_figures is None and figures is None:
             return {}
-        return {target: Confusion(**values) for target, values in found["confusion"].items()}
+        return {target: Confusion(**values) for target, values in own_figures["confusion"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"figures of the judge {judge.name} (fingerprint {judge.fingerprint[:16]})",

@@ -80,12 +80,12 @@ def thread_pool(count: int) -> Iterator[Each]:
     before = torch.get_num_threads()
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
-        def each(work: Callable[[Any], Any], given: Iterable[Any]) -> Iterator[Any]:
+        def each(work: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterator[Any]:
             begun: deque[Future[Any]] = deque()
-            for one in given:
+            for argument in inputs:
                 if len(begun) > count:
                     yield begun.popleft().result()
-                begun.append(pool.submit(work, one))
+                begun.append(pool.submit(work, argument))
             while begun:
                 yield begun.popleft().result()
 
@@ -123,12 +123,12 @@ def stated(plan: dict[str, Any]) -> dict[str, int]:
     Raises:
         ValueError: if it is not what a plan of ours says.
     """
-    found = plan.get("arithmetic", {})
-    if not isinstance(found, dict) or (set(found) != {"threads", "bank", "held"} and "arithmetic" in plan):
+    arithmetic = plan.get("arithmetic", {})
+    if not isinstance(arithmetic, dict) or (set(arithmetic) != {"threads", "bank", "held"} and "arithmetic" in plan):
         raise ValueError("arithmetic that is not threads, bank and held")
-    if not all(type(value) is int and 1 <= value <= MOST for value in found.values()):
+    if not all(type(value) is int and 1 <= value <= MOST for value in arithmetic.values()):
         raise ValueError(f"arithmetic with other numbers than 1 to {MOST}")
-    return found
+    return arithmetic
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ class Arithmetic:
         Raises:
             ValueError: if it is stated otherwise than a plan of ours states it.
         """
-        here, found = cls.here(), stated(plan)
-        return replace(here, **found) if found else replace(here, threads=None)
+        own, planned = cls.here(), stated(plan)
+        return replace(own, **planned) if planned else replace(own, threads=None)
 
     @property
     def stated(self) -> dict[str, int | None]:

@@ -37,25 +37,25 @@ def score(
     tally: Tally | None = None,
 ) -> Floats:
     """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
-    bank, found = Bank(edits), np.full((len(edits), count), np.nan)
+    bank, logprobs = Bank(edits), np.full((len(edits), count), np.nan)
     with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
 
         def scored(prepared: Batch) -> tuple[Floats, Tally]:
-            counted = Tally(len(edits))
+            row_tally = Tally(len(edits))
             with torch.no_grad():
-                hidden = edited(model, prepared, bank, bank_state, residual_cache, partial(counted.add, "score"))
+                hidden = edited(model, prepared, bank, bank_state, residual_cache, partial(row_tally.add, "score"))
                 values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
             for edit in bank.order:
-                counted.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
-            return values.double().cpu().numpy(), counted
+                row_tally.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
+            return values.double().cpu().numpy(), row_tally
 
-        for done, (prepared, (values, counted)) in enumerate(zip(rows, each(scored, rows), strict=True)):
-            found[:, prepared.targets.sequences] = values
+        for index, (prepared, (values, row_tally)) in enumerate(zip(rows, each(scored, rows), strict=True)):
+            logprobs[:, prepared.targets.sequences] = values
             if tally is not None:
-                tally.merge(counted)
+                tally.merge(row_tally)
             if progress is not None:
-                progress((done + 1) / len(rows))
-    return found
+                progress((index + 1) / len(rows))
+    return logprobs
 
 
 def measures(items: Sequence[Item], trie: TokenTrie, logprobs: Floats, reference: Floats | None = None) -> dict[str, Floats]:
@@ -71,16 +71,16 @@ def measures(items: Sequence[Item], trie: TokenTrie, logprobs: Floats, reference
         By measure, [items]: mc1 (0 or 1), mc2 and mc3 (fractions), margin (nats: the mean over true x false pairs of the gain
         of the true answer's log-prob minus the gain of the false one's; its IPO target is 1 / (2 tau)).
     """
-    found = {name: np.full(len(items), np.nan) for name in MEASURES if name != "margin" or reference is not None}
+    values = {name: np.full(len(items), np.nan) for name in MEASURES if name != "margin" or reference is not None}
     for index, item in enumerate(items):
         sequences = trie.sequences_of([index])
         cut = len(item.wanted)
         true, false = logprobs[sequences[:cut]], logprobs[sequences[cut:]]
         best = true[item.wanted.index(item.best)]
-        found["mc1"][index] = float(best > false.max())
-        found["mc2"][index] = float(np.exp(logsumexp(true) - logsumexp(np.concatenate([true, false]))))
-        found["mc3"][index] = float(np.mean(true > false.max()))
+        values["mc1"][index] = float(best > false.max())
+        values["mc2"][index] = float(np.exp(logsumexp(true) - logsumexp(np.concatenate([true, false]))))
+        values["mc3"][index] = float(np.mean(true > false.max()))
         if reference is not None:
             gain = logprobs - reference
-            found["margin"][index] = float(gain[sequences[:cut]].mean() - gain[sequences[cut:]].mean())
-    return found
+            values["margin"][index] = float(gain[sequences[:cut]].mean() - gain[sequences[cut:]].mean())
+    return values

@@ -32,7 +32,7 @@ HUB_TEXT = "stas/openwebtext-10k"
 
 
 @dataclass(frozen=True)
-class Text:
+class DriftText:
     """A named sample of ordinary text, one passage a document."""
 
     name: str
@@ -44,7 +44,7 @@ class Text:
         return content_hash(list(self.passages))
 
 
-def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
+def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> DriftText:
     """A sample of documents by name: `pydoc`, `openwebtext` (hub), or a text file with a blank line between passages.
 
     Raises:
@@ -58,11 +58,13 @@ def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
         passages = _openwebtext()
     else:
         content = lines.text(Path(name), "pydoc, openwebtext or a UTF-8 text file")
-        passages = [part.strip() for part in content.replace("\r\n", "\n").replace("\r", "\n").split("\n\n") if len(part) > 400]
+        passages = [
+            passage.strip() for passage in content.replace("\r\n", "\n").replace("\r", "\n").split("\n\n") if len(passage) > 400
+        ]
     if len(passages) < 2:
         raise UserError(f"at least 2 long passages in {name!r}", str(len(passages)), "Give a longer text.")
-    chosen = np.random.default_rng(seed).permutation(len(passages))[:count]
-    return Text(name, tuple(passages[index] for index in sorted(chosen)))
+    picked = np.random.default_rng(seed).permutation(len(passages))[:count]
+    return DriftText(name, tuple(passages[index] for index in sorted(picked)))
 
 
 def _openwebtext() -> list[str]:
@@ -78,7 +80,7 @@ def _openwebtext() -> list[str]:
         ) from error
 
 
-def text_trie(model: Model, text: Text, tokens: int) -> TokenTrie:
+def text_trie(model: Model, text: DriftText, tokens: int) -> TokenTrie:
     """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
     coded = [one.ids[:tokens] for one in all_unclosed(model.tokenizer, text.passages)]
     sequences = [TokenSequence(tuple(ids), 1) for ids in coded if len(ids) > 1]
@@ -116,18 +118,21 @@ def drift(
     with bank.attach(model) as bank_state, torch.no_grad():
         for prepared in rows:
             bank_state.active = 0
-            held = residual_cache.residual(model.layout.n_layers, prepared.row) if residual_cache is not None else None
-            original = base(model, prepared.entry) if held is None else held[None].to(model.device)
+            final_residual = residual_cache.residual(model.layout.n_layers, prepared.row) if residual_cache is not None else None
+            original = base(model, prepared.entry) if final_residual is None else final_residual[None].to(model.device)
             hidden = edited(model, prepared, bank, bank_state, residual_cache, note)
             scored = len(prepared.targets.token)
-            note(bank.order, Work(scored=scored) if held is not None else forward(prepared.row, model.layout.n_layers, scored))
+            note(
+                bank.order,
+                Work(scored=scored) if final_residual is not None else forward(prepared.row, model.layout.n_layers, scored),
+            )
             for edit in bank.order:
                 note([edit], Work(scored=scored))
-            one = _compare(model, original, hidden, prepared)
-            kl.append(bank.restore_order(one[0]))
-            ce.append(bank.restore_order(one[1]))
-            base_ce.append(one[2])
-    return Drift(*(torch.cat(parts, dim=-1).double().cpu().numpy() for parts in (kl, ce, base_ce)))
+            compared = _compare(model, original, hidden, prepared)
+            kl.append(bank.restore_order(compared[0]))
+            ce.append(bank.restore_order(compared[1]))
+            base_ce.append(compared[2])
+    return Drift(*(torch.cat(chunks, dim=-1).double().cpu().numpy() for chunks in (kl, ce, base_ce)))
 
 
 def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,15 +146,15 @@ def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch) ->
     vocabulary: Any = model.head.weight
     chunk = max(1, HEAD_CHUNK // len(vocabulary))
     for start in range(0, len(token), chunk):
-        here = slice(start, start + chunk)
-        where = pair_place[here].to(hidden.device)
-        mine = model.logits(original[0, where]).log_softmax(-1)
-        pick = token[here].to(hidden.device)[:, None]
-        values = [-mine.gather(1, pick)[:, 0]]
+        span = slice(start, start + chunk)
+        where = pair_place[span].to(hidden.device)
+        base_logprobs = model.logits(original[0, where]).log_softmax(-1)
+        pick = token[span].to(hidden.device)[:, None]
+        values = [-base_logprobs.gather(1, pick)[:, 0]]
         for rows in hidden:
-            theirs = model.logits(rows[where]).log_softmax(-1)
-            values.append((mine.exp() * (mine - theirs)).sum(-1))
-            values.append(-theirs.gather(1, pick)[:, 0])
-        sums.index_add_(1, owner[here], torch.stack(values).cpu())
+            edited_logprobs = model.logits(rows[where]).log_softmax(-1)
+            values.append((base_logprobs.exp() * (base_logprobs - edited_logprobs)).sum(-1))
+            values.append(-edited_logprobs.gather(1, pick)[:, 0])
+        sums.index_add_(1, owner[span], torch.stack(values).cpu())
     means = sums / torch.from_numpy(targets.lengths)
     return means[1::2], means[2::2], means[0]

@@ -17,7 +17,7 @@ from locus.engine.cost import Tally
 from locus.engine.trie import TokenTrie, plant
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
-from locus.metrics.drift import Text, text_trie
+from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
 from locus.plan.trials import MemoryBudget
@@ -61,7 +61,7 @@ class AuditContext:
     split: Split
     items: dict[str, tuple[Item, ...]]
     prompt: PromptFormat
-    sample: Text | None
+    sample: DriftText | None
     checked: tuple[str, ...]
     cache: Cache = NONE
     judge: Judge | None = None
@@ -127,8 +127,12 @@ def layers_held(context: AuditContext, nodes: int) -> list[int]:
 
 def memory_budget(context: AuditContext) -> MemoryBudget:
     """What a training forward may hold on this device: 1 GiB and 3 edits on a CPU, half the memory and 64 edits on a GPU."""
-    model, config, trie = context.model, context.config, context.parts["train"].trie
-    longest = max(trie.size([owner]) for owner in range(len(context.parts["train"].items)))
+    return budget_of(context.model, context.config, context.parts["train"].trie)
+
+
+def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudget:
+    """The same, from the trees of the training questions."""
+    longest = max(trie.size([owner]) for owner in set(trie.owners.tolist()))
     shape: dict[str, Any] = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
     if model.device.type == "cpu":
         return MemoryBudget(**shape)

@@ -14,7 +14,7 @@ from locus.claims.probe import plant_with_question
 from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
-from locus.engine.train import Recipe, chunks, schedule
+from locus.engine.train import TrainingRecipe, chunks, schedule
 from locus.engine.trie import PackedRow, TokenTrie, plant
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
@@ -68,7 +68,7 @@ class Forecast:
         else:
             first, lowest = _first(spec), min(map(_first, bank))
             led = together if spec["edit"] == "shift" else 1
-            recipe = Recipe(**spec["recipe"]) if spec["recipe"] else None
+            recipe = TrainingRecipe(**spec["recipe"]) if spec["recipe"] else None
             if recipe is not None:
                 found |= self._training(recipe, first)
             parts = scored_parts(self.config, trained=recipe is not None)
@@ -103,7 +103,7 @@ class Forecast:
             laid += laid_out(other, self.config.tokens, ends=True)
         return _sum(forward(row, self.layers, scored) for row, scored in laid)
 
-    def _training(self, recipe: Recipe, first: int) -> Costs:
+    def _training(self, recipe: TrainingRecipe, first: int) -> Costs:
         trie = self.tries["train"]
         if recipe.shared not in self._trained:
             steps = [step for epoch in schedule(self.items["train"], trie, recipe) for step in epoch]

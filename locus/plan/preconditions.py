@@ -6,7 +6,7 @@ What needs neither torch nor a model comes first and is said within a second; no
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from locus import behaviours as datasets
 from locus import claims, units
@@ -20,12 +20,15 @@ from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import reading
 from locus.plan.config import JUDGED, RENAMED, SINCE_FIRST, AuditConfig
 
+if TYPE_CHECKING:
+    from locus.plan.opened import Opened
+
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 TRIALS = 1_000_000  # beyond it a plan does not fit in memory
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
 
 
-def check(config: AuditConfig, out: Path) -> Dataset:
+def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dataset:
     """Check configuration, data, claims, model path, judge and run folder.
 
     Returns:
@@ -34,9 +37,13 @@ def check(config: AuditConfig, out: Path) -> Dataset:
     Raises:
         UserError: naming everything that is wrong at once; what takes long to look at only where nothing else is wrong.
     """
-    early(config, out)
-    raise_all(_judge(config) + _model(config))
-    dataset = datasets.load(config.data)
+    early(config, out, opened)
+    if opened is not None and opened.model is not None:
+        found = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
+    else:
+        found = _model(config)
+    raise_all(_judge(config) + found)
+    dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
     raise_all(_items(dataset))
     return dataset
 
@@ -90,20 +97,22 @@ def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> Non
         )
 
 
-def early(config: AuditConfig, out: Path | None = None) -> None:
+def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" = None) -> None:
     """Check what needs neither torch, nor a model, nor the network.
 
     Args:
         config: what is asked for.
         out: the run folder, if there is to be one.
+        opened: what is open already, and need not be looked for.
 
     Raises:
         UserError: naming everything that is wrong at once.
     """
     errors = _claims(config) + _sizes(config)
-    if not config.model.startswith("planted:"):
+    model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
+    if model is None and not config.model.startswith("planted:"):
         errors += _here(config)
-    if not config.data.startswith("planted:") and config.data not in REMOTE:
+    if dataset is None and not config.data.startswith("planted:") and config.data not in REMOTE:
         errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
     if out is not None:
         errors += _levels(config) + _folder(config, out)

@@ -13,7 +13,7 @@ from typing import Any
 from locus.behaviours.items import content_hash
 from locus.claims import null
 from locus.claims.claim import Claim
-from locus.engine.train import Recipe
+from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
 from locus.sites.site import Location
@@ -49,7 +49,7 @@ class Trial:
     read: str = ""
     form: str = ""
     alpha: float | None = None
-    recipe: Recipe | None = None
+    recipe: TrainingRecipe | None = None
     seed: int = 0
 
     @property
@@ -64,7 +64,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
+        return {**vars(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,21 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], document: dic
         document: what the trials are run on (hashes of model, data, split, prompt, texts) and the verdict rule.
         room: what a forward may hold, where the configuration does not say how many edits share one.
     """
-    context = content_hash(document["context"])
+    unique = trials_of(config, layout, claims, document["context"])
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
+    listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
+    full = {
+        **document,
+        "claims": [claim.to_dict() for claim in claims],
+        "trials": listed,
+        "banks": [list(bank) for bank in banks],
+    }
+    return Plan(unique, banks, tuple(claims), full)
+
+
+def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity: dict[str, Any]) -> tuple[Trial, ...]:
+    """All trials for some claims, each once and in order: they follow from settings, claims, sizes and what they are run on."""
+    context = content_hash(identity)
     trials = [Trial("base", "base", "", Location(()), "none", context)]
     for claim in claims:
         randoms = null.draw(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
@@ -156,16 +170,7 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], document: dic
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
-    unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
-    listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
-    full = {
-        **document,
-        "claims": [claim.to_dict() for claim in claims],
-        "trials": listed,
-        "banks": [list(bank) for bank in banks],
-    }
-    return Plan(unique, banks, tuple(claims), full)
+    return tuple({trial.id: trial for trial in trials}.values())
 
 
 def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
@@ -173,7 +178,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     found = []
     for tau, scale, number in product(config.taus, config.lr_multipliers, range(config.seeds)):
-        recipe = Recipe(
+        recipe = TrainingRecipe(
             tau=tau,
             lr=learning_rate(len(trial.location), scale),
             objective=config.objective,

@@ -49,6 +49,8 @@ MIGRATIONS = (
 KINDS_OF = {"TEXT": ("text",), "REAL": ("real",), "INTEGER": ("integer",), "NUMERIC": ("integer", "real")}
 HUGE = 1.7976931348623157e308  # the largest double
 TEXT_BYTES = 1 << 22
+MOST_PARTS = 100  # tables and indices
+SECONDS = 600.0  # the longest that one database is read
 COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
 
 
@@ -100,25 +102,30 @@ class Store:
         _check_files(path)
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self.db.execute("PRAGMA trusted_schema = OFF")
-            self.db.execute("PRAGMA cell_size_check = ON")
+            _defend(self.db)
+            self.within(SECONDS)
+            # Before anything is run on it or written to it: what it is made of decides what a statement does.
+            version = _known_layout(self.db, path)
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
-            version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
             damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
+            self.within(None)
         except sqlite3.DatabaseError as error:
             raise UserError("a run's trials.sqlite", f"{path} ({error})", "Give another --out folder.") from error
         if damage != "ok":
             raise UserError(
                 "a trials.sqlite that is whole", f"{path} ({damage})", "Restore it, or audit again into another --out."
             )
-        if version > len(MIGRATIONS):
-            raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
-        if odd := sorted(_layout(self.db) ^ _made(version)):
-            received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
-            raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
         if version == 0:
             self._migrate()
+
+    def within(self, seconds: float | None) -> None:
+        """Have whatever the database does from now on end after so many seconds; None takes the limit away."""
+        if seconds is None:
+            self.db.set_progress_handler(None, 0)
+        else:
+            end = time.monotonic() + seconds
+            self.db.set_progress_handler(lambda: time.monotonic() > end, 1_000_000)
 
     def _migrate(self) -> None:
         """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
@@ -232,7 +239,7 @@ class Store:
         Raises:
             UserError: naming the first column that does not.
         """
-        tables = [name for kind, name, _ in _layout(self.db) if kind == "table"]
+        tables = [name for kind, name, *_ in _layout(self.db) if kind == "table"]
         for table in sorted(tables):
             for _, column, declared, filled, *_ in self.db.execute(f'PRAGMA table_info("{table}")').fetchall():
                 allowed = KINDS_OF[declared] if filled or column in ("key", "id") else (*KINDS_OF[declared], "null")
@@ -296,6 +303,7 @@ def reading(path: Path) -> Iterator[Store]:
         raise UserError("a run's trials.sqlite", f"none in {str(path.parent)!r}", "Give the --out of an audit.")
     store = Store(path)
     try:
+        store.within(SECONDS)
         store.check_values()
         yield store
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -314,14 +322,42 @@ def _check_files(path: Path) -> None:
             raise UserError("a run's trials.sqlite", f"{part}, which is no regular file", "Give another --out folder.")
 
 
-def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
-    """Everything that a database is made of: kind, name, and the statement that made it."""
-    rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
-    return {(str(kind), str(name), " ".join(str(sql).split())) for kind, name, sql in rows}
+def _defend(db: sqlite3.Connection) -> None:
+    """Have a database that somebody else may have made do what our own statements say, and nothing that it brought along."""
+    # A trigger or a view names itself here as the one on whose behalf a statement reads or writes.
+    db.set_authorizer(lambda action, first, second, schema, source: sqlite3.SQLITE_OK if source is None else sqlite3.SQLITE_DENY)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    db.execute("PRAGMA mmap_size = 0")
+    for switch, on in (("DEFENSIVE", True), ("ENABLE_TRIGGER", False), ("ENABLE_VIEW", False), ("ENABLE_FKEY", False)):
+        if (number := getattr(sqlite3, f"SQLITE_DBCONFIG_{switch}", None)) is not None:  # as of Python 3.12
+            db.setconfig(number, on)  # type: ignore[attr-defined]
+
+
+def _known_layout(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a store that is made exactly as locus makes one of that version."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if not 0 <= version <= len(MIGRATIONS):
+        raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
+    if odd := sorted(_layout(db) ^ _made(version)):
+        received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
+        raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
+    return version
+
+
+def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str, str]]:
+    """Everything that a database is made of: kind, name, what it belongs to, and the statement that made it.
+
+    All of it, SQLite's own indices of keys (`sqlite_autoindex_...`) included, so that no name hides anything.
+    """
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    if len(rows) > MOST_PARTS:
+        raise sqlite3.DatabaseError(f"made of more than {MOST_PARTS} parts")
+    return {(str(kind), str(name), str(of), " ".join(str(sql).split())) for kind, name, of, sql in rows}
 
 
 @cache
-def _made(version: int) -> set[tuple[str, str, str]]:
+def _made(version: int) -> set[tuple[str, str, str, str]]:
     """What a store of a version is made of; a trigger or a view would do other things than the rows say."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         for script in MIGRATIONS[:version]:

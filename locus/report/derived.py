@@ -20,9 +20,10 @@ from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
 from locus.engine import cost
 from locus.errors import UserError, VerificationError
+from locus.plan import anew
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
-from locus.records.store import Store
+from locus.records.store import SECONDS, Store
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
@@ -54,6 +55,7 @@ def copied_store(folder: Path) -> Iterator[Store]:
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         try:
+            store.within(SECONDS)
             store.check_values()
             yield store
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
@@ -62,8 +64,11 @@ def copied_store(folder: Path) -> Iterator[Store]:
             store.close()
 
 
-def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> None:
+def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> tuple[str, ...]:
     """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
+
+    Returns:
+        The names of the claims whose heads do not follow from the plan's settings.
 
     Raises:
         VerificationError: with the first that does not.
@@ -81,12 +86,15 @@ def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> None:
         spec = {name: value for name, value in trial.items() if name != "id"}
         if trial["context"] != context or trial["id"] != content_hash([TRIAL, spec])[:16]:
             raise VerificationError(f"the trial {trial['id']} of the plan is another one than its id says")
+    chosen_elsewhere = anew.check_claims(plan)
+    _follows("the list of trials", plan["trials"], anew.planned(plan), "settings and claims")
     asked = {name: content_hash([item["id"] for item in part]) for name, part in plan["items"].items()}
     _follows("the plan's context", plan["context"].get("items"), asked, "its questions")
     hashes = {"data": plan["dataset"]["sha256"], "prompt": content_hash(plan["prompt"])}
     _follows("the plan's context", {name: plan["context"].get(name) for name in hashes}, hashes, "its data and prompt")
     stated = {name: body[name] for name in ("config", "context", "model", "dataset")}
     _follows("the receipt", stated, receipt.of_plan(plan), "the plan")
+    return chosen_elsewhere
 
 
 def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:

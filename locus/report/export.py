@@ -24,10 +24,11 @@ from locus.conclude import derive as conclude
 from locus.conclude.derive import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading
+from locus.registry import MEMORY
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
 from locus.shown import visible
@@ -102,7 +103,7 @@ def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = Non
 
 def _place(model: Model, folder: Path) -> str:
     """Where PEFT finds the base: a hub id, or the whole path of a folder; a planted or merged one's is written beside it."""
-    if model.name.startswith("planted:") or model.merged:
+    if model.name.startswith(("planted:", MEMORY)) or model.merged:
         source: Any = model.hf
         source.save_pretrained(folder / "base")
         model.tokenizer.save_pretrained(folder / "base")
@@ -202,7 +203,9 @@ def _path(arm: Arm) -> str:
     return "/".join(dict.fromkeys(part for part in (arm.role, arm.name, arm.claim, arm.read) if part))
 
 
-def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Given = NOTHING_GIVEN) -> list[str]:
+def export_edit(
+    run: Path, trial: str, to: Path, form: Form = "auto", given: Given = NOTHING_GIVEN, opened: Model | None = None
+) -> list[str]:
     """Export one trial's edit of a run folder.
 
     Args:
@@ -211,6 +214,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
         to: a new or empty folder.
         form: peft (rank-1), bias (shift, constant), or whichever of the two is exact.
         given: the user's own model, where the run's does not come with the package.
+        opened: the model itself, where it is open already.
 
     Returns:
         What its user should know, one sentence each; also written to `export.json`.
@@ -223,22 +227,15 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
     if not incoming.regular(path, inside=run):
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), reading.read_plan(run)
-    config = settle(plan["config"], given, needs=("model",))
-    model = load(
-        config.model,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+    model, revision = _given(plan, given) if opened is None else (opened, opened.settings.get("revision"))
     if model.fingerprint != plan["context"]["model"]:
         wanted = f"the model the run was made on, with fingerprint {visible(plan['context']['model'], 64)}"
-        raise UserError(wanted, f"{config.model!r} with {model.fingerprint}", "Give --model with those weights.")
+        raise UserError(wanted, f"{model.name!r} with {model.fingerprint}", "Give --model with those weights.")
     chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
     if chosen == "peft":
         lora(model, edit)  # refused before anything is written
         _empty(to)
-        notes = save_peft(model, edit, to, config.revision)
+        notes = save_peft(model, edit, to, revision)
     else:
         hf = baked(model, edit)
         _empty(to)
@@ -248,9 +245,15 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
     if edit.about.get("converged") is False:
         notes.append(UNSETTLED)
     about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
-    about |= {"base": {"name": model.name, "revision": config.revision, "dtype": str(model.dtype)}, "notes": notes}
+    about |= {"base": {"name": model.name, "revision": revision, "dtype": str(model.dtype)}, "notes": notes}
     _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint})
     return notes
+
+
+def _given(plan: dict[str, Any], given: Given) -> tuple[Model, str | None]:
+    """The user's model, or the package's, and its revision."""
+    config = settle(plan["config"], given, needs=("model",))
+    return load_configured(config, device="auto"), config.revision
 
 
 def export_scores(run: Path, to: Path) -> list[str]:

@@ -19,21 +19,21 @@ from typing import Any
 import numpy as np
 
 from locus import behaviours as datasets
-from locus.claims import Claim
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
 from locus.machine.threads import Arithmetic
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
+from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
+from locus.plan.opened import NOTHING, Opened
 from locus.records.store import Result, Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
 from locus.run import bank as run
 from locus.run.setup import set_up
 from locus.shown import visible
-from locus.sites.site import Location
 
 SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
@@ -44,7 +44,12 @@ JUMPS = 0.02  # share of items, and always one, for which a score that jumps may
 
 
 def rerun(
-    folder: Path, count: int, seed: int | None = None, progress: Progress = lambda what, share: None, given: Given = NOTHING_GIVEN
+    folder: Path,
+    count: int,
+    seed: int | None = None,
+    progress: Progress = lambda what, share: None,
+    given: Given = NOTHING_GIVEN,
+    opened: Opened = NOTHING,
 ) -> dict[str, Any]:
     """Repeat `count` random finished trials, with the banks they belong to.
 
@@ -54,6 +59,7 @@ def rerun(
         seed: of the draw; by default one that nobody could know beforehand.
         progress: told what goes on and the share of it.
         given: the user's own model, data, text and judge, for those that do not come with the package.
+        opened: those of them that are open already.
 
     Returns:
         `seed`, `drawn` (ids), `repeated` (number of trials compared), `largest` (measure -> largest absolute difference),
@@ -66,7 +72,7 @@ def rerun(
     if count < 1:
         raise UserError("at least one trial to repeat", str(count), "Give --rerun 1 or more.")
     recorded = reading.read_plan(folder)
-    plan, context = _prepared(recorded, given, progress)
+    plan, context = _prepared(recorded, given, progress, opened)
     judge = left_out(recorded, context)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     largest: dict[str, float] = {}
@@ -111,7 +117,7 @@ def left_out(recorded: dict[str, Any], context: AuditContext) -> str:
     return named if context.judge is None and named != "none" else ""
 
 
-def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tuple[trials.Plan, AuditContext]:
+def _prepared(recorded: dict[str, Any], given: Given, progress: Progress, opened: Opened) -> tuple[trials.Plan, AuditContext]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
@@ -123,18 +129,18 @@ def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tup
     planned = recorded["context"]
     if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
         raise VerificationError("the plan lists fewer trials than its settings make")
-    dataset = datasets.load(config.data)
+    dataset = opened.dataset or datasets.load(config.data)
     _hold(planned, "data", dataset.sha256)
     arithmetic = Arithmetic.of(recorded)
     with arithmetic.whole():
-        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"))
+        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"), opened)
     if context.judge is not None:
         judged = recorded.get("judge") or {}
         if judged.get("fingerprint") != context.judge.fingerprint:
             raise VerificationError(
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
-    claims = _claims(recorded)
+    claims = claims_of(recorded)
     document = plan_file.document(context, dataset, [], rule(context.config), recorded["schema"])
     _same(planned, json.loads(json.dumps(document["context"])))
     plan = trials.make(config, context.model.layout, claims, document, memory_budget(context))
@@ -143,17 +149,6 @@ def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tup
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
     return plan_file.deal(replace(plan, banks=banks), context), context
-
-
-def _claims(recorded: dict[str, Any]) -> list[Claim]:
-    """The claims as the plan has them, whose sources are not looked at again."""
-    try:
-        return [
-            Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
-            for one in recorded["claims"]
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
 
 
 def _hold(context: dict[str, Any], name: str, found: str) -> None:

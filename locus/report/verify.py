@@ -40,6 +40,7 @@ class Verification:
         absent: files that the receipt names and that are not here.
         unchecked: what could not be checked, and why.
         claims: the claims' standings, derived anew; empty where that was not possible.
+        repeated: what was found by repeating trials; None where that was not asked for.
     """
 
     kind: Literal["run", "excerpt", "receipt", "record"]
@@ -50,6 +51,7 @@ class Verification:
     absent: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[dict[str, Any], ...] = ()
+    repeated: dict[str, Any] | None = None
 
 
 def verify(path: Path, expected: str | None = None) -> Verification:
@@ -110,8 +112,8 @@ def verify_run(folder: Path, expected: str | None = None) -> Verification:
     absent, extra = _files(folder, found, there, whole)
     _expect(found, expected, any(name in there for name in found.views.files))
     if whole:
-        claims = _results(folder, content["body"])
-        held, unchecked = _held_of_run(found, absent, claims), _earlier(found)
+        claims, chosen_elsewhere = _results(folder, content["body"])
+        held, unchecked = _held_of_run(found, absent, claims, chosen_elsewhere), _earlier(found)
     else:
         claims = []
         held, unchecked = _held_of_excerpt(folder, found, there, extra)
@@ -171,28 +173,33 @@ def _files(folder: Path, found: Sealed, there: set[str], whole: bool) -> tuple[t
     return tuple(absent), tuple(extra)
 
 
-def _results(folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Plan, rows and verdict of a run folder, held against one another."""
+def _results(folder: Path, body: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Plan, rows and verdict of a run folder, held against one another: the claims' standings, and those chosen elsewhere."""
     try:
         plan = reading.read_plan(folder)
-        check_plan(plan, body)
+        chosen_elsewhere = check_plan(plan, body)
         claims = check_results(plan, folder, body)
         if stated := body.get("database"):
             same(stated, {STORE: receipt.file_hash(folder / STORE)}, "the file")
     except UserError as error:
         raise VerificationError(f"the folder is not as locus writes it: expected {error.expected}; {error.received}") from error
-    return claims
+    return claims, chosen_elsewhere
 
 
-def _held_of_run(found: Sealed, absent: tuple[str, ...], claims: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+def _held_of_run(
+    found: Sealed, absent: tuple[str, ...], claims: list[dict[str, Any]], chosen_elsewhere: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
     body = found.body
     here = len(body.artefacts) - len(absent)
+    stated = [f"code {body.code.version}", body.device, f"written {body.written}"]
+    if chosen_elsewhere:
+        stated.append(f"the heads of the claim(s) {_listed(chosen_elsewhere)}, which came from a file or from patching")
     said = [
         ("files", f"{here} of the run and {len(found.views.files)} drawn from it have the hashes in the receipt"),
         ("scores", f"{len(body.tables)} tables of the database have the hashes in the receipt"),
-        ("plan", "its hash, its rule and its trials follow from its settings; the receipt says of it what it says"),
+        ("plan", "rule and trials planned anew from its settings and claims: the same; the receipt says of it what it says"),
         ("verdict", f"derived anew from the stored scores: the same, for {len(claims)} claim(s)"),
-        ("stated", f"on the signer's word alone: code {body.code.version}, {body.device}, written {body.written}"),
+        ("stated", f"on the signer's word alone: {', '.join(stated)}"),
     ]
     if absent:
         said.insert(1, ("not here", f"{len(absent)} edits that the receipt names: {_listed(absent)}"))

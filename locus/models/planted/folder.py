@@ -20,8 +20,8 @@ from locus.boundary import incoming
 from locus.errors import UserError, others
 from locus.models.checkpoint import check_folder
 from locus.models.planted.build import Planted
-from locus.models.planted.directions import Directions
-from locus.models.planted.kinds import KnownClaim, Place, Plan, Role
+from locus.models.planted.directions import PlantedDirections
+from locus.models.planted.kinds import KnownClaim, Place, PlantedPlan, Role
 from locus.models.weights import fill
 
 FORMAT = 1
@@ -38,8 +38,8 @@ def save(planted: Planted, folder: Path | str) -> None:
     home.mkdir(parents=True, exist_ok=True)
     planted.model.save_pretrained(home)
     planted.tokenizer.save_pretrained(home)
-    written = [json.dumps(item.to_dict(), ensure_ascii=False) for item in planted.dataset.items]
-    (home / "dataset.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
+    lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in planted.dataset.items]
+    (home / "dataset.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     directions = {name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)}
     truth = {
         "format": FORMAT,
@@ -99,7 +99,7 @@ def load(folder: Path | str) -> Planted:
         truth=_places(truth["truth"]),
         claims={claim["name"]: _claim(claim) for claim in truth["claims"]},
         plan=_plan(truth["plan"]),
-        directions=Directions(basis, names),
+        directions=PlantedDirections(basis, names),
         certificate=truth["certificate"],
     )
 
@@ -119,8 +119,8 @@ def _claim(fields: dict[str, Any]) -> KnownClaim:
     return KnownClaim(fields["name"], _places(fields["sites"]), fields["expected"], tuple(fields["reads"]))
 
 
-def _plan(fields: dict[str, Any]) -> Plan:
+def _plan(fields: dict[str, Any]) -> PlantedPlan:
     roles = tuple(Role(**{**role, "place": tuple(role["place"])}) for role in fields["roles"])
     claims = {name: _claim(claim) for name, claim in fields["claims"].items()}
     places = {name: _places(fields[name]) for name in ("truth", "decoys")}
-    return Plan(**{**fields, "roles": roles, "claims": claims, **places})
+    return PlantedPlan(**{**fields, "roles": roles, "claims": claims, **places})
