@@ -10,7 +10,7 @@ from locus.engine.activations import base_pass
 from locus.engine.linear import answers_of, gradients_of
 from locus.engine.newton import Objective, jacobian_of, steps_of
 from locus.engine.optimum import FirstOrder, Search
-from locus.engine.train import Recipe, all_pairs, train
+from locus.engine.train import TrainingRecipe, all_pairs, train, whole_gradients
 from locus.engine.trie import plant
 from locus.metrics.choice import score
 from locus.sites import Location
@@ -131,7 +131,7 @@ def test_a_few_steps_end_below_long_training(tested):
     search = search_of(tested, steps=6)
     edit = Rank1(model.layout, Location.parse("0.1,1.0"))
     certificate = search.run(edit, FirstOrder(model, trie, search.objective))
-    recipes = [Recipe(lr=lr, epochs=60) for lr in (3e-2, 0.1, 0.3)]
+    recipes = [TrainingRecipe(lr=lr, epochs=60) for lr in (3e-2, 0.1, 0.3)]
     edits = [Rank1(model.layout, Location.parse("0.1,1.0")) for _ in recipes]
     fits = train(model, trie, QUESTIONS, edits, recipes, base.logprobs, residual_cache=base.residuals)
     gains = torch.from_numpy(search.score([fit.edit for fit in fits]) - base.logprobs)
@@ -185,3 +185,45 @@ def test_with_little_memory_the_start_is_made_from_some_of_the_questions(tested)
     part = FirstOrder(model, trie, search.objective, nbytes=1)
     assert 0 < len(part.used.pairs) < len(search.objective.pairs)
     assert search.run(Rank1(model.layout, Location.parse("0.1")), part).loss < 25
+
+
+@pytest.mark.parametrize("kind", ["ipo", "dpo"])
+def test_a_step_by_the_gradient_is_that_by_the_slope_where_all_answers_are_there(kind):
+    generator = torch.Generator().manual_seed(0)
+    jacobian, gains = torch.randn(7, 12, generator=generator), torch.randn(7, generator=generator)
+    pairs = np.array([(0, 2), (0, 3), (1, 2), (1, 3), (4, 5), (4, 6)])
+    objective = Objective(pairs, torch.ones(7), 0.1, kind)
+    slope, _ = objective.slope_and_curvature(gains)
+    one, other = steps_of(jacobian, objective, gains), steps_of(jacobian, objective, gains, jacobian.T @ slope.float())
+    for ridge in (1e-2, 0.3):
+        assert torch.allclose(one.step(ridge), other.step(ridge), rtol=1e-3, atol=1e-4)
+        assert one.promised(ridge) == pytest.approx(other.promised(ridge), rel=1e-3)
+
+
+def test_the_whole_gradient_is_the_jacobians(tested):
+    model, trie, base = tested
+    search = search_of(tested, 1)
+    edits = [edit_of(model, kind) for kind in ("layer", "constant")]
+    both = whole_gradients(model, trie, QUESTIONS, edits, [TrainingRecipe()] * 2, base.logprobs, residual_cache=base.residuals)
+    for edit, (loss, gradient) in zip(edits, both, strict=True):
+        parts = [gradients_of(model, part, list(edit.layers), edit) for part in search.answers]
+        jacobian, logprobs = jacobian_of(edit, parts, len(trie.sequences))
+        gains = logprobs - torch.from_numpy(base.logprobs)
+        slope, _ = search.objective.slope_and_curvature(gains)
+        assert loss == pytest.approx(float(search.objective.loss(gains)), rel=1e-3)
+        assert torch.allclose(gradient, jacobian.T @ slope.float(), rtol=0.02, atol=1e-3 * float(gradient.abs().max()))
+
+
+def test_curvature_of_a_third_of_the_questions_and_the_whole_gradient_still_end_below_the_start(tested):
+    model, trie, base = tested
+    whole = search_of(tested, steps=4)
+    sample = trie.sequences_of(range(0, len(QUESTIONS), 3))
+
+    def gradient(edit: Rank1) -> torch.Tensor:
+        recipes = [TrainingRecipe()]
+        return whole_gradients(model, trie, QUESTIONS, [edit], recipes, base.logprobs, residual_cache=base.residuals)[0][1]
+
+    edit = Rank1(model.layout, Location.parse("0.1,1.0"))
+    first = search_of(tested, 1).run(edit, FirstOrder(model, trie, whole.objective))
+    sampled = Search(model, answers_of(trie, sample), whole.objective, whole.score, base.logprobs, 3, gradient)
+    assert sampled.run(edit).loss < first.loss

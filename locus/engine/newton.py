@@ -84,6 +84,8 @@ class Steps:
 
     Attributes:
         top: the largest eigenvalue of the curvature, to which ridges are relative.
+        gradient: [numbers], of the whole loss, where the Jacobian is of some of the answers only: it is followed exactly, and the
+            curvature is the sample's.
     """
 
     jacobian: Tensor
@@ -92,25 +94,39 @@ class Steps:
     values: Tensor
     projected: Tensor
     top: float
+    gradient: Tensor | None = None
 
     def step(self, ridge: float) -> Tensor:
         """dz for a ridge, as a share of the largest eigenvalue."""
+        if self.gradient is not None:
+            return -self._solved(self.gradient.double(), ridge * self.top).float()
         inner = self.vectors @ (self.projected / (self.values + ridge * self.top))
         return -(self.jacobian.T.double() @ (self.root @ inner)).float()
 
+    def _solved(self, right: Tensor, weight: float) -> Tensor:
+        """(J' H J + weight)^-1 right, by Woodbury's identity in the space of answers."""
+        inner = self.vectors.T @ (self.root @ (self.jacobian.double() @ right))
+        within = self.root @ (self.vectors @ (inner / (self.values + weight)))
+        return (right - self.jacobian.T.double() @ within) / weight
+
     def promised(self, ridge: float) -> float:
         """By how much the linear model says that the step lowers the loss; at ridge 0 half the squared Newton decrement."""
+        if self.gradient is not None:
+            gradient, step = self.gradient.double(), self._solved(self.gradient.double(), ridge * self.top)
+            curved = self.root @ (self.jacobian.double() @ step)
+            return float(gradient @ step - 0.5 * curved @ curved)
         share = self.values / (self.values + ridge * self.top)
         return float((self.projected**2 * (share - 0.5 * share**2)).sum())
 
 
-def steps_of(jacobian: Tensor, objective: Objective, gains: Tensor) -> Steps:
+def steps_of(jacobian: Tensor, objective: Objective, gains: Tensor, gradient: Tensor | None = None) -> Steps:
     """The Gauss-Newton steps at a point.
 
     Args:
         jacobian: [answers, numbers], of the answers' log-probs.
         objective: of what.
         gains: [answers], of the point.
+        gradient: [numbers], of the whole loss at the point, where the Jacobian's answers are a sample.
     """
     slope, curvature = objective.slope_and_curvature(gains)
     weights, basis = torch.linalg.eigh(curvature)
@@ -123,7 +139,7 @@ def steps_of(jacobian: Tensor, objective: Objective, gains: Tensor) -> Steps:
     values = values.clamp(min=0)
     # The slope lies in the range of the curvature, both being made of the same pairs; where J moves nothing, no step can.
     projected = torch.where(values > EDGE * values[-1], vectors.T @ (back @ slope), 0.0)
-    return Steps(jacobian, root, vectors, values, projected, max(float(values[-1]), torch.finfo(torch.float64).tiny))
+    return Steps(jacobian, root, vectors, values, projected, max(float(values[-1]), torch.finfo(torch.float64).tiny), gradient)
 
 
 def jacobian_of(edit: Rank1, parts: Iterable[Gradients], count: int) -> tuple[Tensor, Tensor]:

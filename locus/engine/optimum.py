@@ -147,6 +147,7 @@ class Search:
         score: gives [edits, answers] log-probs (nats) of all training answers.
         reference: [answers], those of the base model.
         steps: the most steps, the first included.
+        gradient: gives the gradient of the whole loss at an edit, where `answers` are a sample, from which only the curvature is.
     """
 
     model: Model
@@ -155,6 +156,7 @@ class Search:
     score: Score
     reference: Gains
     steps: int = 3
+    gradient: Callable[[Rank1], Tensor] | None = None
 
     def run(self, edit: Rank1, shared: FirstOrder | None = None) -> Certificate:
         """Move an edit to the optimum.
@@ -196,7 +198,11 @@ class Search:
         layers = list(edit.layers)
         parts = (gradients_of(self.model, part, layers, edit) for part in self.answers)
         jacobian, _ = jacobian_of(edit, parts, len(self.reference))
-        return steps_of(jacobian, self.objective, gains)
+        if self.gradient is None:
+            return steps_of(jacobian, self.objective, gains)
+        sampled = [index for part in self.answers for index in part.sequences]
+        within = np.isin(self.objective.pairs, sampled).all(axis=1)
+        return steps_of(jacobian, replace(self.objective, pairs=self.objective.pairs[within]), gains, self.gradient(edit))
 
     def _gains(self, edits: Sequence[Edit]) -> Tensor:
         return torch.from_numpy(self.score(edits) - self.reference)
