@@ -193,6 +193,39 @@ def train(
     return [fits[place] for place in np.argsort(bank.order)]
 
 
+def whole_gradients(
+    model: Model,
+    trie: TokenTrie,
+    items: Sequence[Item],
+    edits: Sequence[Rank1],
+    recipes: Sequence[TrainingRecipe],
+    reference: npt.NDArray[np.float64],
+    *,
+    residual_cache: ResidualCache | None = None,
+    tokens: int = TOKENS,
+    tally: cost.Tally | None = None,
+) -> list[tuple[float, Tensor]]:
+    """The mean loss of all training pairs and its gradient by the flat numbers, for every edit of a bank as it stands.
+
+    The arguments are those of `train`; nothing is moved.
+    """
+    bank = Bank(edits)
+    run = _Run(model, trie, bank, [recipes[index] for index in bank.order], reference, residual_cache, tokens)
+    if tally is not None:
+        run.tally = tally
+    pairs = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
+    losses, gradients = np.zeros(len(bank)), [torch.zeros_like(edit.flat.data) for edit in run.trained]
+    with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
+        prepared = [run._prepared(chunk) for chunk in chunks(pairs, trie, tokens, run.n_threads)]
+        for grads, sums, counted in each(partial(run._gradients, bank_state, float(len(pairs))), prepared):
+            losses += sums
+            run.tally.merge(counted)
+            for gradient, grad in zip(gradients, grads, strict=True):
+                if grad is not None:
+                    gradient.add_(grad)
+    return [(float(losses[place]) / len(pairs), gradients[place]) for place in np.argsort(bank.order)]
+
+
 class _Run:
     """The moving parts of one bank's training, in bank order."""
 
