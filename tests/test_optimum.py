@@ -11,7 +11,7 @@ from locus.engine.linear import answers_of, gradients_of
 from locus.engine.newton import Objective, jacobian_of, steps_of
 from locus.engine.optimum import FirstOrder, Search
 from locus.engine.train import TrainingRecipe, all_pairs, train, whole_gradients
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.sites import Location
 from tests.families import QUESTIONS, tiny
@@ -39,7 +39,7 @@ def edit_of(model, kind: str) -> Rank1:
 def tested(request):
     """A tiny model, its trie of questions and its base pass."""
     model = tiny(request.param)
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
     return model, trie, base_pass(model, trie)
 
 

@@ -64,7 +64,9 @@ def _laid_out(trie: TokenTrie, group: Sequence[int]) -> Answers:
     texts = [trie.sequences[index] for index in group]
     lengths = torch.tensor([len(text.ids) - 1 for text in texts])
     tokens = torch.zeros(len(group), int(lengths.max()), dtype=torch.long)
-    row, place, token = [], [], []
+    row: list[int] = []
+    place: list[int] = []
+    token: list[int] = []
     for number, text in enumerate(texts):
         tokens[number, : len(text.ids) - 1] = torch.tensor(text.ids[:-1])
         row += [number] * (len(text.ids) - text.start)

@@ -133,7 +133,8 @@ def _first_right(matrix: Tensor) -> Tensor:
         if not float(vector.norm()):
             return torch.nn.functional.normalize(torch.ones_like(vector), dim=0)
     vector = vector / vector.norm()
-    return vector * vector[vector.abs().argmax()].sign()
+    oriented: Tensor = vector * vector[vector.abs().argmax()].sign()
+    return oriented
 
 
 @dataclass
