@@ -1,7 +1,6 @@
 """The store: a trial is there with all its scores or not at all."""
 
 import sqlite3
-import time
 from contextlib import closing
 
 import numpy as np
@@ -114,10 +113,8 @@ def test_whatever_a_store_brings_along_is_seen_under_any_name_and_nothing_of_it_
             "sql = replace(sql, 'sqliteXevil', ?1) WHERE name = 'sqliteXevil'",
             (name,),
         )
-    started = time.monotonic()
     with pytest.raises(UserError, match=r"trials\.sqlite"):
-        Store(tmp_path / "x.sqlite").commit([result("t2")])
-    assert time.monotonic() - started < 10
+        Store(tmp_path / "x.sqlite").commit([result("t2")])  # one that ran what came along would not end
 
 
 def test_a_trigger_that_came_in_unseen_has_no_say(tmp_path):
