@@ -1,6 +1,7 @@
 """The tree says what the design says: imports point down the flow, modules stay small, nothing foreign slips in."""
 
 import ast
+import importlib.util
 import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -135,3 +136,18 @@ def test_every_setting_is_explained_and_the_page_of_settings_is_current():
 
     assert all(field.description for field in AuditConfig.model_fields.values())
     assert (ROOT / "docs" / "configuration.md").read_text() == settings_page(), "write settings_page() to docs/configuration.md"
+
+
+SPOKEN = re.compile(r"from (locus[\w.]*) import ([\w, ]+)")
+
+
+@pytest.mark.parametrize("path", ["Makefile", ".ci/run", "README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_what_is_imported_outside_of_python_files_exists(path):
+    for module, names in SPOKEN.findall((ROOT / path).read_text()):
+        there = importlib.import_module(module)
+        for name in names.split(","):
+            assert hasattr(there, name.strip()) or importlib.util.find_spec(f"{module}.{name.strip()}"), (path, module, name)
+
+
+def test_the_python_lines_of_the_makefile_are_read():
+    assert SPOKEN.findall((ROOT / "Makefile").read_text())

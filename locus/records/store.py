@@ -6,6 +6,7 @@ lacks. Readers may look while it runs (write-ahead log).
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -70,13 +71,12 @@ class Store:
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
             _defend(self.db)
-            self.within(SECONDS)
-            # Before anything is run on it or written to it: what it is made of decides what a statement does.
-            version = _known_layout(self.db, path)
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute("PRAGMA synchronous = FULL")
-            damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
-            self.within(None)
+            with self.within(SECONDS):
+                # Before anything is run on it or written to it: what it is made of decides what a statement does.
+                version = _known_layout(self.db, path)
+                self.db.execute("PRAGMA journal_mode = WAL")
+                self.db.execute("PRAGMA synchronous = FULL")
+                damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
         except sqlite3.DatabaseError as error:
             raise UserError("a run's trials.sqlite", f"{path} ({error})", "Give another --out folder.") from error
         if damage != "ok":
@@ -86,13 +86,21 @@ class Store:
         if version == 0:
             self._migrate()
 
-    def within(self, seconds: float | None) -> None:
-        """Have whatever the database does from now on end after so many seconds; None takes the limit away."""
-        if seconds is None:
-            self.db.set_progress_handler(None, 0)
-        else:
-            end = time.monotonic() + seconds
-            self.db.set_progress_handler(lambda: time.monotonic() > end, 1_000_000)
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have whatever the database does in here end after so many seconds.
+
+        A clock beside it stops it. Python code that SQLite calls back would not do: a Ctrl-C that falls into such code is
+        taken by SQLite for the code's answer, and lost.
+        """
+        over = threading.Event()
+        clock = threading.Thread(target=_stop_after, args=(self.db, seconds, over), daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            over.set()
+            clock.join()
 
     def _migrate(self) -> None:
         """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
@@ -273,13 +281,20 @@ def reading(path: Path) -> Iterator[Store]:
         raise UserError("a run's trials.sqlite", f"none in {str(path.parent)!r}", "Give the --out of an audit.")
     store = Store(path)
     try:
-        store.within(SECONDS)
-        store.check_values()
-        yield store
+        with store.within(SECONDS):
+            store.check_values()
+            yield store
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise UserError("a run's trials.sqlite", f"{path} ({error})", "Audit again into another --out.") from error
     finally:
         store.close()
+
+
+def _stop_after(db: sqlite3.Connection, seconds: float, over: threading.Event) -> None:
+    """Once the time is up, stop what the database does, again and again until its user has noticed."""
+    over.wait(seconds)
+    while not over.wait(0.05):
+        db.interrupt()
 
 
 def _check_files(path: Path) -> None:
@@ -293,9 +308,11 @@ def _check_files(path: Path) -> None:
 
 
 def _defend(db: sqlite3.Connection) -> None:
-    """Have a database that somebody else may have made do what our own statements say, and nothing that it brought along."""
-    # A trigger or a view names itself here as the one on whose behalf a statement reads or writes.
-    db.set_authorizer(lambda action, first, second, schema, source: sqlite3.SQLITE_OK if source is None else sqlite3.SQLITE_DENY)
+    """Have a database that somebody else may have made do what our own statements say, and nothing that it brought along.
+
+    A trigger or a view never gets past the check of the layout; a trigger that did would not run.
+    """
+    db.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0)
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
     db.execute("PRAGMA mmap_size = 0")

@@ -61,9 +61,9 @@ def copied_store(folder: Path) -> Iterator[Store]:
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         try:
-            store.within(SECONDS)
-            store.check_values()
-            yield store
+            with store.within(SECONDS):
+                store.check_values()
+                yield store
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         finally:
