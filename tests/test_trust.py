@@ -131,6 +131,76 @@ def test_a_page_replaced_and_sealed_by_another_key_is_no_page_of_the_signer(mine
         verify(mine, own)
 
 
+EMPTIED = {"files": {}, "signature": None, "unsigned_because": sealed.NOT_ASKED}
+
+
+def test_a_list_of_views_that_was_emptied_is_no_list_of_the_signer(mine):
+    """Without page and figures there is nothing to be signed; but who says that there were none?"""
+    content = json.loads((mine / "receipt.json").read_text())
+    for name in content["views"]["files"]:
+        (mine / name).unlink()
+    (mine / "receipt.json").write_text(sealed.text({**content, "views": EMPTIED}))
+    for path in (mine, mine / "receipt.json"):
+        assert verify(path).line == "intact, signed by you; page and figures unsigned"
+        for expected in ("you", content["id"]):
+            with pytest.raises(VerificationError, match="page and figures are unsigned"):
+                verify(path, expected)
+
+
+def excerpt(run, *more):
+    """What a stranger makes of a signed run: only its receipt, and what he adds."""
+    for path in [*run.iterdir()]:
+        if path.name != "receipt.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in more:
+        (run / name).write_text("<p>The claim is special.</p>")
+
+
+def test_files_of_an_excerpt_that_nothing_covers_are_said_first_and_not_expected_of_anybody(mine):
+    content = json.loads((mine / "receipt.json").read_text())
+    excerpt(mine)
+    assert verify(mine).line == verify(mine, "you").line == "intact, incomplete, signed by you"
+    excerpt(mine, "README.md")
+    assert verify(mine).line == "intact, incomplete, signed by you; nobody vouches for README.md"
+    excerpt(mine, "README.md", "index.html", "z.svg")
+    assert verify(mine).line == "intact, incomplete, signed by you; nobody vouches for README.md and 2 more"
+    for expected in ("you", content["id"]):
+        with pytest.raises(VerificationError, match=r"nothing covers README\.md, index\.html"):
+            verify(mine, expected)
+
+
+def test_a_page_beside_a_receipt_whose_list_was_emptied_is_nobodys(mine):
+    content = json.loads((mine / "receipt.json").read_text())
+    excerpt(mine, "report.html")
+    (mine / "receipt.json").write_text(sealed.text({**content, "views": EMPTIED}))
+    found = verify(mine)
+    assert found.line == "intact, incomplete, signed by you; page and figures unsigned; nobody vouches for report.html"
+    with pytest.raises(VerificationError):
+        verify(mine, "you")
+
+
+def test_a_receipt_of_one_edition_cannot_pass_for_one_of_the_other(mine):
+    ours, first = json.loads((mine / "receipt.json").read_text()), json.loads((RUNS / "planted" / "receipt.json").read_text())
+    for content, other in ((ours, sealed.FIRST_SCHEMA), (first, sealed.SCHEMA)):
+        (mine / "receipt.json").write_text(sealed.text({**content, "schema": other}))
+        with pytest.raises(VerificationError, match="calls itself"):
+            verify(mine / "receipt.json")
+
+
+def test_folders_as_deep_as_they_can_be_are_not_verified(mine):
+    here = os.getcwd()
+    try:
+        os.chdir(mine)
+        for _ in range(40):  # beyond what any path may name
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+    finally:
+        os.chdir(here)
+    with pytest.raises(VerificationError, match="deep"):
+        verify(mine)
+    subprocess.run(["rm", "-rf", str(mine)], check=True)  # Python's own walk ends where a path does
+
+
 def test_the_id_that_is_expected_is_held_to(mine):
     content = json.loads((mine / "receipt.json").read_text())
     assert verify(mine, content["id"]).id == verify(mine, content["sha256"]).id == content["id"]

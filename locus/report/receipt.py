@@ -130,6 +130,7 @@ def body(out: Path, store: Store, device: str) -> dict[str, Any]:
     plan = reading.read_plan(out)
     verdict = incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out)
     return {
+        "schema": SCHEMA,
         **of_plan(plan),
         "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
         "code": code(),

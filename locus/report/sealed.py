@@ -108,8 +108,9 @@ class _Code(_Part):
 
 
 class Body(_Part):
-    """What the receipt states of a run."""
+    """What the receipt states of a run; receipts of the first edition do not name their schema here, where it is signed."""
 
+    schema_: Literal["locus-receipt/2"] | None = Field(None, alias="schema")
     config: dict[str, Any]
     context: dict[str, Any]
     model: _Model
@@ -193,6 +194,9 @@ def check(raw: bytes, content: dict[str, Any]) -> Sealed:
         raise VerificationError("the signature of page and figures is not of them, or not by the key it names")
     if raw != text(content).encode():
         raise VerificationError("the receipt is not written as locus writes it: its bytes are others than its parts give")
+    if (sealed.body.schema_ or FIRST_SCHEMA) != sealed.schema_:
+        signed = f"whose body is that of a {sealed.body.schema_ or FIRST_SCHEMA}"
+        raise VerificationError(f"the receipt calls itself a {sealed.schema_}, {signed}")
     reasons = [part.unsigned_because for part in (sealed, sealed.views) if part.signature is None]
     if sealed.schema_ != FIRST_SCHEMA and (other := set(reasons) - set(REASONS)):
         raise VerificationError(f"the receipt gives a reason for being unsigned that locus does not give: {min(other)[:80]!r}")
