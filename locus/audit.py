@@ -8,12 +8,14 @@ from typing import Any
 
 from locus import atomic
 from locus.behaviours.blind import logistic_baseline, negation_then_length
+from locus.claims.claim import named_apart
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
 from locus.plan import document as plan_file
 from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
+from locus.plan.reading import FIRST_PLAN
 from locus.records.store import Store
 from locus.report import page, receipt
 from locus.run import bank as run
@@ -48,10 +50,12 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
         # The claims, the plan with its rule, and the trials the store still lacks.
         layout = context.model.layout
         made = [make_claim(source, config, context) for source in config.claims]
+        schema = plan_file.schema_of(out)
+        made = made if schema == FIRST_PLAN else named_apart(made)
         for claim in made:
             claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        document = plan_file.document(context, dataset, baselines, rule(config), plan_file.schema_of(out))
+        document = plan_file.document(context, dataset, baselines, rule(config), schema)
         plan = plan_file.deal(trials.make(config, layout, made, document, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)

@@ -570,6 +570,75 @@ def test_a_hostile_database_is_refused_by_whatever_reads_it(run, tmp_path, kind)
         export_scores(run, tmp_path / "scores")
 
 
+def _swollen(path, old, new):
+    """A file with a list or a table of millions in it, written as its own reader would have it."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+MANY = 2_000_000
+SWOLLEN = {
+    "banks": lambda run: _swollen(run / "plan.json", '"banks": [', f'"banks": [{"1," * MANY}'),
+    "trials": lambda run: _swollen(run / "plan.json", '"trials": [', f'"trials": [{"1," * MANY}'),
+    "questions": lambda run: _swollen(run / "plan.json", '"test": [', f'"test": [{"1," * MANY}'),
+    "heads": lambda run: _swollen(run / "plan.json", '"heads": [', f'"heads": [{"1," * MANY}'),
+    "lists of the context": lambda run: _swollen(run / "plan.json", '"context": {', f'"context": {{"x": [{"[]," * MANY}[]],'),
+    "scores": lambda run: _swollen(
+        run / "plan.json", '"scores": {', f'"scores": {{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY))}'
+    ),
+    "versions": lambda run: _swollen(
+        run / "receipt.json", '"versions":{', f'"versions":{{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY // 4))}'
+    ),
+    "parts of a body": lambda run: _swollen(
+        run / "receipt.json", '"body":{', f'"body":{{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY // 4))}'
+    ),
+    "claims of a body": lambda run: _swollen(run / "receipt.json", '"claims":[', f'"claims":[{"1," * MANY}'),
+    "one claim 50 times": lambda run: edited(run / "plan.json", lambda plan: plan.update(claims=plan["claims"] * 50)),
+}
+LIMITED = """
+import resource, sys, time
+import locus.report.verify as verify, locus.report.page as page, locus.errors as errors
+from pathlib import Path
+from locus.plan import reading
+with open("/proc/self/statm") as status:
+    here = int(status.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + (1536 << 20),) * 2)
+for work in (verify.verify, reading.read_plan):
+    started = time.process_time()
+    try:
+        work(Path(sys.argv[1]))
+        print("held")
+    except (errors.UserError, errors.VerificationError) as error:
+        print("refused", len(str(error)) < 2000, time.process_time() - started < 10)
+"""
+
+
+@pytest.mark.parametrize("kind", SWOLLEN)
+def test_millions_of_wrong_entries_take_bounded_time_and_memory(run, kind):
+    SWOLLEN[kind](run)
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(run)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[0] == "refused True True"
+    assert set(done.stdout.splitlines()) <= {"refused True True", "held"}
+
+
+def test_a_store_larger_than_its_plan_could_fill_is_not_copied(run, monkeypatch):
+    os.truncate(run / STORE, (4 << 30) - 4096)
+    monkeypatch.setattr(shutil, "copyfile", lambda *given, **more: pytest.fail("it is copied"))
+    with pytest.raises(VerificationError, match="which its plan could fill"):
+        export_scores(run, run / "scores.csv")
+
+
+def test_every_store_of_ours_is_far_smaller_than_what_its_plan_could_fill():
+    from locus.plan.reading import read_plan
+    from locus.report.derived import _most_bytes
+
+    for folder in RUNS.iterdir():
+        if (folder / STORE).exists():
+            assert _most_bytes(read_plan(folder)) > 5 * (folder / STORE).stat().st_size
+
+
 def test_nothing_is_written_through_a_link(run, tmp_path):
     """A hostile folder's links would carry what we write to files of the user."""
     victim = tmp_path / "victim"

@@ -190,14 +190,19 @@ def _open(prompt: str) -> bool:
     return ends[0] > ends[1]
 
 
-def bounded(work: Callable[[], dict[str, str]]) -> dict[str, str]:
+def bounded(work: Callable[[], dict[str, str]], refused: Callable[[str], UserError] | None = None) -> dict[str, str]:
     """What a template gives, made in a process that has little time and memory; here where none can be forked.
+
+    Args:
+        work: what is done there.
+        refused: the error that says, in words that begin with "one that", what went wrong; a template's by default.
 
     Raises:
         UserError: if it fails, or takes too much of either.
     """
     from locus.machine.workers import fork, forks  # with torch, which those who only want the date do without
 
+    refused = refused or _refused
     if not forks():
         found = _answer(work)
     else:
@@ -206,16 +211,16 @@ def bounded(work: Callable[[], dict[str, str]]) -> dict[str, str]:
         there.close()
         try:
             if not here.poll(SECONDS):
-                raise _refused(f"one that does not end within {SECONDS:g} s")
+                raise refused(f"one that does not end within {SECONDS:g} s")
             found = json.loads(here.recv_bytes())
         except EOFError:
-            raise _refused("one that ends the process it is rendered in") from None
+            raise refused("one that ends the process it is rendered in") from None
         finally:
             process.kill()
             process.join()
             here.close()
     if isinstance(found, str):
-        raise _refused(found)
+        raise refused(found)
     return found
 
 
@@ -223,6 +228,7 @@ def _serve(connection: Connection, work: Callable[[], dict[str, str]]) -> None:
     import resource  # only where processes can be forked
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what goes wrong here is said by who asked
     # If the parent is killed nobody ends this process but the system.
     resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS) + 1, int(SECONDS) + 1))
     with suppress(OSError, ValueError), open("/proc/self/statm") as status:

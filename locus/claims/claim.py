@@ -1,7 +1,9 @@
 """A Claim: a Location, the scores that ranked it, and where it came from."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,13 @@ class Claim:
             UserError: if it cannot be written.
         """
         outputs.write(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")
+
+
+def named_apart(claims: Sequence[Claim]) -> list[Claim]:
+    """Claims of which no two have one name, by which their trials are found: a second "given" is "given-2"."""
+    apart: dict[str, Claim] = {}
+    for claim in claims:
+        names = chain([claim.name], (f"{claim.name}-{number}" for number in count(2)))
+        name = next(name for name in names if name not in apart)
+        apart[name] = replace(claim, name=name)
+    return list(apart.values())

@@ -4,9 +4,10 @@ Only shapes and sizes are checked here; whether the plan is the one that a recei
 another, is the receipt's business (locus/report/verify.py).
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
 
 Short = Annotated[str, Field(max_length=4096)]
 Long = Annotated[str, Field(max_length=1 << 22)]
@@ -14,7 +15,28 @@ Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 Head = Annotated[str, Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}$")]
+FEW = 100  # names in a table of a few
 PLACES = 1_000_000  # attention heads of one model
+HEAD = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}")
+First = FailFast()  # a list is read up to its first wrong entry: one error, not millions
+
+
+def _scored(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores of heads, looked at up to the first that is none."""
+    if len(scores) > PLACES:
+        raise ValueError(f"more than {PLACES:,} scores")
+    if (wrong := next((name for name in scores if not HEAD.fullmatch(name)), None)) is not None:
+        raise ValueError(f"the score of {wrong[:40]!r}, which is no head")
+    if not all(type(value) in (int, float) for value in scores.values()):
+        raise ValueError("a score that is no number")
+    return scores
+
+
+def _few(values: dict[str, Any]) -> dict[str, Any]:
+    """A table of a few names, counted before they are looked at."""
+    if isinstance(values, dict) and len(values) > FEW:
+        raise ValueError(f"more than {FEW} names")
+    return values
 
 
 class Shape(BaseModel):
@@ -39,7 +61,7 @@ class ModelShape(Shape):
     name: Short
     quantised: bool
     anatomy: AnatomyShape
-    checks: list[Short]
+    checks: Annotated[list[Short], First]
 
 
 class BlindShape(Shape):
@@ -48,7 +70,7 @@ class BlindShape(Shape):
     name: Long
     mc1: float
     mc1_chance: float
-    mc1_interval: list[float] = Field(min_length=2, max_length=2)
+    mc1_interval: Annotated[list[float], First] = Field(min_length=2, max_length=2)
 
 
 class DatasetShape(Shape):
@@ -58,7 +80,7 @@ class DatasetShape(Shape):
     licence: Short
     n_items: Count
     sha256: Hash
-    blind: list[BlindShape] = Field(max_length=16)
+    blind: Annotated[list[BlindShape], First] = Field(max_length=16)
 
 
 class ItemShape(Shape):
@@ -72,9 +94,9 @@ class ItemShape(Shape):
 class ItemsShape(Shape):
     """The questions of each part."""
 
-    train: list[ItemShape]
-    validation: list[ItemShape]
-    test: list[ItemShape]
+    train: Annotated[list[ItemShape], First]
+    validation: Annotated[list[ItemShape], First]
+    test: Annotated[list[ItemShape], First]
 
 
 class ClaimShape(Shape):
@@ -82,8 +104,8 @@ class ClaimShape(Shape):
 
     name: Long
     origin: Short
-    heads: list[Head] = Field(max_length=PLACES)
-    scores: dict[Head, float]
+    heads: Annotated[list[Head], First] = Field(max_length=PLACES)
+    scores: Annotated[dict[str, Any], AfterValidator(_scored)]
     about: dict[str, Any]
 
 
@@ -101,7 +123,7 @@ class TrialShape(Shape):
     role: Short
     arm: Short
     claim: Long
-    location: list[Head] = Field(max_length=PLACES)
+    location: Annotated[list[Head], First] = Field(max_length=PLACES)
     edit: Short
     read: Short
     form: Short
@@ -132,7 +154,7 @@ class JudgeShape(Shape):
 
     name: Short
     fingerprint: Short
-    confusion: dict[Short, ConfusionShape] = Field(max_length=8)
+    confusion: Annotated[dict[Short, ConfusionShape], BeforeValidator(_few)] = Field(max_length=8)
     seen: Count | None
 
 
@@ -150,9 +172,9 @@ class PlanShape(Shape):
     prompt: PromptShape
     judge: JudgeShape | None = None
     items: ItemsShape
-    claims: list[ClaimShape] = Field(min_length=1, max_length=10_000)
-    trials: list[TrialShape] = Field(min_length=1)
-    banks: list[list[Id]]
+    claims: Annotated[list[ClaimShape], First] = Field(min_length=1, max_length=10_000)
+    trials: Annotated[list[TrialShape], First] = Field(min_length=1)
+    banks: Annotated[list[Annotated[list[Id], First]], First]
 
 
 def check(plan: dict[str, Any]) -> None:
@@ -172,3 +194,8 @@ def check(plan: dict[str, Any]) -> None:
     planned = {trial.id for trial in shape.trials}
     if {identity for bank in shape.banks for identity in bank} != planned or len(planned) < len(shape.trials):
         raise ValueError("banks: not made of the plan's trials, each once")
+    # What is concluded of a claim is found by its name. The first edition gave one name to all heads of a text.
+    earlier = shape.schema_ == "locus-plan/1"
+    names = [(claim.name, tuple(claim.heads) if earlier else ()) for claim in shape.claims]
+    if len(set(names)) < len(names):
+        raise ValueError("claims: two of one name")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 from locus.boundary import incoming
 from locus.errors import UserError, VerificationError
@@ -22,6 +22,9 @@ SCHEMAS = (FIRST_SCHEMA, SCHEMA)
 NOT_ASKED, NO_KEY = "not asked for", "no key that its owner alone can read could be had"
 REASONS = (NOT_ASKED, NO_KEY)
 ID_LENGTH = 26
+MOST_BYTES = 8 << 20  # of a receipt
+MOST_FILES, MOST_NAMES = 20_000, 1000  # that it names; entries of any other table
+TABLES = ("artefacts", "files", "versions", "seeds", "tables", "database")
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Short = Annotated[str, Field(max_length=4096)]
@@ -56,6 +59,18 @@ def text(sealed: dict[str, Any]) -> str:
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bearable(cls, given: Any) -> Any:
+        """Count before looking: every wrong entry would be an error of its own."""
+        for name, table in given.items() if isinstance(given, dict) else ():
+            many = MOST_FILES if name in ("artefacts", "files") else MOST_NAMES
+            if name in TABLES and isinstance(table, dict) and len(table) > many:
+                raise ValueError(f"{name} of more than {many:,} entries")
+        if isinstance(given, dict) and len(given) > MOST_NAMES:
+            raise ValueError(f"more than {MOST_NAMES:,} parts")
+        return given
 
 
 class Signature(_Part):
@@ -125,7 +140,7 @@ class Body(_Part):
     tables: dict[str, Hash]
     # Receipts of before it was stated have the tables alone.
     database: dict[Literal["trials.sqlite"], Hash] = Field(default_factory=dict)
-    claims: list[dict[str, Any]]
+    claims: Annotated[list[dict[str, Any]], FailFast()]
     written: Short
 
 
@@ -213,7 +228,7 @@ def read(path: Path, inside: Path | None = None) -> tuple[bytes, dict[str, Any]]
     if not path.exists() and not path.is_symlink():
         raise UserError(WHAT, f"{str(path)!r}, which is not there", "Check the path.")
     try:
-        raw = incoming.read_bytes(path, WHAT, inside=inside)
+        raw = incoming.read_bytes(path, WHAT, MOST_BYTES, inside=inside)
         content = incoming.parse_json(raw)
     except UserError as error:
         raise VerificationError(f"{path.name} cannot be read: {error.received}") from error
