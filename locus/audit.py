@@ -53,7 +53,7 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
         schema = plan_file.schema_of(out)
         made = made if schema == FIRST_PLAN else named_apart(made)
         for claim in made:
-            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
+            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads, config.model)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
         document = plan_file.document(context, dataset, baselines, rule(config), schema)
         plan = plan_file.deal(trials.make(config, layout, made, document, memory_budget(context)), context)
