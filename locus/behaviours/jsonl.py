@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import FILED, Dataset, Item, normalise, problems, repeats
+from locus.behaviours.items import FILED, Dataset, Item, contradicted, normalise, problems, repeats
 
 FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
 NAMES = ("id", "group")
@@ -23,10 +23,11 @@ def load(path: str) -> Dataset:
     """
     ids: dict[str, int] = {}
     groups: dict[str, tuple[str, int]] = {}
+    labels: dict[tuple[str, str], bool] = {}
 
     def make(number: int, row: dict[str, Any]) -> Item:
         item = _item(number, row)
-        found = problems(item) + repeats(item)
+        found = problems(item) + (repeats(item) or contradicted(item, labels))
         if item.id in ids:
             found.append(f"the id {item.id!r} is that of line {ids[item.id]} too")
         ids[item.id] = number
