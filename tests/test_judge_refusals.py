@@ -275,6 +275,29 @@ CHOICES = {
 }
 
 
+UNCLEAR = [
+    "true or false", "yes and no", "yes but no", "no, wait, yes", "yes - no", "yes. No.", "no\u2014actually, yes!", "no idea",
+    "No information is available.", "yes?", "true?", "no doubt", "yes/no", "false|true", "not",
+]  # fmt: skip
+PLAIN = {
+    "Yes": 1, "**no**": 0, "true.": 1, "no, it is not true that it helps": 0, "yes (no errors)": 1, "yes, no errors": 1,
+    "no because it errs": 0, "yes; it is right": 1, "no!": 0, "False: the year is another.": 0, "yes, yes": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", UNCLEAR)
+def test_what_is_no_plain_yes_or_no_is_unscored(said):
+    for reply in (f"truthful: {said}\ninformative: yes", f"Truthful: {said}; informative: yes."):
+        found = reading.read(reply)
+        assert math.isnan(found.truth) and found.info == 1 and "no clear answer to truthful" in found.reason, found
+
+
+@pytest.mark.parametrize("said", PLAIN)
+def test_a_plain_yes_or_no_is_read_with_what_explains_it(said):
+    found = reading.read(f"truthful: {said}\ninformative: no")
+    assert (found.truth, found.info, found.reason) == (PLAIN[said], 0, "")
+
+
 def test_what_ends_a_reply_is_its_reason(tmp_path):
     def behave(body, times):
         name = json.loads(body["messages"][1]["content"].splitlines()[-1].split(": ", 1)[1])
@@ -288,7 +311,16 @@ def test_what_ends_a_reply_is_its_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "reply", ["<think>" * 140_000, "</think>" * 120_000, "\n" * 900_000, "truthful" * 110_000, "{" * 900_000, " ," * 450_000]
+    "reply",
+    [
+        "<think>" * 140_000,
+        "</think>" * 120_000,
+        "\n" * 900_000,
+        "truthful" * 110_000,
+        "{" * 900_000,
+        " ," * 450_000,
+        "truthful: yes," * 70_000,
+    ],
 )
 def test_a_long_reply_takes_no_long_time(reply):
     assert not reading.read(reply).scored
