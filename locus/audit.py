@@ -7,6 +7,7 @@ from pathlib import Path
 
 from locus import atomic
 from locus.behaviours.blind import logistic_baseline, negation_then_length
+from locus.claims.claim import named_apart
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
 from locus.plan import document as plan_file
@@ -14,6 +15,7 @@ from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
+from locus.plan.reading import FIRST_PLAN
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
@@ -52,10 +54,12 @@ def audit(
         # The claims, the plan with its rule, and the trials the store still lacks.
         layout = context.model.layout
         made = [opened.claims.get(source) or make_claim(source, config, context) for source in config.claims]
+        schema = plan_file.schema_of(out)
+        made = made if schema == FIRST_PLAN else named_apart(made)
         for claim in made:
-            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
+            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads, config.model)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        basis = plan_file.basis(context, dataset, baselines, rule(config), plan_file.schema_of(out))
+        basis = plan_file.basis(context, dataset, baselines, rule(config), schema)
         plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)

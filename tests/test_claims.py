@@ -155,3 +155,12 @@ def test_a_text_file_with_a_head_a_line_is_a_claim(tmp_path):
     (tmp_path / "mine.txt").write_text("1.2\n0.3\n")
     found = given(str(tmp_path / "mine.txt"))
     assert (found.name, found.location.names) == ("mine", ["0.3", "1.2"])
+
+
+def test_no_two_claims_of_an_audit_have_one_name():
+    """Their trials are found by it: two texts of heads were once taken for one claim with two seeds."""
+    from locus.claims.claim import named_apart
+
+    made = named_apart([given("1.1"), given("0.2"), given("1.1,0.2")])
+    assert [claim.name for claim in made] == ["given", "given-2", "given-3"]
+    assert [claim.location.names for claim in made] == [["1.1"], ["0.2"], ["0.2", "1.1"]]

@@ -131,6 +131,76 @@ def test_a_page_replaced_and_sealed_by_another_key_is_no_page_of_the_signer(mine
         verify(mine, own)
 
 
+EMPTIED = {"files": {}, "signature": None, "unsigned_because": sealed.NOT_ASKED}
+
+
+def test_a_list_of_views_that_was_emptied_is_no_list_of_the_signer(mine):
+    """Without page and figures there is nothing to be signed; but who says that there were none?"""
+    content = json.loads((mine / "receipt.json").read_text())
+    for name in content["views"]["files"]:
+        (mine / name).unlink()
+    (mine / "receipt.json").write_text(sealed.text({**content, "views": EMPTIED}))
+    for path in (mine, mine / "receipt.json"):
+        assert verify(path).line == "intact, signed by you; page and figures unsigned"
+        for expected in ("you", content["id"]):
+            with pytest.raises(VerificationError, match="page and figures are unsigned"):
+                verify(path, expected)
+
+
+def excerpt(run, *more):
+    """What a stranger makes of a signed run: only its receipt, and what he adds."""
+    for path in [*run.iterdir()]:
+        if path.name != "receipt.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in more:
+        (run / name).write_text("<p>The claim is special.</p>")
+
+
+def test_files_of_an_excerpt_that_nothing_covers_are_said_first_and_not_expected_of_anybody(mine):
+    content = json.loads((mine / "receipt.json").read_text())
+    excerpt(mine)
+    assert verify(mine).line == verify(mine, "you").line == "intact, incomplete, signed by you"
+    excerpt(mine, "README.md")
+    assert verify(mine).line == "intact, incomplete, signed by you; nobody vouches for README.md"
+    excerpt(mine, "README.md", "index.html", "z.svg")
+    assert verify(mine).line == "intact, incomplete, signed by you; nobody vouches for README.md and 2 more"
+    for expected in ("you", content["id"]):
+        with pytest.raises(VerificationError, match=r"nothing covers README\.md, index\.html"):
+            verify(mine, expected)
+
+
+def test_a_page_beside_a_receipt_whose_list_was_emptied_is_nobodys(mine):
+    content = json.loads((mine / "receipt.json").read_text())
+    excerpt(mine, "report.html")
+    (mine / "receipt.json").write_text(sealed.text({**content, "views": EMPTIED}))
+    found = verify(mine)
+    assert found.line == "intact, incomplete, signed by you; page and figures unsigned; nobody vouches for report.html"
+    with pytest.raises(VerificationError):
+        verify(mine, "you")
+
+
+def test_a_receipt_of_one_edition_cannot_pass_for_one_of_the_other(mine):
+    ours, first = json.loads((mine / "receipt.json").read_text()), json.loads((RUNS / "planted" / "receipt.json").read_text())
+    for content, other in ((ours, sealed.FIRST_SCHEMA), (first, sealed.SCHEMA)):
+        (mine / "receipt.json").write_text(sealed.text({**content, "schema": other}))
+        with pytest.raises(VerificationError, match="calls itself"):
+            verify(mine / "receipt.json")
+
+
+def test_folders_as_deep_as_they_can_be_are_not_verified(mine):
+    here = os.getcwd()
+    try:
+        os.chdir(mine)
+        for _ in range(40):  # beyond what any path may name
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+    finally:
+        os.chdir(here)
+    with pytest.raises(VerificationError, match="deep"):
+        verify(mine)
+    subprocess.run(["rm", "-rf", str(mine)], check=True)  # Python's own walk ends where a path does
+
+
 def test_the_id_that_is_expected_is_held_to(mine):
     content = json.loads((mine / "receipt.json").read_text())
     assert verify(mine, content["id"]).id == verify(mine, content["sha256"]).id == content["id"]
@@ -498,6 +568,75 @@ def test_a_hostile_database_is_refused_by_whatever_reads_it(run, tmp_path, kind)
         page.write(run)
     with pytest.raises((UserError, VerificationError)):
         export_scores(run, tmp_path / "scores")
+
+
+def _swollen(path, old, new):
+    """A file with a list or a table of millions in it, written as its own reader would have it."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+MANY = 2_000_000
+SWOLLEN = {
+    "banks": lambda run: _swollen(run / "plan.json", '"banks": [', f'"banks": [{"1," * MANY}'),
+    "trials": lambda run: _swollen(run / "plan.json", '"trials": [', f'"trials": [{"1," * MANY}'),
+    "questions": lambda run: _swollen(run / "plan.json", '"test": [', f'"test": [{"1," * MANY}'),
+    "heads": lambda run: _swollen(run / "plan.json", '"heads": [', f'"heads": [{"1," * MANY}'),
+    "lists of the context": lambda run: _swollen(run / "plan.json", '"context": {', f'"context": {{"x": [{"[]," * MANY}[]],'),
+    "scores": lambda run: _swollen(
+        run / "plan.json", '"scores": {', f'"scores": {{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY))}'
+    ),
+    "versions": lambda run: _swollen(
+        run / "receipt.json", '"versions":{', f'"versions":{{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY // 4))}'
+    ),
+    "parts of a body": lambda run: _swollen(
+        run / "receipt.json", '"body":{', f'"body":{{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY // 4))}'
+    ),
+    "claims of a body": lambda run: _swollen(run / "receipt.json", '"claims":[', f'"claims":[{"1," * MANY}'),
+    "one claim 50 times": lambda run: edited(run / "plan.json", lambda plan: plan.update(claims=plan["claims"] * 50)),
+}
+LIMITED = """
+import resource, sys, time
+import locus.report.verify as verify, locus.report.page as page, locus.errors as errors
+from pathlib import Path
+from locus.plan import reading
+with open("/proc/self/statm") as status:
+    here = int(status.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + (1536 << 20),) * 2)
+for work in (verify.verify, reading.read_plan):
+    started = time.process_time()
+    try:
+        work(Path(sys.argv[1]))
+        print("held")
+    except (errors.UserError, errors.VerificationError) as error:
+        print("refused", len(str(error)) < 2000, time.process_time() - started < 10)
+"""
+
+
+@pytest.mark.parametrize("kind", SWOLLEN)
+def test_millions_of_wrong_entries_take_bounded_time_and_memory(run, kind):
+    SWOLLEN[kind](run)
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(run)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[0] == "refused True True"
+    assert set(done.stdout.splitlines()) <= {"refused True True", "held"}
+
+
+def test_a_store_larger_than_its_plan_could_fill_is_not_copied(run, monkeypatch):
+    os.truncate(run / STORE, (4 << 30) - 4096)
+    monkeypatch.setattr(shutil, "copyfile", lambda *given, **more: pytest.fail("it is copied"))
+    with pytest.raises(VerificationError, match="which its plan could fill"):
+        export_scores(run, run / "scores.csv")
+
+
+def test_every_store_of_ours_is_far_smaller_than_what_its_plan_could_fill():
+    from locus.plan.reading import read_plan
+    from locus.report.derived import _most_bytes
+
+    for folder in RUNS.iterdir():
+        if (folder / STORE).exists():
+            assert _most_bytes(read_plan(folder)) > 5 * (folder / STORE).stat().st_size
 
 
 def test_nothing_is_written_through_a_link(run, tmp_path):

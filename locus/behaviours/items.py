@@ -141,11 +141,27 @@ def problems(item: Item) -> list[str]:
 
 
 def repeats(item: Item) -> list[str]:
-    """Answers that an item gives twice, letter for letter, one sentence each.
+    """Answers that an item gives twice, letter for letter but for blanks around them, one sentence each.
 
     Whether two other answers are the same is for a model's tokenizer to say: see `answers.check`.
     """
-    return [f"the answer {answer!r} is given twice" for answer, count in Counter(item.answers).items() if count > 1]
+    counted = Counter(answer.strip() for answer in item.answers)
+    return [f"the answer {answer!r} is given twice" for answer, count in counted.items() if count > 1]
+
+
+def contradicted(item: Item, seen: dict[tuple[str, str], bool]) -> list[str]:
+    """Answers that the same question has elsewhere with the other label, one sentence each.
+
+    Args:
+        item: the question.
+        seen: whether an answer to a question was wanted, of the items before this one; this one's are added.
+    """
+    question, found = normalise(item.question), []
+    for answers, wanted in ((item.wanted, True), (item.unwanted, False)):
+        for answer in answers:
+            if seen.setdefault((question, answer.strip()), wanted) != wanted:
+                found.append(f"the answer {answer!r} is both right and wrong, here and where the same question stands before")
+    return found
 
 
 def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] = SHARES) -> Split:

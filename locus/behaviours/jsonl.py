@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import FILED, Dataset, Item, normalise, problems, repeats
+from locus.behaviours.items import FILED, Dataset, Item, contradicted, normalise, problems, repeats
 from locus.errors import UserError
 
 FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
@@ -59,10 +59,11 @@ def _maker(unit: str) -> Callable[[int, dict[str, Any]], Item]:
     """What makes items of rows one by one, and refuses what an earlier one rules out."""
     ids: dict[str, int] = {}
     groups: dict[str, tuple[str, int]] = {}
+    labels: dict[tuple[str, str], bool] = {}
 
     def make(number: int, row: dict[str, Any]) -> Item:
         item = _item(number, row)
-        wrong = problems(item) + repeats(item)
+        wrong = problems(item) + (repeats(item) or contradicted(item, labels))
         if item.id in ids:
             wrong.append(f"the id {item.id!r} is that of {unit} {ids[item.id]} too")
         ids[item.id] = number

@@ -196,14 +196,19 @@ def _open(prompt: str) -> bool:
     return ends[0] > ends[1]
 
 
-def bounded(work: Callable[[], dict[str, str]]) -> dict[str, str]:
+def bounded(work: Callable[[], dict[str, str]], refused: Callable[[str], UserError] | None = None) -> dict[str, str]:
     """What a template gives, made in a process that has little time and memory; here where none can be forked.
+
+    Args:
+        work: what is done there.
+        refused: the error that says, in words that begin with "one that", what went wrong; a template's by default.
 
     Raises:
         UserError: if it fails, or takes too much of either.
     """
     from locus.machine.workers import fork, forks  # with torch, which those who only want the date do without
 
+    refused = refused or _refused
     if not forks():
         texts = _answer(work)
     else:
@@ -212,16 +217,16 @@ def bounded(work: Callable[[], dict[str, str]]) -> dict[str, str]:
         sender.close()
         try:
             if not receiver.poll(SECONDS):
-                raise _refused(f"one that does not end within {SECONDS:g} s")
+                raise refused(f"one that does not end within {SECONDS:g} s")
             texts = json.loads(receiver.recv_bytes())
         except EOFError:
-            raise _refused("one that ends the process it is rendered in") from None
+            raise refused("one that ends the process it is rendered in") from None
         finally:
             process.kill()
             process.join()
             receiver.close()
     if isinstance(texts, str):
-        raise _refused(texts)
+        raise refused(texts)
     return texts
 
 
@@ -229,6 +234,7 @@ def _serve(connection: Connection, work: Callable[[], dict[str, str]]) -> None:
     import resource  # only where processes can be forked
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what goes wrong here is said by who asked
     # If the parent is killed nobody ends this process but the system.
     resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS) + 1, int(SECONDS) + 1))
     with suppress(OSError, ValueError), open("/proc/self/statm") as status:

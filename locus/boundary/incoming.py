@@ -18,6 +18,7 @@ JSON_BYTES = 32 << 20
 DEPTH = 64
 EXACT = 1 << 53  # beyond it two integers may be one number to another reader
 DIGITS = 400  # of one number
+VALUES = 3_000_000  # in one text, or one for every ten characters: more are no text of ours, and take a hundred times its room
 
 
 def read_bytes(path: Path, what: str, limit: int = JSON_BYTES, inside: Path | None = None) -> bytes:
@@ -104,9 +105,11 @@ def parse_json(content: bytes | str, depth: int = DEPTH) -> Any:
 
     Raises:
         ValueError: for what is no JSON; for a name given twice in one object, NaN or infinity, a number too large for a double,
-            an integer beyond 2^53, half of a surrogate pair, or nesting deeper than `depth`.
+            an integer beyond 2^53, half of a surrogate pair, nesting deeper than `depth`, or far more values than any file needs.
     """
     text = content.decode("utf-8") if isinstance(content, bytes) else content
+    if sum(map(text.count, ",[{")) > (most := max(VALUES, len(text) // 10)):
+        raise ValueError(f"more than {most:,} values")
     try:
         value = json.loads(
             text, object_pairs_hook=_named_once, parse_constant=_no_constant, parse_int=_exact, parse_float=_finite

@@ -98,6 +98,34 @@ def heads_named(words: Iterable[str]) -> list[Site]:
     return sites
 
 
+def one_notation(words: Sequence[str]) -> None:
+    """Refuse a text in which what may be scores stands beside heads in another notation.
+
+    Raises:
+        ValueError: showing one of each.
+    """
+    dotted = [word for word in words if NOTATIONS["12.3"].fullmatch(word)]
+    others = [word for word in words if word not in dotted and is_name(word)]
+    if dotted and others and all(word.startswith("0.") for word in dotted):
+        raise ValueError(f"{others[0]} beside {dotted[0]}, which is a head of layer 0 in another notation, or a score")
+
+
+def columns(text: str) -> None:
+    """Refuse a table that may be of heads, or of heads and scores, or of scores alone.
+
+    Raises:
+        ValueError: naming both readings.
+    """
+    rows = [row for line in text.splitlines() if (row := [word for word in re.split(r"[,\s]+", line) if word])]
+    dotted = all(NOTATIONS["12.3"].fullmatch(word) for row in rows for word in row)
+    if len(rows) > 1 and all(len(row) == 2 for row in rows) and all(NOTATIONS["12.3"].fullmatch(row[1]) for row in rows):
+        raise ValueError(
+            f"rows such as {_brief(' '.join(rows[0]))}, which are two heads each, or a head and its score: write one head a line"
+        )
+    if dotted and sum(map(len, rows)) > 1 and all(word.startswith("0.") for row in rows for word in row):
+        raise ValueError(f"numbers such as {rows[0][0]}, which are heads of layer 0, or scores: write heads of layer 0 as L0H1")
+
+
 def _claim(sites: Sequence[Site], **rest: Any) -> Claim:
     """A claim of different heads.
 
@@ -133,6 +161,8 @@ def _booleans(rows: Any) -> bool:
 def _pairs(rows: list[list[Any]]) -> Claim:
     if wrong := [row for row in rows if len(row) != 2]:
         raise ValueError(f"{_brief(wrong[0])} where a pair [layer, head] belongs")
+    if len(rows) > 1 and all(type(number) is int and number in (0, 1) for row in rows for number in row):
+        raise ValueError("rows of two 0s and 1s, which are pairs [layer, head], or a mask of two heads a layer: write names")
     return _claim([_site(*row) for row in rows])
 
 
@@ -153,11 +183,24 @@ def _by_layer(layers: dict[str, Any]) -> Claim:
 
 def _marked(content: dict[str, Any]) -> Claim:
     """Heads as names with true or false; numbers would be scores, and which of them count is not said."""
+    _once(content)
     return _claim(heads_named(_marked_names(content)))
 
 
+def _once(names: Iterable[str]) -> None:
+    """Refuse a head under two names, or twice: the two may say two things of it."""
+    seen: dict[Site, str] = {}
+    for name in names:
+        for pattern in NOTATIONS.values():
+            if match := pattern.fullmatch(name):
+                site = Site(int(match[1]), int(match[2]))
+                if site in seen:
+                    raise ValueError(f"the head {site} more than once, as {seen[site]!r} and as {name!r}")
+                seen[site] = name
+
+
 def _marked_names(content: dict[str, Any]) -> list[str]:
-    if wrong := [name for name, marked in content.items() if type(marked) is not bool]:
+    if wrong := [name for name, kept in content.items() if type(kept) is not bool]:
         scored = isinstance(content[wrong[0]], int | float)
         why = "a score, with no rule which scores make a claim" if scored else "neither true nor false"
         raise ValueError(f"{_brief(wrong[0])} with {_brief(content[wrong[0]])}, {why}")
@@ -204,25 +247,46 @@ def _is_shape(value: Any) -> bool:
 
 def _circuit(content: dict[str, Any]) -> Claim:
     """The heads among the nodes of a circuit, or at the ends of its edges; where both are given they must agree."""
-    parts = {part: _node_names(content[part]) for part in ("nodes", "edges") if part in content}
-    heads = {part: {name for name in names if not OTHER.fullmatch(name)} for part, names in parts.items()}
+    sides = {part: _parts(content[part], ends) for part, ends in (("nodes", 1), ("edges", 2)) if part in content}
+    heads = {part: {name for name in names if not OTHER.fullmatch(name)} for part, names in sides.items()}
     if len(heads) == 2 and heads["nodes"] != heads["edges"]:
         raise ValueError("a circuit whose nodes and edges name different heads")
-    if len(content) > len(parts) + ("cfg" in content):
+    if len(content) > len(sides) + ("cfg" in content):
         raise ValueError(
-            f"{_first_few([key for key in content if key not in (*parts, 'cfg')])} beside a circuit's nodes and edges"
+            f"{_first_few([key for key in content if key not in (*sides, 'cfg')])} beside a circuit's nodes and edges"
         )
-    names = next(iter(parts.values()))
-    if others := [name for name in names if OTHER.fullmatch(name)]:
-        warnings.warn(f"the circuit's {_first_few(others)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
-    return Claim("", Location.of(heads_named(name for name in names if not OTHER.fullmatch(name))), "given")
+    names = next(iter(sides.values()))
+    if left := [name for name in names if OTHER.fullmatch(name)]:
+        warnings.warn(f"the circuit's {_first_few(left)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
+    sites = heads_named(name for name in names if not OTHER.fullmatch(name))
+    return Claim("", Location.of(sites), "given", about=_of_model(content.get("cfg", {})))
 
 
-def _node_names(content: Any) -> list[str]:
-    """Nodes by name, once each; an edge, `A->B` or `A->B<q>`, is its two ends."""
+def _of_model(cfg: Any) -> dict[str, Any]:
+    """What a circuit says of the model that it was found in, to be held against the one that is audited."""
+    if not isinstance(cfg, dict):
+        raise ValueError(f"'cfg' with {_brief(cfg)} where an object belongs")
+    names = [cfg[key] for key in ("model_name", "model") if isinstance(cfg.get(key), str)]
+    sizes = {key: cfg[key] for key in ("n_layers", "n_heads") if key in cfg}
+    if any(type(size) is not int for size in sizes.values()):
+        raise ValueError(f"'cfg' with sizes {_brief(list(sizes.values()))}")
+    return {**({"circuit_of": names[0][:200]} if names else {}), **({"circuit_sizes": sizes} if sizes else {})}
+
+
+def _parts(content: Any, ends: int) -> list[str]:
+    """Nodes by name, once each; an edge, `A->B` or `A->B<q>`, is its two ends.
+
+    Args:
+        content: names, or names with true or false.
+        ends: 1 for nodes, 2 for edges.
+    """
     names = _marked_names(content) if isinstance(content, dict) else content
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{_brief(content)} where the nodes or edges of a circuit belong")
+    if wrong := [name for name in names if len(name.split("->")) > ends]:
+        raise ValueError(f"{_brief(wrong[0])} where {'an edge A->B' if ends == 2 else 'a node'} belongs")
+    if ends == 1:
+        _once(content)
     return list(dict.fromkeys(re.sub(r"<[qkv]>$", "", end) for name in names for end in name.split("->")))
 
 

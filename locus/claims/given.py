@@ -39,7 +39,7 @@ def given(text: str) -> Claim:
     if (spelt := spelled(text)) is not None:
         claim, about = spelt, {"text": text}
     elif os.path.lexists(text):
-        claim, about = _read_claim(incoming.read_bytes(path, WHAT, LIMIT), repr(text)), {"file": path.name}
+        claim, about = _read_claim(incoming.read_bytes(path, WHAT, LIMIT), repr(text), file=True), {"file": path.name}
     else:
         raise UserError(WHAT, repr(text[:200]), "Check the spelling or the path.")
     name = "given" if "text" in about else path.stem
@@ -60,8 +60,8 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
 
 
-def _read_claim(content: bytes, origin: str) -> Claim:
-    """The claim in a text or a file.
+def _read_claim(content: bytes, origin: str, file: bool = False) -> Claim:
+    """The claim in a text or a file; who types heads knows that they are heads, and a file may be a table of scores.
 
     Raises:
         UserError: as `given`.
@@ -70,7 +70,12 @@ def _read_claim(content: bytes, origin: str) -> Claim:
         if content.startswith(MAGIC):
             return forms.read_claim(_array(content))
         text = content.decode("utf-8-sig")
-        return forms.read_claim(incoming.parse_json(text) if text.lstrip()[:1] in ("[", "{") else _words(text))
+        if text.lstrip()[:1] in ("[", "{"):
+            return forms.read_claim(incoming.parse_json(text))
+        if file or re.search(r"\b0\.\d\d", text):
+            forms.columns(text)
+        forms.one_notation(_words(text))
+        return forms.read_claim(_words(text))
     except ValueError as error:  # bytes that are no text are one, too
         raise UserError(WHAT, f"{origin}: {str(error)[:300]}", REMEDY) from error
 

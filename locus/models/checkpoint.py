@@ -19,6 +19,10 @@ from locus.errors import UserError, raise_all
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # Distributed checkpoints, which loaders take instead of model.safetensors, and whose table of contents torch unpickles.
 DISTRIBUTED = re.compile(r"shard-.*\.safetensors|.*\.distcp|\.metadata")
+TEMPLATES = ("additional_chat_templates", "chat_templates")  # folders that transformers looks into
+READ_WHOLE = (".json", ".jinja", ".txt", ".model", ".py")
+SIDE_BYTES = 32 << 20
+MOST_BYTES = dict.fromkeys(("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"), 256 << 20)
 POINTER = b"version https://git-lfs"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 WHOLE = "a model folder with config.json and model.safetensors, as save_pretrained writes it"
@@ -55,6 +59,9 @@ def check_folder(folder: Path) -> dict[str, Any]:
     """
     names = _names(folder)
     _each(plain, [folder / name for name in names])
+    for beside in TEMPLATES:
+        if (folder / beside).is_dir():
+            _each(plain, [folder / beside / name for name in _names(folder / beside)])
     if odd := [name for name in names if DISTRIBUTED.fullmatch(name)]:
         raise UserError(WHOLE, f"{str(folder)!r} with {odd[0]}, part of a distributed checkpoint", SAVE)
     files = shards(folder)
@@ -95,6 +102,10 @@ def plain(path: Path) -> None:
             return
         if not stat.S_ISREG(mode):
             raise UserError("regular files in a model folder", f"{str(path)!r}, which is none", "Take it out of the folder.")
+        most = MOST_BYTES.get(path.name, SIDE_BYTES)
+        if path.suffix in READ_WHOLE and path.stat().st_size > most:
+            received = f"{str(path)!r} of {path.stat().st_size:,} bytes; {most:,} at most are read"
+            raise UserError("files of a bearable size beside a model's weights", received, "Fetch or save the model again.")
         with path.open("rb") as stream:
             start = stream.read(len(POINTER))
     except OSError as error:

@@ -9,7 +9,7 @@ import torch
 
 from locus import registry
 from locus.errors import UserError, others
-from locus.models import own_code
+from locus.models import own_code, tokens
 from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, merge
 from locus.models.layout import context
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
@@ -158,10 +158,12 @@ def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     remedy = "Fetch or save the tokenizer again: tokenizer.save_pretrained(FOLDER)."
+    tokens.check_files(Path(folder))
     with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy), own_code.refused(name, folder):
         warnings.simplefilter("ignore", FutureWarning)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         if getattr(tokenizer, "is_fast", False):
+            tokens.try_out(tokenizer, name)
             tokenizer("One text, to see that it can read any.")
     check_tokenizer(tokenizer, name)
     return tokenizer

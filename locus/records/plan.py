@@ -4,11 +4,12 @@ Only shapes and sizes are checked here; whether the plan is the one that a recei
 another, is the receipt's business (locus/report/verify.py). Plans of both editions are read, each under its own schema.
 """
 
-from typing import Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short
+from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short, at_most
 
 PlanSchema = Literal["locus-plan/1", "locus-plan/2"]
 FIRST_PLAN: PlanSchema = "locus-plan/1"
@@ -16,6 +17,20 @@ PLAN_SCHEMA: PlanSchema = "locus-plan/2"
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
 PLACES = 1_000_000  # attention heads of one model
 THREADS = 1024  # and layers: a plan that asks for more is none of ours
+HEAD = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}")
+
+
+def _scored(scores: Any) -> Any:
+    """Scores of heads, looked at up to the first that is none."""
+    if not isinstance(scores, dict):
+        return scores
+    if len(scores) > PLACES:
+        raise ValueError(f"more than {PLACES:,} scores")
+    if (wrong := next((name for name in scores if not HEAD.fullmatch(name)), None)) is not None:
+        raise ValueError(f"the score of {wrong[:40]!r}, which is no head")
+    if not all(type(value) in (int, float) for value in scores.values()):
+        raise ValueError("a score that is no number")
+    return scores
 
 
 class LayoutRecord(OpenPart):
@@ -130,7 +145,7 @@ class ClaimRecord(OpenPart):
     """What tables call it."""
     origin: Short
     """probe, given, null, patch ..."""
-    scores: dict[Head, Number]
+    scores: Annotated[dict[Head, Number], BeforeValidator(_scored)]
     """What ranked the heads, by head (for a probe, accuracy on validation questions as a fraction)."""
 
 
@@ -211,7 +226,7 @@ class ConfusionRecord(OpenPart):
 class JudgeRecord(OpenPart):
     """Who judges what the model says."""
 
-    confusion: dict[Short, ConfusionRecord] = Field(max_length=8)
+    confusion: Annotated[dict[Short, ConfusionRecord], at_most(8)]
     """Its errors by target (truth, info, both); empty where nobody measured them."""
     fingerprint: Short
     """Hash of the judge."""
@@ -289,6 +304,10 @@ class PlanRecord(PlanBasis):
         planned = {trial.id for trial in self.trials}
         if {identity for bank in self.banks for identity in bank} != planned or len(planned) < len(self.trials):
             raise ValueError("banks: not made of the plan's trials, each once")
+        # What is concluded of a claim is found by its name. The first edition gave one name to all heads of a text.
+        names = [(claim.name, claim.heads if self.first_edition else ()) for claim in self.claims]
+        if len(set(names)) < len(names):
+            raise ValueError("claims: two of one name")
         if "arithmetic" in self.model_fields_set and self.arithmetic is None:
             raise ValueError("arithmetic that is not threads, bank and held")
         if not self.first_edition and self.arithmetic is None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from locus.records.base import Hash, JsonObject, Long, Many, Part, Short
+from locus.records.base import Hash, JsonObject, Long, Many, Part, Short, at_most
 from locus.records.findings import Standing
 from locus.records.verdict import Seeds
 
@@ -24,7 +24,9 @@ FILES = (
     r"edits/[0-9a-f]{1,64}\.safetensors",
     r"figures/[^./\x00][^/\x00]{0,250}",
 )
+MOST_FILES, MOST_NAMES = 20_000, 1000  # that it names; entries of any other table
 FileName = Annotated[str, Field(pattern=f"^({'|'.join(FILES)})$")]
+Files = Annotated[dict[FileName, Hash], at_most(MOST_FILES)]  # each with its SHA-256
 
 
 class Signature(Part):
@@ -61,7 +63,7 @@ class Signed(Part):
 class Views(Signed):
     """What was drawn from the results, by whoever drew it."""
 
-    files: dict[FileName, Hash]
+    files: Files
     """Page, figures and citations, each with its SHA-256."""
 
 
@@ -135,6 +137,8 @@ class ClaimState(Part):
 class Body(Part):
     """What the receipt states of a run."""
 
+    schema_: ReceiptSchema | None = Field(None, alias="schema")
+    """Of which edition the receipt is, where it is signed; receipts of the first edition do not say it here."""
     config: JsonObject
     """The settings, without the folders of the machine."""
     context: JsonObject
@@ -147,7 +151,7 @@ class Body(Part):
     """Which plan."""
     code: Code
     """Which code; on the signer's word alone."""
-    versions: dict[Short, Short]
+    versions: Annotated[dict[Short, Short], at_most(MOST_NAMES)]
     """Of what computed the numbers."""
     device: Short
     """What the model was run on; on the signer's word alone."""
@@ -155,11 +159,11 @@ class Body(Part):
     """Of everything random."""
     unfinished: int
     """Trials that are neither done nor unnecessary."""
-    artefacts: dict[FileName, Hash]
+    artefacts: Files
     """Every file of the run, with its SHA-256."""
-    tables: dict[Short, Hash]
+    tables: Annotated[dict[Short, Hash], at_most(MOST_NAMES)]
     """Every table of the store, with the SHA-256 of its rows."""
-    database: dict[Literal["trials.sqlite"], Hash] = Field(default_factory=dict)
+    database: Annotated[dict[Literal["trials.sqlite"], Hash], at_most(1)] = Field(default_factory=dict)
     """The store's bytes; receipts of before that was stated have the tables alone."""
     claims: Many[ClaimState]
     """How the claims stand."""

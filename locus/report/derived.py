@@ -21,7 +21,7 @@ from locus.conclude import rule as verdict
 from locus.conclude.record import Record
 from locus.engine import cost
 from locus.errors import UserError, VerificationError
-from locus.plan import anew
+from locus.plan import anew, reading
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
 from locus.records.base import JsonObject
@@ -34,27 +34,35 @@ from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
 STORE = "trials.sqlite"
-STORE_BYTES = 16 << 30
+STORE_BYTES, STORE_BASE = 16 << 30, 16 << 20  # of any store, and of one without a trial
+TRIAL_BYTES, ROWS, ROW_BYTES, TOKEN_BYTES = 1 << 14, 16, 512, 64  # of a trial; rows of one of its questions; of a row; of a token
 TIMED = ("trials", "this_call")  # seconds; what a call took is stated by whoever made it
 # Signed, but nothing to hold it against: code, device and moment are the signer's word.
 STATED = ("code", "device", "written")
 
 
 @contextmanager
-def copied_store(folder: Path) -> Iterator[Store]:
+def copied_store(folder: Path, plan: PlanRecord | None = None) -> Iterator[Store]:
     """A copy of a run's store: opening a database writes beside it, and who verifies writes nothing.
+
+    Args:
+        folder: of the run.
+        plan: the run's, which says how large its store may be; read there by default.
 
     Raises:
         VerificationError: if there is none, or it is not as locus writes it.
     """
+    most = _most_bytes(plan or reading.read_plan(folder))
     with tempfile.TemporaryDirectory() as place:
         for suffix in ("", "-wal"):
             path = folder / f"{STORE}{suffix}"
             if not suffix and not path.exists():
                 raise VerificationError(f"the file {STORE} is missing")
             if path.exists() or path.is_symlink():
-                if not incoming.regular(path, folder) or path.stat().st_size > STORE_BYTES:
-                    raise VerificationError(f"{path.name} is no regular file of at most {STORE_BYTES:,} bytes")
+                if not incoming.regular(path, folder) or path.stat().st_size > most:
+                    raise VerificationError(
+                        f"{path.name} is no regular file of at most {most:,} bytes, which its plan could fill"
+                    )
                 shutil.copyfile(path, Path(place) / path.name, follow_symlinks=False)
         try:
             store = Store(Path(place) / STORE)
@@ -68,6 +76,16 @@ def copied_store(folder: Path) -> Iterator[Store]:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         finally:
             store.close()
+
+
+def _most_bytes(plan: PlanRecord) -> int:
+    """More than what all that a plan asks for takes in a store, with its log: scores, reasons, and what edited models say."""
+    config = AuditConfig.model_validate(plan.config)
+    items = sum(map(len, plan.items.by_part.values())) + config.text_passages
+    spoken = config.max_new_tokens * TOKEN_BYTES if config.judge != "none" else 0
+    trial = TRIAL_BYTES + len(json.dumps(plan.trials[-1].to_json())) + items * (ROWS * ROW_BYTES + spoken)
+    places = sum(len(one.location) for one in plan.trials)
+    return min(STORE_BYTES, 2 * (STORE_BASE + len(plan.trials) * trial + places * ROW_BYTES))
 
 
 def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
@@ -113,7 +131,7 @@ def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState
     Raises:
         VerificationError: with the first that does not.
     """
-    with copied_store(folder) as store:
+    with copied_store(folder, plan) as store:
         broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
         if broken != "ok":
             raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")

@@ -136,6 +136,7 @@ def body(out: Path, store: Store, device: str) -> Body:
     plan = reading.read_plan(out)
     verdict = Verdict.parse(incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out))
     return Body(
+        schema_=RECEIPT_SCHEMA,
         **of_plan(plan),
         plan=PlanState(sha256=plan.sha256, rule_sha256=plan.rule_sha256, fixed=store.meta("plan_fixed")),
         code=code(),

@@ -77,7 +77,7 @@ def rerun(
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     largest: dict[str, float] = {}
     unrepeated: set[str] = set()
-    with copied_store(folder) as store, tempfile.TemporaryDirectory() as place:
+    with copied_store(folder, recorded) as store, tempfile.TemporaryDirectory() as place:
         done = sorted(store.done() & {trial.id for trial in plan.trials})
         chosen = set(np.random.default_rng(seed).choice(done, size=min(count, len(done)), replace=False).tolist())
         banks = [bank for bank in plan.banks if chosen & set(bank)]

@@ -20,6 +20,7 @@ from locus.report import keys
 NOT_ASKED, NO_KEY = "not asked for", "no key that its owner alone can read could be had"
 REASONS = (NOT_ASKED, NO_KEY)
 ID_LENGTH = 26
+MOST_BYTES = 8 << 20  # of a receipt
 
 WHAT = "a receipt, or a run folder with its receipt.json"
 
@@ -83,6 +84,9 @@ def check(raw: bytes, content: JsonObject) -> Receipt:
         raise VerificationError("the signature of page and figures is not of them, or not by the key it names")
     if raw != text(content).encode():
         raise VerificationError("the receipt is not written as locus writes it: its bytes are others than its parts give")
+    if (receipt.body.schema_ or FIRST_RECEIPT) != receipt.schema_:
+        signed = f"whose body is that of a {receipt.body.schema_ or FIRST_RECEIPT}"
+        raise VerificationError(f"the receipt calls itself a {receipt.schema_}, {signed}")
     reasons = [part.unsigned_because for part in (receipt, receipt.views) if part.signature is None]
     if receipt.schema_ != FIRST_RECEIPT and (other := set(reasons) - set(REASONS)):
         raise VerificationError(f"the receipt gives a reason for being unsigned that locus does not give: {min(other)[:80]!r}")
@@ -99,7 +103,7 @@ def read(path: Path, inside: Path | None = None) -> tuple[bytes, JsonObject]:
     if not path.exists() and not path.is_symlink():
         raise UserError(WHAT, f"{str(path)!r}, which is not there", "Check the path.")
     try:
-        raw = incoming.read_bytes(path, WHAT, inside=inside)
+        raw = incoming.read_bytes(path, WHAT, MOST_BYTES, inside=inside)
         content = incoming.parse_json(raw)
     except UserError as error:
         raise VerificationError(f"{path.name} cannot be read: {error.received}") from error

@@ -25,6 +25,7 @@ from locus.report.receipt import exported_hash, file_hash, standing
 
 SCORES = "scores.parquet"
 MOST_FILES, MOST_BYTES = 200_000, 4 << 30  # of one folder, and of one of its files
+MOST_DEPTH = 16  # of folders in it
 LEFT_BY_READERS = (f"{STORE}-wal", f"{STORE}-shm")  # beside a database that somebody looks into
 
 
@@ -91,7 +92,7 @@ def verify_record(path: Path, expected: str | None = None) -> Verification:
             raise VerificationError("the file is a record and a receipt in one, and is taken for neither")
         return Verification("record", *pith.verify(content, expected))
     receipt = sealed.check(raw, content)
-    _expect(receipt, expected, bool(receipt.views.files))
+    _expect(receipt, expected, True)
     held = (("receipt", "its bytes, hash, id and signatures hold in themselves"),)
     unchecked = (*_earlier(receipt), "The run's folder is not here: neither files nor verdict were checked.")
     return Verification("receipt", receipt.id, _line(receipt, False), receipt.signed_by, held, unchecked=unchecked)
@@ -111,16 +112,19 @@ def verify_run(folder: Path, expected: str | None = None) -> Verification:
     there = _inventory(folder)
     whole = "plan.json" in there or STORE in there
     absent, extra = _files(folder, receipt, there, whole)
-    _expect(receipt, expected, any(name in there for name in receipt.views.files))
+    # Where none is listed, somebody may have emptied the list.
+    _expect(receipt, expected, whole or not receipt.views.files or any(name in there for name in receipt.views.files))
     if whole:
         claims, chosen_elsewhere = _results(folder, receipt.body)
         held, unchecked = _held_of_run(receipt, absent, claims, chosen_elsewhere), _earlier(receipt)
     else:
         claims = []
-        held, unchecked = _held_of_excerpt(folder, receipt, there, extra)
+        held, unchecked, extra = _held_of_excerpt(folder, receipt, there, extra)
         unchecked = (*_earlier(receipt), *unchecked)
+        if expected is not None and extra:
+            raise VerificationError(f"nothing covers {_listed(extra)}: nobody vouches for what it says")
     kind: Literal["run", "excerpt"] = "run" if whole else "excerpt"
-    line = _line(receipt, bool(absent) or not whole)
+    line = _line(receipt, bool(absent) or not whole, () if whole else extra)
     return Verification(kind, receipt.id, line, receipt.signed_by, held, absent, unchecked, tuple(claims))
 
 
@@ -131,20 +135,31 @@ def _inventory(folder: Path) -> set[str]:
         VerificationError: at what is no regular file or folder, or where there are too many.
     """
     names: set[str] = set()
-    left = [folder]
+    left = [(folder, 0)]
     while left:
-        with os.scandir(left.pop()) as entries:
-            for entry in entries:
-                name = Path(entry.path).relative_to(folder).as_posix()
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry.path))
-                elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size > MOST_BYTES:
-                    raise VerificationError(f"the folder holds {name}, which is no regular file of at most {MOST_BYTES:,} bytes")
-                else:
-                    names.add(name)
-                if len(names) + len(left) > MOST_FILES:
-                    raise VerificationError(f"the folder holds more than {MOST_FILES:,} files")
+        place, depth = left.pop()
+        for entry in _entries(place):
+            name = Path(entry.path).relative_to(folder).as_posix()
+            if entry.is_dir(follow_symlinks=False):
+                left.append((Path(entry.path), depth + 1))
+            elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size > MOST_BYTES:
+                raise VerificationError(f"the folder holds {name}, which is no regular file of at most {MOST_BYTES:,} bytes")
+            else:
+                names.add(name)
+            if len(names) + len(left) > MOST_FILES:
+                raise VerificationError(f"the folder holds more than {MOST_FILES:,} files")
+            if depth >= MOST_DEPTH:
+                raise VerificationError(f"the folder holds folders more than {MOST_DEPTH} deep")
     return names
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise VerificationError(f"{folder.name[:80]!r} cannot be looked into ({error.strerror})") from error
 
 
 def _files(folder: Path, receipt: Receipt, there: set[str], whole: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -209,9 +224,12 @@ def _held_of_run(
 
 def _held_of_excerpt(
     folder: Path, receipt: Receipt, there: set[str], extra: tuple[str, ...]
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...], tuple[str, ...]]:
     """Check what a folder holds of a run without its plan and its store, as a committed study is: besides every file that the
     receipt names, the exported scores, which are rows of the store's table, and what the verdict says of itself.
+
+    Returns:
+        What held, what could not be checked, and the files that nothing covers.
     """
     body = receipt.body
     named = {**body.artefacts, **receipt.views.files}
@@ -232,7 +250,7 @@ def _held_of_excerpt(
     held = [("files", f"{', '.join(here) or 'none'}: as the run left them, by the hashes in the receipt")]
     if extra:
         held.append(("no part of it", f"{_listed(extra)}: nobody vouches for what they say"))
-    return tuple(held), (f"{missing} files of the run and its database are not here: the verdict was not derived anew.",)
+    return tuple(held), (f"{missing} files of the run and its database are not here: the verdict was not derived anew.",), extra
 
 
 def _listed(names: tuple[str, ...], most: int = 4) -> str:
@@ -271,14 +289,15 @@ def _expect(receipt: Receipt, expected: str | None, drawn: bool) -> None:
         raise VerificationError(f"page and figures are {by}, the receipt by {signer or 'nobody'}: they may say anything")
 
 
-def _line(receipt: Receipt, incomplete: bool) -> str:
+def _line(receipt: Receipt, incomplete: bool, uncovered: tuple[str, ...] = ()) -> str:
     """The answer in one line."""
     name = trusted.name_of(receipt.signed_by)
     known = f"signed by {name}" if name else f"signed by an unknown key {receipt.signed_by}" if receipt.signed_by else "unsigned"
     drawn = ""
-    if receipt.views.files and receipt.views.signed_by != receipt.signed_by:
+    if receipt.views.signed_by != receipt.signed_by:  # also where none is listed: the list may have been emptied
         other = trusted.name_of(receipt.views.signed_by)
         by = f"signed by {other or f'an unknown key {receipt.views.signed_by}'}" if receipt.views.signed_by else "unsigned"
         drawn = f"; page and figures {by}"
     standing = "intact, incomplete" if incomplete else "verified" if name and not drawn else "intact"
-    return f"{standing}, {known}{drawn}"
+    strange = f"; nobody vouches for {_listed(uncovered, 1)}" if uncovered else ""
+    return f"{standing}, {known}{drawn}{strange}"
