@@ -195,9 +195,9 @@ def test_only_what_is_truthfulqa_is_called_so(tmp_path):
 def test_a_question_with_opposite_labels_is_refused(tmp_path):
     opposite = {"question": "why", "true": ["c"], "false": ["d"]}
     with pytest.raises(UserError, match="line 2: the answer 'c' is both right and wrong"):
-        custom.load(write(tmp_path / "x.jsonl", {**GOOD, "question": "Why."}, opposite))
+        custom.load_jsonl(write(tmp_path / "x.jsonl", {**GOOD, "question": "Why."}, opposite))
     again = write(tmp_path / "y.jsonl", GOOD, {**GOOD, "id": "again", "false": ["e"]})
-    assert len(custom.load(again).items) == 2
+    assert len(custom.load_jsonl(again).items) == 2
     path = tmp_path / "x.csv"
     path.write_text("Question,Best Answer,Correct Answers,Incorrect Answers\nWhy?,a,a,b\nWhy?,b,b,a\n")
     with pytest.raises(UserError, match="both right and wrong"):

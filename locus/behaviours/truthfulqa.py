@@ -8,6 +8,7 @@ The CSV's canary travels with the file and is never written anywhere by us.
 Licence: Apache-2.0. Source: Lin et al. 2021 (arXiv 2109.07958); github.com/sylinrl/TruthfulQA.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def from_json(content: str, origin: str) -> Dataset:
     return _named(_mc_version(items), items, origin)
 
 
-def _contradiction(row: dict[str, Any]) -> str:
+def _contradiction(row: Mapping[str, Any]) -> str:
     """What a question's two lists of choices say against each other or themselves; empty where nothing."""
     mc1, mc2 = ({answer.strip(): label for answer, label in row[name].items()} for name in CHOICES[1:])
     best = [answer for answer, label in mc1.items() if label == 1]

@@ -262,7 +262,7 @@ def _circuit(content: dict[str, Any]) -> Claim:
     return Claim("", Location.of(sites), "given", about=_of_model(content.get("cfg", {})))
 
 
-def _of_model(cfg: Any) -> dict[str, Any]:
+def _of_model(cfg: Any) -> dict[str, object]:
     """What a circuit says of the model that it was found in, to be held against the one that is audited."""
     if not isinstance(cfg, dict):
         raise ValueError(f"'cfg' with {_brief(cfg)} where an object belongs")

@@ -6,7 +6,7 @@ lie elsewhere.
 
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def _tried(tokenizer: Any) -> Callable[[], dict[str, str]]:
     return work
 
 
-def _read(path: Path, limit: int = incoming.JSON_BYTES) -> dict[str, Any]:
+def _read(path: Path, limit: int = incoming.JSON_BYTES) -> Mapping[str, Any]:
     """A file of a tokenizer as transformers reads it, which has numbers of any size; empty where there is none."""
     if not path.exists():
         return {}
@@ -89,7 +89,7 @@ def _read(path: Path, limit: int = incoming.JSON_BYTES) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _files_named(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _files_named(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every file that a tokenizer's configuration names; `tokenizer_file`, where it was saved once, is not opened."""
     for key, value in told.items():
         if key.endswith(("_file", "_files")) and key != "tokenizer_file":
