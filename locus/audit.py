@@ -15,7 +15,7 @@ from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
-from locus.plan.reading import FIRST_PLAN
+from locus.records.plan import FIRST_PLAN
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
