@@ -1,4 +1,4 @@
-"""The Gauss-Newton search: derivatives against differences, steps against least squares, the end against long training."""
+"""The search for the optimum: derivatives against differences, curvature against least squares, the end against long training."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,10 @@ import torch
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.linear import answers_of, gradients_of
-from locus.engine.newton import Objective, jacobian_of, steps_of
-from locus.engine.optimum import FirstOrder, Search
+from locus.engine.descent import SETTLED, Way, descend, objective_of
+from locus.engine.linear import answers_of, gradients_of, jacobian_of
+from locus.engine.objective import Objective
+from locus.engine.optimum import Curvature, FirstOrder
 from locus.engine.train import TrainingRecipe, all_pairs, train, whole_gradients
 from locus.engine.trie import build_trie
 from locus.metrics.choice import score
@@ -79,28 +80,28 @@ def test_derivatives_are_those_of_small_differences(tested, kind):
 
 
 @pytest.mark.parametrize("kind", ["ipo", "dpo"])
-def test_a_step_is_the_minimum_of_the_linear_model(kind):
-    """By autograd on the quadratic model: the gradient of model + ridge vanishes at the step, and the promise is its fall."""
+def test_a_first_step_is_the_minimum_of_the_linear_model(kind):
+    """By autograd on the quadratic model at gains of zero: the gradient of model + ridge vanishes at the step."""
     generator = torch.Generator().manual_seed(0)
     jacobian = torch.randn(7, 12, generator=generator)
-    gains = torch.randn(7, generator=generator)
     pairs = np.array([(0, 2), (0, 3), (1, 2), (1, 3), (4, 5), (4, 6)])
     divide = torch.tensor([1.0, 2, 1, 3, 1, 1, 2])
-    objective = Objective(pairs, divide, 0.1, kind)
-    steps = steps_of(jacobian, objective, gains)
-    margins = objective.margins(gains.double())
     tau = 0.1
-    share = torch.sigmoid(-tau * margins)
-    slope = 2 * (margins - 5) if kind == "ipo" else -tau * share
-    curvature = torch.full_like(margins, 2.0) if kind == "ipo" else tau**2 * share * (1 - share)
+    objective = Objective(pairs, divide, tau, kind)
+    slope, matrix = objective.slope_and_curvature(torch.zeros(7))
+    weights, basis = torch.linalg.eigh(matrix)
+    root = (basis * weights.clamp(min=0).sqrt()) @ basis.T
+    curvature = Curvature.of((root @ jacobian.double()).float())
+    gradient = jacobian.double().T @ slope
     for ridge in (1e-3, 0.1, 1.0):
-        step = steps.step(ridge).double().requires_grad_(True)
+        step = (-curvature.solve(gradient, ridge)).requires_grad_(True)
         scaled = (jacobian.double() @ step) / divide
         moved = scaled[pairs[:, 0]] - scaled[pairs[:, 1]]
-        model = (slope * moved + 0.5 * curvature * moved**2).mean()
-        (gradient,) = torch.autograd.grad(model + 0.5 * ridge * steps.top * step.square().sum(), step)
-        assert gradient.abs().max() < 1e-5 * steps.top
-        assert steps.promised(ridge) == pytest.approx(-float(model.detach()), rel=1e-4)
+        # At a margin of 0: IPO's slope is -2 / (2 tau) and its curvature 2; DPO's are -tau / 2 and tau^2 / 4.
+        down, curved = (-1 / tau, 2.0) if kind == "ipo" else (-tau / 2, tau**2 / 4)
+        model = (down * moved + 0.5 * curved * moved**2).mean() + 0.5 * ridge * curvature.top * step.square().sum()
+        (left,) = torch.autograd.grad(model, step)
+        assert left.abs().max() < 1e-5 * curvature.top
 
 
 def test_the_objective_is_the_mean_over_pairs_of_the_training_loss(tested):
@@ -113,117 +114,163 @@ def test_the_objective_is_the_mean_over_pairs_of_the_training_loss(tested):
     assert torch.allclose(objective.slope_and_curvature(gains.detach())[0].float(), slope, atol=1e-5)
 
 
-def search_of(tested, steps: int) -> Search:
+PLACE = Location.parse("0.1,1.0")
+
+
+def searched(tested, edits, rounds: int, shared=None, **more):
+    """The fits of some edits, and the loss of all pairs that each has by the scorer, which the search does not use."""
     model, trie, base = tested
-    count = len(trie.sequences)
-    pairs = np.concatenate([all_pairs(QUESTIONS, trie, owner) for owner in range(len(QUESTIONS))])
-    objective = Objective(pairs, torch.ones(count), 0.1, "ipo")
-
-    def scored(edits) -> np.ndarray:
-        return score(model, base.prepared, edits, count, residual_cache=base.residuals)
-
-    return Search(model, answers_of(trie, range(count)), objective, scored, base.logprobs, steps)
+    recipe = TrainingRecipe(search="newton", rounds=rounds)
+    shared = shared or FirstOrder(model, trie, form=edits[0].form)
+    recipes = [recipe] * len(edits)
+    fits = descend(model, trie, QUESTIONS, edits, recipes, base.logprobs, shared, residual_cache=base.residuals, **more)
+    return fits, losses_of(tested, [fit.edit for fit in fits])
 
 
-def test_a_few_steps_end_below_long_training(tested):
+def losses_of(tested, edits) -> list[float]:
+    model, trie, base = tested
+    objective = objective_of(QUESTIONS, trie, TrainingRecipe())
+    scores = score(model, base.prepared, edits, len(trie.sequences), residual_cache=base.residuals)
+    return [float(one) for one in objective.loss(torch.from_numpy(scores - base.logprobs))]
+
+
+def test_a_few_rounds_end_below_long_training(tested):
     """Against 60 epochs of the training loop at three rates, from its own start: the same loss of all pairs, measured alike."""
     model, trie, base = tested
-    search = search_of(tested, steps=6)
-    edit = Rank1(model.layout, Location.parse("0.1,1.0"))
-    certificate = search.run(edit, FirstOrder(model, trie, search.objective))
+    [fit], [loss] = searched(tested, [Rank1(model.layout, PLACE)], rounds=30)
     recipes = [TrainingRecipe(lr=lr, epochs=60) for lr in (3e-2, 0.1, 0.3)]
-    edits = [Rank1(model.layout, Location.parse("0.1,1.0")) for _ in recipes]
+    edits = [Rank1(model.layout, PLACE) for _ in recipes]
     fits = train(model, trie, QUESTIONS, edits, recipes, base.logprobs, residual_cache=base.residuals)
-    gains = torch.from_numpy(search.score([fit.edit for fit in fits]) - base.logprobs)
-    trained = search.objective.loss(gains).min()
-    assert certificate.start == pytest.approx(25.0)
-    assert certificate.loss < trained + 0.01 * certificate.start
-    again = torch.from_numpy(search.score([edit.frozen({})]) - base.logprobs)
-    assert float(search.objective.loss(again)[0]) == pytest.approx(certificate.loss, abs=1e-3)
+    trained = min(losses_of(tested, [one.edit for one in fits]))
+    assert fit.certificate.start == pytest.approx(25.0)
+    assert fit.certificate.loss == pytest.approx(loss, abs=1e-3)
+    assert loss < trained + 0.01 * 25.0
+    assert fit.converged == fit.certificate.settled and fit.certificate.rounds <= 30
 
 
-def test_no_step_raises_the_loss_and_more_steps_go_lower(tested):
-    model, trie, _ = tested
-    losses = []
-    for steps in (1, 2, 4):
-        search = search_of(tested, steps)
-        edit = Rank1(model.layout, Location.parse("0.1,1.0"))
-        certificate = search.run(edit, FirstOrder(model, trie, search.objective))
-        assert certificate.steps <= steps
-        losses.append(certificate.loss)
-    assert 25.0 > losses[0] >= losses[1] >= losses[2]
-    assert losses[0] > losses[2]
+def test_a_settled_search_gains_nothing_to_speak_of_when_it_goes_on(tested):
+    """From where one ended by itself, another search with as many rounds again: within what settled allows, and noise."""
+    model, _, _ = tested
+    first = Rank1(model.layout, PLACE)
+    [fit], [loss] = searched(tested, [first], rounds=60)
+    assert fit.certificate.settled and not fit.reason
+    [_], [longer] = searched(tested, [first], rounds=60)
+    assert loss - longer < 5 * SETTLED * 25.0
+
+
+def test_no_round_raises_the_loss_and_a_short_search_says_that_it_is_short(tested):
+    model, _, _ = tested
+    [fit], [loss] = searched(tested, [Rank1(model.layout, PLACE)], rounds=2)
+    assert (np.diff(fit.losses) <= 0).all() and loss < 25
+    assert not fit.converged and "too few to tell" in fit.reason
+    [longer], [lower] = searched(tested, [Rank1(model.layout, PLACE)], rounds=8)
+    assert (np.diff(longer.losses) <= 0).all() and lower < loss
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_form_is_searched(tested, kind):
-    model, trie, _ = tested
-    search = search_of(tested, steps=3)
-    place = Location.parse("0.1,1.0")
-    edit = full(model.layout, form="free") if kind == "free" else Rank1(model.layout, place, **KINDS[kind])
-    shared = None if kind == "free" else FirstOrder(model, trie, search.objective)
-    assert search.run(edit, shared).loss < 15
+    model, _, _ = tested
+    edit = full(model.layout, form="free") if kind == "free" else Rank1(model.layout, PLACE, **KINDS[kind])
+    [fit], [loss] = searched(tested, [edit], rounds=6)
+    assert loss < 15
     for layer in edit.layers if kind != "free" else ():
-        written = edit.terms(layer).shift if kind == "constant" else edit.terms(layer).write
+        written = fit.edit.layers[layer].shift if kind == "constant" else fit.edit.layers[layer].write
         assert not written[edit.written(layer) == 0].any()
 
 
-def test_a_place_that_contains_another_goes_on_below_it(tested):
-    """Padded with zeros, the inner edit is an edit of the outer place; from there no step can end above it."""
-    model, trie, _ = tested
-    search = search_of(tested, steps=2)
+@pytest.mark.parametrize("objective", ["ipo", "dpo"])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_every_objective_is_searched(tested, objective, reduce):
+    model, trie, base = tested
+    tau = 0.1 if objective == "ipo" else 1.0
+    recipe = TrainingRecipe(search="newton", rounds=10, objective=objective, reduce=reduce, tau=tau)
+    edit = Rank1(model.layout, PLACE)
+    [fit] = descend(model, trie, QUESTIONS, [edit], [recipe], base.logprobs, FirstOrder(model, trie))
+    assert fit.losses[0] == pytest.approx(25.0 if objective == "ipo" else np.log(2))
+    assert fit.losses[-1] < (0.7 if reduce == "sum" else 0.9) * fit.losses[0]  # 5 nats a token is far
+
+
+def test_a_bank_gives_each_edit_what_it_would_have_alone(tested):
+    model, _, _ = tested
+    places = [Location.parse("1.0"), PLACE]
+    _, together = searched(tested, [Rank1(model.layout, place) for place in places], rounds=4)
+    alone = [searched(tested, [Rank1(model.layout, place)], rounds=4)[1][0] for place in places]
+    assert together == pytest.approx(alone, rel=1e-2)
+
+
+def test_a_place_that_contains_another_ends_below_it(tested):
+    """Padded with zeros, the inner edit is an edit of the outer place; from there no search can end above it."""
+    model, _, _ = tested
     inner = Rank1(model.layout, Location.parse("1.0"))
-    within = search.run(inner, FirstOrder(model, trie, search.objective))
-    outer = full(model.layout)
-    outer.pad(inner)
-    assert search.run(outer).loss <= within.loss + 1e-4
+    _, [within] = searched(tested, [inner], rounds=12)
+    padded = full(model.layout)
+    padded.pad(inner)
+    [fit], [loss] = searched(tested, [full(model.layout)], rounds=1, starts=[[padded]])
+    assert loss <= within + 1e-4 and fit.certificate.loss <= within + 1e-4
+
+
+def test_where_a_place_moves_nothing_the_search_is_over_at_once(tested):
+    """An edit whose gradient is zero everywhere has nowhere to go."""
+    model, trie, _ = tested
+    shared = FirstOrder(model, trie)
+    for part in shared.parts:
+        for gradient in part.gradients.values():
+            gradient.zero_()
+    way = Way(Rank1(model.layout, PLACE), objective_of(QUESTIONS, trie, TrainingRecipe()), shared)
+    for _ in range(5):
+        way.tell(25.0, torch.zeros_like(way.flat))
+    assert way.settled and way.end().loss == 25.0
+
+
+def test_a_point_that_is_not_a_number_is_stepped_back_from(tested):
+    model, trie, _ = tested
+    way = Way(Rank1(model.layout, PLACE), objective_of(QUESTIONS, trie, TrainingRecipe()), FirstOrder(model, trie))
+    far = way.edit.flat.data.double() - way.flat
+    way.tell(float("nan"), torch.full_like(way.flat, torch.nan))
+    near = way.edit.flat.data.double() - way.flat
+    assert way.loss == pytest.approx(25.0) and 0 < near.norm() < far.norm()
 
 
 def test_with_little_memory_the_start_is_made_from_some_of_the_questions(tested):
     model, trie, _ = tested
-    search = search_of(tested, steps=1)
-    part = FirstOrder(model, trie, search.objective, nbytes=1)
-    assert 0 < len(part.used.pairs) < len(search.objective.pairs)
-    assert search.run(Rank1(model.layout, Location.parse("0.1")), part).loss < 25
-
-
-@pytest.mark.parametrize("kind", ["ipo", "dpo"])
-def test_a_step_by_the_gradient_is_that_by_the_slope_where_all_answers_are_there(kind):
-    generator = torch.Generator().manual_seed(0)
-    jacobian, gains = torch.randn(7, 12, generator=generator), torch.randn(7, generator=generator)
-    pairs = np.array([(0, 2), (0, 3), (1, 2), (1, 3), (4, 5), (4, 6)])
-    objective = Objective(pairs, torch.ones(7), 0.1, kind)
-    slope, _ = objective.slope_and_curvature(gains)
-    one, other = steps_of(jacobian, objective, gains), steps_of(jacobian, objective, gains, jacobian.T @ slope.float())
-    for ridge in (1e-2, 0.3):
-        assert torch.allclose(one.step(ridge), other.step(ridge), rtol=1e-3, atol=1e-4)
-        assert one.promised(ridge) == pytest.approx(other.promised(ridge), rel=1e-3)
+    part = FirstOrder(model, trie, nbytes=1)
+    assert 0 < len(part.kept) < len(trie.sequences)
+    _, [loss] = searched(tested, [Rank1(model.layout, Location.parse("0.1"))], rounds=4, shared=part)
+    assert loss < 25
 
 
 def test_the_whole_gradient_is_the_jacobians(tested):
     model, trie, base = tested
-    search = search_of(tested, 1)
+    objective = objective_of(QUESTIONS, trie, TrainingRecipe())
     edits = [edit_of(model, kind) for kind in ("layer", "constant")]
     both = whole_gradients(model, trie, QUESTIONS, edits, [TrainingRecipe()] * 2, base.logprobs, residual_cache=base.residuals)
     for edit, (loss, gradient) in zip(edits, both, strict=True):
-        parts = [gradients_of(model, part, list(edit.layers), edit) for part in search.answers]
+        parts = [gradients_of(model, part, list(edit.layers), edit) for part in answers_of(trie, range(len(trie.sequences)))]
         jacobian, logprobs = jacobian_of(edit, parts, len(trie.sequences))
         gains = logprobs - torch.from_numpy(base.logprobs)
-        slope, _ = search.objective.slope_and_curvature(gains)
-        assert loss == pytest.approx(float(search.objective.loss(gains)), rel=1e-3)
+        slope, _ = objective.slope_and_curvature(gains)
+        assert loss == pytest.approx(float(objective.loss(gains)), rel=1e-3)
         assert torch.allclose(gradient, jacobian.T @ slope.float(), rtol=0.02, atol=1e-3 * float(gradient.abs().max()))
 
 
-def test_curvature_of_a_third_of_the_questions_and_the_whole_gradient_still_end_below_the_start(tested):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shared_gradient_is_that_of_the_base_model(tested, kind):
+    """What `begin` says of an edit at the identity, against the training loop's own gradient there; within bfloat16."""
     model, trie, base = tested
-    whole = search_of(tested, steps=4)
-    sample = trie.sequences_of(range(0, len(QUESTIONS), 3))
+    edit = full(model.layout, form="free") if kind == "free" else Rank1(model.layout, PLACE, **KINDS[kind])
+    shared = FirstOrder(model, trie, form=edit.form)
+    _, gradient = shared.begin(edit, objective_of(QUESTIONS, trie, TrainingRecipe()))
+    [(_, exact)] = whole_gradients(model, trie, QUESTIONS, [edit], [TrainingRecipe()], base.logprobs)
+    assert float((gradient - exact.double()).norm()) < 0.02 * float(exact.norm())
 
-    def gradient(edit: Rank1) -> torch.Tensor:
-        recipes = [TrainingRecipe()]
-        return whole_gradients(model, trie, QUESTIONS, [edit], recipes, base.logprobs, residual_cache=base.residuals)[0][1]
 
-    edit = Rank1(model.layout, Location.parse("0.1,1.0"))
-    first = search_of(tested, 1).run(edit, FirstOrder(model, trie, whole.objective))
-    sampled = Search(model, answers_of(trie, sample), whole.objective, whole.score, base.logprobs, 3, gradient)
-    assert sampled.run(edit).loss < first.loss
+def test_a_balanced_edit_does_what_it_did(tested):
+    model, _, _ = tested
+    edit = edit_of(model, "layer")
+    before, flat = losses_of(tested, [edit.frozen({})]), edit.flat.data.clone()
+    scale = edit.balance()
+    assert torch.allclose(flat * scale, edit.flat.data)
+    assert losses_of(tested, [edit.frozen({})]) == pytest.approx(before, rel=1e-4)
+    for layer in edit.layers:
+        terms = edit.terms(layer)
+        assert float(edit._part(layer, write=True).norm()) == pytest.approx(float(terms.read.detach().norm()), rel=1e-4)

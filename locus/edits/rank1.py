@@ -133,25 +133,22 @@ class Rank1(Edit):
                 write.copy_(numbers * inner._masks[layer] if self.form == "heads" else numbers)
                 self.set_read(layer, inner._part(layer, write=False))
 
-    def balance(self) -> None:
-        """Bring a and b of every layer to like norms: their product stays, and a step can move both."""
-        if not self._n_read:
-            return
-        for layer in self._masks:
+    def balance(self) -> Tensor:
+        """Bring a and b of every layer to like norms: their product stays, and a step can move both.
+
+        Returns:
+            By what each of its numbers was multiplied.
+        """
+        scale = torch.ones_like(self.flat.data)
+        size = self._n_read + self._n_write
+        for number, layer in enumerate(self._masks if self._n_read else ()):
             read, write = self._part(layer, write=False), self._part(layer, write=True)
             if float(write.norm()) > 0 and float(read.norm()) > 0:
                 factor = (write.norm() / read.norm()).sqrt()
-                read.mul_(factor)
-                write.div_(factor)
-
-    def moved(self, flat: Tensor) -> Edit:
-        """The edit that it would be with other numbers."""
-        here = self.flat.data
-        self.flat.data = flat
-        try:
-            return self.frozen({})
-        finally:
-            self.flat.data = here
+                here = scale[number * size : (number + 1) * size]
+                here[: self._n_read], here[self._n_read :] = factor, 1 / factor
+        self.flat.data.mul_(scale)
+        return scale
 
     def jacobian(self, layer: int, inputs: Tensor, gradients: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives of what rows say by the layer's numbers, [rows, numbers of a] and [rows, numbers of b].

@@ -9,14 +9,14 @@ each restricted to what the edit may write and read. Answers to one question sha
 so each is run as a row of its own: one forward and one backward over the rows give the gradients of all of them at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from locus.edits.rank1 import Rank1
+from locus.edits.rank1 import Rank1, Rank1Form
 from locus.engine.forward import _LogProbs
 from locus.engine.trie import TokenTrie
 from locus.models.model import LayerInputs, Model
@@ -92,7 +92,9 @@ class Gradients:
     gradients: dict[int, Tensor]
 
 
-def gradients_of(model: Model, answers: Answers, layers: Sequence[int], edit: Rank1 | None = None) -> Gradients:
+def gradients_of(
+    model: Model, answers: Answers, layers: Sequence[int], edit: Rank1 | None = None, form: Rank1Form = "heads"
+) -> Gradients:
     """Run some answers forward and back.
 
     Args:
@@ -100,11 +102,12 @@ def gradients_of(model: Model, answers: Answers, layers: Sequence[int], edit: Ra
         answers: the rows.
         layers: in which gradients are asked for, ascending.
         edit: under which the model is run; the base model by default.
+        form: with respect to what enters the projections (heads) or to what they give (free); an edit's own, where there is one.
     """
     count = answers.tokens.shape[1]
     sees = torch.ones(count, count, dtype=torch.bool).tril()[None]
     entry = model.calls(answers.tokens, torch.arange(count)[None], sees)
-    with _Watched(model, layers, edit) as watched, torch.enable_grad():
+    with _Watched(model, layers, edit, form) as watched, torch.enable_grad():
         hidden = _through(model, entry, layers[0])
         normed = model.norm(hidden[answers.row.to(hidden.device), answers.place.to(hidden.device)])
         rows = torch.arange(len(answers.row), device=normed.device)
@@ -116,6 +119,26 @@ def gradients_of(model: Model, answers: Answers, layers: Sequence[int], edit: Ra
     real = answers.real.to(hidden.device)[:, :, None]
     inputs = {layer: watched.inputs[layer].detach() * real for layer in layers}
     return Gradients(answers, logprobs, inputs, dict(zip(layers, grads, strict=True)))
+
+
+def jacobian_of(edit: Rank1, parts: Iterable[Gradients], count: int) -> tuple[Tensor, Tensor]:
+    """[answers, numbers] derivatives of the answers' log-probs by the flat numbers of an edit, and [answers] the log-probs.
+
+    Args:
+        edit: at which the gradients were taken.
+        parts: gradients of some answers each; together of all.
+        count: answers in all.
+    """
+    jacobian, logprobs = torch.zeros(count, edit.flat.numel()), torch.zeros(count, dtype=torch.float64)
+    size = edit.flat.numel() // len(edit.layers)
+    for part in parts:
+        rows = list(part.answers.sequences)
+        logprobs[rows] = part.logprobs.double().cpu()
+        real = part.answers.real
+        for number, layer in enumerate(edit.layers):
+            read, write = edit.jacobian(layer, part.inputs[layer], part.gradients[layer], real)
+            jacobian[rows, number * size : (number + 1) * size] = torch.cat([read, write], dim=1).cpu()
+    return jacobian, logprobs
 
 
 def _through(model: Model, entry: LayerInputs, first: int) -> Tensor:
@@ -132,18 +155,18 @@ def _through(model: Model, entry: LayerInputs, first: int) -> Tensor:
 class _Watched:
     """Edits a model inside a `with` block, all rows alike, and keeps what enters and what is edited, within the graph."""
 
-    def __init__(self, model: Model, layers: Sequence[int], edit: Rank1 | None):
+    def __init__(self, model: Model, layers: Sequence[int], edit: Rank1 | None, form: Rank1Form):
         self.model, self.layers, self.edit = model, layers, edit
+        self.free = (form if edit is None else edit.form) == "free"
         self.inputs: dict[int, Tensor] = {}
         self.edited: dict[int, Tensor] = {}
 
     def __enter__(self) -> "_Watched":
         self.handles = []
-        free = self.edit is not None and self.edit.form == "free"
         for layer in self.layers:
             projection = self.model.projections[layer]
-            self.handles.append(projection.register_forward_pre_hook(self._before(layer, free)))
-            if free:
+            self.handles.append(projection.register_forward_pre_hook(self._before(layer, self.free)))
+            if self.free:
                 self.handles.append(projection.register_forward_hook(self._after(layer)))
         return self
 

@@ -1,118 +1,132 @@
-"""The search for the optimal edit: a start that all places of an audit share, then Gauss-Newton steps until nothing is promised.
+"""The base model's linearisation, once for all places of an audit: where their searches begin, and how the loss curves.
 
-Every place is searched alike: it begins at the best of a few ridges of the base model's own linearisation, goes on with steps of
-its own, each the best of a few ridges by the *actual* loss of all training pairs, and ends when neither the last step brought nor
-the linear model promises more than a stated share of the loss at the start. What it ends with is a certificate: the whole
-training loss, the share of it that is still promised, and the number of steps.
+With J the Jacobian of all answers' log-probs in an edit's numbers (linear.py), taken at what enters the projections of the *base*
+model, the loss of any edit has about the curvature J' H J, H the Gauss-Newton matrix of the objective in the answers' log-probs.
+Gradients with respect to what enters belong to the base model, so one pass over the answers serves every place; a place only
+masks them, and an edit's own numbers only combine them.
+
+The start is at the unedited model, b = 0, where J in a is zero and a is free: a(l) is the first right singular vector of
+M(l) = sum over answers and tokens of w(s) g(s, t) o(t)', rows masked to what may be written, w(s) the derivative of the loss.
 """
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from locus.edits.base import Edit
-from locus.edits.rank1 import Rank1
-from locus.engine.linear import Answers, Gradients, answers_of, gradients_of
-from locus.engine.newton import Objective, Steps, jacobian_of, steps_of
+from locus.edits.rank1 import Rank1, Rank1Form
+from locus.engine.linear import Gradients, answers_of, gradients_of, jacobian_of
+from locus.engine.objective import Objective
 from locus.engine.trie import TokenTrie
 from locus.models.model import Model
 
-RIDGES = (0.3, 0.1, 0.03, 0.01)  # of the first step, as shares of the largest eigenvalue of the curvature
-AROUND = (3.0, 1.0, 0.3)  # of a later step, as multiples of the last step's
-WIDER = 30.0  # times as large a ridge, where no step lowered the loss
-TRIES = 3
-SETTLED = 0.01  # share of the loss at the start
 POWER_STEPS = 40  # of the iteration for a first singular vector
 HELD_BYTES = 2 << 30  # of the shared linearisation
-
-Gains = npt.NDArray[np.float64]
-Score = Callable[[Sequence[Edit]], Gains]
+TINY = 1e-30  # below any eigenvalue of a place that moves anything
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """How near to an optimum a search ended.
+class Curvature:
+    """J' H J of an edit, as (R J)' (R J) with R the root of H, and what it takes to solve with it under a ridge.
 
     Attributes:
-        start: mean loss of all training pairs under the unedited model.
-        loss: the same under the edit.
-        promised: share of `start` by which the linear model at the end says that a step as long as the last would lower it; NaN
-            where no step was taken from the end.
-        steps: Gauss-Newton steps that were taken, the shared one included.
-        settled: whether the last step and the next one's promise are both below `SETTLED` of the start.
-        reason: why not, or "".
+        half: [answers, numbers], R J.
+        values, vectors: eigenvalues and eigenvectors of (R J) (R J)'.
+        top: the largest eigenvalue, to which ridges are relative.
     """
 
-    start: float
-    loss: float
-    promised: float
-    steps: int
-    settled: bool
-    reason: str
+    half: Tensor
+    values: Tensor
+    vectors: Tensor
+    top: float
+
+    @classmethod
+    def of(cls, half: Tensor) -> "Curvature":
+        """From R J."""
+        wide = half.double()
+        values, vectors = torch.linalg.eigh(wide @ wide.T)
+        return cls(half, values.clamp(min=0), vectors, max(float(values[-1]), TINY))
+
+    def solve(self, right: Tensor, ridge: float) -> Tensor:
+        """(J' H J + ridge top)^-1 right, by Woodbury's identity in the space of answers."""
+        weight, half = ridge * self.top, self.half.double()
+        inner = self.vectors.T @ (half @ right)
+        return (right - half.T @ (self.vectors @ (inner / (self.values + weight)))) / weight
 
 
 class FirstOrder:
-    """The base model's linearisation, once for all places of an audit.
+    """The base model's linearisation.
 
     Args:
         model: the model.
         trie: of the training items.
-        objective: what is minimised; its answers are the trie's.
+        form: whether edits write into head outputs, or freely into what the projection gives.
         nbytes: memory for gradients; beyond it answers are left out, question by question, in an order drawn from the seed. A
-            start from part of the questions is a start all the same.
+            start from part of the questions is a start all the same, and a curvature a curvature.
         seed: of that order.
     """
 
-    def __init__(self, model: Model, trie: TokenTrie, objective: Objective, nbytes: int = HELD_BYTES, seed: int = 0):
-        self.model, self.objective = model, objective
-        self.count = len(trie.sequences)
-        kept = self._fitting(trie, nbytes, seed)
-        layers = range(model.layout.n_layers)
-        self.parts = [_packed(gradients_of(model, part, layers)) for part in answers_of(trie, kept)]
-        used = np.isin(objective.pairs, kept).all(axis=1)
-        self.used = replace(objective, pairs=objective.pairs[used])
+    def __init__(self, model: Model, trie: TokenTrie, form: Rank1Form = "heads", nbytes: int = HELD_BYTES, seed: int = 0):
+        self.form, self.count = form, len(trie.sequences)
+        layout = model.layout
+        width = layout.d_in + (layout.d_model if form == "free" else layout.d_in)
+        self.kept = _fitting(trie, nbytes // (2 * layout.n_layers * width), seed)
+        layers = range(layout.n_layers)
+        self.parts = [_packed(gradients_of(model, part, layers, form=form)) for part in answers_of(trie, self.kept)]
 
-    def _fitting(self, trie: TokenTrie, nbytes: int, seed: int) -> list[int]:
-        """Answers of as many questions as there is room for."""
-        layout = self.model.layout
-        room = nbytes // (2 * 2 * layout.n_layers * layout.d_in)
-        kept: list[int] = []
-        owners = np.unique(trie.owners)
-        for owner in np.random.default_rng(seed).permutation(owners):
-            sequences = trie.sequences_of([int(owner)])
-            needed = sum(len(trie.sequences[index].ids) for index in [*kept, *sequences])
-            if kept and needed > room:
-                break
-            kept += sequences
-        return sorted(kept)
+    def begin(self, edit: Rank1, objective: Objective) -> tuple[Curvature, Tensor]:
+        """Turn an edit at the identity to where the loss falls: its reading vectors are set to what the gradient asks for.
 
-    def steps(self, edit: Rank1) -> Steps:
-        """The first step of an edit at the identity, whose reading vectors are set to what the gradient asks for."""
-        assert edit.form == "heads", "the shared linearisation is by what enters the projections"
-        gains = torch.zeros(self.count, dtype=torch.float64)
-        slope, _ = self.used.slope_and_curvature(gains)
+        Returns:
+            The curvature there, and the gradient, [numbers].
+        """
+        used = self._used(objective)
+        slope, _ = used.slope_and_curvature(torch.zeros(self.count, dtype=torch.float64))
         for layer in edit.layers:
             edit.set_read(layer, self._read(edit, layer, -slope.float()))
         jacobian, _ = jacobian_of(edit, self.parts, self.count)
-        return steps_of(jacobian, self.used, gains)
+        return self._curved(jacobian, used), jacobian.T.double() @ slope
+
+    def curvature(self, edit: Rank1, objective: Objective) -> Curvature:
+        """About the curvature of the loss at an edit's numbers."""
+        jacobian, _ = jacobian_of(edit, self.parts, self.count)
+        return self._curved(jacobian, self._used(objective))
+
+    def _used(self, objective: Objective) -> Objective:
+        """The objective over the pairs whose answers were kept."""
+        return replace(objective, pairs=objective.pairs[np.isin(objective.pairs, self.kept).all(axis=1)])
+
+    def _curved(self, jacobian: Tensor, used: Objective) -> Curvature:
+        _, matrix = used.slope_and_curvature(torch.zeros(self.count, dtype=torch.float64))
+        weights, basis = torch.linalg.eigh(matrix[self.kept][:, self.kept])
+        root = (basis * weights.clamp(min=0).sqrt()) @ basis.T
+        return Curvature.of((root @ jacobian[self.kept].double()).float())
 
     def _read(self, edit: Rank1, layer: int, weights: Tensor) -> Tensor:
         """[d_in], the first right singular vector of the weighted sum of g o' of a layer, rows masked to what may be written."""
+        mask = edit.written(layer) if self.form == "heads" else torch.ones(())
         total: Tensor | None = None
         for part in self.parts:
-            inputs, gradients = part.inputs[layer].float(), part.gradients[layer].float() * edit.written(layer)
+            inputs, gradients = part.inputs[layer].float(), part.gradients[layer].float() * mask
             gradients = gradients * weights[list(part.answers.sequences)][:, None, None]
             here = gradients.flatten(0, 1).T @ inputs.flatten(0, 1)
             total = here if total is None else total + here
         assert total is not None, "there are answers"
-        if edit.read == "heads":
-            total = total * edit.written(layer)
-        return _first_right(total)
+        return _first_right(total * edit.written(layer) if edit.read == "heads" else total)
+
+
+def _fitting(trie: TokenTrie, room: int, seed: int) -> list[int]:
+    """Answers of as many questions as there is room for, in tokens; of one at least."""
+    kept: list[int] = []
+    taken = 0
+    for owner in np.random.default_rng(seed).permutation(np.unique(trie.owners)):
+        sequences = list(trie.sequences_of([int(owner)]))
+        needed = sum(len(trie.sequences[index].ids) for index in sequences)
+        if kept and taken + needed > room:
+            break
+        kept, taken = kept + sequences, taken + needed
+    return sorted(kept)
 
 
 def _packed(part: Gradients) -> Gradients:
@@ -127,98 +141,11 @@ def _packed(part: Gradients) -> Gradients:
 
 def _first_right(matrix: Tensor) -> Tensor:
     """The first right singular vector, by power iteration from the sum of the rows; its sign makes its largest entry positive."""
-    vector = matrix.abs().sum(dim=0) + torch.finfo(torch.float32).tiny
+    vector = matrix.abs().sum(dim=0)
+    if not float(vector.norm()):
+        return torch.nn.functional.normalize(torch.ones_like(vector), dim=0)
     for _ in range(POWER_STEPS):
         vector = matrix.T @ (matrix @ (vector / vector.norm()))
-        if not float(vector.norm()):
-            return torch.nn.functional.normalize(torch.ones_like(vector), dim=0)
     vector = vector / vector.norm()
     oriented: Tensor = vector * vector[vector.abs().argmax()].sign()
     return oriented
-
-
-@dataclass
-class Search:
-    """One edit's way to the optimum.
-
-    Attributes:
-        model: the model.
-        answers: the training answers as rows.
-        objective: what is minimised.
-        score: gives [edits, answers] log-probs (nats) of all training answers.
-        reference: [answers], those of the base model.
-        steps: the most steps, the first included.
-        gradient: gives the gradient of the whole loss at an edit, where `answers` are a sample, from which only the curvature is.
-    """
-
-    model: Model
-    answers: Sequence[Answers]
-    objective: Objective
-    score: Score
-    reference: Gains
-    steps: int = 3
-    gradient: Callable[[Rank1], Tensor] | None = None
-
-    def run(self, edit: Rank1, shared: FirstOrder | None = None) -> Certificate:
-        """Move an edit to the optimum.
-
-        Args:
-            edit: at the identity, to begin with a first step; or anywhere, to go on from there.
-            shared: the base model's linearisation, for the first step of an edit at the identity.
-        """
-        count = len(self.reference)
-        gains = self._gains([edit.frozen({})])[0]
-        start = float(self.objective.loss(torch.zeros(count, dtype=torch.float64)))
-        loss, ridge, promised, taken, brought = float(self.objective.loss(gains)), math.nan, math.nan, 0, math.inf
-        while taken < self.steps:
-            first = shared is not None and taken == 0 and edit.is_identity
-            steps = shared.steps(edit) if first and shared is not None else self._linearised(edit, gains)
-            promised = steps.promised(ridge if math.isfinite(ridge) else RIDGES[-1]) / start
-            if promised < SETTLED and brought < SETTLED:
-                break
-            found = self._step(edit, steps, loss, ridge)
-            if found is None:
-                brought = 0.0
-                break
-            brought = (loss - found[1]) / start
-            gains, loss, ridge = found
-            taken += 1
-            edit.balance()
-        return self._ended(start, loss, promised, taken, brought)
-
-    def _ended(self, start: float, loss: float, promised: float, taken: int, brought: float) -> Certificate:
-        settled = brought < SETTLED
-        reason = (
-            ""
-            if settled
-            else f"the last of {taken} Gauss-Newton steps still brought {100 * brought:.1f} % of the loss at the start"
-        )
-        return Certificate(start, loss, promised, taken, settled, reason)
-
-    def _linearised(self, edit: Rank1, gains: Tensor) -> Steps:
-        layers = list(edit.layers)
-        parts = (gradients_of(self.model, part, layers, edit) for part in self.answers)
-        jacobian, _ = jacobian_of(edit, parts, len(self.reference))
-        if self.gradient is None:
-            return steps_of(jacobian, self.objective, gains)
-        sampled = [index for part in self.answers for index in part.sequences]
-        within = np.isin(self.objective.pairs, sampled).all(axis=1)
-        return steps_of(jacobian, replace(self.objective, pairs=self.objective.pairs[within]), gains, self.gradient(edit))
-
-    def _gains(self, edits: Sequence[Edit]) -> Tensor:
-        return torch.from_numpy(self.score(edits) - self.reference)
-
-    def _step(self, edit: Rank1, steps: Steps, loss: float, ridge: float) -> tuple[Tensor, float, float] | None:
-        """Take the step of the ridge whose actual loss is lowest; gains, loss and ridge then, or None where none lowers it."""
-        ridges = RIDGES if math.isnan(ridge) else tuple(ridge * factor for factor in AROUND)
-        where = edit.flat.detach().clone()
-        for _ in range(TRIES):
-            moves = [steps.step(one) for one in ridges]
-            gains = self._gains([edit.moved(where + move.to(where.device)) for move in moves])
-            losses = [float(one) for one in self.objective.loss(gains)]
-            best = int(np.nanargmin([one if math.isfinite(one) else np.inf for one in losses]))
-            if losses[best] < loss:
-                edit.flat.data = where + moves[best].to(where.device)
-                return gains[best], losses[best], ridges[best]
-            ridges = tuple(one * WIDER for one in ridges)
-        return None

@@ -52,6 +52,8 @@ class TrainingRecipe:
         seed: of the order of questions.
         clip: largest gradient norm of one edit.
         weight_decay: AdamW's.
+        search: adamw (a number of epochs, as in the paper), or newton (descent.py), to which batches and rates are nothing.
+        rounds: the most gradients of the whole loss that a newton search takes; 0 for adamw.
     """
 
     tau: float = 0.1
@@ -64,6 +66,8 @@ class TrainingRecipe:
     seed: int = 0
     clip: float = 1.0
     weight_decay: float = 0.0
+    search: Literal["adamw", "newton"] = "adamw"
+    rounds: int = 0
 
     @property
     def target(self) -> float:
@@ -73,7 +77,33 @@ class TrainingRecipe:
     @property
     def shared(self) -> tuple[Any, ...]:
         """What all edits of one bank must have in common."""
-        return (self.objective, self.reduce, self.epochs, self.batch, self.batching, self.seed)
+        return (self.objective, self.reduce, self.epochs, self.batch, self.batching, self.seed, self.search, self.rounds)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; of a recipe by epochs what the first edition wrote, by which its trials are known."""
+        fields = asdict(self)
+        return fields if self.search == "newton" else {name: fields[name] for name in fields if name not in ("search", "rounds")}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How near to an optimum a search ended.
+
+    Attributes:
+        start: mean loss of all training pairs under the unedited model.
+        loss: the same under the edit.
+        promised: share of `start` by which the quadratic model at the end says that the next step would lower the loss.
+        rounds: gradients of the whole loss that were taken.
+        settled: whether the search ended by itself.
+        reason: why not, or "".
+    """
+
+    start: float
+    loss: float
+    promised: float
+    rounds: int
+    settled: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +116,7 @@ class Fit:
         converged: whether it settled; `reason` says why not.
         diverged: whether it was stopped because the loss blew up.
         reason: a sentence, empty if converged.
+        certificate: of a search by the whole loss.
     """
 
     edit: Edit
@@ -93,6 +124,7 @@ class Fit:
     converged: bool
     diverged: bool
     reason: str
+    certificate: Certificate | None = None
 
 
 def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:
@@ -337,7 +369,7 @@ class _Run:
         for index, (edit, recipe) in enumerate(zip(self.trained, self.recipes, strict=True)):
             diverged = index in self.stopped
             reason = self.stopped.get(index) or unsettled(losses[:, index])
-            about = {"recipe": asdict(recipe), "converged": not reason, "diverged": diverged}
+            about = {"recipe": recipe.to_json(), "converged": not reason, "diverged": diverged}
             fits.append(Fit(edit.frozen(about), losses[:, index], not reason, diverged, reason))
         return fits
 

@@ -7,7 +7,7 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
 from typing import Any
@@ -67,7 +67,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**vars(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
+        return {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,251 @@
+"""The search for an optimal edit: quasi-Newton steps on the whole training loss, until nothing more is promised.
+
+A step is dz = -B g. g is the exact gradient of the mean loss over *all* training pairs, from one forward and backward over the
+question trees, which all edits of a bank share: what an epoch of small steps costs. B is the inverse of the curvature that the
+base model's linearisation gives at the edit's numbers, plus a ridge (optimum.py), corrected by the last differences of gradients:
+L-BFGS, with that inverse in place of a multiple of the identity. The ridge is the trust region. It grows where a step did not
+keep what it promised, and shrinks where it did. A step that does not lower the loss is not taken, but what it taught of the
+curvature is kept.
+
+The first step, from the unedited model, needs no gradient of its own: it is the Gauss-Newton step of the shared linearisation.
+Every place gets the same procedure and the same stopping rule. A search is *settled* when the last `STRETCH` rounds together
+brought less than `SETTLED` of the loss at the start, and the next step promises less than that too.
+
+Sources: Nocedal & Wright 2006, algorithms 7.4 and 4.1; Levenberg 1944 and Marquardt 1963 (the ridge as trust region); Wang &
+Veitch 2025, eq. 4.2-4.3 (the edit).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from locus.behaviours.items import Item
+from locus.edits.rank1 import Rank1
+from locus.engine import cost
+from locus.engine.activations import TOKENS
+from locus.engine.forward import ResidualCache
+from locus.engine.objective import Objective
+from locus.engine.optimum import Curvature, FirstOrder
+from locus.engine.train import Certificate, Fit, TrainingRecipe, all_pairs, whole_gradients
+from locus.engine.trie import TokenTrie
+from locus.models.model import Model
+
+FIRST_RIDGE, NEXT_RIDGE = 0.1, 0.3  # as shares of the largest eigenvalue of the curvature
+SHRINK, GROW, REFUSED = 0.4, 2.5, 5.0  # of the ridge: after a step that kept its promise, one that did not, one not taken
+KEPT, BROKEN = 0.7, 0.3  # what a step brought, as a share of what it promised
+PROMISING_RIDGE = 0.1  # a promise is reckoned with a ridge no larger than this
+MEMORY = 10  # differences of gradients
+SETTLED, STRETCH = 0.01, 3
+
+
+class Way:
+    """One edit's way downhill, a point at a time: `edit` stands where the loss is to be looked at, and `tell` says what was seen.
+
+    Args:
+        edit: at the identity, to begin with the shared step; or anywhere, to go on from there.
+        objective: what is minimised.
+        shared: the base model's linearisation.
+    """
+
+    def __init__(self, edit: Rank1, objective: Objective, shared: FirstOrder):
+        self.edit, self.objective, self.shared = edit, objective, shared
+        self.start = float(objective.loss(torch.zeros(shared.count, dtype=torch.float64)))
+        self.losses: list[float] = []
+        self.memory: list[tuple[Tensor, Tensor]] = []
+        self.flat, self.ridge, self.promised = self._numbers(), NEXT_RIDGE, math.nan
+        self.loss, self.gradient = math.inf, torch.zeros_like(self.flat)
+        self.curvature: Curvature | None = None
+        self.first = edit.is_identity
+        self.broken = ""
+        if self.first:
+            self.loss, self.ridge = self.start, FIRST_RIDGE
+            self.curvature, self.gradient = shared.begin(edit, objective)
+            self.flat = self._numbers()
+            self._set_out()
+
+    def _numbers(self) -> Tensor:
+        return self.edit.flat.data.double().cpu().clone()
+
+    def _put(self, flat: Tensor) -> None:
+        self.edit.flat.data = flat.to(self.edit.flat.device, torch.float32)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be looked at."""
+        return bool(self.broken) or self.settled
+
+    @property
+    def settled(self) -> bool:
+        """Whether neither the last rounds brought nor the next one promises anything to speak of."""
+        if len(self.losses) <= STRETCH or not math.isfinite(self.loss):
+            return False
+        return self._brought() < SETTLED and self.promised < SETTLED
+
+    def _brought(self) -> float:
+        """Share of the loss at the start by which the last rounds together lowered it."""
+        return (self.losses[-STRETCH - 1] - self.losses[-1]) / self.start if self.start else 0.0
+
+    def tell(self, loss: float, gradient: Tensor) -> None:
+        """What the whole loss and its gradient are where the edit stands; it moves on."""
+        gradient = gradient.double().cpu()
+        sound = math.isfinite(loss) and bool(gradient.isfinite().all())
+        if self.curvature is None:  # where a padded edit begins
+            if sound:
+                self.loss, self.gradient = loss, gradient
+                self.curvature = self.shared.curvature(self.edit, self.objective)
+            else:
+                self.broken = "the loss or its gradient was not a number where the search began"
+        else:
+            self._judge(loss, gradient, sound)
+        self.losses.append(self.loss)
+        if not self.broken:
+            self._set_out()
+
+    def _judge(self, loss: float, gradient: Tensor, sound: bool) -> None:
+        """Take the step or leave it; learn from it either way."""
+        here = self._numbers()
+        step, promise = here - self.flat, self.promise
+        if sound:
+            self._remember(step, gradient - self.gradient)
+        if not sound or loss >= self.loss:
+            self.ridge *= REFUSED
+            return
+        kept = (self.loss - loss) / promise if promise > 0 else 0.0
+        self.flat, self.loss, self.gradient = here, loss, gradient
+        self.ridge *= SHRINK if kept > KEPT else 1.0 if kept > BROKEN else GROW
+        if self.first:
+            self._balance()
+        self.curvature = self.shared.curvature(self.edit, self.objective)
+
+    def _remember(self, step: Tensor, change: Tensor) -> None:
+        if float(step @ change) > 1e-8 * float(step @ step):
+            self.memory = [*self.memory, (step, change)][-MEMORY:]
+
+    def _balance(self) -> None:
+        """After the first step, bring a and b to like norms, so that a step can move both; what was learned is forgotten."""
+        scale = self.edit.balance().double().cpu()
+        self.flat, self.gradient = self._numbers(), self.gradient / scale
+        self.memory, self.ridge, self.first = [], NEXT_RIDGE, False
+
+    def _set_out(self) -> None:
+        """Stand where the next step leads."""
+        step = -self._along(self.ridge)
+        self.promise = -0.5 * float(self.gradient @ step)
+        cautious = -0.5 * float(self.gradient @ -self._along(min(self.ridge, PROMISING_RIDGE)))
+        self.promised = cautious / self.start if self.start else 0.0
+        self._put(self.flat + step)
+
+    def _along(self, ridge: float) -> Tensor:
+        """B g under a ridge, by the two loops of L-BFGS."""
+        assert self.curvature is not None, "a way that has begun"
+        along, parts = self.gradient.clone(), []
+        for step, change in reversed(self.memory):
+            share = float(step @ along) / float(step @ change)
+            along = along - share * change
+            parts.append(share)
+        along = self.curvature.solve(along, ridge)
+        for (step, change), share in zip(self.memory, reversed(parts), strict=True):
+            along = along + step * (share - float(change @ along) / float(step @ change))
+        return along
+
+    def end(self) -> Certificate:
+        """Stand at the lowest point that was seen, and say how near to an optimum it is."""
+        self._put(self.flat)
+        reason = self.broken or ("" if self.settled else self._why())
+        return Certificate(self.start, self.loss, self.promised, len(self.losses), not reason, reason)
+
+    def _why(self) -> str:
+        if len(self.losses) <= STRETCH:
+            return f"only {len(self.losses)} rounds: too few to tell whether the search settled"
+        if self._brought() >= SETTLED:
+            return f"the last {STRETCH} rounds still brought {100 * self._brought():.1f} % of the loss at the start"
+        return f"the next step still promises {100 * self.promised:.1f} % of the loss at the start"
+
+
+def descend(
+    model: Model,
+    trie: TokenTrie,
+    items: Sequence[Item],
+    edits: Sequence[Rank1],
+    recipes: Sequence[TrainingRecipe],
+    reference: npt.NDArray[np.float64],
+    shared: FirstOrder,
+    *,
+    starts: Sequence[Sequence[Rank1]] = (),
+    residual_cache: ResidualCache | None = None,
+    tokens: int = TOKENS,
+    progress: Callable[[float], None] | None = None,
+    tally: cost.Tally | None = None,
+) -> list[Fit]:
+    """Search for the optimal edits of a bank together, each by its own recipe.
+
+    Args:
+        model: the frozen model.
+        trie: of the training items.
+        items: the training items; owner i of the trie is item i.
+        edits: at the identity; they are moved.
+        recipes: one for each edit, alike in what a bank shares.
+        reference: [answers], the frozen model's log-probs (nats).
+        shared: the base model's linearisation, of the edits' form.
+        starts: for each edit others of its kind, from which it is searched for as well; the lowest end is kept.
+        residual_cache: base residuals, if held.
+        tokens: token budget of one forward.
+        progress: told the fraction done.
+        tally: where each edit's forwards and backwards are counted.
+    """
+    assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective and rounds"
+    others = starts or [()] * len(edits)
+    owners = [place for place in range(len(edits)) for _ in range(1 + len(others[place]))]
+    ways = [
+        Way(edit, objective_of(items, trie, recipes[place]), shared)
+        for place, edit in enumerate(edits)
+        for edit in (edit, *others[place])
+    ]
+    rounds = recipes[0].rounds
+    for number in range(rounds):
+        going = [at for at, way in enumerate(ways) if not way.over]
+        if not going:
+            break
+        counted = cost.Tally(len(going))
+        seen = whole_gradients(
+            model,
+            trie,
+            items,
+            [ways[at].edit for at in going],
+            [recipes[owners[at]] for at in going],
+            reference,
+            residual_cache=residual_cache,
+            tokens=tokens,
+            tally=counted,
+        )
+        for at, (loss, gradient), works in zip(going, seen, counted.by_edit, strict=True):
+            ways[at].tell(loss, gradient)
+            for kind, work in works.items() if tally is not None else ():
+                tally.add(kind, [owners[at]], work)
+        if progress is not None:
+            progress((number + 1) / rounds)
+    of_edit = [[way for way, owner in zip(ways, owners, strict=True) if owner == place] for place in range(len(edits))]
+    return [_fit(mine, recipe) for mine, recipe in zip(of_edit, recipes, strict=True)]
+
+
+def objective_of(items: Sequence[Item], trie: TokenTrie, recipe: TrainingRecipe) -> Objective:
+    """The mean loss of all training pairs, as a recipe has it."""
+    pairs = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
+    lengths = torch.tensor([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=torch.float64)
+    return Objective(pairs, lengths if recipe.reduce == "mean" else torch.ones_like(lengths), recipe.tau, recipe.objective)
+
+
+def _fit(ways: Sequence[Way], recipe: TrainingRecipe) -> Fit:
+    """The best end of an edit's ways."""
+    ends = [way.end() for way in ways]
+    best = min(range(len(ways)), key=lambda place: ends[place].loss)
+    way, end = ways[best], ends[best]
+    about: dict[str, object] = {"recipe": recipe.to_json(), "converged": end.settled, "diverged": not math.isfinite(end.loss)}
+    about |= {"certificate": asdict(end)}
+    losses = np.array([way.start, *way.losses])
+    return Fit(way.edit.frozen(about), losses, end.settled, not math.isfinite(end.loss), end.reason, end)
