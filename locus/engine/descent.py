@@ -225,8 +225,9 @@ def descend(
         )
         for at, (loss, gradient), works in zip(going, seen, counted.by_edit, strict=True):
             ways[at].tell(loss, gradient)
-            for kind, work in works.items() if tally is not None else ():
-                tally.add(kind, [owners[at]], work)
+            if tally is not None:
+                for kind, work in works.items():
+                    tally.add(kind, [owners[at]], work)
         if progress is not None:
             progress((number + 1) / rounds)
     of_edit = [[way for way, owner in zip(ways, owners, strict=True) if owner == place] for place in range(len(edits))]
