@@ -15,7 +15,7 @@ from typer import Argument, Option
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
 from locus.cli import ending, exports, keyring, studies
-from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust
 from locus.errors import UserError
 from locus.machine import threads
 
@@ -204,6 +204,7 @@ def verify(
     text: OwnText = None,
     judge: OwnJudge = None,
     judge_url: OwnUrl = None,
+    own: OwnParts = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
@@ -224,7 +225,7 @@ def verify(
 
         if found.kind != "run":
             raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
-        given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter)
+        given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter, tuple(own or ()))
         with progress() as told:
             again = repeat(run_or_receipt, rerun, seed, told, given)
         for said in sentences(again):

@@ -22,15 +22,14 @@ from locus.conclude import rule as verdict
 from locus.conclude.tests import sided
 from locus.engine import cost
 from locus.judges.base import commonest
-from locus.plan.config import JUDGED, AuditConfig
+from locus.metrics.base import metric, tabled
+from locus.plan.config import AuditConfig
 from locus.plan.reading import FIRST_PLAN, read_plan
 from locus.records.store import Store, reading
 from locus.stats import truthful
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
-REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_true_info", "kl", "ce")
-ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
 VERDICT_SCHEMA = "locus-verdict/1"
 UNFINISHED = {question: {"standing": "undecided", "sentence": "Not all trials are finished."} for question in verdict.QUESTIONS}
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
@@ -78,7 +77,7 @@ class Record:
         self.done = {trial["id"]: trial for trial in store.trials()}
         self.planned: dict[Key, int] = {}
         # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
-        judged = self.config.metric in JUDGED and not self.config.judge_validation
+        judged = metric(self.config.metric).needs_judge and not self.config.judge_validation
         self.selector = "mc2" if judged else self.config.metric
         self.judge: dict[str, Any] | None = plan.get("judge")
         known = self.judge["confusion"] if self.judge else {}
@@ -145,8 +144,8 @@ def summary(record: Record, arm: Arm) -> dict[str, Any]:
         "read": arm.read,
         "location": arm.trials[0]["spec"]["location"],
     }
-    for measure in REPORTED:
-        split = "text" if measure in ("kl", "ce") else "test"
+    for one in record.config.measures:
+        measure, split = one.name, one.split
         values = record.of(arm, measure, split)
         if values.size and np.isfinite(values).any():
             mean = stats.bootstrap_mean(values.mean(axis=0), groups=record.groups if split == "test" else None, draws=2000)
@@ -279,13 +278,12 @@ def derive(record: Record) -> dict[str, Any]:
         main = findings(record, read, record.config.metric)
         look = main.look if main is not None else None
         mains.append(main)
-        metrics = dict.fromkeys([record.config.metric, *(["true_info"] if record.judge else []), *ALSO])
-        others = {metric: findings(record, read, metric, look) for metric in metrics if look is not None}
+        others = {name: findings(record, read, name, look) for name in beside(record) if look is not None}
         for index, claim in enumerate(record.plan["claims"]):
             entry = {"name": claim["name"], "origin": claim["origin"], "location": claim["heads"], "n_sites": len(claim["heads"])}
             mine = main.findings[index] if main is not None else UNFINISHED
             entry["variance"] = variance(record, claim["name"], read)
-            by_metric = {metric: one.findings[index] for metric, one in others.items() if one is not None}
+            by_metric = {name: one.findings[index] for name, one in others.items() if one is not None}
             claims.append({**entry, "read": read, **mine, "sentence": verdict.overall(mine), "by_metric": by_metric})
     seen = [one.look for one in mains if one is not None]
     everywhere = record.find("shift-everywhere")
@@ -319,6 +317,14 @@ def derive(record: Record) -> dict[str, Any]:
         "drawn": {"random": max(seen, default=None), "planned": record.config.random, "stopped_early": early},
         "unfinished": 0 if early else len(record.plan["trials"]) - len(record.done),
     }
+
+
+def beside(record: Record) -> list[str]:
+    """The main metric, and those whose findings stand beside it."""
+    known = [
+        one for one in tabled(record.config.measures) if one.beside and one.decides and (record.judge or not one.needs_judge)
+    ]
+    return list(dict.fromkeys([record.config.metric, *(one.name for one in known)]))
 
 
 def unscored(record: Record) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from locus import stats, units
 from locus.conclude.rule import UNSCORED
 from locus.conclude.tests import POWER, QUESTIONS
-from locus.plan.config import JUDGED
+from locus.metrics.base import metric as metric_named
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
 FEW = 30  # test questions below which most of what is wrong is that there are so few
@@ -56,7 +56,7 @@ def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:
         return said  # with so much missing, what the rest shows is chance
     metric, base = found["metric"], found["baseline"]["base"]
     reached = base[0][metric]["mean"] if base and base[0].get(metric) else None
-    full = reached is not None and metric in units.PERCENT and reached >= SATURATED
+    full = reached is not None and units.is_share(metric) and reached >= SATURATED
     if full:
         said.append(
             f"The unedited model already reaches {units.amount(reached, metric)} by {metric}: nothing is left to gain. "
@@ -78,7 +78,7 @@ def causes(finding: dict[str, Any], found: dict[str, Any]) -> list[str]:
 def _unread(found: dict[str, Any]) -> list[str]:
     """What to do about a judge that left so many answers unscored that no verdict can be drawn from them."""
     missing = found.get("unscored")
-    if found["metric"] not in JUDGED or not missing or missing["worst"] <= UNSCORED:
+    if not metric_named(found["metric"]).needs_judge or not missing or missing["worst"] <= UNSCORED:
         return []
     return [
         f"{missing['unscored']} of {missing['answers']} answers are unscored, most often because {missing['commonest']}. "

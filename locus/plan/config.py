@@ -9,20 +9,20 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
 from locus.errors import UserError
+from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
-JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
 # What the first edition called some settings; files and plans may still.
 RENAMED = {"alphas": "iti_strengths", "lr_scales": "lr_multipliers", "margin": "tolerance"}
 # Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
-SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}}
+SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}, "metrics": []}
 
 
 def _day(value: Any) -> date:
@@ -42,6 +42,27 @@ def _scalars(value: Any) -> dict[str, Scalar]:
         if not isinstance(one, Scalar) or (not isinstance(one, str) and not abs(one) <= EXACT):
             raise ValueError(f"{name} is to be true, false, a number or a text")
     return value
+
+
+def _deciding(name: str) -> str:
+    """A metric from which a verdict may be drawn."""
+    if not _metric(name).decides:
+        raise ValueError("a metric of test questions of which more is better is expected")
+    return name
+
+
+def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Metrics that are known."""
+    for name in names:
+        _metric(name)
+    return names
+
+
+def _metric(name: str) -> Metric:
+    try:
+        return metric(name)
+    except UserError as error:  # as what pydantic gathers with all that is wrong
+        raise ValueError(f"{error.expected} is expected. {error.remedy}") from error
 
 
 class AuditConfig(settings.Settings):
@@ -108,8 +129,11 @@ class AuditConfig(settings.Settings):
     )
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured
-    metric: Literal["mc1", "mc2", "mc3", "margin", "truth", "info", "true_info"] = Field(
+    metric: Annotated[str, AfterValidator(_deciding)] = Field(
         "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
+    )
+    metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(
+        (), description="further metrics, of other packages or your own; `locus list metrics` shows them"
     )
     text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
     text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
@@ -140,6 +164,11 @@ class AuditConfig(settings.Settings):
         old = {new: name for name, new in RENAMED.items()}
         dumped = self.model_dump(mode="json")
         return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
+
+    @property
+    def measures(self) -> tuple[Metric, ...]:
+        """Every metric of the run."""
+        return measured(self.metric, *self.metrics)
 
     @property
     def looks(self) -> tuple[int, ...]:

@@ -14,11 +14,12 @@ from locus.behaviours.items import Dataset, Item, problems, repeats
 from locus.boundary import outputs
 from locus.claims import null
 from locus.errors import PreconditionsError, UserError, raise_all
+from locus.metrics.base import metric, shipped
 from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import reading
-from locus.plan.config import JUDGED, RENAMED, SINCE_FIRST, AuditConfig
+from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 TRIALS = 1_000_000  # beyond it a plan does not fit in memory
@@ -240,15 +241,16 @@ def _judge(config: AuditConfig) -> list[UserError]:
         if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
             errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
         return errors
-    if config.metric in JUDGED:
-        return [
-            UserError(
-                f"a judge, for the metric {config.metric}",
-                "judge none",
-                "Use --set judge=local, or a metric of multiple choice: mc1, mc2, mc3 or margin.",
-            )
-        ]
-    return []
+    others = [one.name for one in shipped() if one.decides and not one.needs_judge]
+    return [
+        UserError(
+            f"a judge, for the metric {one.name}",
+            "judge none",
+            f"Use --set judge=local, or a metric of multiple choice: {', '.join(others[:-1])} or {others[-1]}.",
+        )
+        for one in map(metric, dict.fromkeys((config.metric, *config.metrics)))
+        if one.needs_judge
+    ]
 
 
 def _items(dataset: Dataset) -> list[UserError]:

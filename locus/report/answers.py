@@ -7,8 +7,9 @@ judged, by how many different answers there are.
 from typing import Any
 
 from locus.conclude.derive import Record
+from locus.metrics.base import shipped
 
-JUDGED = ("truth", "info", "true_info")
+JUDGED = tuple(one.name for one in shipped() if one.needs_judge and one.decides)
 
 
 def side_by_side(record: Record, found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from typing import Any
 
+from locus.metrics.base import metric as metric_named
 from locus.report.words import counted
 from locus.shown import visible
-from locus.units import PERCENT, amount, difference
+from locus.units import amount, difference, is_share
 
 WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0
 
@@ -92,9 +93,8 @@ def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -
         y = TOP + ROW * number + 28
         dots = [(x(value), round(y + (-6, 0, 6)[index % 3], 1)) for index, value in enumerate(row["dots"])]
         place = {"y": y, "x": x(row["mean"]), "x0": x(row["low"]), "x1": x(row["high"]), "dots": dots}
-        drawn.append(
-            {**row, **place, "text": amount(row["mean"], metric) if metric in PERCENT else difference(row["mean"], metric)}
-        )
+        written = difference if metric_named(metric).of_base else amount
+        drawn.append({**row, **place, "text": written(row["mean"], metric)})
     bottom = TOP + ROW * len(rows) + 8
     base = next((place["x"] for place in drawn if place["kind"] == "base"), None)
     answer_mask = None if good is None else {"x": x(max(good, low)), "width": round(WIDTH - SIDE - x(max(good, low)), 1)}
@@ -112,7 +112,7 @@ def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -
 
 
 def _tick(value: float, metric: str) -> str:
-    return f"{100 * value:.4g}" if metric in PERCENT else f"{value:.4g}"
+    return f"{100 * value:.4g}" if is_share(metric) else f"{value:.4g}"
 
 
 def described(rows: list[dict[str, Any]], metric: str) -> str:

@@ -17,6 +17,7 @@ from locus.models import own_code
 from locus.models.adapter import MERGED, NONE
 from locus.models.locate import DEFAULT_MODEL, on_hub
 from locus.plan.config import SINCE_FIRST, AuditConfig
+from locus.registry import Kind, shipped
 from locus.shown import visible
 
 # Settings by which a plan could choose what is opened, run or asked. All others are numbers, and words out of a list.
@@ -32,7 +33,10 @@ NAMING = {
     "judge",
     "judge_url",
     "judge_figures",
+    "metric",
+    "metrics",
 }
+REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics"}  # settings that name what is registered
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 BUILT_IN = {
@@ -57,6 +61,7 @@ class Given:
         judge_url: base URL of the endpoint of an `api:MODEL`.
         trust_remote_code: whether Python code that comes with the model may be run.
         adapter: as the setting of an audit.
+        own: what does not come with the package and may be used, as `metrics:NAME`.
     """
 
     model: str | None = None
@@ -67,6 +72,7 @@ class Given:
     judge_url: str | None = None
     trust_remote_code: bool = False
     adapter: str | None = None
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ def settle(
         lacking += more + _code(chosen["model"], config, given)
     if "model" in needs and given.adapter is None and config.adapter not in BESIDE:
         lacking.append(Lack("--adapter", str(config.adapter), "would be loaded"))
+    if "data" in needs:  # trials are run, and not only a model opened
+        lacking += [Lack("--own", one, "would be imported and run") for one in _foreign(config) if one not in given.own]
     if lacking:
         raise _refusal(lacking, where)
     update: dict[str, Any] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
@@ -135,6 +143,15 @@ def _chosen(part: str, config: AuditConfig, given: Given, needs: Collection[str]
     told: str | None = getattr(given, part)
     named: str = getattr(config, part)
     return told if told is not None else named if BUILT_IN[part].fullmatch(named) else None
+
+
+def _foreign(config: AuditConfig) -> list[str]:
+    """What the settings name of other packages, or of a script, each as KIND:NAME."""
+    found = []
+    for setting, kind in REGISTERED.items():
+        value = getattr(config, setting)
+        found += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
+    return list(dict.fromkeys(found))
 
 
 def _lack(part: str, config: AuditConfig) -> Lack:

@@ -12,9 +12,9 @@ from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
 from locus.engine import cost
 from locus.errors import UserError
-from locus.report.answers import JUDGED, side_by_side
+from locus.metrics.base import metric
+from locus.report.answers import side_by_side
 from locus.report.receipt import sealed_in
-from locus.report.words import MEASURE
 from locus.shown import visible
 from locus.units import amount
 
@@ -94,7 +94,7 @@ def _check(found: dict[str, Any]) -> None:
         for question in verdict.QUESTIONS:
             _ = claim[question]["standing"], claim[question]["sentence"]
     _ = found["n"]["test"], found["seeds"]["seed"], found["seconds"]["trials"], found["versions"]["locus"], found["unfinished"]
-    _ = found["model"]["name"], found["dataset"]["name"], MEASURE[found["metric"]], found["prompt"], found["rule_sha256"]
+    _ = found["model"]["name"], found["dataset"]["name"], metric(found["metric"]).about, found["prompt"], found["rule_sha256"]
 
 
 def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
@@ -122,10 +122,9 @@ def settings(record: conclude.Record) -> list[dict[str, Any]]:
                 row: dict[str, Any] = {"role": role, "name": arm.name, "read": arm.read, "setting": setting}
                 row["strength"] = next(one["spec"]["alpha"] for one in arm.trials if one["id"] in ids)
                 row["chosen"] = setting == arm.setting
-                for measure in dict.fromkeys((*conclude.REPORTED, *JUDGED)):
-                    split = "text" if measure in ("kl", "ce") else "test"
-                    values = np.array([record.values(trial, measure, split) for trial in ids])
-                    row[measure] = float(np.nanmean(values)) if np.isfinite(values).any() else None
+                for one in record.config.measures:
+                    values = np.array([record.values(trial, one.name, one.split) for trial in ids])
+                    row[one.name] = float(np.nanmean(values)) if np.isfinite(values).any() else None
                 found.append(row)
     return found
 

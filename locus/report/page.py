@@ -1,13 +1,15 @@
 """report.html: one self-contained page without scripts."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from locus import atomic, errors, units
+from locus import atomic, errors, registry, units
 from locus.conclude import diagnosis
 from locus.conclude import rule as verdict
 from locus.engine import cost
+from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
@@ -33,10 +35,6 @@ RECIPE = (
     r"""grep -oE '"[^":]+\.[a-z0-9]+":"[0-9a-f]{64}"' receipt.json | sed -E 's/"(.+)":"(.+)"/\2  \1/' | sha256sum -c""",
 )
 OPEN = 6  # questions whose answers are shown unfolded
-COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin")
-EFFECTS = ("kl", "ce")
-# The other forms of True*Info, shares with the judge's errors taken out, and what a judge of wording alone makes of it.
-JUDGED_COLUMNS = ("product", "both", "corrected_both", "corrected_truth", "corrected_info", "blind_true_info")
 
 
 def write(folder: Path, others: list[Path] | None = None, figures: bool = True, sign: bool = True) -> Path:
@@ -88,21 +86,22 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
     environment = html.environment()
     environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
     plan, found = material.plan, material.found
-    rows = table(found)
+    config, rows = AuditConfig(**plan["config"]), table(found)
+    columns, effect_columns, judged_columns = _columns(config.measures)
     return html.render(
         environment,
         "page.html.j2",
         plan=plan,
-        config=AuditConfig(**plan["config"]),
+        config=config,
         found=found,
         claims=[_claim(material, claim) for claim in found["claims"]],
         rows=rows,
         settings=[row for row in material.settings if row["role"] == "shift"],
-        columns=_measured(COLUMNS, rows),
-        effect_columns=_measured(EFFECTS, rows),
-        judged_columns=_measured(JUDGED_COLUMNS, rows) if found.get("judge") else [],
-        headings=words.HEADINGS,
-        measures=words.MEASURE,
+        columns=_measured(columns, rows),
+        effect_columns=_measured(effect_columns, rows),
+        judged_columns=_measured(judged_columns, rows) if found.get("judge") else [],
+        headings=words.headings(config.measures),
+        measures={one.name: one.about for one in config.measures},
         limits=words.limits(plan, found),
         places=words.places(found),
         effects=effects(found),
@@ -140,7 +139,15 @@ def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
     return {**whole, **more, "next": steps}
 
 
-def _measured(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
+def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]]:
+    """What the page's tables show: metrics of test questions; side effects; other views of what a judge said, and of wording."""
+    placed = sorted((one for one in metrics if one.page is not None), key=lambda one: one.page or 0)
+    judged = [one.name for one in metrics if one.needs_judge and one.page is None]
+    split = {text: [one.name for one in placed if (one.of == "text") is text] for text in (False, True)}
+    return split[False], split[True], [*words.VIEWS, *judged]
+
+
+def _measured(columns: Sequence[str], rows: list[dict[str, Any]]) -> list[str]:
     """The columns in which any row has a number."""
     return [name for name in columns if any(name in row["cells"] for row in rows)]
 
@@ -200,13 +207,14 @@ def _cells(entry: dict[str, Any]) -> dict[str, Any]:
     judged = entry.get("judged")
     more = {"product": judged["product_of_means"], "both": judged["share"]["both"]} if judged else {}
     more |= {f"corrected_{target}": value for target, value in judged["corrected"].items()} if judged else {}
-    return {name: value for name in (*COLUMNS, *EFFECTS, *JUDGED_COLUMNS) if (value := more.get(name) or entry.get(name))}
+    known = registry.entries("metrics")
+    return {**{name: value for name, value in entry.items() if name in known and value}, **{k: v for k, v in more.items() if v}}
 
 
 def _range(label: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Several places in one row: the mean of their means, and the least and most of them."""
     cells, measured = {}, [_cells(entry) for entry in entries]
-    for name in (*COLUMNS, *EFFECTS, *JUDGED_COLUMNS):
+    for name in dict.fromkeys(name for one in measured for name in one):
         means = [one[name]["mean"] for one in measured if name in one and one[name]["mean"] is not None]
         if means:
             cells[name] = {"mean": math.fsum(means) / len(means), "interval": [min(means), max(means)], "n": len(means)}

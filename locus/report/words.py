@@ -1,36 +1,19 @@
 """Prose from numbers and rules."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from locus.metrics.base import Metric
 from locus.shown import visible
 from locus.units import amount
 
-MEASURE = {
-    "mc1": "MC1 (share of questions whose best answer is likeliest)",
-    "mc2": "MC2 (probability of the true answers among those listed)",
-    "mc3": "MC3 (share of true answers likelier than every false one)",
-    "margin": "preference margin (gain of true over false answers, in nats)",
-    "truth": "True (the judge's mean probability that what the model says is true)",
-    "info": "Info (the judge's mean probability that what the model says is informative)",
-    "true_info": "True*Info (mean of their products)",
-    "blind_true_info": "True*Info by a judge that reads only the wording",
-}
-HEADINGS = {
-    "true_info": "True*Info, %",
-    "truth": "True, %",
-    "info": "Info, %",
+# The other forms of True*Info, and shares with the judge's errors taken out; they are no metrics but views of these.
+VIEWS = {
     "product": "Product, % of means",
     "both": "Both, %",
     "corrected_both": "Both, % corrected",
     "corrected_truth": "True, % corrected",
     "corrected_info": "Info, % corrected",
-    "blind_true_info": "Wording, % True*Info",
-    "mc1": "MC1, %",
-    "mc2": "MC2, %",
-    "mc3": "MC3, %",
-    "margin": "Margin, nats",
-    "kl": "KL, nats a token",
-    "ce": "CE change, nats a token",
 }
 READS = {
     "layer": "the edit writes at the named heads but reads the whole layer",
@@ -41,6 +24,11 @@ READS = {
 
 UNSETTLED = {"claimed": "the claim", "ceiling": "the ceiling", "complement": "the complement"}
 TARGETS = {"truth": "true", "info": "informative", "both": "true and informative"}
+
+
+def headings(metrics: Sequence[Metric]) -> dict[str, str]:
+    """Headings of a page's columns, by measure: name and unit, with a comma between."""
+    return {**{one.name: one.heading for one in metrics}, **VIEWS}
 
 
 def counted(number: int, what: str) -> str:

@@ -188,9 +188,9 @@ def _result(trial: Trial, fit: Fit | None) -> Result:
 
 def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
     """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
-    result = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0)
+    result, metrics = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0), context.config.measures
     for name, part in context.parts.items():
-        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs).items():
+        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
     tally = deepcopy(context.tally)  # the base model is asked once, but this may be called again
     _speak([result], [], context, say, tally)
@@ -208,7 +208,8 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
     for name in spoken_parts(config):
         items = context.items[name]
         said = speak(context.model, items, edits, context.prompt, settings, say if name == "test" else None, tally)
-        for result, texts, judged in zip(results, said, judge_texts(context.judge, items, said), strict=True):
+        opinions = judge_texts(context.judge, items, said, config.measures)
+        for result, texts, judged in zip(results, said, opinions, strict=True):
             result.texts[name] = {item.id: text for item, text in zip(items, texts, strict=True)}
             why = {item.id: reason for item, reason in zip(items, judged.reasons, strict=True) if reason}
             for measure, values in judged.scores.items():
@@ -220,17 +221,21 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
 
 def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
+    metrics = context.config.measures
     for name in scored_parts(context.config, trained=bool(results[0].fit)):
         part = context.parts[name]
         rows = part.base.prepared
         logprobs = score(context.model, rows, edits, len(part.trie.sequences), residual_cache=part.base.residuals, tally=tally)
         for result, values in zip(results, logprobs, strict=True):
-            for measure, scores in measures(part.items, part.trie, values, part.base.logprobs).items():
+            for measure, scores in measures(part.items, part.trie, values, part.base.logprobs, metrics).items():
                 if result.fit.get("diverged"):
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
     if context.texts is not None:
-        found = drift(context.model, context.texts.prepared, edits, residual_cache=context.texts.residuals, tally=tally)
+        texts = context.texts
+        found = drift(context.model, texts.prepared, edits, residual_cache=texts.residuals, tally=tally, metrics=metrics)
         for place, result in enumerate(results):
-            for measure, values in (("kl", found.kl[place]), ("ce", found.ce[place] - found.base_ce)):
-                result.scores["text", measure] = {f"passage-{number:03d}": float(value) for number, value in enumerate(values)}
+            for measure, values in found.values.items():
+                result.scores["text", measure] = {
+                    f"passage-{number:03d}": float(value) for number, value in enumerate(values[place])
+                }

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from locus.report import chart
-from locus.report.figures.plot import CALLED, LABELS, LOOK, Drawing, Rows, drift_axis, intervals, legend, points, scale
+from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, drift_axis, intervals, legend, points, scale
 from locus.report.material import Material, heads
 
 STRENGTH, SCORE, TRUTH, INFO, MC2, KL = range(4, 10)  # columns of what was tried
@@ -42,7 +42,7 @@ def verdict_figures(material: Material) -> list[Drawing]:
         if (good := chart.bound(shown, claim)) is not None:
             rows.append(("as good as the ceiling from", "bound", factor * good, None, None))
         name = "verdict" if number == 0 else f"verdict-{number + 1}"
-        drawn.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(LABELS[metric])))
+        drawn.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(axis(metric))))
     return drawn
 
 
@@ -147,7 +147,7 @@ def _trade_offs(shown: Sequence[tuple[int, int, str]], kinds: Sequence[str]) -> 
             if x == KL:
                 drift_axis(panel)
             else:
-                panel.set_xlabel("ITI strength, standard deviations" if x == STRENGTH else LABELS["truth"])
+                panel.set_xlabel("ITI strength, standard deviations" if x == STRENGTH else axis("truth"))
         legend(panels[0])
 
     return draw
@@ -157,9 +157,9 @@ def _trade_off_figure(material: Material, name: str, kinds: Sequence[str], stren
     """The score by ITI's strength, or by KL; informative against true, if judged; MC2 by KL. Only what was measured."""
     rows, score = _tried(material, kinds), main_score(material)
     judged, drift = score == "true_info", any(row[KL] is not None for row in rows)
-    shown = [(STRENGTH, SCORE, LABELS[score])] if strengths else [(KL, SCORE, LABELS[score])] if drift else []
-    shown += [(TRUTH, INFO, LABELS["info"])] if judged else []
-    shown += [(KL, MC2, LABELS["mc2"])] if drift and (judged or strengths) else []
+    shown = [(STRENGTH, SCORE, axis(score))] if strengths else [(KL, SCORE, axis(score))] if drift else []
+    shown += [(TRUTH, INFO, axis("info"))] if judged else []
+    shown += [(KL, MC2, axis("mc2"))] if drift and (judged or strengths) else []
     columns = ("kind", "arm", "setting", "chosen", "strength", score, "truth", "info", "mc2", "kl")
     return Drawing(name, columns, rows if shown else [], 2.1, _trade_offs(shown, kinds), len(shown))
 
@@ -233,7 +233,7 @@ def _distribution(name: str, rows: Rows, metric: str, label: str) -> Drawing:
                 axes.axhspan(row[4], row[5], color=LOOK[kind][0], alpha=0.1, linewidth=0)
         axes.set_xticks([])
         axes.set_xlabel(label)
-        axes.set_ylabel(LABELS[metric])
+        axes.set_ylabel(axis(metric))
         legend(axes)
         low, high = axes.get_ylim()
         for axes in panels[1:]:

@@ -1,5 +1,6 @@
 """What an audit found, in the terminal: what was measured at every place, then what follows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,36 +8,20 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from locus import registry
 from locus.boundary.terminal import Console, Text
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.conclude.tests import QUESTIONS
 from locus.engine import cost
+from locus.metrics.base import Metric, metric, tabled
 from locus.shown import line
-from locus.units import bare
+from locus.units import bare, is_share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta"}
-COLUMNS = {"mc1": "MC1 %", "mc2": "MC2 %", "margin": "margin, nats", "kl": "KL", "ce": "CE"}
-JUDGED_COLUMNS = {
-    "truth": "True %",
-    "info": "Info %",
-    "true_info": "True*Info %",
-    "both": "corrected %",
-    "blind_true_info": "blind %",
-    "mc2": "MC2 %",
-    "kl": "KL",
-}
+CORRECTED = {"both": "corrected %"}  # no metric, but what remains of True*Info where the judge's known errors are taken out
 KINDS = ("shift", "shift_random", "shift_everywhere", "ceiling", "claimed", "random", "complement", "single")
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
-CAPTIONS = {  # said of the columns that are shown
-    "truth": "True, Info: the judge's mean probability that what the model says is true, and informative.",
-    "true_info": "True*Info: mean of their products.",
-    "both": "Corrected: share of answers that are both, with the judge's known errors taken out.",
-    "blind_true_info": "Blind: True*Info by a judge of wording alone.",
-    "mc2": "MC1, MC2: multiple choice.",
-    "margin": "Margin: gain of true over false answers.",
-    "kl": "KL: to the unedited model, on other text, nats a token.",
-    "ce": "CE: change of cross-entropy there.",
-}
+ABOUT_CORRECTED = {"both": "Corrected: share of answers that are both, with the judge's known errors taken out."}
 LABEL = 16  # least width of a row's label
 NAME = 120  # most characters of a name
 Cell = tuple[str, str]  # mean, and its interval or range
@@ -54,15 +39,17 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
         )
     )
     judged = bool(found.get("judge"))
-    rows = _rows(found)
+    metrics = _metrics(found)
+    rows = _rows(found, [*(one.name for one in metrics), *CORRECTED])
     headings = {
         name: heading
-        for name, heading in (JUDGED_COLUMNS if judged else COLUMNS).items()
+        for name, heading in columns(metrics, judged, found["metric"]).items()
         if any(cells[name] != NOTHING for label, cells in rows if label)
     }
+    captions = {**{one.name: one.caption for one in metrics if one.caption}, **ABOUT_CORRECTED}
     for table in tables(headings, rows, console.width):
         console.print(table)
-    console.print(Text(" ".join([MEANS, *(said for name, said in CAPTIONS.items() if name in headings)]), style="dim"))
+    console.print(Text(" ".join([MEANS, *(captions[name] for name in headings if name in captions)]), style="dim"))
     if judged:
         console.print(Text(_about_judge(found), style="dim"))
     _standings(console, found)
@@ -70,6 +57,26 @@ def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
     console.print()
     console.print(Text(cost.told(found), style="dim"))
     console.print(Text(out / "report.html"), soft_wrap=True)
+
+
+def _metrics(found: dict[str, Any]) -> list[Metric]:
+    """The metrics that any place of a verdict has, in the order of tables."""
+    kinds = [found["baseline"]["base"], *(found.get(kind, []) for kind in KINDS)]
+    named = {name for entries in kinds for entry in entries for name in entry}
+    return tabled([metric(name) for name in registry.entries("metrics") if name in named])
+
+
+def columns(metrics: Sequence[Metric], judged: bool, main: str = "") -> dict[str, str]:
+    """The headings of the table of a run that was judged, or was not; the main metric is always among them.
+
+    Of a judged run, what remains of True*Info with the judge's errors taken out stands behind what he says himself.
+    """
+    where = ("always", "judged" if judged else "unjudged")
+    shown = [one for one in metrics if one.name == main or one.terminal in where]
+    said = [one for one in shown if one.needs_judge and one.decides]
+    rest = [one for one in shown if one not in said]
+    named = [{one.name: one.column for one in part} for part in (said, rest)]
+    return named[0] | (CORRECTED if judged else {}) | named[1]
 
 
 def tables(headings: dict[str, str], rows: list[PackedRow], width: int) -> list[Table]:
@@ -119,10 +126,15 @@ def _value(entry: dict[str, Any], measure: str) -> dict[str, Any] | None:
 
 
 def _number(value: float | None, measure: str) -> str:
-    """A value as the table has it: percentages with one decimal, margins with two, nats a token with three."""
+    """A value as the table has it: shares with one decimal, what else is of a question with two, of other text with three."""
     if value is None:
         return "?"
-    return f"{value:z.2f}" if measure == "margin" else bare(value, measure)
+    return bare(value, measure) if is_share(measure) or _of_text(measure) else f"{value:z.2f}"
+
+
+def _of_text(measure: str) -> bool:
+    """Whether it is measured on other text, whose intervals are left to the page."""
+    return measure not in CORRECTED and metric(measure).of == "text"
 
 
 def cell(entry: dict[str, Any], measure: str) -> Cell:
@@ -130,7 +142,7 @@ def cell(entry: dict[str, Any], measure: str) -> Cell:
     value = _value(entry, measure)
     if value is None:
         return NOTHING
-    if measure in ("kl", "ce"):
+    if _of_text(measure):
         return _number(value["mean"], measure), ""
     low, high = (_number(one, measure) for one in value["interval"])
     return _number(value["mean"], measure), f"[{low}, {high}]"
@@ -142,14 +154,14 @@ def _spread(entries: list[dict[str, Any]], measure: str) -> Cell:
     if not means:
         return NOTHING
     mean = _number(float(np.mean(means)), measure)
-    if measure in ("kl", "ce"):
+    if _of_text(measure):
         return mean, ""
     return mean, f"({_number(min(means), measure)}, {_number(max(means), measure)})"
 
 
-def _rows(found: dict[str, Any]) -> list[PackedRow]:
+def _rows(found: dict[str, Any], names: Sequence[str]) -> list[PackedRow]:
     """Label and cells of every row; an empty label is a rule between sections."""
-    base, size, names = found["baseline"], found["claims"][0]["n_sites"], [*COLUMNS, *JUDGED_COLUMNS]
+    base, size = found["baseline"], found["claims"][0]["n_sites"]
 
     def one(entry: dict[str, Any]) -> dict[str, Cell]:
         return {name: cell(entry, name) for name in names}
@@ -161,7 +173,7 @@ def _rows(found: dict[str, Any]) -> list[PackedRow]:
     if not found.get("judge"):
         nothing = dict.fromkeys(names, NOTHING)
         rows += [
-            (f"blind to the question: {blind['name']}", nothing | {"mc1": (bare(blind["mc1"], "mc1"), "")})
+            (f"blind to the question: {blind['name']}", {**nothing, "mc1": (bare(blind["mc1"], "mc1"), "")})
             for blind in base["blind"]
         ]
     rows.append(("", {}))
@@ -232,9 +244,9 @@ def _standings(console: Console, found: dict[str, Any]) -> None:
             for step in next_steps(claim, found):
                 if step not in told:
                     console.print(Text(f"  - {step}", style="yellow"))
-        for metric, other in claim["by_metric"].items():
-            if metric != found["metric"]:
-                console.print(Text(f"  by {metric}: {_briefly(other)}", style="dim"))
+        for name, other in claim["by_metric"].items():
+            if name != found["metric"]:
+                console.print(Text(f"  by {name}: {_briefly(other)}", style="dim"))
 
 
 def _mark(finding: dict[str, Any]) -> Text:
