@@ -73,8 +73,13 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
-    "claims": (),
-    "edits": (),
+    "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),
+    "edits": (
+        Entry("rank1", "locus.edits.rank1:KIND", "the optimal rank-1 edit at some heads, trained"),
+        Entry("full", "locus.edits.full:KIND", "the same in every layer: full alignment, the ceiling"),
+        Entry("complement", "locus.edits.complement:KIND", "the same everywhere but at the claim"),
+        Entry("shift", "locus.edits.shift:KIND", "the ITI shift, by class-mean directions; not trained"),
+    ),
     "metrics": (
         Entry("mc1", "locus.metrics.mc1:METRIC", "whether the best answer is the likeliest"),
         Entry("mc2", "locus.metrics.mc2:METRIC", "probability of the true answers among those listed"),
@@ -87,8 +92,16 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("kl", "locus.metrics.kl:METRIC", "divergence from the unedited model on other text; decides nothing"),
         Entry("ce", "locus.metrics.ce:METRIC", "change of cross-entropy on other text; decides nothing"),
     ),
-    "judges": (),
-    "executors": (),
+    "judges": (
+        Entry("local", "locus.judges.named:LOCAL", "boosted trees over references; or local:WEIGHTS"),
+        Entry("blind", "locus.judges.named:BLIND", "wording alone, the control"),
+        Entry("lm", "locus.judges.named:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
+        Entry("api", "locus.judges.named:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
+    ),
+    "executors": (
+        Entry("serial", "locus.run.executors.serial:Serial", "bank after bank, in this process"),
+        Entry("fork", "locus.run.executors.fork:Fork", "banks side by side in forked processes that share the model; Linux"),
+    ),
 }
 _registered: dict[Kind, dict[str, Entry]] = {}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from locus import registry
 from locus.boundary import incoming
 from locus.claims import forms
 from locus.claims.claim import Claim
@@ -41,7 +42,8 @@ def given(text: str) -> Claim:
     elif os.path.lexists(text):
         claim, about = _read(incoming.read_bytes(path, WHAT, LIMIT), repr(text)), {"file": path.name}
     else:
-        raise UserError(WHAT, repr(text[:200]), "Check the spelling or the path.")
+        nearest = registry.near(text, registry.entries("claims"))
+        raise UserError(WHAT, repr(text[:200]), f"{nearest} Check the spelling or the path.".lstrip())
     name = "given" if "text" in about else path.stem
     return replace(claim, name=claim.name or name, about=claim.about | about)
 

@@ -4,13 +4,15 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
+from locus import registry
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
@@ -22,7 +24,14 @@ Read = Literal["layer", "heads", "constant"]
 # What the first edition called some settings; files and plans may still.
 RENAMED = {"alphas": "iti_strengths", "lr_scales": "lr_multipliers", "margin": "tolerance"}
 # Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
-SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}, "metrics": []}
+SINCE_FIRST: dict[str, Any] = {
+    "adapter": None,
+    "template_date": DATE.isoformat(),
+    "template_variables": {},
+    "metrics": [],
+    "edit": "rank1",
+    "steering": ["shift"],
+}
 
 
 def _day(value: Any) -> date:
@@ -59,9 +68,38 @@ def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _metric(name: str) -> Metric:
-    try:
+    with _gathered():
         return metric(name)
-    except UserError as error:  # as what pydantic gathers with all that is wrong
+
+
+def _edit(name: str) -> str:
+    """A known kind of edit; it is not imported to be named."""
+    with _gathered():
+        registry.entry("edits", name)
+    return name
+
+
+def _edits(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Known kinds of edit, each once."""
+    if len(set(names)) < len(names):
+        raise ValueError("different edits are expected")
+    return tuple(map(_edit, names))
+
+
+def _executor(name: str) -> str:
+    """A known executor; it is not imported to be named."""
+    if name != "auto":
+        with _gathered():
+            registry.entry("executors", name)
+    return name
+
+
+@contextmanager
+def _gathered() -> Iterator[None]:
+    """What the registry does not know is said as pydantic gathers it, with all else that is wrong."""
+    try:
+        yield
+    except UserError as error:
         raise ValueError(f"{error.expected} is expected. {error.remedy}") from error
 
 
@@ -126,6 +164,15 @@ class AuditConfig(settings.Settings):
     batch: int = Field(4, ge=1, description="questions (or pairs) a step")
     batching: Literal["questions", "pairs"] = Field(
         "questions", description="all pairs of a question at once, or random pairs (the paper)"
+    )
+    edit: Annotated[str, AfterValidator(_edit)] = Field(
+        "rank1", description="the edit that is trained at every place; `locus list edits` shows them"
+    )
+    steering: Annotated[tuple[str, ...], AfterValidator(_edits)] = Field(
+        ("shift",), description="edits that are not trained, and tried beside it: at the claim and at `shift_random` Locations"
+    )
+    executor: Annotated[str, AfterValidator(_executor)] = Field(
+        "auto", exclude=True, description="who runs the banks: auto, serial, fork; no number depends on it, and no plan says it"
     )
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured

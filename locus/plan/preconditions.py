@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locus import behaviours as datasets
-from locus import claims, units
+from locus import claims, registry, units
 from locus.behaviours.items import Dataset, Item, problems, repeats
 from locus.boundary import outputs
 from locus.claims import null
@@ -36,7 +36,7 @@ def check(config: AuditConfig, out: Path) -> Dataset:
         UserError: naming everything that is wrong at once; what takes long to look at only where nothing else is wrong.
     """
     early(config, out)
-    raise_all(_judge(config) + _model(config))
+    raise_all(_edits(config) + _judge(config) + _model(config))
     dataset = datasets.load(config.data)
     raise_all(_items(dataset))
     return dataset
@@ -139,9 +139,14 @@ def _levels(config: AuditConfig) -> list[UserError]:
     ]
 
 
+def is_heuristic(source: str) -> bool:
+    """Whether a claim is to be found by a heuristic; nothing is imported to know it."""
+    return source in registry.entries("claims")
+
+
 def _claims(config: AuditConfig) -> list[UserError]:
     """Claims that can be read, each named once."""
-    errors = [error for source in config.claims if source != "probe" for error in _caught(claims.given, source)]
+    errors = [error for source in config.claims if not is_heuristic(source) for error in _caught(claims.given, source)]
     names = list(config.claims)
     if len(set(names)) < len(names) or not names:
         errors.append(UserError("one or more different claims", ", ".join(names) or "none", "Name each claim once."))
@@ -154,7 +159,7 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
         return []
     errors = []
     for source in config.claims:
-        if source == "probe":
+        if is_heuristic(source):
             if config.claim_size >= shape[0] * shape[1]:
                 wanted = f"a claim of fewer than all {shape[0] * shape[1]} heads"
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
@@ -228,6 +233,19 @@ def _sizes(config: AuditConfig) -> list[UserError]:
         )
     if not config.reads or not config.full_forms:
         errors.append(UserError("at least one read mode and one form of full alignment", "none", "Give reads and full_forms."))
+    return errors
+
+
+def _edits(config: AuditConfig) -> list[UserError]:
+    """An edit that is trained where one is to be trained, and fixed ones beside it."""
+    from locus.edits.kind import kind  # imports torch
+
+    errors = []
+    for setting, names, trained in (("edit", (config.edit,), True), ("steering", config.steering, False)):
+        wrong = [name for name in names if kind(name).trained is not trained or (trained and name in ("full", "complement"))]
+        if wrong:
+            wanted = "an edit that is trained at any place" if trained else "edits that are not trained"
+            errors.append(UserError(f"{wanted}, as {setting}", ", ".join(wrong), "`locus list edits` shows what each is."))
     return errors
 
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from locus.metrics.base import metric as metric_named
-from locus.report.words import counted
+from locus.report.words import counted, steered
 from locus.shown import visible
 from locus.units import amount, difference, is_share
 
@@ -50,7 +50,9 @@ def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str,
         return [entry for entry in found[kind] if entry["read"] in (read, "") and entry["claim"] == claim["name"]]
 
     rows = [entry_row("no edit", "base", entry, metric) for entry in found["baseline"]["base"]]
-    rows += [entry_row(f"ITI at the claim, {visible(entry['setting'], 24)}", "shift", entry, metric) for entry in mine("shift")]
+    for entry in mine("shift"):
+        label = steered(entry["name"], visible(entry["setting"], 24), "the claim")
+        rows.append(entry_row(label, "shift", entry, metric))
     rows += [entry_row("optimal edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
     places = [entry_row("", "random", entry, metric) for entry in mine("random")]
     means = sorted(place["mean"] for place in places if place)

@@ -35,8 +35,13 @@ NAMING = {
     "judge_figures",
     "metric",
     "metrics",
+    "edit",
+    "steering",
+    "executor",
 }
-REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics"}  # settings that name what is registered
+# Settings that name what is registered.
+# Settings that name what is registered.
+REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit": "edits", "steering": "edits"}
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 BUILT_IN = {
@@ -120,7 +125,7 @@ def settle(
     update: dict[str, Any] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
     update |= {"revision": revision, "trust_remote_code": given.trust_remote_code, "claims": claims}
     update["adapter"] = config.adapter if given.adapter is None else given.adapter
-    update |= {"judge_url": given.judge_url, "judge_figures": None}
+    update |= {"judge_url": given.judge_url, "judge_figures": None, "executor": "auto"}
     # A processor is the only device that every machine has; any other is chosen by what there is.
     update["device"] = "cpu" if config.device == "cpu" else "auto"
     return config.model_copy(update=update)

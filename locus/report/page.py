@@ -155,10 +155,11 @@ def _measured(columns: Sequence[str], rows: list[dict[str, Any]]) -> list[str]:
 def table(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the results: label, and by measure the mean with its interval or range."""
     rows = [_row("no edit", entry) for entry in found["baseline"]["base"]]
-    rows += [_row(f"ITI at {_short(entry['name'])}, {entry['setting']}", entry) for entry in found["shift"]]
-    if found["shift_random"]:
-        rows.append(_range(f"ITI at {words.counted(len(found['shift_random']), 'random Location')}", found["shift_random"]))
-    rows += [_row(f"ITI everywhere, {entry['setting']}", entry) for entry in found["shift_everywhere"]]
+    rows += [_row(words.steered(entry["name"], entry["setting"]), entry) for entry in found["shift"]]
+    for kind, places in words.by_steering(found["shift_random"]).items():
+        rows.append(_range(f"{kind} at {words.counted(len(places), 'random Location')}", places))
+    for entry in found["shift_everywhere"]:
+        rows.append(_row(f"{words.steering(entry['name'])} everywhere, {entry['setting']}", entry))
     rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
     for claim in found["claims"]:
         name, mode = claim["name"], claim["read"]
@@ -226,11 +227,12 @@ def effects(found: dict[str, Any]) -> list[str]:
     said = []
     for kind, what in (("claimed", "The optimal edit at the claim"), ("ceiling", "The ceiling"), ("shift", "ITI at the claim")):
         for entry in found[kind]:
+            who = what if kind != "shift" else f"{words.steering(entry['name'])} at the claim"
             kl, ce = entry.get("kl"), entry.get("ce")
             if kl and ce and kl["mean"] is not None and ce["mean"] is not None:
                 which = "" if kind == "ceiling" else f" ({_short(entry['name'])})"
                 said.append(
-                    f"{what}{which} moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
+                    f"{who}{which} moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
                     f"cross-entropy by {ce['mean']:+.4f} nats a token, over {kl['n']} passages."
                 )
     return said or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]

@@ -31,6 +31,26 @@ def headings(metrics: Sequence[Metric]) -> dict[str, str]:
     return {**{one.name: one.heading for one in metrics}, **VIEWS}
 
 
+def steering(name: str) -> str:
+    """The kind of a fixed edit in words, from the name of an arm."""
+    kind = name.partition(":")[0]
+    return "ITI" if kind == "iti" else visible(kind, 24)
+
+
+def steered(name: str, setting: str, place: str = "") -> str:
+    """A fixed edit in words: kind, place and strength."""
+    where = place or visible(name.partition(":")[2], 40)
+    return ", ".join(part for part in (f"{steering(name)} at {where}", setting) if part)
+
+
+def by_steering(entries: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Fixed edits by their kind in words, in order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        found.setdefault(steering(entry["name"]), []).append(entry)
+    return found
+
+
 def counted(number: int, what: str) -> str:
     """How many there are of something: "1 head", "4 heads"."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -9,25 +9,25 @@ from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from locus import atomic
-from locus.edits import Edit, Rank1, complement, full, shift
+from locus.edits import Edit, Place, Trainable, kind
 from locus.engine.cost import Sizes, Tally
 from locus.engine.generate import Speech
 from locus.engine.train import Fit, train
+from locus.errors import UserError
 from locus.judges.api import ApiJudge
 from locus.judges.base import References
 from locus.judges.speech import check_scored, judge_texts, speak
-from locus.machine.workers import side_by_side
 from locus.metrics.choice import measures, score
 from locus.metrics.drift import drift
 from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
-from locus.plan.trials import Plan, Trial
+from locus.plan.trials import UNEDITED, Plan, Trial
 from locus.records.store import Result, Store
+from locus.run.executors import side_by_side
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
         return run_bank(banks[number], context, folder, tell)
 
-    with closing(side_by_side(left, work, context.arithmetic.at_once, say)) as coming:
+    with closing(side_by_side(left, work, context.arithmetic.at_once, say, context.config.executor)) as coming:
         for place, number in enumerate(left):
             if banks[number][0].role == "random" and enough():
                 break  # they are the plan's last
@@ -73,7 +73,7 @@ def tidy(plan: Plan, store: Store, folder: Path) -> None:
     """Remove what is of no finished trial: what workers made ahead of an early end, what a killed process had not committed."""
     done = store.done()
     for trial in plan.trials:
-        if trial.edit == "none" or trial.id not in done:
+        if trial.edit == UNEDITED or trial.id not in done:
             (folder / f"{trial.id}.safetensors").unlink(missing_ok=True)
     atomic.sweep(folder)
 
@@ -116,12 +116,12 @@ def run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Call
 
 def _run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None]) -> list[Result]:
     start = time.monotonic()
-    if trials[0].edit == "none":
+    if trials[0].edit == UNEDITED:
         return [_base(trials[0], context, start, say)]
     fits: list[Fit | None] = [None] * len(trials)
     tally = Tally(len(trials))
     if trials[0].recipe is not None:
-        trained = [_start(trial, context.model) for trial in trials]
+        trained = [_start(trial, context) for trial in trials]
         part = context.parts["train"]
         recipes = [trial.recipe for trial in trials if trial.recipe is not None]
         fits = list(
@@ -138,7 +138,7 @@ def _run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Cal
                 tally=tally,
             )
         )
-    edits = [fit.edit if fit is not None else _fixed(trial, context) for trial, fit in zip(trials, fits, strict=True)]
+    edits = [fit.edit if fit is not None else _made(trial, context) for trial, fit in zip(trials, fits, strict=True)]
     for trial, edit in zip(trials, edits, strict=True):
         edit.save(folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
@@ -155,21 +155,24 @@ def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) 
     return results
 
 
-def _start(trial: Trial, model: Model) -> Rank1:
-    """The trainable edit of a trial, at the identity."""
-    layout = model.layout
-    if trial.edit == "full":
-        return full(layout, form="free" if trial.form == "free" else "heads", seed=trial.seed)
-    read: Any = trial.read
-    if trial.edit == "complement":
-        claim = trial.location.complement(layout.n_layers, layout.n_heads)  # the trial names what may be written: all the rest
-        return complement(layout, claim, read, trial.seed)
-    return Rank1(layout, trial.location, read=read, seed=trial.seed)
+def _made(trial: Trial, context: AuditContext) -> Edit:
+    """The edit of a trial as its kind makes it."""
+    place = Place(context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, directions=context.steer)
+    return kind(trial.edit).make(place)
 
 
-def _fixed(trial: Trial, context: AuditContext) -> Edit:
-    assert trial.edit == "shift" and trial.alpha is not None, f"nothing is known of a fixed edit {trial.edit!r}"
-    return shift(context.model.layout, trial.location, context.steer, trial.alpha)
+def _start(trial: Trial, context: AuditContext) -> Trainable:
+    """The trainable edit of a trial, at the identity.
+
+    Raises:
+        UserError: if its kind says that it is trained and makes something else.
+    """
+    edit = _made(trial, context)
+    if not isinstance(edit, Trainable):
+        raise UserError(
+            "a locus.edits.Trainable, of a kind that is trained", f"{type(edit).__name__} of {trial.edit!r}", "Mend it."
+        )
+    return edit
 
 
 def _result(trial: Trial, fit: Fit | None) -> Result:

@@ -14,6 +14,7 @@ from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.conclude.tests import QUESTIONS
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
+from locus.report.words import by_steering, steered, steering
 from locus.shown import line
 from locus.units import bare, is_share
 
@@ -177,10 +178,11 @@ def _rows(found: dict[str, Any], names: Sequence[str]) -> list[PackedRow]:
             for blind in base["blind"]
         ]
     rows.append(("", {}))
-    rows += [(f"ITI at {entry['name'].removeprefix('iti:')}, {entry['setting']}", one(entry)) for entry in found["shift"]]
-    if found["shift_random"]:
-        rows.append((f"ITI at {len(found['shift_random'])} random Locations", several(found["shift_random"])))
-    rows += [(f"ITI everywhere, {entry['setting']}", one(entry)) for entry in found.get("shift_everywhere", [])]
+    rows += [(steered(entry["name"], entry["setting"]), one(entry)) for entry in found["shift"]]
+    for kind, places in by_steering(found["shift_random"]).items():
+        rows.append((f"{kind} at {len(places)} random Locations", several(places)))
+    for entry in found.get("shift_everywhere", []):
+        rows.append((f"{steering(entry['name'])} everywhere, {entry['setting']}", one(entry)))
     rows.append(("", {}))
     for entry in found["ceiling"]:
         rows.append((f"optimal everywhere ({entry['name'].removeprefix('ceiling:')})", one(entry)))
