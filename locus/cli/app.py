@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import ending, exports, keyring, studies
+from locus.cli import ending, exports, keyring, names, studies
 from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust
 from locus.errors import UserError
 from locus.machine import threads
@@ -29,6 +29,7 @@ judges = typer.Typer(help="Train a judge of truth and information, and measure a
 app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
+app.command("list")(names.show)
 console = terminal.console()
 
 

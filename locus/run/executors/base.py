@@ -1,7 +1,7 @@
 """What an executor is: it does the tasks that it is given, wherever, and gives their results in order.
 
-The driver alone writes the store; a task is a bank of trials (or a draw of a calibration), and no task needs another's result. How
-many threads compute a task is settled in the plan, so which executor does it changes no number.
+The driver alone writes the store; a task is a bank of trials (or a draw of a calibration), and no task needs another's result.
+How many threads compute a task is settled in the plan, so which executor does it changes no number.
 """
 
 from collections.abc import Callable, Generator, Sequence

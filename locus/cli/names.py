@@ -1,0 +1,28 @@
+"""The command that lists what can be named; it imports none of it."""
+
+from typing import Annotated
+
+from rich.table import Table
+from typer import Argument
+
+from locus import registry
+from locus.boundary.terminal import Text, console
+from locus.errors import UserError
+
+
+def show(
+    kind: Annotated[str, Argument(help=f"One of {', '.join(registry.KINDS)}.")],
+) -> None:
+    """List what can be named: with the package, from other packages, and which extra it needs."""
+    known = {one: one for one in registry.KINDS}
+    if kind not in known:
+        remedy = registry.near(kind, registry.KINDS) or "Choose one of them."
+        raise UserError(f"one of {', '.join(registry.KINDS)}", repr(kind[:80]), remedy)
+    chosen = known[kind]  # type: ignore[index]
+    table = Table()
+    for heading in ("name", "what it is", "from", "extra"):
+        table.add_column(heading, overflow="fold")
+    for entry in registry.entries(chosen).values():
+        source = "locus" if registry.shipped(chosen, entry.name) else entry.target
+        table.add_row(*(Text(part) for part in (entry.name, entry.help, source, entry.extra)))
+    console().print(table)
