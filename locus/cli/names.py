@@ -18,7 +18,7 @@ def show(
     if kind not in known:
         remedy = registry.near(kind, registry.KINDS) or "Choose one of them."
         raise UserError(f"one of {', '.join(registry.KINDS)}", repr(kind[:80]), remedy)
-    chosen = known[kind]  # type: ignore[index]
+    chosen = known[kind]
     table = Table()
     for heading in ("name", "what it is", "from", "extra"):
         table.add_column(heading, overflow="fold")

@@ -178,7 +178,7 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], document: dic
 
 def strengths(fixed: EditKind, config: AuditConfig) -> tuple[float | None, ...]:
     """The strengths at which a fixed edit is tried; None alone where it has none."""
-    return (config.iti_strengths if fixed.strengths is None else fixed.strengths) or (None,)
+    return config.iti_strengths if fixed.strengths is None else fixed.strengths or (None,)
 
 
 def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
