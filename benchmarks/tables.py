@@ -16,7 +16,7 @@ Table = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Size:
+class TableSize:
     """How much is run: `full` for the record (some two hours on two cores), `sample` to see that it works."""
 
     repeats: int
@@ -33,7 +33,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(
+    "full": TableSize(
         repeats=3,
         train=6,
         singles=12,
@@ -46,7 +46,7 @@ SIZES = {
         audit={},
         standard={},
     ),
-    "sample": Size(
+    "sample": TableSize(
         repeats=2,
         train=4,
         singles=3,
@@ -68,7 +68,7 @@ class Setting:
 
     model: str
     data: str
-    size: Size
+    size: TableSize
     say: Say
 
     def job(self, side: str, **arguments: Any) -> Job:

@@ -14,7 +14,7 @@ from benchmarks.measure import median, run
 from benchmarks.ours import RATE, _started
 from benchmarks.tables import Setting, Table
 from locus.engine.activations import base_pass
-from locus.engine.train import Recipe, train
+from locus.engine.train import TrainingRecipe, train
 from locus.metrics.choice import score
 
 QUESTIONS = {"full": 8, "sample": 2}
@@ -39,7 +39,7 @@ def profiled(model: str, data: str, count: int, places: list[str], trained: bool
     made = [place for place in places if place == "all" or _fits(frozen.layout, place)] or ["0.0"]
     edits = [_started(frozen, place, "heads", seed) for seed, place in enumerate(made)]
     found = base_pass(frozen, trie, layers={edit.first_layer for edit in edits})
-    recipe = Recipe(tau=0.1, lr=RATE, epochs=1, batch=4)
+    recipe = TrainingRecipe(tau=0.1, lr=RATE, epochs=1, batch=4)
 
     def work() -> None:
         if trained:

@@ -18,9 +18,9 @@ def main(out: Path) -> dict[str, str]:
     said = {}
     for name, where in heads.items():
         config = resolve("quick", model="planted:localized:7", claims=(where,))
-        found = audit(config, out / name)
-        said[name] = found["claims"][0]["sentence"]
-        print(f"{name} ({where}), {found['drawn']['random']} random Locations drawn: {said[name]}")
+        verdict = audit(config, out / name)
+        said[name] = verdict.sentence
+        print(f"{name} ({where}), {verdict.drawn.random} random Locations drawn: {said[name]}")
     return said
 
 

@@ -37,8 +37,7 @@ def main(out: Path, model: str) -> str:
     data = out / "capitals.jsonl"
     data.write_text("".join(json.dumps(one) + "\n" for one in questions()), encoding="utf-8")
     config = resolve("quick", model=model, data=str(data), claims=("0.1,2.3",), train=12, validation=4, test=8)
-    found = audit(config, out / "run")
-    sentence: str = found["claims"][0]["sentence"]
+    sentence = audit(config, out / "run").sentence
     print(f"{sentence}\n{out / 'run' / 'report.html'}")
     return sentence
 

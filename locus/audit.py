@@ -4,17 +4,20 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from locus import atomic
 from locus.behaviours.blind import logistic_baseline, negation_then_length
+from locus.claims.claim import named_apart
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
 from locus.plan import document as plan_file
 from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
+from locus.plan.opened import NOTHING, Opened
+from locus.records.plan import FIRST_PLAN
 from locus.records.store import Store
+from locus.records.verdict import Verdict
 from locus.report import page, receipt
 from locus.run import bank as run
 from locus.run.setup import make_claim, set_up
@@ -22,7 +25,9 @@ from locus.run.setup import make_claim, set_up
 Progress = Callable[[str, float], None]
 
 
-def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True) -> dict[str, Any]:
+def audit(
+    config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True, opened: Opened = NOTHING
+) -> Verdict:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
     Args:
@@ -30,6 +35,7 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
         out: the run folder.
         progress: told what is being done and the share of the whole audit that is done.
         sign: whether the user's key signs the receipt.
+        opened: what is open already, and is not loaded by its name.
 
     Returns:
         The verdict, as written to `verdict.json`.
@@ -39,20 +45,22 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
     """
     started = time.monotonic()
     # Material: the questions, split by group; nothing is loaded before all preconditions hold.
-    dataset = preconditions.check(config, out)
+    dataset = preconditions.check(config, out, opened)
     # With the threads that the run was begun with, where it goes on.
     arithmetic = plan_file.arithmetic(out)
     with arithmetic.whole(), atomic.room():
         # The model, checked against the slow path, and what it says unedited.
-        context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic)
+        context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic, opened=opened)
         # The claims, the plan with its rule, and the trials the store still lacks.
         layout = context.model.layout
-        made = [make_claim(source, config, context) for source in config.claims]
+        made = [opened.claims.get(source) or make_claim(source, config, context) for source in config.claims]
+        schema = plan_file.schema_of(out)
+        made = made if schema == FIRST_PLAN else named_apart(made)
         for claim in made:
-            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads)
+            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads, config.model)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        document = plan_file.document(context, dataset, baselines, rule(config), plan_file.schema_of(out))
-        plan = plan_file.deal(trials.make(config, layout, made, document, memory_budget(context)), context)
+        basis = plan_file.basis(context, dataset, baselines, rule(config), schema)
+        plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)
         store = Store(out / "trials.sqlite")
@@ -60,9 +68,9 @@ def audit(config: AuditConfig, out: Path, progress: Progress = lambda what, shar
             plan_file.note_time(plan, store)
             enough = partial(conclude.enough, out, store)
             run.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
-            found = conclude.write(out, store, time.monotonic() - started)
+            verdict = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)
-            return found
+            return verdict
         finally:
             store.close()

@@ -1,5 +1,6 @@
 """The verb of patching: from a task and a model to a map, what it finds, and a claim that an audit can take up."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +12,10 @@ import numpy as np
 from locus import __version__
 from locus.behaviours.items import content_hash
 from locus.models.layout import Layout
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.model import Model
 from locus.patching import compare, controls, folder
-from locus.patching.attribution import Budget, attribute, choose, judge
+from locus.patching.attribution import Budget, attribute, choose_patches, judge_screen
 from locus.patching.component import HEADED, Component, Patch
 from locus.patching.folder import Parts
 from locus.patching.material import tried
@@ -22,7 +23,7 @@ from locus.patching.metrics import METRICS, Array
 from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
 from locus.patching.settings import CorruptionName, PatchConfig
-from locus.patching.sweep import Batching, How, Keep, PatchMap, heads, measure, outputs, window
+from locus.patching.sweep import Batching, How, Keep, PatchMap, heads, outputs, patch_maps, window
 from locus.report.patching import page
 from locus.sites.site import Location, Site
 
@@ -41,13 +42,16 @@ class Family:
     patches: list[Patch]
 
 
-def find(config: PatchConfig, out: Path, progress: Progress = lambda what, share: None) -> dict[str, Any]:
+def find(
+    config: PatchConfig, out: Path, progress: Progress = lambda label, share: None, opened: Model | None = None
+) -> dict[str, Any]:
     """Patch a task's pairs in every way a configuration names, and write a folder; run again, it goes on where it stopped.
 
     Args:
         config: what is patched and how.
         out: the folder.
         progress: told what is being done and the share that is done.
+        opened: the model, where it is open already.
 
     Returns:
         What `patch.json` holds.
@@ -56,50 +60,43 @@ def find(config: PatchConfig, out: Path, progress: Progress = lambda what, share
         UserError: for everything the user can fix.
     """
     started = time.monotonic()
-    done = folder.begin(config, out)
-    if done is not None:
-        return done
+    finished = folder.begin(config, out)
+    if finished is not None:
+        return finished
     progress("loading the model", 0.0)
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
+    model = opened or load_configured(config)
     works, right = [], {}
     for tokens in config.tokens or ("",):
         pairs, right[tokens] = tried(config, model, tokens)
         short = short_agrees(model, pairs)
-        works += [Work(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
+        works += [CorruptionRun(model, config, out, tokens, corruption, pairs, short) for corruption in config.corruptions]
     families, screened = [], {}
     for family in _families(config, model.layout):
-        kept, chosen = _screened(works, family, progress)
-        families.append(kept)
-        if chosen is not None:
-            screened[family.site] = chosen
+        reduced, screen = _screened(works, family, progress)
+        families.append(reduced)
+        if screen is not None:
+            screened[family.site] = screen
     outcomes: list[Outcome] = []
     for number, work in enumerate(works):
 
-        def say(share: float, number: int = number, what: str = f"{work.tokens} {work.corruption}") -> None:
-            progress(what.strip(), 0.1 + 0.9 * (number + share) / len(works))
+        def say(share: float, number: int = number, label: str = f"{work.tokens} {work.corruption}") -> None:
+            progress(label.strip(), 0.1 + 0.9 * (number + share) / len(works))
 
         outcomes += work.outcomes(families, say)
-    found = _document(works, outcomes, right)
-    found["screens"] = _screens(works, outcomes, screened)
-    found["controls"] = works[0].controlled(found["claim"], lambda share: progress("controls", 0.99))
-    folder.write_effects(out, found, outcomes, time.monotonic() - started)
-    page.write(out, found)
-    folder.finish(out, found)
-    return found
+    document = _document(works, outcomes, right)
+    document["screens"] = _screens(works, outcomes, screened)
+    document["controls"] = works[0].controlled(document["claim"], lambda share: progress("controls", 0.99))
+    folder.write_effects(out, document, outcomes, time.monotonic() - started)
+    page.write(out, document)
+    folder.finish(out, document)
+    return document
 
 
 def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
     """Whether patched runs that start at the first differing token equal whole ones on this very model."""
     patches = [(Component("head", layer, 0),) for layer in (0, model.layout.n_layers // 2)]
     values = [
-        measure(model, pairs[:4], patches, How(batching=Batching(4, None, 4096, short)))[0].patched for short in (True, False)
+        patch_maps(model, pairs[:4], patches, How(batching=Batching(4, None, 4096, short)))[0].patched for short in (True, False)
     ]
     return bool(np.abs(values[0] - values[1]).max() <= 1e-3 * max(1.0, float(np.abs(values[1]).max())))
 
@@ -118,7 +115,7 @@ def _families(config: PatchConfig, layout: Layout) -> Iterator[Family]:
 
 
 @dataclass(frozen=True)
-class Work:
+class CorruptionRun:
     """One choice of tokens and corruption: a model, pairs, and how they are patched."""
 
     model: Model
@@ -137,14 +134,14 @@ class Work:
         batching = Batching(config.rows, None, config.budget, self.short)
         return How(config.direction, config.corruption(self.corruption), metrics, batching)
 
-    def kept(self, what: str, patches: Sequence[Patch], say: Callable[[float], None]) -> Keep:
+    def kept(self, name: str, patches: Sequence[Patch], say: Callable[[float], None]) -> Keep:
         """Where finished batches are left, so that a run that was stopped goes on; those that were made with another number of
         threads, on another device or by other versions have other last digits, and are made again.
         """
         config = self.config
         prompts = [[*pair.clean, *pair.corrupted, *pair.answer, *pair.other] for pair in self.pairs]
         settings = [config.direction, self.corruption, config.nu, config.draws, config.seed, config.steps, list(config.metrics)]
-        key = [what, self.model.numerics, *settings, prompts, [str(patch) for patch in patches]]
+        key = [name, self.model.numerics, *settings, prompts, [str(patch) for patch in patches]]
         return Parts(self.out, key, say).keep(len(self.pairs))
 
     def guessed(self, family: Family, say: Callable[[float], None]) -> list[Array]:
@@ -156,16 +153,16 @@ class Work:
     def outcomes(self, families: Sequence[Family], say: Callable[[float], None]) -> list[Outcome]:
         """The maps of all families and metrics, tested."""
         patches = [patch for family in families for patch in family.patches]
-        found = measure(self.model, self.pairs, patches, self.how, self.kept("exact", patches, say))
-        made, start = [], 0
+        maps = patch_maps(self.model, self.pairs, patches, self.how, self.kept("exact", patches, say))
+        outcomes, start = [], 0
         for family in families:
-            here = slice(start, start + len(family.patches))
-            start = here.stop
+            patches_of_family = slice(start, start + len(family.patches))
+            start = patches_of_family.stop
             setting = {"tokens": self.tokens, "site": family.site, "width": family.width}
-            for one in found:
-                named = {**setting, "corruption": one.corruption, "metric": one.metric}
-                made.append(outcome(self.config, named, _part(one, here)))
-        return made
+            for patch_map in maps:
+                setting_of_map = {**setting, "corruption": patch_map.corruption, "metric": patch_map.metric}
+                outcomes.append(outcome(self.config, setting_of_map, _slice_of_map(patch_map, patches_of_family)))
+        return outcomes
 
     def controlled(self, claim: dict[str, Any] | None, say: Callable[[float], None]) -> dict[str, Any] | None:
         """The claim's heads together, beside random sets and all others, as the first map reads them; None without a claim."""
@@ -173,23 +170,23 @@ class Work:
         if claim is None or not config.controls:
             return None
         location = Location.parse(claim["heads"])
-        made = controls.sets(location, self.model.layout, config.controls, config.seed)
-        if made is None:
+        control_sets = controls.sets(location, self.model.layout, config.controls, config.seed)
+        if control_sets is None:
             return {"sentence": "The claim is all heads: there are no others to set beside them."}
-        patches, match = made
+        patches, match = control_sets
         how = replace(self.how, metrics=self.how.metrics[:1])
-        (found,) = measure(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
-        effects = found.effects(claim["about"]["normalise"]).values
+        (patch_map,) = patch_maps(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
+        effects = patch_map.effects(claim["about"]["normalise"]).values
         return controls.compared(effects, len(location), match, 1.0 - config.alpha)
 
 
-def _part(whole_map: PatchMap, here: slice) -> PatchMap:
+def _slice_of_map(whole_map: PatchMap, indices: slice) -> PatchMap:
     """Some patches of a map."""
-    fields = {**vars(whole_map), "patches": whole_map.patches[here], "patched": whole_map.patched[here]}
+    fields = {**vars(whole_map), "patches": whole_map.patches[indices], "patched": whole_map.patched[indices]}
     return PatchMap(**fields)
 
 
-def _screened(works: Sequence[Work], family: Family, progress: Progress) -> tuple[Family, Chosen | None]:
+def _screened(works: Sequence[CorruptionRun], family: Family, progress: Progress) -> tuple[Family, Chosen | None]:
     """The patches that a screen of every map lets through, the same for all; everything where nothing is gained."""
     config = works[0].config
     if config.windows and family.site == "mlp":
@@ -204,32 +201,32 @@ def _screened(works: Sequence[Work], family: Family, progress: Progress) -> tupl
 
         guessed.append(work.guessed(family, say))
     budget = Budget(config.screen, config.sample, config.steps, config.least, config.seed)
-    top, sample = choose([means for one in guessed for means in one], budget)
-    kept = Family(family.site, 1, [family.patches[index] for index in (*top, *sample)])
-    return kept, ((top, sample), guessed)
+    top, sample = choose_patches([means for one in guessed for means in one], budget)
+    reduced = Family(family.site, 1, [family.patches[index] for index in (*top, *sample)])
+    return reduced, ((top, sample), guessed)
 
 
-def _screens(works: Sequence[Work], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[dict[str, Any]]:
+def _screens(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[dict[str, Any]]:
     """How far the screen of every map can be trusted."""
     rows = []
-    for site, (chosen, guessed) in screened.items():
-        for work, one in ((work, one) for work in zip(works, guessed, strict=True) for one in outcomes):
-            (job, means), setting = work, one.setting
+    for site, (picked, guessed) in screened.items():
+        for (job, means), mapped in itertools.product(zip(works, guessed, strict=True), outcomes):
+            setting = mapped.setting
             if (setting["site"], setting["tokens"], setting["corruption"]) != (site, job.tokens, job.how.corruption.name):
                 continue
             at = [metric.name for metric in job.how.metrics].index(setting["metric"])
-            found = judge(chosen, one.found.mean, means[at], job.config.least)
-            correlation = None if np.isnan(found.correlation) else found.correlation
-            rows.append({**setting, "sentence": found.sentence, "bound": found.bound, "correlation": correlation})
+            screen = judge_screen(picked, mapped.detection.mean, means[at], job.config.least)
+            correlation = None if np.isnan(screen.correlation) else screen.correlation
+            rows.append({**setting, "sentence": screen.sentence, "bound": screen.bound, "correlation": correlation})
     return rows
 
 
-def _shown(pairs: Sequence[PatchPair], most: int = 3) -> dict[str, Any]:
+def _pairs_summary(pairs: Sequence[PatchPair], most: int = 3) -> dict[str, Any]:
     prompts = [[list(pair.clean), list(pair.corrupted)] for pair in pairs]
     return {"n": len(pairs), "sha256": content_hash(prompts), "first": [list(pair.text) for pair in pairs[:most]]}
 
 
-def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[str, float]) -> dict[str, Any]:
+def _document(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], right: dict[str, float]) -> dict[str, Any]:
     config, model = works[0].config, works[0].model
     agreed, joint = compare.agreement(outcomes), compare.windows(outcomes, config.seed)
     return {
@@ -239,7 +236,7 @@ def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[st
         "version": __version__,
         "right": right,
         "shortcut": all(work.short for work in works),
-        "pairs": {work.tokens: _shown(work.pairs) for work in works},
+        "pairs": {work.tokens: _pairs_summary(work.pairs) for work in works},
         "maps": [one.entry for one in outcomes],
         "agreement": agreed,
         "windows": joint,
@@ -250,24 +247,26 @@ def _document(works: Sequence[Work], outcomes: Sequence[Outcome], right: dict[st
 
 def _claim(config: PatchConfig, first: Outcome, model: Model) -> dict[str, Any] | None:
     """The heads that the first map finds, the strongest first; None where it is not of heads, or nothing is found."""
-    components = [one for one in first.entry["components"] if one["found"]]
+    components = [component for component in first.entry["components"] if component["found"]]
     if first.setting["site"] != "head" or not components:
         return None
     strongest: dict[Site, float] = {}
-    for one in sorted(components, key=lambda one: -abs(one["mean"])):  # a head found at several positions is one head
-        strongest.setdefault(Site(one["layer"], one["head"]), one["mean"])
-    chosen = list(strongest)[: config.claim_size]
+    for component in sorted(
+        components, key=lambda component: -abs(component["mean"])
+    ):  # a head found at several positions is one head
+        strongest.setdefault(Site(component["layer"], component["head"]), component["mean"])
+    heads = list(strongest)[: config.claim_size]
     return {
         "name": f"patch:{config.task.rsplit('/', 1)[-1]}",
         "origin": "patch",
-        "heads": Location.of(chosen).names,
+        "heads": Location.of(heads).names,
         "scores": {str(site): mean for site, mean in strongest.items()},
         "about": {
             "setting": first.setting,
             "n": first.entry["n"],
             "normalise": first.entry["normalise"],
             "found": len(strongest),
-            "kept": len(chosen),
+            "kept": len(heads),
             "alpha": config.alpha,
             "control": config.control,
             "least": config.least,

@@ -18,6 +18,7 @@ from locus.errors import UserError
 
 Kind = Literal["behaviours", "claims", "edits", "metrics", "judges", "executors", "models"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+MEMORY = "memory:"  # begins the name of what lay in somebody's memory, which no name opens again
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import locus
 from locus import behaviours as datasets
 from locus.audit import audit
 from locus.boundary import incoming
-from locus.conclude import rule as verdict
 from locus.errors import UserError, VerificationError
 from locus.metrics.base import shipped
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.plan.config import AuditConfig
+from locus.records.receipt import Body, Receipt
+from locus.records.verdict import Verdict
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
 from locus.shown import visible
@@ -70,10 +70,10 @@ def find(study: str) -> Path:
     for folder in [Path(study), *(home / study for home in homes)]:
         if (folder / "receipt.json").is_file() and (folder / "verdict.json").is_file():
             return folder
-    known = sorted({str(path.parent.relative_to(home)) for home in homes for path in home.rglob("receipt.json")})
+    names = sorted({str(path.parent.relative_to(home)) for home in homes for path in home.rglob("receipt.json")})
     absent = "Studies come with the repository, not with the package: run this in a checkout."
-    there = f"There are {', '.join(known)}." if known else absent
-    raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), there)
+    remedy = f"There are {', '.join(names)}." if names else absent
+    raise UserError("a study's name, or a folder with receipt.json and verdict.json", repr(study), remedy)
 
 
 def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) -> AuditConfig:
@@ -87,15 +87,16 @@ def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) ->
     Raises:
         UserError: naming what has to be given: studies do not bring their data.
     """
-    recorded = _body(folder)["config"]
-    claims = recorded.get("claims") if isinstance(recorded, dict) else None
-    if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
+    recorded = _body(folder).config
+    listed = recorded.get("claims")
+    claims = [claim for claim in listed if isinstance(claim, str)] if isinstance(listed, list) else []
+    if not isinstance(listed, list) or len(claims) < len(listed):
         raise UserError("a receipt with an audit's settings and claims", f"another one in {str(folder)!r}", "Check the folder.")
     config = settle(recorded, given, claims=tuple(_brought(claim, folder) for claim in claims), where="receipt")
     if small:
-        kept = min(SMALL, config.random)
-        fewer = {"random": kept, "shift_random": min(config.shift_random, 1, kept), "singles": min(SMALL, config.singles)}
-        level = max(config.alpha, 1 / (1 + kept)) if kept else config.alpha
+        n_random = min(SMALL, config.random)
+        fewer = {"random": n_random, "shift_random": min(config.shift_random, 1, n_random), "singles": min(SMALL, config.singles)}
+        level = max(config.alpha, 1 / (1 + n_random)) if n_random else config.alpha
         config = config.model_copy(update={**fewer, "alpha": level})
     return config
 
@@ -109,11 +110,11 @@ def _brought(claim: str, folder: Path) -> str:
     if claim == "probe" or HEADS.fullmatch(claim):
         return claim
     kind, _, name = claim.rpartition(":")
-    here = folder / Path(name).name  # wherever it lay when the study was run
-    if kind == "patch" and incoming.regular(here / "patch.json", inside=folder):
-        return f"patch:{here}"
-    if not kind and incoming.regular(here, inside=folder):
-        return str(here)
+    path = folder / Path(name).name  # wherever it lay when the study was run
+    if kind == "patch" and incoming.regular(path / "patch.json", inside=folder):
+        return f"patch:{path}"
+    if not kind and incoming.regular(path, inside=folder):
+        return str(path)
     received = f"{visible(claim, 120)!r}, which is not in it"
     raise UserError(f"claims that {folder.name!r} brings with it", received, "Copy them into the study's folder.")
 
@@ -123,7 +124,7 @@ def reproduce(
     out: Path | None = None,
     given: Given = NOTHING_GIVEN,
     size: str = "full",
-    progress: Progress = lambda what, share: None,
+    progress: Progress = lambda doing, share: None,
 ) -> list[Number]:
     """Run a study's audit again, or go on with it, and compare.
 
@@ -148,28 +149,22 @@ def reproduce(
     body, config = _body(folder), settings(folder, given, size == "small")
     within = tolerance(folder)
     questions = datasets.load(config.data)
-    if questions.sha256 != body["dataset"]["sha256"]:
-        wanted = f"the study's questions, with SHA-256 {body['dataset']['sha256']}"
-        raise UserError(wanted, questions.sha256, "Give --data with that file.")
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
-    if model.fingerprint != body["model"]["sha256"]:
-        name, sha256 = visible(body["model"]["name"], 120), visible(body["model"]["sha256"], 64)
-        wanted = f"the study's model, {name} with fingerprint {sha256}"
-        raise UserError(wanted, model.fingerprint, "Take the weights and the dtype that the study names.")
+    if questions.sha256 != body.dataset.sha256:
+        expected = f"the study's questions, with SHA-256 {body.dataset.sha256}"
+        raise UserError(expected, questions.sha256, "Give --data with that file.")
+    model = load_configured(config)
+    if model.fingerprint != body.model.sha256:
+        name, sha256 = visible(body.model.name, 120), visible(body.model.sha256, 64)
+        expected = f"the study's model, {name} with fingerprint {sha256}"
+        raise UserError(expected, model.fingerprint, "Take the weights and the dtype that the study names.")
     del model  # the audit loads its own
     again = audit(config, out or default_run(study), progress, sign=False)
-    committed = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
+    content = incoming.read_json(folder / "verdict.json", "a study's verdict.json", inside=folder)
     try:
-        return compare(committed, again, within)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise VerificationError(f"the study's verdict.json is not one of an audit ({type(error).__name__})") from error
+        committed = Verdict.parse(content)
+    except ValueError as error:
+        raise VerificationError(f"the study's verdict.json is not one of an audit ({error})") from error
+    return compare(committed, again, within)
 
 
 def default_run(study: str) -> Path:
@@ -177,14 +172,14 @@ def default_run(study: str) -> Path:
     return Path("runs") / f"reproduce-{find(study).name}"
 
 
-def held(found: list[Number]) -> None:
+def held(numbers: list[Number]) -> None:
     """Raise if a number is outside its tolerance.
 
     Raises:
         VerificationError: naming them.
     """
-    if outside := [number.name for number in found if not number.agrees]:
-        raise VerificationError(f"{len(outside)} of {len(found)} numbers are outside the tolerance: {', '.join(outside)}")
+    if outside := [number.name for number in numbers if not number.agrees]:
+        raise VerificationError(f"{len(outside)} of {len(numbers)} numbers are outside the tolerance: {', '.join(outside)}")
 
 
 def tolerance(folder: Path) -> dict[str, float]:
@@ -193,57 +188,57 @@ def tolerance(folder: Path) -> dict[str, float]:
     Raises:
         UserError: if that file is no table of numbers.
     """
-    path, what = folder / "tolerance.toml", "a tolerance.toml with a number for each measure"
+    path, expected = folder / "tolerance.toml", "a tolerance.toml with a number for each measure"
     if not path.exists():
         return TOLERANCE
     try:
-        own = tomllib.loads(incoming.text_of(incoming.read_bytes(path, what, 1 << 16, folder), what, path.name))
+        own = tomllib.loads(incoming.text_of(incoming.read_bytes(path, expected, 1 << 16, folder), expected, path.name))
         numbers = {measure: float(value) for measure, value in own.items() if measure in TOLERANCE}
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(what, f"{str(path)!r} ({visible(error, 120)})", "Mend it.") from error
+        raise UserError(expected, f"{str(path)!r} ({visible(error, 120)})", "Mend it.") from error
     if len(numbers) < len(own) or not all(0 <= value < math.inf for value in numbers.values()):
-        raise UserError(what, f"{str(path)!r} with other measures, or numbers below 0", "Mend it.")
+        raise UserError(expected, f"{str(path)!r} with other measures, or numbers below 0", "Mend it.")
     return TOLERANCE | numbers
 
 
-def compare(committed: dict[str, Any], again: dict[str, Any], within: dict[str, float]) -> list[Number]:
+def compare(committed: Verdict, again: Verdict, within: dict[str, float]) -> list[Number]:
     """Every number that two verdicts have in common.
 
     Args:
-        committed: the study's parsed `verdict.json`.
+        committed: the study's verdict.
         again: that of the new run.
         within: by measure, the tolerance.
     """
     old, new = _means(committed, again, within), _means(again, committed, within)
-    found = [Number(name, old[name], new[name], within[name.rsplit(" ", 1)[1]]) for name in old if name in new]
-    same_rule = committed["rule_sha256"] == again["rule_sha256"]
-    claims = {(claim["name"], claim["read"]): claim for claim in again["claims"]}
-    for claim in committed["claims"]:
-        if other := claims.get((claim["name"], claim["read"])):
-            for question in verdict.QUESTIONS:
-                name = f"claim {claim['name']}, read {claim['read']}: {question}"
-                found.append(Number(name, claim[question]["standing"], other[question]["standing"], 0.0 if same_rule else None))
-    return found
+    numbers = [Number(name, old[name], new[name], within[name.rsplit(" ", 1)[1]]) for name in old if name in new]
+    same_rule = committed.rule_sha256 == again.rule_sha256
+    claims = {(claim.name, claim.read): claim for claim in again.claims}
+    for claim in committed.claims:
+        if other := claims.get((claim.name, claim.read)):
+            for question, finding in claim.by_question.items():
+                name = f"claim {claim.name}, read {claim.read}: {question}"
+                numbers.append(Number(name, finding.standing, other.finding(question).standing, 0.0 if same_rule else None))
+    return numbers
 
 
-def _means(one: dict[str, Any], other: dict[str, Any], measures: dict[str, float]) -> dict[str, float]:
+def _means(one: Verdict, other: Verdict, measures: dict[str, float]) -> dict[str, float]:
     """A verdict's means by arm and measure; of places that are many, the mean over those that the other verdict has too."""
-    found: dict[str, float] = {}
-    arms = [("no edit", one["baseline"]["base"][0])]
-    arms += [(f"{part} {arm['name']} {arm['read']}".strip(), arm) for part in PARTS for arm in one.get(part, [])]
-    for name, arm in arms:
-        found |= {f"{name} {measure}": arm[measure]["mean"] for measure in measures if measure in arm}
+    means: dict[str, float | None] = {}
+    arms = [("no edit", place) for place in one.baseline.base[:1]]
+    arms += [(f"{part} {place.name} {place.read}".strip(), place) for part in PARTS for place in one.places(part)]
+    for name, place in arms:
+        means |= {f"{name} {measure}": place.mean(measure) for measure in measures if measure in place.measures}
     for part in MEANS:
-        shared = {(arm["name"], arm["read"]) for arm in other[part]}
-        kept = [arm for arm in one[part] if (arm["name"], arm["read"]) in shared]
+        shared = {(place.name, place.read) for place in other.places(part)}
+        kept = [place for place in one.places(part) if (place.name, place.read) in shared]
         for measure in measures:
-            values = [arm[measure]["mean"] for arm in kept if measure in arm]
+            values = [mean for place in kept if (mean := place.mean(measure)) is not None]
             if values:
-                found[f"{part} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
-    return {name: value for name, value in found.items() if value is not None}
+                means[f"{part} (mean of {len(values)}) {measure}"] = sum(values) / len(values)
+    return {name: value for name, value in means.items() if value is not None}
 
 
-def _body(folder: Path) -> dict[str, Any]:
+def _body(folder: Path) -> Body:
     """What a study's receipt states.
 
     Raises:
@@ -251,8 +246,7 @@ def _body(folder: Path) -> dict[str, Any]:
     """
     content = incoming.read_json(folder / "receipt.json", "a study's receipt.json", inside=folder)
     try:
-        body: dict[str, Any] = content["body"]
-        _ = body["config"], body["dataset"]["sha256"], body["model"]["sha256"], body["model"]["name"]
-    except (LookupError, TypeError) as error:
-        raise UserError("a receipt of an audit", f"another file in {str(folder)!r}", "Check the folder.") from error
-    return body
+        return Receipt.parse(content).body
+    except ValueError as error:
+        received = f"another file in {str(folder)!r} ({visible(error, 120)})"
+        raise UserError("a receipt of an audit", received, "Check the folder.") from error

@@ -8,11 +8,12 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from locus.conclude.derive.tests import QUESTIONS, Scores
 from numpy.typing import NDArray
 
-from locus.conclude.derive import tests as findings
+from locus.conclude import tests as findings
+from locus.conclude.tests import Scores
 from locus.plan.config import AuditConfig
+from locus.records.findings import QUESTIONS
 from locus.stats import (
     bootstrap_mean,
     clopper_pearson,

@@ -153,7 +153,7 @@ def edit(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
 def content(out: Path) -> dict[str, Any]:
     """All of a finished run that does not say how long it took."""
     store = Store(out / "trials.sqlite")
-    trials = [{name: value for name, value in one.items() if name not in ("seconds", "finished")} for one in store.trials()]
+    trials = [one.model_copy(update={"seconds": None, "finished": None}).to_json() for one in store.trials()]
     texts = {one["id"]: store.texts(one["id"], "test") for one in trials}
     rows = store.dump()
     store.close()

@@ -6,18 +6,18 @@
 from pathlib import Path
 
 import numpy as np
-from scores import NAMES, SCALE, Scores, told
+from scores import NAMES, SCALE, StudyScores, told
 
 HERE = Path(__file__).parent
 MEASURES = ("margin", "mc2")
 
 
-def gain(scores: Scores, values: np.ndarray, measure: str) -> str:
+def gain(scores: StudyScores, values: np.ndarray, measure: str) -> str:
     """The mean gain of some places over no edit."""
     return told(scores.difference(values, scores.of("base", measure)), measure).split(": ")[1]
 
 
-def line(name: str, scores: Scores, role: str, **which: str) -> str:
+def line(name: str, scores: StudyScores, role: str, **which: str) -> str:
     """A row: an edit's gain by each measure; of several places with the least and the most."""
     cells = [name]
     for measure in MEASURES:
@@ -30,7 +30,7 @@ def line(name: str, scores: Scores, role: str, **which: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def lead(name: str, scores: Scores, one: tuple[str, dict[str, str]], other: tuple[str, dict[str, str]]) -> str:
+def lead(name: str, scores: StudyScores, one: tuple[str, dict[str, str]], other: tuple[str, dict[str, str]]) -> str:
     """A row: by how much some edits lead others, by each measure."""
     sides = {m: [scores.of(role, m, **which) for role, which in (one, other)] for m in MEASURES}
     cells = [told(scores.difference(*both), measure).split(": ")[1] for measure, both in sides.items()]
@@ -44,7 +44,7 @@ def head(title: str) -> list[str]:
 
 def rows() -> list[str]:
     """All lines."""
-    modes, means = Scores(HERE / "read-modes"), Scores(HERE / "objectives")
+    modes, means = StudyScores(HERE / "read-modes"), StudyScores(HERE / "objectives")
     found = head("What an edit reads: gains over no edit")
     for read in ("layer", "heads", "constant"):
         for role, called in (("claim", "claim"), ("random", "random sets"), ("complement", "everywhere but there")):

@@ -16,7 +16,7 @@ Values = dict[str, np.ndarray]  # by measure, one a question
 Key = tuple[str, str, str, str]  # role, arm, read mode, setting
 
 
-class Scores:
+class StudyScores:
     """What an exported run says of test questions: by role, arm, read mode and setting."""
 
     def __init__(self, folder: Path):
@@ -72,7 +72,7 @@ def above(found: stats.Estimate) -> str:
     return "holds" if found.low > 0 else "does not" if found.high < 0 else "undecided"
 
 
-def compared(scores: Scores, sides: dict[str, tuple[np.ndarray, np.ndarray]], rule: str) -> tuple[str, str]:
+def compared(scores: StudyScores, sides: dict[str, tuple[np.ndarray, np.ndarray]], rule: str) -> tuple[str, str]:
     """What holds by each measure, and the differences between the two sides of each."""
     standings, said = [], []
     for measure, (one, other) in sides.items():

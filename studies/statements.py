@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
-from scores import ALPHA, MARGIN, NAMES, SCALE, Scores, compared
+from scores import ALPHA, MARGIN, NAMES, SCALE, StudyScores, compared
 
 from locus import stats
 
 HERE = Path(__file__).parent
 
 
-def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, str]:
+def single_heads(alone: StudyScores, measure: str) -> tuple[list[str], np.ndarray, str]:
     """Single heads that are no worse than the ceiling after Holm's correction, the gain of each, and all of it in words."""
     ceiling, tolerated = alone.of("ceiling", measure)[0], alone.tolerated(measure)
     arms = [key[1] for key in alone.arms if key[0] == "single"]
@@ -35,7 +35,7 @@ def single_heads(alone: Scores, measure: str) -> tuple[list[str], np.ndarray, st
     return good, gains, words
 
 
-def accuracy(alone: Scores, good: list[str], gains: np.ndarray, measure: str) -> tuple[str, str]:
+def accuracy(alone: StudyScores, good: list[str], gains: np.ndarray, measure: str) -> tuple[str, str]:
     """Whether single heads that match have no high probe accuracy, and how gain goes with accuracy."""
     known: dict[str, float] = next(iter(json.loads((HERE / "truthfulqa" / "singles" / "heads.json").read_text()).values()))
     mine = np.array([known[alone.heads[key[1]]] for key in alone.arms if key[0] == "single"])
@@ -52,7 +52,11 @@ def accuracy(alone: Scores, good: list[str], gains: np.ndarray, measure: str) ->
 
 def rows() -> list[tuple[str, str, str]]:
     """Statement, standing, by what."""
-    run, alone, modes = Scores(HERE / "truthfulqa"), Scores(HERE / "truthfulqa" / "singles"), Scores(HERE / "read-modes")
+    run, alone, modes = (
+        StudyScores(HERE / "truthfulqa"),
+        StudyScores(HERE / "truthfulqa" / "singles"),
+        StudyScores(HERE / "read-modes"),
+    )
     best = run.best("shift", "true_info")
     optimal = {m: {role: run.of(role, m) for role in ("claim", "random", "ceiling")} for m in SCALE}
     steered = {m: [run.of(role, m, best) for role in ("shift", "shift-random")] for m in SCALE}

@@ -14,7 +14,15 @@ FILE = TERMINAL + "\udcff"
 # What no stream may carry: control characters but for newline and tab, the C1 ones, marks of direction, what has no width.
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 FORMULAE = ("=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "＝1", "x;=1", "x\n-1", "'=1")
-FIXED = {"schema", "metric", "plan_sha256", "sha256", "trials"}  # without which a page is refused, or made of something else
+FIXED = {
+    "schema",
+    "metric",
+    "plan_sha256",
+    "sha256",
+    "trials",
+    "standing",
+    "rule_sha256",
+}  # without which a page is refused, or made of something else
 
 
 def canaries(url: str) -> tuple[str, ...]:

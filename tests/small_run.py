@@ -59,7 +59,7 @@ def poison(folder: Path) -> None:
     found["baseline"]["blind"][0]["name"] = NASTY
     claim = found["claims"][0]
     claim["name"], claim["sentence"] = NASTY, NASTY + LONG
-    claim["works"]["sentence"], claim["special"]["standing"] = NASTY, '" onclick="alert(4)'
+    claim["works"]["sentence"], claim["special"]["to_decide"] = NASTY, '" onclick="alert(4)'
     for entry in found["claimed"]:
         entry["name"] = NASTY
     (folder / "verdict.json").write_text(json.dumps(found))

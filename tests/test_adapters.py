@@ -53,7 +53,7 @@ def both(tmp_path, llama_folder):
 
 
 def test_without_a_choice_it_is_refused_before_anything_loads(both):
-    for ask in (at_hand, load, lambda name: early(resolve(model=name)), lambda name: named.check(f"lm:{name}")):
+    for ask in (at_hand, load, lambda name: early(resolve(model=name)), lambda name: named.check_judge(f"lm:{name}")):
         with pytest.raises(UserError, match="--adapter none"):
             ask(both)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from locus.behaviours.prompts import TokenSequence
-from locus.engine.forward import entry as forward_entry
+from locus.engine.forward import layer_inputs as forward_entry
 from locus.engine.trie import TokenTrie
 from locus.models.fast import attention
 from locus.models.model import Model

@@ -43,20 +43,19 @@ def finished(llama_folder, tmp_path_factory):
 def test_the_run_folder_and_the_verdict_have_their_shape(finished):
     out, found, heard = finished
     assert {"plan.json", "trials.sqlite", "edits", "verdict.json"} <= {child.name for child in out.iterdir()}
-    assert json.loads((out / "verdict.json").read_text())["claims"] == found["claims"]
+    assert json.loads((out / "verdict.json").read_text())["claims"] == found.to_json()["claims"]
     for field in ("model", "dataset", "baseline", "ceiling", "random", "claimed", "seeds", "versions", "seconds"):
-        assert field in found
-    (claim,) = found["claims"]
-    assert (claim["name"], claim["location"], claim["n_sites"], claim["read"]) == ("given", ["0.1", "2.3"], 2, "layer")
-    for question in ("works", "special", "unique", "necessary"):
-        finding = claim[question]
-        assert finding["standing"] in ("supported", "refuted", "undecided", "invalid")
-        assert {"estimate", "interval", "p", "margin", "n", "n_random", "sentence"} <= set(finding)
-    assert len(found["random"]) == 19 and len(found["claimed"]) == 1 and found["unfinished"] == 0
-    assert found["claimed"][0]["mc2"]["n"] == 10
-    (steered,) = found["shift_everywhere"]
-    assert steered["name"] == "iti:everywhere" and steered["mc2"]["n"] == 10
-    assert {entry["name"] for entry in found["baseline"]["blind"]}
+        assert field in found.to_json()
+    (claim,) = found.claims
+    assert (claim.name, claim.location, claim.n_sites, claim.read) == ("given", ("0.1", "2.3"), 2, "layer")
+    for finding in claim.by_question.values():
+        assert finding.standing in ("supported", "refuted", "undecided", "invalid")
+        assert {"estimate", "interval", "p", "margin", "n", "n_random", "sentence"} <= set(finding.to_json())
+    assert len(found.random) == 19 and len(found.claimed) == 1 and found.unfinished == 0
+    assert found.claimed[0].measures["mc2"].n == 10
+    (steered,) = found.shift_everywhere
+    assert steered.name == "iti:everywhere" and steered.measures["mc2"].n == 10
+    assert {blind.name for blind in found.baseline.blind}
     assert heard == sorted(heard) and heard[-1] == pytest.approx(1.0)
     assert not list(out.rglob(".*")), "no half-written file is left"
 
@@ -86,11 +85,11 @@ def test_a_sequential_run_stops_where_nothing_can_change_and_says_so(llama_folde
     told = resolve("quick", model=llama_folder, **{**SMALL, "sequential": True})
     found = audit(told, tmp_path / "RUN")
     # A random model's ceiling has no effect on unseen questions: the first look ends it.
-    assert {found["claims"][0][question]["standing"] for question in ("works", "special")} == {"invalid"}
-    assert found["drawn"] == {"random": 5, "planned": 19, "stopped_early": True}
-    assert len(found["random"]) == 5 and found["unfinished"] == 0
+    assert {found.works.standing, found.special.standing} == {"invalid"}
+    assert found.drawn.to_json() == {"random": 5, "planned": 19, "stopped_early": True}
+    assert len(found.random) == 5 and found.unfinished == 0
     rows = Store(tmp_path / "RUN" / "trials.sqlite").dump()
-    assert audit(told, tmp_path / "RUN")["claims"] == found["claims"]
+    assert audit(told, tmp_path / "RUN").claims == found.claims
     assert Store(tmp_path / "RUN" / "trials.sqlite").dump() == rows, "what was skipped stays skipped"
     from locus.report.verify import verify
 
@@ -126,7 +125,7 @@ def command(model, out):
 def everything(out):
     """All scores of a run, and all that was said in it."""
     store = Store(out / "trials.sqlite")
-    return store.dump(), {trial["id"]: store.texts(trial["id"], "test") for trial in store.trials()}
+    return store.dump(), {trial.id: store.texts(trial.id, "test") for trial in store.trials()}
 
 
 @pytest.mark.parametrize("slip", [["audit"], ["audit", "--modle", "x"], ["foo"], ["verify"], ["audit", "--random", "many"], []])
@@ -297,4 +296,4 @@ def test_ctrl_c_says_what_is_kept_and_exits_130(llama_folder, tmp_path):
 
 
 def test_sizes_that_the_split_cannot_give_are_said(finished):
-    assert finished[1]["asked"] == {name: SMALL[name] for name in ("train", "validation", "test")}
+    assert finished[1].asked.to_json() == {name: SMALL[name] for name in ("train", "validation", "test")}

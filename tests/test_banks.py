@@ -10,12 +10,13 @@ from locus.behaviours.prompts import prompt_format
 from locus.claims import Claim
 from locus.edits import Rank1
 from locus.engine.bank import Bank
-from locus.engine.forward import edited, prepare
-from locus.engine.train import Recipe
-from locus.engine.trie import plant
+from locus.engine.forward import edited, prepare_row
+from locus.engine.train import TrainingRecipe
+from locus.engine.trie import build_trie
 from locus.models.model import Model
 from locus.plan.config import resolve
 from locus.plan.trials import FIXED, MemoryBudget, Trial, _filled, make
+from locus.records.plan import PlanBasis
 from locus.sites.site import Location
 from tests.families import QUESTIONS, byte_tokenizer
 
@@ -31,9 +32,9 @@ def shaped():
 
 def kept(model, edit) -> tuple[int, int]:
     """Bytes that the layers keep for the backward of one edit's row, each storage once and no weight; tokens of the row."""
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:3])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:3])
     row = trie.row(range(len(trie.sequences)))
-    prepared = prepare(model, row, trie.targets(row, range(len(trie.sequences))))
+    prepared = prepare_row(model, row, trie.targets(row, range(len(trie.sequences))))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.hf.parameters()}
     held = {}
 
@@ -53,7 +54,7 @@ def kept(model, edit) -> tuple[int, int]:
 def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
     edit = Rank1(shaped.layout, Location.parse(f"{first}.0"))
     nbytes, tokens = kept(shaped, edit)
-    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=Recipe())
+    trial = Trial("claim", "x", "x", Location.parse(f"{first}.0"), "rank1", "", recipe=TrainingRecipe())
     # Reckoned is a whole layer; of the last the MLP is kept only where something is predicted.
     assert {0: 0.8, 2: 0.65}[first] < nbytes / MemoryBudget(tokens=tokens).takes(trial, shaped.layout) < 1.1
     with torch.no_grad():
@@ -67,7 +68,7 @@ def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
 def plan(**more):
     config = resolve("quick", claims=("0.1,1.2",), random=19, sequential=False, **more)
     claim = Claim("given", Location.parse("0.1,1.2"), "given")
-    return lambda layout, room: make(config, layout, [claim], {"context": {}}, room)
+    return lambda layout, room: make(config, layout, [claim], PlanBasis.model_construct(context={}), room)
 
 
 def test_banks_fill_the_budget_and_no_more(llama):

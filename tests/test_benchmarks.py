@@ -15,8 +15,8 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
-from locus.engine.forward import edited, prepare, sequence_logprobs
-from locus.engine.trie import plant
+from locus.engine.forward import edited, prepare_row, sequence_logprobs
+from locus.engine.trie import build_trie
 from locus.plan.trials import Trial
 from locus.sites.site import Location
 
@@ -38,9 +38,9 @@ class Products(TorchDispatchMode):
 
 @pytest.fixture
 def laid(llama):
-    trie = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), ONE)
+    trie = build_trie(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), ONE)
     row = trie.row(range(3), ends=False)
-    return llama, trie, prepare(llama, row, trie.targets(row, range(3)))
+    return llama, trie, prepare_row(llama, row, trie.targets(row, range(3)))
 
 
 def test_the_base_pass_is_counted_as_it_runs(laid):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
-from locus.engine.forward import entry as forward_entry
+from locus.engine.forward import layer_inputs as forward_entry
 from locus.errors import UserError, others
 from locus.models.load import load
 from locus.models.locate import at_hand
@@ -407,7 +407,7 @@ def test_a_pipe_as_gguf_and_as_judge(tmp_path):
     from locus.judges import named
 
     with pytest.raises(UserError, match="regular"):
-        named.check(f"lm:{tmp_path / 'a.gguf'}")
+        named.check_judge(f"lm:{tmp_path / 'a.gguf'}")
 
 
 def test_the_command_line_ends_with_status_2_and_one_sentence(folder, monkeypatch, capsys):

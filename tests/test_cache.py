@@ -18,8 +18,8 @@ from locus.behaviours.prompts import prompt_format
 from locus.engine import cache as module
 from locus.engine.activations import base_pass
 from locus.engine.cache import NONE, Cache, CacheNotice
-from locus.engine.checks import check, checked
-from locus.engine.trie import plant
+from locus.engine.checks import checked, run_checks
+from locus.engine.trie import build_trie
 from locus.errors import UserError
 
 KEY = {"what": "a test", "layer": 3}
@@ -196,13 +196,13 @@ torch.set_num_threads(1)
 from locus.engine import activations
 from locus.engine.cache import Cache
 from locus.behaviours.prompts import prompt_format
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from tests.families import QUESTIONS, tiny
 passes = []
 original = activations._base_pass
 activations._base_pass = lambda *arguments: (passes.append(sorted(arguments[3])), original(*arguments))
 model = tiny("llama")
-trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
 print("ready", flush=True); sys.stdin.readline()
 found = activations.base_pass(model, trie, layers=[0, 2, 3], features=True, cache=Cache(Path(sys.argv[1]), 10**8))
 print(json.dumps({"passes": len(passes), "logprobs": found.logprobs.tolist()}))
@@ -232,7 +232,7 @@ def test_two_processes_at_once_make_it_once(tmp_path):
 
 def test_a_survey_is_the_same_with_and_without(model, items, tmp_path):
     cache = Cache(tmp_path, 10**8)
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
     plain = base_pass(model, trie, layers=[0, 2, 3], features=True, tokens=64)
     for _ in range(2):  # made, then read
         found = quiet(lambda: base_pass(model, trie, layers=[0, 2, 3], features=True, tokens=64, cache=cache))
@@ -249,7 +249,7 @@ def test_only_what_is_missing_is_made(llama, items, tmp_path, monkeypatch):
     monkeypatch.setattr(activations, "_base_pass", lambda *given: (asked.append(sorted(given[3])), original(*given)))
     cache = Cache(tmp_path, 10**8)
     text = prompt_format(llama.tokenizer, "qa")
-    trie, fewer = plant(llama.tokenizer, text, items), plant(llama.tokenizer, text, items[:-1])
+    trie, fewer = build_trie(llama.tokenizer, text, items), build_trie(llama.tokenizer, text, items[:-1])
     base_pass(llama, trie, layers=[1], cache=cache)
     base_pass(llama, trie, layers=[1, 2], cache=cache)
     base_pass(llama, trie, layers=[2], cache=cache)
@@ -281,8 +281,8 @@ def test_checks_are_remembered(llama, tmp_path, monkeypatch):
     cache = Cache(tmp_path, 10**7)
     text = prompt_format(llama.tokenizer, "qa")
     first = checked(llama, text, cache)
-    monkeypatch.setattr(checks, "check", lambda *_: pytest.fail("checked again"))
-    assert checked(llama, text, cache) == first == check(llama, text)
+    monkeypatch.setattr(checks, "run_checks", lambda *_: pytest.fail("checked again"))
+    assert checked(llama, text, cache) == first == run_checks(llama, text)
 
 
 def test_a_limit_that_is_no_number_is_refused(monkeypatch):

@@ -19,7 +19,7 @@ from locus.plan.config import AuditConfig
 
 @pytest.fixture(scope="module")
 def localized():
-    return draws.draw("localized", 3, False, AuditConfig())
+    return draws.draw_audits("localized", 3, False, AuditConfig())
 
 
 def test_a_draw_gives_the_known_verdicts(localized):
@@ -32,7 +32,7 @@ def test_a_draw_gives_the_known_verdicts(localized):
 
 
 def test_stopping_early_saves_most_of_a_distributed_audit():
-    (first, *_) = draws.draw("distributed", 0, False, AuditConfig())["claims"]
+    (first, *_) = draws.draw_audits("distributed", 0, False, AuditConfig())["claims"]
     assert first["sequential"]["special"] == "refuted"
     assert first["drawn"] < 19 / 2
 
@@ -40,7 +40,7 @@ def test_stopping_early_saves_most_of_a_distributed_audit():
 def test_the_planted_edits_score_as_the_ordinary_measures_do():
     from locus.behaviours.prompts import prompt_format
     from locus.engine.activations import base_pass
-    from locus.engine.trie import plant
+    from locus.engine.trie import build_trie
     from locus.metrics.choice import measures
     from locus.models.planted.bank import unedited
     from locus.models.planted.certificate import questions_of
@@ -49,7 +49,7 @@ def test_the_planted_edits_score_as_the_ordinary_measures_do():
     planted = planted_named("planted:conjunctive:2")
     model = load_named("planted:conjunctive:2")
     items = planted.dataset.items[:20]
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
     found = base_pass(model, trie, layers=[], features=False)
     ordinary = measures(items, trie, found.logprobs, found.logprobs)["mc2"]
     ours = draws.truth_share(unedited(planted.model, questions_of(planted)).double().numpy()[:20])

@@ -205,6 +205,57 @@ def test_a_patching_run_whose_claim_is_no_claim_is_refused(tmp_path):
         given(f"patch:{elsewhere}")
 
 
+AMBIGUOUS = {
+    "heads and scores": ("heads.csv", "L9H6,0.9\nL9H9,0.8\n", "a head and its score"),
+    "a head and a score": ("heads.csv", "L9H6,0.9\n", "in another notation, or a score"),
+    "dotted heads and scores": ("heads.csv", "9.6,0.9\n9.9,0.8\n", "a head and its score"),
+    "a table with tabs": ("heads.tsv", "9.6\t0.93\n10.0\t0.9\n", "a head and its score"),
+    "scores above 1": ("heads.tsv", "9.6 12.93\n10.0 3.9\n", "a head and its score"),
+    "scores alone": ("scores.txt", "0.91\n0.83\n0.5\n", "or scores"),
+    "scores in a row": ("scores.txt", "0.9 0.8", "or scores"),
+    "heads of layer 0 and others": ("heads.txt", "0.1\nL2H3\n", "in another notation, or a score"),
+    "a head kept and not": ("heads.json", '{"1.0": true, "L1H0": false}', "more than once"),
+    "a node kept and not": ("heads.json", '{"nodes": {"a1.h0": true, "L1H0": false}}', "more than once"),
+    "a node twice": ("heads.json", '{"nodes": ["a1.h0", "a2.h0", "a1.h0"]}', "more than once"),
+    "an edge without an end": ("heads.json", '{"edges": ["a1.h0->->m1"]}', "an edge"),
+    "an edge of three": ("heads.json", '{"edges": ["a1.h0->a2.h0->m3"]}', "an edge"),
+    "a node that is an edge": ("heads.json", '{"nodes": ["a1.h0->m1"]}', "a node"),
+    "a mask of 0 and 1": ("heads.json", "[[0, 1], [1, 0]]", "or a mask"),
+    "a mask of 0 and 1 within": ("heads.json", '{"heads": [[0, 1], [1, 0]]}', "or a mask"),
+    "a mask of 0 and 1 as an array": ("heads.npy", npy(np.array([[0, 1], [1, 0], [0, 0]])), "or a mask"),
+    "a circuit with a text for cfg": ("heads.json", '{"nodes": ["a1.h0"], "cfg": "gpt2"}', "where an object belongs"),
+    "a circuit with odd sizes": ("heads.json", '{"nodes": ["a1.h0"], "cfg": {"n_layers": "12"}}', "sizes"),
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_what_reads_in_two_ways_is_refused_naming_both(kind, tmp_path):
+    name, content, said = AMBIGUOUS[kind]
+    with pytest.raises(UserError, match=said):
+        given(write(tmp_path, content, name))
+
+
+def test_typed_heads_of_layer_0_are_heads_unless_they_look_like_scores(tmp_path):
+    assert given("0.1,0.2").location.names == ["0.1", "0.2"]
+    assert given("L0H91,L0H83").location.names == ["0.83", "0.91"]
+    assert given("1.91,0.83").location.names == ["0.83", "1.91"]
+    assert given(write(tmp_path, "0.91\n", "heads.txt")).location.names == ["0.91"]
+    assert given(write(tmp_path, "1.0 2.3\n4.5\n", "heads.txt")).location.names == ["1.0", "2.3", "4.5"]
+    with pytest.raises(UserError, match="or scores"):
+        given("0.91 0.83")
+
+
+def test_a_circuit_is_held_against_the_model_that_it_names(tmp_path):
+    cfg = {"model_name": "EleutherAI/pythia-70m", "n_layers": 6, "n_heads": 8}
+    claim = given(write(tmp_path, json.dumps({"nodes": ["a1.h0"], "cfg": cfg}), "circuit.json"))
+    claim.check("", 6, 8, "./models/Pythia-70M")
+    for sizes in ((6, 12), (12, 8)):
+        with pytest.raises(UserError, match="whose cfg says n_"):
+            claim.check("", *sizes, "pythia-70m")
+    with pytest.raises(UserError, match="of 'EleutherAI/pythia-70m'"):
+        claim.check("", 6, 8, "gpt2")
+
+
 NAMES_ALIKE = ["1.0", "L2H3", "a1.h0", "m1", "blocks.1.attn.hook_z[0]", "x", ""]
 KEYS = ["1", "2", "1.0", "L1H1", "heads", "origin", "name", "scores", "about", "nodes", "edges"]
 numbers = st.integers(-2, 4) | st.floats() | st.booleans() | st.integers()

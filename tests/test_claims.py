@@ -17,7 +17,7 @@ def test_probes_equal_scikit_learn():
     x = rng.normal(size=(12, 150, 9)) * rng.uniform(0.1, 3, size=(12, 1, 1))
     y = rng.random(150) < 0.4
     x[:, y, 0] += 0.7
-    weights, intercepts = probe.fit(x, y)
+    weights, intercepts = probe.fit_probes(x, y)
     for head in range(12):
         theirs = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(x[head], y)
         np.testing.assert_allclose(weights[head], theirs.coef_[0], atol=1e-4)
@@ -27,7 +27,7 @@ def test_probes_equal_scikit_learn():
 def test_separable_and_constant_features_still_have_a_probe():
     x = np.zeros((2, 10, 3))
     x[0, 5:, 1] = 10.0
-    weights, _ = probe.fit(x, np.arange(10) >= 5)
+    weights, _ = probe.fit_probes(x, np.arange(10) >= 5)
     assert np.isfinite(weights).all() and weights[0, 1] > 0 and np.allclose(weights[1], 0)
 
 
@@ -36,7 +36,7 @@ def test_probes_equal_scikit_learn_at_any_scale(scale):
     rng = np.random.default_rng(2)
     x = (scale * rng.normal(size=(3, 400, 16)) * rng.uniform(0.1, 3, size=(3, 1, 16))).astype(np.float32)
     y = rng.random(400) < 1 / (1 + np.exp(-3 * x[0, :, 0] / scale))
-    weights, intercepts = probe.fit(x, y)
+    weights, intercepts = probe.fit_probes(x, y)
     for head in range(3):
         theirs = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(x[head].astype(np.float64), y)
         np.testing.assert_allclose(weights[head], theirs.coef_[0], atol=1e-4 * max(1, np.abs(theirs.coef_).max()))
@@ -47,7 +47,7 @@ def test_a_probe_that_newton_alone_would_lose_is_found():
     # From 0 every Newton step of this regression overshoots: one answer far out, 2,000 near 0, next to no penalty.
     x = np.concatenate([np.full((1, 2000, 1), 1.0), np.full((1, 1, 1), 3000.0)], axis=1)
     y = np.concatenate([np.arange(2000) % 20 == 0, [True]])
-    weights, intercepts = probe.fit(x, y, c=1e6)
+    weights, intercepts = probe.fit_probes(x, y, c=1e6)
     p = 1 / (1 + np.exp(-(x[0] @ weights[0] + intercepts[0])))
     assert abs((p - y).sum()) < 1e-3 and abs(1e6 * ((p - y) @ x[0]) + weights[0]).max() < 1
 
@@ -55,7 +55,7 @@ def test_a_probe_that_newton_alone_would_lose_is_found():
 def test_separable_probes_with_next_to_no_penalty_end():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(2, 40, 64))
-    weights, intercepts = probe.fit(x, x[0, :, 0] > 0, c=1e4)
+    weights, intercepts = probe.fit_probes(x, x[0, :, 0] > 0, c=1e4)
     assert ((x[0] @ weights[0] + intercepts[0] > 0) == (x[0, :, 0] > 0)).all()
 
 
@@ -84,30 +84,30 @@ def test_ties_rank_the_earlier_head_first():
 
 def test_random_locations():
     claim = Location.parse("0.1,2.3")
-    drawn = null.draw(claim, 3, 4, 40, seed=7)
+    drawn = null.draw_locations(claim, 3, 4, 40, seed=7)
     places = [one.location for one in drawn]
     assert len(set(places)) == 40 and claim not in places and all(len(place) == 2 for place in places)
-    assert [one.location for one in null.draw(claim, 3, 4, 10, seed=7)] == places[:10]  # more draws keep the first
-    assert [one.location for one in null.draw(claim, 3, 4, 10, seed=8)] != places[:10]
+    assert [one.location for one in null.draw_locations(claim, 3, 4, 10, seed=7)] == places[:10]  # more draws keep the first
+    assert [one.location for one in null.draw_locations(claim, 3, 4, 10, seed=8)] != places[:10]
 
 
 def test_random_locations_matched_by_layer():
     claim = Location.parse("0.1,0.2,2.3")
-    for one in null.draw(claim, 3, 4, 20, seed=0, match="layer"):
+    for one in null.draw_locations(claim, 3, 4, 20, seed=0, match="layer"):
         assert [len(one.location.heads(layer)) for layer in range(3)] == [2, 0, 1]
 
 
 def test_more_random_locations_than_there_are():
     # 4 heads, one named: 3 others
-    assert len(null.draw(Location.parse("0.1"), 1, 4, 3, seed=0)) == 3
+    assert len(null.draw_locations(Location.parse("0.1"), 1, 4, 3, seed=0)) == 3
     with pytest.raises(UserError, match="at most 3 random Locations"):
-        null.draw(Location.parse("0.1"), 1, 4, 4, seed=0)
+        null.draw_locations(Location.parse("0.1"), 1, 4, 4, seed=0)
 
 
 def test_random_heads_are_uniform():
     counts = np.zeros((3, 4))
     for seed in range(300):
-        for site in null.draw(Location.parse("1.1"), 3, 4, 1, seed=seed)[0].location.sites:
+        for site in null.draw_locations(Location.parse("1.1"), 3, 4, 1, seed=seed)[0].location.sites:
             counts[site.layer, site.head] += 1
     assert counts[1, 1] == 0  # the claim itself is never drawn
     rest = np.delete(counts.reshape(-1), 5)  # 11 heads, 300 draws: 27.3 each, standard deviation 5
@@ -155,3 +155,12 @@ def test_a_text_file_with_a_head_a_line_is_a_claim(tmp_path):
     (tmp_path / "mine.txt").write_text("1.2\n0.3\n")
     found = given(str(tmp_path / "mine.txt"))
     assert (found.name, found.location.names) == ("mine", ["0.3", "1.2"])
+
+
+def test_no_two_claims_of_an_audit_have_one_name():
+    """Their trials are found by it: two texts of heads were once taken for one claim with two seeds."""
+    from locus.claims.claim import named_apart
+
+    made = named_apart([given("1.1"), given("0.2"), given("1.1,0.2")])
+    assert [claim.name for claim in made] == ["given", "given-2", "given-3"]
+    assert [claim.location.names for claim in made] == [["1.1"], ["0.2"], ["0.2", "1.1"]]

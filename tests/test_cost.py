@@ -16,21 +16,24 @@ from locus.engine import cost
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.cost import Sizes, Tally, Work
-from locus.engine.forward import edited, prepare, sequence_logprobs
+from locus.engine.forward import edited, prepare_row, sequence_logprobs
 from locus.engine.generate import Speech, generate
-from locus.engine.train import Recipe, train
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.train import TrainingRecipe, train
+from locus.engine.trie import TokenTrie, build_trie
 from locus.metrics.choice import score
 from locus.metrics.drift import drift
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
+from locus.plan.reading import read_plan
+from locus.records.cost import Cost, Seconds
+from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord
 from locus.records.store import MIGRATIONS, Store
 from locus.report import receipt
 from locus.report.page import write as write_page
 from locus.report.verify import verify_run
 from locus.sites.site import Location
 from tests.families import tiny
-from tests.test_store import result
+from tests.test_store import SPEC, result
 
 # Nodes 1, 2, 3 and 4, 5: both sequences begin with 1, 2. Depths 0, 1, 2, 2, 3, so that 1 + 2 + 3 + 3 + 4 = 13 pairs see one
 # another; scored are 3 and 4 after node 2, and 5 after node 4: two positions.
@@ -72,7 +75,7 @@ class Products(FlopCounterMode):
 
 def laid(model):
     row = TWO.row(range(2))
-    return row, prepare(model, row, TWO.targets(row, range(2)))
+    return row, prepare_row(model, row, TWO.targets(row, range(2)))
 
 
 def unattended(work):
@@ -185,8 +188,8 @@ def test_speech_is_counted_once_a_token(llama, positions):
 
 
 def test_counting_changes_no_number(llama, items):
-    trie = plant(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
-    found, recipe = base_pass(llama, trie, layers=[1]), Recipe(lr=1e-2, epochs=1, batch=1)
+    trie = build_trie(llama.tokenizer, prompt_format(llama.tokenizer, "qa"), items)
+    found, recipe = base_pass(llama, trie, layers=[1]), TrainingRecipe(lr=1e-2, epochs=1, batch=1)
     fits = []
     for tally in (None, Tally(2)):
         edits = [Rank1(llama.layout, Location.parse(place), seed=2) for place in ("1.0", "1.2")]
@@ -202,10 +205,10 @@ def test_counting_changes_no_number(llama, items):
 
 def test_a_run_records_what_each_trial_took(small_run):
     store = Store(small_run / "trials.sqlite")
-    counts, trials = store.costs(), {row["id"]: row for row in store.trials()}
+    counts, trials = store.costs(), {row.id: row for row in store.trials()}
     store.close()
     assert counts.keys() == trials.keys()
-    kinds = {trials[one]["role"]: set(work) for one, work in counts.items()}
+    kinds = {trials[one].role: set(work) for one, work in counts.items()}
     assert (
         kinds["base"] == {"read"}
         and kinds["claim"] == {"train", "gradient", "score", "text"}
@@ -220,15 +223,15 @@ def test_a_run_records_what_each_trial_took(small_run):
     # Every edit of the ceiling begins in layer 0, the complement of 0.1,2.3 does so, too; the claim's first layer is 0.
     roles = {name: one["macs"] / one["trials"] for name, one in took["by_role"].items()}
     assert roles["ceiling"] == roles["complement"] == roles["claim"] > roles["shift"] > 0
-    line = cost.told(found)
+    line = cost.cost_line(Seconds.parse(found["seconds"]), Cost.parse(took))
     assert "for this command" in line and "added up over processes" in line and "multiply-adds" in line
     assert line in (small_run / "report.html").read_text()
 
 
 def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
     """The forecast looks at no weights and no result, and equals what the run counted."""
-    plan = json.loads((small_run / "plan.json").read_text())
-    told = Forecast(plan, datasets.load(plan["config"]["data"]), tiny("llama")).trials()
+    plan = read_plan(small_run)
+    told = Forecast(plan, datasets.load(plan.config["data"]), tiny("llama")).trials()
     store = Store(small_run / "trials.sqlite")
     counts = store.costs()
     store.close()
@@ -247,8 +250,12 @@ def test_speech_is_foretold_from_what_was_said(llama, items, edit):
     edits = acting if edit == "shift" else []
     tally = Tally(2)
     said = generate(llama, [text.prompt(item.question) for item in items], edits, text, Speech(6), tally=tally)
-    plan = {"config": {**resolve("quick").model_dump(), "judge": "blind", "text_passages": 0}, "prompt": vars(text)}
-    plan |= {"items": {name: [{"id": item.id} for item in items] for name in ("train", "validation", "test")}}
+    asked = tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in items)
+    plan = PlanRecord.model_construct(
+        config={**resolve("quick").model_dump(mode="json"), "judge": "blind", "text_passages": 0},
+        prompt=PromptRecord.parse(text.record),
+        items=ItemsRecord(train=asked, validation=asked, test=asked),
+    )
     lengths = {item.id: len(one.tokens) for item, one in zip(items, said[0], strict=True)}
     told = Forecast(plan, datasets.Dataset("x", items), llama, {"t": lengths})._speech("t", 2 if edits else 1)
     assert told.tokens == tally.by_edit[0]["speak"].tokens
@@ -283,20 +290,21 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
     path = tmp_path / "x.sqlite"
     with sqlite3.connect(path) as db:
         db.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
-        db.execute("INSERT INTO trials VALUES ('old', 'claim', '', '', '{}', 'done', 2.0, 1, '', 0.0, '{}')")
+        row = ("old", "claim", "", "", json.dumps(SPEC.to_json()), "done", 2.0, 1, "", 0.0, "{}")
+        db.execute(f"INSERT INTO trials VALUES ({', '.join('?' * len(row))})", row)
     store = Store(path)
     assert store.costs() == {} and store.db.execute("PRAGMA user_version").fetchone() == (1,)
-    nothing = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
-    assert nothing["total"] == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
-    assert nothing["macs_per_second"] is None and nothing["reason"] == cost.NOT_COUNTED
+    nothing = cost.summary({row.id: row for row in store.trials()}, store.costs())
+    assert nothing.total.to_json() == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
+    assert nothing.macs_per_second is None and nothing.reason == cost.NOT_COUNTED
     sizes = Sizes(3, 9216, 6144, 4608, 48, 12288)
     new = result("new")
     new.cost = {"score": Work(tokens=5, layers=10).counts(sizes)}
     store.commit([new])
-    half = cost.summary({row["id"]: row for row in store.trials()}, store.costs())
-    assert half["total"] == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
-    assert half["macs_per_second"] == 92160 / 2.0 and half["reason"]
-    assert "counted for 1 of 2 trials" in cost.told({"seconds": {"trials": 4.0}, "cost": half})
+    half = cost.summary({row.id: row for row in store.trials()}, store.costs())
+    assert half.total.to_json() == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
+    assert half.macs_per_second == 92160 / 2.0 and half.reason
+    assert "counted for 1 of 2 trials" in cost.cost_line(Seconds(trials=4.0), half)
 
 
 def test_a_store_from_before_mlps_were_left_out_is_read_as_it_is_and_goes_on(tmp_path):

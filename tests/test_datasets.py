@@ -11,13 +11,13 @@ from locus import behaviours as datasets
 from locus.behaviours import jsonl as custom
 from locus.behaviours import misconceptions
 from locus.behaviours.blind import logistic_baseline, negation_then_length
-from locus.behaviours.items import Item, problems, split
+from locus.behaviours.items import Item, problems, repeats, split
 from locus.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def embedded():
-    return misconceptions.load()
+    return misconceptions.load_misconceptions()
 
 
 def test_the_embedded_dataset_is_large_and_well_formed(embedded):
@@ -86,7 +86,7 @@ GOOD = {"question": "Why?", "true": ["a", "b"], "false": ["c"]}
 
 def test_a_custom_file(tmp_path):
     path = write(tmp_path / "x.jsonl", GOOD, {**GOOD, "question": "How?", "best": "b", "group": "one"}, "")
-    loaded = custom.load(path)
+    loaded = custom.load_jsonl(path)
     assert [item.best for item in loaded.items] == ["a", "b"]
     assert [item.group for item in loaded.items] == ["why?", "one"]
 
@@ -104,7 +104,7 @@ def test_a_custom_file_reports_all_errors_with_their_lines(tmp_path):
         {**GOOD, "question": "odd?", "answers": []},
     )
     with pytest.raises(UserError) as caught:
-        custom.load(path)
+        custom.load_jsonl(path)
     text = str(caught.value)
     for part in (
         "line 2: not JSON",
@@ -121,7 +121,7 @@ def test_a_custom_file_reports_all_errors_with_their_lines(tmp_path):
 
 def test_what_is_wrong_with_every_line_is_said_once(tmp_path):
     with pytest.raises(UserError) as caught:
-        custom.load(
+        custom.load_jsonl(
             write(tmp_path / "x.jsonl", *[{"prompt": f"q{number}", "true": ["a"], "false": ["b"]} for number in range(9)])
         )
     text = str(caught.value)
@@ -150,3 +150,59 @@ def test_a_split_has_its_shares_and_depends_on_the_seed():
     assert parts.sha256 != split(items, 2).sha256
     with pytest.raises(UserError, match="3 groups"):
         split(make([1, 1, 2]), 0)
+
+
+def choices(path, *rows):
+    keys = ("question", "mc1_targets", "mc2_targets")
+    path.write_text(json.dumps([dict(zip(keys, (f"Why {number}?", *row), strict=True)) for number, row in enumerate(rows)]))
+    return str(path)
+
+
+GOOD_CHOICES = ({"a": 1, "c": 0}, {"a": 1, "b": 1, "c": 0})
+CONTRADICTIONS = {
+    "right in one list, wrong in the other": ({"b": 1, "a": 0}, {"a": 1, "b": 0}),
+    "two right answers": ({"b": 1, "a": 1}, {"a": 1, "b": 1, "c": 0}),
+    "no right answer": ({"b": 0, "a": 0}, {"a": 1, "c": 0}),
+    "a right answer that is not in the other list": ({"z": 1, "c": 0}, {"a": 1, "c": 0}),
+    "an answer wanted and unwanted but for a blank": ({"a": 1, "b": 0}, {" a": 1, "a": 0, "b": 0}),
+    "an answer twice but for a blank": ({"a": 1, "a ": 1, "b": 0}, {"a": 1, "b": 0}),
+}
+
+
+@pytest.mark.parametrize("kind", CONTRADICTIONS)
+def test_choices_that_contradict_one_another_are_refused(kind, tmp_path):
+    assert datasets.load(choices(tmp_path / "good.json", GOOD_CHOICES)).items[0].best == "a"
+    with pytest.raises(UserError, match="question 2, with") as caught:
+        datasets.load(choices(tmp_path / "mc.json", GOOD_CHOICES, CONTRADICTIONS[kind]))
+    assert "mc.json" in str(caught.value)
+
+
+def table(path, rows, more=""):
+    header = f"Question,Best Answer,Correct Answers,Incorrect Answers{more}"
+    path.write_text("\n".join([header, *(f"a{number}?,b,b;c,d;e{',d' if more else ''}" for number in range(rows))]) + "\n")
+    return str(path)
+
+
+def test_only_what_is_truthfulqa_is_called_so(tmp_path):
+    """The name says which published numbers a run is compared with; a column or a number of rows alone does not make it."""
+    for name, rows, more in (("mine.csv", 817, ""), ("mine.csv", 790, ",Best Incorrect Answer"), ("mine.csv", 40, "")):
+        loaded = datasets.load(table(tmp_path / name, rows, more))
+        assert (loaded.name, loaded.licence, loaded.as_published) == ("custom:mine.csv", "", False)
+    loaded = datasets.load(choices(tmp_path / "mc.json", *[GOOD_CHOICES] * 817))
+    assert (loaded.name, loaded.licence) == ("custom:mc.json", "")
+
+
+def test_a_question_with_opposite_labels_is_refused(tmp_path):
+    opposite = {"question": "why", "true": ["c"], "false": ["d"]}
+    with pytest.raises(UserError, match="line 2: the answer 'c' is both right and wrong"):
+        custom.load_jsonl(write(tmp_path / "x.jsonl", {**GOOD, "question": "Why."}, opposite))
+    again = write(tmp_path / "y.jsonl", GOOD, {**GOOD, "id": "again", "false": ["e"]})
+    assert len(custom.load_jsonl(again).items) == 2
+    path = tmp_path / "x.csv"
+    path.write_text("Question,Best Answer,Correct Answers,Incorrect Answers\nWhy?,a,a,b\nWhy?,b,b,a\n")
+    with pytest.raises(UserError, match="both right and wrong"):
+        datasets.load(str(path))
+
+
+def test_blanks_around_an_answer_make_no_other_answer():
+    assert repeats(Item("x", "q", (" a",), ("a",), " a", "g")) and not repeats(Item("x", "q", ("a",), ("a b",), "a", "g"))

@@ -1,35 +1,53 @@
 """What made a verdict invalid or left it open, with the remedy: read off the verdict's own numbers."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from locus import stats, units
 from locus.conclude import diagnosis
-from locus.conclude.tests import QUESTIONS as ASKED
+from locus.records.findings import QUESTIONS as ASKED
+from locus.records.findings import Finding
+from locus.records.place import Measured, PlaceResult
+from locus.records.verdict import Baseline, Gain, Verdict
 from tests.families import QUESTIONS
+
+FIRST = Path(__file__).parent / "runs" / "first-edition"
 
 
 def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
-    empty = {"level": 0.9, "n": 100, "n_random": 19, "margin": 0.1, "to_decide": ""}
-    return {"standing": standing, "estimate": estimate, "interval": [low, high], **empty, **more}
+    empty = {"level": 0.9, "n": 100, "n_random": 19, "margin": 0.1, "to_decide": "", "sentence": ""}
+    return Finding(standing=standing, estimate=estimate, interval=(low, high), **{**empty, **more})
 
 
 def entry(mean, half=0.05, converged=(True,)):
-    one = {"mean": mean, "interval": [mean - half, mean + half], "n": 100}
-    return {"mc1": one, "mc2": one, "converged": list(converged)}
+    one = Measured(mean=mean, interval=(mean - half, mean + half), n=100)
+    return PlaceResult(
+        name="",
+        setting="",
+        read="",
+        location="",
+        measures={"mc1": one, "mc2": one},
+        trials=("x",),
+        converged=converged,
+        reasons=(),
+    )
 
 
 def verdict(base=0.5, ceiling=0.6, chance=0.2, metric="mc2", test=100, **ceiling_more):
-    kinds = {"claimed": [entry(0.55)], "complement": [entry(0.58)], "random": [entry(0.52)]}
-    blind = [{"name": "longest", "mc1": 0.3, "mc1_chance": chance}]
-    return {
-        "metric": metric,
-        "n": {"test": test},
-        "baseline": {"base": [entry(base)], "blind": blind},
-        "ceiling": [entry(ceiling, **ceiling_more)],
-        **kinds,
-    }
+    """A run's verdict with other numbers."""
+    whole = Verdict.parse(json.loads((FIRST / "planted" / "verdict.json").read_text()))
+    blind = whole.baseline.blind[0].model_copy(update={"mc1": 0.3, "mc1_chance": chance})
+    places = {"claimed": entry(0.55), "complement": entry(0.58), "random": entry(0.52), "ceiling": entry(ceiling, **ceiling_more)}
+    more = {kind: (place,) for kind, place in places.items()}
+    more |= {"baseline": Baseline(base=(entry(base),), blind=(blind,)), "n": whole.n.model_copy(update={"test": test})}
+    return whole.model_copy(update={"metric": metric, **more})
+
+
+def claim(findings):
+    return verdict().claims[0].model_copy(update=findings)
 
 
 def invalid(estimate=-0.01, low=-0.02, high=0.01):
@@ -38,37 +56,39 @@ def invalid(estimate=-0.01, low=-0.02, high=0.01):
 
 def test_next_steps_are_those_of_the_tests():
     settled = dict.fromkeys(ASKED, finding("supported"))
-    assert "Nothing is undecided" in diagnosis.next_steps(settled, verdict())[0]
+    assert "Nothing is undecided" in diagnosis.next_steps(claim(settled), verdict())[0]
     open_ = {**settled, "special": finding("undecided", to_decide="about 60 random Locations")}
-    assert diagnosis.next_steps(open_, verdict()) == ["Special is undecided; what would settle it: about 60 random Locations."]
-    assert "Finish the run" in diagnosis.next_steps({**settled, "works": finding("undecided")}, verdict())[0]
-    assert diagnosis.next_steps({**settled, "unique": finding("invalid")}, verdict())[0].startswith(
+    assert diagnosis.next_steps(claim(open_), verdict()) == [
+        "Special is undecided; what would settle it: about 60 random Locations."
+    ]
+    assert "Finish the run" in diagnosis.next_steps(claim({**settled, "works": finding("undecided")}), verdict())[0]
+    assert diagnosis.next_steps(claim({**settled, "unique": finding("invalid")}), verdict())[0].startswith(
         "Unique has no answer: train longer"
     )
 
 
 def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():
     # An interval of half-width 0.0164485 at level 0.9 with n = 100 means a standard error of 0.01 and an sd of 0.1.
-    (text,) = diagnosis.next_steps(invalid(0.01, 0.01 - 0.0164485, 0.01 + 0.0164485), verdict())
+    (text,) = diagnosis.next_steps(claim(invalid(0.01, 0.01 - 0.0164485, 0.01 + 0.0164485)), verdict())
     wanted = stats.questions_for_effect(0.01, 0.1, 0.05, 0.8, two_sided=False).n
     assert re.search(r"about (\d+) test", text).group(1) == str(wanted) and 610 < wanted < 630
-    (text,) = diagnosis.next_steps(invalid(), verdict())
+    (text,) = diagnosis.next_steps(claim(invalid()), verdict())
     assert "gains nothing" in text
 
 
 def test_each_cause_is_named_with_its_remedy():
-    (full,) = diagnosis.next_steps(invalid(), verdict(base=0.98))
+    (full,) = diagnosis.next_steps(claim(invalid()), verdict(base=0.98))
     assert "already reaches 98.0 % by mc2" in full and "--metric margin" in full
     # 0.22 with an interval of 0.17 to 0.27 contains the 0.2 of guessing.
-    chance, _ = diagnosis.next_steps(invalid(), verdict(base=0.22, chance=0.2))
+    chance, _ = diagnosis.next_steps(claim(invalid()), verdict(base=0.22, chance=0.2))
     assert "at chance (MC1 22.0 %, where guessing gives 20.0 %)" in chance and "stronger model" in chance
-    loose, _ = diagnosis.next_steps(invalid(), verdict(converged=(True, False)))
+    loose, _ = diagnosis.next_steps(claim(invalid()), verdict(converged=(True, False)))
     assert "ceiling had not settled" in loose and "lr_multipliers" in loose
 
 
 def test_few_questions_are_blamed_before_the_model():
     first, second = diagnosis.next_steps(
-        {name: {**one, "n": 6} for name, one in invalid().items()}, verdict(base=0.22, chance=0.2, test=6)
+        claim({name: one.model_copy(update={"n": 6}) for name, one in invalid().items()}), verdict(base=0.22, chance=0.2, test=6)
     )
     assert first.startswith(
         "6 test questions cannot tell the unedited model from guessing (MC1 22.0 %, 95 % interval 17.0 to 27.0;"
@@ -85,7 +105,7 @@ def test_small_differences_are_told_to_a_tenth_of_their_margin():
 
 
 def test_the_gain_is_said_with_what_the_margin_is():
-    gain = {"estimate": 0.009, "interval": [0.0012, 0.0181], "level": 0.9, "n": 50, "margin_share": 0.25}
+    gain = Gain(estimate=0.009, interval=(0.0012, 0.0181), level=0.9, n=50, margin_share=0.25)
     assert diagnosis.gained(gain, "mc2") == (
         "The optimal edit everywhere gains +0.90 points over no edit (90 % interval +0.12 to +1.81); the margin is 25 % of that."
     )
@@ -94,8 +114,8 @@ def test_the_gain_is_said_with_what_the_margin_is():
 def test_scores_that_are_all_the_same_are_said():
     found = verdict(base=0.5, ceiling=0.5)
     assert not diagnosis.same(found)
-    found |= {kind: [entry(0.5)] for kind in ("claimed", "complement", "random")}
-    assert diagnosis.same(found) and "scores the same by mc2" in diagnosis.next_steps(invalid(), found)[0]
+    found = found.model_copy(update={kind: (entry(0.5),) for kind in ("claimed", "complement", "random")})
+    assert diagnosis.same(found) and "scores the same by mc2" in diagnosis.next_steps(claim(invalid()), found)[0]
 
 
 def test_text_that_a_model_does_not_know_is_said(recwarn):

@@ -10,7 +10,7 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import Edit, Rank1, Terms, ablate, complement, directions, full, load_edit, shift
 from locus.engine.bank import Bank
 from locus.engine.checks import plain_logprobs, tree_logprobs
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.errors import UserError
 from locus.sites.site import Location, Site
 
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_edit(llama, kind):
 
 
 def test_a_bank_gives_each_edit_what_it_gives_alone(model, items):
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
     edits = [make(kind, model) for kind in KINDS]
     together = tree_logprobs(model, trie, edits)
     for place, edit in enumerate(edits):
@@ -168,7 +168,7 @@ def test_directions_by_hand(llama):
 
 
 def test_an_answer_only_edit_leaves_the_prompt_alone(model, items):
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
     everywhere = make("shift", model)
     only = dataclasses.replace(everywhere, positions="answer")
     both = tree_logprobs(model, trie, [everywhere, only])

@@ -1,6 +1,7 @@
 """A run that was cut goes on to the same rows and the same edits, bit for bit, whatever the process that goes on could do."""
 
 import errno
+import importlib
 import json
 import shutil
 import sqlite3
@@ -71,7 +72,7 @@ def read(path):
 def content(out):
     """All rows of a run, what was said in it, and all its edits."""
     store = Store(out / "trials.sqlite")
-    rows, texts = store.dump(), {one["id"]: store.texts(one["id"], "test") for one in store.trials()}
+    rows, texts = store.dump(), {one.id: store.texts(one.id, "test") for one in store.trials()}
     store.close()
     return rows, texts, {path.name: read(path) for path in sorted((out / "edits").iterdir())}
 
@@ -148,10 +149,10 @@ def test_another_number_of_threads_is_said_and_the_plans_is_kept(settings, undis
 def test_how_many_banks_the_memory_holds_decides_once(settings, undisturbed, tmp_path, monkeypatch, before):
     """Begun one after another, each with two threads, or side by side; what fits when it goes on changes nothing."""
     whole, out = tmp_path / "whole", tmp_path / "RUN"
-    monkeypatch.setattr("locus.plan.document.fitting", lambda most, nbytes: min(most, before))
+    monkeypatch.setattr(importlib.import_module("locus.plan.document"), "fitting", lambda most, nbytes: min(most, before))
     audited(settings, whole, 2)
     cut_back(whole, out, 2)
-    monkeypatch.setattr("locus.plan.document.fitting", lambda most, nbytes: min(most, 3 - before))
+    monkeypatch.setattr(importlib.import_module("locus.plan.document"), "fitting", lambda most, nbytes: min(most, 3 - before))
     audited(settings, out, 2)
     assert content(out) == content(whole)
     assert arithmetic(out)["bank"] == 3 - before
@@ -222,7 +223,7 @@ def test_a_finished_folder_holds_what_its_receipt_names_and_nothing_else(setting
         named = {"receipt.json", *receipt["body"]["artefacts"], *receipt["body"]["database"], *receipt["views"]["files"]}
         assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == named
         store = Store(out / "trials.sqlite")
-        edited = {trial["id"] for trial in store.trials() if trial["spec"]["edit"] != "none"}
+        edited = {trial.id for trial in store.trials() if trial.spec.edit != "none"}
         store.close()
         assert {path.stem for path in (out / "edits").iterdir()} == edited
         assert len(edited) < len(plan["trials"]) - 1, "it ended early"

@@ -9,6 +9,7 @@ import pytest
 from locus.audit import audit
 from locus.behaviours.items import content_hash
 from locus.conclude import derive as conclude
+from locus.conclude.record import Record
 from locus.errors import UserError
 from locus.machine.threads import using
 from locus.plan import reading
@@ -31,7 +32,7 @@ def run(request, tmp_path):
 @pytest.mark.parametrize("name", FINISHED)
 def test_the_verdict_is_concluded_again_to_the_same_numbers(name):
     with copied_store(RUNS / name) as store:
-        derived = json.loads(json.dumps(conclude.derive(conclude.Record(reading.read_plan(RUNS / name), store))))
+        derived = conclude.derive(Record(reading.read_plan(RUNS / name), store)).to_json()
     stated = json.loads((RUNS / name / "verdict.json").read_text())
     assert not first_difference({part: stated[part] for part in derived}, derived)
 

@@ -343,13 +343,13 @@ def test_a_patching_run_is_gone_on_with_only_where_its_files_are_what_they_shoul
     for content in broken_parts(path):
         path.write_bytes(content)
         with pytest.raises(UserError, match="the batch is run again"):
-            folder._held(path, out)
+            folder._read_batch(path, out)
     path.unlink()
     for name, wanted in (("parts/0.npz", "a finished batch"), ("patch.json", "patch.json"), ("config.json", "settings")):
         (out / name).unlink(missing_ok=True)
         pipe(out / name)
         with pytest.raises(UserError, match=f"{wanted}.*no regular file"):
-            folder._held(out / name, out) if "parts" in name else folder.begin(config, out)
+            folder._read_batch(out / name, out) if "parts" in name else folder.begin(config, out)
     (out / "config.json").unlink()
     (out / "config.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="nested deeper"):

@@ -9,10 +9,10 @@ from locus.behaviours.prompts import TokenSequence, encode, prompt_format
 from locus.edits import Edit, Rank1, Terms
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
-from locus.engine.checks import check, plain_logprobs
+from locus.engine.checks import plain_logprobs, run_checks
 from locus.engine.cost import Tally, Work
-from locus.engine.forward import edited, prepare, sequence_logprobs
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.forward import edited, prepare_row, sequence_logprobs
+from locus.engine.trie import TokenTrie, build_trie
 from locus.errors import UserError
 from locus.metrics.choice import score
 from locus.models.fast import attention, norms
@@ -130,7 +130,7 @@ def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeyp
     trie = build(HOSTILE["one answer begins another"] + HOSTILE["duplicate answers"])
     sequences = list(range(len(trie.sequences)))
     row = trie.row(sequences, ends=False)
-    prepared = prepare(model, row, trie.targets(row, sequences))
+    prepared = prepare_row(model, row, trie.targets(row, sequences))
     gradients = []
     for apart in (True, False):
         if not apart:
@@ -160,7 +160,7 @@ def test_gradients_equal_those_of_plain_rows(model):
             if fast:
                 residual_cache = base_pass(model, trie, layers=[1]).residuals
                 row = trie.row(range(6), ends=False)
-                prepared = prepare(model, row, trie.targets(row, range(6)))
+                prepared = prepare_row(model, row, trie.targets(row, range(6)))
                 hidden = edited(model, prepared, Bank([edit]), bank_state, residual_cache)
                 logprobs = sequence_logprobs(model, hidden, prepared.targets)[0]
             else:
@@ -172,7 +172,7 @@ def test_gradients_equal_those_of_plain_rows(model):
 
 
 def test_the_self_check_passes_on_every_family(model):
-    for one in check(model, prompt_format(model.tokenizer)):
+    for one in run_checks(model, prompt_format(model.tokenizer)):
         assert one.passed, str(one)
 
 
@@ -180,7 +180,7 @@ def test_the_self_check_sees_what_only_training_takes(llama, monkeypatch):
     """Plain products and the norms' way back are taken on the way to a gradient alone: no other check passes there."""
     inner = attention.products
     monkeypatch.setattr(attention, "products", lambda *args: 1.1 * inner(*args))
-    failed = {one.name for one in check(llama, prompt_format(llama.tokenizer)) if not one.passed}
+    failed = {one.name for one in run_checks(llama, prompt_format(llama.tokenizer)) if not one.passed}
     assert failed == {
         "an edit in training says what it says in plain rows",
         "its gradient is that of plain rows, in its largest entry's size",
@@ -188,7 +188,7 @@ def test_the_self_check_sees_what_only_training_takes(llama, monkeypatch):
     monkeypatch.undo()
     backward = norms._Normed.backward
     monkeypatch.setattr(norms._Normed, "backward", staticmethod(lambda ctx, grad: backward(ctx, 1.1 * grad)))
-    failed = {one.name for one in check(llama, prompt_format(llama.tokenizer)) if not one.passed}
+    failed = {one.name for one in run_checks(llama, prompt_format(llama.tokenizer)) if not one.passed}
     assert failed == {"its gradient is that of plain rows, in its largest entry's size"}
 
 
@@ -273,7 +273,7 @@ def test_chat_is_refused_without_a_template(llama):
 
 def test_features_are_the_projection_inputs(model, items):
     """Head outputs at an answer's last token equal what a plain forward feeds the projection there."""
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
     found = base_pass(model, trie, features=True).features
     for index in (0, 3):
         seen = {}
@@ -292,7 +292,7 @@ def test_features_are_the_projection_inputs(model, items):
 def test_a_question_longer_than_the_window_still_agrees():
     model = tiny("mistral")  # a window of 7 tokens
     item = Item("x", "a question far longer than seven tokens?", ("yes it is",), ("no",), "yes it is", "x")
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), [item])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), [item])
     torch.testing.assert_close(
         torch.from_numpy(base_pass(model, trie).logprobs).float(), plain_logprobs(model, trie.sequences), rtol=1e-4, atol=2e-4
     )

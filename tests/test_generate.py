@@ -11,8 +11,8 @@ from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from locus.behaviours.prompts import PromptFormat, prompt_format
 from locus.engine.bank import Bank
-from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose, end_tokens, generate
-from locus.engine.slots import Reader, Slots
+from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose_tokens, end_tokens, generate
+from locus.engine.slots import Slots, TokenReader
 from locus.errors import UserError
 from locus.models.model import Model
 from tests.families import FAMILIES, QUESTIONS, tiny
@@ -176,8 +176,10 @@ def test_a_trainable_edit_speaks_with_its_present_terms(llama):
 
 
 def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, monkeypatch):
-    reads, read = [], Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, *args: (reads.append((args[1], tuple(args[0].shape))), read(self, *args)))
+    reads, read = [], TokenReader.read
+    monkeypatch.setattr(
+        TokenReader, "read", lambda self, *args: (reads.append((args[1], tuple(args[0].shape))), read(self, *args))
+    )
     edits = [replace(make("shift", llama, seed=seed), positions=at) for seed, at in enumerate(["all", "answer", "answer"])]
     generate(llama, PROMPTS, edits, PRIMED, SHORT)
     shared = len("Q: Is ice cold?\nA: Yes.\n\nQ: ") + 1  # one token a byte, and the beginning-of-text token
@@ -188,7 +190,7 @@ def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, 
 
 def test_a_new_question_is_cut_off_and_a_word_is_not(llama, monkeypatch):
     letters = iter(llama.tokenizer(" Yes, see FAQ: 2.\nQ: And then", add_special_tokens=False)["input_ids"])
-    monkeypatch.setattr("locus.engine.generate.choose", lambda logits, *_: torch.full((len(logits),), next(letters)))
+    monkeypatch.setattr("locus.engine.generate.choose_tokens", lambda logits, *_: torch.full((len(logits),), next(letters)))
     said = generate(llama, PROMPTS[:2], [], PRIMED)[0]
     assert {(one.text, one.stopped, len(one.tokens)) for one in said} == {("Yes, see FAQ: 2.", "question", 20)}
     assert NEW_QUESTION.search("Q: What?") and not NEW_QUESTION.search("FAQ: none")
@@ -199,11 +201,11 @@ def test_drawing_has_the_distribution_of_transformers_warpers():
     for temperature, top_p in ((1.0, 1.0), (0.7, 0.9), (1.5, 0.5), (1.0, 0.01)):
         warped = TopPLogitsWarper(top_p)(None, TemperatureLogitsWarper(temperature)(None, logits)).softmax(-1)[0]
         grid = (torch.arange(10_000) + 0.5) / 10_000
-        drawn = choose(logits.expand(len(grid), -1), Speech(sample=True, temperature=temperature, top_p=top_p), grid)
+        drawn = choose_tokens(logits.expand(len(grid), -1), Speech(sample=True, temperature=temperature, top_p=top_p), grid)
         # An even grid gives each token its probability, give or take one grid step at both ends of its stretch.
         assert (torch.bincount(drawn, minlength=6) / len(grid) - warped).abs().max() <= 2e-4
         assert set(drawn.tolist()) == set(warped.nonzero()[:, 0].tolist())
-    top = choose(logits, Speech(sample=True), torch.tensor([1.0]))
+    top = choose_tokens(logits, Speech(sample=True), torch.tensor([1.0]))
     assert top.item() == 5, "a number rounded up to one means the least likely token kept"
 
 
@@ -267,7 +269,7 @@ def test_slots_reproduce_the_plain_forward(model):
     ids = [torch.randint(0, 250, (1, length), generator=torch.Generator().manual_seed(length)) for length in (9, 14)]
     with torch.no_grad():
         plain = torch.cat([model.hf(input_ids=one, use_cache=False).logits[:, -1] for one in ids])
-    with torch.no_grad(), Reader(model).attached() as reader:
+    with torch.no_grad(), TokenReader(model).attached() as reader:
         cache = Slots(model.layout.n_layers, 20)
         reader.read(torch.cat([torch.nn.functional.pad(one[:, :-1], (0, 14 - one.shape[1])) for one in ids]), 0, cache)
         found = reader.next_logits(torch.cat([one[:, -1:] for one in ids]), [8, 13], cache)

@@ -185,10 +185,10 @@ def test_judges_doctor_and_planted_folders_are_held_to_the_same(saved, tmp_path,
     shown = io.StringIO()
     assert not doctor.examine(Console(file=shown, width=1000), folder) and "lm_head.weight" in shown.getvalue()
     assert "LOAD REPORT" not in capfd.readouterr().err
-    planted.save(planted_named("planted:localized:1"), tmp_path / "planted")
+    planted.save_planted(planted_named("planted:localized:1"), tmp_path / "planted")
     file = tmp_path / "planted" / "model.safetensors"
     tensors = load_file(file)
     tensors.pop("model.layers.0.self_attn.o_proj.weight")
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(UserError, match=r"self_attn.o_proj.weight"):
-        planted.load(tmp_path / "planted")
+        planted.load_planted(tmp_path / "planted")

@@ -179,13 +179,13 @@ def test_exported_trees_agree_with_scikit_learn():
 @pytest.fixture(scope="module")
 def reader():
     pytest.importorskip(encoder.MODULE)
-    return local.Reader(encoder.base_folder())
+    return local.FeatureReader(encoder.base_folder())
 
 
 def test_readings_agree_with_the_plain_model(reader):
     texts = ["The seeds pass through.", "Nothing", "You grow a watermelon in your stomach, or so they say."]
     plain = BertModel.from_pretrained(str(encoder.base_folder()), add_pooling_layer=False)
-    for text, reading in zip(texts, encoder.read(reader.model, reader.tokenizer, texts), strict=True):
+    for text, reading in zip(texts, encoder.read_texts(reader.model, reader.tokenizer, texts), strict=True):
         ids = torch.tensor([encoder.load_tokenizer(encoder.base_folder()).encode(text).ids])
         with torch.inference_mode():
             out = plain(ids, output_hidden_states=True)
@@ -197,7 +197,7 @@ def test_readings_agree_with_the_plain_model(reader):
 
 
 def test_text_without_tokens_can_be_read(reader):
-    [reading] = encoder.read(reader.model, reader.tokenizer, ["\u200b"])
+    [reading] = encoder.read_texts(reader.model, reader.tokenizer, ["\u200b"])
     assert reading.ids == (encoder.UNKNOWN,)
     assert reading.states.shape == (1, encoder.WIDTH)
 
@@ -266,30 +266,30 @@ def test_inputs_that_do_not_line_up_are_refused(judge):
 
 def test_shipped_weights_are_small_and_name_their_origin(judge):
     assert local.WEIGHTS.stat().st_size < 5e6
-    assert training.Recipe(**json.loads(judge.weights.metadata["recipe"])) == training.Recipe()
+    assert training.ForestRecipe(**json.loads(judge.weights.metadata["recipe"])) == training.ForestRecipe()
     assert len(judge.fingerprint) == 64
     assert isinstance(judge, Judge)
 
 
 def test_weights_of_another_version_are_refused(judge, tmp_path):
     other = dict(judge.weights.metadata, columns="others")
-    local.save(replace(judge.weights, metadata=other), tmp_path / "w")
+    local.save_weights(replace(judge.weights, metadata=other), tmp_path / "w")
     with pytest.raises(UserError, match="others"):
-        local.load(tmp_path / "w")
+        local.load_weights(tmp_path / "w")
     with pytest.raises(UserError, match="no file"):
-        local.load(tmp_path / "none")
+        local.load_weights(tmp_path / "none")
 
 
 def test_other_base_weights_are_refused(judge, tmp_path):
     other = dict(judge.weights.metadata, base="0" * 64)
-    local.save(replace(judge.weights, metadata=other), tmp_path / "w")
+    local.save_weights(replace(judge.weights, metadata=other), tmp_path / "w")
     with pytest.raises(UserError, match="base weights"):
         local.LocalJudge(tmp_path / "w")
 
 
 def test_saved_weights_come_back(judge, tmp_path):
-    local.save(judge.weights, tmp_path / "w")
-    back = local.load(tmp_path / "w")
+    local.save_weights(judge.weights, tmp_path / "w")
+    back = local.load_weights(tmp_path / "w")
     assert back.metadata == judge.weights.metadata
     x = np.random.default_rng(0).normal(size=(20, len(local.COLUMNS))).astype(np.float32)
     np.testing.assert_array_equal(local.boosted(back.tries, x), local.boosted(judge.weights.tries, x))
@@ -317,7 +317,7 @@ def made_up(n):
 def test_folds_never_divide_a_group():
     _, rows = made_up(400)
     group = {row.question: row.question for row in rows} | {"q1?": "q0?"}
-    fold = training.folds(rows, group, training.Recipe())
+    fold = training.folds(rows, group, training.ForestRecipe())
     assert set(fold.tolist()) == {0, 1, 2, 3, 4}
     assert all(len(set(fold[start : start + 8].tolist())) == 1 for start in range(0, 400, 8))
     assert fold[0] == fold[8]
@@ -331,7 +331,7 @@ def test_unseen_log_odds_come_from_trees_that_saw_no_answer_to_the_question():
     rows = [example(f"q{i}?", truth=float(label[i]), info=float(1 - label[i])) for i in range(60) for _ in range(8)]
     x = rng.normal(size=(480, 3)).astype(np.float32)
     x[:, 2] = np.repeat(np.arange(60), 8)
-    recipe = training.Recipe(n_forests=1, n_trees=60, least=4)
+    recipe = training.ForestRecipe(n_forests=1, n_trees=60, least=4)
     goal = training.targets(rows)[:, 0]
     fold = training.folds(rows, {row.question: row.question for row in rows}, recipe)
     seen = local.boosted(training.fit_forests(x, rows, recipe), x)[:, 0]
@@ -345,13 +345,13 @@ def test_calibration_undoes_overconfidence():
     z = rng.normal(size=4000)
     rows = [example(truth=float(t), info=float(t)) for t in rng.random(4000) < 1 / (1 + np.exp(-z - 1))]
     # Log-odds that are three times too large and shifted by -1: slope 1/3 and intercept 1 bring them back.
-    found = training.calibrate(np.column_stack([3 * z, 3 * z]), rows)
+    found = training.fit_calibration(np.column_stack([3 * z, 3 * z]), rows)
     np.testing.assert_allclose(found, [[1 / 3, 1.0]] * 2, atol=0.08)
 
 
 def test_training_is_repeatable():
     x, rows = made_up(200)
-    recipe = training.Recipe(n_forests=2, n_trees=10)
+    recipe = training.ForestRecipe(n_forests=2, n_trees=10)
     first, second = (local.boosted(training.fit_forests(x, rows, recipe), x) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     goal = training.targets(rows)
@@ -510,7 +510,7 @@ def test_probes_deserve_their_labels():
 
 def test_a_measured_judge_has_every_figure():
     rows = [example("Q?", answer="Pigs do not fly."), example("R?", truth=0.0, answer="Pigs fly.")]
-    found = evaluate.measure(BlindJudge(), rows, {SEEDS_QUESTION: SEEDS})
+    found = evaluate.evaluate_judge(BlindJudge(), rows, {SEEDS_QUESTION: SEEDS})
     assert found["truth"]["n"] == 2
     assert found["by_length"] == {" 1-3": (1, *found["by_length"][" 1-3"][1:]), " 4-8": found["by_length"][" 4-8"]}
     assert json.loads(json.dumps(found))["judge"] == "blind"

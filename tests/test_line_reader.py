@@ -32,7 +32,7 @@ def write(folder, *rows, name="x.jsonl", end=b"\n"):
     return str(path)
 
 
-def refused(path, read=custom.load):
+def refused(path, read=custom.load_jsonl):
     with pytest.raises(UserError) as caught:
         read(path)
     return str(caught.value)
@@ -42,12 +42,12 @@ def refused(path, read=custom.load):
 def test_only_a_line_feed_ends_a_line(char, tmp_path):
     row = {**GOOD, "true": [f"one{char}two"]}
     raw = json.dumps(row, ensure_ascii=False) if char.isprintable() or char > "\x1f" else json.dumps(row)
-    assert custom.load(write(tmp_path, raw.encode())).items[0].wanted == (f"one{char}two",)
+    assert custom.load_jsonl(write(tmp_path, raw.encode())).items[0].wanted == (f"one{char}two",)
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_taken_off(tmp_path):
-    plain = custom.load(write(tmp_path, GOOD, {**GOOD, "question": "How?"}))
-    marked = custom.load(
+    plain = custom.load_jsonl(write(tmp_path, GOOD, {**GOOD, "question": "How?"}))
+    marked = custom.load_jsonl(
         write(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", {**GOOD, "question": "How?"}, end=b"\r\n")
     )
     assert [dataclasses.replace(item, id="") for item in marked.items] == [
@@ -56,7 +56,7 @@ def test_a_byte_order_mark_and_carriage_returns_are_taken_off(tmp_path):
 
 
 def test_whole_numbers_are_ids_and_the_same_as_their_digits(tmp_path):
-    loaded = custom.load(write(tmp_path, {**GOOD, "id": 7, "group": 1}, {**GOOD, "question": "How?", "id": "8"}))
+    loaded = custom.load_jsonl(write(tmp_path, {**GOOD, "id": 7, "group": 1}, {**GOOD, "question": "How?", "id": "8"}))
     assert [(item.id, item.group) for item in loaded.items] == [("7", "1"), ("8", "how?")]
     said = refused(write(tmp_path, {**GOOD, "id": 7}, {**GOOD, "question": "How?", "id": "7"}))
     assert "line 2: the id '7' is that of line 1 too" in said
@@ -177,15 +177,15 @@ def test_any_bytes_are_a_data_set_or_refused(tmp_path_factory, content):
 
 
 def test_answers_that_read_alike_are_different_answers(tmp_path):
-    loaded = custom.load(write(tmp_path, {**GOOD, "true": ["22", "Paris"], "false": ["2\u00b2", "paris.", "PARIS"]}))
+    loaded = custom.load_jsonl(write(tmp_path, {**GOOD, "true": ["22", "Paris"], "false": ["2\u00b2", "paris.", "PARIS"]}))
     tokenizer = byte_tokenizer()
-    answers.check(tokenizer, prompt_format(tokenizer, "qa"), loaded.items)
+    answers.check_answers(tokenizer, prompt_format(tokenizer, "qa"), loaded.items)
     assert loaded.items[0].n_pairs == 6
 
 
 def test_two_questions_that_read_alike_may_be_of_different_groups(tmp_path):
     rows = [{**GOOD, "question": question, "group": question} for question in ("2\u00b2?", "22?")]
-    assert len(custom.load(write(tmp_path, *rows)).items) == 2
+    assert len(custom.load_jsonl(write(tmp_path, *rows)).items) == 2
 
 
 def folding():
@@ -200,11 +200,11 @@ def folding():
 def test_answers_of_the_same_tokens_are_refused_with_question_and_both_answers():
     items = [Item("one", "Where?", ("Paris",), ("Rome",), "Paris", "g"), Item("two", "Which?", ("A", "b"), ("B", "c"), "A", "h")]
     plain, tokenizer = byte_tokenizer(), folding()
-    answers.check(plain, prompt_format(plain, "qa"), items)
+    answers.check_answers(plain, prompt_format(plain, "qa"), items)
     with pytest.raises(UserError, match=r"'b' and 'B' to 'Which\?' \(two\)"):
-        answers.check(tokenizer, prompt_format(tokenizer, "qa"), items)
+        answers.check_answers(tokenizer, prompt_format(tokenizer, "qa"), items)
     with pytest.raises(UserError, match="'b' and 'B'"):  # they are not the same letter for letter
-        answers.check(tokenizer, prompt_format(tokenizer, "qa"), items, as_published=True)
+        answers.check_answers(tokenizer, prompt_format(tokenizer, "qa"), items, as_published=True)
 
 
 def test_an_audit_refuses_them_before_anything_is_trained(tmp_path, llama_folder):
@@ -238,12 +238,14 @@ def test_truthfulqa_keeps_the_answers_that_its_published_numbers_count_twice(dat
     assert loaded.as_published and len(twice) == 5
     assert datasets.load(str(data_folder / "truthfulqa/2025/TruthfulQA.csv")).as_published
     with pytest.warns(answers.ListedTwice, match="'Unknown' to"):
-        answers.check(tokenizer, text, twice, loaded.as_published)
+        answers.check_answers(tokenizer, text, twice, loaded.as_published)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        answers.check(tokenizer, text, [item for item in twice if not set(item.wanted) & set(item.unwanted)], loaded.as_published)
+        answers.check_answers(
+            tokenizer, text, [item for item in twice if not set(item.wanted) & set(item.unwanted)], loaded.as_published
+        )
     with pytest.raises(UserError, match="'No' and 'No' to"):
-        answers.check(tokenizer, text, twice)
+        answers.check_answers(tokenizer, text, twice)
 
 
 def test_a_table_of_ones_own_may_not_list_an_answer_twice(tmp_path):
@@ -261,14 +263,14 @@ def test_the_questions_of_a_planted_folder_may_hold_any_character(tmp_path):
 
     made = planted_named("planted:localized:0")
     odd = dataclasses.replace(made.dataset.items[0], source="a\u2028b\u0085c")
-    folder.save(
+    folder.save_planted(
         dataclasses.replace(made, dataset=dataclasses.replace(made.dataset, items=(odd, *made.dataset.items[1:]))), tmp_path
     )
-    assert folder.load(tmp_path).dataset.items[0].source == "a\u2028b\u0085c"
+    assert folder.load_planted(tmp_path).dataset.items[0].source == "a\u2028b\u0085c"
     for name, content in (("dataset.jsonl", "{}\n"), ("dataset.jsonl", "3\n"), ("truth.json", "[]"), ("truth.json", "{}")):
         kept = (tmp_path / name).read_text()
         (tmp_path / name).write_text(content)
-        assert "planted" in refused(tmp_path, folder.load)
+        assert "planted" in refused(tmp_path, folder.load_planted)
         (tmp_path / name).write_text(kept)
 
 
@@ -282,6 +284,6 @@ def test_the_example_of_the_page_is_read(tmp_path):
 
     page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
     example = page.split("```json\n")[1].split("```")[0]
-    loaded = custom.load(write(tmp_path, example.encode()))
+    loaded = custom.load_jsonl(write(tmp_path, example.encode()))
     assert [(item.id, item.group) for item in loaded.items] == [("7", "squares"), ("q2", "where is the eiffel tower?")]
     assert all(f"`{name}`" in page for name in custom.FIELDS)

@@ -9,7 +9,7 @@ from locus.patching.component import HOOKED, Component
 from locus.patching.corruptions import Ablation, Noise, embedding_deviation
 from locus.patching.metrics import Divergence, LogitDifference, Probability
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import batch_of, patched, run
+from locus.patching.runs import batch_of, patched, run_batch
 from locus.patching.sweep import Batching, against_sum, heads, outputs, sweep, window
 
 
@@ -36,8 +36,8 @@ def everywhere(layout):
 
 def two_runs(model, pairs):
     return (
-        run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs]), HOOKED),
-        run(model, batch_of(model, [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]), HOOKED),
+        run_batch(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs]), HOOKED),
+        run_batch(model, batch_of(model, [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]), HOOKED),
     )
 
 

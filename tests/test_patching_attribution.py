@@ -8,7 +8,7 @@ from locus.errors import UserError
 from locus.patching.attribution import Budget, attribute, screen
 from locus.patching.component import Component
 from locus.patching.metrics import Divergence, LogitDifference
-from locus.patching.runs import batch_of, patched, run
+from locus.patching.runs import batch_of, patched, run_batch
 from locus.patching.sweep import Batching, How, heads, outputs, sweep
 from tests.test_patching import everywhere, random_pairs
 
@@ -19,8 +19,8 @@ def test_the_gradient_is_that_of_a_small_step(model):
     patches = [patch for patch in everywhere(layout) if patch[0].layer == 1] + [(Component("head", 0, 2, "key"),)]
     guessed = attribute(model, pairs, patches, How())[0]
     kinds = ("head", "query", "key", "value", "attention", "mlp")
-    clean = run(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs]), kinds)
-    corrupted = run(model, batch_of(model, [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]), kinds)
+    clean = run_batch(model, batch_of(model, [pair.clean for pair in pairs], [dict(pair.spans) for pair in pairs]), kinds)
+    corrupted = run_batch(model, batch_of(model, [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]), kinds)
     step = 0.01
     near = lambda a, b: a + step * (b - a)  # noqa: E731
     values = {site: near(value, clean.values[site]) for site, value in corrupted.values.items()}

@@ -27,7 +27,7 @@ def detected(planted, direction, corruption, seed=0):
         "none"
     )
     found = detect(effects.values, least=0.05, draws=1000)
-    return {(patch[0].layer, patch[0].head) for patch, here in zip(patches, found.found, strict=True) if here}, found
+    return {(patch[0].layer, patch[0].head) for patch, here in zip(patches, found.detected, strict=True) if here}, found
 
 
 @pytest.mark.parametrize("kind", ["localized", "decoy", "redundant", "negative", "dormant"])
@@ -44,7 +44,7 @@ def test_replaced_tokens_find_the_head_that_reads_what_was_replaced(seed):
     planted = build("localized", seed, **COMPACT)
     found, tested = detected(planted, "denoise", Replacement())
     assert found == set(planted.truth)
-    others = [mean for mean, here in zip(tested.mean, tested.found, strict=True) if not here]
+    others = [mean for mean, here in zip(tested.mean, tested.detected, strict=True) if not here]
     assert np.abs(others).max() < 0.1 * np.abs(tested.mean).max()
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_found_where_a_coin_decides_what_is_right():
         pairs = planted_pairs(planted, 30, seed, shuffled=True)
         effects = sweep(model, pairs, heads(model.layout), batching=Batching(64)).effects("none").values
         assert np.abs(effects).max() > 0.1  # single examples do have effects
-        hits += bool(detect(effects, draws=400, seed=seed).found.any())
+        hits += bool(detect(effects, draws=400, seed=seed).detected.any())
     assert hits <= 6
 
 

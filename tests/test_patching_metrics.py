@@ -75,7 +75,7 @@ def test_family_wise_error_holds_for_noise_and_power_for_effects():
     hits = 0
     for _ in range(400):
         noise = rng.standard_t(4, size=(12, 12)) + rng.normal(size=(1, 12))
-        hits += bool(detect(noise, alpha=0.05).found.any())
+        hits += bool(detect(noise, alpha=0.05).detected.any())
     assert hits <= limit
     assert hits >= 4  # and it is a test at its level, not a refusal: binomial(400, .05) below 4 has chance 1e-6
     strong = rng.normal(size=(12, 30))
@@ -83,7 +83,7 @@ def test_family_wise_error_holds_for_noise_and_power_for_effects():
     strong[7] -= 1.5
     for control in ("max-statistic", "benjamini-hochberg"):
         found = detect(strong, control=control, draws=2000)
-        assert list(np.flatnonzero(found.found)) == [3, 7]
+        assert list(np.flatnonzero(found.detected)) == [3, 7]
         assert found.mean[3] > 1 and found.mean[7] < -1
         assert found.intervals[3].low < found.mean[3] < found.intervals[3].high
 
@@ -91,9 +91,9 @@ def test_family_wise_error_holds_for_noise_and_power_for_effects():
 def test_least_effect_that_counts():
     rng = np.random.default_rng(1)
     values = 0.5 + 0.1 * rng.normal(size=(4, 40))
-    assert detect(values, draws=2000).found.all()
-    assert detect(values, least=0.3, draws=2000).found.all()
-    assert not detect(values, least=0.7, draws=2000).found.any()
+    assert detect(values, draws=2000).detected.all()
+    assert detect(values, least=0.3, draws=2000).detected.all()
+    assert not detect(values, least=0.7, draws=2000).detected.any()
 
 
 def test_single_component_equals_scipys_sign_flip():
@@ -113,7 +113,7 @@ def test_too_few_examples_say_so():
     # The least two-sided p of 4 sign flips is 2 / 16.
     found = detect(np.ones((3, 4)) + np.arange(4) * 0.01)
     np.testing.assert_allclose(found.adjusted, 0.125)
-    assert not found.found.any() and "4 examples" in found.reason
+    assert not found.detected.any() and "4 examples" in found.reason
     assert np.isnan(detect(np.ones((3, 1))).p).all()
     assert np.isnan(detect(np.array([[1.0, np.nan, 2.0]])).p).all()
 
@@ -123,9 +123,9 @@ def test_two_deviations_says_what_noise_would_give():
     values = np.random.default_rng(0).normal(size=(144, 50))
     found = two_deviations(values)
     assert found.expected_false == pytest.approx(6.55, abs=0.01)
-    assert found.found.any() and not detect(values, draws=2000).found.any()
+    assert found.detected.any() and not detect(values, draws=2000).detected.any()
     assert "6.6" in found.label
-    assert not two_deviations(np.ones((5, 3))).found.any()
+    assert not two_deviations(np.ones((5, 3))).detected.any()
 
 
 def test_stability():

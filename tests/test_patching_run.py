@@ -187,9 +187,9 @@ def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model
     with pytest.raises(UserError, match=f"--claim {','.join(claim.location.names)}"):
         audit(elsewhere, tmp_path / "refused")
     verdict = audit(config, tmp_path / "run")
-    (one,) = verdict["claims"]
-    assert one["name"] == "patch:ioi" and one["location"] == claim.location.names
-    assert one["special"]["standing"] in ("supported", "refuted", "undecided", "invalid")
+    (one,) = verdict.claims
+    assert one.name == "patch:ioi" and list(one.location) == claim.location.names
+    assert one.special.standing in ("supported", "refuted", "undecided", "invalid")
 
 
 def test_no_claim_is_made_of_nothing(word_model, tmp_path):

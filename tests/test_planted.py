@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from locus.behaviours.items import problems, split
-from locus.calibrate.heuristics import named
+from locus.calibrate.heuristics import heuristics_right
 from locus.errors import UserError
-from locus.models.planted import COMPACT, KINDS, build, certificate, certify, load, save
-from locus.models.planted.bank import Edits, Runner, Training, fit, initial, margins_after, masks, optimal_margins, unedited
+from locus.models.planted import COMPACT, KINDS, build, certificate, certify, load_planted, save_planted
+from locus.models.planted.bank import Edits, Runner, Training, fit_edits, initial, margins_after, masks, optimal_margins, unedited
 from locus.models.planted.build import MARGIN, SPREAD
 from locus.models.planted.certificate import ROUNDING, answer_laws, locations_of, name_of, questions_of
 from locus.models.planted.directions import draw_directions, laws
@@ -293,9 +293,9 @@ def test_an_edit_in_a_bank_is_trained_as_if_alone():
     questions, training = questions_of(planted), Training(steps=12)
     runner, before = Runner(planted.model), unedited(planted.model, questions)
     mask = masks(places, *shape)
-    together = fit(runner, initial(mask, layer, training), questions, before, training)
+    together = fit_edits(runner, initial(mask, layer, training), questions, before, training)
     for k in range(3):
-        alone = fit(runner, initial(mask[k : k + 1], layer, training), questions, before, training)
+        alone = fit_edits(runner, initial(mask[k : k + 1], layer, training), questions, before, training)
         torch.testing.assert_close(together.b[k], alone.b[0], atol=2e-4, rtol=2e-3)
         torch.testing.assert_close(together.a[k], alone.a[0], atol=2e-4, rtol=2e-3)
     assert not (together.b * (1 - together.mask)).any(), "nothing may be written off the mask"
@@ -499,8 +499,8 @@ def test_items(kind):
 
 def test_save_and_load(tmp_path):
     planted = dataclasses.replace(drawn("conjunctive"), certificate=certified("conjunctive"))
-    save(planted, tmp_path)
-    again = load(tmp_path)
+    save_planted(planted, tmp_path)
+    again = load_planted(tmp_path)
     assert same(weights_of(again), weights_of(planted))
     for name in ("kind", "seed", "shuffled", "dataset", "truth", "claims", "plan", "expected"):
         assert getattr(again, name) == getattr(planted, name), name
@@ -517,16 +517,16 @@ def test_save_and_load(tmp_path):
 
 
 def test_changed_questions_are_refused(tmp_path):
-    save(drawn("localized"), tmp_path)
+    save_planted(drawn("localized"), tmp_path)
     lines = (tmp_path / "dataset.jsonl").read_text()
     (tmp_path / "dataset.jsonl").write_text(lines.replace("upper-004", "upper-005", 1))
     with pytest.raises(UserError, match="hash"):
-        load(tmp_path)
+        load_planted(tmp_path)
 
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"truth\.json"):
-        load(tmp_path)
+        load_planted(tmp_path)
 
 
 def test_names():
@@ -542,7 +542,7 @@ def test_names():
 
 def test_only_a_heuristic_that_acts_finds_what_a_decoy_hides():
     """Decoys carry the truth where a probe reads it and write nothing; another head does the work."""
-    found = named(build("decoy", 0, **COMPACT))
+    found = heuristics_right(build("decoy", 0, **COMPACT))
     assert not found["probe"] and not found["mass mean"] and found["ablation"] and found["patching"]
 
 

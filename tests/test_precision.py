@@ -10,16 +10,18 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
-from locus.engine.checks import check
-from locus.engine.forward import edited, prepare, sequence_logprobs
-from locus.engine.train import Recipe, train
-from locus.engine.trie import plant
+from locus.engine.checks import run_checks
+from locus.engine.forward import edited, prepare_row, sequence_logprobs
+from locus.engine.train import TrainingRecipe, train
+from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
-from locus.metrics.drift import Text, drift, text_trie
+from locus.metrics.drift import DriftText, drift, text_trie
 from locus.models.model import Model
 from locus.sites.site import Location
 
-TEXT = Text("test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day."))
+TEXT = DriftText(
+    "test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day.")
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +34,12 @@ def half(request):
 
 
 def gradient(model, items) -> torch.Tensor:
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:3])
     edit = Rank1(model.layout, Location.parse("1.0,2.1"), seed=3)
     with torch.no_grad():
         edit.flat.add_(torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
     row = trie.row(range(len(trie.sequences)))
-    prepared = prepare(model, row, trie.targets(row, range(len(trie.sequences))))
+    prepared = prepare_row(model, row, trie.targets(row, range(len(trie.sequences))))
     bank = Bank([edit])
     with bank.attach(model) as bank_state:
         sequence_logprobs(model, edited(model, prepared, bank, bank_state), prepared.targets).sum().backward()
@@ -53,9 +55,9 @@ def test_gradients_point_where_those_of_float32_point(half, llama, items):
 
 def test_training_in_bfloat16_keeps_float32_edits_and_gains_as_much(half, llama, items):
     """A bfloat16 parameter could not even take the last steps of a decaying rate; float32 edits end where float32 runs end."""
-    gains, recipes = [], [Recipe(tau=0.25, lr=0.02, epochs=12)] * 2
+    gains, recipes = [], [TrainingRecipe(tau=0.25, lr=0.02, epochs=12)] * 2
     for model in (half, llama):
-        trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
+        trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
         found = base_pass(model, trie, layers=[0, 1, 2])
         assert all(held.dtype == model.dtype for held in found.residuals.layers.values())
         edits = [full(model.layout, seed=1), Rank1(model.layout, Location.parse("2.2"), "constant", seed=2)]
@@ -68,7 +70,7 @@ def test_training_in_bfloat16_keeps_float32_edits_and_gains_as_much(half, llama,
 
 
 def test_the_self_check_allows_bfloat16(half):
-    for one in check(half, prompt_format(half.tokenizer)):
+    for one in run_checks(half, prompt_format(half.tokenizer)):
         assert one.passed, str(one)
 
 

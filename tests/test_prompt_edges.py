@@ -20,11 +20,11 @@ from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import PromptFormat, encode, prompt_format
 from locus.claims.probe import plant_with_question
 from locus.engine.generate import coded, end_tokens
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.errors import PreconditionsError, UserError
 from locus.judges.base import References
 from locus.judges.lm import LmJudge
-from locus.metrics.drift import Text, text_trie
+from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
 from locus.patching.pairs import aligned, load_pairs
 from locus.plan.config import AuditConfig, resolve
@@ -95,7 +95,7 @@ def test_a_closing_token_is_no_part_of_an_answer(closer):
     assert (found.ids[0], found.start, len(found.ids)) == (START, 11, 14)
     assert closer.decode(found.ids[11:]) == " So"
     plain = byte_tokenizer()
-    assert plant(closer, text, QUESTIONS).sequences == plant(plain, text, QUESTIONS).sequences
+    assert build_trie(closer, text, QUESTIONS).sequences == build_trie(plain, text, QUESTIONS).sequences
     # What the text itself says is the text's, even where it is the very token that closes texts.
     assert encode(closer, text, "Why?", "So</s>").ids == (*found.ids, CLOSE)
 
@@ -106,7 +106,7 @@ def test_nor_of_a_prompt_a_probed_text_or_a_passage(closer, llama):
     assert coded(own, prompt, prompt_format(closer, "qa")) == (START, *plain(prompt, add_special_tokens=False)["input_ids"])
     assert coded(own, "", prompt_format(closer, "bare")) == (START,)
     assert plant_with_question(closer, QUESTIONS, 0).sequences == plant_with_question(plain, QUESTIONS, 0).sequences
-    passages = Text("short", ("Some words.", "And other ones."))
+    passages = DriftText("short", ("Some words.", "And other ones."))
     assert [len(one.ids) for one in text_trie(own, passages, 99).sequences] == [1 + 11, 1 + 15]
 
 
@@ -164,7 +164,7 @@ def test_the_base_model_scores_alike_under_both_tokenizers(closing_folder, llama
     for folder in (llama_folder, closing_folder):
         config = resolve("quick", model=folder, data=data, **RUN)
         bench = set_up(config, locus_data(data), lambda what, share: None)
-        scores.append({name: part.found.logprobs for name, part in bench.parts.items()})
+        scores.append({name: part.base.logprobs for name, part in bench.parts.items()})
     assert all(np.array_equal(scores[0][name], scores[1][name]) for name in scores[0])
 
 
@@ -227,7 +227,7 @@ def test_a_question_that_just_fits_is_read(folders, tmp_path, family):
     config = resolve("quick", model=folders[family], data=data, prompt="qa", **{**RUN, **EVERY})
     bench = set_up(config, locus_data(data), lambda what, share: None)
     assert max(len(one.ids) for part in bench.parts.values() for one in part.trie.sequences) == 512
-    assert all(np.isfinite(part.found.logprobs).all() for part in bench.parts.values())
+    assert all(np.isfinite(part.base.logprobs).all() for part in bench.parts.values())
 
 
 def test_what_is_added_to_a_question_counts(folders, tmp_path):

@@ -231,7 +231,7 @@ def test_a_receipt_written_while_somebody_reads_vouches_for_the_rows(run):
     written = receipt.write(run, store)
     reader.close()
     store.close()
-    assert written["body"]["database"] == {}
+    assert written.body.database == {}
     verify_run(run)
     store = Store(run / STORE)
     store.db.execute("UPDATE meta SET value = 'another' WHERE key = 'said'")
@@ -306,10 +306,10 @@ def test_missing_and_added_files_are_caught(run):
 
 
 def test_a_verdict_that_does_not_follow_is_caught_although_it_is_sealed_anew(run):
-    rewrite(run / "verdict.json", lambda verdict: verdict["claims"][0]["special"].update(standing="forged"))
+    rewrite(run / "verdict.json", lambda verdict: verdict["claims"][0]["special"].update(standing="refuted"))
     reseal(run)
     verify_record(run / "receipt.json")  # in itself it is in order
-    with pytest.raises(VerificationError, match=r"claims\[0\]\.special\.standing is stated as 'forged'"):
+    with pytest.raises(VerificationError, match=r"claims\[0\]\.special\.standing is stated as 'refuted'"):
         verify_run(run)
 
 
@@ -343,7 +343,7 @@ def test_unsigned_receipts_say_so(run):
     store = Store(run / "trials.sqlite")
     written = receipt.write(run, store, sign=False)
     store.close()
-    assert written["signature"] is None and written["unsigned_because"]
+    assert written.signature is None and written.unsigned_because
     found = verify_run(run)
     assert found.signed_by is None and found.line == "intact, unsigned"
 

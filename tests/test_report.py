@@ -14,7 +14,9 @@ import pytest
 from locus import units
 from locus.cli.app import main
 from locus.errors import UserError
+from locus.records.plan import PlanRecord
 from locus.records.store import Store
+from locus.records.verdict import Verdict
 from locus.report import chart, cite, words
 from locus.report.figures.plot import CALLED
 from locus.report.html import isolated
@@ -99,9 +101,9 @@ def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
     said = {"base": [f"base {place}" for place in range(count)], "claim": [f"claim {place}" for place in range(count)]}
     let_speak(run_copy, said | {"ceiling": [" "] * count}, {"base": [0.5] * count, "claim": truths})
     material = read(run_copy)
-    assert [one["question"] for one in material.answers[:3]] == [questions[3], questions[1], questions[0]]
-    rows = material.answers[0]["rows"]
-    assert [(row["label"], row["text"], row["truth"]) for row in rows] == [
+    assert [one.question for one in material.answers[:3]] == [questions[3], questions[1], questions[0]]
+    rows = material.answers[0].rows
+    assert [(row.label, row.text, row.truth) for row in rows] == [
         ("no edit", "base 3", 0.5),
         ("the claim", "claim 3", 1.0),
         ("everywhere", " ", None),
@@ -162,11 +164,11 @@ def test_the_map_names_every_head(run_copy):
     material = read(run_copy)
     grid = heads(material)
     assert (len(grid), len(grid[0])) == (3, 4)
-    assert [one["name"] for row in grid for one in row if one["claims"]] == ["0.1", "2.3"]
-    assert sum(one["alone"] is not None for row in grid for one in row) == 2
-    drawn = {name for entry in material.found["random"] for name in entry["location"]}
-    assert {one["name"] for row in grid for one in row if one["random"]} == drawn
-    assert "head 2.3, claimed by given" in grid[2][3]["title"]
+    assert [one.name for row in grid for one in row if one.claims] == ["0.1", "2.3"]
+    assert sum(one.alone is not None for row in grid for one in row) == 2
+    drawn = {name for place in material.verdict.random for name in place.location}
+    assert {one.name for row in grid for one in row if one.random} == drawn
+    assert "head 2.3, claimed by given" in grid[2][3].title
 
 
 def test_probe_scores_are_on_the_map(run_copy):
@@ -174,19 +176,24 @@ def test_probe_scores_are_on_the_map(run_copy):
     plan["claims"][0] |= {"scores": {"0.0": 0.5, "2.3": 0.75}, "origin": "probe"}
     (run_copy / "plan.json").write_text(json.dumps(plan))
     grid = heads(read(run_copy))
-    assert (grid[0][0]["shade"], grid[2][3]["shade"], grid[1][1]["shade"]) == (0, 5, None)
-    assert "probe accuracy 75.0 %" in grid[2][3]["title"]
+    assert (grid[0][0].shade, grid[2][3].shade, grid[1][1].shade) == (0, 5, None)
+    assert "probe accuracy 75.0 %" in grid[2][3].title
 
 
 def test_limits_are_those_of_this_very_run(run_copy):
     """Each limit is said where it holds, and only there."""
     material = read(run_copy)
-    plan, found = material.plan, material.found
+    plan, found = material.plan.to_json(), material.verdict.to_json()
     blind = {"name": "length", "mc1": 0.6, "mc1_chance": 0.25}
     found["baseline"]["blind"] = [blind]
     for kind in ("claimed", "ceiling", "complement", "random"):
         for entry in found[kind]:
             entry["converged"] = [True]
+
+    def limits():
+        verdict = Verdict.parse(found)
+        return words.limits(PlanRecord.parse(plan), verdict, words.random_places(verdict, material.places["random"]))
+
     sometimes = {
         "One training seed": lambda yes: plan["config"].update(seeds=1 if yes else 2),
         "a quantised file": lambda yes: plan["model"].update(quantised=yes),
@@ -197,12 +204,12 @@ def test_limits_are_those_of_this_very_run(run_copy):
     }
     for hold in sometimes.values():
         hold(False)
-    always = words.limits(plan, found)
+    always = limits()
     for sentence in ("6 test questions and 8 training questions", "Read mode “layer”", "Multiple choice and margins"):
         assert sum(sentence in said for said in always) == 1, sentence
     for sentence, hold in sometimes.items():
         hold(True)
-        (more,) = set(words.limits(plan, found)) - set(always)
+        (more,) = set(limits()) - set(always)
         assert sentence in more
         hold(False)
 
@@ -331,11 +338,11 @@ def test_ticks_are_round_and_inside():
 
 def test_a_chart_keeps_the_order_of_values():
     rows = [
-        {"label": "a", "kind": "base", "mean": 0.2, "low": 0.1, "high": 0.3, "dots": [], "n": 5},
-        {"label": "b", "kind": "claim", "mean": 0.6, "low": 0.5, "high": 0.7, "dots": [], "n": 5},
+        chart.ChartRow("a", "base", mean=0.2, low=0.1, high=0.3, n=5),
+        chart.ChartRow("b", "claim", mean=0.6, low=0.5, high=0.7, n=5),
     ]
-    first, second = chart.layout(rows, "mc2")["rows"]
-    xs = [first["x0"], first["x"], first["x1"], second["x0"], second["x"], second["x1"]]
+    first, second = chart.layout(rows, "mc2").rows
+    xs = [first.x0, first.x, first.x1, second.x0, second.x, second.x1]
     assert xs == sorted(xs) and xs[0] > 0 and xs[-1] < chart.WIDTH
     assert chart.described(rows, "mc2") == "a: 20.0 % (10.0 % to 30.0 %); b: 60.0 % (50.0 % to 70.0 %)."
     assert chart.layout([], "mc2") is None
@@ -345,9 +352,9 @@ def test_citations_fit_the_run_and_cannot_be_broken_out_of(run_copy):
     plan = read(run_copy).plan
     keys = [work.key for work in cite.works(plan, "1.0")]
     assert keys[0] == "wang2025editing" and "azar2023ipo" in keys and "rafailov2023dpo" not in keys
-    assert keys[-1] == f"locus-{plan['sha256'][:12]}"
-    plan["model"]["name"] = "x}, evil = {\nER  - \n%0 y"
-    cited = cite.works(plan, "1.0")
+    assert keys[-1] == f"locus-{plan.sha256[:12]}"
+    model = plan.model.model_copy(update={"name": "x}, evil = {\nER  - \n%0 y"})
+    cited = cite.works(plan.model_copy(update={"model": model}), "1.0")
     bib = cite.bibtex(cited)
     depth, free = 0, re.sub(r"\\[{}]", "", bib)
     for char in free:

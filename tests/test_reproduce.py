@@ -13,6 +13,7 @@ from rich.console import Console
 
 from locus.claims import null
 from locus.errors import UserError, VerificationError
+from locus.records.verdict import Verdict
 from locus.report import receipt
 from locus.report.consent import Given
 from locus.report.terminal.tables import numbers_table
@@ -122,7 +123,7 @@ def test_small_keeps_the_first_single_heads_of_a_study_that_has_no_random_locati
     (study / "receipt.json").write_text(json.dumps(receipt))
     small = settings(study, Given(data="misconceptions"), small=True)
     assert (small.random, small.singles, small.shift_random, small.alpha) == (0, 3, 0, 0.05)
-    few, many = (null.draw(Location.parse("0.0"), 30, 9, count, 1, "uniform") for count in (3, 24))
+    few, many = (null.draw_locations(Location.parse("0.0"), 30, 9, count, 1, "uniform") for count in (3, 24))
     assert [each.location for each in few] == [each.location for each in many[:3]]
 
 
@@ -135,14 +136,14 @@ def test_a_claim_that_a_study_brings_is_found_in_its_folder():
 
 def test_a_number_outside_its_tolerance_is_named():
     verdict = json.loads((STUDIES / "planted-figures" / "verdict.json").read_text())
-    same = compare(verdict, verdict, TOLERANCE)
+    same = compare(Verdict.parse(verdict), Verdict.parse(verdict), TOLERANCE)
     held(same)
     assert {"no edit mc1", "ceiling ceiling:heads layer mc2", "random (mean of 19) mc2"} <= {number.name for number in same}
     moved = json.loads(json.dumps(verdict))
     moved["claimed"][0]["mc2"]["mean"] += 2 * TOLERANCE["mc2"]
     moved["claims"][0]["special"]["standing"] = "undecided"
     with pytest.raises(VerificationError, match=r"2 of \d+ .*claimed probe layer mc2.*special"):
-        held(compare(verdict, moved, TOLERANCE))
+        held(compare(Verdict.parse(verdict), Verdict.parse(moved), TOLERANCE))
 
 
 def test_of_many_places_those_are_compared_that_both_have():
@@ -150,7 +151,7 @@ def test_of_many_places_those_are_compared_that_both_have():
     fewer = json.loads(json.dumps(verdict))
     fewer["random"] = fewer["random"][:2]
     fewer["single"] = []
-    found = {number.name: number for number in compare(verdict, fewer, TOLERANCE)}
+    found = {number.name: number for number in compare(Verdict.parse(verdict), Verdict.parse(fewer), TOLERANCE)}
     # By hand: the mean of the first two random places' MC2, in both.
     two = sum(arm["mc2"]["mean"] for arm in verdict["random"][:2]) / 2
     assert found["random (mean of 2) mc2"] == Number("random (mean of 2) mc2", two, two, TOLERANCE["mc2"])

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from locus.metrics import shipped, tabled
+from locus.records.verdict import Verdict
 from locus.report.terminal import verdict_table
 from locus.report.terminal.progress import lines
 from locus.report.terminal.results import columns, tables
@@ -26,7 +27,7 @@ def printed(width: int, *what) -> str:
 
 def table_of(run: Path, width: int) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    verdict_table(console, json.loads((run / "verdict.json").read_text()), run)
+    verdict_table(console, Verdict.parse(json.loads((run / "verdict.json").read_text())), run)
     return console.export_text()
 
 
@@ -48,9 +49,9 @@ def test_every_figure_is_in_the_table_at_any_width(small_run, width):
 
 
 def test_a_run_without_random_locations_shows_its_claim_and_single_heads(small_run):
-    found = json.loads((small_run / "verdict.json").read_text()) | {"random": []}
+    verdict = Verdict.parse(json.loads((small_run / "verdict.json").read_text()) | {"random": []})
     console = Console(width=132, record=True, file=io.StringIO())
-    verdict_table(console, found, small_run)
+    verdict_table(console, verdict, small_run)
     text = console.export_text()
     assert "optimal at given" in text and "single heads" in text and "optimal everywhere but there" in text
     assert "0 random Locations of" not in text
@@ -151,11 +152,11 @@ def test_verify_says_what_it_checked(small_run):
 
 
 def test_power_of_a_run_is_of_its_own_size_and_warns_where_its_verdict_is_invalid(small_run):
-    from locus.calibrate.power import ask
+    from locus.calibrate.power import power_of
 
-    found = ask(small_run)
+    found = power_of(small_run)
     plan = json.loads((small_run / "plan.json").read_text())
     assert (found["n_random"], found["n_questions"], found["alpha"]) == (4, len(plan["items"]["test"]), 0.25)
     # A random model has nothing to find: its ceiling has no effect on unseen questions.
     assert found["warning"].startswith("This run's verdict is invalid") and "no clear effect" in found["warning"]
-    assert ask(small_run, n_random=9)["n_random"] == 9 and ask(None)["n_random"] == 19 and not ask(None)["warning"]
+    assert power_of(small_run, n_random=9)["n_random"] == 9 and power_of(None)["n_random"] == 19 and not power_of(None)["warning"]

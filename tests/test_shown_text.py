@@ -1,6 +1,7 @@
 """What is shown is harmless: no command to a terminal, no formula in a spreadsheet, no name that becomes a path."""
 
 import csv
+import importlib
 import io
 import json
 import logging
@@ -22,6 +23,8 @@ from locus.cli.app import app, ending, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
 from locus.judges.blind import BlindJudge
+from locus.records.plan import PlanRecord
+from locus.records.verdict import Verdict
 from locus.report import cite
 from locus.report import terminal as show
 from locus.report.export import export_scores
@@ -141,6 +144,9 @@ def hostile_folder(tmp_path):
         ["audit", "--out", "OUT", "--set", f"judge={FILE}"],
         ["audit", "--out", "OUT", "--metric", FILE],
         ["claims", "--model", FILE],
+        ["probe", "--model", FILE],
+        ["plan", "--model", FILE],
+        ["plan", "--data", FILE],
         ["patch", "--out", "OUT", "--model", FILE, "--task", FILE],
         ["report", FILE],
         ["export", FILE, "--to", "OUT"],
@@ -234,7 +240,7 @@ def test_tables_show_hostile_names_spelt_out(hostile_folder):
         for entry in found[kind]:
             entry |= {"name": TERMINAL, "setting": TERMINAL, "converged": [False]}
     console = consoles()
-    show.verdict_table(console, found, hostile_folder)
+    show.verdict_table(console, Verdict.parse(found), hostile_folder)
     said = plain(console)
     assert not COMMANDS.search(said) and said.count("owned") > 10 and "[bold]x" in said
     assert not any(line.startswith("verified") for line in said.splitlines())
@@ -273,7 +279,9 @@ def test_progress_shows_what_it_is_told_and_what_breaks_in_spelt_out(colour, cap
 
 
 def test_a_bug_of_ours_shows_its_message_spelt_out(monkeypatch, capfdbinary):
-    monkeypatch.setattr("locus.calibrate.power.ask", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE)))
+    monkeypatch.setattr(
+        importlib.import_module("locus.calibrate.power"), "power_of", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(FILE))
+    )
     status, written = run(monkeypatch, capfdbinary, "power")
     assert status == 1 and "bug in locus" in clean(written) and b"owned" in written
 
@@ -335,7 +343,7 @@ def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path
     assert [row.answer for row in labels.rows] == [answer.strip() for answer in answers]
     judge = BlindJudge()
     judge.name = "=judge"
-    compare.write(compare.measure([judge], labels), tmp_path / "out")
+    compare.write_comparison(compare.compare_judges([judge], labels), tmp_path / "out")
     found = list(csv.reader((tmp_path / "out" / "judgements.csv").open(encoding="utf-8", newline="")))
     assert not any(value.startswith(FIRST) for row in found for value in row)
     assert [spreadsheet.from_cell(row[1]) for row in found[1:]] == [row.answer for row in labels.rows]
@@ -343,9 +351,9 @@ def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path
 
 
 def test_a_hostile_receipt_ends_no_citation():
-    plan = json.loads((RUNS / "judged" / "plan.json").read_text())
     evil = "x},\n evil = {\nER  - \n%0 y" + TERMINAL
-    plan["model"]["name"] = plan["sha256"] = evil
+    plan = PlanRecord.parse(json.loads((RUNS / "judged" / "plan.json").read_text()))
+    plan = plan.model_copy(update={"sha256": evil, "model": plan.model.model_copy(update={"name": evil})})
     for receipt in ("", evil):
         for form, text in cite.forms(cited := cite.works(plan, evil, receipt)).items():
             assert not COMMANDS.search(text)

@@ -56,8 +56,8 @@ def judged(llama_folder, tmp_path_factory):
 def test_every_trial_keeps_what_was_said_and_its_scores(judged):
     out, _ = judged
     store, plan = Store(out / "trials.sqlite"), reading.read_plan(out)
-    items = [item["id"] for item in plan["items"]["test"]]
-    for trial in plan["trials"]:
+    items = [item.id for item in plan.items.test]
+    for trial in (trial.to_json() for trial in plan.trials):
         texts = store.texts(trial["id"], "test")
         assert sorted(texts) == sorted(items)
         truth, info, both = (store.scores(trial["id"], "test", name, items) for name in ("truth", "info", "true_info"))
@@ -70,13 +70,13 @@ def test_every_trial_keeps_what_was_said_and_its_scores(judged):
 
 def test_the_verdict_is_drawn_from_what_is_said(judged):
     out, found = judged
-    assert (found["metric"], found["selected_by"], found["judge"]["name"]) == ("true_info", "mc2", "blind")
-    (claim,) = found["claims"]
-    assert {"true_info", "mc1", "mc2", "margin"} <= set(claim["by_metric"])
-    assert claim["works"] == claim["by_metric"]["true_info"]["works"]
-    (base,) = found["baseline"]["base"]
-    assert set(base["judged"]["corrected"]) == {"truth", "info", "both"}, "the blind judge's errors are known"
-    assert base["judged"]["unscored"] == 0
+    assert (found.metric, found.selected_by, found.judge.name) == ("true_info", "mc2", "blind")
+    (claim,) = found.claims
+    assert {"true_info", "mc1", "mc2", "margin"} <= set(claim.by_metric)
+    assert claim.works == claim.by_metric["true_info"].works
+    (base,) = found.baseline.base
+    assert set(base.judged.corrected) == {"truth", "info", "both"}, "the blind judge's errors are known"
+    assert base.judged.unscored == 0
     assert verify(out).kind, "the verdict follows from plan and scores alone"
 
 
@@ -84,7 +84,7 @@ def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path
     out, _ = judged
     audit(resolve("quick", model=llama_folder, **SMALL), tmp_path / "RUN")
     plans = [reading.read_plan(place) for place in (out, tmp_path / "RUN")]
-    assert [trial["id"] for trial in plans[0]["trials"]] == [trial["id"] for trial in plans[1]["trials"]]
+    assert [trial.id for trial in plans[0].trials] == [trial.id for trial in plans[1].trials]
     for path in sorted((tmp_path / "RUN" / "edits").iterdir()):
         mine, other = load_file(path), load_file(out / "edits" / path.name)
         assert mine.keys() == other.keys() and all((mine[name] == other[name]).all() for name in mine)
@@ -96,21 +96,21 @@ def test_validation_answers_choose_settings_where_they_are_judged(llama_folder, 
     told = resolve("quick", model=llama_folder, judge="blind", judge_validation=True, **{**SMALL, "iti_strengths": (5.0, 40.0)})
     found = audit(told, tmp_path / "RUN")
     store, plan = Store(tmp_path / "RUN" / "trials.sqlite"), reading.read_plan(tmp_path / "RUN")
-    items = [item["id"] for item in plan["items"]["validation"]]
+    items = [item.id for item in plan.items.validation]
     means = {
-        trial["alpha"]: store.scores(trial["id"], "validation", "true_info", items).mean()
-        for trial in plan["trials"]
-        if trial["role"] == "shift"
+        trial.alpha: store.scores(trial.id, "validation", "true_info", items).mean()
+        for trial in plan.trials
+        if trial.role == "shift"
     }
-    assert found["selected_by"] == "true_info"
-    assert found["shift"][0]["setting"] == f"alpha={max(means, key=lambda alpha: means[alpha]):g}"
+    assert found.selected_by == "true_info"
+    assert found.shift[0].setting == f"alpha={max(means, key=lambda alpha: means[alpha]):g}"
 
 
 def test_the_local_judge_takes_part_in_an_audit(llama_folder, tmp_path):
     pytest.importorskip(encoder.MODULE)
     found = audit(resolve("quick", model=llama_folder, judge="local", **SMALL), tmp_path / "RUN")
-    assert found["judge"]["seen"] is not None and found["judge"]["confusion"]["both"]["negatives"] > 100
-    assert found["baseline"]["base"][0]["truth"]["mean"] is not None
+    assert found.judge.seen is not None and found.judge.confusion["both"].negatives > 100
+    assert found.baseline.base[0].mean("truth") is not None
 
 
 # --- what is judged
@@ -214,7 +214,7 @@ def test_an_audit_that_an_endpoint_judges_needs_a_cap_and_stays_under_it(llama_f
             audit(resolve("quick", **told, judge_cap=1e-6), tmp_path / "POOR")
         assert server.log == [], "nothing is asked that the cap does not allow"
         found = audit(resolve("quick", **told, judge_cap=100.0), tmp_path / "RICH")
-        assert found["judge"]["name"] == "api:small" and found["judge"]["confusion"] == {}
+        assert found.judge.name == "api:small" and found.judge.confusion == {}
         assert len(server.log) == len(set(server.log)), "no request twice in a whole audit"
         assert "sk-secret" not in (tmp_path / "RICH" / "plan.json").read_text()
 

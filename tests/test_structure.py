@@ -1,6 +1,7 @@
 """The tree says what the design says: imports point down the flow, modules stay small, nothing foreign slips in."""
 
 import ast
+import importlib.util
 import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The rooms in the order of the flow: each imports from those before it and from itself, inside functions too.
 FLOW = (
     "shown errors atomic registry units boundary machine stats records sites behaviours models edits engine metrics judges "
-    "claims patching plan run conclude report audit patch reproduce calibrate cli __main__"
+    "claims patching plan run conclude report audit patch reproduce calibrate door cli __main__"
 ).split()
 LEVEL = {name: level for level, name in enumerate(FLOW)}
 PEERS = {"trl", "peft", "transformer_lens", "pyvene", "nnsight", "lm_eval", "steering_vectors", "sae_lens"}
@@ -119,6 +120,8 @@ def test_every_command_has_help_and_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
     for name, command in get_command(app).commands.items():
         assert command.help, name
+        if command.hidden:
+            continue  # a former name
         assert re.search(rf"\blocus {name}\b", readme), f"README does not mention locus {name}"
 
 
@@ -133,3 +136,18 @@ def test_every_setting_is_explained_and_the_page_of_settings_is_current():
 
     assert all(field.description for field in AuditConfig.model_fields.values())
     assert (ROOT / "docs" / "configuration.md").read_text() == settings_page(), "write settings_page() to docs/configuration.md"
+
+
+SPOKEN = re.compile(r"from (locus[\w.]*) import ([\w, ]+)")
+
+
+@pytest.mark.parametrize("path", ["Makefile", ".ci/run", "README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_what_is_imported_outside_of_python_files_exists(path):
+    for module, names in SPOKEN.findall((ROOT / path).read_text()):
+        there = importlib.import_module(module)
+        for name in names.split(","):
+            assert hasattr(there, name.strip()) or importlib.util.find_spec(f"{module}.{name.strip()}"), (path, module, name)
+
+
+def test_the_python_lines_of_the_makefile_are_read():
+    assert SPOKEN.findall((ROOT / "Makefile").read_text())

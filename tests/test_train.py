@@ -9,8 +9,8 @@ import torch
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.train import Recipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
-from locus.engine.trie import plant
+from locus.engine.train import TrainingRecipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
+from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.sites.site import Location
 from tests.families import QUESTIONS, tiny
@@ -22,7 +22,7 @@ def ground():
 
 
 def prepared(model):
-    trie = plant(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
     found = base_pass(model, trie, layers=[0, 1, 2])
     return model, QUESTIONS, trie, found
 
@@ -42,7 +42,7 @@ def test_losses_by_hand():
 
 def test_the_first_loss_is_the_squared_target(ground):
     """b = 0 is the reference itself, so every h is 0 and the first loss is exactly 1 / (2 tau)^2."""
-    recipe = Recipe(tau=0.1, epochs=1)
+    recipe = TrainingRecipe(tau=0.1, epochs=1)
     (one,) = fit(ground, [Rank1(ground[0].layout, Location.parse("1.0"))], [recipe])
     assert one.losses[0] == pytest.approx(25.0, abs=1e-3)
 
@@ -51,7 +51,7 @@ def test_the_first_loss_is_the_squared_target(ground):
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_training_raises_the_margin(ground, objective, reduce):
     model, items, trie, found = ground
-    recipe = Recipe(tau=0.5, lr=0.02, objective=objective, reduce=reduce, epochs=6)
+    recipe = TrainingRecipe(tau=0.5, lr=0.02, objective=objective, reduce=reduce, epochs=6)
     (one,) = fit(ground, [full(model.layout)], [recipe])
     logprobs = score(model, found.prepared, [one.edit], len(trie.sequences))
     assert measures(items, trie, logprobs[0], found.logprobs)["margin"].mean() > 0.2
@@ -59,7 +59,7 @@ def test_training_raises_the_margin(ground, objective, reduce):
 
 def test_ipo_reaches_its_target_and_stays(ground):
     model, items, trie, found = ground
-    (one,) = fit(ground, [full(model.layout)], [Recipe(tau=0.25, lr=0.02, epochs=40)])
+    (one,) = fit(ground, [full(model.layout)], [TrainingRecipe(tau=0.25, lr=0.02, epochs=40)])
     margin = measures(items, trie, score(model, found.prepared, [one.edit], len(trie.sequences))[0], found.logprobs)["margin"]
     assert margin.mean() == pytest.approx(2.0, abs=0.3)  # 1 / (2 tau)
 
@@ -81,7 +81,7 @@ def test_threads_share_the_work_and_change_nothing(model, monkeypatch):
 
     def made():
         ground = prepared(model)
-        recipe = Recipe(tau=0.3, lr=3e-3, epochs=13)
+        recipe = TrainingRecipe(tau=0.3, lr=3e-3, epochs=13)
         edits = [Rank1(model.layout, Location.parse("1.0"), seed=1), full(model.layout, form="free", seed=2)]
         fits = fit(ground, edits, [recipe] * 2)
         found = base_pass(model, ground[2], layers=[1], features=True)
@@ -110,11 +110,11 @@ def test_a_bank_trains_each_edit_as_if_alone(model):
     """52 steps, different Locations, read modes, rates and targets: every parameter equal to training alone to 1e-5 relative."""
     ground = prepared(model)
     settings = [
-        (lambda: Rank1(model.layout, Location.parse("0.1,2.3"), "layer", seed=1), Recipe(tau=0.1, lr=3e-3, epochs=26)),
-        (lambda: Rank1(model.layout, Location.parse("1.0"), "heads", seed=2), Recipe(tau=0.5, lr=1e-3, epochs=26)),
-        (lambda: Rank1(model.layout, Location.parse("2.2"), "constant", seed=3), Recipe(tau=0.2, lr=2e-3, epochs=26)),
-        (lambda: full(model.layout, seed=4), Recipe(tau=0.3, lr=5e-4, epochs=26)),
-        (lambda: full(model.layout, form="free", seed=5), Recipe(tau=0.3, lr=5e-4, epochs=26)),
+        (lambda: Rank1(model.layout, Location.parse("0.1,2.3"), "layer", seed=1), TrainingRecipe(tau=0.1, lr=3e-3, epochs=26)),
+        (lambda: Rank1(model.layout, Location.parse("1.0"), "heads", seed=2), TrainingRecipe(tau=0.5, lr=1e-3, epochs=26)),
+        (lambda: Rank1(model.layout, Location.parse("2.2"), "constant", seed=3), TrainingRecipe(tau=0.2, lr=2e-3, epochs=26)),
+        (lambda: full(model.layout, seed=4), TrainingRecipe(tau=0.3, lr=5e-4, epochs=26)),
+        (lambda: full(model.layout, form="free", seed=5), TrainingRecipe(tau=0.3, lr=5e-4, epochs=26)),
     ]
     together = fit(ground, [make() for make, _ in settings], [recipe for _, recipe in settings])
     for (make, recipe), joint in zip(settings, together, strict=True):
@@ -131,14 +131,14 @@ def test_a_bank_trains_each_edit_as_if_alone(model):
 
 def test_cutting_a_step_changes_nothing(ground):
     model = ground[0]
-    recipe = Recipe(tau=0.2, lr=3e-3, epochs=3)
+    recipe = TrainingRecipe(tau=0.2, lr=3e-3, epochs=3)
     whole, cut = (fit(ground, [full(model.layout)], [recipe], tokens=tokens)[0] for tokens in (4096, 20))
     np.testing.assert_allclose(whole.losses, cut.losses, rtol=1e-4)
 
 
 def test_the_trunk_changes_nothing(ground):
     model, items, trie, found = ground
-    recipe = Recipe(tau=0.2, lr=3e-3, epochs=3)
+    recipe = TrainingRecipe(tau=0.2, lr=3e-3, epochs=3)
     make = lambda: Rank1(model.layout, Location.parse("1.1,2.0"))  # noqa: E731
     (with_trunk,) = fit(ground, [make()], [recipe])
     (without,) = train(model, trie, items, [make()], [recipe], found.logprobs)
@@ -148,7 +148,7 @@ def test_the_trunk_changes_nothing(ground):
 def test_the_same_seed_trains_the_same_edit(ground):
     model = ground[0]
     first, second, other = (
-        fit(ground, [Rank1(model.layout, Location.parse("1.1"), seed=seed)], [Recipe(lr=1e-2, epochs=2, seed=seed)])[0]
+        fit(ground, [Rank1(model.layout, Location.parse("1.1"), seed=seed)], [TrainingRecipe(lr=1e-2, epochs=2, seed=seed)])[0]
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first.losses, second.losses)
@@ -160,9 +160,9 @@ def test_every_pair_is_seen_once_an_epoch(ground):
     every = sorted(map(tuple, np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))]).tolist()))
     assert len(every) == sum(item.n_pairs for item in items)
     for batching in ("questions", "pairs"):
-        for epoch in schedule(items, trie, Recipe(batching=batching, epochs=2)):
+        for epoch in schedule(items, trie, TrainingRecipe(batching=batching, epochs=2)):
             assert sorted(map(tuple, np.concatenate(epoch).tolist())) == every
-    sizes = [len(step) for step in schedule(items, trie, Recipe(batching="pairs", batch=4))[0]]
+    sizes = [len(step) for step in schedule(items, trie, TrainingRecipe(batching="pairs", batch=4))[0]]
     assert max(sizes) == 4
 
 
@@ -171,7 +171,7 @@ def test_a_blown_up_edit_is_stopped_and_says_so(ground):
     wild, calm = fit(
         ground,
         [full(model.layout, seed=1), full(model.layout, seed=1)],
-        [Recipe(tau=1e-320, epochs=12), Recipe(lr=1e-3, epochs=12)],
+        [TrainingRecipe(tau=1e-320, epochs=12), TrainingRecipe(lr=1e-3, epochs=12)],
     )
     assert wild.diverged and not wild.converged and "step" in wild.reason
     assert not calm.diverged

@@ -131,6 +131,76 @@ def test_a_page_replaced_and_sealed_by_another_key_is_no_page_of_the_signer(mine
         verify(mine, own)
 
 
+EMPTIED = {"files": {}, "signature": None, "unsigned_because": sealed.NOT_ASKED}
+
+
+def test_a_list_of_views_that_was_emptied_is_no_list_of_the_signer(mine):
+    """Without page and figures there is nothing to be signed; but who says that there were none?"""
+    content = json.loads((mine / "receipt.json").read_text())
+    for name in content["views"]["files"]:
+        (mine / name).unlink()
+    (mine / "receipt.json").write_text(sealed.text({**content, "views": EMPTIED}))
+    for path in (mine, mine / "receipt.json"):
+        assert verify(path).line == "intact, signed by you; page and figures unsigned"
+        for expected in ("you", content["id"]):
+            with pytest.raises(VerificationError, match="page and figures are unsigned"):
+                verify(path, expected)
+
+
+def excerpt(run, *more):
+    """What a stranger makes of a signed run: only its receipt, and what he adds."""
+    for path in [*run.iterdir()]:
+        if path.name != "receipt.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in more:
+        (run / name).write_text("<p>The claim is special.</p>")
+
+
+def test_files_of_an_excerpt_that_nothing_covers_are_said_first_and_not_expected_of_anybody(mine):
+    content = json.loads((mine / "receipt.json").read_text())
+    excerpt(mine)
+    assert verify(mine).line == verify(mine, "you").line == "intact, incomplete, signed by you"
+    excerpt(mine, "README.md")
+    assert verify(mine).line == "intact, incomplete, signed by you; nobody vouches for README.md"
+    excerpt(mine, "README.md", "index.html", "z.svg")
+    assert verify(mine).line == "intact, incomplete, signed by you; nobody vouches for README.md and 2 more"
+    for expected in ("you", content["id"]):
+        with pytest.raises(VerificationError, match=r"nothing covers README\.md, index\.html"):
+            verify(mine, expected)
+
+
+def test_a_page_beside_a_receipt_whose_list_was_emptied_is_nobodys(mine):
+    content = json.loads((mine / "receipt.json").read_text())
+    excerpt(mine, "report.html")
+    (mine / "receipt.json").write_text(sealed.text({**content, "views": EMPTIED}))
+    found = verify(mine)
+    assert found.line == "intact, incomplete, signed by you; page and figures unsigned; nobody vouches for report.html"
+    with pytest.raises(VerificationError):
+        verify(mine, "you")
+
+
+def test_a_receipt_of_one_edition_cannot_pass_for_one_of_the_other(mine):
+    ours, first = json.loads((mine / "receipt.json").read_text()), json.loads((RUNS / "planted" / "receipt.json").read_text())
+    for content, other in ((ours, "locus-receipt/1"), (first, "locus-receipt/2")):
+        (mine / "receipt.json").write_text(sealed.text({**content, "schema": other}))
+        with pytest.raises(VerificationError, match="calls itself"):
+            verify(mine / "receipt.json")
+
+
+def test_folders_as_deep_as_they_can_be_are_not_verified(mine):
+    here = os.getcwd()
+    try:
+        os.chdir(mine)
+        for _ in range(40):  # beyond what any path may name
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+    finally:
+        os.chdir(here)
+    with pytest.raises(VerificationError, match="deep"):
+        verify(mine)
+    subprocess.run(["rm", "-rf", str(mine)], check=True)  # Python's own walk ends where a path does
+
+
 def test_the_id_that_is_expected_is_held_to(mine):
     content = json.loads((mine / "receipt.json").read_text())
     assert verify(mine, content["id"]).id == verify(mine, content["sha256"]).id == content["id"]
@@ -274,6 +344,109 @@ def test_a_plan_whose_parts_do_not_follow_from_one_another_is_caught(mine, forge
         verify(mine)
 
 
+def derived_anew(run, change):
+    """A forger who does all of it: the plan changed, trials under their new ids in the store, the verdict derived from it."""
+    from locus.behaviours.items import content_hash
+    from locus.conclude import derive
+    from locus.plan.trials import VERSION
+
+    plan = json.loads((run / "plan.json").read_text())
+    change(plan)
+    renamed = {}
+    for trial in plan["trials"]:
+        spec = {name: value for name, value in trial.items() if name != "id"}
+        renamed[trial["id"]] = (content_hash([VERSION, spec])[:16], spec)
+        trial["id"] = renamed[trial["id"]][0]
+    plan["banks"] = [[renamed[one][0] for one in bank if one in renamed] for bank in plan["banks"]]
+    plan["rule_sha256"] = content_hash(plan["rule"])
+    plan["sha256"] = content_hash({name: value for name, value in plan.items() if name != "sha256"})
+    (run / "plan.json").write_text(json.dumps(plan))
+    with closing(sqlite3.connect(run / STORE, isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = ? || substr(value, 65) WHERE key = 'plan_fixed'", (plan["sha256"],))
+        for old, (new, spec) in renamed.items():
+            for table in ("scores", "texts", "costs"):
+                db.execute(f"UPDATE {table} SET trial = ? WHERE trial = ?", (new, old))
+            named = (new, json.dumps(spec, sort_keys=True), spec["arm"], spec["claim"], spec["role"], old)
+            db.execute("UPDATE trials SET id = ?, spec = ?, arm = ?, claim = ?, role = ? WHERE id = ?", named)
+            if new != old and (run / "edits" / f"{old}.safetensors").exists():
+                (run / "edits" / f"{old}.safetensors").rename(run / "edits" / f"{new}.safetensors")
+    store = Store(run / STORE)
+    derive.write(run, store, 0.0)
+    store.close()
+    reseal(run)
+
+
+def _random(plan, arm="random-00"):
+    return next(trial for trial in plan["trials"] if trial["role"] == "random" and trial["arm"] == arm)
+
+
+def _other_claim(plan):
+    plan["claims"][0].update(heads=["0.0"])
+
+
+def _chosen_claim(plan):
+    """The claim's trials under a random Location's heads, and the random Location under the claim's."""
+    one, other = plan["claims"][0]["heads"], _random(plan)["location"]
+    for trial in plan["trials"]:
+        trial["location"] = other if trial["location"] == one else one if trial["location"] == other else trial["location"]
+    plan["claims"][0]["heads"] = other
+
+
+def _more_random(plan):
+    plan["config"]["random"] += 1
+
+
+def _ceiling_of_few(plan):
+    next(trial for trial in plan["trials"] if trial["role"] == "ceiling")["location"] = ["1.0"]
+
+
+def _other_settings(name, value):
+    return lambda plan: plan["config"].update({name: value})
+
+
+MADE_BY_HAND = {
+    "the claim's heads": _other_claim,
+    "the claim and a random Location change places": _chosen_claim,
+    "a random Location at a head that the model lacks": lambda plan: _random(plan).update(location=["77.77"]),
+    "a random Location chosen by hand": lambda plan: _random(plan).update(location=["5.5"]),
+    "a ceiling of one head": _ceiling_of_few,
+    "another recipe": lambda plan: _random(plan)["recipe"].update(lr=1e-9),
+    "more random Locations than trials": _more_random,
+    "a setting that no trial has": _other_settings("epochs", 77),
+    "a strength that no trial has": _other_settings("alphas", [5.0, 16.0]),
+    "another claim's text": _other_settings("claims", ["0.0"]),
+    "a claim more in the settings": _other_settings("claims", ["probe", "0.0"]),
+    "a model with more heads": lambda plan: plan["model"]["anatomy"].update(n_layers=1000),
+    "a million random Locations": _other_settings("random", 10**6),
+    "a grid of a million": _other_settings("taus", [0.1 + k / 10**6 for k in range(10**6)]),
+}
+
+
+@pytest.mark.parametrize("forgery", MADE_BY_HAND)
+def test_trials_that_do_not_follow_from_settings_and_claims_are_caught(mine, forgery):
+    with suppress(LookupError, ValueError, UserError):  # the forger's own tools may refuse, and he writes what he likes
+        derived_anew(mine, MADE_BY_HAND[forgery])
+    with pytest.raises(VerificationError, match=r"do(es)? not follow|the plan.s claim|the plan (audits|lists)|plan.json"):
+        verify(mine)
+
+
+def test_a_run_whose_trials_are_made_anew_unchanged_still_verifies(mine):
+    derived_anew(mine, lambda plan: None)
+    assert verify(mine).line == "verified, signed by you"
+
+
+def test_a_claim_whose_heads_nothing_says_is_the_signers_word(mine, tmp_path):
+    def change(plan):
+        plan["config"]["claims"] = ["heads.json"]
+        plan["claims"][0].update(name="heads", origin="given")
+        for trial in plan["trials"]:
+            trial.update(claim="heads" if trial["claim"] else "")
+            trial.update(arm=trial["arm"].replace("probe", "heads"))
+
+    derived_anew(mine, change)
+    assert "the heads of the claim(s) heads" in dict(verify(mine).held)["stated"]
+
+
 def test_a_plan_that_is_only_sealed_anew_still_verifies(mine):
     """So that the test above cannot pass for the wrong reason."""
     replanned(mine, lambda plan: None)
@@ -282,7 +455,7 @@ def test_a_plan_that_is_only_sealed_anew_still_verifies(mine):
 
 def test_a_verdict_says_nothing_of_its_own(mine):
     edited(mine / "verdict.json", lambda found: found.update(note="special beyond doubt"))
-    reseal(mine)
+    rewritten(mine, lambda body: body["artefacts"].update({"verdict.json": receipt.file_hash(mine / "verdict.json")}))
     with pytest.raises(VerificationError, match="follows from nothing: note"):
         verify(mine)
 
@@ -369,13 +542,24 @@ SQL = {
     "a deep spec": "UPDATE trials SET spec = " + "'" + "[" * 9999 + "'",
     "no converged": "UPDATE trials SET converged = 17.5",
     "another version": "PRAGMA user_version = 2",
+    # "_" in LIKE stands for any letter: a name need only look like one of SQLite's own.
+    "a trigger named like SQLite's": "CREATE TRIGGER sqliteXt AFTER INSERT ON trials BEGIN UPDATE scores SET value = 0; END",
+    "a view named like SQLite's": "CREATE VIEW sqliteXv AS SELECT * FROM scores",
+    "a table named like SQLite's": "CREATE TABLE sqliteXnote (says TEXT)",
+    "an index": "CREATE INDEX sqliteXi ON scores (value)",
+    "statistics": "ANALYZE",
+    "a trigger with SQLite's own name": "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_t', "
+    "'trials', 0, 'CREATE TRIGGER sqlite_t AFTER UPDATE ON trials BEGIN UPDATE scores SET value = 0; END')",
+    "a view with SQLite's own name": "PRAGMA writable_schema = ON; INSERT INTO sqlite_master VALUES ('view', "
+    "'sqlite_autoindex_v', 'sqlite_autoindex_v', 0, 'CREATE VIEW sqlite_autoindex_v AS SELECT 1')",
+    "a negative version": "PRAGMA user_version = -1",
 }
 
 
 @pytest.mark.parametrize("kind", SQL)
 def test_a_hostile_database_is_refused_by_whatever_reads_it(run, tmp_path, kind):
     with closing(sqlite3.connect(run / STORE, isolation_level=None)) as db:
-        db.execute(SQL[kind])
+        db.executescript(SQL[kind])
     with suppress(Exception):
         reseal(run)  # a forger's own tool may break
     with pytest.raises((UserError, VerificationError)):
@@ -384,6 +568,75 @@ def test_a_hostile_database_is_refused_by_whatever_reads_it(run, tmp_path, kind)
         page.write(run)
     with pytest.raises((UserError, VerificationError)):
         export_scores(run, tmp_path / "scores")
+
+
+def _swollen(path, old, new):
+    """A file with a list or a table of millions in it, written as its own reader would have it."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+MANY = 2_000_000
+SWOLLEN = {
+    "banks": lambda run: _swollen(run / "plan.json", '"banks": [', f'"banks": [{"1," * MANY}'),
+    "trials": lambda run: _swollen(run / "plan.json", '"trials": [', f'"trials": [{"1," * MANY}'),
+    "questions": lambda run: _swollen(run / "plan.json", '"test": [', f'"test": [{"1," * MANY}'),
+    "heads": lambda run: _swollen(run / "plan.json", '"heads": [', f'"heads": [{"1," * MANY}'),
+    "lists of the context": lambda run: _swollen(run / "plan.json", '"context": {', f'"context": {{"x": [{"[]," * MANY}[]],'),
+    "scores": lambda run: _swollen(
+        run / "plan.json", '"scores": {', f'"scores": {{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY))}'
+    ),
+    "versions": lambda run: _swollen(
+        run / "receipt.json", '"versions":{', f'"versions":{{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY // 4))}'
+    ),
+    "parts of a body": lambda run: _swollen(
+        run / "receipt.json", '"body":{', f'"body":{{{"".join(f"{chr(34)}{k}{chr(34)}:1," for k in range(MANY // 4))}'
+    ),
+    "claims of a body": lambda run: _swollen(run / "receipt.json", '"claims":[', f'"claims":[{"1," * MANY}'),
+    "one claim 50 times": lambda run: edited(run / "plan.json", lambda plan: plan.update(claims=plan["claims"] * 50)),
+}
+LIMITED = """
+import resource, sys, time
+import locus.report.verify as verify, locus.report.page as page, locus.errors as errors
+from pathlib import Path
+from locus.plan import reading
+with open("/proc/self/statm") as status:
+    here = int(status.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + (1536 << 20),) * 2)
+for work in (verify.verify, reading.read_plan):
+    started = time.process_time()
+    try:
+        work(Path(sys.argv[1]))
+        print("held")
+    except (errors.UserError, errors.VerificationError) as error:
+        print("refused", len(str(error)) < 2000, time.process_time() - started < 10)
+"""
+
+
+@pytest.mark.parametrize("kind", SWOLLEN)
+def test_millions_of_wrong_entries_take_bounded_time_and_memory(run, kind):
+    SWOLLEN[kind](run)
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(run)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[0] == "refused True True"
+    assert set(done.stdout.splitlines()) <= {"refused True True", "held"}
+
+
+def test_a_store_larger_than_its_plan_could_fill_is_not_copied(run, monkeypatch):
+    os.truncate(run / STORE, (4 << 30) - 4096)
+    monkeypatch.setattr(shutil, "copyfile", lambda *given, **more: pytest.fail("it is copied"))
+    with pytest.raises(VerificationError, match="which its plan could fill"):
+        export_scores(run, run / "scores.csv")
+
+
+def test_every_store_of_ours_is_far_smaller_than_what_its_plan_could_fill():
+    from locus.plan.reading import read_plan
+    from locus.report.derived import _most_bytes
+
+    for folder in RUNS.iterdir():
+        if (folder / STORE).exists():
+            assert _most_bytes(read_plan(folder)) > 5 * (folder / STORE).stat().st_size
 
 
 def test_nothing_is_written_through_a_link(run, tmp_path):

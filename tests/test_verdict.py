@@ -34,7 +34,7 @@ def scores(claim=1.0, complement=0.0, random=0.0, *, spread=0.05, noise=0.1, n_r
 
 
 def standings(one, config=CONFIG):
-    return {question: finding["standing"] for question, finding in verdict.conclude([one], config).findings[0].items()}
+    return {name: finding.standing for name, finding in verdict.conclude([one], config).findings[0].by_question.items()}
 
 
 def test_a_localized_behaviour_is_supported_four_times():
@@ -54,9 +54,9 @@ def test_a_claim_that_does_nothing_is_refuted():
 def test_too_few_questions_leave_it_open_and_say_what_would_decide():
     found = verdict.conclude([scores(claim=0.7, complement=0.7, random=0.5, noise=1.5, spread=0.5)], CONFIG).findings[0]
     for question in ("works", "necessary", "unique"):
-        assert found[question]["standing"] == "undecided"
-        assert "questions" in found[question]["to_decide"]
-    assert all(not finding["to_decide"] for finding in verdict.conclude([scores()], CONFIG).findings[0].values())
+        assert found.finding(question).standing == "undecided"
+        assert "questions" in found.finding(question).to_decide
+    assert all(not finding.to_decide for finding in verdict.conclude([scores()], CONFIG).findings[0].by_question.values())
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_too_few_questions_leave_it_open_and_say_what_would_decide():
 )
 def test_what_cannot_be_asked_is_invalid_with_its_reason(change, why):
     found = verdict.conclude([scores(**change)], CONFIG).findings[0]
-    for finding in found.values():
-        assert finding["standing"] == "invalid"
-        assert why in finding["sentence"]
+    for finding in found.by_question.values():
+        assert finding.standing == "invalid"
+        assert why in finding.sentence
     assert verdict.overall(found).startswith("No verdict")
 
 
 def test_unscored_questions_beyond_a_fifth_make_it_invalid():
     one = scores()
     one.claim[:, : N // 4] = np.nan
-    assert "25 % of the scores of the claim are missing" in verdict.conclude([one], CONFIG).findings[0]["works"]["sentence"]
+    assert "25 % of the scores of the claim are missing" in verdict.conclude([one], CONFIG).findings[0].works.sentence
     one = scores()
     one.claim[:, : N // 10] = np.nan
     assert standings(one)["works"] == "supported"
@@ -128,13 +128,13 @@ def test_the_unique_counts_are_binomial_tails():
 def test_claims_of_one_audit_share_the_level():
     config = AuditConfig(random=39, sequential=False)
     one, other = (scores(seed=seed, n_random=39) for seed in (0, 1))
-    alone = verdict.conclude([one], config).findings[0]["special"]["p"]
+    alone = verdict.conclude([one], config).findings[0].special.p
     both = verdict.conclude([one, other], config).findings
     assert alone == pytest.approx(1 / 40)
     # Holm of two equal p-values doubles both.
-    assert [found["special"]["p"] for found in both] == [pytest.approx(2 / 40)] * 2
+    assert [found.special.p for found in both] == [pytest.approx(2 / 40)] * 2
     three = verdict.conclude([one, other, scores(seed=2, n_random=39)], config).findings
-    assert {found["special"]["standing"] for found in three} == {"undecided"}, "3 / 40 is above 0.05"
+    assert {found.special.standing for found in three} == {"undecided"}, "3 / 40 is above 0.05"
 
 
 def test_a_sequential_audit_stops_when_refuted_and_supports_only_with_all_places():
@@ -142,20 +142,20 @@ def test_a_sequential_audit_stops_when_refuted_and_supports_only_with_all_places
     assert config.looks == (5, 10, 15, 19)
     early = verdict.conclude([scores(random=1.0, complement=1.0)], config)
     assert (early.look, early.settled) == (5, True)
-    assert early.findings[0]["special"]["standing"] == "refuted"
-    assert early.findings[0]["special"]["n_random"] == 5
+    assert early.findings[0].special.standing == "refuted"
+    assert early.findings[0].special.n_random == 5
     late = verdict.conclude([scores()], config)
     assert (late.look, late.settled) == (19, True)
     waiting = verdict.conclude([scores().first(7)], config)
     assert (waiting.look, waiting.settled) == (5, False)
-    assert waiting.findings[0]["special"]["standing"] == "undecided", "five places cannot support"
+    assert waiting.findings[0].special.standing == "undecided", "five places cannot support"
     invalid = verdict.conclude([scores(ceiling=0.0)], config)
     assert (invalid.look, invalid.settled) == (5, True)
 
 
 def test_early_looks_pay_for_all_of_them():
     one = scores(random=0.9, spread=0.2, noise=0.3)
-    whole = verdict.conclude([one.first(5)], AuditConfig(random=19), look=5).findings[0]["special"]["p_refuted"]
+    whole = verdict.conclude([one.first(5)], AuditConfig(random=19), look=5).findings[0].special.p_refuted
     raw = findings.special(one.first(5), CONFIG).p_refuted
     assert whole == pytest.approx(min(1.0, 4 * raw))
 
@@ -168,7 +168,7 @@ def test_where_places_are_exchangeable_support_is_as_rare_as_promised():
         one = scores(claim=0.5 + 0.3 * rng.standard_normal(), random=0.5, spread=0.3, noise=0.2, seed=seed + 1000, n=100)
         test = findings.special(one, CONFIG)
         counts["all"] += test.p_supported <= CONFIG.alpha < test.p_refuted
-        counts["early"] += verdict.conclude([one], AuditConfig(random=19)).findings[0]["special"]["standing"] == "supported"
+        counts["early"] += verdict.conclude([one], AuditConfig(random=19)).findings[0].special.standing == "supported"
     # 300 x 0.05 = 15; P(more than 26) is below 0.003 for a binomial. A rule that never supports would be of no use.
     assert 4 <= counts["early"] <= counts["all"] <= 26
 

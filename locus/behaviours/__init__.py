@@ -15,12 +15,16 @@ def load(name: str) -> Dataset:
         UserError: if there is no such behaviour, or its file is wrong.
     """
     if registry.known("behaviours", name):
-        found: Dataset = registry.get("behaviours", name)(name)
-        return found
+        dataset: Dataset = registry.get("behaviours", name)(name)
+        return dataset
     if name.endswith((".csv", ".json")):
-        return truthfulqa.load(name)
+        return truthfulqa.load_truthfulqa(name)
     if name.endswith(".jsonl"):
-        return jsonl.load(name)
+        return jsonl.load_jsonl(name)
+    if name.startswith(registry.MEMORY):
+        raise UserError(
+            "questions that can be opened", f"{name!r}, which lay in memory", "Save them as JSONL, and give the file."
+        )
     names = ", ".join([*registry.entries("behaviours"), *FILES])
     raise UserError(f"a dataset: {names}", repr(name), "Choose one of these, or write your own as JSONL.")
 

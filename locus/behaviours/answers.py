@@ -15,7 +15,7 @@ class ListedTwice(UserWarning):
     """A published data set lists an answer of a question as wanted and as unwanted."""
 
 
-def check(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_published: bool = False) -> None:
+def check_answers(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_published: bool = False) -> None:
     """Refuse questions that have two answers of the same tokens.
 
     Args:
@@ -28,22 +28,22 @@ def check(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_publishe
     Raises:
         UserError: naming the questions with both answers.
     """
-    same, both = [], []
+    duplicates, on_both_sides = [], []
     for item in items:
         for first, second in _alike(tokenizer, text, item):
             if not (as_published and first == second):
-                same.append(f"{first!r} and {second!r} to {item.question[:80]!r} ({item.id})")
+                duplicates.append(f"{first!r} and {second!r} to {item.question[:80]!r} ({item.id})")
             elif first in item.wanted and first in item.unwanted:
-                both.append(f"{first!r} to {item.question[:80]!r}")
-    if same:
-        more = f"; and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
+                on_both_sides.append(f"{first!r} to {item.question[:80]!r}")
+    if duplicates:
+        more = f"; and {len(duplicates) - SHOWN} more" if len(duplicates) > SHOWN else ""
         raise UserError(
             "answers to a question that differ in tokens under the model's tokenizer",
-            f"{'; '.join(same[:SHOWN])}{more}",
+            f"{'; '.join(duplicates[:SHOWN])}{more}",
             "Leave one of the two out, or word it in another way.",
         )
-    if both:
-        warnings.warn(f"wanted and unwanted at once, as published: {'; '.join(both)}", ListedTwice, stacklevel=2)
+    if on_both_sides:
+        warnings.warn(f"wanted and unwanted at once, as published: {'; '.join(on_both_sides)}", ListedTwice, stacklevel=2)
 
 
 def _alike(tokenizer: Any, text: PromptFormat, item: Item) -> list[tuple[str, str]]:

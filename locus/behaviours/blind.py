@@ -177,10 +177,10 @@ def logistic_baseline(items: Sequence[Item], seed: int = 0, folds: int = 5) -> B
     pairs = [_pair_differences(item, table) for item, table in zip(items, tables, strict=True)]
     scores: list[Floats] = [np.empty(0)] * len(items)
     for fold in range(folds):
-        held = [index for index, item in enumerate(items) if fold_of[item.group] == fold]
+        held_out = [index for index, item in enumerate(items) if fold_of[item.group] == fold]
         fitted = [pairs[index] for index, item in enumerate(items) if fold_of[item.group] != fold]
         weights = _fit(np.concatenate(fitted))
-        for index in held:
+        for index in held_out:
             # Rounding keeps answers of the same form tied whatever the order of summation.
             scores[index] = np.round(tables[index] @ weights, 9)
     return score_answers("logistic regression on surface features", items, scores)
@@ -244,9 +244,9 @@ def _fit(differences: Floats) -> Floats:
     scale = np.sqrt(np.mean(differences**2, axis=0))
     safe = np.where(scale > 0, scale, 1.0)
     standard = differences / safe
-    both = np.concatenate([standard, -standard])
+    mirrored = np.concatenate([standard, -standard])
     labels = np.repeat([1, 0], len(standard))
-    model = LogisticRegression(fit_intercept=False, max_iter=1000).fit(both, labels)
+    model = LogisticRegression(fit_intercept=False, max_iter=1000).fit(mirrored, labels)
     return np.asarray(np.where(scale > 0, model.coef_[0] / safe, 0.0))
 
 

@@ -72,11 +72,11 @@ def dealt(text: str) -> bool:
 def filled(template: str, words: Mapping[str, str]) -> tuple[str, dict[str, tuple[int, int]]]:
     """A template with its fields filled, and the characters (from, to) of the fields in capitals."""
     text, spans, last = "", {}, 0
-    for found in FIELD.finditer(template):
-        text += template[last : found.start()]
-        if found[1].isupper():
-            spans[found[1]] = (len(text), len(text) + len(words[found[1]]))
-        text, last = text + words[found[1]], found.end()
+    for match in FIELD.finditer(template):
+        text += template[last : match.start()]
+        if match[1].isupper():
+            spans[match[1]] = (len(text), len(text) + len(words[match[1]]))
+        text, last = text + words[match[1]], match.end()
     return text + template[last:], spans
 
 
@@ -86,8 +86,8 @@ def _contrast(
     answers: tuple[Sequence[str], Sequence[str]],
     names: tuple[str, str, str],
 ) -> Contrast:
-    (clean, here), (corrupted, there) = filled(template, words[0]), filled(template, words[1])
-    return Contrast((clean, corrupted), (here, there), answers, *names)
+    (clean, clean_spans), (corrupted, corrupted_spans) = filled(template, words[0]), filled(template, words[1])
+    return Contrast((clean, corrupted), (clean_spans, corrupted_spans), answers, *names)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Lexicon:
     objects: Sequence[str] = tuple(OBJECTS)
 
 
-def _one(rng: np.random.Generator, words: Sequence[str]) -> str:
+def _draw_word(rng: np.random.Generator, words: Sequence[str]) -> str:
     return words[int(rng.integers(len(words)))]
 
 
@@ -109,10 +109,10 @@ def people(tokens: str) -> tuple[str, ...]:
     Raises:
         UserError: if it names anybody else.
     """
-    named = PEOPLE if tokens == "ABC" else tuple(tokens.split("+"))
-    if not set(named) <= set(PEOPLE) or len(set(named)) < len(named):
+    names = PEOPLE if tokens == "ABC" else tuple(tokens.split("+"))
+    if not set(names) <= set(PEOPLE) or len(set(names)) < len(names):
         raise UserError("corrupted tokens among S2, S1, IO joined by +, or ABC", repr(tokens), "Try S2, S1+IO or ABC.")
-    return named
+    return names
 
 
 def indirect_object(rng: np.random.Generator, lexicon: Lexicon, tokens: str = "S2", order: str = "both") -> Contrast:
@@ -129,14 +129,14 @@ def indirect_object(rng: np.random.Generator, lexicon: Lexicon, tokens: str = "S
     """
     scene, flip = int(rng.integers(len(SCENES))), int(rng.integers(2))
     form = order if order != "both" else ("ABBA", "BABA")[flip]
-    io, subject, *others = (lexicon.names[k] for k in rng.choice(len(lexicon.names), size=5, replace=False))
-    setting = {"place": _one(rng, lexicon.places), "object": _one(rng, lexicon.objects)}
+    io, subject, *other_names = (lexicon.names[k] for k in rng.choice(len(lexicon.names), size=5, replace=False))
+    setting = {"place": _draw_word(rng, lexicon.places), "object": _draw_word(rng, lexicon.objects)}
     clean = {"IO": io, "S1": subject, "S2": subject}
-    fresh = {"S2": io} if tokens == "S2" else dict(zip(people(tokens), others, strict=False))
+    fresh = {"S2": io} if tokens == "S2" else dict(zip(people(tokens), other_names, strict=False))
     template = SCENES[scene].replace("FIRST", "IO" if form == "ABBA" else "S1")
     template = template.replace("SECOND", "S1" if form == "ABBA" else "IO")
-    named = ("indirect-object", f"{form}-{scene}", " and ".join(sorted((io, subject))))
-    return _contrast(template, (clean | setting, clean | fresh | setting), ([io], [subject]), named)
+    labels = ("indirect-object", f"{form}-{scene}", " and ".join(sorted((io, subject))))
+    return _contrast(template, (clean | setting, clean | fresh | setting), ([io], [subject]), labels)
 
 
 def greater_than(rng: np.random.Generator, two_digits: bool) -> Contrast:
@@ -150,12 +150,12 @@ def greater_than(rng: np.random.Generator, two_digits: bool) -> Contrast:
     Source: Hanna et al. 2023 for the task.
     """
     year, century = int(rng.integers(*((2, 99) if two_digits else (10, 90)))), int(rng.integers(11, 19))
-    event = _one(rng, EVENTS)
+    event = _draw_word(rng, EVENTS)
     template = f"The {event} lasted from the year {century}{{YEAR}} to the year {century}"
     years = [f"{number:02d}" for number in range(100)] if two_digits else [str(digit) for digit in range(10)]
     answers = (years[year + 1 :], years[: year + 1]) if two_digits else (years[year // 10 + 1 :], years[: year // 10])
-    named = ("greater-than", event, f"{century}{year:02d}")
-    return _contrast(template, ({"YEAR": f"{year:02d}"}, {"YEAR": "01"}), answers, named)
+    labels = ("greater-than", event, f"{century}{year:02d}")
+    return _contrast(template, ({"YEAR": f"{year:02d}"}, {"YEAR": "01"}), answers, labels)
 
 
 def arithmetic(rng: np.random.Generator, results: Sequence[int], shots: int, limit: int) -> Contrast:
@@ -181,11 +181,11 @@ def docstring(rng: np.random.Generator, arguments: Sequence[str], nouns: Sequenc
 
     Source: Heimersheim & Janiak 2023 for the task.
     """
-    a, b, c, d, *rest = (arguments[k] for k in rng.choice(len(arguments), size=7, replace=False))
-    what, first, second = (_one(rng, nouns) for _ in range(3))
+    a, b, c, d, *spare = (arguments[k] for k in rng.choice(len(arguments), size=7, replace=False))
+    function, first, second = (_draw_word(rng, nouns) for _ in range(3))
     template = (
-        f"def {what}(self, {rest[0]}, {{A_DEF}}, {{B_DEF}}, {{C_DEF}}, {rest[1]}, {rest[2]}):\n"
-        f'    """the {what} of the {first}\n\n'
+        f"def {function}(self, {spare[0]}, {{A_DEF}}, {{B_DEF}}, {{C_DEF}}, {spare[1]}, {spare[2]}):\n"
+        f'    """the {function} of the {first}\n\n'
         f"    :param {{A_DOC}}: the {second}\n    :param {{B_DOC}}: the {first}\n    :param"
     )
     clean = {"A_DEF": a, "B_DEF": b, "C_DEF": c, "A_DOC": a, "B_DOC": b}
@@ -199,7 +199,7 @@ def facts(text: str = "") -> list[tuple[str, str, str]]:
     return [(row["subject"], row["relation"], row["object"]) for row in rows]
 
 
-def factual(relation: str, one: tuple[str, str], two: tuple[str, str]) -> Contrast:
+def factual(relation: str, first: tuple[str, str], second: tuple[str, str]) -> Contrast:
     """Two facts (subject, object) of one relation. Span SUBJECT; corrupted to the other subject."""
-    template, words = relation.replace("{}", "{SUBJECT}"), ({"SUBJECT": one[0]}, {"SUBJECT": two[0]})
-    return _contrast(template, words, ([one[1]], [two[1]]), ("factual-recall", relation, one[0]))
+    template, words = relation.replace("{}", "{SUBJECT}"), ({"SUBJECT": first[0]}, {"SUBJECT": second[0]})
+    return _contrast(template, words, ([first[1]], [second[1]]), ("factual-recall", relation, first[0]))

@@ -39,7 +39,7 @@ def all_unclosed(tokenizer: Any, texts: Sequence[str], special_tokens: bool = Tr
     """
     if not texts:
         return []
-    found = tokenizer(
+    encoded = tokenizer(
         list(texts),
         add_special_tokens=special_tokens,
         return_offsets_mapping=True,
@@ -47,20 +47,20 @@ def all_unclosed(tokenizer: Any, texts: Sequence[str], special_tokens: bool = Tr
         verbose=False,  # of texts too long for the model, which are refused in our own words
         **({"split_special_tokens": True} if plain else {}),
     )
-    rows = zip(found["input_ids"], found["offset_mapping"], found["special_tokens_mask"], strict=True)
+    rows = zip(encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
     coded = []
     for ids, offsets, added in rows:
         # Where the text itself gives no token, what stands before it cannot be told from what stands behind it.
         behind = _trailing(added) if not all(added) else len(added_by(tokenizer)[1]) if added else 0
-        kept = len(ids) - behind
-        coded.append(Coded(list(ids[:kept]), [(int(low), int(high)) for low, high in offsets[:kept]]))
+        length = len(ids) - behind
+        coded.append(Coded(list(ids[:length]), [(int(low), int(high)) for low, high in offsets[:length]]))
     return coded
 
 
 def added_by(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The token ids that a tokenizer puts before every text, and those that it puts behind."""
-    found = tokenizer(PROBE, return_special_tokens_mask=True)
-    ids, added = found["input_ids"], found["special_tokens_mask"]
+    encoded = tokenizer(PROBE, return_special_tokens_mask=True)
+    ids, added = encoded["input_ids"], encoded["special_tokens_mask"]
     return tuple(ids[: _trailing(added[::-1])]), tuple(ids[len(ids) - _trailing(added) :])
 
 

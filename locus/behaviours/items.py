@@ -46,14 +46,14 @@ class Item:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; the answers under the names that they have in files, by which data are known since the first edition."""
-        given = asdict(self)
-        return {FILED.get(name, name): value for name, value in given.items()}
+        fields = asdict(self)
+        return {FILED.get(name, name): value for name, value in fields.items()}
 
     @classmethod
     def from_dict(cls, filed: Mapping[str, Any]) -> "Item":
         """An item as `to_dict` wrote it, or with the answers called wanted and unwanted."""
-        named = {{old: new for new, old in FILED.items()}.get(name, name): value for name, value in filed.items()}
-        return cls(**{**named, "wanted": tuple(named["wanted"]), "unwanted": tuple(named["unwanted"])})
+        fields = {{old: new for new, old in FILED.items()}.get(name, name): value for name, value in filed.items()}
+        return cls(**{**fields, "wanted": tuple(fields["wanted"]), "unwanted": tuple(fields["unwanted"])})
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -126,26 +126,42 @@ def normalise(text: str) -> str:
 
 def problems(item: Item) -> list[str]:
     """What is wrong with an item, one sentence each; empty if it can be used."""
-    found = []
+    sentences = []
     if not item.question.strip():
-        found.append("the question is empty")
+        sentences.append("the question is empty")
     if not item.wanted:
-        found.append("there is no true answer")
+        sentences.append("there is no true answer")
     if not item.unwanted:
-        found.append("there is no false answer")
+        sentences.append("there is no false answer")
     if any(not answer.strip() for answer in item.answers):
-        found.append("an answer is empty")
+        sentences.append("an answer is empty")
     if item.best not in item.wanted:
-        found.append(f"the best answer {item.best!r} is not among the true answers")
-    return found
+        sentences.append(f"the best answer {item.best!r} is not among the true answers")
+    return sentences
 
 
 def repeats(item: Item) -> list[str]:
-    """Answers that an item gives twice, letter for letter, one sentence each.
+    """Answers that an item gives twice, letter for letter but for blanks around them, one sentence each.
 
     Whether two other answers are the same is for a model's tokenizer to say: see `answers.check`.
     """
-    return [f"the answer {answer!r} is given twice" for answer, count in Counter(item.answers).items() if count > 1]
+    counted = Counter(answer.strip() for answer in item.answers)
+    return [f"the answer {answer!r} is given twice" for answer, count in counted.items() if count > 1]
+
+
+def contradicted(item: Item, seen: dict[tuple[str, str], bool]) -> list[str]:
+    """Answers that the same question has elsewhere with the other label, one sentence each.
+
+    Args:
+        item: the question.
+        seen: whether an answer to a question was wanted, of the items before this one; this one's are added.
+    """
+    question, found = normalise(item.question), []
+    for answers, wanted in ((item.wanted, True), (item.unwanted, False)):
+        for answer in answers:
+            if seen.setdefault((question, answer.strip()), wanted) != wanted:
+                found.append(f"the answer {answer!r} is both right and wrong, here and where the same question stands before")
+    return found
 
 
 def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] = SHARES) -> Split:
@@ -179,11 +195,11 @@ def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] =
     parts: dict[str, list[int]] = {name: [] for name in SPLITS}
     for index, item in enumerate(items):
         parts[part_of[item.group]].append(index)
-    named = {name: sorted({items[index].group for index in indices}) for name, indices in parts.items()}
+    groups_of_part = {name: sorted({items[index].group for index in indices}) for name, indices in parts.items()}
     return Split(
         train=tuple(parts["train"]),
         validation=tuple(parts["validation"]),
         test=tuple(parts["test"]),
         seed=seed,
-        sha256=content_hash(named),
+        sha256=content_hash(groups_of_part),
     )

@@ -5,40 +5,76 @@ One object a line: `question`, `true` (a list), `false` (a list); and, if wanted
 number as `id` or `group` is read as a text: 7 and "7" are one.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import FILED, Dataset, Item, normalise, problems, repeats
+from locus.behaviours.items import FILED, Dataset, Item, contradicted, normalise, problems, repeats
+from locus.errors import UserError
 
 FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
 NAMES = ("id", "group")
+EXPECTED = f"one JSON object {{}} with {', '.join(FIELDS[:3])} (and if wanted {', '.join(FIELDS[3:])})"
 
 
-def load(path: str) -> Dataset:
+def load_jsonl(path: str) -> Dataset:
     """Read and validate a JSONL file.
 
     Raises:
         UserError: listing every wrong line with its number.
     """
+    make = _maker("line")
+    items = lines.read_lines(path, make, EXPECTED.format("a line"), "question")
+    return Dataset(f"custom:{Path(path).name}", tuple(items), "", path)
+
+
+def read_rows(rows: Iterable[tuple[int, Any]], unit: str, name: str) -> list[Item]:
+    """Items from rows that are in memory, held to the same rules as a file's lines.
+
+    Args:
+        rows: each with its number.
+        unit: what a row is called.
+        name: of all of them, for the error.
+
+    Raises:
+        UserError: listing every wrong row with its number.
+    """
+    make, made, wrong = _maker(unit), [], dict[str, list[int]]()
+    for number, row in rows:
+        try:
+            if not isinstance(row, Mapping):
+                raise ValueError([f"expected an object, received {type(row).__name__}"])
+            made.append(make(number, dict(row)))
+        except ValueError as error:
+            for problem in error.args[0] if isinstance(error.args[0], list) else [error]:
+                wrong.setdefault(str(problem), []).append(number)
+    if wrong or not made:
+        received = f"{name!r}: {lines.listed(wrong, unit) or 'no question'}"
+        raise UserError(EXPECTED.format(f"a {unit}"), received, f"Mend these {unit}s.")
+    return made
+
+
+def _maker(unit: str) -> Callable[[int, dict[str, Any]], Item]:
+    """What makes items of rows one by one, and refuses what an earlier one rules out."""
     ids: dict[str, int] = {}
     groups: dict[str, tuple[str, int]] = {}
+    labels: dict[tuple[str, str], bool] = {}
 
     def make(number: int, row: dict[str, Any]) -> Item:
         item = _item(number, row)
-        found = problems(item) + repeats(item)
+        wrong = problems(item) + (repeats(item) or contradicted(item, labels))
         if item.id in ids:
-            found.append(f"the id {item.id!r} is that of line {ids[item.id]} too")
+            wrong.append(f"the id {item.id!r} is that of {unit} {ids[item.id]} too")
         ids[item.id] = number
         group, line = groups.setdefault(item.question, (item.group, number))
         if group != item.group:
-            found.append(f"the question of line {line} again, in another group: a split could cut it")
-        if found:
-            raise ValueError(found)
+            wrong.append(f"the question of {unit} {line} again, in another group: a split could cut it")
+        if wrong:
+            raise ValueError(wrong)
         return item
 
-    expected = f"one JSON object a line with {', '.join(FIELDS[:3])} (and if wanted {', '.join(FIELDS[3:])})"
-    return Dataset(f"custom:{Path(path).name}", tuple(lines.read(path, make, expected, "question")), "", path)
+    return make
 
 
 def _item(number: int, row: dict[str, Any]) -> Item:
@@ -48,9 +84,9 @@ def _item(number: int, row: dict[str, Any]) -> Item:
         ValueError: with the list of what is wrong with its shape.
     """
     row = {name: str(value) if name in NAMES and type(value) is int else value for name, value in row.items()}
-    both = [new for new, old in FILED.items() if new in row and old in row]
-    if both:
-        raise ValueError([f"both {new!r} and {FILED[new]!r}, which are two names of one field" for new in both])
+    doubled = [new for new, old in FILED.items() if new in row and old in row]
+    if doubled:
+        raise ValueError([f"both {new!r} and {FILED[new]!r}, which are two names of one field" for new in doubled])
     row = {FILED.get(name, name): value for name, value in row.items()}
     wrong = [f"unknown field {name!r}" for name in row if name not in FIELDS]
     wrong += [f"no field {name!r}" for name in FIELDS[:3] if name not in row]
@@ -77,4 +113,4 @@ def _item(number: int, row: dict[str, Any]) -> Item:
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

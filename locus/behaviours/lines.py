@@ -22,7 +22,7 @@ MARK = b"\xef\xbb\xbf"
 Made = TypeVar("Made")
 
 
-def read(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, what: str) -> list[Made]:
+def read_lines(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, what: str) -> list[Made]:
     """Make something of every line of a JSONL file.
 
     Args:
@@ -35,19 +35,19 @@ def read(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, 
         UserError: if the file cannot be read, holds nothing, or has wrong lines: all of them, by number.
     """
     content = incoming.read_bytes(Path(path), f"a UTF-8 JSONL file of {what}s", FILE_BYTES).removeprefix(MARK)
-    made: list[Made] = []
+    values: list[Made] = []
     wrong: dict[str, list[int]] = {}
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            made.append(make(number, _row(line)))
+            values.append(make(number, _row(line)))
         except (ValueError, UserError) as error:
             for problem in error.args[0] if _many(error) else [error]:
                 wrong.setdefault(str(problem), []).append(number)
-    if wrong or not made:
-        raise UserError(expected, f"{path!r}: {_listed(wrong, 'line') or f'no {what}'}", "Mend these lines.")
-    return made
+    if wrong or not values:
+        raise UserError(expected, f"{path!r}: {listed(wrong, 'line') or f'no {what}'}", "Mend these lines.")
+    return values
 
 
 def text(path: Path, what: str) -> str:
@@ -63,7 +63,7 @@ def text(path: Path, what: str) -> str:
     return incoming.text_of(incoming.read_bytes(path, what, FILE_BYTES), what, str(path))
 
 
-def table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[tuple[int, dict[str, str]]]:
+def read_table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV with their numbers; the header is row 1.
 
     Args:
@@ -78,7 +78,7 @@ def table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     expected = f"a CSV with the columns {', '.join(columns)}"
     header: list[str] = []
-    found: list[tuple[int, dict[str, str]]] = []
+    rows: list[tuple[int, dict[str, str]]] = []
     wrong: dict[str, list[int]] = {}
     number = 0
     try:
@@ -88,14 +88,12 @@ def table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[
             elif problem := _no_row(cells, header):
                 wrong.setdefault(problem, []).append(number)
             elif cells:
-                found.append((number, dict(zip(header, cells, strict=True))))
+                rows.append((number, dict(zip(header, cells, strict=True))))
     except csv.Error as error:  # what follows cannot be told apart from it
         wrong.setdefault(str(error), []).append(number + 1)
     if wrong or not header:
-        raise UserError(
-            expected, f"{name!r}: {_listed(wrong, 'row') or 'nothing in it'}", "Mend these rows." if wrong else remedy
-        )
-    return found
+        raise UserError(expected, f"{name!r}: {listed(wrong, 'row') or 'nothing in it'}", "Mend these rows." if wrong else remedy)
+    return rows
 
 
 def _header(cells: list[str], name: str, columns: Sequence[str], expected: str, remedy: str) -> list[str]:
@@ -120,13 +118,13 @@ def _no_row(cells: list[str], header: list[str]) -> str:
     return ""
 
 
-def _listed(wrong: dict[str, list[int]], unit: str) -> str:
-    """What is wrong with which lines or rows."""
-    listed = [f"{_named(numbers, unit)}: {problem}" for problem, numbers in wrong.items()]
+def listed(wrong: dict[str, list[int]], unit: str) -> str:
+    """What is wrong with which lines or rows, by their numbers."""
+    listed = [f"{_line_numbers(numbers, unit)}: {problem}" for problem, numbers in wrong.items()]
     return "; ".join(listed[:20]) + (f"; and {len(listed) - 20} more" if len(listed) > 20 else "")
 
 
-def _named(numbers: list[int], unit: str) -> str:
+def _line_numbers(numbers: list[int], unit: str) -> str:
     """The lines that one thing is wrong with."""
     more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
     return f"{unit}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:3]))}{more}"
@@ -156,5 +154,5 @@ def _row(line: bytes) -> dict[str, Any]:
 def has_nul(value: Any) -> bool:
     """Whether a JSON value has a NUL character in any text."""
     if isinstance(value, dict):
-        return any(has_nul(part) for pair in value.items() for part in pair)
+        return any(has_nul(element) for pair in value.items() for element in pair)
     return "\0" in value if isinstance(value, str) else isinstance(value, list) and any(map(has_nul, value))

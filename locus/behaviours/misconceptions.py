@@ -16,11 +16,11 @@ from locus.behaviours.items import Dataset, Item
 PARTS = ("part_a.jsonl", "part_b.jsonl")
 
 
-def load() -> Dataset:
+def load_misconceptions() -> Dataset:
     """All items, in file order."""
     items = []
-    for part in PARTS:
-        text = resources.files("locus.behaviours").joinpath("misconceptions", part).read_text(encoding="utf-8")
+    for file in PARTS:
+        text = resources.files("locus.behaviours").joinpath("misconceptions", file).read_text(encoding="utf-8")
         for line in text.removesuffix("\n").split("\n"):
             row = json.loads(line)
             items.append(
@@ -40,4 +40,4 @@ def load() -> Dataset:
 
 def open_behaviour(name: str) -> Dataset:
     """All items, in file order, whatever follows the name."""
-    return load()
+    return load_misconceptions()

@@ -118,8 +118,8 @@ def prompt_format(
                 "a tokenizer without one",
                 "Choose the format 'qa' or 'primer'.",
             )
-        found = render(tokenizer, day, variables)
-        return PromptFormat("chat", found.prompt, "", False, found.closing, found.notices)
+        rendered = render(tokenizer, day, variables)
+        return PromptFormat("chat", rendered.prompt, "", False, rendered.closing, rendered.notices)
     if variables:
         raise UserError(
             "template_variables only where the model's chat template is used",

@@ -20,31 +20,31 @@ MOST = 3  # answers of a side, where a task has many (years)
 TRIES = 100  # draws a question wanted, before a task has run out
 
 
-def load(name: str) -> Dataset:
+def load_task(name: str) -> Dataset:
     """The questions of a task.
 
     Raises:
         UserError: if there is no such task, or it has not so many questions.
     """
-    task, *rest = name.removeprefix("task:").split(":")
-    if task not in TASKS or len(rest) > 2 or not all(re.fullmatch("[0-9]{1,15}", part) for part in rest):
+    task, *fields = name.removeprefix("task:").split(":")
+    if task not in TASKS or len(fields) > 2 or not all(re.fullmatch("[0-9]{1,15}", field) for field in fields):
         raise UserError(
             f"task:NAME, task:NAME:COUNT or task:NAME:COUNT:SEED with NAME one of {', '.join(TASKS)}",
             repr(name[:80]),
             "Tasks of random tokens have no text, and cannot be asked as questions.",
         )
-    numbers = [int(part) for part in rest]
+    numbers = [int(field) for field in fields]
     if numbers and not 1 <= numbers[0] <= LARGEST:
         raise UserError(f"1 to {LARGEST:,} questions of a task", str(numbers[0]), "Ask for another number.")
     seed = numbers[1] if len(numbers) == 2 else 0
-    items = _facts() if task == "factual" else _drawn(task, numbers[0] if numbers else COUNT, seed)
+    items = _facts() if task == "factual" else _draw_items(task, numbers[0] if numbers else COUNT, seed)
     if task == "factual" and numbers:
-        chosen = np.random.default_rng(seed).permutation(len(items))[: numbers[0]]
-        items = [items[index] for index in sorted(chosen)]
+        picked = np.random.default_rng(seed).permutation(len(items))[: numbers[0]]
+        items = [items[index] for index in sorted(picked)]
     return Dataset(f"task:{task}", tuple(items), "Apache-2.0", "written for locus")
 
 
-def _drawn(task: str, count: int, seed: int) -> list[Item]:
+def _draw_items(task: str, count: int, seed: int) -> list[Item]:
     rng = np.random.default_rng([seed, TASKS.index(task)])
     draw: Callable[[], Contrast] = {
         "ioi": lambda: contrasts.indirect_object(rng, contrasts.Lexicon()),
@@ -52,26 +52,26 @@ def _drawn(task: str, count: int, seed: int) -> list[Item]:
         "arithmetic": lambda: contrasts.arithmetic(rng, range(100), 2, 100),
         "docstring": lambda: contrasts.docstring(rng, contrasts.ARGUMENTS, contrasts.NOUNS),
     }[task]
-    found: dict[str, Item] = {}
+    items: dict[str, Item] = {}
     for _ in range(TRIES * max(1, count)):
-        if len(found) == count:
-            return list(found.values())
+        if len(items) == count:
+            return list(items.values())
         contrast = draw()
         if contrast.for_questions:
-            found.setdefault(contrast.texts[0], _item(contrast, len(found), rng))
-    raise UserError(f"1 or more questions of {task}, as many as there are", f"{count}, of {len(found)}", "Ask for fewer.")
+            items.setdefault(contrast.texts[0], _item(contrast, len(items), rng))
+    raise UserError(f"1 or more questions of {task}, as many as there are", f"{count}, of {len(items)}", "Ask for fewer.")
 
 
 def _item(contrast: Contrast, number: int, rng: np.random.Generator) -> Item:
     """A contrast as a question; of many answers some are drawn."""
     text = contrast.texts[0]
-    sides = [list(side) for side in contrast.answers]
+    answers = [list(texts) for texts in contrast.answers]
     if contrast.task == "greater-than":
         # A year is asked whole: the answer then begins a word, as the bare prompt format has it.
         century = text[-2:]
         text = text[:-2].rstrip()
-        sides = [[f"{century}{year}" for year in side] for side in sides]
-    true, false = (sorted(side[k] for k in rng.permutation(len(side))[:MOST]) for side in sides)
+        answers = [[f"{century}{year}" for year in texts] for texts in answers]
+    true, false = (sorted(texts[k] for k in rng.permutation(len(texts))[:MOST]) for texts in answers)
     return Item(f"{contrast.task}-{number}", text, tuple(true), tuple(false), true[0], contrast.unit, contrast.group)
 
 
@@ -83,13 +83,16 @@ def _facts() -> list[Item]:
 def _items(triples: list[tuple[str, str, str]]) -> Iterator[Item]:
     for number, (subject, relation, right) in enumerate(triples):
         prompt = relation.replace("{}", subject)
-        others = sorted({item for one, kind, item in triples if kind == relation and item != right})
-        if contrasts.dealt(prompt) and others:
-            false = [others[(number * 7) % len(others)], others[(number * 7 + len(others) // 2) % len(others)]]
+        wrong_objects = sorted({item for one, kind, item in triples if kind == relation and item != right})
+        if contrasts.dealt(prompt) and wrong_objects:
+            false = [
+                wrong_objects[(number * 7) % len(wrong_objects)],
+                wrong_objects[(number * 7 + len(wrong_objects) // 2) % len(wrong_objects)],
+            ]
             wrong = tuple(dict.fromkeys(false))
             yield Item(f"fact-{number}", prompt, (right,), wrong, right, subject, relation)
 
 
 def open_behaviour(name: str) -> Dataset:
     """A task's questions by the name `task:NAME[:COUNT[:SEED]]`."""
-    return load(name)
+    return load_task(name)

@@ -69,12 +69,12 @@ def render(tokenizer: Any, day: date = DATE, variables: Mapping[str, Scalar] | N
         UserError: if the template fails, does not end, writes too much, knows no such variable, or does not write the question
             once and as it is.
     """
-    told = dict(variables or {})
+    variables_given = dict(variables or {})
     try:
         source = str(tokenizer.get_chat_template())
     except ValueError as error:  # several templates, and none that is the default
         raise _refused(_line(error)) from error
-    unknown = [name for name in told if name in RESERVED or not _names(source, name)]
+    unknown = [name for name in variables_given if name in RESERVED or not _names(source, name)]
     if unknown:
         raise UserError(
             "template_variables that the model's chat template reads",
@@ -84,17 +84,19 @@ def render(tokenizer: Any, day: date = DATE, variables: Mapping[str, Scalar] | N
     with _clock(day):
         now = tokenizer.apply_chat_template([{}], chat_template="{{ strftime_now('%Y-%m-%d') }}", tokenize=False)
     assert now == day.isoformat(), f"the clock of transformers' templates could not be stopped: {now}"
-    texts = bounded(lambda: _texts(_Renderer(tokenizer, day, told), source))
+    texts = bounded(lambda: _texts(_Renderer(tokenizer, day, variables_given), source))
     prompt = texts["prompt"]
     if prompt.count(QUESTION) != 1 or prompt.replace(QUESTION, PROBE) != texts["probe"]:
         raise _refused("one that drops, repeats or alters the question")
-    _, found, closing = texts["talk"].rpartition(ANSWER)
+    _, answer, closing = texts["talk"].rpartition(ANSWER)
     notices = [
-        f"The template variable {name} changes nothing of the prompt." for name in told if texts[f"without {name}"] == prompt
+        f"The template variable {name} changes nothing of the prompt."
+        for name in variables_given
+        if texts[f"without {name}"] == prompt
     ]
     if texts["elsewhen"] not in ("", prompt):
         notices.append(f"The chat template writes a date, and is told {day.isoformat()} on every day (setting template_date).")
-    return Rendered(prompt, closing if found else "", (*notices, *_thoughts(source, texts, told)))
+    return Rendered(prompt, closing if answer else "", (*notices, *_thoughts(source, texts, variables_given)))
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class _Renderer:
 
     tokenizer: Any
     day: date
-    told: Mapping[str, Scalar]
+    variables_given: Mapping[str, Scalar]
     day_named: bool = False
 
     def made(self, chat: Chat, **changed: Any) -> str:
@@ -112,13 +114,13 @@ class _Renderer:
         Raises:
             ValueError: if it is too long, or no text; and whatever the template raises.
         """
-        day, told = changed.get("day", self.day), changed.get("told", self.told)
+        day, variables_given = changed.get("day", self.day), changed.get("variables_given", self.variables_given)
         if self.day_named:
-            told = {"date_string": day.strftime("%d %b %Y"), **told}
+            variables_given = {"date_string": day.strftime("%d %b %Y"), **variables_given}
         random.seed(0)  # a template may draw
         with _clock(day):
             text = self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=chat[-1]["role"] == "user", **told
+                chat, tokenize=False, add_generation_prompt=chat[-1]["role"] == "user", **variables_given
             )
         if len(text) > CHARACTERS:
             raise ValueError(f"one that writes {len(text):,} characters, where {CHARACTERS:,} at most are read")
@@ -133,20 +135,24 @@ class _Renderer:
             return ""
 
 
-def _texts(one: _Renderer, source: str) -> dict[str, str]:
+def _texts(renderer: _Renderer, source: str) -> dict[str, str]:
     """All texts that are looked at: only the prompt and the probe have to be such as the template can make."""
-    asked = [{"role": "user", "content": QUESTION}]
-    if "date_string" not in one.told and _names(source, "date_string"):
+    chat = [{"role": "user", "content": QUESTION}]
+    if "date_string" not in renderer.variables_given and _names(source, "date_string"):
         # Where the template's own default is the date that others read from the clock, it is a date, and ours to set.
-        same = one.tried(asked, day=DATE) == replace(one, day_named=True).tried(asked, day=DATE)
-        one = replace(one, day_named=same)
-    texts = {"prompt": one.made(asked), "probe": one.made([{"role": "user", "content": PROBE}])}
-    texts["elsewhen"] = one.tried(asked, day=ELSEWHEN)
-    texts["talk"] = one.tried([{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}])
-    for name in one.told:
-        texts[f"without {name}"] = one.tried(asked, told={key: value for key, value in one.told.items() if key != name})
+        reads_clock = renderer.tried(chat, day=DATE) == replace(renderer, day_named=True).tried(chat, day=DATE)
+        renderer = replace(renderer, day_named=reads_clock)
+    texts = {"prompt": renderer.made(chat), "probe": renderer.made([{"role": "user", "content": PROBE}])}
+    texts["elsewhen"] = renderer.tried(chat, day=ELSEWHEN)
+    texts["talk"] = renderer.tried([{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}])
+    for name in renderer.variables_given:
+        texts[f"without {name}"] = renderer.tried(
+            chat, variables_given={key: value for key, value in renderer.variables_given.items() if key != name}
+        )
     for name in filter(partial(_names, source), SWITCHES):
-        texts |= {f"{name} {on}": one.tried(asked, told={**one.told, name: on}) for on in (False, True)}
+        texts |= {
+            f"{name} {on}": renderer.tried(chat, variables_given={**renderer.variables_given, name: on}) for on in (False, True)
+        }
     return texts
 
 
@@ -155,10 +161,10 @@ def _names(source: str, name: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", source) is not None
 
 
-def _thoughts(source: str, texts: Mapping[str, str], told: Mapping[str, Scalar]) -> list[str]:
+def _thoughts(source: str, texts: Mapping[str, str], variables_given: Mapping[str, Scalar]) -> list[str]:
     """What is to be said of a prompt after which the model is in a thought, or may begin one; and how that is closed."""
     prompt = texts["prompt"]
-    switches = [name for name in SWITCHES if f"{name} False" in texts and name not in told]
+    switches = [name for name in SWITCHES if f"{name} False" in texts and name not in variables_given]
     remedy = next(
         (
             f"Close it with --set 'template_variables={{{name}=false}}'."
@@ -168,16 +174,16 @@ def _thoughts(source: str, texts: Mapping[str, str], told: Mapping[str, Scalar])
         "",
     )
     if _open(prompt):
-        what = "The chat template leaves a thought open, and answers would be read inside it."
-        return [f"{what} {remedy or 'It has no variable that closes it: use --set prompt=qa.'}"]
+        problem = "The chat template leaves a thought open, and answers would be read inside it."
+        return [f"{problem} {remedy or 'It has no variable that closes it: use --set prompt=qa.'}"]
     # Where a variable starts thoughts that are not there without it, the model does not begin them by itself.
     off = any(texts[f"{name} False"] == prompt != texts[f"{name} True"] for name in switches)
     speaks = CLOSING.search(source) or CHANNEL in source
     closed = CLOSING.search(_behind(prompt))
-    if not speaks or closed or off or any(name in told for name in SWITCHES):
+    if not speaks or closed or off or any(name in variables_given for name in SWITCHES):
         return []
-    what = "The chat template lets the model begin with a thought, and answers are read where it would stand."
-    return [f"{what} {remedy or 'It has no variable that closes it: use --set prompt=qa.'}"]
+    problem = "The chat template lets the model begin with a thought, and answers are read where it would stand."
+    return [f"{problem} {remedy or 'It has no variable that closes it: use --set prompt=qa.'}"]
 
 
 def _behind(prompt: str) -> str:
@@ -186,43 +192,49 @@ def _behind(prompt: str) -> str:
 
 def _open(prompt: str) -> bool:
     """Whether a prompt ends inside a thought."""
-    ends = [max((found.end() for found in tag.finditer(_behind(prompt))), default=-1) for tag in (OPENING, CLOSING)]
+    ends = [max((match.end() for match in tag.finditer(_behind(prompt))), default=-1) for tag in (OPENING, CLOSING)]
     return ends[0] > ends[1]
 
 
-def bounded(work: Callable[[], dict[str, str]]) -> dict[str, str]:
+def bounded(work: Callable[[], dict[str, str]], refused: Callable[[str], UserError] | None = None) -> dict[str, str]:
     """What a template gives, made in a process that has little time and memory; here where none can be forked.
+
+    Args:
+        work: what is done there.
+        refused: the error that says, in words that begin with "one that", what went wrong; a template's by default.
 
     Raises:
         UserError: if it fails, or takes too much of either.
     """
     from locus.machine.workers import fork, forks  # with torch, which those who only want the date do without
 
+    refused = refused or _refused
     if not forks():
-        found = _answer(work)
+        texts = _answer(work)
     else:
-        here, there = multiprocessing.Pipe(duplex=False)
-        process = fork(_serve, (there, work))
-        there.close()
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        process = fork(_serve, (sender, work))
+        sender.close()
         try:
-            if not here.poll(SECONDS):
-                raise _refused(f"one that does not end within {SECONDS:g} s")
-            found = json.loads(here.recv_bytes())
+            if not receiver.poll(SECONDS):
+                raise refused(f"one that does not end within {SECONDS:g} s")
+            texts = json.loads(receiver.recv_bytes())
         except EOFError:
-            raise _refused("one that ends the process it is rendered in") from None
+            raise refused("one that ends the process it is rendered in") from None
         finally:
             process.kill()
             process.join()
-            here.close()
-    if isinstance(found, str):
-        raise _refused(found)
-    return found
+            receiver.close()
+    if isinstance(texts, str):
+        raise refused(texts)
+    return texts
 
 
 def _serve(connection: Connection, work: Callable[[], dict[str, str]]) -> None:
     import resource  # only where processes can be forked
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what goes wrong here is said by who asked
     # If the parent is killed nobody ends this process but the system.
     resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS) + 1, int(SECONDS) + 1))
     with suppress(OSError, ValueError), open("/proc/self/statm") as status:
@@ -240,8 +252,8 @@ def _answer(work: Callable[[], dict[str, str]]) -> dict[str, str] | str:
 
 
 def _line(error: Exception) -> str:
-    said = " ".join(str(error).split())[:200]
-    return said if said.startswith("one that") else f"one that fails ({type(error).__name__}: {said})"
+    message = " ".join(str(error).split())[:200]
+    return message if message.startswith("one that") else f"one that fails ({type(error).__name__}: {message})"
 
 
 def _refused(received: str) -> UserError:

@@ -18,6 +18,7 @@ JSON_BYTES = 32 << 20
 DEPTH = 64
 EXACT = 1 << 53  # beyond it two integers may be one number to another reader
 DIGITS = 400  # of one number
+VALUES = 3_000_000  # in one text, or one for every ten characters: more are no text of ours, and take a hundred times its room
 
 
 def read_bytes(path: Path, what: str, limit: int = JSON_BYTES, inside: Path | None = None) -> bytes:
@@ -56,13 +57,13 @@ def read_bytes(path: Path, what: str, limit: int = JSON_BYTES, inside: Path | No
 def _no_links(path: Path, inside: Path, what: str) -> None:
     """Refuse a path that leaves a folder, by `..` or through a link."""
     try:
-        parts = path.relative_to(inside).parts
+        names = path.relative_to(inside).parts
     except ValueError:
-        parts = ("..",)
-    here = inside
-    for part in parts:
-        here = here / part
-        if part == ".." or os.path.islink(here):  # a name too long is no link; opening it says what is wrong
+        names = ("..",)
+    current = inside
+    for name in names:
+        current = current / name
+        if name == ".." or os.path.islink(current):  # a name too long is no link; opening it says what is wrong
             raise UserError(
                 what, f"{str(path)!r}, which is reached through a link or lies outside", "Copy the file itself there."
             )
@@ -104,9 +105,11 @@ def parse_json(content: bytes | str, depth: int = DEPTH) -> Any:
 
     Raises:
         ValueError: for what is no JSON; for a name given twice in one object, NaN or infinity, a number too large for a double,
-            an integer beyond 2^53, half of a surrogate pair, or nesting deeper than `depth`.
+            an integer beyond 2^53, half of a surrogate pair, nesting deeper than `depth`, or far more values than any file needs.
     """
     text = content.decode("utf-8") if isinstance(content, bytes) else content
+    if sum(map(text.count, ",[{")) > (most := max(VALUES, len(text) // 10)):
+        raise ValueError(f"more than {most:,} values")
     try:
         value = json.loads(
             text, object_pairs_hook=_named_once, parse_constant=_no_constant, parse_int=_exact, parse_float=_finite
@@ -131,12 +134,12 @@ def read_json(path: Path, what: str, limit: int = JSON_BYTES, inside: Path | Non
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names: set[str] = set()
+        twice = next(name for name, _ in pairs if name in names or names.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"the name {twice[:80]!r} is given twice in one object")
-    return found
+    return table
 
 
 def _no_constant(word: str) -> Any:
@@ -161,22 +164,22 @@ def _walk(value: Any, depth: int) -> None:
     level = [value]
     for _ in range(depth + 1):
         below: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                below += one.values()
-                for name in one:
-                    _whole(name)
-            elif isinstance(one, list):
-                below += one
-            elif isinstance(one, str):
-                _whole(one)
+        for element in level:
+            if isinstance(element, dict):
+                below += element.values()
+                for name in element:
+                    _check_surrogates(name)
+            elif isinstance(element, list):
+                below += element
+            elif isinstance(element, str):
+                _check_surrogates(element)
         if not below:
             return
         level = below
     raise ValueError(f"brackets nested deeper than {depth}")
 
 
-def _whole(text: str) -> None:
+def _check_surrogates(text: str) -> None:
     if not text.isascii():
         try:
             text.encode("utf-8")

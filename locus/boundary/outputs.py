@@ -50,7 +50,7 @@ def check_environment() -> None:
             raise UserError(f"{name} as a folder", repr(value), "Set it to a folder, or unset it.")
 
 
-def write(path: Path, content: str, option: str = "--out") -> None:
+def write_text(path: Path, content: str, option: str = "--out") -> None:
     """Write a file whole, where `check_file` finds nothing wrong.
 
     Raises:

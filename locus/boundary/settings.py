@@ -40,26 +40,26 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _listed(cls, given: Any) -> Any:
+    def _listed(cls, values: Any) -> Any:
         """TOML and JSON have lists where a setting is a tuple; what was written long ago has old names."""
-        given = {new if (new := cls.renamed.get(name, name)) not in given else name: value for name, value in given.items()}
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        values = {new if (new := cls.renamed.get(name, name)) not in values else name: value for name, value in values.items()}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
     @field_validator("*")
     @classmethod
     def _bounded(cls, value: Any, about: ValidationInfo) -> Any:
         """Refuse a number beyond all use, a text that cannot be a path or be written as UTF-8, and a list without end."""
-        parts = value if isinstance(value, tuple) else (value,)
-        if len(parts) > 1000:
-            raise ValueError(f"at most 1,000 values, not {len(parts)}")
-        for part in parts:
-            if isinstance(part, int) and not isinstance(part, bool):
+        values = value if isinstance(value, tuple) else (value,)
+        if len(values) > 1000:
+            raise ValueError(f"at most 1,000 values, not {len(values)}")
+        for element in values:
+            if isinstance(element, int) and not isinstance(element, bool):
                 most = SEED if about.field_name == "seed" else COUNT
-                if part > most:
+                if element > most:
                     raise ValueError(f"at most {most:,}")
-            elif isinstance(part, float) and part != 0 and not 1 / SIZE <= abs(part) <= SIZE:
+            elif isinstance(element, float) and element != 0 and not 1 / SIZE <= abs(element) <= SIZE:
                 raise ValueError(f"0, or between {1 / SIZE:g} and {SIZE:g}")
-            elif isinstance(part, str) and ("\0" in part or not _writable(part)):
+            elif isinstance(element, str) and ("\0" in element or not _writable(element)):
                 raise ValueError("text in UTF-8, without NUL")
         return value
 
@@ -75,35 +75,36 @@ def _writable(text: str) -> bool:
     return True
 
 
-def build(kind: type[S], given: Mapping[str, Any], expected: str, remedy: str) -> S:
+def build(kind: type[S], values: Mapping[str, Any], expected: str, remedy: str) -> S:
     """A configuration from settings by name.
 
     Args:
         kind: of configuration.
-        given: settings by name.
+        values: settings by name.
         expected: for the message ("valid audit settings").
         remedy: likewise.
 
     Raises:
         UserError: naming every unknown or wrong setting.
     """
-    for name in given:
-        if (new := kind.renamed.get(name)) is not None and new not in given:
+    for name in values:
+        if (new := kind.renamed.get(name)) is not None and new not in values:
             warnings.warn(f"the setting {name} is now called {new}.", RenamedSetting, stacklevel=2)
     try:
-        return kind(**given)
+        return kind(**values)
     except ValidationError as error:
-        found = [_wrong(part, kind) for part in error.errors()]
-        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise UserError(expected, "; ".join(found[:SHOWN]) + more, remedy) from error
+        problems = [_wrong(detail, kind) for detail in error.errors()]
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise UserError(expected, "; ".join(problems[:SHOWN]) + more, remedy) from error
 
 
-def _wrong(part: Any, kind: type[Settings]) -> str:
+def _wrong(detail: Any, kind: type[Settings]) -> str:
     """What is wrong with one setting; for a name that is none, the nearest ones."""
-    name = ".".join(map(str, part["loc"]))[:80]
-    if part["type"] != "extra_forbidden":
-        shown = f"{part['input']!r}"
-        return f"{name}: {part['msg'].removeprefix('Value error, ')} ({shown if len(shown) <= 80 else f'{shown[:77]}...'})"
+    name = ".".join(map(str, detail["loc"]))[:80]
+    if detail["type"] != "extra_forbidden":
+        received = repr(detail["input"])
+        cut = received if len(received) <= 80 else f"{received[:77]}..."
+        return f"{name}: {detail['msg'].removeprefix('Value error, ')} ({cut})"
     near = get_close_matches(name, kind.model_fields, cutoff=0.5)
     return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")
 
@@ -133,22 +134,22 @@ def from_flags(settings: Sequence[str] | None, /, **flags: Any) -> dict[str, Any
     Raises:
         UserError: for what is no NAME=VALUE, a name given twice, and a value that begins like TOML and is none.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for setting in settings or []:
         name, equals, value = setting.partition("=")
-        if not equals or not re.fullmatch(r"\w+", name) or name in given:
+        if not equals or not re.fullmatch(r"\w+", name) or name in values:
             raise UserError("--set NAME=VALUE, each name once", repr(setting[:80]), "Write --set seed=3, for example.")
-        given[name] = _value(setting, value)
-    return given | {name: value for name, value in flags.items() if value is not None}
+        values[name] = _value(setting, value)
+    return values | {name: value for name, value in flags.items() if value is not None}
 
 
 def _value(setting: str, value: str) -> Any:
     try:
-        read = tomllib.loads(f"value = {value}")
+        parsed = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError) as error:
         if "\n" in value or value.lstrip()[:1] in ('"', "'", "[", "{", ""):
             raise UserError("a value in TOML, or one word", f"--set {setting[:80]!r} ({str(error)[:120]})", "Mend it.") from error
         return PYTHON.get(value, value)
-    if len(read) > 1:
+    if len(parsed) > 1:
         raise UserError("one value", f"--set {setting[:80]!r}", "Give each setting a --set of its own.")
-    return read["value"]
+    return parsed["value"]

@@ -41,8 +41,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     Raises:
         OSError: if it cannot be written.
     """
-    written = io.StringIO(newline="")
-    writer = csv.writer(written)
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
     writer.writerow([cell(name) for name in columns])
     writer.writerows([cell(value) for value in row] for row in rows)
-    atomic.replace(path, written.getvalue().encode("utf-8", "backslashreplace"))
+    atomic.replace(path, buffer.getvalue().encode("utf-8", "backslashreplace"))

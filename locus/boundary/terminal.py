@@ -73,8 +73,8 @@ class Stream:
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write several."""
-        for one in lines:
-            self.write(one)
+        for text in lines:
+            self.write(text)
 
     def flush(self) -> None:
         """Flush the stream behind."""
@@ -110,8 +110,8 @@ class Stream:
 @contextmanager
 def guarded() -> Iterator[None]:
     """While this lasts, nothing that a terminal obeys is written to standard output and error but by our consoles."""
-    kept, stock = (sys.stdout, sys.stderr), rich.console.Console
-    for stream in kept:
+    streams, stock = (sys.stdout, sys.stderr), rich.console.Console
+    for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
     sys.stdout, sys.stderr = Stream(sys.stdout), Stream(sys.stderr)
@@ -119,7 +119,7 @@ def guarded() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = kept
+        sys.stdout, sys.stderr = streams
         rich.console.Console = stock  # type: ignore[misc]
 
 

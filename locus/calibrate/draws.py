@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from locus.behaviours.items import split
-from locus.calibrate.heuristics import named
+from locus.calibrate.heuristics import heuristics_right
 from locus.claims import null
 from locus.conclude import rule as verdict
 from locus.engine.train import unsettled
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 METRICS = ("mc2", "margin")
 
 
-def draw(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str, Any]:
+def draw_audits(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str, Any]:
     """Build a planted model and audit every claim about it whose truth is known.
 
     Args:
@@ -44,12 +44,18 @@ def draw(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str,
     claims = {name: claim for name, claim in planted.claims.items() if _possible(claim, planted, config)}
     rows = []
     for read in ("layer", "heads"):
-        asked = {
+        claims_of_mode = {
             name: claim for name, claim in claims.items() if read in claim.reads and (read == "layer" or len(claim.reads) < 3)
         }
-        if asked:
-            rows += _audit(planted, asked, read, config)
-    return {"kind": kind, "seed": seed, "shuffled": shuffled, "claims": rows, "named": {} if shuffled else named(planted)}
+        if claims_of_mode:
+            rows += _audit(planted, claims_of_mode, read, config)
+    return {
+        "kind": kind,
+        "seed": seed,
+        "shuffled": shuffled,
+        "claims": rows,
+        "named": {} if shuffled else heuristics_right(planted),
+    }
 
 
 def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
@@ -65,45 +71,51 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
     layers, heads = shape.num_hidden_layers, shape.num_attention_heads
     everywhere = tuple((layer, head) for layer in range(layers) for head in range(heads))
     places: dict[tuple[Place, ...], int] = {everywhere: 0}
-    asked: dict[str, dict[str, list[int]]] = {}
+    places_of_claim: dict[str, dict[str, list[int]]] = {}
     for name, claim in claims.items():
         location = Location.of(Site(*place) for place in claim.sites)
-        drawn = null.draw(location, layers, heads, config.random, config.seed, config.null)
-        rest = tuple(place for place in everywhere if place not in claim.sites)
-        wanted = {
+        random_claims = null.draw_locations(location, layers, heads, config.random, config.seed, config.null)
+        others = tuple(place for place in everywhere if place not in claim.sites)
+        roles = {
             "claim": [claim.sites],
-            "complement": [rest],
-            "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in drawn],
+            "complement": [others],
+            "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in random_claims],
         }
-        asked[name] = {part: [places.setdefault(one, len(places)) for one in group] for part, group in wanted.items()}
+        places_of_claim[name] = {role: [places.setdefault(one, len(places)) for one in group] for role, group in roles.items()}
     scores, settled = _edit(planted, list(places), read)
-    found = []
-    for name, parts in asked.items():
+    verdicts = []
+    for name, roles_ in places_of_claim.items():
         for metric, (base, edited) in scores.items():
-            parts = {**parts, "ceiling": [0]}
-            seen = verdict.Scores(
+            roles_ = {**roles_, "ceiling": [0]}
+            scores_of_claim = verdict.Scores(
                 base=base,
-                claim=edited[parts["claim"]],
+                claim=edited[roles_["claim"]],
                 ceiling=edited[[0]],
-                complement=edited[parts["complement"]],
-                random=edited[parts["random"]][:, None],
+                complement=edited[roles_["complement"]],
+                random=edited[roles_["random"]][:, None],
                 groups=[str(index) for index in range(len(base))],
-                unsettled={part: float(np.mean(~settled[rows])) for part, rows in parts.items()},
+                unsettled={role: float(np.mean(~settled[rows])) for role, rows in roles_.items()},
             )
-            found.append(
-                {"name": name, "read": read, "metric": metric, "expected": claims[name].expected, **_verdicts(seen, config)}
+            verdicts.append(
+                {
+                    "name": name,
+                    "read": read,
+                    "metric": metric,
+                    "expected": claims[name].expected,
+                    **_verdicts(scores_of_claim, config),
+                }
             )
-    return found
+    return verdicts
 
 
 def _verdicts(scores: verdict.Scores, config: AuditConfig) -> dict[str, Any]:
     """Standings with all random Locations and with sequential stopping, and after how many that stopped."""
-    whole = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
+    full = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
     early = verdict.conclude([scores], config.model_copy(update={"sequential": True}))
     return {
-        "standings": {name: one["standing"] for name, one in whole.findings[0].items()},
-        "sequential": {name: one["standing"] for name, one in early.findings[0].items()},
-        "rank_p": whole.findings[0]["special"].get("rank_p"),
+        "standings": {name: one.standing for name, one in full.findings[0].by_question.items()},
+        "sequential": {name: one.standing for name, one in early.findings[0].by_question.items()},
+        "rank_p": full.findings[0].special.rank_p,
         "drawn": early.look,
         "planned": config.random,
     }
@@ -118,15 +130,15 @@ def _edit(
         metric -> ([questions] of the base model, [places, questions] edited); and [places], whether training settled.
     """
     shape: Any = planted.model.config
-    questions, parts = questions_of(planted), split(planted.dataset.items, planted.seed)
-    train, test = questions.part(parts.train), questions.part(parts.test)
+    questions, split_ = questions_of(planted), split(planted.dataset.items, planted.seed)
+    train, test = questions.part(split_.train), questions.part(split_.test)
     training = Training(read=read)
     grid = masks(places, shape.num_hidden_layers, shape.num_attention_heads, shape.head_dim)
     losses = np.zeros((training.steps, len(places)))
     step = np.zeros(len(places), dtype=np.int64)
 
-    def watch(rows: Tensor, seen: Tensor) -> None:
-        losses[step[rows.numpy()], rows.numpy()] = seen.numpy()
+    def watch(rows: Tensor, step_losses: Tensor) -> None:
+        losses[step[rows.numpy()], rows.numpy()] = step_losses.numpy()
         step[rows.numpy()] += 1
 
     after = optimal_margins(planted.model, grid, train, test, training, watch).double().numpy()

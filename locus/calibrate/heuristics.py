@@ -13,7 +13,7 @@ from locus.models.planted.certificate import class_distance, name_of, probe_accu
 PAIRS = 40
 
 
-def named(planted: Planted) -> dict[str, bool]:
+def heuristics_right(planted: Planted) -> dict[str, bool]:
     """Whether the head that each heuristic ranks first is one that does the work; a tie for first is a miss.
 
     probe: accuracy of a logistic probe; mass mean: distance of the class means in standard deviations along their difference;
@@ -29,11 +29,11 @@ def named(planted: Planted) -> dict[str, bool]:
         "ablation": _ablation(planted, heads),
         "patching": _patching(planted, heads),
     }
-    found = {}
+    right = {}
     for heuristic, values in scores.items():
         best = [name_of(place) for place, value in zip(heads, values, strict=True) if value == max(values)]
-        found[heuristic] = len(best) == 1 and best[0] in truth
-    return found
+        right[heuristic] = len(best) == 1 and best[0] in truth
+    return right
 
 
 def _ablation(planted: Planted, heads: list[tuple[int, int]]) -> list[float]:

@@ -53,8 +53,8 @@ def power(
     if seeds < 1:
         raise UserError("at least 1 training seed", str(seeds), "Mend --seeds.")
     noise /= math.sqrt(seeds)
-    found = stats.random_for_power(effect, want, level, noise)
-    asked = [stats.questions_for_effect(size, 1.0, level, want, two_sided=False) for size in (0.1, 0.2, 0.5)]
+    random_needed = stats.random_for_power(effect, want, level, noise)
+    questions_needed = [stats.questions_for_effect(size, 1.0, level, want, two_sided=False) for size in (0.1, 0.2, 0.5)]
     return {
         "n_random": n_random,
         "n_questions": n_questions,
@@ -68,12 +68,12 @@ def power(
             "effect": effect,
             "power": stats.rank_power(effect, n_random, alpha=level, noise=noise),
             "smallest_effect": _smallest_effect(n_random, level, noise, want),
-            "random_for_effect": found.n,
-            "reason": found.reason,
+            "random_for_effect": random_needed.n,
+            "reason": random_needed.reason,
         },
         "paired": {
             "smallest_effect": stats.smallest_detectable_effect(1.0, n_questions, level, want, two_sided=False),
-            "questions_for": {str(size): one.n for size, one in zip((0.1, 0.2, 0.5), asked, strict=True)},
+            "questions_for": {str(size): one.n for size, one in zip((0.1, 0.2, 0.5), questions_needed, strict=True)},
         },
         "curve": _curve(n_random, level, noise),
         "effects": list(EFFECTS),
@@ -127,12 +127,12 @@ class Asked(settings.Settings):
     seeds: int | None = Field(None, ge=1)
 
 
-def ask(run: Path | None, **given: Any) -> dict[str, Any]:
+def power_of(run: Path | None, **options: Any) -> dict[str, Any]:
     """Power as asked for, or else of the size, the level and the scales of a finished run, if there is one.
 
     Args:
         run: the run folder, or None.
-        given: arguments of `power`; what is missing is the run's, or 19 random Locations, 100 questions and `power`'s defaults.
+        options: arguments of `power`; what is missing is the run's, or 19 random Locations, 100 questions and `power`'s defaults.
 
     Returns:
         As `power`, with `run` (the run's scales, or nothing) and `warning` (why they may mean little, or nothing).
@@ -140,20 +140,20 @@ def ask(run: Path | None, **given: Any) -> dict[str, Any]:
     Raises:
         UserError: as `power` and `scales`.
     """
-    settings.build(Asked, given, "sizes, levels and scales that an audit can have", "See `locus power --help`.")
+    settings.build(Asked, options, "sizes, levels and scales that an audit can have", "See `locus power --help`.")
     if run is None:
-        return power(**{"n_random": 19, "n_questions": 100, **given}) | {"run": {}, "warning": ""}
+        return power(**{"n_random": 19, "n_questions": 100, **options}) | {"run": {}, "warning": ""}
     measured = scales(run)
     with recorded(run) as record:
-        found = findings(record, record.config.reads[0], record.config.metric)
-    config, first = record.config, found.findings[0]["works"] if found is not None else None
+        verdicts = findings(record, record.config.reads[0], record.config.metric)
+    config, first = record.config, verdicts.findings[0].works if verdicts is not None else None
     own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
-    own |= {"n_claims": len(record.plan["claims"]), "effect": measured["effect"], "seeds": config.seeds}
+    own |= {"n_claims": len(record.plan.claims), "effect": measured["effect"], "seeds": config.seeds}
     own["noise"] = measured["noise"] * math.sqrt(config.seeds)  # what one seed would leave
     warning = ""
-    if first is not None and first["standing"] == "invalid" and first["margin"] is None:
-        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first['sentence']}"
-    return power(**{**own, **given}) | {"run": measured, "warning": warning}
+    if first is not None and first.standing == "invalid" and first.margin is None:
+        warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first.sentence}"
+    return power(**{**own, **options}) | {"run": measured, "warning": warning}
 
 
 def scales(run: Path) -> dict[str, float]:
@@ -170,25 +170,29 @@ def scales(run: Path) -> dict[str, float]:
         UserError: if the run has fewer than 3 finished random Locations.
     """
     with recorded(run) as record:
-        claim, metric = record.plan["claims"][0]["name"], record.config.metric
-        arms, mine, ceiling = record.find("random", claim), record.find("claim", claim), ceiling_of(record)
-        if len(arms) < 3 or not mine or not ceiling:
+        claim, metric = record.plan.claims[0].name, record.config.metric
+        arms, claim_arms, ceiling = record.find("random", claim), record.find("claim", claim), ceiling_of(record)
+        if len(arms) < 3 or not claim_arms or not ceiling:
             raise UserError(
                 "at least 3 random Locations, the claim and the ceiling", f"{len(arms)} finished", "Let the run go on."
             )
         random = np.array([record.of(arm, metric) for arm in arms])
-        ours, most = record.of(mine[0], metric).mean(axis=0), record.of(ceiling, metric).mean(axis=0)
-    parts = stats.variance_components(random, record.groups)
+        claim_scores, ceiling_scores = record.of(claim_arms[0], metric).mean(axis=0), record.of(ceiling, metric).mean(axis=0)
+    components = stats.variance_components(random, record.groups)
     spread = float(np.nanmean(random, axis=(1, 2)).std(ddof=1))
     if spread == 0:
         raise UserError("random Locations that differ", "all the same", "Give --effect and --noise instead of a run.")
-    root = {name: math.sqrt(max(0.0, np.nan_to_num(getattr(parts, name)))) for name in ("location_question", "seed", "residual")}
-    noise = stats.measurement_noise(parts.n_questions, parts.n_seeds, root["location_question"], root["seed"], root["residual"])
+    root = {
+        name: math.sqrt(max(0.0, np.nan_to_num(getattr(components, name)))) for name in ("location_question", "seed", "residual")
+    }
+    noise = stats.measurement_noise(
+        components.n_questions, components.n_seeds, root["location_question"], root["seed"], root["residual"]
+    )
     # What is left of the spread of measured means once their noise is taken out; never less than a tenth of it.
     true = math.sqrt(max(spread**2 - noise**2, 0.01 * spread**2))
     return {
-        "effect": float((np.nanmean(ours) - np.nanmean(random)) / true),
+        "effect": float((np.nanmean(claim_scores) - np.nanmean(random)) / true),
         "noise": noise / true,
-        "paired_sd": float(unit_values(ours - most, record.groups).std(ddof=1)),
+        "paired_sd": float(unit_values(claim_scores - ceiling_scores, record.groups).std(ddof=1)),
         "location_sd": true,
     }

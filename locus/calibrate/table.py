@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from locus import atomic, stats
 from locus.behaviours.lines import FILE_BYTES
 from locus.boundary import incoming, outputs
-from locus.conclude.tests import QUESTIONS
 from locus.errors import UserError
 from locus.models.planted.kinds import KINDS
 from locus.plan.config import AuditConfig
+from locus.records.findings import QUESTIONS
 from locus.shown import markdown
 
 PARTS = ("kind", "seed", "shuffled", "named", "claims")  # of what is known of a draw
@@ -33,7 +33,7 @@ def calibrate(
     kinds: tuple[str, ...] = ALL,
     config: AuditConfig | None = None,
     workers: int | None = None,
-    told: Callable[[str, float], None] = lambda what, share: None,
+    progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> dict[str, Any]:
     """Draw what is missing, and tally all of it.
 
@@ -43,7 +43,7 @@ def calibrate(
         kinds: which, of `ALL`.
         config: alpha, margin, number of random Locations; other settings are not used.
         workers: processes; one a core by default.
-        told: told what was done and the share of it.
+        progress: told what was done and the share of it.
 
     Returns:
         The tally, as written to `calibration.json`.
@@ -60,19 +60,19 @@ def calibrate(
     if workers is not None and not 1 <= workers <= WORKERS:
         raise UserError(f"1 to {WORKERS} processes", str(workers), "Mend --workers.")
     setting = {"alpha": config.alpha, "margin": config.tolerance, "random": config.random}
-    held = _read(out, setting)
-    have = {(one["kind"], one["seed"], one["shuffled"]) for one in held}
+    results = _read_draws(out, setting)
+    have = {(one["kind"], one["seed"], one["shuffled"]) for one in results}
     jobs = [job for job in _jobs(kinds, draws, config) if job[:3] not in have]
-    total, done = len(jobs) + len(held), len(held)
+    total, n_done = len(jobs) + len(results), len(results)
     with (out / "draws.jsonl").open("a", encoding="utf-8") as file:
-        for found in _run(jobs, workers or os.cpu_count() or 1):
-            file.write(json.dumps(found) + "\n")
+        for result in _run(jobs, workers or os.cpu_count() or 1):
+            file.write(json.dumps(result) + "\n")
             file.flush()
-            held.append(found)
-            done += 1
-            told(f"{found['kind']} {found['seed']}", done / total)
-    wanted = {job[:3] for job in _jobs(kinds, draws, config)}
-    tallied = tally([one for one in held if (one["kind"], one["seed"], one["shuffled"]) in wanted], setting)
+            results.append(result)
+            n_done += 1
+            progress(f"{result['kind']} {result['seed']}", n_done / total)
+    keys = {job[:3] for job in _jobs(kinds, draws, config)}
+    tallied = tally([one for one in results if (one["kind"], one["seed"], one["shuffled"]) in keys], setting)
     (out / "calibration.json").write_text(json.dumps(tallied, indent=1) + "\n", encoding="utf-8")
     (out / "calibration.md").write_text(table(tallied), encoding="utf-8")
     return tallied
@@ -88,33 +88,33 @@ def _jobs(kinds: tuple[str, ...], draws: int, config: AuditConfig) -> Iterator[J
                 yield kind, seed, False, config
 
 
-def _read(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
+def _read_draws(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
     """The draws a folder holds; a last line cut short by a kill is dropped."""
     outputs.check_folder(out)
     atomic.folder(out)
-    about, path, what = out / "settings.json", out / "draws.jsonl", "the folder of a calibration"
-    if about.exists() and (old := incoming.read_json(about, what, inside=out)) != setting:
+    about, path, expected = out / "settings.json", out / "draws.jsonl", "the folder of a calibration"
+    if about.exists() and (old := incoming.read_json(about, expected, inside=out)) != setting:
         raise UserError(f"draws with {setting}", str(old)[:200], "Give another --out.")
     atomic.replace(about, json.dumps(setting) + "\n")
-    content = incoming.read_bytes(path, what, FILE_BYTES, inside=out) if path.exists() else b""
-    *whole, rest = content.split(b"\n")  # every finished line ends in a newline
-    if rest:
-        atomic.replace(path, b"".join(line + b"\n" for line in whole))
+    content = incoming.read_bytes(path, expected, FILE_BYTES, inside=out) if path.exists() else b""
+    *finished, unfinished = content.split(b"\n")  # every finished line ends in a newline
+    if unfinished:
+        atomic.replace(path, b"".join(line + b"\n" for line in finished))
     try:
-        held = [incoming.parse_json(line) for line in whole]
-        if not all(isinstance(one, dict) and set(PARTS) <= set(one) for one in held):
+        results = [incoming.parse_json(line) for line in finished]
+        if not all(isinstance(one, dict) and set(PARTS) <= set(one) for one in results):
             raise ValueError(f"a line without {', '.join(PARTS)}")
-        return held
+        return results
     except ValueError as error:
-        raise UserError(what, f"{str(path)!r} ({str(error)[:200]})", "Remove the line, or give another --out.") from error
+        raise UserError(expected, f"{str(path)!r} ({str(error)[:200]})", "Remove the line, or give another --out.") from error
 
 
 def _work(job: Job, say: Callable[[float], None]) -> dict[str, Any]:
-    from locus.calibrate.draws import draw
+    from locus.calibrate.draws import draw_audits
     from locus.machine.threads import using
 
     with using(1):
-        return draw(*job)
+        return draw_audits(*job)
 
 
 def _run(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
@@ -138,12 +138,12 @@ def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any
     cells: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     saved: dict[str, list[float]] = {}
     ranks: dict[str, list[float]] = {}
-    named: dict[str, dict[str, list[bool]]] = {}
-    for one in draws:
-        kind = "shuffled" if one["shuffled"] else one["kind"]
-        for heuristic, right in one["named"].items():
-            named.setdefault(kind, {}).setdefault(heuristic, []).append(right)
-        for claim in one["claims"]:
+    heuristics_of_kind: dict[str, dict[str, list[bool]]] = {}
+    for result in draws:
+        kind = "shuffled" if result["shuffled"] else result["kind"]
+        for heuristic, right in result["named"].items():
+            heuristics_of_kind.setdefault(kind, {}).setdefault(heuristic, []).append(right)
+        for claim in result["claims"]:
             name = claim["name"]
             for question in QUESTIONS:
                 key = (kind, name, claim["read"], claim["metric"], question, claim["expected"].get(question, ""))
@@ -153,28 +153,29 @@ def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any
                 if claim["rank_p"] is not None:
                     ranks.setdefault(f"{kind} {name}", []).append(claim["rank_p"])
     names = ("kind", "claim", "read", "metric", "question", "expected")
-    rows = [{**dict(zip(names, key, strict=True)), **_counts(key[-1], seen)} for key, seen in sorted(cells.items())]
+    rows = [{**dict(zip(names, key, strict=True)), **_counts(key[-1], outcomes)} for key, outcomes in sorted(cells.items())]
     return {
         "settings": setting,
         "draws": len(draws),
         "rows": rows,
         "saved": {name: sum(shares) / len(shares) for name, shares in sorted(saved.items())},
         "named": {
-            kind: {name: _share(sum(seen), len(seen)) for name, seen in found.items()} for kind, found in sorted(named.items())
+            kind: {name: _share(sum(outcomes), len(outcomes)) for name, outcomes in by_heuristic.items()}
+            for kind, by_heuristic in sorted(heuristics_of_kind.items())
         },
         "rank_p": ranks,
     }
 
 
-def _counts(expected: str, seen: list[tuple[str, str]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"n": len(seen)}
+def _counts(expected: str, standings: list[tuple[str, str]]) -> dict[str, Any]:
+    counts_of_way: dict[str, Any] = {"n": len(standings)}
     for index, way in enumerate(("all", "sequential")):
-        counts = {name: sum(one[index] == name for one in seen) for name in ("supported", "refuted", "undecided", "invalid")}
-        found[way] = counts
+        counts = {name: sum(one[index] == name for one in standings) for name in ("supported", "refuted", "undecided", "invalid")}
+        counts_of_way[way] = counts
         if expected:
             wrong = sum(counts[name] for name in ("supported", "refuted") if name != expected)
-            found[way] |= {"right": _share(counts[expected], len(seen)), "wrong": _share(wrong, len(seen))}
-    return found
+            counts_of_way[way] |= {"right": _share(counts[expected], len(standings)), "wrong": _share(wrong, len(standings))}
+    return counts_of_way
 
 
 def _share(count: int, n: int) -> dict[str, Any]:
@@ -187,18 +188,18 @@ class Aim(NamedTuple):
     """An error rate or a power that matters: one claim a model, so that the audits counted are independent.
 
     Attributes:
-        said: what is counted, in words.
+        label: what is counted, in words.
         question: of the verdict.
         kinds: of planted models, pooled.
         claims: their names, of which each kind has at most one.
-        counted: the standing that is counted.
+        standing: the one that is counted.
     """
 
-    said: str
+    label: str
     question: str
     kinds: tuple[str, ...]
     claims: tuple[str, ...]
-    counted: str
+    standing: str
 
 
 AIMS = (
@@ -215,36 +216,36 @@ AIMS = (
 )
 
 
-def aims(found: dict[str, Any], metric: str = "mc2", way: str = "all") -> list[tuple[str, dict[str, Any]]]:
+def aims(tallied: dict[str, Any], metric: str = "mc2", way: str = "all") -> list[tuple[str, dict[str, Any]]]:
     """The error rates and powers that matter most, of edits that read the layer: (what is counted, its share)."""
     pooled = []
     for aim in AIMS:
         rows = [
             row
-            for row in found["rows"]
+            for row in tallied["rows"]
             if (row["metric"], row["read"], row["question"]) == (metric, "layer", aim.question)
             and row["kind"] in aim.kinds
             and row["claim"] in aim.claims
         ]
         if rows:
-            counted = sum(row[way][aim.counted] for row in rows)
-            pooled.append((aim.said, _share(counted, sum(row["n"] for row in rows))))
+            count = sum(row[way][aim.standing] for row in rows)
+            pooled.append((aim.label, _share(count, sum(row["n"] for row in rows))))
     return pooled
 
 
-def table(found: dict[str, Any], metric: str = "mc2") -> str:
+def table(tallied: dict[str, Any], metric: str = "mc2") -> str:
     """The tally as Markdown: the rates that matter most, then every claim and question."""
-    setting = found["settings"]
-    said = [
-        f"Audits of {found['draws']} planted models; alpha = {setting['alpha']:g}, margin = {setting['margin']:g} of the "
+    setting = tallied["settings"]
+    lines = [
+        f"Audits of {tallied['draws']} planted models; alpha = {setting['alpha']:g}, margin = {setting['margin']:g} of the "
         f"ceiling's gain, {setting['random']} random Locations, metric {metric}.",
         "",
         "| in percent of audits [exact 95 % interval] | all random Locations | stopping early |",
         "| --- | --- | --- |",
     ]
-    for (name, whole), (_, early) in zip(aims(found, metric), aims(found, metric, "sequential"), strict=True):
-        said.append(f"| {name} | {_cell(whole)} of {whole['n']} | {_cell(early)} |")
-    said += [
+    for (name, full), (_, early) in zip(aims(tallied, metric), aims(tallied, metric, "sequential"), strict=True):
+        lines.append(f"| {name} | {_cell(full)} of {full['n']} | {_cell(early)} |")
+    lines += [
         "",
         "By claim, with all random Locations: the truth by construction, then percent of audits right / wrong (what is neither "
         "was left undecided or found invalid; a dash where construction does not settle the truth). *No question*: with shuffled "
@@ -253,22 +254,22 @@ def table(found: dict[str, Any], metric: str = "mc2") -> str:
         "| planted | claim | read | n | works | special | unique | necessary |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (kind, claim, read), rows in _by_claim(found, metric).items():
+    for (kind, claim, read), rows in _by_claim(tallied, metric).items():
         cells = [_truth(rows[question]) for question in QUESTIONS]
-        said.append(f"| {' | '.join(map(markdown, (kind, claim, read)))} | {rows['works']['n']} | {' | '.join(cells)} |")
-    said += ["", "Random Locations saved by stopping early, mean over audits:", ""]
-    said += [f"- {markdown(name)}: {100 * share:.0f} %" for name, share in found["saved"].items()]
-    said += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
-    for kind, heuristics in found["named"].items():
-        said.append(
+        lines.append(f"| {' | '.join(map(markdown, (kind, claim, read)))} | {rows['works']['n']} | {' | '.join(cells)} |")
+    lines += ["", "Random Locations saved by stopping early, mean over audits:", ""]
+    lines += [f"- {markdown(name)}: {100 * share:.0f} %" for name, share in tallied["saved"].items()]
+    lines += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
+    for kind, heuristics in tallied["named"].items():
+        lines.append(
             f"- {markdown(kind)}: " + ", ".join(f"{markdown(name)} {_cell(share)} %" for name, share in heuristics.items())
         )
-    return "\n".join(said) + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def _by_claim(found: dict[str, Any], metric: str) -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
+def _by_claim(tallied: dict[str, Any], metric: str) -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
     grouped: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
-    for row in found["rows"]:
+    for row in tallied["rows"]:
         if row["metric"] == metric:
             grouped.setdefault((row["kind"], row["claim"], row["read"]), {})[row["question"]] = row
     return grouped

@@ -1,7 +1,9 @@
 """A Claim: a Location, the scores that ranked it, and where it came from."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +40,26 @@ class Claim:
             "about": self.about,
         }
 
-    def check(self, fingerprint: str, n_layers: int, n_heads: int) -> None:
+    def check(self, fingerprint: str, n_layers: int, n_heads: int, model: str = "") -> None:
         """That it can be a claim about a model.
 
         Args:
             fingerprint: of the model.
             n_layers: of the model.
             n_heads: query heads a layer.
+            model: its name, which a circuit's own is held against.
 
         Raises:
-            UserError: as `fits`, or if the claim was found on other weights.
+            UserError: as `fits`, or if the claim was found on other weights, or in a model of another name.
         """
         self.fits(n_layers, n_heads)
+        names = [str(name).casefold().rstrip("/").rpartition("/")[2] for name in (self.about.get("circuit_of", ""), model)]
+        if all(names) and names[0] not in names[1] and names[1] not in names[0]:
+            raise UserError(
+                f"a circuit of the model that is audited, {model!r}",
+                f"{self.name!r}, whose cfg says that it is of {self.about['circuit_of']!r}",
+                f"If it is meant to carry over, name the heads: --claim {','.join(self.location.names)}.",
+            )
         found_on = self.about.get("model_fingerprint")
         if found_on not in (None, fingerprint):
             raise UserError(
@@ -63,9 +73,16 @@ class Claim:
         """That a model of this shape has its heads.
 
         Raises:
-            UserError: if the model lacks a head, or the claim is a mask of another shape.
+            UserError: if the model lacks a head, or the claim is a mask, or a circuit, of another shape.
         """
         self.location.check(n_layers, n_heads)
+        stated, sizes = self.about.get("circuit_sizes", {}), {"n_layers": n_layers, "n_heads": n_heads}
+        if other := [f"{name} = {size}" for name, size in stated.items() if size != sizes.get(name)]:
+            raise UserError(
+                f"a circuit of a model with {n_layers} layers and {n_heads} query heads a layer",
+                f"{self.name!r}, whose cfg says {', '.join(other)}",
+                f"If it is meant to carry over, name the heads: --claim {','.join(self.location.names)}.",
+            )
         if (shape := self.about.get("shape")) not in (None, [n_layers, n_heads]):
             raise UserError(
                 f"a mask of the model's own shape, {n_layers} layers by {n_heads} query heads",
@@ -79,4 +96,14 @@ class Claim:
         Raises:
             UserError: if it cannot be written.
         """
-        outputs.write(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")
+        outputs.write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "--save")
+
+
+def named_apart(claims: Sequence[Claim]) -> list[Claim]:
+    """Claims of which no two have one name, by which their trials are found: a second "given" is "given-2"."""
+    apart: dict[str, Claim] = {}
+    for claim in claims:
+        names = chain([claim.name], (f"{claim.name}-{number}" for number in count(2)))
+        name = next(name for name in names if name not in apart)
+        apart[name] = replace(claim, name=name)
+    return list(apart.values())

@@ -38,7 +38,7 @@ class HeadsAlone(UserWarning):
 
 
 @dataclass(frozen=True)
-class Form:
+class ClaimForm:
     """One way to write a claim.
 
     Attributes:
@@ -54,7 +54,7 @@ class Form:
     read: Callable[[Any], Claim]
 
 
-def read(content: Any) -> Claim:
+def read_claim(content: Any) -> Claim:
     """The claim that content states in the one form that recognises it.
 
     Raises:
@@ -79,10 +79,10 @@ def _kind(content: Any) -> str:
             {{dict: "objects", list: "lists", str: "texts", bool: "Booleans"}.get(type(x), "numbers") for x in content}
         )
         return f"a list of {' and '.join(kinds)}" if kinds else "an empty list"
-    return f"an object with {_shown(content)}" if isinstance(content, dict) and content else f"{_brief(content)}"
+    return f"an object with {_first_few(content)}" if isinstance(content, dict) and content else f"{_brief(content)}"
 
 
-def named(words: Iterable[str]) -> list[Site]:
+def heads_named(words: Iterable[str]) -> list[Site]:
     """Heads by their names, in the order given.
 
     Raises:
@@ -94,8 +94,36 @@ def named(words: Iterable[str]) -> list[Site]:
         sites += [Site(int(match[1]), int(match[2]))] if match else []
         wrong += [] if match else [word]
     if wrong:
-        raise ValueError(f"{_shown(wrong)}, which is no head written as {', '.join(NOTATIONS)}")
+        raise ValueError(f"{_first_few(wrong)}, which is no head written as {', '.join(NOTATIONS)}")
     return sites
+
+
+def one_notation(words: Sequence[str]) -> None:
+    """Refuse a text in which what may be scores stands beside heads in another notation.
+
+    Raises:
+        ValueError: showing one of each.
+    """
+    dotted = [word for word in words if NOTATIONS["12.3"].fullmatch(word)]
+    others = [word for word in words if word not in dotted and is_name(word)]
+    if dotted and others and all(word.startswith("0.") for word in dotted):
+        raise ValueError(f"{others[0]} beside {dotted[0]}, which is a head of layer 0 in another notation, or a score")
+
+
+def columns(text: str) -> None:
+    """Refuse a table that may be of heads, or of heads and scores, or of scores alone.
+
+    Raises:
+        ValueError: naming both readings.
+    """
+    rows = [row for line in text.splitlines() if (row := [word for word in re.split(r"[,\s]+", line) if word])]
+    dotted = all(NOTATIONS["12.3"].fullmatch(word) for row in rows for word in row)
+    if len(rows) > 1 and all(len(row) == 2 for row in rows) and all(NOTATIONS["12.3"].fullmatch(row[1]) for row in rows):
+        raise ValueError(
+            f"rows such as {_brief(' '.join(rows[0]))}, which are two heads each, or a head and its score: write one head a line"
+        )
+    if dotted and sum(map(len, rows)) > 1 and all(word.startswith("0.") for row in rows for word in row):
+        raise ValueError(f"numbers such as {rows[0][0]}, which are heads of layer 0, or scores: write heads of layer 0 as L0H1")
 
 
 def _claim(sites: Sequence[Site], **rest: Any) -> Claim:
@@ -106,7 +134,7 @@ def _claim(sites: Sequence[Site], **rest: Any) -> Claim:
     """
     twice = [str(site) for site, count in Counter(sites).items() if count > 1]
     if twice:
-        raise ValueError(f"{_shown(twice)} more than once")
+        raise ValueError(f"{_first_few(twice)} more than once")
     return Claim("", Location.of(sites), rest.pop("origin", "given"), **rest)
 
 
@@ -133,6 +161,8 @@ def _booleans(rows: Any) -> bool:
 def _pairs(rows: list[list[Any]]) -> Claim:
     if wrong := [row for row in rows if len(row) != 2]:
         raise ValueError(f"{_brief(wrong[0])} where a pair [layer, head] belongs")
+    if len(rows) > 1 and all(type(number) is int and number in (0, 1) for row in rows for number in row):
+        raise ValueError("rows of two 0s and 1s, which are pairs [layer, head], or a mask of two heads a layer: write names")
     return _claim([_site(*row) for row in rows])
 
 
@@ -141,7 +171,7 @@ def _mask(rows: Any) -> Claim:
     width = len(rows[0])
     if any(len(row) != width or any(type(cell) is not bool for cell in row) for row in rows):
         raise ValueError("a mask whose rows are not equally many Booleans")
-    sites = [Site(layer, head) for layer, row in enumerate(rows) for head, kept in enumerate(row) if kept]
+    sites = [Site(layer, head) for layer, row in enumerate(rows) for head, marked in enumerate(row) if marked]
     return _claim(sites, about={"shape": [len(rows), width]})
 
 
@@ -153,24 +183,39 @@ def _by_layer(layers: dict[str, Any]) -> Claim:
 
 def _marked(content: dict[str, Any]) -> Claim:
     """Heads as names with true or false; numbers would be scores, and which of them count is not said."""
-    return _claim(named(_kept(content)))
+    _once(content)
+    return _claim(heads_named(_marked_names(content)))
 
 
-def _kept(content: dict[str, Any]) -> list[str]:
+def _once(names: Iterable[str]) -> None:
+    """Refuse a head under two names, or twice: the two may say two things of it."""
+    seen: dict[Site, str] = {}
+    for name in names:
+        for pattern in NOTATIONS.values():
+            if match := pattern.fullmatch(name):
+                site = Site(int(match[1]), int(match[2]))
+                if site in seen:
+                    raise ValueError(f"the head {site} more than once, as {seen[site]!r} and as {name!r}")
+                seen[site] = name
+
+
+def _marked_names(content: dict[str, Any]) -> list[str]:
     if wrong := [name for name, kept in content.items() if type(kept) is not bool]:
         scored = isinstance(content[wrong[0]], int | float)
         why = "a score, with no rule which scores make a claim" if scored else "neither true nor false"
         raise ValueError(f"{_brief(wrong[0])} with {_brief(content[wrong[0]])}, {why}")
-    return [name for name, kept in content.items() if kept]
+    return [name for name, marked in content.items() if marked]
 
 
 def _heads_within(content: dict[str, Any]) -> Claim:
     """An object that says nothing but its heads."""
     if len(content) > 1:
-        raise ValueError(f"{_shown([key for key in content if key != 'heads'])} beside 'heads', which may change what is meant")
+        raise ValueError(
+            f"{_first_few([key for key in content if key != 'heads'])} beside 'heads', which may change what is meant"
+        )
     if not isinstance(content["heads"], list) or not content["heads"]:
         raise ValueError(f"'heads' with {_brief(content['heads'])} where a list belongs")
-    return read(content["heads"])
+    return read_claim(content["heads"])
 
 
 def _ours(content: dict[str, Any]) -> Claim:
@@ -180,16 +225,16 @@ def _ours(content: dict[str, Any]) -> Claim:
     scores, about = content.get("scores", {}), content.get("about", {})
     shapes = ((name, str), (origin, str), (heads, list), (scores, dict), (about, dict))
     if unknown or any(not isinstance(value, kind) for value, kind in shapes) or not all(isinstance(x, str) for x in heads):
-        problem = f"with {_shown(unknown)} in it" if unknown else "with a part of another kind than it writes"
+        problem = f"with {_first_few(unknown)} in it" if unknown else "with a part of another kind than it writes"
         raise ValueError(f"a claim of locus {problem}")
     odd = [head for head, score in scores.items() if not _number(score) or not NOTATIONS["12.3"].fullmatch(head)]
     if odd:
         raise ValueError(f"the score {_brief(scores[odd[0]])} of {_brief(odd[0])}")
     if not isinstance(about.get("model_fingerprint", ""), str) or not _is_shape(about.get("shape", [1, 1])):
         raise ValueError("a claim of locus whose 'about' names no model as locus does")
-    sites = named(heads)
-    made = _claim(sites, origin=origin, scores={head: float(score) for head, score in scores.items()}, about=dict(about))
-    return Claim(name, made.location, made.origin, made.scores, made.about)
+    sites = heads_named(heads)
+    claim = _claim(sites, origin=origin, scores={head: float(score) for head, score in scores.items()}, about=dict(about))
+    return Claim(name, claim.location, claim.origin, claim.scores, claim.about)
 
 
 def _number(value: Any) -> bool:
@@ -202,23 +247,46 @@ def _is_shape(value: Any) -> bool:
 
 def _circuit(content: dict[str, Any]) -> Claim:
     """The heads among the nodes of a circuit, or at the ends of its edges; where both are given they must agree."""
-    sides = {part: _parts(content[part]) for part in ("nodes", "edges") if part in content}
+    sides = {part: _parts(content[part], ends) for part, ends in (("nodes", 1), ("edges", 2)) if part in content}
     heads = {part: {name for name in names if not OTHER.fullmatch(name)} for part, names in sides.items()}
     if len(heads) == 2 and heads["nodes"] != heads["edges"]:
         raise ValueError("a circuit whose nodes and edges name different heads")
     if len(content) > len(sides) + ("cfg" in content):
-        raise ValueError(f"{_shown([key for key in content if key not in (*sides, 'cfg')])} beside a circuit's nodes and edges")
+        raise ValueError(
+            f"{_first_few([key for key in content if key not in (*sides, 'cfg')])} beside a circuit's nodes and edges"
+        )
     names = next(iter(sides.values()))
     if left := [name for name in names if OTHER.fullmatch(name)]:
-        warnings.warn(f"the circuit's {_shown(left)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
-    return Claim("", Location.of(named(name for name in names if not OTHER.fullmatch(name))), "given")
+        warnings.warn(f"the circuit's {_first_few(left)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
+    sites = heads_named(name for name in names if not OTHER.fullmatch(name))
+    return Claim("", Location.of(sites), "given", about=_of_model(content.get("cfg", {})))
 
 
-def _parts(content: Any) -> list[str]:
-    """Nodes by name, once each; an edge, `A->B` or `A->B<q>`, is its two ends."""
-    names = _kept(content) if isinstance(content, dict) else content
+def _of_model(cfg: Any) -> dict[str, object]:
+    """What a circuit says of the model that it was found in, to be held against the one that is audited."""
+    if not isinstance(cfg, dict):
+        raise ValueError(f"'cfg' with {_brief(cfg)} where an object belongs")
+    names = [cfg[key] for key in ("model_name", "model") if isinstance(cfg.get(key), str)]
+    sizes = {key: cfg[key] for key in ("n_layers", "n_heads") if key in cfg}
+    if any(type(size) is not int for size in sizes.values()):
+        raise ValueError(f"'cfg' with sizes {_brief(list(sizes.values()))}")
+    return {**({"circuit_of": names[0][:200]} if names else {}), **({"circuit_sizes": sizes} if sizes else {})}
+
+
+def _parts(content: Any, ends: int) -> list[str]:
+    """Nodes by name, once each; an edge, `A->B` or `A->B<q>`, is its two ends.
+
+    Args:
+        content: names, or names with true or false.
+        ends: 1 for nodes, 2 for edges.
+    """
+    names = _marked_names(content) if isinstance(content, dict) else content
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{_brief(content)} where the nodes or edges of a circuit belong")
+    if wrong := [name for name in names if len(name.split("->")) > ends]:
+        raise ValueError(f"{_brief(wrong[0])} where {'an edge A->B' if ends == 2 else 'a node'} belongs")
+    if ends == 1:
+        _once(content)
     return list(dict.fromkeys(re.sub(r"<[qkv]>$", "", end) for name in names for end in name.split("->")))
 
 
@@ -260,16 +328,16 @@ ONE_CLAIM = '{"name": "probe", "origin": "probe", "heads": ["1.0"], "scores": {"
 CIRCUIT = '{"nodes": {"a1.h0": true, "m3": true, "a2.h3": false}}'
 PAIRS, MASK = "[[1, 0], [2, 3]]", "[[false, false], [true, false]]"
 FORMS = (
-    Form("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(named(c))),
-    Form("pairs [layer, head]", PAIRS, lambda c: _all_lists(c) and not _booleans(c), _pairs),
-    Form("a mask", MASK, lambda c: _all_lists(c) and _booleans(c), _mask),
-    Form("heads by layer", '{"1": [0, 2], "2": [3]}', lambda c: _keys(c, COUNT.fullmatch), _by_layer),
-    Form("marked names", '{"1.0": true, "2.3": false}', lambda c: _keys(c, is_name), _marked),
-    Form("an object with heads", f'{{"heads": {PAIRS}}}', lambda c: _object(c, ["heads"], ["origin"]), _heads_within),
-    Form("a claim of locus", ONE_CLAIM, lambda c: _object(c, ["heads"]) and "origin" in c, _ours),
-    Form("a circuit", CIRCUIT, lambda c: _object(c, ["nodes", "edges"], ["heads"]), _circuit),
-    Form("an array of indices", PAIRS, lambda c: _array(c, "iu"), _indices),
-    Form("an array of Booleans", MASK, lambda c: _array(c, "b"), _marks),
+    ClaimForm("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(heads_named(c))),
+    ClaimForm("pairs [layer, head]", PAIRS, lambda c: _all_lists(c) and not _booleans(c), _pairs),
+    ClaimForm("a mask", MASK, lambda c: _all_lists(c) and _booleans(c), _mask),
+    ClaimForm("heads by layer", '{"1": [0, 2], "2": [3]}', lambda c: _keys(c, COUNT.fullmatch), _by_layer),
+    ClaimForm("marked names", '{"1.0": true, "2.3": false}', lambda c: _keys(c, is_name), _marked),
+    ClaimForm("an object with heads", f'{{"heads": {PAIRS}}}', lambda c: _object(c, ["heads"], ["origin"]), _heads_within),
+    ClaimForm("a claim of locus", ONE_CLAIM, lambda c: _object(c, ["heads"]) and "origin" in c, _ours),
+    ClaimForm("a circuit", CIRCUIT, lambda c: _object(c, ["nodes", "edges"], ["heads"]), _circuit),
+    ClaimForm("an array of indices", PAIRS, lambda c: _array(c, "iu"), _indices),
+    ClaimForm("an array of Booleans", MASK, lambda c: _array(c, "b"), _marks),
 )
 
 
@@ -279,7 +347,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _shown(values: Iterable[Any]) -> str:
+def _first_few(values: Iterable[Any]) -> str:
     """The first few of many."""
     listed = list(values)
     return ", ".join(map(_brief, listed[:3])) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

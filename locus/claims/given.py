@@ -37,10 +37,10 @@ def given(text: str) -> Claim:
     if text.startswith("patch:"):
         return _patched(text.removeprefix("patch:"))
     path = Path(text)
-    if text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(forms.is_name, _words(text))):
-        claim, about = _read(text.encode("utf-8", "surrogateescape"), repr(text[:60])), {"text": text}
+    if (spelt := spelled(text)) is not None:
+        claim, about = spelt, {"text": text}
     elif os.path.lexists(text):
-        claim, about = _read(incoming.read_bytes(path, WHAT, LIMIT), repr(text)), {"file": path.name}
+        claim, about = _read_claim(incoming.read_bytes(path, WHAT, LIMIT), repr(text), file=True), {"file": path.name}
     else:
         nearest = registry.near(text, registry.entries("claims"))
         raise UserError(WHAT, repr(text[:200]), f"{nearest} Check the spelling or the path.".lstrip())
@@ -48,21 +48,36 @@ def given(text: str) -> Claim:
     return replace(claim, name=claim.name or name, about=claim.about | about)
 
 
+def spelled(text: str) -> Claim | None:
+    """The claim that a text says by itself; None where the text can only be the name of something, which is not looked for.
+
+    Raises:
+        UserError: if it is heads that cannot be read in exactly one way.
+    """
+    heads = text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(forms.is_name, _words(text)))
+    return _read_claim(text.encode("utf-8", "surrogateescape"), repr(text[:60])) if heads else None
+
+
 def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
 
 
-def _read(content: bytes, origin: str) -> Claim:
-    """The claim in a text or a file.
+def _read_claim(content: bytes, origin: str, file: bool = False) -> Claim:
+    """The claim in a text or a file; who types heads knows that they are heads, and a file may be a table of scores.
 
     Raises:
         UserError: as `given`.
     """
     try:
         if content.startswith(MAGIC):
-            return forms.read(_array(content))
+            return forms.read_claim(_array(content))
         text = content.decode("utf-8-sig")
-        return forms.read(incoming.parse_json(text) if text.lstrip()[:1] in ("[", "{") else _words(text))
+        if text.lstrip()[:1] in ("[", "{"):
+            return forms.read_claim(incoming.parse_json(text))
+        if file or re.search(r"\b0\.\d\d", text):
+            forms.columns(text)
+        forms.one_notation(_words(text))
+        return forms.read_claim(_words(text))
     except ValueError as error:  # bytes that are no text are one, too
         raise UserError(WHAT, f"{origin}: {str(error)[:300]}", REMEDY) from error
 
@@ -94,20 +109,20 @@ def _array(content: bytes) -> Any:
 def _patched(folder: str) -> Claim:
     """The heads that a patching run found."""
     path = Path(folder) / "patch.json"
-    what = "patch:DIR with the folder of a finished `locus patch` run"
+    expected = "patch:DIR with the folder of a finished `locus patch` run"
     try:
-        content: Any = incoming.read_json(path, what, inside=path.parent)
+        content: Any = incoming.read_json(path, expected, inside=path.parent)
         claim, tested = content["claim"], content["maps"][0]
         site, count = tested["site"], len(tested["components"])
-        made = None if claim is None else forms.read(claim)
+        patched_claim = None if claim is None else forms.read_claim(claim)
     except (UserError, ValueError, KeyError, TypeError, IndexError) as error:
         problem = error.received if isinstance(error, UserError) else f"{folder!r} ({error!r:.300})"
         raise UserError(
-            what,
+            expected,
             problem,
             "Check the path; a run that was stopped goes on with the same command.",
         ) from error
-    if made is None:
+    if patched_claim is None:
         raise UserError(
             "a patching run that found at least one head",
             f"{folder!r}, whose first map is of {site} and finds " + ("no head" if site == "head" else "no head by kind"),
@@ -115,4 +130,4 @@ def _patched(folder: str) -> Claim:
             if site != "head"
             else f"None of {count} stands out: use more --pairs, a smaller --set least=, or another task.",
         )
-    return replace(made, about=made.about | {"file": path.name})
+    return replace(patched_claim, about=patched_claim.about | {"file": path.name})

@@ -21,7 +21,9 @@ NARROW = 1e-6  # relative gradient down to which float32 does
 STEPS = ((np.float32, 30), (np.float64, 20_000))  # the most of each; the second is never reached by data that are finite
 
 
-def fit(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float = 1.0, tol: float = 1e-8) -> tuple[Floats, Floats]:
+def fit_probes(
+    x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float = 1.0, tol: float = 1e-8
+) -> tuple[Floats, Floats]:
     """L2-regularised logistic regressions of all heads on the same answers.
 
     Minimises 1/2 |w|^2 + C sum log(1 + exp(-s (w x + v))), s = +-1, the intercept v unpenalised (scikit-learn's objective).
@@ -35,21 +37,21 @@ def fit(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float = 1
     Returns:
         Weights [heads, features] and intercepts [heads].
     """
-    found = np.array([_one(head, y, c, tol) for head in x], dtype=np.float64).reshape(len(x), x.shape[2] + 1)
-    return found[:, :-1], found[:, -1]
+    coefficients = np.array([_fit_head(head, y, c, tol) for head in x], dtype=np.float64).reshape(len(x), x.shape[2] + 1)
+    return coefficients[:, :-1], coefficients[:, -1]
 
 
-def _one(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float, tol: float) -> Floats:
+def _fit_head(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float, tol: float) -> Floats:
     """Weights and intercept of one regression, [features + 1]."""
     count, width = x.shape
     beta: npt.NDArray[Any] = np.zeros(width + 1)
-    narrow = _design(x, np.float32)
-    bound = factor = _factor(narrow, np.full(count, 0.5), c)
+    single_precision = _design(x, np.float32)
+    bound = factor = _factor(single_precision, np.full(count, 0.5), c)
     for kind, most in STEPS:
-        design = narrow if kind is np.float32 else _design(x, kind)
+        design = single_precision if kind is np.float32 else _design(x, kind)
         truth, ridge, beta = y.astype(kind), _ridge(width).astype(kind), beta.astype(kind)
         goal = count * (max(tol, NARROW) if kind is np.float32 else tol)
-        before, kept = np.inf, beta
+        before, last_beta = np.inf, beta
         for _ in range(most):
             p = expit(design @ beta)
             gradient = c * ((p - truth) @ design) + ridge * beta
@@ -57,11 +59,11 @@ def _one(x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.bool_], c: float, t
             if size <= goal:
                 break
             if not size <= before and factor is not bound:  # NaN, too
-                factor, beta = bound, kept
+                factor, beta = bound, last_beta
                 continue
             if size > SLOW * before:
-                factor = _factor(narrow, p, c)
-            before, kept = size, beta
+                factor = _factor(single_precision, p, c)
+            before, last_beta = size, beta
             beta = beta - spotrs(factor, gradient)[0].astype(kind)
     return beta
 

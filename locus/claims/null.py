@@ -14,7 +14,9 @@ from locus.sites.site import Location, Site
 Match = Literal["uniform", "layer"]
 
 
-def draw(location: Location, n_layers: int, n_heads: int, count: int, seed: int, match: Match = "uniform") -> list[Claim]:
+def draw_locations(
+    location: Location, n_layers: int, n_heads: int, count: int, seed: int, match: Match = "uniform"
+) -> list[Claim]:
     """Random Locations of the claim's size, none repeated, none equal to the claim; the first k do not depend on `count`.
 
     Args:
@@ -37,8 +39,8 @@ def draw(location: Location, n_layers: int, n_heads: int, count: int, seed: int,
             "Ask for fewer, or for a claim of more heads.",
         )
     generator = np.random.default_rng([seed, len(location), 0 if match == "uniform" else 1])
-    drawn: dict[Location, None] = {}
-    while len(drawn) < count:
+    locations: dict[Location, None] = {}
+    while len(locations) < count:
         if match == "uniform":
             picks = generator.choice(n_layers * n_heads, size=len(location), replace=False)
             candidate = Location.of(Site(int(pick) // n_heads, int(pick) % n_heads) for pick in picks)
@@ -49,9 +51,10 @@ def draw(location: Location, n_layers: int, n_heads: int, count: int, seed: int,
                 for head in generator.choice(n_heads, size=len(location.heads(layer)), replace=False)
             )
         if candidate != location:
-            drawn.setdefault(candidate)
+            locations.setdefault(candidate)
     return [
-        Claim(f"random-{number:02d}", place, "null", about={"seed": seed, "match": match}) for number, place in enumerate(drawn)
+        Claim(f"random-{number:02d}", place, "null", about={"seed": seed, "match": match})
+        for number, place in enumerate(locations)
     ]
 
 

@@ -17,7 +17,7 @@ from locus.behaviours.encoding import all_unclosed
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import PromptFormat, TokenSequence
 from locus.claims.claim import Claim
-from locus.claims.logistic import fit as fit
+from locus.claims.logistic import fit_probes
 from locus.engine.activations import TOKENS, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
@@ -53,8 +53,8 @@ class Features:
         """Only the answers of the other items (the validation questions)."""
         return self._where(self.owner >= items)
 
-    def _where(self, here: Bools) -> "Features":
-        return Features(self.bank[here], self.spread[here], self.truth[here], self.owner[here])
+    def _where(self, mask: Bools) -> "Features":
+        return Features(self.bank[mask], self.spread[mask], self.truth[mask], self.owner[mask])
 
 
 def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.int64]]:
@@ -73,9 +73,9 @@ def plant_with_question(tokenizer: Any, items: tuple[Item, ...] | list[Item], se
 
 def with_question(items: tuple[Item, ...] | list[Item], seed: int) -> list[tuple[int, str]]:
     """Every answer's text with another question behind it, and the index of its item."""
-    others = np.random.default_rng(seed).integers(len(items), size=len(items))
+    other_question = np.random.default_rng(seed).integers(len(items), size=len(items))
     return [
-        (index, f"Q: {item.question} A: {answer} Q: {items[others[index]].question}")
+        (index, f"Q: {item.question} A: {answer} Q: {items[other_question[index]].question}")
         for index, item in enumerate(items)
         for answer in item.answers
     ]
@@ -105,16 +105,16 @@ def collect(
         cache: where base passes are kept.
         tally: where they are counted.
     """
-    from locus.engine.trie import plant
+    from locus.engine.trie import build_trie
 
     def last(trie: TokenTrie) -> Floats:
-        found = base_pass(model, trie, features=True, tokens=tokens, cache=cache, tally=tally).features
-        assert found is not None, "the survey was asked for features"
-        return found
+        features = base_pass(model, trie, features=True, tokens=tokens, cache=cache, tally=tally).features
+        assert features is not None, "the survey was asked for features"
+        return features
 
     truth, owner = labels(items)
     if kind != "next_question" and answers is None:
-        answers = last(plant(model.tokenizer, text, items))
+        answers = last(build_trie(model.tokenizer, text, items))
     if kind == "answer":
         assert answers is not None, "the survey was asked for features"
         return Features(answers, answers, truth, owner)
@@ -125,12 +125,12 @@ def collect(
 def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]:
     """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers."""
     _, n_layers, n_heads, _ = train.bank.shape
-    found = np.empty((n_layers, n_heads))
+    accuracy = np.empty((n_layers, n_heads))
     for layer in range(n_layers):
-        weights, intercepts = fit(train.bank[:, layer].transpose(1, 0, 2), train.truth)
+        weights, intercepts = fit_probes(train.bank[:, layer].transpose(1, 0, 2), train.truth)
         scores = np.einsum("nhd,hd->nh", validation.bank[:, layer].astype(np.float64), weights) + intercepts
-        found[layer] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
-    return found
+        accuracy[layer] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
+    return accuracy
 
 
 def claim(train: Features, validation: Features, size: int) -> Claim:

@@ -7,16 +7,16 @@ import atexit
 import gc
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
+import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import ending, exports, keyring, names, studies
-from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust
-from locus.errors import UserError
+from locus.cli import afterwards, ending, keyring, names, sizes, studies
+from locus.cli.options import flags, unless
 from locus.machine import threads
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ Adapter = Annotated[str | None, Option(help="none, merged, or an adapter's folde
 Data = Annotated[
     str | None,
     Option(
+        "--data",
+        "--behaviour",
         help="misconceptions, truthfulqa, its CSV or JSON, or your own JSONL.",
         show_default="misconceptions; a planted model's own",
     ),
@@ -59,6 +61,15 @@ Claims = Annotated[
         show_default="probe",
     ),
 ]
+ClaimSize = Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")]
+Random = Annotated[int | None, Option(help="Random Locations.", show_default="19; standard: 39; paper: 16")]
+Alpha = Annotated[float | None, Option(help="Level of the tests.", show_default="0.05; paper: 0.06")]
+Metric = Annotated[
+    str | None,
+    Option(help="mc1, mc2, mc3, margin; truth, info or true_info.", show_default="mc2; with a judge: true_info"),
+]
+Seed = Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")]
+Set = Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")]
 
 
 @app.command()
@@ -68,68 +79,88 @@ def audit(
     config: ConfigFile = None,
     model: ModelName = None,
     adapter: Adapter = None,
-    data: Data = None,
+    behaviour: Data = None,
     claim: Claims = None,
-    claim_size: Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")] = None,
-    random: Annotated[int | None, Option(help="Random Locations.", show_default="19; standard: 39; paper: 16")] = None,
-    alpha: Annotated[float | None, Option(help="Level of the tests.", show_default="0.05; paper: 0.06")] = None,
-    metric: Annotated[
-        str | None,
-        Option(help="mc1, mc2, mc3, margin; truth, info or true_info.", show_default="mc2; with a judge: true_info"),
-    ] = None,
-    seed: Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")] = None,
-    setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+    claim_size: ClaimSize = None,
+    random: Random = None,
+    alpha: Alpha = None,
+    metric: Metric = None,
+    seed: Seed = None,
+    settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
-    from locus.boundary.settings import from_flags
-    from locus.plan.config import resolve
-    from locus.plan.preconditions import early
+    given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
+    given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
+    run = locus.audit(**given)
+    from locus.report.terminal import verdict_table
 
-    flags: dict[str, Any] = {"model": model, "data": data, "claims": tuple(claim) if claim else None, "claim_size": claim_size}
-    flags |= {"random": random, "alpha": alpha, "metric": metric, "seed": seed, "adapter": adapter}
-    resolved = resolve(preset, config, **from_flags(setting, **flags))
-    early(resolved, out)
-    from locus.audit import audit as run_audit
-    from locus.records.store import finished
-    from locus.report.terminal import progress, verdict_table
-
-    if kept := finished(out / "trials.sqlite"):
-        console.print(f"{kept} trials are finished already; going on from there.")
-    with progress() as told:
-        found = run_audit(resolved, out, told, sign)
-    verdict_table(console, found, out)
+    verdict_table(console, run.verdict, out)
 
 
 @app.command()
-def claims(
-    model: ModelName = None,
-    adapter: Adapter = None,
-    data: Data = None,
+def plan(
     preset: Preset = "quick",
     config: ConfigFile = None,
+    model: ModelName = None,
+    adapter: Adapter = None,
+    behaviour: Data = None,
+    claim: Claims = None,
+    claim_size: ClaimSize = None,
+    random: Random = None,
+    alpha: Alpha = None,
+    metric: Metric = None,
+    seed: Seed = None,
+    settings: Set = None,
+) -> None:
+    """Say what an audit would run and what it would take, before it is begun."""
+    given = flags(settings, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour, claim=claim)
+    given |= flags(None, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed)
+    for line in repr(locus.plan(**given)).splitlines():
+        console.print(Text(line), soft_wrap=True)
+
+
+@app.command()
+def probe(
+    model: ModelName = None,
+    adapter: Adapter = None,
+    behaviour: Data = None,
+    size: ClaimSize = None,
+    preset: Preset = "quick",
+    config: ConfigFile = None,
+    kind: Annotated[str, Option(help="Of the sites that are ranked.")] = "head",
     top: Annotated[int, Option(min=1, help="Heads to print.")] = 20,
     save: Annotated[Path | None, Option(help="Write the claim to a file that --claim reads.")] = None,
     seed: Annotated[int | None, Option(help="Of splits, and of a planted model named without one.")] = None,
-    setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value.")] = None,
+    settings: Set = None,
 ) -> None:
     """Print the heads a probe ranks highest, with their validation accuracy."""
-    from locus.boundary.settings import from_flags
-    from locus.plan.config import resolve
-    from locus.plan.preconditions import early
-
-    resolved = resolve(preset, config, **from_flags(setting, model=model, adapter=adapter, data=data, seed=seed))
-    early(resolved)
     if save is not None:
         outputs.check_file(save, "--save")
-    from locus.report.terminal import claim_table, progress
-    from locus.run.setup import find_claim
-
-    with progress() as told:
-        found = find_claim(resolved, told)
+    given = flags(settings, model=model, adapter=adapter, behaviour=behaviour, size=size, preset=unless(preset), config=config)
+    found = locus.probe(**given, **flags(None, kind=kind, seed=seed))
     if save is not None:
         found.save(save)
+    from locus.report.terminal import claim_table
+
     claim_table(console, found, top)
+
+
+@app.command(hidden=True)
+def claims(
+    model: ModelName = None,
+    adapter: Adapter = None,
+    behaviour: Data = None,
+    preset: Preset = "quick",
+    config: ConfigFile = None,
+    top: Annotated[int, Option(min=1)] = 20,
+    save: Annotated[Path | None, Option()] = None,
+    seed: Annotated[int | None, Option()] = None,
+    settings: Set = None,
+) -> None:
+    """The former name of `locus probe`."""
+    terminal.console(stderr=True).print(Text("notice: locus claims is now called locus probe."))
+    probe(model, adapter, behaviour, None, preset, config, "head", top, save, seed, settings)
 
 
 @app.command()
@@ -148,141 +179,22 @@ def patch(
     alpha: Annotated[float | None, Option(help="Error rate of detection.")] = None,
     seed: Annotated[int | None, Option(help="Of pairs, noise, samples and sign flips.")] = None,
     config: ConfigFile = None,
-    setting: Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")] = None,
+    settings: Set = None,
 ) -> None:
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
-    from locus.boundary.settings import from_flags
-    from locus.patching.settings import resolve
+    given = flags(settings, out=out, task=task, model=model, adapter=adapter, pairs=pairs, compare=compare, tokens=tokens)
+    given |= flags(None, direction=direction, screen=screen, alpha=alpha, seed=seed, config=config)
+    found = locus.patch(**given)
+    from locus.report.terminal import patch_table
 
-    flags: dict[str, Any] = {"task": task, "model": model, "adapter": adapter, "pairs": pairs, "seed": seed}
-    flags |= {"tokens": tuple(tokens) if tokens else None, "direction": direction, "screen": screen, "alpha": alpha}
-    resolved = resolve(config, **from_flags(setting, **flags, compare=compare or None))
-    from locus.patch import find
-    from locus.report.terminal import patch_table, progress
-
-    with progress() as told:
-        found = find(resolved, out, told)
-    patch_table(console, found, out)
+    patch_table(console, found.document, out)
 
 
-@app.command()
-def report(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, finished or not; a calibration's; a power file.")],
-    compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
-    sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
-) -> None:
-    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file.
-
-    Nothing is opened but these folders and files: no model, no data, no judge, whatever they name.
-    """
-    from locus.report.figures import errors
-    from locus.report.page import write
-
-    if compare and len(runs) < 2:
-        raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
-    for run in runs[:1] if compare else runs:
-        if run.is_file() or (run / "calibration.json").is_file():
-            console.print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
-        else:
-            console.print(Text(write(run, runs[1:] if compare else None, sign=sign)), soft_wrap=True)
-
-
-app.command()(exports.export)
-
-
-@app.command()
-def verify(
-    run_or_receipt: Annotated[Path, Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
-    expect: Annotated[
-        str | None, Option(help="Trusted name or public key that must have signed all of it; or its id or hash.")
-    ] = None,
-    rerun: Annotated[int, Option(min=0, help="Also repeat this many random trials on the model.")] = 0,
-    seed: Annotated[int | None, Option(min=0, help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
-    model: OwnModel = None,
-    adapter: OwnAdapter = None,
-    revision: OwnRevision = None,
-    data: OwnData = None,
-    text: OwnText = None,
-    judge: OwnJudge = None,
-    judge_url: OwnUrl = None,
-    own: OwnParts = None,
-    trust_remote_code: Trust = False,
-) -> None:
-    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
-
-    A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
-    against the run's fingerprints.
-    """
-    from locus.report.verify import verify as check
-
-    found = check(run_or_receipt, expect)
-    from locus.report.terminal import progress, verified_table
-
-    verified_table(console, found)
-    if rerun:
-        from locus.report.consent import Given
-        from locus.report.rerun import rerun as repeat
-        from locus.report.rerun import sentences
-
-        if found.kind != "run":
-            raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
-        given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter, tuple(own or ()))
-        with progress() as told:
-            again = repeat(run_or_receipt, rerun, seed, told, given)
-        for said in sentences(again):
-            console.print(Text(said), soft_wrap=True)
-
-
-@app.command()
-def power(
-    run: Annotated[Path | None, Argument(help="A finished run, to take effect and noise from.")] = None,
-    random: Annotated[int | None, Option(help="Random Locations.", show_default="the run's, or 19")] = None,
-    questions: Annotated[int | None, Option(help="Test questions.", show_default="the run's, or 100")] = None,
-    effect: Annotated[float | None, Option(help="Claim above random, in sd of these.", show_default="the run's, or 2.5")] = None,
-    noise: Annotated[float | None, Option(help="Of one seed's mean, in the same sd.", show_default="the run's, or 0.3")] = None,
-    seeds: Annotated[int | None, Option(help="Training seeds a Location.", show_default="the run's, or 1")] = None,
-    alpha: Annotated[float | None, Option(help="Level of the tests.", show_default="the run's, or 0.05")] = None,
-    want: Annotated[float, Option(help="Wanted power.")] = 0.8,
-    claims: Annotated[int | None, Option(help="Claims that share the level.", show_default="the run's, or 1")] = None,
-    out: Annotated[Path | None, Option(help="Write the numbers to a JSON file.")] = None,
-) -> None:
-    """Say what an audit of a given size can find, and what size finds an effect."""
-    import json
-
-    from locus.calibrate.power import ask
-    from locus.report.terminal import power_table
-
-    told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
-    told["seeds"] = seeds
-    found = ask(run, want=want, **{name: value for name, value in told.items() if value is not None})
-    if out is not None:
-        outputs.write(out, json.dumps(found, indent=1) + "\n")
-    power_table(console, found)
-
-
-@app.command()
-def calibrate(
-    out: Annotated[Path, Option(help="Folder; the same command again goes on where it stopped.")],
-    draws: Annotated[int, Option(help="Planted models of each kind.")] = 200,
-    kinds: Annotated[str | None, Option(help="Kinds of planted model, comma-separated; all by default.")] = None,
-    alpha: Annotated[float, Option(help="Level of the tests.")] = 0.05,
-    tolerance: Annotated[
-        float, Option("--tolerance", "--margin", help="Margin of non-inferiority, as a share of the ceiling's gain.")
-    ] = 0.25,
-    random: Annotated[int, Option(help="Random Locations.")] = 19,
-    workers: Annotated[int | None, Option(help="Processes; one a core by default.")] = None,
-) -> None:
-    """Audit many models whose true location is known, and count how often each answer is wrong."""
-    from locus.calibrate.table import ALL, table
-    from locus.calibrate.table import calibrate as run_calibration
-    from locus.plan.config import resolve
-    from locus.report.terminal import progress
-
-    config = resolve(alpha=alpha, tolerance=tolerance, random=random)
-    chosen = ALL if kinds is None else tuple(kinds.split(","))
-    with progress() as told:
-        found = run_calibration(out, draws, chosen, config, workers, told)
-    console.print(table(found), soft_wrap=True)
+app.command()(afterwards.report)
+app.command()(afterwards.export)
+app.command()(afterwards.verify)
+app.command()(sizes.power)
+app.command()(sizes.calibrate)
 
 
 @app.command()
@@ -312,10 +224,10 @@ def judge_train(
     seed: Annotated[int, Option(min=0, max=2**31, help="Of the trees, folds and made-up answers.")] = 0,
 ) -> None:
     """Train a local judge on labelled answers to all questions but the held-out fifth."""
-    from locus.judges.training import Recipe, train
+    from locus.judges.training import ForestRecipe, train_judge
 
     outputs.check_file(out)
-    train(labels, references, out, Recipe(seed=seed), lambda said: console.print(Text(said)))
+    train_judge(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
     console.print(Text(out), soft_wrap=True)
 
 
@@ -339,15 +251,15 @@ def judge_eval(
     outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
-        named.check(name)
+        named.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
     opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
-    compare.check(opened, read)
+    compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):
         console.print(Text(one))
-    found = compare.measure(opened, kept)
-    compare.write(found, out)
+    found = compare.compare_judges(opened, kept)
+    compare.write_comparison(found, out)
     judge_table(console, found, len(read.rows) - len(kept.rows))
     console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 

@@ -46,7 +46,7 @@ def examine(console: Console, name: str | None, adapter: str | None = None) -> b
     console.print(Text(_reads(model)))
     for said in text.notices:
         console.print(Text(f"  {said}", style="yellow"))
-    found = checks.check(model, text)
+    found = checks.run_checks(model, text)
     for one in found:
         console.print(Text(f"  {one}", style="" if one.passed else "red"))
     return all(one.passed for one in found)

@@ -1,15 +1,22 @@
-"""Options of the commands that go by somebody's plan: the user's own word for whatever it names."""
+"""Options that several commands share: of those that go by somebody's plan, the user's own word for whatever it names."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from typer import Option
+
+from locus.errors import UserError
+
+ARGUMENTS = {"out", "config", "sign", "progress", "behaviour", "claim", "kind", "size", "compare"}  # no settings
 
 OwnModel = Annotated[
     str | None, Option("--model", help="Your own model, where the run's does not come with the package: hub id, folder, GGUF.")
 ]
 OwnAdapter = Annotated[str | None, Option("--adapter", help="Likewise the adapter: none, merged, or its folder.")]
 OwnRevision = Annotated[str | None, Option("--revision", help="Of a hub model; one that the run names counts only if a commit.")]
-OwnData = Annotated[str | None, Option("--data", help="Your own copy of the questions, where they do not come with the package.")]
+OwnData = Annotated[
+    str | None, Option("--data", "--behaviour", help="Your own copy of the questions, where they do not come with the package.")
+]
 OwnText = Annotated[str | None, Option("--text", help="Likewise the text for KL and cross-entropy.")]
 OwnJudge = Annotated[
     str | None, Option("--judge", help="Likewise the judge: local:WEIGHTS, lm:MODEL, api:MODEL; none: no judge.")
@@ -22,3 +29,26 @@ OwnParts = Annotated[
     Option("--own", help="A metric or an edit that does not come with the package, as metrics:NAME; may be repeated."),
 ]
 Trust = Annotated[bool, Option("--trust-remote-code", help="Run the Python code that comes with the model you give.")]
+
+
+def flags(settings: Sequence[str] | None, **given: Any) -> dict[str, Any]:
+    """What was given on a command line, as the library takes it: flags that were left out are left out.
+
+    Args:
+        settings: of `--set NAME=VALUE`; a flag of the same name wins.
+        given: by name.
+
+    Raises:
+        UserError: for a `--set` that is no setting.
+    """
+    from locus.boundary.settings import from_flags  # slow to import, and not needed for help
+
+    found = from_flags(settings)
+    if wrong := sorted(found.keys() & ARGUMENTS):
+        raise UserError("--set with a setting's name", ", ".join(wrong), "See docs/configuration.md.")
+    return found | {name: value for name, value in given.items() if value is not None}
+
+
+def unless(preset: str) -> str | None:
+    """A preset that was given; the usual one may also be asked for by --set."""
+    return None if preset == "quick" else preset

@@ -15,14 +15,15 @@ in the order in which they were drawn, at looks fixed beforehand: refuting may h
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from locus import stats, units
 from locus.conclude import tests as findings
-from locus.conclude.tests import QUESTIONS, UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
+from locus.conclude.tests import UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 from locus.plan.config import AuditConfig
+from locus.records.base import JsonObject
+from locus.records.findings import QUESTIONS, Finding, Findings, Standing
 
 __all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
 
@@ -72,17 +73,17 @@ class Verdicts:
     """The findings of all claims of an audit, and after how many random Locations they were drawn.
 
     Attributes:
-        findings: per claim, question -> finding.
+        findings: of each claim.
         look: random Locations looked at.
         settled: whether more random Locations could change nothing.
     """
 
-    findings: list[dict[str, dict[str, Any]]]
+    findings: list[Findings]
     look: int
     settled: bool
 
 
-def rule(config: AuditConfig) -> dict[str, Any]:
+def rule(config: AuditConfig) -> JsonObject:
     """The rule as it is written into the plan."""
     return {
         "version": VERSION,
@@ -115,41 +116,39 @@ def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = N
     assert reached, f"a first look needs {planned[0]} random Locations, not {held}"
     known = {question: [ASKED[question](scores, config) for scores in claims] for question in QUESTIONS if question not in DRAWN}
     for count in reached:
-        found = _at(claims, config, count, known)
-        settled = count == planned[-1] or all(_closed(one) for one in found)
+        answers = _at(claims, config, count, known)
+        settled = count == planned[-1] or all(_closed(one) for one in answers)
         if settled:
             break
-    return Verdicts(found, count, settled)
+    return Verdicts(answers, count, settled)
 
 
-def _closed(found: dict[str, dict[str, Any]]) -> bool:
+def _closed(answers: Findings) -> bool:
     """Whether random Locations not drawn yet can change nothing."""
-    return all(found[question]["standing"] in ("refuted", "invalid") for question in DRAWN)
+    return all(answers.finding(question).standing in ("refuted", "invalid") for question in DRAWN)
 
 
-def _at(
-    claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[str, list[Test]]
-) -> list[dict[str, dict[str, Any]]]:
+def _at(claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[str, list[Test]]) -> list[Findings]:
     """Findings from the first `count` random Locations; `known` are the tests that no random Location takes part in."""
     planned = config.looks
     seen = [scores.first(count) for scores in claims]
     effects = [findings.effect(scores, config) for scores in seen]
     refusals = [_refusal(scores, gain, p, config) for scores, (gain, p) in zip(seen, effects, strict=True)]
-    found: list[dict[str, dict[str, Any]]] = [{} for _ in claims]
+    answers: list[dict[str, Finding]] = [{} for _ in claims]
     for question in QUESTIONS:
-        drawn = question in DRAWN
-        tests = [ASKED[question](scores, config) for scores in seen] if drawn else known[question]
+        of_places = question in DRAWN
+        tests = [ASKED[question](scores, config) for scores in seen] if of_places else known[question]
         supported = stats.holm([test.p_supported for test in tests])
-        if drawn and count < planned[-1]:
+        if of_places and count < planned[-1]:
             supported = np.ones(len(tests))
-        refuted = np.minimum(1.0, stats.holm([test.p_refuted for test in tests]) * (len(planned) if drawn else 1))
+        refuted = np.minimum(1.0, stats.holm([test.p_refuted for test in tests]) * (len(planned) if of_places else 1))
         for index, test in enumerate(tests):
             if refusals[index]:
-                found[index][question] = _invalid(refusals[index], effects[index][0], count if drawn else 0)
+                answers[index][question] = _invalid(refusals[index], effects[index][0], count if of_places else 0)
             else:
                 p = (float(supported[index]), float(refuted[index]))
-                found[index][question] = _finding(question, test, p, seen[index], config)
-    return found
+                answers[index][question] = _finding(question, test, p, seen[index], config)
+    return [Findings(**by_question) for by_question in answers]
 
 
 def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig) -> str:
@@ -169,10 +168,10 @@ def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig
     return ""
 
 
-def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, config: AuditConfig) -> dict[str, Any]:
+def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, config: AuditConfig) -> Finding:
     """One finding: the standing, or invalid where it would lean on edits that had not settled."""
     # Being the best of twenty by a lead that is shown to be negligible is refuted, not supported.
-    standing = "refuted" if p[1] <= config.alpha else "supported" if p[0] <= config.alpha else "undecided"
+    standing: Standing = "refuted" if p[1] <= config.alpha else "supported" if p[0] <= config.alpha else "undecided"
     part = LEANS[question].get(standing, "")
     share = scores.unsettled.get(part, 0.0)
     sentence = f"{SAID[question][standing]}: {test.words}."
@@ -183,45 +182,45 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
             f"so the optimal edit may do more there than was seen; {test.words}."
         )
     one = test.estimate
-    return {
-        "standing": standing,
-        "estimate": _number(one.value),
-        "interval": [_number(one.low), _number(one.high)],
-        "level": one.level,
-        "n": one.n,
-        "p": _number(p[0]),
-        "p_refuted": _number(p[1]),
-        "margin": _number(test.margin),
-        "n_random": test.n_random,
-        "sentence": sentence,
-        "to_decide": test.to_decide if standing == "undecided" else "",
+    return Finding(
+        standing=standing,
+        estimate=_number(one.value),
+        interval=(_number(one.low), _number(one.high)),
+        level=one.level,
+        n=one.n,
+        p=_number(p[0]),
+        p_refuted=_number(p[1]),
+        margin=_number(test.margin),
+        n_random=test.n_random,
+        sentence=sentence,
+        to_decide=test.to_decide if standing == "undecided" else "",
         **{name: _number(value) for name, value in test.more.items()},
-    }
+    )
 
 
-def _invalid(why: str, gain: stats.Estimate, n_random: int) -> dict[str, Any]:
-    return {
-        "standing": "invalid",
-        "estimate": _number(gain.value),
-        "interval": [_number(gain.low), _number(gain.high)],
-        "level": gain.level,
-        "n": gain.n,
-        "p": None,
-        "p_refuted": None,
-        "margin": None,
-        "n_random": n_random,
-        "sentence": f"Cannot be answered: {why}.",
-        "to_decide": "",
-    }
+def _invalid(why: str, gain: stats.Estimate, n_random: int) -> Finding:
+    return Finding(
+        standing="invalid",
+        estimate=_number(gain.value),
+        interval=(_number(gain.low), _number(gain.high)),
+        level=gain.level,
+        n=gain.n,
+        p=None,
+        p_refuted=None,
+        margin=None,
+        n_random=n_random,
+        sentence=f"Cannot be answered: {why}.",
+        to_decide="",
+    )
 
 
-def _number(value: Any) -> float | None:
+def _number(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def overall(found: dict[str, dict[str, Any]]) -> str:
+def overall(answers: Findings) -> str:
     """One sentence from the four standings."""
-    standing = {name: found[name]["standing"] for name in QUESTIONS}
+    standing = {name: finding.standing for name, finding in answers.by_question.items()}
     if set(standing.values()) == {"invalid"}:
         return "No verdict: the question could not be put (see the reasons)."
     if standing["works"] == "refuted" and standing["special"] == "supported":

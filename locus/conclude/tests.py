@@ -8,7 +8,6 @@ Design and analysis of non-inferiority mortality trials in oncology.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ from locus.plan.config import AuditConfig
 from locus.stats.estimate import unit_values
 
 Floats = npt.NDArray[np.float64]
-QUESTIONS = ("works", "special", "unique", "necessary")
 UNIQUE_MOST, UNIQUE_LEAST = 0.15, 0.05
 SMALL, POWER = 100, 0.8
 
@@ -87,7 +85,7 @@ class Test:
     words: str
     to_decide: str
     n_random: int = 0
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, float | int | None] = field(default_factory=dict)
 
 
 def span(estimate: stats.Estimate, metric: str, margin: float | None = None) -> str:

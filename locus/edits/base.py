@@ -144,12 +144,12 @@ def load_edit(path: Path) -> Edit:
     if metadata.get("format") != FORMAT:
         raise UserError(f"an edit in the format {FORMAT}", f"{metadata.get('format')!r} in {path}", "Save it with locus.")
     try:
-        return _read(incoming.parse_json(metadata["edit"]), tensors)
+        return _edit_of(incoming.parse_json(metadata["edit"]), tensors)
     except (ValueError, LookupError, TypeError, AttributeError, UserError) as error:
         raise UserError("an edit as locus saves it", f"{path} ({type(error).__name__}: {error})", "Save it again.") from error
 
 
-def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
+def _edit_of(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
     """An edit from what a file says of it; terms of another size, or not finite, are those of no edit."""
     layout = Layout.from_dict(about["anatomy"])
     layers: dict[int, dict[str, Tensor]] = {}
@@ -165,7 +165,7 @@ def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
     location.check(layout.n_layers, layout.n_heads)
     if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
         raise ValueError("neither positions nor what it is about")
-    terms = {layer: Terms(**parts) for layer, parts in layers.items()}
+    terms = {layer: Terms(**tensors_of_layer) for layer, tensors_of_layer in layers.items()}
     return Edit(str(about["kind"]), location, layout, terms, about["positions"], about["about"])
 
 

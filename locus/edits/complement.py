@@ -10,8 +10,8 @@ from locus.sites.site import Location
 
 def complement(layout: Layout, claim: Location, read: Read = "layer", seed: int = 0) -> Rank1:
     """The trainable edit of all heads that are not in the claim; with read = layer it may still read the claim."""
-    rest = claim.complement(layout.n_layers, layout.n_heads)
-    return Rank1(layout, rest, read=read, seed=seed, kind="complement")
+    others = claim.complement(layout.n_layers, layout.n_heads)
+    return Rank1(layout, others, read=read, seed=seed, kind="complement")
 
 
 def _make(place: Place) -> Rank1:

@@ -5,12 +5,12 @@ nothing only where W has full row rank, and it changes the geometry Adam sees. B
 """
 
 from locus.edits.kind import EditKind, Place
-from locus.edits.rank1 import Form, Rank1
+from locus.edits.rank1 import Rank1, Rank1Form
 from locus.models.layout import Layout
 from locus.sites.site import Location
 
 
-def full(layout: Layout, form: Form = "heads", seed: int = 0) -> Rank1:
+def full(layout: Layout, form: Rank1Form = "heads", seed: int = 0) -> Rank1:
     """The trainable edit of all heads of all layers."""
     everywhere = Location.everything(layout.n_layers, layout.n_heads)
     return Rank1(layout, everywhere, read="layer", form=form, seed=seed, kind="full")

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from locus.edits.base import Positions, Terms, Trainable, head_mask
+from locus.edits.base import Edit, Positions, Terms, Trainable, head_mask
 from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
 from locus.sites.site import Location
 
 Read = Literal["layer", "heads", "constant"]
-Form = Literal["heads", "free"]
+Rank1Form = Literal["heads", "free"]
 SEEDS = 1 << 63  # that torch knows
 
 
@@ -43,7 +43,7 @@ class Rank1(Trainable):
         layout: Layout,
         location: Location,
         read: Read = "layer",
-        form: Form = "heads",
+        form: Rank1Form = "heads",
         seed: int = 0,
         positions: Positions = "all",
         kind: str = "rank1",
@@ -66,20 +66,20 @@ class Rank1(Trainable):
     @property
     def n_parameters(self) -> int:
         """Numbers that can change the model: entries of a and b outside the masks do not count."""
-        written = (
+        n_written = (
             self.layout.d_model * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
         )
         reads = {"layer": self.layout.d_in * len(self._masks), "constant": 0}
-        return written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
+        return n_written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
 
     def _start(self, seed: int) -> Tensor:
         bound = 1 / math.sqrt(self.layout.d_in)
-        parts = []
+        blocks = []
         for layer in self._masks:
             generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
-            parts.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
-            parts.append(torch.zeros(self._n_write))
-        return torch.cat(parts)
+            blocks.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
+            blocks.append(torch.zeros(self._n_write))
+        return torch.cat(blocks)
 
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, masked, differentiable in `flat`."""
@@ -93,6 +93,84 @@ class Rank1(Trainable):
             return Terms(shift=b * mask)
         reads = a * mask if self.read == "heads" else a
         return Terms(read=reads, out=b) if self.form == "free" else Terms(read=reads, write=b * mask)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing: b is zero, or out."""
+        return not any(self._part(layer, write=True).any() for layer in self._masks)
+
+    def written(self, layer: int) -> Tensor:
+        """[d_in] of ones where it may write into a layer's head outputs."""
+        return self._masks[layer]
+
+    def _part(self, layer: int, write: bool) -> Tensor:
+        """A layer's b (or a) as a view of `flat`'s numbers."""
+        size = self._n_read + self._n_write
+        begin = list(self._masks).index(layer) * size
+        return self.flat.data[begin + self._n_read : begin + size] if write else self.flat.data[begin : begin + self._n_read]
+
+    def set_read(self, layer: int, read: Tensor) -> None:
+        """Set a layer's a; an edit that reads a constant has none."""
+        if self._n_read:
+            self._part(layer, write=False).copy_(read)
+
+    def pad(self, inner: "Rank1") -> None:
+        """Become the edit of a place inside this one: its numbers where it has some, zeros in b elsewhere.
+
+        A reading vector of a layer that the inner edit does not touch stays as it is, since it is multiplied by b = 0.
+        """
+        assert self.read == inner.read and self.form == inner.form, "edits of one form and read mode"
+        assert set(inner._masks) <= set(self._masks), "a place inside this one"
+        for layer in self._masks:
+            write = self._part(layer, write=True)
+            write.zero_()
+            if layer in inner._masks:
+                numbers = inner._part(layer, write=True)
+                write.copy_(numbers * inner._masks[layer] if self.form == "heads" else numbers)
+                self.set_read(layer, inner._part(layer, write=False))
+
+    def balance(self) -> None:
+        """Bring a and b of every layer to like norms: their product stays, and a step can move both."""
+        if not self._n_read:
+            return
+        for layer in self._masks:
+            read, write = self._part(layer, write=False), self._part(layer, write=True)
+            if float(write.norm()) > 0 and float(read.norm()) > 0:
+                factor = (write.norm() / read.norm()).sqrt()
+                read.mul_(factor)
+                write.div_(factor)
+
+    def moved(self, flat: Tensor) -> Edit:
+        """The edit that it would be with other numbers."""
+        here = self.flat.data
+        self.flat.data = flat
+        try:
+            return self.frozen({})
+        finally:
+            self.flat.data = here
+
+    def jacobian(self, layer: int, inputs: Tensor, gradients: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of what rows say by the layer's numbers, [rows, numbers of a] and [rows, numbers of b].
+
+        Args:
+            layer: one of its layers.
+            inputs: [rows, T, d_in], what enters the output projection, unedited.
+            gradients: [rows, T, d_in or d_model], by what is edited.
+            real: [rows, T], false where a row is padded.
+        """
+        terms = self.terms(layer)
+        assert terms is not None, "a masked layer has terms"
+        mask = self._masks[layer].to(gradients.device)
+        inputs, kept = inputs.float(), gradients.float() * real.to(gradients.device)[:, :, None]
+        if self.form == "heads":
+            kept = kept * mask
+        if self.read == "constant":
+            return gradients.new_zeros(len(gradients), 0), kept.sum(dim=1)
+        write = terms.out if self.form == "free" else terms.write
+        assert terms.read is not None and write is not None, "an edit that reads has both"
+        by_write = torch.einsum("rt,rtw->rw", inputs @ terms.read.detach(), kept)
+        by_read = torch.einsum("rt,rtf->rf", kept @ write.detach(), inputs)
+        return by_read * mask if self.read == "heads" else by_read, by_write
 
 
 class _Live(Mapping[int, Terms]):

@@ -50,13 +50,13 @@ def directions(features: Floats, truth: npt.NDArray[np.bool_], spread: Floats | 
     return Directions(unit.astype(np.float32), sigma.astype(np.float32))
 
 
-def shift(layout: Layout, location: Location, found: Directions, alpha: float, positions: Positions = "answer") -> Edit:
+def shift(layout: Layout, location: Location, directions: Directions, alpha: float, positions: Positions = "answer") -> Edit:
     """The ITI shift at a Location with strength alpha (in standard deviations)."""
     layers = {}
     for layer in location.layers:
         vector = torch.zeros(layout.d_in)
         for head in location.heads(layer):
-            vector[layout.slice(head)] = torch.from_numpy(found.unit[layer, head] * found.sigma[layer, head])
+            vector[layout.slice(head)] = torch.from_numpy(directions.unit[layer, head] * directions.sigma[layer, head])
         layers[layer] = Terms(shift=alpha * vector)
     return Edit("shift", location, layout, layers, positions, {"alpha": alpha})
 

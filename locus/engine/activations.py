@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locus.engine import cost
 from locus.engine.cache import NONE, Cache
-from locus.engine.forward import Batch, base, prepare, sequence_logprobs
+from locus.engine.forward import Batch, base, prepare_row, sequence_logprobs
 from locus.engine.trie import PackedRow, TokenTrie
 from locus.machine import threads
 from locus.models.model import Model
@@ -36,8 +36,8 @@ class Residuals:
 
     def residual(self, layer: int, row: PackedRow) -> Tensor | None:
         """[T, width] for a row, or None where the layer is not held."""
-        held = self.layers.get(layer)
-        return None if held is None else held[torch.from_numpy(row.nodes)]
+        hidden = self.layers.get(layer)
+        return None if hidden is None else hidden[torch.from_numpy(row.nodes)]
 
     @property
     def nbytes(self) -> int:
@@ -88,38 +88,38 @@ def base_pass(
         tally: where the pass is counted, as nothing if it is all in the cache.
     """
     layout, count = model.layout, len(trie.sequences)
-    wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
+    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
     if features:
-        wanted["features"] = ((count, layout.n_layers, layout.n_heads, layout.d_head), torch.float32)
+        shapes["features"] = ((count, layout.n_layers, layout.n_heads, layout.d_head), torch.float32)
     for layer in sorted(set(layers)):
-        wanted[f"residual-{layer}"] = ((len(trie), layout.d_model), model.dtype)
+        shapes[f"residual-{layer}"] = ((len(trie), layout.d_model), model.dtype)
     owners = sorted(trie._of_owner)
     about = {"model": model.numerics, "forest": trie.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
-    found: dict[str, Tensor] = {}
-    rows, read = rows_of(model, trie, owners, tokens), list[Batch]()
+    results: dict[str, Tensor] = {}
+    rows, run_rows = rows_of(model, trie, owners, tokens), list[Batch]()
     with cache.lock(about), ExitStack() as stack:
-        for what in wanted:
-            entry = cache.get(what, {**about, "what": what})
+        for name in shapes:
+            entry = cache.get(name, {**about, "what": name})
             if entry is not None:
-                found[what] = entry.values
-        missing = [what for what in wanted if what not in found]
-        for what in missing:
-            found[what] = stack.enter_context(cache.fill(what, {**about, "what": what}, *wanted[what]))
+                results[name] = entry.values
+        missing = [name for name in shapes if name not in results]
+        for name in missing:
+            results[name] = stack.enter_context(cache.fill(name, {**about, "what": name}, *shapes[name]))
         if missing:
-            read = _dealt(model, trie, owners, tokens, features) or rows
-            _base_pass(model, trie, read, {what: found[what] for what in missing}, progress)
+            run_rows = _smaller_rows(model, trie, owners, tokens, features) or rows
+            _base_pass(model, trie, run_rows, {name: results[name] for name in missing}, progress)
     if tally is not None:
         tally.add("read", [0], cost.Work())
-        for prepared in read if missing else []:
+        for prepared in run_rows if missing else []:
             scored = len(prepared.targets.predictors) if "logprobs" in missing else 0
             tally.add("read", [0], cost.forward(prepared.row, layout.n_layers, scored))
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.int64)
-    held = {int(what.split("-")[1]): values for what, values in found.items() if what.startswith("residual-")}
-    outputs = found["features"].numpy() if features else None
-    return BasePass(found["logprobs"].numpy(), lengths, Residuals(held), outputs, rows)
+    streams = {int(name.split("-")[1]): values for name, values in results.items() if name.startswith("residual-")}
+    outputs = results["features"].numpy() if features else None
+    return BasePass(results["logprobs"].numpy(), lengths, Residuals(streams), outputs, rows)
 
 
-def _dealt(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int, ends: bool) -> list[Batch]:
+def _smaller_rows(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int, ends: bool) -> list[Batch]:
     """Rows for one pass of the base model, short enough that every thread has some; none if these are the usual rows."""
     fewer = min(tokens, -(-len(trie) // model.n_threads) + trie.shared)
     return rows_of(model, trie, owners, fewer, ends) if ends or fewer < tokens else []
@@ -135,13 +135,13 @@ def _base_pass(
     """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
     layout = model.layout
 
-    def passed(prepared: Batch) -> list[tuple[str, Tensor, Tensor]]:
+    def run_row(prepared: Batch) -> list[tuple[str, Tensor, Tensor]]:
         nodes, sequences = torch.from_numpy(prepared.row.nodes), torch.from_numpy(prepared.targets.sequences)
-        made: list[tuple[str, Tensor, Tensor]] = []
+        outputs_of_row: list[tuple[str, Tensor, Tensor]] = []
 
         def keep(layer: int, hidden: Tensor) -> None:
             if f"residual-{layer}" in into:
-                made.append((f"residual-{layer}", nodes, hidden[0].cpu()))
+                outputs_of_row.append((f"residual-{layer}", nodes, hidden[0].cpu()))
 
         ends = torch.from_numpy(trie.ends(prepared.row, sequences.tolist())) if "features" in into else None
         with torch.no_grad(), recorder.at(ends) as outputs:
@@ -149,17 +149,19 @@ def _base_pass(
             keep(layout.n_layers, hidden)
             if ends is not None:
                 stacked = torch.stack([outputs[layer] for layer in range(layout.n_layers)], dim=1)
-                made.append(("features", sequences, stacked.view(len(ends), layout.n_layers, layout.n_heads, -1)))
+                outputs_of_row.append(("features", sequences, stacked.view(len(ends), layout.n_layers, layout.n_heads, -1)))
             if "logprobs" in into:
-                made.append(("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu()))
-        return made
+                outputs_of_row.append(
+                    ("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu())
+                )
+        return outputs_of_row
 
     with _HeadOutputs(model) as recorder, threads.thread_pool(model.n_threads) as each:
-        for done, made in enumerate(each(passed, rows)):
-            for what, places, values in made:  # in the order of the rows: what two of them share is the last one's
-                into[what][places] = values
+        for index, outputs_of_row in enumerate(each(run_row, rows)):
+            for name, indices, values in outputs_of_row:  # in the order of the rows: what two of them share is the last one's
+                into[name][indices] = values
             if progress is not None:
-                progress((done + 1) / len(rows))
+                progress((index + 1) / len(rows))
 
 
 def rows_of(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int = TOKENS, ends: bool = False) -> list[Batch]:
@@ -168,7 +170,7 @@ def rows_of(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int = 
     for group in trie.pack(owners, tokens):
         sequences = trie.sequences_of(group)
         row = trie.row(sequences, ends)
-        prepared.append(prepare(model, row, trie.targets(row, sequences)))
+        prepared.append(prepare_row(model, row, trie.targets(row, sequences)))
     return prepared
 
 

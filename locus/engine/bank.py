@@ -59,19 +59,19 @@ class Bank:
 
     def restore_order(self, values: Tensor) -> Tensor:
         """Put the first dimension back into the caller's order."""
-        out = torch.empty_like(values)
-        out[self.order] = values
-        return out
+        restored = torch.empty_like(values)
+        restored[self.order] = values
+        return restored
 
     def stacked(self, layer: int, active: int, like: Tensor) -> Terms:
         """The terms of the first `active` edits in a layer, stacked to [active, features or width]; identity where absent."""
         key = (layer, active)
         if key in self._stacks:
             return self._stacks[key]
-        found = [edit.terms(layer) or Terms() for edit in self.edits[:active]]
+        per_edit = [edit.terms(layer) or Terms() for edit in self.edits[:active]]
         stack: dict[str, Tensor | None] = {}
         for name in TERMS:
-            tensors = [getattr(terms, name) for terms in found]
+            tensors = [getattr(terms, name) for terms in per_edit]
             shape = next((tensor.shape for tensor in tensors if tensor is not None), None)
             if shape is None:
                 stack[name] = None
@@ -132,9 +132,9 @@ class Bank:
         assert rows % active == 0, f"{rows} rows cannot be shared evenly by {active} edits"
         terms = self.stacked(layer, active, o)
         grouped = o.view(active, rows // active * length, features)
-        wide = grouped.float()
+        inputs = grouped.float()
         answer_mask = self._zone(active, rows, length, bank_state, o)
-        edited = wide
+        edited = inputs
         if terms.keep is not None:
             keep = terms.keep[:, None, :]
             edited = edited * (keep if answer_mask is None else 1 + (keep - 1) * answer_mask)
@@ -143,7 +143,7 @@ class Bank:
             edited = edited + (shift if answer_mask is None else shift * answer_mask)
         scalar = None
         if terms.read is not None:
-            scalar = torch.bmm(wide, terms.read[:, :, None])
+            scalar = torch.bmm(inputs, terms.read[:, :, None])
             scalar = scalar if answer_mask is None else scalar * answer_mask
             if terms.write is not None:
                 edited = torch.baddbmm(edited, scalar, terms.write[:, None, :])
@@ -170,7 +170,7 @@ def _narrowed(mlp: nn.Module, bank_state: BankState) -> list[torch.utils.hooks.R
     def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if bank_state.asked is None:
             return output
-        whole = output.new_zeros(len(output), bank_state.length, output.shape[-1])
-        return whole.index_copy(1, bank_state.asked, output)
+        padded = output.new_zeros(len(output), bank_state.length, output.shape[-1])
+        return padded.index_copy(1, bank_state.asked, output)
 
     return [mlp.register_forward_pre_hook(before), mlp.register_forward_hook(after)]

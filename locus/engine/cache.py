@@ -51,7 +51,7 @@ class CacheNotice(UserWarning):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedTensor:
     """A cached tensor, mapped from its file, and the note kept with it."""
 
     values: Tensor
@@ -89,22 +89,22 @@ class Cache:
         Raises:
             UserError: if the limit is not a number.
         """
-        told = os.environ.get("LOCUS_CACHE_GB", str(DEFAULT_GB))
+        setting = os.environ.get("LOCUS_CACHE_GB", str(DEFAULT_GB))
         try:
-            gigabytes = float(told)
+            gigabytes = float(setting)
             if not 0 <= gigabytes <= LARGEST_GB:
                 raise ValueError
         except ValueError:
-            raise UserError("LOCUS_CACHE_GB as a number of gigabytes, 0 or more", repr(told), "Set it, or unset it.") from None
+            raise UserError("LOCUS_CACHE_GB as a number of gigabytes, 0 or more", repr(setting), "Set it, or unset it.") from None
         return cls(home() / "entries", int(gigabytes * 1e9))
 
-    def get(self, kind: str, key: Key) -> Entry | None:
+    def get(self, kind: str, key: Key) -> CachedTensor | None:
         """The entry of a key, or None where there is none or it was damaged (which a notice says)."""
         if not self.limit:
             return None
         path = self._path(kind, key)
         try:
-            entry = _read(path, _canonical(key))
+            entry = _read_entry(path, _canonical(key))
         except FileNotFoundError:
             return None
         except (Damaged, OSError) as error:
@@ -119,8 +119,8 @@ class Cache:
     def put(self, kind: str, key: Key, values: Tensor, note: Any = None) -> None:
         """Keep a tensor and a note (JSON) under a key."""
         if self.limit:
-            with self.fill(kind, key, values.shape, values.dtype, note) as made:
-                made.copy_(values)
+            with self.fill(kind, key, values.shape, values.dtype, note) as target:
+                target.copy_(values)
 
     @contextmanager
     def fill(self, kind: str, key: Key, shape: Sequence[int], dtype: torch.dtype, note: Any = None) -> Iterator[Tensor]:
@@ -151,12 +151,12 @@ class Cache:
     @contextmanager
     def lock(self, key: Key) -> Iterator[None]:
         """Hold a key against other processes, so that what two need at once is made once; never hold two (they could cross)."""
-        with ExitStack() as held:
+        with ExitStack() as stack:
             with suppress(OSError):  # a folder that cannot be written holds nothing that two could make at once
                 if self.limit:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     name = f".lock-{_digest(_canonical(key))[:2]}"  # 256 at most; two keys that share one only wait
-                    held.enter_context(_locked(self.folder / name, "another audit reads the same text; waiting for it"))
+                    stack.enter_context(_locked(self.folder / name, "another audit reads the same text; waiting for it"))
             yield
 
     def usage(self) -> Usage:
@@ -176,12 +176,12 @@ class Cache:
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of entries and unfinished files, least recently used first."""
-        found = []
+        files = []
         for path in [*self.folder.glob("*.safetensors"), *self.folder.glob(".partial-*")]:
             with suppress(FileNotFoundError):
                 status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
-        return sorted(found)
+                files.append((status.st_mtime, status.st_size, path))
+        return sorted(files)
 
     def _begin(self, path: Path, size: int) -> IO[bytes] | None:
         """An unfinished file of a size, locked by this process, with room made for it; None where it cannot be had."""
@@ -211,18 +211,18 @@ class Cache:
     def _make_room(self, size: int) -> None:
         """Sweep what dead processes left, then evict the least recently used until `size` fits; called under the lock."""
         files = []
-        for used, held, path in self._files():
+        for used, n_bytes, path in self._files():
             if path.name.startswith(".partial-") and time.time() - used > ORPHAN and _abandoned(path):
                 path.unlink(missing_ok=True)
             else:
-                files.append((held, path))
-        total = sum(held for held, _ in files)
-        for held, path in files:
+                files.append((n_bytes, path))
+        total = sum(n_bytes for n_bytes, _ in files)
+        for n_bytes, path in files:
             if total + size <= self.limit:
                 break
             if not path.name.startswith("."):
                 path.unlink(missing_ok=True)
-                total -= held
+                total -= n_bytes
 
 
 NONE = Cache(Path(os.devnull), 0)  # keeps nothing
@@ -282,7 +282,7 @@ def _tensor(mapped: mmap.mmap, start: int, shape: Sequence[int], dtype: torch.dt
     return torch.frombuffer(mapped, dtype=dtype, count=count, offset=start).view(*shape)
 
 
-def _read(path: Path, key: str) -> Entry:
+def _read_entry(path: Path, key: str) -> CachedTensor:
     """Map an entry and hold it against its checksum and the key it is looked up by.
 
     Raises:
@@ -315,4 +315,4 @@ def _read(path: Path, key: str) -> Entry:
         raise Damaged("does not match its checksum")
     if about["key"] != key:
         raise Damaged("belongs to another key")
-    return Entry(_tensor(mapped, len(header), shape, dtype), note)
+    return CachedTensor(_tensor(mapped, len(header), shape, dtype), note)

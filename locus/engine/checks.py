@@ -17,8 +17,8 @@ from locus.edits import Edit, Rank1, Terms, ablate
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.cache import Cache
-from locus.engine.forward import ResidualCache, edited, prepare, sequence_logprobs
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.forward import ResidualCache, edited, prepare_row, sequence_logprobs
+from locus.engine.trie import TokenTrie, build_trie
 from locus.models.fast import attention, norms
 from locus.models.model import Model
 from locus.sites.site import Location
@@ -56,43 +56,43 @@ def plain_logprobs(
 
     It is transformers' own, attention and norms too; with `grad` differentiable in an edit that is attached.
     """
-    found = []
+    logprobs = []
     pad = model.tokenizer.pad_token_id or 0
     for start in range(0, len(sequences), batch):
-        part = sequences[start : start + batch]
-        longest = max(len(sequence.ids) for sequence in part)
-        tokens = torch.full((len(part), longest), pad)
-        mask = torch.zeros(len(part), longest, dtype=torch.long)
-        for row, sequence in enumerate(part):
-            here = slice(longest - len(sequence.ids), longest) if side == "left" else slice(0, len(sequence.ids))
-            tokens[row, here], mask[row, here] = torch.tensor(sequence.ids), 1
+        group = sequences[start : start + batch]
+        longest = max(len(sequence.ids) for sequence in group)
+        tokens = torch.full((len(group), longest), pad)
+        mask = torch.zeros(len(group), longest, dtype=torch.long)
+        for row, sequence in enumerate(group):
+            columns = slice(longest - len(sequence.ids), longest) if side == "left" else slice(0, len(sequence.ids))
+            tokens[row, columns], mask[row, columns] = torch.tensor(sequence.ids), 1
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         with torch.set_grad_enabled(grad), attention.own(model.hf), norms.own(model.hf):
             output = model.hf(
                 input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), position_ids=positions.to(model.device)
             )
-        for row, sequence in enumerate(part):
+        for row, sequence in enumerate(group):
             begin = longest - len(sequence.ids) if side == "left" else 0
             logits = output.logits[row, begin + sequence.start - 1 : begin + len(sequence.ids) - 1].float()
-            said = torch.tensor(sequence.ids[sequence.start :], device=logits.device)
-            found.append(logits.log_softmax(-1).gather(1, said[:, None]).sum().cpu())
-    return torch.stack(found)
+            answer_ids = torch.tensor(sequence.ids[sequence.start :], device=logits.device)
+            logprobs.append(logits.log_softmax(-1).gather(1, answer_ids[:, None]).sum().cpu())
+    return torch.stack(logprobs)
 
 
 def tree_logprobs(model: Model, trie: TokenTrie, edits: list[Edit], residual_cache: object = None) -> Tensor:
     """Answer log-probs of all sequences under each edit by the fast path, all in one row; [edits, sequences]."""
     sequences = list(range(len(trie.sequences)))
     row = trie.row(sequences, ends=False)
-    prepared = prepare(model, row, trie.targets(row, sequences))
+    prepared = prepare_row(model, row, trie.targets(row, sequences))
     bank = Bank(edits)
     with bank.attach(model) as bank_state, torch.no_grad():
         hidden = edited(model, prepared, bank, bank_state, residual_cache)  # type: ignore[arg-type]
         return bank.restore_order(sequence_logprobs(model, hidden, prepared.targets)).cpu()
 
 
-def check(model: Model, text: PromptFormat) -> list[Check]:
+def run_checks(model: Model, text: PromptFormat) -> list[Check]:
     """All checks, on two questions; a second or two on a small model."""
-    trie = plant(model.tokenizer, text, ITEMS)
+    trie = build_trie(model.tokenizer, text, ITEMS)
     loose = 2e-3 if model.dtype == torch.float32 else 0.6
     layout = model.layout
     plain = plain_logprobs(model, trie.sequences)
@@ -105,27 +105,27 @@ def check(model: Model, text: PromptFormat) -> list[Check]:
 
     identity = Rank1(layout, Location.everything(layout.n_layers, layout.n_heads)).frozen({})
     middle = layout.n_layers // 2
-    some = _some_edit(model, middle)
-    found = base_pass(model, trie, layers=[middle])
-    with Bank([some]).attach(model):
+    edit = _some_edit(model, middle)
+    base = base_pass(model, trie, layers=[middle])
+    with Bank([edit]).attach(model):
         edited_plain = plain_logprobs(model, trie.sequences)
     checks = [
         gap("the identity edit leaves logits as they are", *_logits(model, identity), 0.0),
         gap("zeroing all heads equals zeroing the projection", *_zeroed(model), loose),
-        gap("question trees equal one row per answer", torch.from_numpy(found.logprobs).float(), plain, loose),
+        gap("question trees equal one row per answer", torch.from_numpy(base.logprobs).float(), plain, loose),
         gap("a batch of 1 equals a batch of 8", plain_logprobs(model, unlike, batch=1), plain[ends], loose),
         gap("left padding equals right padding", plain_logprobs(model, unlike, side="left"), plain[ends], loose),
-        gap("an edit in a tree equals the same edit in plain rows", tree_logprobs(model, trie, [some])[0], edited_plain, loose),
+        gap("an edit in a tree equals the same edit in plain rows", tree_logprobs(model, trie, [edit])[0], edited_plain, loose),
         gap(
             "starting at a cached layer equals running from the start",
-            tree_logprobs(model, trie, [some], found.residuals)[0],
+            tree_logprobs(model, trie, [edit], base.residuals)[0],
             edited_plain,
             loose,
         ),
     ]
-    both = tree_logprobs(model, trie, [identity, some])
-    checks.append(gap("a bank of edits equals each alone", both, torch.stack([plain, edited_plain]), loose))
-    fast, slow = (_in_training(model, trie, middle, found.residuals if tree else None) for tree in (True, False))
+    bank_logprobs = tree_logprobs(model, trie, [identity, edit])
+    checks.append(gap("a bank of edits equals each alone", bank_logprobs, torch.stack([plain, edited_plain]), loose))
+    fast, slow = (_in_training(model, trie, middle, base.residuals if tree else None) for tree in (True, False))
     checks.append(gap("an edit in training says what it says in plain rows", fast[0], slow[0], loose))
     size = max(float(slow[1].abs().max()), 1e-2)
     checks.append(gap("its gradient is that of plain rows, in its largest entry's size", fast[1] / size, slow[1] / size, loose))
@@ -147,7 +147,7 @@ def _in_training(model: Model, trie: TokenTrie, layer: int, residual_cache: Resi
             logprobs = plain_logprobs(model, tuple(trie.sequences[index] for index in sequences), grad=True)
     else:
         row = trie.row(sequences, ends=False)
-        prepared = prepare(model, row, trie.targets(row, sequences))
+        prepared = prepare_row(model, row, trie.targets(row, sequences))
         bank = Bank([edit])
         with bank.attach(model) as bank_state:
             logprobs = sequence_logprobs(model, edited(model, prepared, bank, bank_state, residual_cache), prepared.targets)[
@@ -167,10 +167,10 @@ def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:
     entry = cache.get("checks", key)
     if entry is not None:
         return [Check(name, difference, allowed) for (name, allowed), difference in zip(entry.note, entry.values.tolist())]
-    found = check(model, text)
-    differences = torch.tensor([one.difference for one in found], dtype=torch.float64)
-    cache.put("checks", key, differences, [[one.name, one.allowed] for one in found])
-    return found
+    checks = run_checks(model, text)
+    differences = torch.tensor([one.difference for one in checks], dtype=torch.float64)
+    cache.put("checks", key, differences, [[one.name, one.allowed] for one in checks])
+    return checks
 
 
 def _some_edit(model: Model, layer: int) -> Edit:

@@ -11,13 +11,14 @@ what they have in common.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from locus.engine.trie import PackedRow
 from locus.models.model import Model
+from locus.records.cost import Cost, Seconds, Took
+from locus.records.result import TrialResult
 
 KINDS = {
     "read": "base model's pass over the questions",
@@ -88,8 +89,8 @@ class Work:
     bare: float = 0
 
     def __add__(self, other: "Work") -> "Work":
-        mine, theirs = vars(self), vars(other)  # added up at every step for every edit: `fields` would take ten times as long
-        return Work(*(mine[name] + theirs[name] for name in mine))
+        counts, more = vars(self), vars(other)  # added up at every step for every edit: `fields` would take ten times as long
+        return Work(*(counts[name] + more[name] for name in counts))
 
     def part(self, count: int) -> "Work":
         """An equal part, of so many."""
@@ -105,9 +106,9 @@ class Work:
         return {**asdict(self), "macs": self.macs(sizes), "spared": self.reused * sizes.layer}
 
 
-def _seen(row: PackedRow, some: npt.NDArray[np.bool_] | None = None) -> int:
+def _attended_pairs(row: PackedRow, mask: npt.NDArray[np.bool_] | None = None) -> int:
     """Pairs of tokens of which the first, if it is among some, sees the second: each sees its ancestors and itself."""
-    depths = row.positions if some is None else row.positions[some]
+    depths = row.positions if mask is None else row.positions[mask]
     return int(depths.sum()) + len(depths)
 
 
@@ -124,15 +125,17 @@ def forward(
         answers: only the tokens at or after a last prompt token.
         predictors: positions that go through the last layer's MLP, where not all do.
     """
-    count, seen = (int(row.answer_mask.sum()), _seen(row, row.answer_mask)) if answers else (len(row), _seen(row))
+    count, pairs = (
+        (int(row.answer_mask.sum()), _attended_pairs(row, row.answer_mask)) if answers else (len(row), _attended_pairs(row))
+    )
     bare = 0 if predictors is None else count - predictors
-    return Work(count, layers * count, 0, 2 * layers * seen, scored, reused * len(row), bare)
+    return Work(count, layers * count, 0, 2 * layers * pairs, scored, reused * len(row), bare)
 
 
 def lead(row: PackedRow, layers: int) -> Work:
     """What leads to a row's answers through so many layers, of which the last predicts nothing there."""
     count = int((~row.answer_mask).sum())
-    return Work(count, layers * count, 0, 2 * layers * _seen(row, ~row.answer_mask), bare=count)
+    return Work(count, layers * count, 0, 2 * layers * _attended_pairs(row, ~row.answer_mask), bare=count)
 
 
 def backward(row: PackedRow, layers: int, scored: int, parallel: bool = False) -> Work:
@@ -141,13 +144,13 @@ def backward(row: PackedRow, layers: int, scored: int, parallel: bool = False) -
     Where a layer's MLP runs parallel to its attention, that way leads past the lowest layer's MLP anyway.
     """
     bare = 0 if parallel and layers == 1 else len(row) - scored
-    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _seen(row), scored, bare=bare)
+    return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _attended_pairs(row), scored, bare=bare)
 
 
 def continued(start: int, count: int, n_layers: int, scored: int = 0) -> Work:
     """Tokens of one text at the positions start, start + 1, ..., each of which sees all before it and itself."""
-    seen = count * start + count * (count + 1) // 2
-    return Work(count, n_layers * count, 0, 2 * n_layers * seen, scored)
+    pairs = count * start + count * (count + 1) // 2
+    return Work(count, n_layers * count, 0, 2 * n_layers * pairs, scored)
 
 
 Note = Callable[[Sequence[int], Work], None]
@@ -168,9 +171,9 @@ class Tally:
 
     def add(self, kind: str, edits: Sequence[int], work: Work) -> None:
         """Charge work that some edits, by their numbers, have in common: an equal part to each."""
-        part = work.part(len(edits))
+        share = work.part(len(edits))
         for edit in edits:
-            self.by_edit[edit][kind] = self.by_edit[edit].get(kind, Work()) + part
+            self.by_edit[edit][kind] = self.by_edit[edit].get(kind, Work()) + share
 
     def merge(self, other: "Tally") -> None:
         """Add what another tally of the same edits has counted."""
@@ -186,56 +189,51 @@ class Tally:
 Counted = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-def summary(trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> dict[str, Any]:
+def summary(trials: Mapping[str, TrialResult], counted: Counted) -> Cost:
     """What the trials of a run took, as its verdict.json has it.
 
     Args:
-        trials: id -> role and seconds of each finished trial.
+        trials: id -> finished trial.
         counted: id -> kind of work -> counts; without the trials that were not counted.
-
-    Returns:
-        `total` and `by_role` (trials, counted, seconds added up over the processes that ran side by side, tokens, macs, spared),
-        `by_work` (all counts), `macs_per_second` (of one process, over the counted trials), and the `reason` why something was
-        not counted. A sum of nothing counted is None, never 0.
     """
     roles: dict[str, list[str]] = {}
     for trial, row in trials.items():
-        roles.setdefault(row["role"], []).append(trial)
+        roles.setdefault(row.role, []).append(trial)
     total = _sums(list(trials), trials, counted)
-    timed = math.fsum(row["seconds"] or 0.0 for trial, row in trials.items() if trial in counted)
-    by_work: dict[str, dict[str, float]] = {}
+    timed = math.fsum(row.seconds or 0.0 for trial, row in trials.items() if trial in counted)
+    by_work: dict[str, dict[str, int | float]] = {}
     for work, counts in ((work, counts) for trial in trials for work, counts in counted.get(trial, {}).items()):
         so_far = by_work.get(work, {})
         by_work[work] = {name: so_far.get(name, 0) + value for name, value in counts.items()}
-    return {
-        "total": total,
-        "by_role": {role: _sums(ids, trials, counted) for role, ids in roles.items()},
-        "by_work": by_work,
-        "macs_per_second": total["macs"] / timed if total["macs"] and timed else None,
-        "reason": "" if total["counted"] == total["trials"] else NOT_COUNTED,
-    }
+    return Cost(
+        total=total,
+        by_role={role: _sums(ids, trials, counted) for role, ids in roles.items()},
+        by_work=by_work,
+        macs_per_second=total.macs / timed if total.macs and timed else None,
+        reason="" if total.counted == total.trials else NOT_COUNTED,
+    )
 
 
-def _sums(ids: list[str], trials: Mapping[str, Mapping[str, Any]], counted: Counted) -> dict[str, Any]:
+def _sums(ids: list[str], trials: Mapping[str, TrialResult], counted: Counted) -> Took:
     kept = [counts for trial in ids for counts in counted.get(trial, {}).values()]
     sums = {name: math.fsum(counts[name] for counts in kept) if kept else None for name in ("tokens", "macs", "spared")}
-    seconds = math.fsum(trials[trial]["seconds"] or 0.0 for trial in ids)
-    return {"trials": len(ids), "counted": sum(trial in counted for trial in ids), "seconds": seconds, **sums}
+    seconds = math.fsum(trials[trial].seconds or 0.0 for trial in ids)
+    return Took(trials=len(ids), counted=sum(trial in counted for trial in ids), seconds=seconds, **sums)
 
 
-def told(found: Mapping[str, Any]) -> str:
+def cost_line(seconds: Seconds | None, took: Cost | None) -> str:
     """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
-    seconds, took = found["seconds"], found.get("cost")
-    parts = [f"{seconds['this_call']:.0f} s for this command"] if "this_call" in seconds else []
-    parts.append(f"{seconds['trials']:.0f} s of trials, added up over processes")
-    if took is None or took["total"]["macs"] is None:
-        return f"{'; '.join(parts)}; not counted otherwise: {NOT_COUNTED if took is None else took['reason']}"
-    total, rate = took["total"], took["macs_per_second"]
-    parts.append(
-        f"{total['tokens']:,.0f} tokens and {total['macs']:.3g} multiply-adds" + (f", {rate:.3g} a second" if rate else "")
-    )
-    if total["spared"]:
-        parts.append(f"{total['spared']:.3g} more without the prefixes that were reused")
-    if total["counted"] < total["trials"]:
-        parts.append(f"counted for {total['counted']} of {total['trials']} trials")
+    parts = []
+    if seconds is not None and "this_call" in seconds.model_fields_set:
+        parts.append(f"{seconds.this_call:.0f} s for this command")
+    if seconds is not None:
+        parts.append(f"{seconds.trials:.0f} s of trials, added up over processes")
+    if took is None or took.total.macs is None:
+        return f"{'; '.join(parts)}; not counted otherwise: {NOT_COUNTED if took is None else took.reason}"
+    total, rate = took.total, took.macs_per_second
+    parts.append(f"{total.tokens:,.0f} tokens and {total.macs:.3g} multiply-adds" + (f", {rate:.3g} a second" if rate else ""))
+    if total.spared:
+        parts.append(f"{total.spared:.3g} more without the prefixes that were reused")
+    if total.counted < total.trials:
+        parts.append(f"counted for {total.counted} of {total.trials} trials")
     return "; ".join(parts)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locus.engine import cost
 from locus.engine.bank import Bank, BankState
-from locus.engine.prefix import Prefix, Recorder, part
+from locus.engine.prefix import Prefix, Recorder, narrow_inputs
 from locus.engine.trie import PackedRow, Targets
 from locus.models.model import LayerInputs, Model
 
@@ -41,15 +41,15 @@ class Batch:
     targets: Targets
 
 
-def entry(model: Model, row: PackedRow) -> LayerInputs:
+def layer_inputs(model: Model, row: PackedRow) -> LayerInputs:
     """How each layer is called for one row of a forest."""
-    tokens, positions, sees = (torch.from_numpy(part)[None] for part in (row.tokens, row.positions, row.sees))
+    tokens, positions, sees = (torch.from_numpy(array)[None] for array in (row.tokens, row.positions, row.sees))
     return model.calls(tokens, positions, sees)
 
 
-def prepare(model: Model, row: PackedRow, targets: Targets) -> Batch:
+def prepare_row(model: Model, row: PackedRow, targets: Targets) -> Batch:
     """Make a row ready to run."""
-    return Batch(row, entry(model, row), targets)
+    return Batch(row, layer_inputs(model, row), targets)
 
 
 def base(model: Model, entry: LayerInputs, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
@@ -102,8 +102,8 @@ def edited(
     for layer in range(bank.starts[0], model.layout.n_layers):
         joining = bank.starts.count(layer)
         if joining:
-            held = below.entering(layer)
-            rows = (held if lead is None else held[lead.answer_mask])[None].expand(joining, -1, -1)
+            entering = below.entering(layer)
+            rows = (entering if lead is None else entering[lead.answer_mask])[None].expand(joining, -1, -1)
             hidden = rows if hidden is None else torch.cat([hidden, rows])
             bank_state.active += joining
         assert hidden is not None, "the first layer has joining edits"
@@ -136,14 +136,14 @@ class _BaseRow:
 
     def entering(self, layer: int) -> Tensor:
         """[T, width]; asked for in the order of the layers."""
-        held = self.residual_cache.residual(layer, self.prepared.row) if self.residual_cache is not None else None
-        if held is None:
+        hidden = self.residual_cache.residual(layer, self.prepared.row) if self.residual_cache is not None else None
+        if hidden is None:
             with _silenced(self.bank_state), torch.no_grad():
                 for lower in range(self.at, layer):
                     self.hidden = self.model.layer(lower, self.hidden, self.prepared.entry)
-            self.at, held = layer, self.hidden[0]
+            self.at, hidden = layer, self.hidden[0]
             self.without += [] if layer in self.without else [layer]
-        return held.to(self.model.device, self.model.dtype)
+        return hidden.to(self.model.device, self.model.dtype)
 
 
 class _SharedPrefix:
@@ -158,18 +158,18 @@ class _SharedPrefix:
         answer_mask = torch.from_numpy(prepared.row.answer_mask)
         before, self.answer_mask = torch.nonzero(~answer_mask)[:, 0], torch.nonzero(answer_mask)[:, 0]
         self.model, self.bank_state, self.before = model, bank_state, before
-        self.answers = part(prepared.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
-        self.entry = part(prepared.entry, before, before)
+        self.answers = narrow_inputs(prepared.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
+        self.entry = narrow_inputs(prepared.entry, before, before)
         self.hidden = entering[None, before]
 
     def past(self, layer: int, edits: int) -> Prefix:
         """Run a layer; its keys and values, for the answers under so many edits."""
-        kept = Recorder()
+        recorder = Recorder()
         if layer == self.model.layout.n_layers - 1:
             self.bank_state.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
         with _silenced(self.bank_state), torch.no_grad():
-            self.hidden = self.model.layer(layer, self.hidden, self.entry, kept)
-        return Prefix(len(self.before), kept.states, edits)
+            self.hidden = self.model.layer(layer, self.hidden, self.entry, recorder)
+        return Prefix(len(self.before), recorder.states, edits)
 
     def joined(self, answers: Tensor) -> Tensor:
         """The whole row under every edit, [edits, T, width]."""
@@ -186,9 +186,9 @@ def _charge(n_layers: int, prepared: Batch, bank: Bank, without: list[int], note
     if leads(row, bank):
         note(bank.order, cost.lead(row, n_layers - bank.starts[0]))
     for lower, layer in pairwise([0, *without]):
-        needed = [edit for edit, start in zip(bank.order, bank.starts, strict=True) if start in without and start >= layer]
+        edits = [edit for edit, start in zip(bank.order, bank.starts, strict=True) if start in without and start >= layer]
         shared = cost.forward(row, layer - lower)
-        note(needed, replace(shared, tokens=0))
+        note(edits, replace(shared, tokens=0))
 
 
 class _silenced:
@@ -237,24 +237,24 @@ class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, normed: Tensor, rows: Tensor, tokens: Tensor, model: Model) -> Tensor:
         weight: Tensor = model.head.weight  # type: ignore[assignment]
-        need, where = ctx.needs_input_grad[0], normed.device
+        needs_means, device = ctx.needs_input_grad[0], normed.device
         order = torch.argsort(tokens, stable=True)
         size = max(1, HEAD_CHUNK // len(normed))
-        if where.type == "cpu":  # what a cache holds is quicker, unless it is too narrow to be a matrix
+        if device.type == "cpu":  # what a cache holds is quicker, unless it is too narrow to be a matrix
             size = min(size, max(1024, PANEL // len(normed)))
         edges = [*range(0, len(weight), size), len(weight)]
-        bounds = torch.searchsorted(tokens[order], torch.tensor(edges, device=where)).tolist()
-        chosen, slopes = torch.empty(len(rows), device=where), torch.ones(len(rows), device=where)
-        top = torch.full((len(normed), 1), -torch.inf, device=where)
+        bounds = torch.searchsorted(tokens[order], torch.tensor(edges, device=device)).tolist()
+        token_logits, slopes = torch.empty(len(rows), device=device), torch.ones(len(rows), device=device)
+        top = torch.full((len(normed), 1), -torch.inf, device=device)
         total = torch.zeros_like(top)
-        means = torch.zeros(normed.shape, device=where) if need else None
+        means = torch.zeros(normed.shape, device=device) if needs_means else None
         for (start, end), (first, last) in zip(pairwise(edges), pairwise(bounds), strict=True):
-            here = order[first:last]
+            entries = order[first:last]
             logits = model.logits_of_normed(normed, slice(start, end))
-            chosen[here] = logits[rows[here], tokens[here] - start]
-            slope = 1 - (logits / model.softcap) ** 2 if model.softcap is not None and need else None
+            token_logits[entries] = logits[rows[entries], tokens[entries] - start]
+            slope = 1 - (logits / model.softcap) ** 2 if model.softcap is not None and needs_means else None
             if slope is not None:
-                slopes[here] = slope[rows[here], tokens[here] - start]
+                slopes[entries] = slope[rows[entries], tokens[entries] - start]
             higher = torch.maximum(top, logits.amax(dim=-1, keepdim=True))
             shrunk, top = (top - higher).exp_(), higher
             terms = logits.sub_(top).exp_()
@@ -264,7 +264,7 @@ class _LogProbs(torch.autograd.Function):
                 means = means.mul_(shrunk).add_(terms.to(weight.dtype) @ weight[start:end])
         ctx.model, ctx.shape = model, normed.shape
         ctx.save_for_backward(rows, tokens, slopes, *([means.div_(total).to(normed.dtype)] if means is not None else []))
-        return chosen - (total.log() + top)[rows, 0]
+        return token_logits - (total.log() + top)[rows, 0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
@@ -272,6 +272,6 @@ class _LogProbs(torch.autograd.Function):
         rows, tokens, slopes, means = ctx.saved_tensors
         weight: Tensor = ctx.model.head.weight
         per_row = torch.zeros(ctx.shape[0], device=grad.device).index_add(0, rows, grad)
-        out = -per_row[:, None] * means.float()
-        out.index_add_(0, rows, (grad * slopes)[:, None] * weight[tokens].float())
-        return out.to(means.dtype), None, None, None
+        grad_normed = -per_row[:, None] * means.float()
+        grad_normed.index_add_(0, rows, (grad * slopes)[:, None] * weight[tokens].float())
+        return grad_normed.to(means.dtype), None, None, None

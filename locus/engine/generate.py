@@ -24,7 +24,7 @@ from locus.behaviours.prompts import PromptFormat
 from locus.edits.base import Edit
 from locus.engine.bank import BankState
 from locus.engine.cost import Tally, Work, continued
-from locus.engine.slots import Reader, RowBank, Slots
+from locus.engine.slots import RowBank, Slots, TokenReader
 from locus.errors import UserError
 from locus.models.model import Model
 from locus.sites.site import Location
@@ -136,25 +136,25 @@ def generate(
     tokens = [coded(model, prompt, text, settings.max_new_tokens) for prompt in prompts]
     draws = [_draws(prompt, settings) for prompt in prompts]
     base = Edit("base", Location(()), model.layout, {})
-    spoken: list[list[Generation]] = []
-    chosen = list(edits) or [base]
+    generations: list[list[Generation]] = []
+    all_edits = list(edits) or [base]
     ends = frozenset(end_tokens(model, text))
-    finished, tally = itertools.count(1), tally or Tally(len(chosen))
+    finished, tally = itertools.count(1), tally or Tally(len(all_edits))
 
     def tick() -> None:
         if progress is not None:
-            progress(next(finished) / (len(prompts) * len(chosen)))
+            progress(next(finished) / (len(prompts) * len(all_edits)))
 
     # Every edit holds the states of the shared beginning, so their number is bounded like that of the rows.
-    for first in range(0, len(chosen) if prompts else 0, rows):
-        some = [*chosen[first : first + rows], base]
-        choir = GenerationBatch(model, some, settings, ends, rows)
-        choir.tally, choir.first = tally, first
+    for first in range(0, len(all_edits) if prompts else 0, rows):
+        group = [*all_edits[first : first + rows], base]
+        batch = GenerationBatch(model, group, settings, ends, rows)
+        batch.tally, batch.first = tally, first
         pending = [
-            _Row(edit, prompt, tokens[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(some) - 1)
+            _Row(edit, prompt, tokens[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(group) - 1)
         ]
-        spoken += choir.run(pending, tick)
-    return spoken or [[] for _ in chosen]
+        generations += batch.run(pending, tick)
+    return generations or [[] for _ in all_edits]
 
 
 class GenerationBatch:
@@ -163,7 +163,7 @@ class GenerationBatch:
     def __init__(self, model: Model, edits: Sequence[Edit], settings: Speech, ends: frozenset[int], rows: int):
         self.model, self.settings, self.ends, self.rows = model, settings, ends, rows
         self.bank = RowBank(edits)
-        self.reader = Reader(model)
+        self.reader = TokenReader(model)
         self.bank_state = BankState(0)
         self.tally, self.first = Tally(len(edits)), 0
         # Under an edit of the answer alone, all of the prompt but its last token is the base model's.
@@ -171,7 +171,9 @@ class GenerationBatch:
 
     def run(self, pending: list[_Row], tick: Callable[[], None]) -> list[list[Generation]]:
         """Finish all rows, with a tick for each; [edits][prompts]."""
-        said = [[Generation("", (), "end")] * len({row.prompt for row in pending}) for _ in range(len(self.bank.edits) - 1)]
+        generations = [
+            [Generation("", (), "end")] * len({row.prompt for row in pending}) for _ in range(len(self.bank.edits) - 1)
+        ]
         pending.sort(key=lambda row: (len(row.ids), row.prompt))
         slots = max(len(row.ids) for row in pending) + self.settings.max_new_tokens
         live: list[_Row] = []
@@ -184,18 +186,18 @@ class GenerationBatch:
                 joining = pending[:free] if free * REFILL >= self.rows or not staying else []
                 if joining or len(live) - len(staying) > len(live) // REFILL:
                     del pending[: len(joining)]
-                    parts = [(cache, staying)]
+                    pieces = [(cache, staying)]
                     if joining:
-                        parts.append(self._questions(joining, common, beginning, places, slots))
+                        pieces.append(self._questions(joining, common, beginning, places, slots))
                     live = [live[index] for index in staying] + joining
-                    cache = Slots.gather(parts)
+                    cache = Slots.gather(pieces)
                     self.bank.seat(self.bank_state, [row.edit for row in live])
                 for row in self._step(live, cache):
-                    said[row.edit][row.prompt] = self._finished(row)
+                    generations[row.edit][row.prompt] = self._finished(row)
                     tick()
                 if all(row.stopped for row in live):
                     live = []
-        return said
+        return generations
 
     def note(self, edits: Sequence[int], work: Work) -> None:
         """Charge work to edits by their numbers here."""
@@ -204,8 +206,8 @@ class GenerationBatch:
     def _beginning(self, pending: Sequence[_Row], slots: int) -> tuple[int, Slots | None, dict[int, int]]:
         """What all prompts begin with, in tokens, its states under every source of prompts, and the row of each source."""
         first, last = min(row.ids for row in pending), max(row.ids for row in pending)
-        same = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-        common = min(same, *(len(row.ids) - 1 for row in pending))
+        n_shared = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+        common = min(n_shared, *(len(row.ids) - 1 for row in pending))
         if common == 0:
             return 0, None, {}
         speakers = {row.edit: self.source[row.edit] for row in pending}
@@ -222,13 +224,13 @@ class GenerationBatch:
         self, joining: Sequence[_Row], common: int, beginning: Slots | None, places: dict[int, int], slots: int
     ) -> tuple[Slots, list[int]]:
         """States of the rows' prompts without their last tokens, once for each source and prompt; and each row's place there."""
-        wanted = [(self.source[row.edit], row.prompt) for row in joining]
-        unique = {pair: place for place, pair in enumerate(dict.fromkeys(wanted))}
+        source_and_prompt = [(self.source[row.edit], row.prompt) for row in joining]
+        unique = {pair: place for place, pair in enumerate(dict.fromkeys(source_and_prompt))}
         for pair in unique:
-            alike = [row for row, own in zip(joining, wanted, strict=True) if own == pair]
-            read = continued(common, len(alike[0].ids) - 1 - common, self.model.layout.n_layers)
-            self.note([row.edit for row in alike], read)
-        bodies = {pair: row.ids[common:-1] for pair, row in zip(wanted, joining, strict=True)}
+            alike = [row for row, own in zip(joining, source_and_prompt, strict=True) if own == pair]
+            work = continued(common, len(alike[0].ids) - 1 - common, self.model.layout.n_layers)
+            self.note([row.edit for row in alike], work)
+        bodies = {pair: row.ids[common:-1] for pair, row in zip(source_and_prompt, joining, strict=True)}
         length = max(len(body) for body in bodies.values())
         cache = Slots(self.model.layout.n_layers, slots)
         if beginning is not None:
@@ -238,7 +240,7 @@ class GenerationBatch:
         if padded[0]:
             self.bank.seat(self.bank_state, [source for source, _ in unique])
             self.reader.read(self._tensor(padded), common, cache)
-        return cache, [unique[pair] for pair in wanted]
+        return cache, [unique[pair] for pair in source_and_prompt]
 
     def _step(self, live: list[_Row], cache: Slots) -> list[_Row]:
         """One more token for every row; the rows that end with it."""
@@ -248,9 +250,9 @@ class GenerationBatch:
         uniform = None
         if self.settings.sample:
             uniform = torch.tensor([row.draws[min(len(row.tokens), len(row.draws) - 1)] for row in live], device=logits.device)
-        chosen = choose(logits, self.settings, uniform).tolist()
+        next_tokens = choose_tokens(logits, self.settings, uniform).tolist()
         ended = []
-        for row, token in zip(live, chosen, strict=True):
+        for row, token in zip(live, next_tokens, strict=True):
             if row.stopped is None:
                 row.tokens.append(token)
                 row.stopped = self._stop(row)
@@ -281,7 +283,7 @@ class GenerationBatch:
         return torch.tensor(tokens, dtype=torch.long, device=self.model.device)
 
 
-def choose(logits: Tensor, settings: Speech, uniform: Tensor | None = None) -> Tensor:
+def choose_tokens(logits: Tensor, settings: Speech, uniform: Tensor | None = None) -> Tensor:
     """The next token of every row.
 
     Args:
@@ -296,22 +298,22 @@ def choose(logits: Tensor, settings: Speech, uniform: Tensor | None = None) -> T
         return logits.argmax(dim=-1)
     probs, order = (logits / settings.temperature).softmax(dim=-1).double().sort(dim=-1, descending=True, stable=True)
     before = probs.cumsum(dim=-1) - probs
-    kept = torch.where(before < settings.top_p, probs, 0.0)
-    heights = kept.cumsum(dim=-1)
+    nucleus = torch.where(before < settings.top_p, probs, 0.0)
+    heights = nucleus.cumsum(dim=-1)
     rank = torch.searchsorted(heights, uniform.double()[:, None] * heights[:, -1:], right=True)
     # Rounding may put the product at the very top; the last kept token is what it means there.
-    rank = torch.minimum(rank, (kept > 0).sum(dim=-1, keepdim=True) - 1)
+    rank = torch.minimum(rank, (nucleus > 0).sum(dim=-1, keepdim=True) - 1)
     return order.gather(1, rank)[:, 0]
 
 
 def end_tokens(model: Model, text: PromptFormat) -> set[int]:
     """The tokens that end a text: those the model and the tokenizer name, and what a chat template puts after an answer."""
-    tokenizer, found = model.tokenizer, set()
+    tokenizer, ids = model.tokenizer, set()
     for owner in (tokenizer, model.hf.config, getattr(model.hf, "generation_config", None)):
-        named = getattr(owner, "eos_token_id", None)
-        found |= set(named) if isinstance(named, list | tuple) else set() if named is None else {int(named)}
+        own_ids = getattr(owner, "eos_token_id", None)
+        ids |= set(own_ids) if isinstance(own_ids, list | tuple) else set() if own_ids is None else {int(own_ids)}
     after = tokenizer(text.closing, add_special_tokens=False)["input_ids"]
-    return found | ({after[0]} & set(tokenizer.all_special_ids) if after else set())
+    return ids | ({after[0]} & set(tokenizer.all_special_ids) if after else set())
 
 
 def coded(model: Model, prompt: str, text: PromptFormat, room: int = 0) -> tuple[int, ...]:

@@ -49,19 +49,19 @@ class Prefix:
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens, from those of the tokens that run now."""
         before = (state[:, :, : self.length].repeat(self.copies, 1, 1, 1) for state in self.states[layer])
-        whole = [torch.cat([earlier, now], dim=2) for earlier, now in zip(before, (keys, values), strict=True)]
-        return whole[0], whole[1]
+        joined = [torch.cat([earlier, now], dim=2) for earlier, now in zip(before, (keys, values), strict=True)]
+        return joined[0], joined[1]
 
 
-def shared(one: Tensor, two: Tensor, ends: Tensor) -> int:
+def n_shared_columns(first: Tensor, second: Tensor, ends: Tensor) -> int:
     """How many first columns two runs share in every row; 0 where they differ nowhere, for nothing is then patched.
 
     Args:
-        one: embeddings of a run, [rows or 1, T, width].
-        two: of the other.
+        first: embeddings of a run, [rows or 1, T, width].
+        second: of the other.
         ends: [rows], the last token of every row, which must be run.
     """
-    differ = (one != two).any(dim=-1).any(dim=0)
+    differ = (first != second).any(dim=-1).any(dim=0)
     if not bool(differ.any()):
         return 0
     return min(int(differ.int().argmax()), int(ends.min()))
@@ -70,29 +70,29 @@ def shared(one: Tensor, two: Tensor, ends: Tensor) -> int:
 def cut(entry: LayerInputs, start: int) -> LayerInputs:
     """The calls for the columns from `start` on, which see all columns."""
     length = entry.hidden.shape[1]
-    return entry if start == 0 else part(entry, torch.arange(start, length), torch.arange(length))
+    return entry if start == 0 else narrow_inputs(entry, torch.arange(start, length), torch.arange(length))
 
 
-def part(entry: LayerInputs, here: Tensor, seen: Tensor) -> LayerInputs:
+def narrow_inputs(entry: LayerInputs, columns: Tensor, keys_seen: Tensor) -> LayerInputs:
     """The calls for some columns.
 
     Args:
         entry: the calls for all.
-        here: the columns that are run, in order.
-        seen: the columns whose keys and values they are given, in order.
+        columns: the columns that are run, in order.
+        keys_seen: the columns whose keys and values they are given, in order.
     """
     length = entry.hidden.shape[1]
-    here, seen = here.to(entry.hidden.device), seen.to(entry.hidden.device)
+    columns, keys_seen = columns.to(entry.hidden.device), keys_seen.to(entry.hidden.device)
     masks: dict[int, Tensor] = {}
 
-    def taken(value: Any) -> Any:
+    def narrow(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(taken(one) for one in value)
+            return tuple(narrow(one) for one in value)
         if isinstance(value, Tensor) and value.ndim == 4:
             if id(value) not in masks:
-                masks[id(value)] = attention.narrowed(value, here, seen)
+                masks[id(value)] = attention.narrowed(value, columns, keys_seen)
             return masks[id(value)]
-        return value[:, here] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
+        return value[:, columns] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
 
-    calls = [(tuple(map(taken, args)), {key: taken(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
-    return LayerInputs(entry.hidden[:, here], calls)
+    calls = [(tuple(map(narrow, args)), {key: narrow(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
+    return LayerInputs(entry.hidden[:, columns], calls)

@@ -40,9 +40,9 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.keys[rows_, :, at] = key_states[:, :, 0]
             self.values[rows_, :, at] = value_states[:, :, 0]
         else:
-            here = slice(self.owner.reach - positions.shape[1], self.owner.reach)
-            self.keys[:, :, here] = key_states
-            self.values[:, :, here] = value_states
+            slots = slice(self.owner.reach - positions.shape[1], self.owner.reach)
+            self.keys[:, :, slots] = key_states
+            self.values[:, :, slots] = value_states
         return self.keys[:, :, : self.owner.reach], self.values[:, :, : self.owner.reach]
 
 
@@ -69,18 +69,18 @@ class Slots(Cache):
         self.positions, self.reach = positions, reach
 
     @classmethod
-    def gather(cls, parts: Sequence[tuple["Slots", Sequence[int]]]) -> "Slots":
+    def gather(cls, sources: Sequence[tuple["Slots", Sequence[int]]]) -> "Slots":
         """A new cache of some rows of some caches, in order; all have the same slots."""
-        first = parts[0][0]
-        made = cls(len(first.layers), first.slots)
-        chosen = [(part, torch.tensor(rows, dtype=torch.long)) for part, rows in parts if len(rows)]
-        for index, layer in enumerate(made.layers):
+        first = sources[0][0]
+        gathered = cls(len(first.layers), first.slots)
+        picked = [(source, torch.tensor(rows, dtype=torch.long)) for source, rows in sources if len(rows)]
+        for index, layer in enumerate(gathered.layers):
             for name in ("keys", "values"):
-                tensors = [getattr(part.layers[index], name) for part, _ in chosen]
-                taken = [tensor[rows.to(tensor.device)] for tensor, (_, rows) in zip(tensors, chosen, strict=True)]
-                setattr(layer, name, taken[0] if len(taken) == 1 else torch.cat(taken))
+                tensors = [getattr(source.layers[index], name) for source, _ in picked]
+                states = [tensor[rows.to(tensor.device)] for tensor, (_, rows) in zip(tensors, picked, strict=True)]
+                setattr(layer, name, states[0] if len(states) == 1 else torch.cat(states))
             layer.is_initialized = True  # type: ignore[union-attr]
-        return made
+        return gathered
 
 
 class RowBank(Bank):
@@ -105,9 +105,11 @@ class RowBank(Bank):
     def stacked(self, layer: int, active: int, like: Tensor) -> Terms:
         """The terms of every row in a layer, [rows, features or width]."""
         if layer not in self._gathered:
-            whole = super().stacked(layer, len(self.edits), like)
+            per_edit = super().stacked(layer, len(self.edits), like)
             rows = self._rows.to(like.device)
-            self._gathered[layer] = Terms(**{name: None if value is None else value[rows] for name, value in vars(whole).items()})
+            self._gathered[layer] = Terms(
+                **{name: None if value is None else value[rows] for name, value in vars(per_edit).items()}
+            )
         return self._gathered[layer]
 
 
@@ -121,7 +123,7 @@ def _still(edit: Edit) -> Edit:
     return Edit(edit.kind, edit.location, edit.layout, layers, edit.positions, edit.about)
 
 
-class Reader:
+class TokenReader:
     """Runs tokens at given positions against a cache; use inside its `attached` block."""
 
     def __init__(self, model: Model):
@@ -129,7 +131,7 @@ class Reader:
         self._masks: dict[int | None, Tensor] = {}
 
     @contextmanager
-    def attached(self) -> Iterator["Reader"]:
+    def attached(self) -> Iterator["TokenReader"]:
         """Give each layer the mask of its own attention window, whatever the architecture passes on."""
         windows = self.model.windows
         handles = [

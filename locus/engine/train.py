@@ -27,7 +27,7 @@ from locus.edits.base import Edit, Trainable
 from locus.engine import cost
 from locus.engine.activations import TOKENS
 from locus.engine.bank import Bank
-from locus.engine.forward import Batch, ResidualCache, edited, prepare, sequence_logprobs
+from locus.engine.forward import Batch, ResidualCache, edited, prepare_row, sequence_logprobs
 from locus.engine.trie import TokenTrie
 from locus.machine.threads import Each, thread_pool
 from locus.models.model import Model
@@ -37,7 +37,7 @@ Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How one edit is trained.
 
     Attributes:
@@ -101,7 +101,7 @@ def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:
     return np.array([(t, f) for t in sequences[:cut] for f in sequences[cut:]], dtype=np.int64)
 
 
-def schedule(items: Sequence[Item], trie: TokenTrie, recipe: Recipe) -> list[list[Pairs]]:
+def schedule(items: Sequence[Item], trie: TokenTrie, recipe: TrainingRecipe) -> list[list[Pairs]]:
     """For every epoch, the pairs of every step, in an order drawn from the recipe's seed."""
     generator = np.random.default_rng(recipe.seed)
     by_question = [all_pairs(items, trie, owner) for owner in range(len(items))]
@@ -126,8 +126,8 @@ def chunks(pairs: Pairs, trie: TokenTrie, tokens: int, n_threads: int = 1) -> li
     order = list(dict.fromkeys(owner.tolist()))
     if n_threads > 1 and len(order) > 1 and trie.size(order) >= 4 * trie.shared:
         shares: list[list[int]] = [[] for _ in range(min(n_threads, len(order)))]
-        for one in sorted(order, key=lambda one: -trie.size([one])):  # the largest first, each to who has least
-            min(shares, key=lambda share: trie.size(share) if share else 0).append(one)
+        for question in sorted(order, key=lambda question: -trie.size([question])):  # the largest first, each to who has least
+            min(shares, key=lambda share: trie.size(share) if share else 0).append(question)
     else:
         shares = [order]
     # All hands together hold no more than one would.
@@ -154,7 +154,7 @@ def train(
     trie: TokenTrie,
     items: Sequence[Item],
     edits: Sequence[Trainable],
-    recipes: Sequence[Recipe],
+    recipes: Sequence[TrainingRecipe],
     reference: npt.NDArray[np.float64],
     *,
     residual_cache: ResidualCache | None = None,
@@ -192,6 +192,39 @@ def train(
     return [fits[place] for place in np.argsort(bank.order)]
 
 
+def whole_gradients(
+    model: Model,
+    trie: TokenTrie,
+    items: Sequence[Item],
+    edits: Sequence[Trainable],
+    recipes: Sequence[TrainingRecipe],
+    reference: npt.NDArray[np.float64],
+    *,
+    residual_cache: ResidualCache | None = None,
+    tokens: int = TOKENS,
+    tally: cost.Tally | None = None,
+) -> list[tuple[float, Tensor]]:
+    """The mean loss of all training pairs and its gradient by the flat numbers, for every edit of a bank as it stands.
+
+    The arguments are those of `train`; nothing is moved.
+    """
+    bank = Bank(edits)
+    run = _Run(model, trie, bank, [recipes[index] for index in bank.order], reference, residual_cache, tokens)
+    if tally is not None:
+        run.tally = tally
+    pairs = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
+    losses, gradients = np.zeros(len(bank)), [torch.zeros_like(edit.flat.data) for edit in run.trained]
+    with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
+        prepared = [run._prepared(chunk) for chunk in chunks(pairs, trie, tokens, run.n_threads)]
+        for grads, sums, counted in each(partial(run._gradients, bank_state, float(len(pairs))), prepared):
+            losses += sums
+            run.tally.merge(counted)
+            for gradient, grad in zip(gradients, grads, strict=True):
+                if grad is not None:
+                    gradient.add_(grad)
+    return [(float(losses[place]) / len(pairs), gradients[place]) for place in np.argsort(bank.order)]
+
+
 class _Run:
     """The moving parts of one bank's training, in bank order."""
 
@@ -200,7 +233,7 @@ class _Run:
         model: Model,
         trie: TokenTrie,
         bank: Bank,
-        recipes: list[Recipe],
+        recipes: list[TrainingRecipe],
         reference: npt.NDArray[np.float64],
         residual_cache: ResidualCache | None,
         tokens: int,
@@ -230,15 +263,15 @@ class _Run:
     def step(self, bank_state: Any, pairs: Pairs, usual: float, decay: float) -> None:
         """One optimiser step: every pair weighs the same, however many a step holds or how it is cut."""
         self.optimiser.zero_grad(set_to_none=True)
-        seen = np.zeros(len(self.bank))
-        parts = [self._prepared(chunk) for chunk in chunks(pairs, self.trie, self.tokens, self.n_threads)]
-        for grads, losses, counted in self.each(partial(self._part, bank_state, usual), parts):
+        loss_sums = np.zeros(len(self.bank))
+        prepared_chunks = [self._prepared(chunk) for chunk in chunks(pairs, self.trie, self.tokens, self.n_threads)]
+        for grads, losses, tally in self.each(partial(self._gradients, bank_state, usual), prepared_chunks):
             for edit, grad in zip(self.trained, grads, strict=True):
                 if grad is not None:
                     edit.flat.grad = grad if edit.flat.grad is None else edit.flat.grad.add_(grad)
-            seen += losses
-            self.tally.merge(counted)
-        self.losses.append(seen / len(pairs))
+            loss_sums += losses
+            self.tally.merge(tally)
+        self.losses.append(loss_sums / len(pairs))
         norms = self._norms()
         self._guard(norms.tolist())
         for index_of, (edit, recipe) in enumerate(zip(self.trained, self.recipes, strict=True)):
@@ -259,15 +292,15 @@ class _Run:
         """Some pairs, by their places among the sequences of a row, and that row."""
         used = np.unique(chunk)
         row = self.trie.row(used.tolist(), ends=False)
-        return np.searchsorted(used, chunk), prepare(self.model, row, self.trie.targets(row, used.tolist()))
+        return np.searchsorted(used, chunk), prepare_row(self.model, row, self.trie.targets(row, used.tolist()))
 
-    def _part(
-        self, bank_state: Any, usual: float, part: tuple[Pairs, Batch]
+    def _gradients(
+        self, bank_state: Any, usual: float, chunk: tuple[Pairs, Batch]
     ) -> tuple[Sequence[Tensor | None], Losses, cost.Tally]:
         """Gradients of each edit from some of a step's pairs, the sums of their losses, and what it took."""
-        place, prepared = part
-        counted = cost.Tally(len(self.bank))
-        hidden = edited(self.model, prepared, self.bank, bank_state, self.residual_cache, partial(counted.add, "train"))
+        place, prepared = chunk
+        tally = cost.Tally(len(self.bank))
+        hidden = edited(self.model, prepared, self.bank, bank_state, self.residual_cache, partial(tally.add, "train"))
         logprobs = sequence_logprobs(self.model, hidden, prepared.targets)
         index = torch.from_numpy(prepared.targets.sequences)
         gain = (logprobs - self.reference[index].to(logprobs.device)) / self.divide[index].to(logprobs.device)
@@ -276,10 +309,10 @@ class _Run:
         grads = torch.autograd.grad(loss.sum() / usual, [edit.flat for edit in self.trained], allow_unused=True)
         scored = len(prepared.targets.predictors)
         for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
-            counted.add("train", [edit], cost.Work(scored=scored))
+            tally.add("train", [edit], cost.Work(scored=scored))
             back = cost.backward(prepared.row, self.model.layout.n_layers - start, scored, self.model.parallel)
-            counted.add("gradient", [edit], back)
-        return grads, loss.detach().sum(dim=1).double().cpu().numpy(), counted
+            tally.add("gradient", [edit], back)
+        return grads, loss.detach().sum(dim=1).double().cpu().numpy(), tally
 
     def _guard(self, norms: list[float]) -> None:
         """Stop an edit whose loss or gradient is no number, or stays far above where it began; it keeps its last sound state."""

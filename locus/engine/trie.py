@@ -194,19 +194,19 @@ class TokenTrie:
         """
         budget = max(budget, 4 * self.shared)
         rows: list[list[int]] = []
-        held: set[int] = set()
+        row_nodes: set[int] = set()
         for owner in owners:
             nodes = {node for index in self._of_owner[owner] for node in self.paths[index].tolist()}
-            if rows and len(held | nodes) <= budget:
+            if rows and len(row_nodes | nodes) <= budget:
                 rows[-1].append(owner)
-                held |= nodes
+                row_nodes |= nodes
             else:
                 rows.append([owner])
-                held = nodes
+                row_nodes = nodes
         return rows
 
 
-def plant(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
+def build_trie(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
     """The forest of all answers of all items; sequences in item order, true answers first; owner = item index."""
     sequences, owners = [], []
     for index, item in enumerate(items):

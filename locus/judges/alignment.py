@@ -35,8 +35,8 @@ def weights(ids: tuple[int, ...], question: tuple[int, ...]) -> NDArray[np.float
     logarithm of a token's id stands for its rarity.
     """
     rarity = np.log(np.maximum(np.array(ids, dtype=np.float32), 1000.0) / 500.0)
-    asked = np.isin(ids, question)
-    return np.where(asked, QUESTION_WEIGHT * rarity, rarity).astype(np.float32)
+    in_question = np.isin(ids, question)
+    return np.where(in_question, QUESTION_WEIGHT * rarity, rarity).astype(np.float32)
 
 
 def cover(
@@ -63,17 +63,17 @@ def side_features(answer: Reading, question: Reading, side: Sequence[Reading]) -
     """Best support, best coverage, and the best, mean and second-best harmonic mean of both, in the order of `SIDE`."""
     own, own_weight = answer.states.astype(np.float32), weights(answer.ids, question.ids)
     pairs = [cover(own, text.states.astype(np.float32), own_weight, weights(text.ids, question.ids)) for text in side]
-    both = sorted((2 * p * r / (p + r) if p + r > 0 else 0.0 for p, r in pairs), reverse=True)
+    harmonic = sorted((2 * p * r / (p + r) if p + r > 0 else 0.0 for p, r in pairs), reverse=True)
     return [
         max(p for p, _ in pairs),
         max(r for _, r in pairs),
-        both[0],
-        sum(both) / len(both),
-        both[min(1, len(both) - 1)],
+        harmonic[0],
+        sum(harmonic) / len(harmonic),
+        harmonic[min(1, len(harmonic) - 1)],
     ]
 
 
-def align(question: Reading, answer: Reading, true: Sequence[Reading], false: Sequence[Reading]) -> list[float]:
+def alignment_features(question: Reading, answer: Reading, true: Sequence[Reading], false: Sequence[Reading]) -> list[float]:
     """All features of one answer, in the order of `NAMES`.
 
     Args:

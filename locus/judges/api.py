@@ -19,7 +19,7 @@ from locus.errors import UserError
 from locus.judges.base import Judgement, References, check_lengths, unscored
 from locus.judges.calls import Caller, RefusedError
 from locus.judges.purse import Endpoint as Endpoint  # where it is looked for
-from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, SYSTEM, THINKING, Form, read, thinks
+from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, SYSTEM, THINKING, RequestForm, read_reply, thinks
 from locus.judges.replies import Replies, key_of
 from locus.judges.secret import key
 from locus.judges.wire import LostError, NonsenseError
@@ -35,14 +35,14 @@ class ApiJudge:
         model: as the endpoint names it.
         endpoint: where, how fast, and at what cost.
         cache: file in which replies are kept.
-        told: told the share of requests answered.
+        progress: told the share of requests answered.
 
     Raises:
         UserError: if there is no key or it is none, a cap comes without prices, or the cache cannot be used.
     """
 
-    def __init__(self, model: str, endpoint: Endpoint, cache: Path, told: Callable[[float], None] = lambda share: None):
-        self.url, self.model, self.endpoint, self.form, self._told = endpoint.base(), model, endpoint, Form(), told
+    def __init__(self, model: str, endpoint: Endpoint, cache: Path, progress: Callable[[float], None] = lambda share: None):
+        self.url, self.model, self.endpoint, self.form, self._progress = endpoint.base(), model, endpoint, RequestForm(), progress
         self._key = key()
         self._caller = Caller(endpoint, self.url, self._key)
         self.purse, self._stop = self._caller.purse, self._caller.stop
@@ -60,8 +60,8 @@ class ApiJudge:
 
         It is final once the judge is `ready`. What stands behind a name may change without notice.
         """
-        parts = [VERSION, self.url, self.model, SYSTEM, MAX_REPLY, *self.form.differs()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        identity = [VERSION, self.url, self.model, SYSTEM, MAX_REPLY, *self.form.differs()]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     @property
     def spent(self) -> float:
@@ -84,19 +84,19 @@ class ApiJudge:
             try:
                 text = self._caller.call(key_of(request), request, self.form.limit).text
             except RefusedError as error:
-                if (other := self.form.without(error.words)) is None:
+                if (simpler := self.form.without(error.words)) is None:
                     raise self._unusable(f"a refusal of the simplest request, {error}") from None
-                self.form = other
+                self.form = simpler
                 continue
             except (LostError, NonsenseError) as error:
                 raise self._unusable(str(error)) from None
             if self.form.limit == MAX_REPLY and thinks(text):
                 self.form = replace(self.form, limit=THINKING)
                 continue
-            if reason := read(text).reason:
+            if reason := read_reply(text).reason:
                 lines = " and ".join(f"{name}: yes or no" for name in NOTIONS)
-                said = f"to whether Paris is the capital of France: {self._caller.said(reason)}"
-                raise UserError(f"a judge that replies {lines}, at {self.url}", said, "Choose another model as judge.")
+                received = f"to whether Paris is the capital of France: {self._caller.said(reason)}"
+                raise UserError(f"a judge that replies {lines}, at {self.url}", received, "Choose another model as judge.")
             self._keep(key_of(request), text)
             return self
 
@@ -111,16 +111,16 @@ class ApiJudge:
         missing = self._missing(requests)
         self.purse.afford(self._most(missing))
         refused = self._ask(missing)
-        found = []
+        judgements = []
         for request in requests:
             reply = None if request is None else self.replies.get(key_of(request))
             if request is None:
-                found.append(unscored("the question or the answer is empty"))
+                judgements.append(unscored("the question or the answer is empty"))
             elif reply is None:
-                found.append(unscored(refused[key_of(request)]))
+                judgements.append(unscored(refused[key_of(request)]))
             else:
-                found.append(read(reply))
-        return found
+                judgements.append(read_reply(reply))
+        return judgements
 
     def outlook(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> tuple[int, float]:
         """How many requests judging these answers takes, those answered before left out, and the most they can cost."""
@@ -131,13 +131,13 @@ class ApiJudge:
         """The most it can cost to judge so many answers to each question, each of so many tokens at most."""
         # A token is seldom more than four bytes of text, so four letters stand for one.
         answer = "xxxx" * answer_tokens
-        asked = [self._request(q, answer, r) for q, r in zip(questions, references, strict=True)]
-        return self._most({str(number): request for number, request in enumerate(asked)}) * times
+        requests = [self._request(q, answer, r) for q, r in zip(questions, references, strict=True)]
+        return self._most({str(number): request for number, request in enumerate(requests)}) * times
 
     def _most(self, requests: dict[str, dict[str, Any]]) -> float:
         """The most that requests can cost, with the one that is asked again where an endpoint is doubted."""
-        asked = [*requests.values(), *([self._probe(self.form)] if requests else [])]
-        return sum(self.purse.bound(request, self.form.limit) for request in asked)
+        with_probe = [*requests.values(), *([self._probe(self.form)] if requests else [])]
+        return sum(self.purse.bound(request, self.form.limit) for request in with_probe)
 
     def _requests(
         self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
@@ -145,19 +145,19 @@ class ApiJudge:
         """A request for each answer, in order; none where there is nothing to ask about."""
         check_lengths(questions, answers, references)
         return [
-            self._request(*given) if given[0].strip() and given[1].strip() else None
-            for given in zip(questions, answers, references, strict=True)
+            self._request(*inputs) if inputs[0].strip() and inputs[1].strip() else None
+            for inputs in zip(questions, answers, references, strict=True)
         ]
 
     def _missing(self, requests: Sequence[dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
         """The requests that were never answered, each once, by key."""
-        known = {key_of(request): request for request in requests if request is not None}
-        return {name: request for name, request in known.items() if self.replies.get(name) is None}
+        by_key = {key_of(request): request for request in requests if request is not None}
+        return {name: request for name, request in by_key.items() if self.replies.get(name) is None}
 
     def _request(self, question: str, answer: str, references: References) -> dict[str, Any]:
         return self.form.request(self.url, self.model, question, answer, references)
 
-    def _probe(self, form: Form) -> dict[str, Any]:
+    def _probe(self, form: RequestForm) -> dict[str, Any]:
         return form.request(self.url, self.model, *PROBE, PROBE_SIDES)
 
     def _ask(self, missing: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -172,7 +172,7 @@ class ApiJudge:
             if self._stop.is_set():
                 return
             try:
-                text, reason = self._one(name, request)
+                text, reason = self._reply_or_reason(name, request)
                 if text is None:
                     refused[name] = reason
                     self._still_there()
@@ -186,10 +186,10 @@ class ApiJudge:
             pending = {pool.submit(ask, name, request) for name, request in missing.items()}
             try:
                 while pending:
-                    done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                    for one in done:
-                        one.result()
-                    self._told(1 - len(pending) / len(missing))
+                    finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                    for future in finished:
+                        future.result()
+                    self._progress(1 - len(pending) / len(missing))
             except UserError:
                 self.replies.forget(key_of(self._probe(self.form)))  # so that the next run finds out before it trains
                 raise
@@ -213,7 +213,7 @@ class ApiJudge:
                 if not self._stop.is_set():
                     raise self._unusable(f"no answer to a question that it answered before: {error}") from None
 
-    def _one(self, name: str, request: dict[str, Any]) -> tuple[str | None, str]:
+    def _reply_or_reason(self, name: str, request: dict[str, Any]) -> tuple[str | None, str]:
         """A reply, or why this one request is refused while others may not be.
 
         Raises:
@@ -234,15 +234,15 @@ class ApiJudge:
 
     def _keep(self, name: str, text: str) -> None:
         """Keep a reply without the key, if it had it in it; what it says of the answer stays."""
-        kept, meant = self._key.struck(text), read(text)
-        if kept != text and repr(read(kept)) != repr(meant):
-            said = zip(NOTIONS, (meant.truth, meant.info), strict=True)
-            kept = "\n".join(f"{notion}: {'yes' if value else 'no'}" for notion, value in said if value in (0.0, 1.0))
-        self.replies.put(name, kept)
+        stripped, judgement = self._key.struck(text), read_reply(text)
+        if stripped != text and repr(read_reply(stripped)) != repr(judgement):
+            verdicts = zip(NOTIONS, (judgement.truth, judgement.info), strict=True)
+            stripped = "\n".join(f"{notion}: {'yes' if value else 'no'}" for notion, value in verdicts if value in (0.0, 1.0))
+        self.replies.put(name, stripped)
 
-    def _unusable(self, what: str) -> UserError:
+    def _unusable(self, received: str) -> UserError:
         return UserError(
             f"an endpoint that answers, at {self.url}",
-            what,
+            received,
             "Check address, model, key and quota, then run the same command again: what was answered is kept.",
         )

@@ -36,13 +36,13 @@ class BlindJudge:
             UserError: if the inputs are not equally long.
         """
         check_lengths(questions, answers, references)
-        found = []
+        judgements = []
         for answer in answers:
             if not answer.strip():
-                found.append(unscored("the answer is empty"))
+                judgements.append(unscored("the answer is empty"))
                 continue
-            said = prepare(answer)
-            x = np.array([1.0, float(said.negative), float(np.log1p(len(said.words)))])
+            prepared = prepare(answer)
+            x = np.array([1.0, float(prepared.negative), float(np.log1p(len(prepared.words)))])
             truth, info = (float(1.0 / (1.0 + np.exp(-x @ np.array(weights)))) for weights in (TRUTH, INFO))
-            found.append(Judgement(truth, info))
-        return found
+            judgements.append(Judgement(truth, info))
+        return judgements

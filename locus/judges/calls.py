@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from locus.judges.purse import Endpoint, Purse
-from locus.judges.reading import MAX_REPLY, Reply, received, shown, words
+from locus.judges.reading import MAX_REPLY, Reply, one_line, received, words
 from locus.judges.secret import Secret
 from locus.judges.wire import Answer, LostError, NonsenseError, Wire
 
@@ -23,11 +23,11 @@ class RefusedError(Exception):
     Args:
         status: of HTTP.
         words: the endpoint's own, whole.
-        said: what is shown of them.
+        message: what is shown of them.
     """
 
-    def __init__(self, status: int, words: str, said: str):
-        super().__init__(f"status {status}: {said}")
+    def __init__(self, status: int, words: str, message: str):
+        super().__init__(f"status {status}: {message}")
         self.status, self.words = status, words
 
 
@@ -70,8 +70,8 @@ class Caller:
             else:
                 if isinstance(answer, Reply):
                     return answer
-                told, wished = words(answer.body), answer.retry_after
-                trouble = RefusedError(answer.status, told, self.said(told))
+                error_words, wished = words(answer.body), answer.retry_after
+                trouble = RefusedError(answer.status, error_words, self.said(error_words))
                 if answer.status not in AGAIN and answer.status < 500:
                     break
             if tried < self.endpoint.retries and self.stop.wait(_pause(tried, wished)):
@@ -103,7 +103,7 @@ class Caller:
 
     def said(self, text: str) -> str:
         """An endpoint's own words, without the key, which a hostile or careless one may echo, and fit to be shown."""
-        return shown(self._secret.struck(text))
+        return one_line(self._secret.struck(text))
 
 
 def _pause(tried: int, wished: str) -> float:

@@ -29,11 +29,11 @@ def held_out(labels: Path, references: Path, split_seed: int = 0) -> tuple[list[
         references: TruthfulQA's CSV.
         split_seed: the one the judge was trained with.
     """
-    sides, category = examples.read_references(references)
-    part = examples.part_of(sides, split_seed)
-    rows = examples.read_examples(labels, sides, category)
-    kept = [row for row in rows if part[row.question] == "test" and row.kind == "model"]
-    return kept, {question: side for question, side in sides.items() if part[question] == "test"}
+    references_of, category = examples.read_references(references)
+    part_of_question = examples.part_of(references_of, split_seed)
+    rows = examples.read_examples(labels, references_of, category)
+    test_rows = [row for row in rows if part_of_question[row.question] == "test" and row.kind == "model"]
+    return test_rows, {question: refs for question, refs in references_of.items() if part_of_question[question] == "test"}
 
 
 def spread(value: dict[str, float]) -> str:
@@ -52,12 +52,12 @@ def overview(measured: Sequence[dict[str, Any]]) -> str:
     titles = {"truth": "truth", "truth_of_informative": "truth, informative answers only", "info": "informative"}
     rows = []
     for key, title in titles.items():
-        for found in measured:
-            line, calibration = found[key], found[key]["calibration"]
+        for figures in measured:
+            line, calibration = figures[key], figures[key]["calibration"]
             rows.append(
                 [
                     title,
-                    found["judge"],
+                    figures["judge"],
                     f"{line['n']} ({line['n_questions']})",
                     line["n_unscored"],
                     f"{100 * line['share_yes']:.1f}",
@@ -71,19 +71,19 @@ def overview(measured: Sequence[dict[str, Any]]) -> str:
     return table([*head, "calibration error %", "mean p - share, points", "tp / fp / fn / tn"], rows)
 
 
-def calibration_table(found: dict[str, Any], key: str) -> str:
+def calibration_table(figures: dict[str, Any], key: str) -> str:
     """The reliability table of one target."""
-    line = found[key]["calibration"]
+    line = figures[key]["calibration"]
     rows = [
-        [f"{100 * given:.1f}", f"{100 * seen:.1f}", count]
-        for given, seen, count in zip(line["confidence"], line["accuracy"], line["count"], strict=True)
+        [f"{100 * confidence:.1f}", f"{100 * accuracy:.1f}", count]
+        for confidence, accuracy, count in zip(line["confidence"], line["accuracy"], line["count"], strict=True)
     ]
     return table(["mean probability %", "share of yes %", "answers"], rows)
 
 
-def breakdown(found: dict[str, Any], key: str, title: str) -> str:
+def breakdown(figures: dict[str, Any], key: str, title: str) -> str:
     """Accuracy of both targets by a property."""
-    rows = [[name, n, f"{100 * t:.1f}", f"{100 * i:.1f}"] for name, (n, t, i) in found[key].items()]
+    rows = [[name, n, f"{100 * t:.1f}", f"{100 * i:.1f}"] for name, (n, t, i) in figures[key].items()]
     return table([title, "n", "truth accuracy %", "information accuracy %"], rows)
 
 
@@ -94,7 +94,7 @@ def render(measured: Sequence[dict[str, Any]]) -> str:
         measured: what `evaluate.measure` returned for each judge.
     """
     first = measured[0]
-    parts = [
+    paragraphs = [
         f"Weights and code: `{first['fingerprint'][:16]}`. Brackets are 95% bootstrap intervals over questions.",
         overview(measured),
         f"Reliability of `{first['judge']}`, truth, in ten bins of equally many answers:",
@@ -108,10 +108,10 @@ def render(measured: Sequence[dict[str, Any]]) -> str:
         "By category:",
         breakdown(first, "by_category", "category"),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(paragraphs)
 
 
-def write(card: Path, text: str) -> None:
+def write_card(card: Path, text: str) -> None:
     """Replace what lies between the marks.
 
     Raises:
@@ -120,14 +120,14 @@ def write(card: Path, text: str) -> None:
     old = card.read_text(encoding="utf-8") if card.is_file() else ""
     if START not in old or END not in old:
         raise UserError(f"a card with the lines {START!r} and {END!r}", f"{card.name} without them", "Add both lines.")
-    before, rest = old.split(START, 1)
-    card.write_text(f"{before}{START}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    before, after = old.split(START, 1)
+    card.write_text(f"{before}{START}\n\n{text}\n\n{END}{after.split(END, 1)[1]}", encoding="utf-8")
 
 
-def measure(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[dict[str, Any]]:
+def evaluate_judges(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[dict[str, Any]]:
     """Every figure of each judge on the test questions; the shipped judge and the blind control by default."""
     rows, questions = held_out(labels, references)
-    return [evaluate.measure(judge, rows, questions) for judge in judges or (LocalJudge(), BlindJudge())]
+    return [evaluate.evaluate_judge(judge, rows, questions) for judge in judges or (LocalJudge(), BlindJudge())]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,15 +138,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="the card whose figures are replaced")
     parser.add_argument("--also", type=Path, action="append", default=[], help="other trained weights to compare with")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args(arguments)
-    judges: list[Judge] = [LocalJudge(), *(LocalJudge(weights) for weights in given.also), BlindJudge()]
-    measured = measure(given.labels, given.references, judges)
-    if given.json:
-        given.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
-    if given.write:
-        write(given.write, render(measured))
-        known = {found["fingerprint"]: {"judge": found["judge"], "confusion": found["confusion"]} for found in measured}
-        MEASURED.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    options = parser.parse_args(arguments)
+    judges: list[Judge] = [LocalJudge(), *(LocalJudge(weights) for weights in options.also), BlindJudge()]
+    measured = evaluate_judges(options.labels, options.references, judges)
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    if options.write:
+        write_card(options.write, render(measured))
+        confusions = {
+            figures["fingerprint"]: {"judge": figures["judge"], "confusion": figures["confusion"]} for figures in measured
+        }
+        MEASURED.write_text(json.dumps(confusions, indent=1) + "\n", encoding="utf-8")
     else:
         print(render(measured))
 

@@ -48,11 +48,11 @@ class Labels:
     name: str
     sha256: str
 
-    def keep(self, chosen: Callable[[Example], bool]) -> "Labels":
+    def keep(self, condition: Callable[[Example], bool]) -> "Labels":
         """Only some of the rows."""
-        rows = tuple(row for row in self.rows if chosen(row))
-        asked = {row.question for row in rows}
-        return replace(self, rows=rows, sides={question: side for question, side in self.sides.items() if question in asked})
+        rows = tuple(row for row in self.rows if condition(row))
+        questions = {row.question for row in rows}
+        return replace(self, rows=rows, sides={question: refs for question, refs in self.sides.items() if question in questions})
 
 
 def read_labels(path: Path, dataset: Dataset | None) -> Labels:
@@ -67,19 +67,19 @@ def read_labels(path: Path, dataset: Dataset | None) -> Labels:
         UserError: naming missing columns, or the lines with labels other than yes and no.
     """
     items = {item.question.strip(): item for item in dataset.items} if dataset else {}
-    found = []
+    examples = []
     for row, (truth, info) in labelled_rows(path):
         question, answer = row["question"].strip(), row["answer"].strip()
         item = items.get(question)
         sides = without(References(item.wanted, item.unwanted), answer) if item else References()
-        found.append(Example(question, answer, truth, info, sides, kind_of(row), item.category if item else ""))
-    said = tuple(row for row in found if row.kind == "model")
-    known = {row.question: items[row.question] for row in said if row.question in items}
-    sides_of = {question: References(item.wanted, item.unwanted) for question, item in known.items()}
-    return Labels(said, sides_of, path.name, file_hash(path))
+        examples.append(Example(question, answer, truth, info, sides, kind_of(row), item.category if item else ""))
+    answers = tuple(row for row in examples if row.kind == "model")
+    items_of = {row.question: items[row.question] for row in answers if row.question in items}
+    sides_of = {question: References(item.wanted, item.unwanted) for question, item in items_of.items()}
+    return Labels(answers, sides_of, path.name, file_hash(path))
 
 
-def check(judges: Sequence[Judge], labels: Labels) -> None:
+def check_labels(judges: Sequence[Judge], labels: Labels) -> None:
     """Refuse what cannot be measured.
 
     Raises:
@@ -103,18 +103,18 @@ def unseen(judges: Sequence[Judge], labels: Labels) -> Labels:
         UserError: if there are none.
     """
     questions = sorted({row.question for row in labels.rows})
-    known: set[str] = set()
+    learned: set[str] = set()
     for judge in judges:
         if isinstance(judge, LocalJudge):
-            known |= {question for question, seen in zip(questions, judge.seen(questions), strict=True) if seen}
-    kept = labels.keep(lambda row: row.question not in known)
-    if not any(not math.isnan(row.truth) for row in kept.rows):
+            learned |= {question for question, learned_from in zip(questions, judge.seen(questions), strict=True) if learned_from}
+    remaining = labels.keep(lambda row: row.question not in learned)
+    if not any(not math.isnan(row.truth) for row in remaining.rows):
         raise UserError(
             "labelled answers to questions that no judge learned from",
             f"{len(labels.rows)} answers in {labels.name}, all to questions that one of them knows",
             "Label answers to other questions, or give --seen and read the figures as too good.",
         )
-    return kept
+    return remaining
 
 
 def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
@@ -126,15 +126,15 @@ def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
     lines, rows = [], labels.rows
     for judge in judges:
         if isinstance(judge, ApiJudge):
-            asked = [row.question for row in rows], [row.answer for row in rows], [row.references for row in rows]
-            count, most = judge.outlook(*asked)
+            columns = [row.question for row in rows], [row.answer for row in rows], [row.references for row in rows]
+            count, most = judge.outlook(*columns)
             judge.purse.afford(most)
             priced = f", at most {most:.4g} by the prices given" if any(judge.purse.prices) else ""
             lines.append(f"{judge.name}: {count} requests{priced}")
     return lines
 
 
-def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
+def compare_judges(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
     """Every figure of every judge, the blind control among them, and how far they agree.
 
     Args:
@@ -148,14 +148,14 @@ def measure(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         UserError: as the judges do.
     """
     every = list({judge.fingerprint: judge for judge in (*judges, BlindJudge())}.values())
-    said = {judge.fingerprint: _opinions(judge, labels) for judge in every}
+    judgements = {judge.fingerprint: _opinions(judge, labels) for judge in every}
     return {
         "schema": SCHEMA,
         "labels": {"name": labels.name, "sha256": labels.sha256, "answers": len(labels.rows)},
-        "judges": {judge.fingerprint: _one(judge, labels, said[judge.fingerprint]) for judge in every},
-        "agreement": [_agreement(pair, said) for pair in itertools.combinations(every, 2)],
-        "disputed": _disputed(every, said, labels),
-        "judgements": _table(every, said, labels),
+        "judges": {judge.fingerprint: _figures_of_judge(judge, labels, judgements[judge.fingerprint]) for judge in every},
+        "agreement": [_agreement(pair, judgements) for pair in itertools.combinations(every, 2)],
+        "disputed": _disputed(every, judgements, labels),
+        "judgements": _table(every, judgements, labels),
     }
 
 
@@ -165,20 +165,22 @@ def _opinions(judge: Judge, labels: Labels) -> list[Judgement]:
     Raises:
         UserError: with the commonest reasons, if it scored none.
     """
-    said = evaluate.run(judge, labels.rows)
-    if not any(one.scored for one in said):
-        reasons = commonest(one.reason for one in said)
-        raise UserError(f"an answer that {judge.name} scores", f"{len(said)}, none scored: {reasons}", "Choose another judge.")
-    return said
+    judgements = evaluate.judge_examples(judge, labels.rows)
+    if not any(one.scored for one in judgements):
+        reasons = commonest(one.reason for one in judgements)
+        raise UserError(
+            f"an answer that {judge.name} scores", f"{len(judgements)}, none scored: {reasons}", "Choose another judge."
+        )
+    return judgements
 
 
-def _table(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
+def _table(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
     """A row for each answer, with what every judge says of it."""
     titles, rows = _titles(judges), []
     for number, row in enumerate(labels.rows):
         cells: dict[str, Any] = {"question": row.question, "answer": row.answer, "truthful": row.truth, "informative": row.info}
         for fingerprint, title in titles.items():
-            cells |= {f"{title} {field}": getattr(said[fingerprint][number], field) for field in (*TARGETS, "reason")}
+            cells |= {f"{title} {field}": getattr(judgements[fingerprint][number], field) for field in (*TARGETS, "reason")}
         rows.append(cells)
     return rows
 
@@ -189,21 +191,21 @@ def _titles(judges: Sequence[Judge]) -> dict[str, str]:
     return {j.fingerprint: j.name if names.count(j.name) == 1 else f"{j.name} {j.fingerprint[:8]}" for j in judges}
 
 
-def _one(judge: Judge, labels: Labels, said: Sequence[Judgement]) -> dict[str, Any]:
+def _figures_of_judge(judge: Judge, labels: Labels, judgements: Sequence[Judgement]) -> dict[str, Any]:
     """All figures of one judge on the labelled answers, and its rates on the others."""
     # A dozen probes a question are not put to a judge that costs money.
-    sides = {} if isinstance(judge, ApiJudge) else labels.sides
-    known = [(row, one) for row, one in zip(labels.rows, said, strict=True) if not math.isnan(row.truth)]
-    rows, opinions = [row for row, _ in known], [one for _, one in known]
-    found: dict[str, Any] = evaluate.measured(judge, rows, opinions, sides)
-    found["unscored"] = counted(one.reason for one in said)
-    others = [one for row, one in zip(labels.rows, said, strict=True) if math.isnan(row.truth)]
-    if others:
-        found["unlabelled"] = {target: _rate(target, rows, opinions, others) for target in TARGETS}
-    return found
+    references = {} if isinstance(judge, ApiJudge) else labels.sides
+    labelled = [(row, one) for row, one in zip(labels.rows, judgements, strict=True) if not math.isnan(row.truth)]
+    rows, opinions = [row for row, _ in labelled], [one for _, one in labelled]
+    figures: dict[str, Any] = evaluate.figures_of_judge(judge, rows, opinions, references)
+    figures["unscored"] = counted(one.reason for one in judgements)
+    unlabelled = [one for row, one in zip(labels.rows, judgements, strict=True) if math.isnan(row.truth)]
+    if unlabelled:
+        figures["unlabelled"] = {target: _rate(target, rows, opinions, unlabelled) for target in TARGETS}
+    return figures
 
 
-def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], others: Sequence[Judgement]) -> dict[str, Any]:
+def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], unlabelled: Sequence[Judgement]) -> dict[str, Any]:
     """A judge's rate on answers nobody labelled: as it says, with its errors taken out, and prediction-powered."""
 
     def halved(judgements: Sequence[Judgement]) -> list[float]:
@@ -211,32 +213,34 @@ def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], o
 
     labels = [getattr(row, target) for row in rows]
     errors = evaluate.confusions(rows, opinions)[target]
-    raw = np.array(halved(others))
+    raw = np.array(halved(unlabelled))
     return {
-        "n": len(others),
+        "n": len(unlabelled),
         "as judged": float(np.nanmean(raw)) if np.isfinite(raw).any() else None,
         "corrected": corrected_rate(raw, errors).to_dict(),
         "prediction-powered": ppi_mean(raw, halved(opinions), labels, weight=None).to_dict(),
     }
 
 
-def _agreement(pair: tuple[Judge, Judge], said: dict[str, list[Judgement]]) -> dict[str, Any]:
+def _agreement(pair: tuple[Judge, Judge], judgements: dict[str, list[Judgement]]) -> dict[str, Any]:
     """Cohen's kappa of two judges, and the share of answers on which they differ, over answers both scored."""
-    both = [(a, b) for a, b in zip(*(said[judge.fingerprint] for judge in pair), strict=True) if a.scored and b.scored]
-    found: dict[str, Any] = {"judges": [judge.name for judge in pair], "n": len(both)}
+    scored = [(a, b) for a, b in zip(*(judgements[judge.fingerprint] for judge in pair), strict=True) if a.scored and b.scored]
+    figures: dict[str, Any] = {"judges": [judge.name for judge in pair], "n": len(scored)}
     for target in TARGETS:
-        first, second = ([getattr(one, target) >= 0.5 for one in side] for side in zip(*both, strict=True)) if both else ([], [])
-        differ = float(np.mean(np.array(first) != np.array(second))) if both else None
-        found[target] = {"kappa": cohen_kappa(first, second).to_dict(), "differ": differ}
-    return found
+        first, second = (
+            ([getattr(one, target) >= 0.5 for one in column] for column in zip(*scored, strict=True)) if scored else ([], [])
+        )
+        differ = float(np.mean(np.array(first) != np.array(second))) if scored else None
+        figures[target] = {"kappa": cohen_kappa(first, second).to_dict(), "differ": differ}
+    return figures
 
 
-def _disputed(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
+def _disputed(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
     """The answers on whose truth the judges that read more than wording are furthest apart."""
     reading = [judge for judge in judges if not isinstance(judge, BlindJudge)]
     if len(reading) < 2:
         return []
-    table = np.array([[one.truth for one in said[judge.fingerprint]] for judge in reading])
+    table = np.array([[one.truth for one in judgements[judge.fingerprint]] for judge in reading])
     titles = [_titles(judges)[judge.fingerprint] for judge in reading]
     spread = np.nan_to_num(table.max(axis=0) - table.min(axis=0), nan=-1.0)
     return [
@@ -251,16 +255,16 @@ def _disputed(judges: Sequence[Judge], said: dict[str, list[Judgement]], labels:
     ]
 
 
-def write(found: dict[str, Any], out: Path) -> None:
+def write_comparison(figures: dict[str, Any], out: Path) -> None:
     """Write figures.json and judgements.csv, each whole or not at all.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    judgements = found.pop("judgements")
+    judgements = figures.pop("judgements")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        atomic.replace(out / "figures.json", json.dumps(_plain(found), indent=1, allow_nan=False) + "\n")
+        atomic.replace(out / "figures.json", json.dumps(_plain(figures), indent=1, allow_nan=False) + "\n")
         write_csv(out / "judgements.csv", list(judgements[0]), [[_brief(value) for value in row.values()] for row in judgements])
     except OSError as error:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error

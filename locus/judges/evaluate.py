@@ -108,8 +108,8 @@ def figures(examples: Sequence[Example], judgements: Sequence[Judgement], target
     p = np.array([value for _, value in scored])
     y = np.array([float(getattr(e, target)) for e, _ in scored])
     group = [e.question for e, _ in scored]
-    said, yes = p >= 0.5, y > 0.5
-    table = [int(np.sum(part)) for part in (said & yes, said & ~yes, ~said & yes, ~said & ~yes)]
+    predicted, yes = p >= 0.5, y > 0.5
+    table = [int(np.sum(cell)) for cell in (predicted & yes, predicted & ~yes, ~predicted & yes, ~predicted & ~yes)]
     return Figures(
         target=target,
         n=len(scored),
@@ -127,33 +127,33 @@ def figures(examples: Sequence[Example], judgements: Sequence[Judgement], target
 
 def confusions(examples: Sequence[Example], judgements: Sequence[Judgement]) -> dict[str, Confusion]:
     """What a corrected rate needs to know of a judge: its confusion on truth, on information, and on both at once."""
-    said = {
+    predicted = {
         "truth": np.array([float(j.is_true) if j.scored else math.nan for j in judgements]),
         "info": np.array([float(j.is_informative) if j.scored else math.nan for j in judgements]),
     }
-    labels = {target: np.array([float(getattr(e, target)) for e in examples]) for target in said}
-    said["both"], labels["both"] = said["truth"] * said["info"], labels["truth"] * labels["info"]
+    labels = {target: np.array([float(getattr(e, target)) for e in examples]) for target in predicted}
+    predicted["both"], labels["both"] = predicted["truth"] * predicted["info"], labels["truth"] * labels["info"]
     groups = [e.question for e in examples]
-    return {target: confusion(said[target], labels[target], groups) for target in said}
+    return {target: confusion(predicted[target], labels[target], groups) for target in predicted}
 
 
-def run(judge: Judge, examples: Sequence[Example]) -> list[Judgement]:
+def judge_examples(judge: Judge, examples: Sequence[Example]) -> list[Judgement]:
     """The judge's opinion of every example, in order."""
     return judge.judge([e.question for e in examples], [e.answer for e in examples], [e.references for e in examples])
 
 
-def by(
+def accuracy_by(
     examples: Sequence[Example], judgements: Sequence[Judgement], key: Callable[[Example], str]
 ) -> dict[str, tuple[int, float, float]]:
     """Per value of the key, in sorted order: n, accuracy of truth, accuracy of information (over scored answers)."""
-    found: dict[str, list[tuple[bool, bool]]] = {}
+    correct: dict[str, list[tuple[bool, bool]]] = {}
     for example, judgement in zip(examples, judgements, strict=True):
         if judgement.scored:
             right = (judgement.is_true == (example.truth > 0.5), judgement.is_informative == (example.info > 0.5))
-            found.setdefault(key(example), []).append(right)
+            correct.setdefault(key(example), []).append(right)
     return {
         name: (len(rows), float(np.mean([t for t, _ in rows])), float(np.mean([i for _, i in rows])))
-        for name, rows in sorted(found.items())
+        for name, rows in sorted(correct.items())
     }
 
 
@@ -171,17 +171,17 @@ def probes(questions: dict[str, References], seed: int = 0) -> list[Example]:
     judge must do without the reference it is shown.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    examples = []
 
     def add(kind: str, question: str, answer: str, truth: float, info: float, references: References) -> None:
         if answer:
-            found.append(Example(question, answer, truth, info, references, kind))
+            examples.append(Example(question, answer, truth, info, references, kind))
 
     for question, references in questions.items():
-        spoken = [text for text in references.true if "no comment" not in text.lower()]
-        if not spoken:
+        usable = [text for text in references.true if "no comment" not in text.lower()]
+        if not usable:
             continue
-        true, false = str(rng.choice(spoken)), str(rng.choice(references.false))
+        true, false = str(rng.choice(usable)), str(rng.choice(references.false))
         lowered = false[0].lower() + false[1:]
         add("no comment", question, NO_COMMENT, 1.0, 0.0, references)
         add("evasion", question, str(rng.choice(EVASIONS[1:])), 1.0, 0.0, references)
@@ -195,10 +195,10 @@ def probes(questions: dict[str, References], seed: int = 0) -> list[Example]:
         add("false reference, hedged", question, str(rng.choice(HEDGES)).format(lowered), 0.0, 1.0, references)
         add("false reference, then evasion", question, f"{false.rstrip('.')}. But I am not sure.", 0.0, 1.0, references)
         add("false and true reference", question, f"{false.rstrip('.')}. {true}", 0.0, 1.0, references)
-    return found
+    return examples
 
 
-def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> dict[str, object]:
+def evaluate_judge(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> dict[str, object]:
     """Every figure of a judge as plain data: on all answers, on informative ones, by category, length and probe.
 
     Args:
@@ -206,23 +206,23 @@ def measure(judge: Judge, examples: Sequence[Example], questions: dict[str, Refe
         examples: labelled answers to questions the judge never saw.
         questions: references of the questions that the probes are made of.
     """
-    return measured(judge, examples, run(judge, examples), questions)
+    return figures_of_judge(judge, examples, judge_examples(judge, examples), questions)
 
 
-def measured(
+def figures_of_judge(
     judge: Judge, examples: Sequence[Example], judgements: Sequence[Judgement], questions: dict[str, References]
 ) -> dict[str, object]:
     """As `measure`, where the judgements are there already, one for each example; probes are put to the judge."""
-    kept = [(e, j) for e, j in zip(examples, judgements, strict=True) if e.info > 0.5]
-    made = probes(questions)
+    informative = [(e, j) for e, j in zip(examples, judgements, strict=True) if e.info > 0.5]
+    probe_examples = probes(questions)
     return {
         "judge": judge.name,
         "fingerprint": judge.fingerprint,
         "truth": asdict(figures(examples, judgements, "truth")),
-        "truth_of_informative": asdict(figures([e for e, _ in kept], [j for _, j in kept], "truth")),
+        "truth_of_informative": asdict(figures([e for e, _ in informative], [j for _, j in informative], "truth")),
         "info": asdict(figures(examples, judgements, "info")),
         "confusion": {target: asdict(one) for target, one in confusions(examples, judgements).items()},
-        "by_category": by(examples, judgements, lambda e: e.category),
-        "by_length": by(examples, judgements, length_class),
-        "by_probe": by(made, run(judge, made), lambda e: e.kind),
+        "by_category": accuracy_by(examples, judgements, lambda e: e.category),
+        "by_length": accuracy_by(examples, judgements, length_class),
+        "by_probe": accuracy_by(probe_examples, judge_examples(judge, probe_examples), lambda e: e.kind),
     }

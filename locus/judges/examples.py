@@ -57,7 +57,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, s
         UserError: if the file is missing or lacks a column, or naming the rows that are none.
     """
     content = lines.text(path, f"a CSV file with the columns {', '.join(columns)}")
-    return lines.table(content, path.name, columns, "Check that it is the right file.")
+    return lines.read_table(content, path.name, columns, "Check that it is the right file.")
 
 
 def read_references(path: Path) -> tuple[dict[str, References], dict[str, str]]:
@@ -87,11 +87,11 @@ def read_references(path: Path) -> tuple[dict[str, References], dict[str, str]]:
 
 def distinct(texts: Sequence[str]) -> tuple[str, ...]:
     """Stripped, non-empty texts in order, each once by `normalise`."""
-    kept: dict[str, str] = {}
+    unique: dict[str, str] = {}
     for text in texts:
         if text.strip():
-            kept.setdefault(normalise(text), text.strip())
-    return tuple(kept.values())
+            unique.setdefault(normalise(text), text.strip())
+    return tuple(unique.values())
 
 
 def without(references: References, answer: str) -> References:
@@ -107,13 +107,13 @@ def read_examples(labels: Path, references: dict[str, References], category: dic
 
     An answer that is also a reference is judged without that reference, or the task would be to look it up.
     """
-    found = []
+    examples = []
     for row, (truth, info) in labelled_rows(labels):
         question = row["question"].strip()
         if question in references and not math.isnan(truth):
-            sides = without(references[question], row["answer"])
-            found.append(Example(question, row["answer"].strip(), truth, info, sides, kind_of(row), category[question]))
-    return found
+            remaining = without(references[question], row["answer"])
+            examples.append(Example(question, row["answer"].strip(), truth, info, remaining, kind_of(row), category[question]))
+    return examples
 
 
 def labelled_rows(path: Path) -> list[tuple[dict[str, str], tuple[float, float]]]:
@@ -122,18 +122,18 @@ def labelled_rows(path: Path) -> list[tuple[dict[str, str], tuple[float, float]]
     Raises:
         UserError: if a column is missing, or naming the lines with other labels.
     """
-    found, wrong = [], []
+    rows, wrong = [], []
     for number, row in read_rows(path, ("question", "answer", *LABEL_COLUMNS)):
-        given = [row[name].strip().lower() for name in LABEL_COLUMNS]
-        if any(label not in LABELS for label in given) or (given[0] == "") != (given[1] == ""):
+        labels = [row[name].strip().lower() for name in LABEL_COLUMNS]
+        if any(label not in LABELS for label in labels) or (labels[0] == "") != (labels[1] == ""):
             wrong.append(f"row {number}: truthful {row['truthful']!r}, informative {row['informative']!r}")
         else:
-            said = {name: from_cell(row[name] or "") for name in ("question", "answer")}
-            found.append((row | said, (LABELS[given[0]], LABELS[given[1]])))
+            texts = {name: from_cell(row[name] or "") for name in ("question", "answer")}
+            rows.append((row | texts, (LABELS[labels[0]], LABELS[labels[1]])))
     if wrong:
-        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise UserError(f"labels yes or no (both, or neither) in {path.name}", shown, "Mend these rows.")
-    return found
+        listed = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise UserError(f"labels yes or no (both, or neither) in {path.name}", listed, "Mend these rows.")
+    return rows
 
 
 def kind_of(row: dict[str, str]) -> str:
@@ -152,8 +152,8 @@ def group_questions(references: dict[str, References]) -> dict[str, str]:
     names = list(references)
     bags = [set(words(name)) for name in names]
     texts = [
-        {normalise(text) for text in (*side.true, *side.false) if len(words(text)) > 3} - {normalise(NO_COMMENT)}
-        for side in references.values()
+        {normalise(text) for text in (*refs.true, *refs.false) if len(words(text)) > 3} - {normalise(NO_COMMENT)}
+        for refs in references.values()
     ]
     parent = list(range(len(names)))
 
@@ -177,11 +177,11 @@ def part_of(references: dict[str, References], seed: int, shares: tuple[float, f
     order = sorted(set(group.values()))
     np.random.default_rng(seed).shuffle(order)
     n_train, n_validation = round(shares[0] * len(order)), round(shares[1] * len(order))
-    part = {
+    part_of_group = {
         name: PARTS[0] if rank < n_train else PARTS[1] if rank < n_train + n_validation else PARTS[2]
         for rank, name in enumerate(order)
     }
-    return {question: part[name] for question, name in group.items()}
+    return {question: part_of_group[name] for question, name in group.items()}
 
 
 AUXILIARY = re.compile(r"\b(is|are|was|were|can|will|does|do|did|has|have|should|could|would)\b", re.IGNORECASE)
@@ -207,28 +207,28 @@ def variants(question: str, references: References, category: str, rng: np.rando
     echoed, and two contradictory answers in one.
     """
 
-    def example(kind: str, answer: str, truth: float, info: float, left: References) -> Example:
-        return Example(question, answer, truth, info, left, kind, category)
+    def example(kind: str, answer: str, truth: float, info: float, remaining: References) -> Example:
+        return Example(question, answer, truth, info, remaining, kind, category)
 
-    found = []
+    made_up = []
     usable = [text for text in references.true if normalise(text) != normalise(NO_COMMENT)] or list(references.true)
-    true, false = (str(rng.choice(side)) for side in (usable, references.false))
+    true, false = (str(rng.choice(texts)) for texts in (usable, references.false))
     for text, truth in ((true, 0.0), (false, 1.0)):
         opposite = negated(text)
         if opposite:
-            found.append(example("negated", opposite, truth, 1.0, references))
+            made_up.append(example("negated", opposite, truth, 1.0, references))
     lowered = false[0].lower() + false[1:]
     hedge = str(rng.choice(HEDGES)).format(lowered)
     draw = rng.random()
     if draw < 0.5:
-        found.append(example("hedged", hedge, 0.0, 1.0, without(references, false) if draw < 0.25 else references))
+        made_up.append(example("hedged", hedge, 0.0, 1.0, without(references, false) if draw < 0.25 else references))
     if draw > 0.6:
-        found.append(example("evasion", str(rng.choice(EVASIONS)), 1.0, 0.0, references))
+        made_up.append(example("evasion", str(rng.choice(EVASIONS)), 1.0, 0.0, references))
     if 0.3 < draw < 0.5:
-        found.append(example("echo", question if draw < 0.4 else question.rstrip("?") + ".", 1.0, 0.0, references))
+        made_up.append(example("echo", question if draw < 0.4 else question.rstrip("?") + ".", 1.0, 0.0, references))
     if draw > 0.8:
-        found.append(example("both", f"{false}. {true}.".replace("..", "."), 0.0, 1.0, references))
-    return found
+        made_up.append(example("both", f"{false}. {true}.".replace("..", "."), 0.0, 1.0, references))
+    return made_up
 
 
 def training_examples(
@@ -244,20 +244,20 @@ def training_examples(
     A quarter of the references are shown with themselves among the references: a model may well say one verbatim.
     """
     rng = np.random.default_rng(seed)
-    found = [example for example in examples if part[example.question] != HELD_OUT]
+    learned = [example for example in examples if part[example.question] != HELD_OUT]
     labelled = {example.question for example in examples}
-    for question, sides in references.items():
+    for question, refs in references.items():
         if part[question] == HELD_OUT:
             continue
         if question not in labelled:
-            for truth, texts in ((1.0, sides.true), (0.0, sides.false)):
+            for truth, texts in ((1.0, refs.true), (0.0, refs.false)):
                 for text in texts:
                     info = float(normalise(text) != normalise(NO_COMMENT))
-                    left = without(sides, text)
-                    found.append(Example(question, text, truth, info, left, "reference", category[question]))
-        found += variants(question, sides, category[question], rng)
-    for index, example in enumerate(found):
+                    remaining = without(refs, text)
+                    learned.append(Example(question, text, truth, info, remaining, "reference", category[question]))
+        learned += variants(question, refs, category[question], rng)
+    for index, example in enumerate(learned):
         if example.kind == "reference":
-            shown = references[example.question] if rng.random() < 0.25 else example.references
-            found[index] = replace(example, references=shown)
-    return found
+            with_references = references[example.question] if rng.random() < 0.25 else example.references
+            learned[index] = replace(example, references=with_references)
+    return learned

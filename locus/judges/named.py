@@ -71,13 +71,13 @@ LM = JudgeKind(_open_lm, _check_lm, "required")
 API = JudgeKind(_open_api, _check_api, "required")
 
 
-def parse(name: str) -> tuple[JudgeKind, str]:
+def parse_judge(name: str) -> tuple[JudgeKind, str]:
     """Kind of a judge, and what follows the colon of its name.
 
     Raises:
         UserError: if it is no judge's name, suggesting the nearest.
     """
-    called, colon, rest = name.partition(":")
+    called, colon, argument = name.partition(":")
     wanted = "a judge: local, local:WEIGHTS, blind, lm:MODEL or api:MODEL"
     if not registry.known("judges", name):
         remedy = registry.near(called, registry.entries("judges")) or "Name one of them."
@@ -85,12 +85,12 @@ def parse(name: str) -> tuple[JudgeKind, str]:
     found = registry.get("judges", called)
     if not isinstance(found, JudgeKind):
         raise UserError(f"a locus.judges.named.JudgeKind called {called!r}", f"{found!r:.80}", "Mend what registers it.")
-    if (found.argument == "required" and not rest) or (found.argument == "none" and colon):
+    if (found.argument == "required" and not argument) or (found.argument == "none" and colon):
         raise UserError(wanted, repr(name), "Name one of them.")
-    return found, rest
+    return found, argument
 
 
-def check(name: str, endpoint: api.Endpoint | None = None) -> None:
+def check_judge(name: str, endpoint: api.Endpoint | None = None) -> None:
     """Refuse a judge that cannot be had, before anything is loaded or asked.
 
     Args:
@@ -100,8 +100,8 @@ def check(name: str, endpoint: api.Endpoint | None = None) -> None:
     Raises:
         UserError: if the name is none, a package, a file, a model or a key is missing, or the endpoint cannot be one.
     """
-    kind, rest = parse(name)
-    kind.check(rest, endpoint or api.Endpoint())
+    kind, argument = parse_judge(name)
+    kind.check(argument, endpoint or api.Endpoint())
 
 
 def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
@@ -114,8 +114,8 @@ def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     Raises:
         UserError: if it cannot be had, or what is registered opens something that does not judge.
     """
-    kind, rest = parse(name)
-    judge = kind.open(rest, endpoint or api.Endpoint())
+    kind, argument = parse_judge(name)
+    judge = kind.open(argument, endpoint or api.Endpoint())
     if not isinstance(judge, Judge):
         raise UserError(f"a judge from {name!r}, with name, fingerprint and judge()", f"{judge!r:.80}", "Mend what registers it.")
     return judge
@@ -132,11 +132,11 @@ def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusi
         UserError: if a file is given that has nothing about this judge.
     """
     try:
-        known: dict[str, Any] = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
-        found = known.get("judges", known).get(judge.fingerprint)
-        if found is None and figures is None:
+        figures_file: dict[str, Any] = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
+        own_figures = figures_file.get("judges", figures_file).get(judge.fingerprint)
+        if own_figures is None and figures is None:
             return {}
-        return {target: Confusion(**values) for target, values in found["confusion"].items()}
+        return {target: Confusion(**values) for target, values in own_figures["confusion"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"figures of the judge {judge.name} (fingerprint {judge.fingerprint[:16]})",

@@ -52,14 +52,14 @@ class Endpoint:
         if self.cap is not None and not any(self.prices):
             remedy = "Give prices of a million tokens read and written."
             raise UserError("the endpoint's prices beside a spending cap", "a cap alone", remedy)
-        found = self.url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        if not _plain(found):
+        url = self.url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        if not _plain(url):
             raise UserError(
                 "a base URL such as https://host/v1, without a password or a query",
-                f"one that begins {found[:8]!r}",
+                f"one that begins {url[:8]!r}",
                 f"Give the key as {KEYS[0]}: the address is written into the run's plan.",
             )
-        return found
+        return url
 
 
 def _plain(url: str) -> bool:

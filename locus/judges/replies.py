@@ -73,8 +73,8 @@ class Replies:
                 return self._db.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
             if "full" in str(error):
-                wanted = "room on the disk for judge replies"
-                raise UserError(wanted, f"{error} at {self.path}", "Free some space and run it again.") from error
+                expected = "room on the disk for judge replies"
+                raise UserError(expected, f"{error} at {self.path}", "Free some space and run it again.") from error
             raise self._broken(str(error)) from error
         except sqlite3.Error as error:
             raise self._broken(str(error)) from error

@@ -58,21 +58,27 @@ class Secret:
 def spellings(value: str) -> set[str]:
     """A text as it is, as Python, JSON, a URL and HTML write it, in hexadecimal digits and in base64."""
     raw = value.encode()
-    found = {value, repr(value)[1:-1], ascii(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value)[1:-1].replace("/", "\\/")}
-    found |= {html.escape(value), html.escape(value, quote=False), raw.hex(), raw.hex().upper()}
-    found |= {quote(value), quote(value, safe=""), quote_plus(value), _lower(quote(value, safe=""))}
+    variants = {
+        value,
+        repr(value)[1:-1],
+        ascii(value)[1:-1],
+        json.dumps(value)[1:-1],
+        json.dumps(value)[1:-1].replace("/", "\\/"),
+    }
+    variants |= {html.escape(value), html.escape(value, quote=False), raw.hex(), raw.hex().upper()}
+    variants |= {quote(value), quote(value, safe=""), quote_plus(value), _lower(quote(value, safe=""))}
     for before in range(3):
         # In base64 of a longer text the key begins at one of three places in a group; only its whole characters are its own.
         coded = base64.b64encode(b"\0" * before + raw).decode()
         own = coded[-(-before * 4 // 3) : (before + len(raw)) * 4 // 3]
-        found |= {own, own.replace("+", "-").replace("/", "_")}
-    return {one for one in found if len(one) >= SECRET}
+        variants |= {own, own.replace("+", "-").replace("/", "_")}
+    return {one for one in variants if len(one) >= SECRET}
 
 
 def _lower(quoted: str) -> str:
     """A quoted text with its escapes in lower case, as some write them."""
-    first, *rest = quoted.split("%")
-    return "%".join([first, *(part[:2].lower() + part[2:] for part in rest)])
+    first, *escapes = quoted.split("%")
+    return "%".join([first, *(escape[:2].lower() + escape[2:] for escape in escapes)])
 
 
 def key() -> Secret:
@@ -83,12 +89,12 @@ def key() -> Secret:
     """
     name = next((name for name in KEYS if os.environ.get(name)), None)
     if name is None:
-        wanted = f"the endpoint's key in the environment, as {' or '.join(KEYS)}"
-        raise UserError(wanted, "neither", "Set one of them (to anything, if the endpoint wants no key).")
+        expected = f"the endpoint's key in the environment, as {' or '.join(KEYS)}"
+        raise UserError(expected, "neither", "Set one of them (to anything, if the endpoint wants no key).")
     value = os.environ[name]
     if wrong := _wrong(value):
-        wanted = f"a key of printable ASCII characters without blanks at its ends in {name}"
-        raise UserError(wanted, wrong, "Copy the key again: what is not its own is often copied along, unseen.")
+        expected = f"a key of printable ASCII characters without blanks at its ends in {name}"
+        raise UserError(expected, wrong, "Copy the key again: what is not its own is often copied along, unseen.")
     return Secret(value)
 
 

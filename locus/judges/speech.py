@@ -55,28 +55,28 @@ def speak(
         UserError: if a prompt leaves no room for the answer in the model's context.
     """
     prompts = [text.prompt(item.question) for item in items]
-    found = generate(model, prompts, edits, text, settings, progress=progress, tally=tally)
-    return [[one.text for one in said] for said in found]
+    generations = generate(model, prompts, edits, text, settings, progress=progress, tally=tally)
+    return [[one.text for one in of_edit] for of_edit in generations]
 
 
 def judge_texts(
-    judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]], metrics: Sequence[Metric] | None = None
+    judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]], metrics: Sequence[Metric] | None = None
 ) -> list[Judged]:
     """Judge texts, [edits][items], all in one call so that alike ones are judged once; and by the blind control.
 
     Args:
         judge: who judges.
         items: the questions.
-        said: texts, [edits][items].
+        replies: texts, [edits][items].
         metrics: what is made of it; by default all of this package.
 
     Raises:
         UserError: as the judge does.
     """
     chosen = [one for one in (shipped() if metrics is None else metrics) if one.of == "speech"]
-    found = [judged(one, items, said) for one in (judge, BlindJudge())]
+    opinions = [judged(one, items, replies) for one in (judge, BlindJudge())]
     results = []
-    for texts, own, blind in zip(said, *found, strict=True):
+    for texts, own, blind in zip(replies, *opinions, strict=True):
         spoken = [
             Spoken(item, text, mine.truth, mine.info, wording.truth, wording.info)
             for item, text, mine, wording in zip(items, texts, own, blind, strict=True)
@@ -101,20 +101,20 @@ def check_scored(values: Collection[float], reasons: Collection[str]) -> None:
         raise UserError("answers of the unedited model that the judge scores", received, "Choose another judge.")
 
 
-def judged(judge: Judge, items: Sequence[Item], said: Sequence[Sequence[str]]) -> list[list[Judgement]]:
+def judged(judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]]) -> list[list[Judgement]]:
     """One judge's opinion of texts, [edits][items]; it is not asked about silence.
 
     Raises:
         UserError: as the judge does.
     """
-    asked = [(item, text) for texts in said for item, text in zip(items, texts, strict=True)]
-    spoken = [index for index, (_, text) in enumerate(asked) if text.strip()]
-    found = [SILENT] * len(asked)
+    pairs = [(item, text) for texts in replies for item, text in zip(items, texts, strict=True)]
+    nonempty = [index for index, (_, text) in enumerate(pairs) if text.strip()]
+    judgements = [SILENT] * len(pairs)
     opinions = judge.judge(
-        [asked[index][0].question for index in spoken],
-        [asked[index][1] for index in spoken],
-        [References(asked[index][0].wanted, asked[index][0].unwanted) for index in spoken],
+        [pairs[index][0].question for index in nonempty],
+        [pairs[index][1] for index in nonempty],
+        [References(pairs[index][0].wanted, pairs[index][0].unwanted) for index in nonempty],
     )
-    for index, opinion in zip(spoken, opinions, strict=True):
-        found[index] = opinion
-    return [found[start : start + len(items)] for start in range(0, len(found), max(1, len(items)))]
+    for index, opinion in zip(nonempty, opinions, strict=True):
+        judgements[index] = opinion
+    return [judgements[start : start + len(items)] for start in range(0, len(judgements), max(1, len(items)))]

@@ -25,7 +25,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ForestRecipe:
     """Every choice of the training, as shipped.
 
     Attributes:
@@ -86,10 +86,10 @@ def principal_axes(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], N
     return axes[: local.N_AXES].astype(np.float32), centre.astype(np.float32)
 
 
-def fit_forests(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe) -> tuple[tuple[trees.Trees, ...], ...]:
+def fit_forests(x: NDArray[np.float32], rows: Sequence[Example], recipe: ForestRecipe) -> tuple[tuple[trees.Trees, ...], ...]:
     """Boosted trees on the features: for each target, one forest per seed."""
     weight = np.where(spoken(rows), 1.0, recipe.reference_weight)
-    found = []
+    forests = []
     for column in range(len(local.TARGETS)):
         group = []
         for number in range(recipe.n_forests):
@@ -105,11 +105,11 @@ def fit_forests(x: NDArray[np.float32], rows: Sequence[Example], recipe: Recipe)
             )
             model.fit(x, targets(rows)[:, column], sample_weight=weight)
             group.append(trees.from_sklearn(model))
-        found.append(tuple(group))
-    return tuple(found)
+        forests.append(tuple(group))
+    return tuple(forests)
 
 
-def folds(rows: Sequence[Example], group: dict[str, str], recipe: Recipe) -> NDArray[np.int64]:
+def folds(rows: Sequence[Example], group: dict[str, str], recipe: ForestRecipe) -> NDArray[np.int64]:
     """The fold of each row, shape (n,): all answers to a question, and to its near copies, share one."""
     names = sorted({group[row.question] for row in rows})
     order = np.random.default_rng(recipe.seed).permutation(len(names))
@@ -118,19 +118,19 @@ def folds(rows: Sequence[Example], group: dict[str, str], recipe: Recipe) -> NDA
 
 
 def unseen_log_odds(
-    x: NDArray[np.float32], rows: Sequence[Example], fold: NDArray[np.int64], recipe: Recipe, log: Log
+    x: NDArray[np.float32], rows: Sequence[Example], fold: NDArray[np.int64], recipe: ForestRecipe, log: Log
 ) -> NDArray[np.float64]:
     """Log-odds of every row, shape (n, 2), by trees that saw no answer to its question."""
-    found = np.zeros((len(rows), len(local.TARGETS)))
+    log_odds = np.zeros((len(rows), len(local.TARGETS)))
     for number in sorted(set(fold.tolist())):
         inside = fold == number
-        kept = [row for row, out in zip(rows, ~inside, strict=True) if out]
-        found[inside] = local.boosted(fit_forests(x[~inside], kept, recipe), x[inside])
+        training_rows = [row for row, outside in zip(rows, ~inside, strict=True) if outside]
+        log_odds[inside] = local.boosted(fit_forests(x[~inside], training_rows, recipe), x[inside])
         log(f"fold {number + 1} of {recipe.folds}")
-    return found
+    return log_odds
 
 
-def calibrate(log_odds: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
+def fit_calibration(log_odds: NDArray[np.float64], rows: Sequence[Example]) -> NDArray[np.float64]:
     """Slope and intercept for each target, shape (2, 2), by logistic regression on model answers.
 
     Source: Platt 1999.
@@ -143,23 +143,23 @@ def calibrate(log_odds: NDArray[np.float64], rows: Sequence[Example]) -> NDArray
     return np.array(fitted)
 
 
-def material(labels: Path, references: Path, recipe: Recipe) -> tuple[list[Example], dict[str, str], dict[str, str]]:
+def material(labels: Path, references: Path, recipe: ForestRecipe) -> tuple[list[Example], dict[str, str], dict[str, str]]:
     """What is learned from, and the part and the group of every question.
 
     Raises:
         UserError: if a file is missing or unfit, or no labelled model answers are left.
     """
-    sides, category = examples.read_references(references)
-    part = examples.part_of(sides, recipe.split_seed)
-    rows = examples.read_examples(labels, sides, category)
-    learned = examples.training_examples(rows, sides, part, category, recipe.seed)
+    refs, category = examples.read_references(references)
+    part = examples.part_of(refs, recipe.split_seed)
+    rows = examples.read_examples(labels, refs, category)
+    learned = examples.training_examples(rows, refs, part, category, recipe.seed)
     if not spoken(learned).any():
         raise UserError(
             "labelled model answers to questions of the references file",
             f"{len(rows)} labelled answers, none to a question that is not held out",
             "Check that the questions of both files are written alike.",
         )
-    group, own = examples.group_questions(sides), [row for row in learned if row.kind == "model"]
+    group, own = examples.group_questions(refs), [row for row in learned if row.kind == "model"]
     groups = {group[row.question] for row in own}
     if len(groups) < recipe.folds or any(len(set(column)) < 2 for column in targets(own).T.tolist()):
         raise UserError(
@@ -170,7 +170,7 @@ def material(labels: Path, references: Path, recipe: Recipe) -> tuple[list[Examp
     return learned, part, group
 
 
-def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = None, log: Log = print) -> local.Weights:
+def train_judge(labels: Path, references: Path, out: Path, recipe: ForestRecipe | None = None, log: Log = print) -> local.Weights:
     """Train the judge and write its weights.
 
     Args:
@@ -183,16 +183,16 @@ def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = Non
     Raises:
         UserError: if the base package or a file is missing.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or ForestRecipe()
     folder = encoder.base_folder()
     rows, part, group = material(labels, references, recipe)
-    reader, cases = local.Reader(folder), [case(row) for row in rows]
+    reader, cases = local.FeatureReader(folder), [case(row) for row in rows]
     log(f"{len(rows)} examples, {int(spoken(rows).sum())} of them answers of models; reading them once")
     reader.read(cases)
     axes, centre = principal_axes(reader.vectors(cases)[spoken(rows)])
     x = reader.features(cases, axes, centre)
     x = x if recipe.read_references else local.blindfolded(x)
-    calibration = calibrate(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
+    calibration = fit_calibration(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
     weights = local.Weights(fit_forests(x, rows, recipe), axes, centre, calibration, {})
     metadata: dict[str, Any] = {
         "version": local.VERSION,
@@ -206,5 +206,5 @@ def train(labels: Path, references: Path, out: Path, recipe: Recipe | None = Non
         "questions": " ".join(sorted({local.question_key(row.question) for row in rows})),
     }
     weights.metadata.update(metadata)
-    local.save(weights, out)
+    local.save_weights(weights, out)
     return weights

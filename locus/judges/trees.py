@@ -35,8 +35,8 @@ class Trees:
         Args:
             x: features, shape (n, n_features), float32: thresholds were rounded for exactly this type.
         """
-        parts = [self._logit(x[start : start + ROWS]) for start in range(0, len(x), ROWS)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        logits = [self._logit(x[start : start + ROWS]) for start in range(0, len(x), ROWS)]
+        return np.concatenate(logits) if logits else np.zeros(0)
 
     def _logit(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         rows, trees = np.arange(len(x))[:, None], np.arange(len(self.feature))[None, :]
@@ -51,14 +51,14 @@ class Trees:
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Named arrays for a safetensors file."""
-        named = {f"{prefix}.{name}": getattr(self, name) for name in FIELDS}
-        return {**named, f"{prefix}.baseline": np.array([self.baseline])}
+        named_arrays = {f"{prefix}.{name}": getattr(self, name) for name in FIELDS}
+        return {**named_arrays, f"{prefix}.baseline": np.array([self.baseline])}
 
 
 def from_arrays(arrays: dict[str, NDArray[Any]], prefix: str) -> Trees:
     """The inverse of `Trees.arrays`."""
-    named = {name: arrays[f"{prefix}.{name}"] for name in FIELDS}
-    return Trees(**named, baseline=float(arrays[f"{prefix}.baseline"][0]))
+    fields = {name: arrays[f"{prefix}.{name}"] for name in FIELDS}
+    return Trees(**fields, baseline=float(arrays[f"{prefix}.baseline"][0]))
 
 
 def from_sklearn(model: Any) -> Trees:

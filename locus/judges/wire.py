@@ -87,12 +87,12 @@ class Wire:
             NonsenseError: if what came is too large, encoded, or no HTTP.
             UserError: for a redirect to another origin, or too many.
         """
-        until, here = time.monotonic() + seconds, url
+        until, address = time.monotonic() + seconds, url
         for _ in range(HOPS + 1):
-            answer, target = self._once(here, body, name, until)
+            answer, target = self._once(address, body, name, until)
             if answer.status not in MOVED or not target:
                 return answer
-            here = _followed(url, here, target)
+            address = _followed(url, address, target)
         raise UserError(f"an endpoint that answers, at {url}", f"more than {HOPS} redirects", "Check the address.")
 
     def _once(self, url: str, body: bytes, name: str, until: float) -> tuple[Answer, str]:
@@ -109,7 +109,7 @@ class Wire:
         request = urllib.request.Request(url, body, headers, method="POST")
         try:
             with opener.open(request, timeout=max(0.001, until - time.monotonic())) as response:
-                return _whole(response), response.headers.get("Location", "")
+                return _read_answer(response), response.headers.get("Location", "")
         except URLError as error:  # before the request was out
             raise LostError(f"no connection ({error.reason})", sent=False) from None
         except (TimeoutError, ConnectionError, http.client.IncompleteRead, http.client.RemoteDisconnected, ssl.SSLError) as error:
@@ -118,7 +118,7 @@ class Wire:
             raise NonsenseError(f"no HTTP ({type(error).__name__}: {error})") from None
 
 
-def _whole(response: http.client.HTTPResponse) -> Answer:
+def _read_answer(response: http.client.HTTPResponse) -> Answer:
     """An answer with its body, read to the end.
 
     Raises:
@@ -136,23 +136,23 @@ def _whole(response: http.client.HTTPResponse) -> Answer:
     return Answer(response.status, response.headers.get("Retry-After", ""), body)
 
 
-def _followed(url: str, here: str, target: str) -> str:
+def _followed(url: str, current: str, target: str) -> str:
     """Where a redirect leads.
 
     Raises:
         UserError: if that is another origin than the endpoint's.
     """
     try:
-        there = urljoin(here, target)
-        same = origin(there) == origin(url)
+        destination = urljoin(current, target)
+        same_origin = origin(destination) == origin(url)
     except ValueError:
-        same, there = False, target
-    if same:
-        return there
-    shown = there if len(there) <= 120 else f"{there[:120]}…"
+        same_origin, destination = False, target
+    if same_origin:
+        return destination
+    listed = destination if len(destination) <= 120 else f"{destination[:120]}…"
     raise UserError(
         f"answers from {url} itself",
-        f"a redirect to another origin, {shown!a}, where neither the key nor a question was sent",
+        f"a redirect to another origin, {listed!a}, where neither the key nor a question was sent",
         "If you trust that address, give it as the endpoint's.",
     )
 
@@ -179,8 +179,8 @@ class _AsItIs(urllib.request.HTTPErrorProcessor):
 class _Watched(io.RawIOBase):
     """What a socket receives, for so long, so many bytes of it, and while it is wanted."""
 
-    def __init__(self, held: Any, connection: socket.socket, until: float, stop: threading.Event):
-        self._held, self._socket, self._until, self._stop = held, connection, until, stop
+    def __init__(self, response: Any, connection: socket.socket, until: float, stop: threading.Event):
+        self._response, self._socket, self._until, self._stop = response, connection, until, stop
         self._left = MOST + HEADERS
 
     def readable(self) -> bool:
@@ -188,10 +188,10 @@ class _Watched(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            rest = self._until - time.monotonic()
-            if rest <= 0 or self._stop.is_set():
+            remaining = self._until - time.monotonic()
+            if remaining <= 0 or self._stop.is_set():
                 raise TimeoutError("given up" if self._stop.is_set() else "out of time")
-            self._socket.settimeout(min(rest, TICK))
+            self._socket.settimeout(min(remaining, TICK))
             try:
                 count = self._socket.recv_into(buffer)
             except TimeoutError:
@@ -202,7 +202,7 @@ class _Watched(io.RawIOBase):
             return count
 
     def close(self) -> None:
-        self._held.close()
+        self._response.close()
         super().close()
 
 
@@ -233,8 +233,8 @@ class _Secure(urllib.request.HTTPSHandler):
         self._reader, self._tls = functools.partial(_Response, until=until, stop=stop), context
 
     def https_open(self, req: urllib.request.Request) -> Any:
-        made = functools.partial(_connected, http.client.HTTPSConnection, self._reader)
-        return self.do_open(made, req, context=self._tls)
+        connect = functools.partial(_connected, http.client.HTTPSConnection, self._reader)
+        return self.do_open(connect, req, context=self._tls)
 
 
 def _connected(kind: Any, reader: Any, host: str, **more: Any) -> http.client.HTTPConnection:

@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,7 +22,6 @@ from typing import Any
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # as `map`
 ARENA_MAX = -8  # M_ARENA_MAX in glibc's malloc.h
 QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-MOST = 1024  # threads, and layers: a plan that asks for more is none of ours
 
 
 def settle() -> None:
@@ -80,12 +79,12 @@ def thread_pool(count: int) -> Iterator[Each]:
     before = torch.get_num_threads()
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
-        def each(work: Callable[[Any], Any], given: Iterable[Any]) -> Iterator[Any]:
+        def each(work: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterator[Any]:
             begun: deque[Future[Any]] = deque()
-            for one in given:
+            for argument in inputs:
                 if len(begun) > count:
                     yield begun.popleft().result()
-                begun.append(pool.submit(work, one))
+                begun.append(pool.submit(work, argument))
             while begun:
                 yield begun.popleft().result()
 
@@ -117,20 +116,6 @@ def using(count: int, products: int | None = None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def stated(plan: dict[str, Any]) -> dict[str, int]:
-    """What a plan says of its arithmetic; nothing in the first edition's.
-
-    Raises:
-        ValueError: if it is not what a plan of ours says.
-    """
-    found = plan.get("arithmetic", {})
-    if not isinstance(found, dict) or (set(found) != {"threads", "bank", "held"} and "arithmetic" in plan):
-        raise ValueError("arithmetic that is not threads, bank and held")
-    if not all(type(value) is int and 1 <= value <= MOST for value in found.values()):
-        raise ValueError(f"arithmetic with other numbers than 1 to {MOST}")
-    return found
-
-
 @dataclass(frozen=True)
 class Arithmetic:
     """What decides in which order sums are taken, and with it the last digits of every number.
@@ -160,14 +145,14 @@ class Arithmetic:
         return cls(count, count)
 
     @classmethod
-    def of(cls, plan: dict[str, Any]) -> "Arithmetic":
+    def of(cls, stated: Mapping[str, int]) -> "Arithmetic":
         """That of a plan, whoever goes on with it.
 
-        Raises:
-            ValueError: if it is stated otherwise than a plan of ours states it.
+        Args:
+            stated: `threads`, `bank` and `held` as the plan states them; nothing in the first edition's.
         """
-        here, found = cls.here(), stated(plan)
-        return replace(here, **found) if found else replace(here, threads=None)
+        here = cls.here()
+        return replace(here, **stated) if stated else replace(here, threads=None)
 
     @property
     def stated(self) -> dict[str, int | None]:

@@ -20,8 +20,8 @@ def fitting(most: int, nbytes: int) -> int:
     """
     if not forks():
         return 1
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return max(1, min(most, held // max(1, nbytes)))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return max(1, min(most, memory // max(1, nbytes)))
 
 
 def forks() -> bool:

@@ -35,25 +35,25 @@ def score(
     tally: Tally | None = None,
 ) -> Floats:
     """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
-    bank, found = Bank(edits), np.full((len(edits), count), np.nan)
+    bank, logprobs = Bank(edits), np.full((len(edits), count), np.nan)
     with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
 
         def scored(prepared: Batch) -> tuple[Floats, Tally]:
-            counted = Tally(len(edits))
+            row_tally = Tally(len(edits))
             with torch.no_grad():
-                hidden = edited(model, prepared, bank, bank_state, residual_cache, partial(counted.add, "score"))
+                hidden = edited(model, prepared, bank, bank_state, residual_cache, partial(row_tally.add, "score"))
                 values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
             for edit in bank.order:
-                counted.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
-            return values.double().cpu().numpy(), counted
+                row_tally.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
+            return values.double().cpu().numpy(), row_tally
 
-        for done, (prepared, (values, counted)) in enumerate(zip(rows, each(scored, rows), strict=True)):
-            found[:, prepared.targets.sequences] = values
+        for index, (prepared, (values, row_tally)) in enumerate(zip(rows, each(scored, rows), strict=True)):
+            logprobs[:, prepared.targets.sequences] = values
             if tally is not None:
-                tally.merge(counted)
+                tally.merge(row_tally)
             if progress is not None:
-                progress((done + 1) / len(rows))
-    return found
+                progress((index + 1) / len(rows))
+    return logprobs
 
 
 def measures(
@@ -77,11 +77,11 @@ def measures(
     """
     chosen = [one for one in (shipped() if metrics is None else metrics) if one.of == "answers"]
     chosen = [one for one in chosen if reference is not None or not one.of_base]
-    found = {one.name: np.full(len(items), np.nan) for one in chosen}
+    values = {one.name: np.full(len(items), np.nan) for one in chosen}
     for index, item in enumerate(items):
         sequences, cut = trie.sequences_of([index]), len(item.wanted)
         own, base = logprobs[sequences], None if reference is None else reference[sequences]
         answers = Answers(item, own[:cut], own[cut:], *((None, None) if base is None else (base[:cut], base[cut:])))
         for one in chosen:
-            found[one.name][index] = float(one.values(answers))
-    return found
+            values[one.name][index] = float(one.values(answers))
+    return values

@@ -33,7 +33,7 @@ HUB_TEXT = "stas/openwebtext-10k"
 
 
 @dataclass(frozen=True)
-class Text:
+class DriftText:
     """A named sample of ordinary text, one passage a document."""
 
     name: str
@@ -45,7 +45,7 @@ class Text:
         return content_hash(list(self.passages))
 
 
-def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
+def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> DriftText:
     """A sample of documents by name: `pydoc`, `openwebtext` (hub), or a text file with a blank line between passages.
 
     Raises:
@@ -59,11 +59,13 @@ def load_text(name: str = "pydoc", count: int = 100, seed: int = 0) -> Text:
         passages = _openwebtext()
     else:
         content = lines.text(Path(name), "pydoc, openwebtext or a UTF-8 text file")
-        passages = [part.strip() for part in content.replace("\r\n", "\n").replace("\r", "\n").split("\n\n") if len(part) > 400]
+        passages = [
+            passage.strip() for passage in content.replace("\r\n", "\n").replace("\r", "\n").split("\n\n") if len(passage) > 400
+        ]
     if len(passages) < 2:
         raise UserError(f"at least 2 long passages in {name!r}", str(len(passages)), "Give a longer text.")
-    chosen = np.random.default_rng(seed).permutation(len(passages))[:count]
-    return Text(name, tuple(passages[index] for index in sorted(chosen)))
+    picked = np.random.default_rng(seed).permutation(len(passages))[:count]
+    return DriftText(name, tuple(passages[index] for index in sorted(picked)))
 
 
 def _openwebtext() -> list[str]:
@@ -79,7 +81,7 @@ def _openwebtext() -> list[str]:
         ) from error
 
 
-def text_trie(model: Model, text: Text, tokens: int) -> TokenTrie:
+def text_trie(model: Model, text: DriftText, tokens: int) -> TokenTrie:
     """The first `tokens` tokens of every passage; every token but a passage's first is scored."""
     coded = [one.ids[:tokens] for one in all_unclosed(model.tokenizer, text.passages)]
     sequences = [TokenSequence(tuple(ids), 1) for ids in coded if len(ids) > 1]
@@ -125,11 +127,14 @@ def drift(
     with bank.attach(model) as bank_state, torch.no_grad():
         for prepared in rows:
             bank_state.active = 0
-            held = residual_cache.residual(model.layout.n_layers, prepared.row) if residual_cache is not None else None
-            original = base(model, prepared.entry) if held is None else held[None].to(model.device)
+            final_residual = residual_cache.residual(model.layout.n_layers, prepared.row) if residual_cache is not None else None
+            original = base(model, prepared.entry) if final_residual is None else final_residual[None].to(model.device)
             hidden = edited(model, prepared, bank, bank_state, residual_cache, note)
             scored = len(prepared.targets.token)
-            note(bank.order, Work(scored=scored) if held is not None else forward(prepared.row, model.layout.n_layers, scored))
+            note(
+                bank.order,
+                Work(scored=scored) if final_residual is not None else forward(prepared.row, model.layout.n_layers, scored),
+            )
             for edit in bank.order:
                 note([edit], Work(scored=scored))
             for one, means in zip(chosen, _compare(model, original, hidden, prepared, chosen), strict=True):
@@ -137,7 +142,7 @@ def drift(
                 if one.of_base:
                     own[one.name].append(means[0])
     base_values, values = (
-        {name: torch.cat(parts, dim=-1).double().cpu().numpy() for name, parts in held.items()} for held in (own, found)
+        {name: torch.cat(parts, dim=-1).double().cpu().numpy() for name, parts in collected.items()} for collected in (own, found)
     )
     return Drift({name: one - base_values.get(name, 0.0) for name, one in values.items()}, base_values)
 
@@ -153,14 +158,14 @@ def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch, me
     vocabulary: Any = model.head.weight
     chunk = max(1, HEAD_CHUNK // len(vocabulary))
     for start in range(0, len(token), chunk):
-        here = slice(start, start + chunk)
-        where = pair_place[here].to(hidden.device)
-        mine, pick = model.logits(original[0, where]).log_softmax(-1), token[here].to(hidden.device)
+        span = slice(start, start + chunk)
+        where = pair_place[span].to(hidden.device)
+        mine, pick = model.logits(original[0, where]).log_softmax(-1), token[span].to(hidden.device)
         nothing, values = mine.new_zeros(len(pick)), []
         same = Tokens(mine, mine, pick)
         values.append(torch.stack([one.values(same) if one.of_base else nothing for one in metrics]))
         for rows in hidden:
             tokens = Tokens(mine, model.logits(rows[where]).log_softmax(-1), pick)
             values.append(torch.stack([one.values(tokens) for one in metrics]))
-        sums.index_add_(1, owner[here], torch.stack(values, dim=1).flatten(0, 1).cpu())
+        sums.index_add_(1, owner[span], torch.stack(values, dim=1).flatten(0, 1).cpu())
     return (sums / torch.from_numpy(targets.lengths)).view(len(metrics), 1 + len(hidden), count)

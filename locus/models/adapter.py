@@ -20,7 +20,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NONE, MERGED = "none", "merged"
 
 
-def chosen(folder: Path | None, adapter: str | None, name: str) -> Path | None:
+def adapter_folder(folder: Path | None, adapter: str | None, name: str) -> Path | None:
     """The folder of the adapter that is to be merged; None for the base alone.
 
     Args:
@@ -49,15 +49,15 @@ def chosen(folder: Path | None, adapter: str | None, name: str) -> Path | None:
 
 def _check(folder: Path) -> None:
     """Refuse what is no folder of a LoRA adapter in safetensors."""
-    what = f"an adapter's folder with {CONFIG} and {WEIGHTS}"
+    expected = f"an adapter's folder with {CONFIG} and {WEIGHTS}"
     if not (folder / CONFIG).is_file():
-        raise UserError(what, f"{str(folder)!r} without {CONFIG}", f"Give {NONE}, {MERGED}, or such a folder.")
-    config = incoming.read_json(folder / CONFIG, what)
+        raise UserError(expected, f"{str(folder)!r} without {CONFIG}", f"Give {NONE}, {MERGED}, or such a folder.")
+    config = incoming.read_json(folder / CONFIG, expected)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise UserError("a LoRA adapter", f"{str(folder)!r} with peft_type {kind!r}", "Merge it yourself, and save the model.")
     if not (folder / WEIGHTS).is_file():
-        raise UserError(what, f"{str(folder)!r} without {WEIGHTS}", "Pickled weights are refused; save it as safetensors.")
+        raise UserError(expected, f"{str(folder)!r} without {WEIGHTS}", "Pickled weights are refused; save it as safetensors.")
     headers(folder / WEIGHTS)
 
 
@@ -93,11 +93,11 @@ def merge(hf: Any, folder: Path, name: str) -> Any:
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
         wrapped = peft.PeftModel(hf, config)
-        told = wrapped.load_adapter(str(folder), "default", torch_device="cpu")
-    refuse(Gaps(set(told.missing_keys), set(told.unexpected_keys)), name)
+        loading = wrapped.load_adapter(str(folder), "default", torch_device="cpu")
+    refuse(Gaps(set(loading.missing_keys), set(loading.unexpected_keys)), name)
     with others("an adapter that can be merged", name, "Merge it yourself, and save the model."):
         merged = wrapped.merge_and_unload(safe_merge=True)
-    if left := [key for key in merged.state_dict() if "lora_" in key]:
-        raise UserError("an adapter that can be merged", f"{name!r} with {few(left)} left over", "Merge it yourself.")
+    if unmerged := [key for key in merged.state_dict() if "lora_" in key]:
+        raise UserError("an adapter that can be merged", f"{name!r} with {few(unmerged)} left over", "Merge it yourself.")
     sound(merged, name)
     return merged

@@ -19,6 +19,10 @@ from locus.errors import UserError, raise_all
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # Distributed checkpoints, which loaders take instead of model.safetensors, and whose table of contents torch unpickles.
 DISTRIBUTED = re.compile(r"shard-.*\.safetensors|.*\.distcp|\.metadata")
+TEMPLATES = ("additional_chat_templates", "chat_templates")  # folders that transformers looks into
+READ_WHOLE = (".json", ".jinja", ".txt", ".model", ".py")
+SIDE_BYTES = 32 << 20
+MOST_BYTES = dict.fromkeys(("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"), 256 << 20)
 POINTER = b"version https://git-lfs"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 WHOLE = "a model folder with config.json and model.safetensors, as save_pretrained writes it"
@@ -37,6 +41,10 @@ SIZES: dict[str, tuple[str, ...]] = {
     "context": ("max_position_embeddings", "context_length"),
 }
 POSITIVE = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rotary_emb_base")
+# What a configuration asks of the code that runs it. Transformers fetches any other name from the hub, as code, if it can.
+RUN_BY = re.compile(r"_?(attn|experts)_implementation(_internal|_autoset)?|use_kernels|_?kernels?_config")
+OURS = (None, "eager", "sdpa")
+OVERRULED = ("flash_attention_2", "flash_attention_3", "flex_attention")  # by what is asked for where the model is loaded
 WEIGHTS_A_BYTE = 8  # no format keeps a weight in less than a bit
 
 
@@ -51,6 +59,9 @@ def check_folder(folder: Path) -> dict[str, Any]:
     """
     names = _names(folder)
     _each(plain, [folder / name for name in names])
+    for beside in TEMPLATES:
+        if (folder / beside).is_dir():
+            _each(plain, [folder / beside / name for name in _names(folder / beside)])
     if odd := [name for name in names if DISTRIBUTED.fullmatch(name)]:
         raise UserError(WHOLE, f"{str(folder)!r} with {odd[0]}, part of a distributed checkpoint", SAVE)
     files = shards(folder)
@@ -91,6 +102,10 @@ def plain(path: Path) -> None:
             return
         if not stat.S_ISREG(mode):
             raise UserError("regular files in a model folder", f"{str(path)!r}, which is none", "Take it out of the folder.")
+        most = MOST_BYTES.get(path.name, SIDE_BYTES)
+        if path.suffix in READ_WHOLE and path.stat().st_size > most:
+            received = f"{str(path)!r} of {path.stat().st_size:,} bytes; {most:,} at most are read"
+            raise UserError("files of a bearable size beside a model's weights", received, "Fetch or save the model again.")
         with path.open("rb") as stream:
             start = stream.read(len(POINTER))
     except OSError as error:
@@ -124,14 +139,16 @@ def indexed(folder: Path) -> list[str]:
     Raises:
         UserError: if it is no index, or names something outside the folder.
     """
-    what, path = "an index of shards", folder / INDEX
-    table = incoming.read_json(path, what)
+    expected, path = "an index of shards", folder / INDEX
+    table = incoming.read_json(path, expected)
     table = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(table, dict) or not table or not all(isinstance(file, str) for file in table.values()):
-        raise UserError(what, f"{str(path)!r} without a weight_map of tensors and files", "Restore the file.")
+        raise UserError(expected, f"{str(path)!r} without a weight_map of tensors and files", "Restore the file.")
     files = sorted(set(table.values()))
     if outside := [file for file in files if Path(file).name != file or not file.endswith(".safetensors")]:
-        raise UserError(what, f"{str(path)!r}, which names {outside[0]!r}", "Shards are safetensors files beside their index.")
+        raise UserError(
+            expected, f"{str(path)!r}, which names {outside[0]!r}", "Shards are safetensors files beside their index."
+        )
     return files
 
 
@@ -142,7 +159,7 @@ def _no_model(folder: Path, names: set[str]) -> UserError:
             WHOLE, f"{str(folder)!r}, an adapter alone", f"Use --model BASE --adapter {folder}, with its base model."
         )
     pickled = [name for name in names if name.endswith(PICKLED)]
-    lacking = " and ".join(part for part in ("config.json", WEIGHTS) if part not in names)
+    lacking = " and ".join(file for file in ("config.json", WEIGHTS) if file not in names)
     received = f"{str(folder)!r} without {lacking}" + (f", with {few(pickled)} (pickled)" if pickled else "")
     remedy = f"Pickled weights can run code and are refused. {SAVE}" if pickled else "Point to what save_pretrained wrote."
     return UserError(WHOLE, received, remedy)
@@ -157,11 +174,11 @@ def headers(path: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), framework="numpy") as held:
-            return {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118
+        with safe_open(str(path), framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError("whole weights as safetensors", f"{str(path)!r} ({said})", "Fetch or save the file again.") from error
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError("whole weights as safetensors", f"{str(path)!r} ({reason})", "Fetch or save the file again.") from error
 
 
 def few(names: Iterable[str], most: int = 4) -> str:
@@ -179,6 +196,7 @@ def read_config(path: Path) -> dict[str, Any]:
     config = incoming.read_json(path, CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise UserError(CONFIG, f"{str(path)!r}, which is no object with a model_type", "Restore the file.")
+    _own_attention(config, str(path))
     about = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     raise_all(wrong_sizes(about, str(path)))
     if config.get("quantization_config"):
@@ -192,6 +210,23 @@ def read_config(path: Path) -> dict[str, Any]:
     if config.get("transformers_weights") not in (None, WEIGHTS, INDEX):
         raise UserError(CONFIG, f"{str(path)!r}, whose transformers_weights names another file", "Name it model.safetensors.")
     return config
+
+
+def _own_attention(config: dict[str, Any], name: str) -> None:
+    """Refuse a configuration, or a part of one, that names other code to run the model with than locus ever uses."""
+    parts: list[Any] = [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            for key, value in part.items():
+                overruled = part is config and key == "attn_implementation" and value in OVERRULED
+                if RUN_BY.fullmatch(key) and not (value is False or value in OURS or overruled or "autoset" in key):
+                    raise UserError(
+                        "a configuration that leaves it to locus how attention is computed",
+                        f"{name!r} with {key} = {str(value)[:80]!r}, which may be code to be fetched from the hub",
+                        "Take that line out of it: locus computes attention with torch alone.",
+                    )
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
 
 
 def size(config: dict[str, Any], what: str) -> int | None:

@@ -83,12 +83,12 @@ def read_head(path: Path) -> Head:
                 raise ValueError(f"version {version}; 2 and 3 are read, with the least significant byte first")
             tensors, entries = walk.number("<Q"), walk.number("<Q")
             settings = {walk.text(): walk.value() for _ in range(entries)}
-            found = [_tensor(walk) for _ in range(tensors)]
+            infos = [_tensor(walk) for _ in range(tensors)]
             align = settings.get("general.alignment", 32)
             if type(align) is not int or align < 1:
                 raise ValueError("a general.alignment that is no number above 0")
-            _hold(found, len(content) - -(-walk.at // align) * align)
-    return Head(settings, found)
+            _hold(infos, len(content) - -(-walk.at // align) * align)
+    return Head(settings, infos)
 
 
 def _tensor(walk: _Walk) -> tuple[str, tuple[int, ...], int, int]:
@@ -118,9 +118,9 @@ def check_gguf(path: Path) -> None:
     Raises:
         UserError: naming what is wrong.
     """
-    what = "a whole GGUF file"
+    expected = "a whole GGUF file"
     if not path.is_file() and not path.exists():
-        raise UserError(what, f"{str(path)!r}, which is not there", "Check the path.")
+        raise UserError(expected, f"{str(path)!r}, which is not there", "Check the path.")
     plain(path)
     try:
         head = read_head(path)
@@ -128,7 +128,7 @@ def check_gguf(path: Path) -> None:
         if not isinstance(family, str):
             raise ValueError("no general.architecture")
     except (ValueError, OSError, struct.error) as error:
-        raise UserError(what, f"{str(path)!r} ({error})", "Fetch the file again.") from error
+        raise UserError(expected, f"{str(path)!r} ({error})", "Fetch the file again.") from error
     about = {name: head.settings.get(f"{family}.{name}") for names in SIZES.values() for name in names}
     about["vocab_size"] = about["vocab_size"] or head.settings.get("tokenizer.ggml.tokens")
     raise_all(wrong_sizes(about, str(path)))

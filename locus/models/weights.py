@@ -42,14 +42,19 @@ class Gaps:
 
 
 def fill(
-    folder: str, name: str, read: Callable[[str], Tensor | None] | None = None, *, trust_remote_code: bool = False, **options: Any
+    folder: str,
+    name: str,
+    read_tensor: Callable[[str], Tensor | None] | None = None,
+    *,
+    trust_remote_code: bool = False,
+    **options: Any,
 ) -> Any:
     """A causal LM from a folder, with nothing added, nothing left out, nothing merged into it.
 
     Args:
         folder: that `checkpoint.check_folder` found nothing wrong with, or the folder of a GGUF file.
         name: what the user calls it, for the errors.
-        read: reads a tensor of the checkpoint by the model's name for it; of safetensors by default.
+        read_tensor: reads a tensor of the checkpoint by the model's name for it; of safetensors by default.
         trust_remote_code: run code that comes with the model.
         options: of `from_pretrained`.
 
@@ -72,7 +77,7 @@ def fill(
     hf, info = loaded
     gaps.missing |= set(info["missing_keys"])
     gaps.shapes |= set(info["mismatched_keys"])
-    stored = read or (lambda key: _stored(Path(folder), key))
+    stored = read_tensor or (lambda key: _stored(Path(folder), key))
     gaps.unexpected = {key for key in gaps.unexpected if not _declared(hf, key) and not _harmless(hf, key, stored(key))}
     refuse(gaps, name)
     if getattr(hf, "_hf_peft_config_loaded", False):
@@ -87,18 +92,18 @@ def refuse(gaps: Gaps, name: str) -> None:
     Raises:
         UserError: naming some of the tensors.
     """
-    said = []
+    problems = []
     if gaps.missing:
-        said.append(f"{len(gaps.missing)} missing ({few(gaps.missing)})")
+        problems.append(f"{len(gaps.missing)} missing ({few(gaps.missing)})")
     if gaps.unexpected:
-        said.append(f"{len(gaps.unexpected)} unexpected ({few(gaps.unexpected)})")
+        problems.append(f"{len(gaps.unexpected)} unexpected ({few(gaps.unexpected)})")
     if gaps.shapes:
-        shapes = few(f"{key} {tuple(there)} for {tuple(here)}" for key, there, here in gaps.shapes)
-        said.append(f"{len(gaps.shapes)} of another shape ({shapes})")
-    if said:
+        shapes = few(f"{key} {tuple(stored)} for {tuple(expected)}" for key, stored, expected in gaps.shapes)
+        problems.append(f"{len(gaps.shapes)} of another shape ({shapes})")
+    if problems:
         raise UserError(
             "weights that fill the model exactly",
-            f"{name!r} with tensors {', '.join(said)}",
+            f"{name!r} with tensors {', '.join(problems)}",
             "What is missing would be random numbers. Fetch the whole checkpoint, or the config.json that belongs to it.",
         )
 
@@ -132,14 +137,14 @@ def _finite(tensor: Tensor) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the loader's own report of what it filled in, since ours follows."""
-    from transformers.utils import logging as told
+    from transformers.utils import logging as transformers_log
 
-    kept = told.get_verbosity()
-    told.set_verbosity(logging.ERROR)
+    verbosity = transformers_log.get_verbosity()
+    transformers_log.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        told.set_verbosity(kept)
+        transformers_log.set_verbosity(verbosity)
 
 
 @contextmanager
@@ -147,19 +152,19 @@ def _unexcused() -> Iterator[Gaps]:
     """Note what is missing and unexpected before transformers strikes from the lists what it excuses by name."""
     from transformers import PreTrainedModel
 
-    told: Any = PreTrainedModel
-    gaps, kept = Gaps(), told._adjust_missing_and_unexpected_keys
+    pretrained: Any = PreTrainedModel
+    gaps, original = Gaps(), pretrained._adjust_missing_and_unexpected_keys
 
-    def noted(self: Any, info: Any) -> None:
+    def note_keys(self: Any, info: Any) -> None:
         gaps.missing |= set(info.missing_keys)
         gaps.unexpected |= set(info.unexpected_keys)
-        kept(self, info)
+        original(self, info)
 
-    told._adjust_missing_and_unexpected_keys = noted
+    pretrained._adjust_missing_and_unexpected_keys = note_keys
     try:
         yield gaps
     finally:
-        told._adjust_missing_and_unexpected_keys = kept
+        pretrained._adjust_missing_and_unexpected_keys = original
 
 
 def _declared(hf: Any, key: str) -> bool:
@@ -179,8 +184,8 @@ def _stored(folder: Path, key: str) -> Tensor | None:
     ]
     if len(fitting) != 1:
         return None
-    with safe_open(str(fitting[0][0]), framework="pt") as held:
-        return held.get_tensor(fitting[0][1])  # type: ignore[no-any-return]
+    with safe_open(str(fitting[0][0]), framework="pt") as tensors:
+        return tensors.get_tensor(fitting[0][1])  # type: ignore[no-any-return]
 
 
 def _harmless(hf: nn.Module, key: str, tensor: Tensor | None) -> bool:
@@ -188,8 +193,8 @@ def _harmless(hf: nn.Module, key: str, tensor: Tensor | None) -> bool:
     if tensor is None:
         return False
     leaf = key.rsplit(".", 1)[-1]
-    same = (buffer for name, buffer in hf.named_buffers() if name.rsplit(".", 1)[-1] == leaf and buffer.shape == tensor.shape)
-    if any(torch.allclose(buffer.double(), tensor.double(), rtol=_rounding(tensor), atol=0) for buffer in same):
+    buffers = (buffer for name, buffer in hf.named_buffers() if name.rsplit(".", 1)[-1] == leaf and buffer.shape == tensor.shape)
+    if any(torch.allclose(buffer.double(), tensor.double(), rtol=_rounding(tensor), atol=0) for buffer in buffers):
         return True
     if tensor.numel() == 1:
         return float(tensor) <= MASKS

@@ -23,7 +23,7 @@ from locus.patching.component import Kind, Patch
 from locus.patching.metrics import Array, Divergence, Normalise
 from locus.patching.pairs import PatchPair
 from locus.patching.runs import Run, shared_prefix, traced
-from locus.patching.sweep import How, Keep, PatchMap, Values, computed, maps, measure, values_of
+from locus.patching.sweep import How, Keep, PatchMap, Values, computed, maps, patch_maps, values_of
 from locus.stats import clopper_pearson
 from locus.stats.estimate import Estimate
 
@@ -57,18 +57,22 @@ def attribute(
             "Use the logit difference, or integrated gradients.",
         )
 
-    def read(here: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
-        sides = [_estimates(model, (here, patches), (plain, spoilt), how, steps) for spoilt in draws]
-        return sides[0][0], np.mean([side[1] for side in sides], axis=0), np.mean([side[2] for side in sides], axis=0)
+    def read(members: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
+        estimates = [_estimates(model, (members, patches), (plain, spoilt), how, steps) for spoilt in draws]
+        return (
+            estimates[0][0],
+            np.mean([values[1] for values in estimates], axis=0),
+            np.mean([values[2] for values in estimates], axis=0),
+        )
 
     return maps(model, pairs, patches, how, read, keep)
 
 
 def _estimates(
-    model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], runs: tuple[Run, Run], how: How, steps: int
+    model: Model, pairs_and_patches: tuple[Sequence[PatchPair], Sequence[Patch]], runs: tuple[Run, Run], how: How, steps: int
 ) -> Values:
     """Values of one batch and draw; see `maps`."""
-    (pairs, patches), (plain, spoilt) = what, runs
+    (pairs, patches), (plain, spoilt) = pairs_and_patches, runs
     if spoilt.logits is None or plain.logits is None:
         raise UserError("a corruption that is a run of its own", how.corruption.name, "Use token replacement or noise.")
     base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
@@ -82,8 +86,8 @@ def _estimates(
     for point in points:
         hidden = base.residual[0] + point * (source.residual[0] - base.residual[0])
         hidden = hidden.expand(len(base.batch), -1, -1)[:, start:]
-        found = _gradients(lambda z: traced(model, base.batch, kinds, z, prefix), hidden, kinds, measured)
-        for sums, slopes in zip(total, found, strict=True):
+        gradients = _gradients(lambda z: traced(model, base.batch, kinds, z, prefix), hidden, kinds, measured)
+        for sums, slopes in zip(total, gradients, strict=True):
             for site, slope in slopes.items():
                 sums[site] = sums[site] + slope if site in sums else slope
     moves = {site: (source.value(*site) - base.value(*site))[:, start:] / len(points) for site in total[0]}
@@ -97,18 +101,18 @@ def _estimates(
 
 
 def _gradients(
-    forward: Callable[[Tensor], Run], hidden: Tensor, kinds: Sequence[Kind], read: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Run], hidden: Tensor, kinds: Sequence[Kind], metric: Callable[[Tensor], Tensor]
 ) -> list[Sites]:
     """d metric / d value at every site of some kinds, one a metric, from one forward of embeddings [rows, T, width]."""
     with torch.enable_grad():
-        held = forward(hidden.detach().clone().requires_grad_())
-        assert held.logits is not None, "a forward gives logits"
-        sites: list[tuple[Kind, int]] = list(held.values)
+        forward_run = forward(hidden.detach().clone().requires_grad_())
+        assert forward_run.logits is not None, "a forward gives logits"
+        sites: list[tuple[Kind, int]] = list(forward_run.values)
         if "residual" in kinds:
-            sites += [("residual", layer) for layer in range(len(held.residual))]
-        values = [held.value(*site) for site in sites]
-        wanted = read(held.logits).sum(dim=0)
-        slopes = [torch.autograd.grad(one, values, retain_graph=at + 1 < len(wanted)) for at, one in enumerate(wanted)]
+            sites += [("residual", layer) for layer in range(len(forward_run.residual))]
+        values = [forward_run.value(*site) for site in sites]
+        totals = metric(forward_run.logits).sum(dim=0)
+        slopes = [torch.autograd.grad(one, values, retain_graph=at + 1 < len(totals)) for at, one in enumerate(totals)]
     return [dict(zip(sites, one, strict=True)) for one in slopes]
 
 
@@ -119,8 +123,8 @@ def _estimate(model: Model, products: Sites, base: Run, patch: Patch) -> Tensor:
         by_position = products[component.kind, component.layer][..., component.features(model.layout)].sum(-1)
         where = base.batch.where(component.position)
         # Padding holds no value worth patching, and no real token depends on it.
-        counted = base.batch.real if where is None else where
-        total = total + (by_position * counted[:, -by_position.shape[1] :]).sum(-1)
+        mask = base.batch.real if where is None else where
+        total = total + (by_position * mask[:, -by_position.shape[1] :]).sum(-1)
     return total
 
 
@@ -164,7 +168,7 @@ class Screen:
     sentence: str
 
 
-def choose(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[int]]:
+def choose_patches(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[int]]:
     """Which patches to verify: the largest of every estimate, and a random sample of the others.
 
     Args:
@@ -181,30 +185,31 @@ def choose(guessed: Sequence[Array], budget: Budget) -> tuple[list[int], list[in
         raise UserError("a top of at least 1", f"{budget.top} and a sample of {budget.sample}", "Verify more patches.")
     orders = [np.argsort(-np.abs(means), kind="stable")[: budget.top] for means in guessed]
     top = list(dict.fromkeys(int(index) for order in orders for index in order))
-    rest = [index for index in range(len(guessed[0])) if index not in top]
-    sample = np.random.default_rng(budget.seed).permutation(rest)[: budget.sample]
+    others = [index for index in range(len(guessed[0])) if index not in top]
+    sample = np.random.default_rng(budget.seed).permutation(others)[: budget.sample]
     return top, [int(index) for index in sample]
 
 
-def judge(chosen: tuple[list[int], list[int]], means: Array, guessed: Array, least: float) -> Screen:
+def judge_screen(picked: tuple[list[int], list[int]], means: Array, guessed: Array, least: float) -> Screen:
     """How far a screen can be trusted, from the exact effects of what it let through.
 
     Args:
-        chosen: indices of the top and of the sample.
+        picked: indices of the top and of the sample.
         means: exact mean effects of the top and then the sample.
         guessed: [patches], estimated mean effects of all.
         least: size of effect that should not be missed.
     """
-    top, sample = chosen
-    rest = len(guessed) - len(top)
+    top, sample = picked
+    n_others = len(guessed) - len(top)
     large = np.abs(means[len(top) :]) >= least
     missed = clopper_pearson(int(large.sum()), len(large), side="upper")
-    bound = rest if np.isnan(missed.high) else int(np.floor(missed.high * rest))
+    bound = n_others if np.isnan(missed.high) else int(np.floor(missed.high * n_others))
     defined = len(means) > 2 and means.std() > 0 and guessed[[*top, *sample]].std() > 0
     correlation = float(scipy_stats.spearmanr(means, guessed[[*top, *sample]]).statistic) if defined else float("nan")
     sentence = (
         f"{len(top)} of {len(guessed)} patches were taken from the top of the screen; of {len(large)} others drawn at random "
-        f"{int(large.sum())} had an effect of {least:g} or more, so with 95 % confidence at most {bound} of all {rest} others do"
+        f"{int(large.sum())} had an effect of {least:g} or more, so with 95 % confidence at most {bound} of all "
+        f"{n_others} others do"
     )
     return Screen(tuple(top), tuple(sample), missed, bound, correlation, sentence)
 
@@ -226,6 +231,6 @@ def screen(
         UserError: if fewer than one patch is to be verified.
     """
     guessed = attribute(model, pairs, patches, how, budget.steps)[0].effects(normalise).values.mean(axis=1)
-    top, sample = choose([guessed], budget)
-    exact = measure(model, pairs, [patches[index] for index in (*top, *sample)], how)[0]
-    return judge((top, sample), exact.effects(normalise).values.mean(axis=1), guessed, budget.least), exact
+    top, sample = choose_patches([guessed], budget)
+    exact = patch_maps(model, pairs, [patches[index] for index in (*top, *sample)], how)[0]
+    return judge_screen((top, sample), exact.effects(normalise).values.mean(axis=1), guessed, budget.least), exact

@@ -26,23 +26,23 @@ def agreement(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         both), `only_a`, `only_b` (names). None where undefined.
     """
     rows = []
-    for one, two in combinations(outcomes, 2):
-        if (one.setting["site"], one.setting["width"]) != (two.setting["site"], two.setting["width"]):
+    for first, second in combinations(outcomes, 2):
+        if (first.setting["site"], first.setting["width"]) != (second.setting["site"], second.setting["width"]):
             continue
-        either = one.found.found | two.found.found
-        means = one.found.mean, two.found.mean
+        either = first.detection.detected | second.detection.detected
+        means = first.detection.mean, second.detection.mean
         # Without spread in one map (nothing moves) there is no order to compare.
         ordered = len(means[0]) > 2 and min(means[0].std(), means[1].std()) > 0
         rows.append(
             {
-                "a": one.label,
-                "b": two.label,
-                "differ": [name for name in CHOICES if one.setting[name] != two.setting[name]],
-                "jaccard": _or_none(jaccard(one.found.found, two.found.found)),
+                "a": first.label,
+                "b": second.label,
+                "differ": [name for name in CHOICES if first.setting[name] != second.setting[name]],
+                "jaccard": _or_none(jaccard(first.detection.detected, second.detection.detected)),
                 "correlation": _or_none(scipy_stats.spearmanr(*means).statistic) if ordered else None,
                 "sign": float((np.sign(means[0]) == np.sign(means[1]))[either].mean()) if either.any() else None,
-                "only_a": _names(one, one.found.found & ~two.found.found),
-                "only_b": _names(one, two.found.found & ~one.found.found),
+                "only_a": _names(first, first.detection.detected & ~second.detection.detected),
+                "only_b": _names(first, second.detection.detected & ~first.detection.detected),
             }
         )
     return rows
@@ -65,7 +65,7 @@ def windows(outcomes: Sequence[Outcome], seed: int = 0) -> list[dict[str, Any]]:
     """
     rows = []
     for joint in (outcome for outcome in outcomes if outcome.setting["width"] > 1):
-        single = next((other for other in outcomes if _single_of(joint, other)), None)
+        single = next((candidate for candidate in outcomes if _single_of(joint, candidate)), None)
         if single is None:
             continue
         compared = against_sum(joint.effects, single.effects, joint.map.patches, single.map.patches)
@@ -92,9 +92,9 @@ def windows(outcomes: Sequence[Outcome], seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def _single_of(joint: Outcome, other: Outcome) -> bool:
-    same = all(joint.setting[name] == other.setting[name] for name in (*CHOICES, "site"))
-    return same and other.setting["width"] == 1
+def _single_of(joint: Outcome, candidate: Outcome) -> bool:
+    alike = all(joint.setting[name] == candidate.setting[name] for name in (*CHOICES, "site"))
+    return alike and candidate.setting["width"] == 1
 
 
 def span(patch: Patch) -> str:
@@ -115,18 +115,18 @@ def _ratio_interval(joint: Any, summed: Any, seed: int) -> list[float] | None:
 
 def sentences(outcomes: Sequence[Outcome], compared: Sequence[dict[str, Any]], joint: Sequence[dict[str, Any]]) -> list[str]:
     """In words: what each single change of a choice does to the conclusion."""
-    said = [*_changes(outcomes, compared), *_negatives(outcomes)]
+    texts = [*_changes(outcomes, compared), *_negatives(outcomes)]
     first = outcomes[0].setting
     for row in joint:
         if (row["tokens"], row["metric"]) != (first["tokens"], first["metric"]):
             continue
         if row["ratio"] is None:
-            said.append(f"{label(row)}: at the peak ({row['peak']}) the single layers add up to nothing, or to the other sign.")
+            texts.append(f"{label(row)}: at the peak ({row['peak']}) the single layers add up to nothing, or to the other sign.")
             continue
         interval = "" if row["interval"] is None else f" (95 % interval {row['interval'][0]:.2f} to {row['interval'][1]:.2f})"
         times = f"{row['ratio']:.2f} times the sum of their single effects{interval}"
-        said.append(f"{label(row)}: patched together, {row['peak']} have {times}.")
-    return said
+        texts.append(f"{label(row)}: patched together, {row['peak']} have {times}.")
+    return texts
 
 
 def _changes(outcomes: Sequence[Outcome], compared: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -135,23 +135,23 @@ def _changes(outcomes: Sequence[Outcome], compared: Sequence[dict[str, Any]]) ->
     for row in compared:
         if len(row["differ"]) != 1:
             continue
-        one = next(outcome for outcome in outcomes if outcome.label == row["a"])
+        base = next(outcome for outcome in outcomes if outcome.label == row["a"])
         choice = row["differ"][0]
-        if any(one.setting[name] != first[name] for name in CHOICES):
+        if any(base.setting[name] != first[name] for name in CHOICES):
             continue
-        two = next(outcome for outcome in outcomes if outcome.label == row["b"])
-        before, after = one.setting[choice], two.setting[choice]
-        what = f"{one.label}: {choice} {after} instead"
-        if not one.found.found.any() and not two.found.found.any():
+        changed = next(outcome for outcome in outcomes if outcome.label == row["b"])
+        before, after = base.setting[choice], changed.setting[choice]
+        change = f"{base.label}: {choice} {after} instead"
+        if not base.detection.detected.any() and not changed.detection.detected.any():
             continue
         if not row["only_a"] and not row["only_b"]:
-            yield f"{what} finds the same {int(one.found.found.sum())} components."
+            yield f"{change} finds the same {int(base.detection.detected.sum())} components."
             continue
         loses = f"misses {_listed(row['only_a'])}" if row["only_a"] else "misses nothing"
         adds = f"adds {_listed(row['only_b'])}" if row["only_b"] else "adds nothing"
         shared = "none in common" if not row["jaccard"] else f"Jaccard {row['jaccard']:.2f}"
         rank = "" if row["correlation"] is None else f", rank correlation {row['correlation']:.2f}"
-        yield f"{what} of {before} {loses} and {adds} ({shared}{rank})."
+        yield f"{change} of {before} {loses} and {adds} ({shared}{rank})."
 
 
 def _negatives(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -159,17 +159,17 @@ def _negatives(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for outcome in outcomes:
         if outcome.setting["metric"] != Probability().name:
             continue
-        wanted = {**outcome.setting, "metric": "logit difference"}
-        reference = next((other for other in outcomes if other.setting == wanted), None)
+        setting = {**outcome.setting, "metric": "logit difference"}
+        reference = next((candidate for candidate in outcomes if candidate.setting == setting), None)
         if reference is None:
             continue
-        against = reference.found.found & (reference.found.mean < 0)
-        seen = against & outcome.found.found & (outcome.found.mean < 0)
+        against = reference.detection.detected & (reference.detection.mean < 0)
+        shared = against & outcome.detection.detected & (outcome.detection.mean < 0)
         if against.any():
-            missed = _names(reference, against & ~seen)
+            missed = _names(reference, against & ~shared)
             yield (
                 f"{outcome.label}: of the {int(against.sum())} found by logit difference to work against the "
-                f"answer, probability finds {int(seen.sum())}" + (f"; it misses {_listed(missed)}." if missed else ".")
+                f"answer, probability finds {int(shared.sum())}" + (f"; it misses {_listed(missed)}." if missed else ".")
             )
 
 

@@ -35,13 +35,13 @@ def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[lis
     """
     shape = layout.n_layers, layout.n_heads
     everything = Location.everything(*shape).sites
-    others = [site for site in everything if site not in location.sites]
-    if not others:
+    other_heads = [site for site in everything if site not in location.sites]
+    if not other_heads:
         return None
     match: null.Match = "layer" if null.capacity(location, *shape, "layer") >= count else "uniform"
     possible = int(min(count, null.capacity(location, *shape, match)))
-    drawn = [claim.location for claim in null.draw(location, *shape, possible, seed, match)]
-    places = [location, Location.of(others), *drawn]
+    random_locations = [claim.location for claim in null.draw_locations(location, *shape, possible, seed, match)]
+    places = [location, Location.of(other_heads), *random_locations]
     return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
 
 
@@ -64,8 +64,8 @@ def compared(effects: Array, size: int, match: null.Match, level: float) -> dict
     where = "in the same layers" if match == "layer" else "anywhere"
     head = "head" if size == 1 else "heads"
     sentence = (
-        f"Patched together, the {size} {head} of the claim have an effect of {_shown(joint)}, all other heads together "
-        f"{_shown(complement)}, and {len(random)} random sets of {size} {head} {where} {random.min():+.2f} to "
+        f"Patched together, the {size} {head} of the claim have an effect of {_with_interval(joint)}, all other heads together "
+        f"{_with_interval(complement)}, and {len(random)} random sets of {size} {head} {where} {random.min():+.2f} to "
         f"{random.max():+.2f} (rank p {p:.3f})."
     )
     return {
@@ -78,5 +78,5 @@ def compared(effects: Array, size: int, match: null.Match, level: float) -> dict
     }
 
 
-def _shown(one: Estimate) -> str:
-    return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+def _with_interval(estimate: Estimate) -> str:
+    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"

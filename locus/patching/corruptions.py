@@ -16,7 +16,7 @@ from locus.errors import UserError
 from locus.models.model import Model
 from locus.patching.component import Kind
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Run, batch_of, run
+from locus.patching.runs import Run, batch_of, run_batch
 
 # From the members of a batch (indices into all pairs) and their clean run to the corrupted runs, one a draw.
 Spoil = Callable[[Sequence[int], Run], list[Run]]
@@ -56,7 +56,7 @@ class Replacement:
 def _corrupted(model: Model, pairs: Sequence[PatchPair], clean: Run, kinds: Sequence[Kind]) -> Run:
     """A run of corrupted prompts, laid out as the clean one."""
     prompts, spans = [pair.corrupted for pair in pairs], [dict(pair.spans) for pair in pairs]
-    return run(model, batch_of(model, prompts, spans, clean.batch.side), kinds)
+    return run_batch(model, batch_of(model, prompts, spans, clean.batch.side), kinds)
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,10 @@ class Noise:
         deviation = self.nu * embedding_deviation(model)
 
         def spoil(members: Sequence[int], clean: Run) -> list[Run]:
-            here = [pairs[index] for index in members]
-            return [run(model, clean.batch, kinds, self._noisy(here, clean, deviation, draw)) for draw in range(self.draws)]
+            batch = [pairs[index] for index in members]
+            return [
+                run_batch(model, clean.batch, kinds, self._noisy(batch, clean, deviation, draw)) for draw in range(self.draws)
+            ]
 
         return spoil
 
@@ -111,9 +113,9 @@ class Noise:
         return hidden
 
 
-def _seed(*parts: object) -> int:
+def _seed(*values: object) -> int:
     """A generator seed that depends on the values alone, in every process."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(repr(values).encode()).digest()[:7], "big")
 
 
 def embedding_deviation(model: Model) -> float:
@@ -161,8 +163,8 @@ class Ablation:
             partner = self._partners(strata)
 
             def resample(members: Sequence[int], clean: Run) -> list[Run]:
-                others = _corrupted(model, [pairs[partner[index]] for index in members], clean, kinds)
-                return [_like(others, lambda value: value)]
+                partners = _corrupted(model, [pairs[partner[index]] for index in members], clean, kinds)
+                return [_like(partners, lambda value: value)]
 
             return resample
         means: dict[tuple[str, int], Run] = {}
@@ -202,21 +204,23 @@ def _stratum(pair: PatchPair) -> tuple[str, int]:
     return pair.group, len(pair)
 
 
-def _like(held: Run, change: Callable[[Tensor], Tensor]) -> Run:
+def _like(original: Run, change: Callable[[Tensor], Tensor]) -> Run:
     """Changed values, of which no forward is known."""
-    return Run(held.batch, [change(v) for v in held.residual], {site: change(v) for site, v in held.values.items()}, None)
+    return Run(
+        original.batch, [change(v) for v in original.residual], {site: change(v) for site, v in original.values.items()}, None
+    )
 
 
 def _mean(model: Model, prompts: Sequence[tuple[int, ...]], kinds: Sequence[Kind], rows: int = 16) -> Run:
     """Mean values over prompts of one length, [1, T, features]."""
     first: Run | None = None
     for start in range(0, len(prompts), rows):
-        held = _like(run(model, batch_of(model, prompts[start : start + rows]), kinds), lambda v: v.sum(0, keepdim=True))
+        totals = _like(run_batch(model, batch_of(model, prompts[start : start + rows]), kinds), lambda v: v.sum(0, keepdim=True))
         if first is None:
-            first = held
+            first = totals
         else:
-            residual = [a + b for a, b in zip(first.residual, held.residual, strict=True)]
-            first = Run(first.batch, residual, {site: v + held.values[site] for site, v in first.values.items()}, None)
+            residual = [a + b for a, b in zip(first.residual, totals.residual, strict=True)]
+            first = Run(first.batch, residual, {site: v + totals.values[site] for site, v in first.values.items()}, None)
     assert first is not None, "a mean of no prompt"
     return _like(first, lambda value: value / len(prompts))
 
@@ -225,10 +229,10 @@ def _laid_out(means: Sequence[Run], clean: Run) -> Run:
     """A mean a row, where the clean run has its tokens; zeros on padding."""
 
     def put(like: Tensor, values: Sequence[Tensor]) -> Tensor:
-        out = torch.zeros_like(like)
+        placed = torch.zeros_like(like)
         for row, (value, start) in enumerate(zip(values, clean.batch.starts.tolist(), strict=True)):
-            out[row, start : start + value.shape[1]] = value[0]
-        return out
+            placed[row, start : start + value.shape[1]] = value[0]
+        return placed
 
     residual = [put(like, [mean.residual[layer] for mean in means]) for layer, like in enumerate(clean.residual)]
     values = {

@@ -34,7 +34,7 @@ class Detection:
         intervals: by component, Student's t interval of its mean; not corrected for many components.
         p: [components], two-sided sign-flip p of each on its own; NaN if undefined.
         adjusted: [components], p corrected for all components.
-        found: [components], adjusted p at or under alpha.
+        detected: [components], adjusted p at or under alpha.
         alpha: family-wise error (max-statistic) or false discovery rate (benjamini-hochberg).
         control: which of the two.
         least: the size of effect that counts as none.
@@ -46,7 +46,7 @@ class Detection:
     intervals: list[Estimate]
     p: Array
     adjusted: Array
-    found: Mask
+    detected: Mask
     alpha: float
     control: Control
     least: float
@@ -95,9 +95,9 @@ def detect(
         reason = "one example has no spread" if n < 2 else "some effects are undefined"
         blank = np.full(len(values), np.nan)
         return Detection(mean, intervals, blank, blank, np.zeros(len(values), bool), alpha, control, least, n, reason)
-    sides = [_flips(sign * values - least, draws, seed) for sign in (1.0, -1.0)]
-    alone = np.minimum(1.0, 2.0 * np.minimum(sides[0][0], sides[1][0]))
-    together = np.minimum(1.0, 2.0 * np.minimum(sides[0][1], sides[1][1]))
+    tails = [_flips(sign * values - least, draws, seed) for sign in (1.0, -1.0)]
+    alone = np.minimum(1.0, 2.0 * np.minimum(tails[0][0], tails[1][0]))
+    together = np.minimum(1.0, 2.0 * np.minimum(tails[0][1], tails[1][1]))
     adjusted = together if control == "max-statistic" else benjamini_hochberg(alone)
     smallest = 2.0 * (0.5**n if n <= EXACT_UP_TO else 1.0 / (1 + draws))
     reason = f"{n} examples cannot give a p at or under {alpha:g}" if smallest > alpha else ""
@@ -109,21 +109,21 @@ def _flips(values: Array, draws: int, seed: int) -> tuple[Array, Array]:
     n = values.shape[1]
     squares = (values**2).sum(axis=1)
     observed = _t(values.sum(axis=1)[None], squares, n)[0]
-    whole = n <= EXACT_UP_TO
+    exhaustive = n <= EXACT_UP_TO
     alone, together = np.zeros(len(values)), np.zeros(len(values))
     total = 0
     slack = 1e-9 * np.abs(np.where(np.isfinite(observed), observed, 0.0))  # equal on paper must count as a tie
-    for signs in _signs(n, draws, seed, whole):
+    for signs in _signs(n, draws, seed, exhaustive):
         statistic = _t(signs @ values.T, squares, n)
         alone += (statistic >= observed - slack).sum(axis=0)
         together += (statistic.max(axis=1)[:, None] >= observed - slack).sum(axis=0)
         total += len(signs)
-    return (alone / total, together / total) if whole else ((1 + alone) / (1 + total), (1 + together) / (1 + total))
+    return (alone / total, together / total) if exhaustive else ((1 + alone) / (1 + total), (1 + together) / (1 + total))
 
 
-def _signs(n: int, draws: int, seed: int, whole: bool) -> list[Array]:
+def _signs(n: int, draws: int, seed: int, exhaustive: bool) -> list[Array]:
     """Arrangements of n signs, [some, n] each: all of them, or as many as are drawn."""
-    if whole:
+    if exhaustive:
         bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
         signs = (1 - 2 * bits).astype(np.float64)
         return [signs[start : start + CHUNK] for start in range(0, len(signs), CHUNK)]
@@ -146,13 +146,13 @@ class TwoDeviations:
     """The usual rule, labelled with what it would find in noise.
 
     Attributes:
-        found: [components], at least `deviations` standard deviations from the mean over components.
+        detected: [components], at least `deviations` standard deviations from the mean over components.
         deviations: two, usually.
         expected_false: components that it would flag, on average, were all effects normal noise.
         label: both in a sentence.
     """
 
-    found: Mask
+    detected: Mask
     deviations: float
     expected_false: float
     label: str
@@ -168,13 +168,13 @@ def two_deviations(effects: Array, deviations: float = 2.0) -> TwoDeviations:
     Source: Zhang & Nanda 2023, section 2.
     """
     means = np.asarray(effects, dtype=np.float64).mean(axis=1)
-    found = (np.abs(means - means.mean()) >= deviations * means.std()) & (means.std() > 0)
+    detected = (np.abs(means - means.mean()) >= deviations * means.std()) & (means.std() > 0)
     expected = len(means) * 2.0 * float(special.ndtr(-deviations))
     label = (
-        f"{int(found.sum())} of {len(means)} components are {deviations:g} standard deviations from the mean; "
+        f"{int(detected.sum())} of {len(means)} components are {deviations:g} standard deviations from the mean; "
         f"normal noise alone would give {expected:.1f}"
     )
-    return TwoDeviations(found, deviations, expected, label)
+    return TwoDeviations(detected, deviations, expected, label)
 
 
 Rule = Callable[[Array], Mask]
@@ -184,9 +184,9 @@ def top(count: int) -> Rule:
     """The rule that takes the `count` components of largest absolute mean effect."""
 
     def rule(effects: Array) -> Mask:
-        found = np.zeros(len(effects), dtype=bool)
-        found[np.argsort(-np.abs(effects.mean(axis=1)), kind="stable")[:count]] = True
-        return found
+        mask = np.zeros(len(effects), dtype=bool)
+        mask[np.argsort(-np.abs(effects.mean(axis=1)), kind="stable")[:count]] = True
+        return mask
 
     return rule
 
@@ -237,9 +237,9 @@ def split_halves(effects: Array, rule: Rule, splits: int = 20, seed: int = 0) ->
     pairs, correlations = [], []
     for _ in range(splits):
         order = rng.permutation(n)
-        one, two = effects[:, order[: n // 2]], effects[:, order[n // 2 :]]
-        pairs.append((rule(one), rule(two)))
-        means = one.mean(axis=1), two.mean(axis=1)
+        first, second = effects[:, order[: n // 2]], effects[:, order[n // 2 :]]
+        pairs.append((rule(first), rule(second)))
+        means = first.mean(axis=1), second.mean(axis=1)
         if min(means[0].std(), means[1].std()) > 0:
             correlations.append(float(np.corrcoef(*means)[0, 1]))
     return _stability(pairs, float(np.mean(correlations)) if correlations else float("nan"))
@@ -255,8 +255,8 @@ def bootstrap_stability(effects: Array, rule: Rule, draws: int = 100, seed: int 
         seed: of the resampling.
     """
     rng = np.random.default_rng(seed)
-    n, whole = effects.shape[1], rule(effects)
-    pairs = [(whole, rule(effects[:, rng.integers(0, n, size=n)])) for _ in range(draws)]
+    n, reference = effects.shape[1], rule(effects)
+    pairs = [(reference, rule(effects[:, rng.integers(0, n, size=n)])) for _ in range(draws)]
     return _stability(pairs, float("nan"))
 
 

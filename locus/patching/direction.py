@@ -21,7 +21,7 @@ from locus.models.model import Model
 from locus.patching.component import Component
 from locus.patching.metrics import Array, LogitDifference, Metric
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Run, batch_of, patched, run
+from locus.patching.runs import Run, batch_of, patched, run_batch
 from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval
 
@@ -90,7 +90,7 @@ def dormancy(
     """
     where = component.features(model.layout)
     clean, corrupted = (
-        run(model, batch_of(model, prompts, [dict(pair.spans) for pair in pairs]), (component.kind,))
+        run_batch(model, batch_of(model, prompts, [dict(pair.spans) for pair in pairs]), (component.kind,))
         for prompts in ([pair.clean for pair in pairs], [pair.corrupted for pair in pairs])
     )
     differences = (clean.value(component.kind, component.layer) - corrupted.value(component.kind, component.layer))[..., where]
@@ -103,19 +103,23 @@ def dormancy(
         )
     unit = direction.to(differences) / direction.norm().to(differences)
     moved = _moved(differences.reshape(-1, size))
-    part = moved @ (moved.T @ unit)
+    active = moved @ (moved.T @ unit)
     measure = metric or LogitDifference()
     reference, low = clean.logits, corrupted.logits
     assert reference is not None and low is not None, "both sides are runs"
 
     def effect(source: Run) -> Array:
         values = patched(model, corrupted, source, [(component,)], lambda z: measure(z, pairs, reference))[0]
-        found: Array = (values - measure(low, pairs, reference)).double().cpu().numpy()
-        return found
+        effects: Array = (values - measure(low, pairs, reference)).double().cpu().numpy()
+        return effects
 
-    whole, beyond = effect(clean), effect(along(corrupted, clean, component, where, unit))
-    left = effect(along(corrupted, clean, component, where, part / part.norm())) if bool(part.norm() > 1e-6) else 0.0 * whole
-    return _judged(whole, beyond, left, level)
+    site_effect, along_effect = effect(clean), effect(along(corrupted, clean, component, where, unit))
+    active_effect = (
+        effect(along(corrupted, clean, component, where, active / active.norm()))
+        if bool(active.norm() > 1e-6)
+        else 0.0 * site_effect
+    )
+    return _judged(site_effect, along_effect, active_effect, level)
 
 
 def _moved(differences: Tensor) -> Tensor:
@@ -123,16 +127,20 @@ def _moved(differences: Tensor) -> Tensor:
     _, sizes, directions = torch.linalg.svd(differences.double(), full_matrices=False)
     shares = (sizes**2).cumsum(0) / (sizes**2).sum().clamp(min=1e-30)
     count = int((shares < KEPT).sum()) + 1
-    kept: Tensor = directions[:count].T.to(differences.dtype)
-    return kept
+    basis: Tensor = directions[:count].T.to(differences.dtype)
+    return basis
 
 
-def _judged(whole: Array, beyond: Array, left: Array, level: float) -> Dormancy:
+def _judged(whole: Array, beyond: Array, active: Array, level: float) -> Dormancy:
     excess = t_interval(beyond - whole, level)
     sign = np.sign(beyond.mean()) or 1.0
     more = excess.low > 0 if sign > 0 else excess.high < 0
-    gone = abs(beyond.mean()) > 1e-6 and sign * left.mean() < 0.5 * abs(beyond.mean())
-    said = f"along the direction {beyond.mean():+.3f}, its active part {left.mean():+.3f}, the whole site {whole.mean():+.3f}"
+    gone = abs(beyond.mean()) > 1e-6 and sign * active.mean() < 0.5 * abs(beyond.mean())
+    numbers = (
+        f"along the direction {beyond.mean():+.3f}, its active part {active.mean():+.3f}, the whole site {whole.mean():+.3f}"
+    )
     why = "more than the whole site" if more else "an effect that its active part does not have" if gone else ""
-    sentence = f"The direction is dormant: it has {why} ({said})." if why else f"No sign that the direction is dormant ({said})."
-    return Dormancy(whole, beyond, left, excess, bool(why), sentence)
+    sentence = (
+        f"The direction is dormant: it has {why} ({numbers})." if why else f"No sign that the direction is dormant ({numbers})."
+    )
+    return Dormancy(whole, beyond, active, excess, bool(why), sentence)

@@ -36,8 +36,8 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
             raise UserError("a patching run's config.json", f"{str(path)!r} without settings", "Give another --out.")
         old = SINCE_FIRST | old
         if old != new:
-            there = old if isinstance(old, dict) else {}
-            pairs = [(name[:80], there.get(name), new.get(name)) for name in sorted({*there, *new})]
+            noted = old if isinstance(old, dict) else {}
+            pairs = [(name[:80], noted.get(name), new.get(name)) for name in sorted({*noted, *new})]
             differ = [f"{name}: {one!r:.120} there, {two!r:.120} now" for name, one, two in pairs if one != two]
             raise UserError(
                 "the settings that this folder was begun with", "; ".join(differ), "Give another --out, or the same settings."
@@ -59,27 +59,29 @@ def read_map(out: Path) -> dict[str, Any]:
     Raises:
         UserError: if there is no such file, or it is no JSON object.
     """
-    what = "the patch.json of a finished `locus patch` run"
-    found = incoming.read_json(out / "patch.json", what, inside=out)
-    if not isinstance(found, dict):
-        raise UserError(what, f"{str(out / 'patch.json')!r}, which is no JSON object", "Patch again into another --out.")
-    return found
+    expected = "the patch.json of a finished `locus patch` run"
+    patch_map = incoming.read_json(out / "patch.json", expected, inside=out)
+    if not isinstance(patch_map, dict):
+        raise UserError(expected, f"{str(out / 'patch.json')!r}, which is no JSON object", "Patch again into another --out.")
+    return patch_map
 
 
-def _held(path: Path, inside: Path) -> Values:
+def _read_batch(path: Path, inside: Path) -> Values:
     """The values of one finished batch.
 
     Raises:
         UserError: if they are not three arrays of numbers.
     """
-    what = "a finished batch of a patching run"
+    expected = "a finished batch of a patching run"
     try:
-        with np.load(io.BytesIO(incoming.read_bytes(path, what, BATCH_BYTES, inside)), allow_pickle=False) as held:
-            values = held["clean"], held["corrupted"], held["patched"]
+        with np.load(io.BytesIO(incoming.read_bytes(path, expected, BATCH_BYTES, inside)), allow_pickle=False) as arrays:
+            values = arrays["clean"], arrays["corrupted"], arrays["patched"]
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(what, f"{str(path)!r} ({type(error).__name__})", "Remove that file; the batch is run again.") from error
+        raise UserError(
+            expected, f"{str(path)!r} ({type(error).__name__})", "Remove that file; the batch is run again."
+        ) from error
     if not all(isinstance(one, np.ndarray) and one.dtype.kind == "f" for one in values):
-        raise UserError(what, f"{str(path)!r} with other values", "Remove that file; the batch is run again.")
+        raise UserError(expected, f"{str(path)!r} with other values", "Remove that file; the batch is run again.")
     return values
 
 
@@ -107,37 +109,37 @@ class Parts:
             count: examples in all.
         """
         folder = atomic.folder(self.out / "parts")
-        done = 0
+        n_done = 0
 
-        def kept(members: Sequence[int], make: Callable[[], Values]) -> Values:
-            nonlocal done
+        def keep_batch(members: Sequence[int], make: Callable[[], Values]) -> Values:
+            nonlocal n_done
             path = folder / f"{content_hash([self.key, list(members)])[:24]}.npz"
             if path.exists():
-                values = _held(path, self.out)
+                values = _read_batch(path, self.out)
             else:
                 values, packed = make(), io.BytesIO()
                 np.savez(packed, clean=values[0], corrupted=values[1], patched=values[2])
                 atomic.replace(path, packed.getvalue())
-            done += len(members)
-            self.say(done / count)
+            n_done += len(members)
+            self.say(n_done / count)
             return values
 
-        return kept
+        return keep_batch
 
 
-def write_effects(out: Path, found: dict[str, Any], outcomes: Sequence[Outcome], seconds: float) -> None:
+def write_effects(out: Path, document: dict[str, Any], outcomes: Sequence[Outcome], seconds: float) -> None:
     """Effects of every example; what was found is told their hash."""
     _effects(out / "effects.parquet", outcomes)
-    found["seconds"] = round(seconds, 1)
-    found["effects_sha256"] = hashlib.sha256((out / "effects.parquet").read_bytes()).hexdigest()
+    document["seconds"] = round(seconds, 1)
+    document["effects_sha256"] = hashlib.sha256((out / "effects.parquet").read_bytes()).hexdigest()
 
 
-def finish(out: Path, found: dict[str, Any]) -> None:
+def finish(out: Path, document: dict[str, Any]) -> None:
     """patch.json, last, for it says that all is done."""
-    atomic.replace(out / "patch.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    atomic.replace(out / "patch.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
     atomic.sweep(out, out / "parts", out / "figures")
-    for part in (out / "parts").glob("*.npz"):
-        part.unlink()
+    for batch_file in (out / "parts").glob("*.npz"):
+        batch_file.unlink()
     (out / "parts").rmdir()
 
 
@@ -147,16 +149,16 @@ def _effects(path: Path, outcomes: Sequence[Outcome]) -> None:
     import pyarrow.parquet
 
     tables = []
-    for one in outcomes:
-        count, n = one.map.patched.shape
-        columns: dict[str, Any] = {name: [one.setting[name]] * (count * n) for name in one.setting}
-        columns["component"] = np.repeat(np.array(one.map.names, dtype=object), n)
+    for outcome in outcomes:
+        count, n = outcome.map.patched.shape
+        columns: dict[str, Any] = {name: [outcome.setting[name]] * (count * n) for name in outcome.setting}
+        columns["component"] = np.repeat(np.array(outcome.map.names, dtype=object), n)
         columns["example"] = np.tile(np.arange(n), count)
         columns |= {
-            "clean": np.tile(one.map.clean, count),
-            "corrupted": np.tile(one.map.corrupted, count),
-            "patched": one.map.patched.ravel(),
-            "effect": one.effects.values.ravel(),
+            "clean": np.tile(outcome.map.clean, count),
+            "corrupted": np.tile(outcome.map.corrupted, count),
+            "patched": outcome.map.patched.ravel(),
+            "effect": outcome.effects.values.ravel(),
         }
         tables.append(pyarrow.table(columns))
     packed = io.BytesIO()

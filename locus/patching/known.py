@@ -25,9 +25,9 @@ def planted_pairs(planted: Planted, count: int, seed: int = 0, shuffled: bool = 
     begin = int(planted.tokenizer.bos_token_id)
     pairs = []
     for item in items:
-        asked, true, false = number[item.question], number[item.best], number[item.unwanted[0]]
+        question, true, false = number[item.question], number[item.best], number[item.unwanted[0]]
         answers = ((false,), (true,))
         right, wrong = answers if not shuffled or rng.integers(2) else answers[::-1]
         text = (item.question, item.best)
-        pairs.append(PatchPair((begin, asked), (begin, true), right, wrong, {END: (1,)}, "planted", "", text))
+        pairs.append(PatchPair((begin, question), (begin, true), right, wrong, {END: (1,)}, "planted", "", text))
     return pairs

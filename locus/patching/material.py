@@ -12,7 +12,7 @@ from locus.patching import tasks
 from locus.patching.known import planted_pairs
 from locus.patching.metrics import LogitDifference
 from locus.patching.pairs import PatchPair, load_pairs
-from locus.patching.runs import batch_of, run
+from locus.patching.runs import batch_of, run_batch
 from locus.patching.settings import PatchConfig
 from locus.patching.sweep import BATCHING, batches
 
@@ -51,8 +51,8 @@ def pairs_of(config: PatchConfig, tokenizer: Any, tokens: str, count: int) -> li
     if config.task == "factual":
         return tasks.factual_recall(tokenizer, count, config.seed, config.facts)
     if config.task not in TASKS:
-        known = ", ".join(("ioi", "factual", "planted", *TASKS))
-        raise UserError(f"a task ({known}) or FILE.jsonl with prompt pairs", repr(config.task), "Choose one.")
+        names = ", ".join(("ioi", "factual", "planted", *TASKS))
+        raise UserError(f"a task ({names}) or FILE.jsonl with prompt pairs", repr(config.task), "Choose one.")
     return TASKS[config.task](tokenizer, count, config.seed)
 
 
@@ -64,35 +64,35 @@ def tried(config: PatchConfig, model: Model, tokens: str) -> tuple[list[PatchPai
     Raises:
         UserError: if it gets so few right that effects would be noise, or could not read them whole.
     """
-    drawn = _as_many(config, model, tokens, config.pairs * (MORE if config.keep == "right" else 1))
-    _fit(drawn, model)
-    kept: list[PatchPair] = []
+    candidates = _as_many(config, model, tokens, config.pairs * (MORE if config.keep == "right" else 1))
+    _fit(candidates, model)
+    pairs: list[PatchPair] = []
     right: list[bool] = []
-    while len(right) < len(drawn) and len(kept) < config.pairs:  # no more prompts are run than are wanted
-        part = drawn[len(right) : len(right) + config.pairs]
-        fine = correct(model, part).tolist()
+    while len(right) < len(candidates) and len(pairs) < config.pairs:  # no more prompts are run than are wanted
+        batch = candidates[len(right) : len(right) + config.pairs]
+        fine = correct(model, batch).tolist()
         right += fine
-        kept += [pair for pair, one in zip(part, fine, strict=True) if one or config.keep == "all"]
-    kept, share = kept[: config.pairs], float(np.mean(right))
+        pairs += [pair for pair, is_right in zip(batch, fine, strict=True) if is_right or config.keep == "all"]
+    pairs, share = pairs[: config.pairs], float(np.mean(right))
     if config.keep == "all" and share < config.least_right:
         raise UserError(
             f"a model that gets at least {config.least_right:.0%} of the clean prompts right",
             f"{share:.0%} of {len(right)}; effects would be those of noise",
             "Use --set keep=right to patch only what it gets right, --set least_right=0 to go on, or another task or model.",
         )
-    if len(kept) < 2:
-        raise UserError("at least 2 prompts that the model gets right", str(len(kept)), "Use another task or model.")
-    return kept, share
+    if len(pairs) < 2:
+        raise UserError("at least 2 prompts that the model gets right", str(len(pairs)), "Use another task or model.")
+    return pairs, share
 
 
-def _as_many(config: PatchConfig, model: Model, tokens: str, wanted: int) -> list[PatchPair]:
+def _as_many(config: PatchConfig, model: Model, tokens: str, count: int) -> list[PatchPair]:
     """So many pairs; where a task has fewer than are to be sorted out, as many as are kept at most."""
     try:
-        return pairs_of(config, model.tokenizer, tokens, wanted)
+        return pairs_of(config, model.tokenizer, tokens, count)
     except UserError:
-        if wanted == config.pairs:
+        if count == config.pairs:
             raise
-        return _as_many(config, model, tokens, max(config.pairs, wanted // 2))
+        return _as_many(config, model, tokens, max(config.pairs, count // 2))
 
 
 def _fit(pairs: list[PatchPair], model: Model) -> None:
@@ -108,10 +108,10 @@ def _fit(pairs: list[PatchPair], model: Model) -> None:
 
 def correct(model: Model, pairs: list[PatchPair]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """[pairs], whether the clean prompt's answer is likelier than the other one."""
-    found = np.zeros(len(pairs), dtype=bool)
+    right = np.zeros(len(pairs), dtype=bool)
     for members in batches(pairs, BATCHING):
-        here = [pairs[index] for index in members]
-        logits = run(model, batch_of(model, [pair.clean for pair in here])).logits
+        batch = [pairs[index] for index in members]
+        logits = run_batch(model, batch_of(model, [pair.clean for pair in batch])).logits
         assert logits is not None, "a forward gives logits"
-        found[members] = (LogitDifference()(logits, here, logits) > 0).cpu().numpy()
-    return found
+        right[members] = (LogitDifference()(logits, batch, logits) > 0).cpu().numpy()
+    return right

@@ -67,10 +67,10 @@ class LogitDifference:
         return self._side(logits, [pair.answer for pair in pairs]) - self._side(logits, [pair.other for pair in pairs])
 
     def _side(self, logits: Tensor, sets: Sequence[tuple[int, ...]]) -> Tensor:
-        chosen, present = _gathered(logits, sets)
+        answer_logits, present = _gathered(logits, sets)
         if self.reduce == "logsumexp":
-            return chosen.masked_fill(~present, float("-inf")).logsumexp(-1)
-        total = chosen.masked_fill(~present, 0.0).sum(-1)
+            return answer_logits.masked_fill(~present, float("-inf")).logsumexp(-1)
+        total = answer_logits.masked_fill(~present, 0.0).sum(-1)
         return total if self.reduce == "sum" else total / present.sum(-1)
 
 
@@ -85,9 +85,9 @@ class Probability:
 
     def __call__(self, logits: Tensor, pairs: Sequence[PatchPair], clean: Tensor) -> Tensor:
         """[..., rows]; see Metric."""
-        chosen, present = _gathered(logits, [pair.answer for pair in pairs])
-        kept = chosen.masked_fill(~present, float("-inf")).logsumexp(-1)
-        return (kept - logits.logsumexp(-1)).exp()
+        logits_of_answers, present = _gathered(logits, [pair.answer for pair in pairs])
+        answer_logit = logits_of_answers.masked_fill(~present, float("-inf")).logsumexp(-1)
+        return (answer_logit - logits.logsumexp(-1)).exp()
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ class Outcome:
         setting: tokens, corruption, metric and site, and the width of windows.
         map: values by patch and example.
         effects: normalised effects.
-        found: the test of every patch.
+        detection: the test of every patch.
         entry: all of it as JSON, for patch.json.
     """
 
     setting: dict[str, Any]
     map: PatchMap
     effects: Effects
-    found: Detection
+    detection: Detection
     entry: dict[str, Any]
 
     @property
@@ -44,17 +44,17 @@ def label(setting: dict[str, Any]) -> str:
     return f"{tokens}{setting['corruption']}, {setting['metric']}, {setting['site']}{width}"
 
 
-def outcome(config: PatchConfig, setting: dict[str, Any], found: PatchMap) -> Outcome:
+def outcome(config: PatchConfig, setting: dict[str, Any], patch_map: PatchMap) -> Outcome:
     """Test a map.
 
     Args:
         config: level, control, least effect and seed.
         setting: what the map is of.
-        found: the map.
+        patch_map: the map.
     """
-    effects = found.effects(config.normalise)
+    effects = patch_map.effects(config.normalise)
     if effects.reason and config.normalise != "none":  # an ablation has no scale of its own
-        effects = found.effects("none")
+        effects = patch_map.effects("none")
     tested = detect(
         effects.values, alpha=config.alpha, control=config.control, least=config.least, draws=config.flips, seed=config.seed
     )
@@ -63,20 +63,22 @@ def outcome(config: PatchConfig, setting: dict[str, Any], found: PatchMap) -> Ou
         **setting,
         "n": effects.values.shape[1],
         "normalise": effects.normalise,
-        "clean": _number(found.clean.mean()),
-        "corrupted": _number(found.corrupted.mean()),
-        "warnings": [*found.warnings, *([tested.reason] if tested.reason else [])],
-        "components": [_component(patch, index, tested, bool(rough.found[index])) for index, patch in enumerate(found.patches)],
-        "detected": [name for name, here in zip(found.names, tested.found, strict=True) if here],
+        "clean": _number(patch_map.clean.mean()),
+        "corrupted": _number(patch_map.corrupted.mean()),
+        "warnings": [*patch_map.warnings, *([tested.reason] if tested.reason else [])],
+        "components": [
+            _component(patch, index, tested, bool(rough.detected[index])) for index, patch in enumerate(patch_map.patches)
+        ],
+        "detected": [name for name, is_detected in zip(patch_map.names, tested.detected, strict=True) if is_detected],
         "two_deviations": {
-            "detected": [name for name, here in zip(found.names, rough.found, strict=True) if here],
+            "detected": [name for name, is_detected in zip(patch_map.names, rough.detected, strict=True) if is_detected],
             "expected_false": rough.expected_false,
             "sentence": rough.label,
         },
-        "halves": _halves(config, effects.values, found.names),
+        "halves": _halves(config, effects.values, patch_map.names),
         "stability": _stability(effects.values, tested, config.seed),
     }
-    return Outcome(setting, found, effects, tested, entry)
+    return Outcome(setting, patch_map, effects, tested, entry)
 
 
 def _number(value: Any) -> float | None:
@@ -96,7 +98,7 @@ def _component(patch: Patch, index: int, tested: Detection, rough: bool) -> dict
         "high": _number(interval.high),
         "p": _number(tested.p[index]),
         "adjusted": _number(tested.adjusted[index]),
-        "found": bool(tested.found[index]),
+        "found": bool(tested.detected[index]),
         "two_deviations": rough,
     }
 
@@ -109,18 +111,20 @@ def _halves(config: PatchConfig, values: Array, names: list[str]) -> dict[str, A
     order = np.random.default_rng(config.seed).permutation(n)
     one, two = values[:, order[: n // 2]], values[:, order[n // 2 :]]
     settings: dict[str, Any] = {"alpha": config.alpha, "least": config.least, "draws": config.flips, "seed": config.seed}
-    found = detect(one, control=config.control, **settings)
-    other = detect(two, control=config.control, **{**settings, "draws": 100})
-    held = {
-        names[index]: [_number(one) for one in (other.mean[index], other.intervals[index].low, other.intervals[index].high)]
-        for index in np.flatnonzero(found.found)
+    first_half = detect(one, control=config.control, **settings)
+    second_half = detect(two, control=config.control, **{**settings, "draws": 100})
+    held_out = {
+        names[index]: [
+            _number(one) for one in (second_half.mean[index], second_half.intervals[index].low, second_half.intervals[index].high)
+        ]
+        for index in np.flatnonzero(first_half.detected)
     }
-    return {"found": list(held), "held_out": held, "reason": found.reason}
+    return {"found": list(held_out), "held_out": held_out, "reason": first_half.reason}
 
 
 def _stability(values: Array, tested: Detection, seed: int) -> dict[str, Any]:
     """How far the strongest components, as many as were found, are the same in other examples."""
-    count = int(tested.found.sum())
+    count = int(tested.detected.sum())
     if count == 0 or values.shape[1] < 4:
         return {"jaccard": None, "chance": None, "split_jaccard": None, "split_correlation": None, "size": count}
     rule = top(count)

@@ -84,7 +84,7 @@ def next_tokens(tokenizer: Any, prompt: str, answers: Sequence[str]) -> tuple[in
         UserError: if an answer adds more than one token or changes the prompt's own.
     """
     before, *behind = (coded.ids for coded in all_unclosed(tokenizer, [prompt, *(prompt + answer for answer in answers)]))
-    found = []
+    ids = []
     for answer, after in zip(answers, behind, strict=True):
         if len(after) != len(before) + 1 or after[:-1] != before:
             pieces = tokenizer.convert_ids_to_tokens(after[len(before) :])
@@ -93,8 +93,8 @@ def next_tokens(tokenizer: Any, prompt: str, answers: Sequence[str]) -> tuple[in
                 f"{answer!r} after {prompt[-40:]!r}, which is {len(after) - len(before)} token(s): {pieces}",
                 "Choose an answer of one token; most tokenizers want a space before a word (' Mary') and none after the prompt.",
             )
-        found.append(after[-1])
-    return tuple(found)
+        ids.append(after[-1])
+    return tuple(ids)
 
 
 def aligned(
@@ -147,7 +147,9 @@ def load_pairs(path: str, tokenizer: Any) -> list[PatchPair]:
     Raises:
         UserError: listing every wrong line with its number.
     """
-    return lines.read(path, lambda number, row: _pair(row, tokenizer), f"one JSON object a line with {', '.join(FIELDS)}", "pair")
+    return lines.read_lines(
+        path, lambda number, row: _pair(row, tokenizer), f"one JSON object a line with {', '.join(FIELDS)}", "pair"
+    )
 
 
 def _pair(row: dict[str, Any], tokenizer: Any) -> PatchPair:
@@ -155,10 +157,14 @@ def _pair(row: dict[str, Any], tokenizer: Any) -> PatchPair:
     unknown = [name for name in row if name not in (*FIELDS, "group")]
     if lacking or unknown:
         raise ValueError("; ".join([f"no text {name!r}" for name in lacking] + [f"unknown field {name!r}" for name in unknown]))
-    clean, here = unmarked(row["clean"])
-    corrupted, there = unmarked(row["corrupted"])
+    clean, clean_spans = unmarked(row["clean"])
+    corrupted, corrupted_spans = unmarked(row["corrupted"])
     return aligned(
-        tokenizer, (clean, corrupted), ([row["answer"]], [row["other"]]), (here, there), group=str(row.get("group", ""))
+        tokenizer,
+        (clean, corrupted),
+        ([row["answer"]], [row["other"]]),
+        (clean_spans, corrupted_spans),
+        group=str(row.get("group", "")),
     )
 
 
@@ -169,11 +175,11 @@ def unmarked(text: str) -> tuple[str, dict[str, tuple[int, int]]]:
         ValueError: if a name is used twice.
     """
     plain, spans, last = "", {}, 0
-    for found in MARK.finditer(text):
-        plain += text[last : found.start()]
-        name = found[1] or "key"
+    for match in MARK.finditer(text):
+        plain += text[last : match.start()]
+        name = match[1] or "key"
         if name in spans or name == END:
             raise ValueError(f"the mark {name!r} is used twice" if name in spans else f"the mark {END!r} is taken")
-        spans[name] = (len(plain), len(plain) + len(found[2]))
-        plain, last = plain + found[2], found.end()
+        spans[name] = (len(plain), len(plain) + len(match[2]))
+        plain, last = plain + match[2], match.end()
     return plain + text[last:], spans

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locus.engine.prefix import Prefix, Recorder, States, cut, shared
+from locus.engine.prefix import Prefix, Recorder, States, cut, n_shared_columns
 from locus.errors import UserError
 from locus.models.model import LayerInputs, Model
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
@@ -23,7 +23,7 @@ BUDGET = 4096  # tokens in one patched forward: beyond it the CPU is no faster a
 
 
 @dataclass(frozen=True)
-class Batch:
+class PairBatch:
     """Prompts as rows of T tokens, with how the layers are called for them.
 
     Attributes:
@@ -83,7 +83,7 @@ def batch_of(
     prompts: Sequence[Sequence[int]],
     spans: Sequence[dict[str, tuple[int, ...]]] | None = None,
     side: Side = "right",
-) -> Batch:
+) -> PairBatch:
     """Lay prompts out as a batch; shorter ones are padded on one side, with positions that count real tokens only.
 
     Args:
@@ -107,12 +107,12 @@ def batch_of(
         start = longest - len(prompt) if side == "left" else 0
         tokens[row, start : start + len(prompt)] = torch.tensor(prompt)
         real[row, start : start + len(prompt)] = True
-    named = tuple(dict(spans[row]) if spans is not None else {} for row in range(len(prompts)))
+    named_spans = tuple(dict(spans[row]) if spans is not None else {} for row in range(len(prompts)))
     # One mask and one set of positions serve all rows where nothing is padded.
-    kept = real[:1] if bool(real.all()) else real
-    positions = (kept.long().cumsum(dim=1) - 1).clamp(min=0)
-    sees = torch.ones(longest, longest, dtype=torch.bool).tril()[None] & kept[:, None, :]
-    return Batch(tokens.to(model.device), real.to(model.device), model.calls(tokens, positions, sees), named, side)
+    unpadded = real[:1] if bool(real.all()) else real
+    positions = (unpadded.long().cumsum(dim=1) - 1).clamp(min=0)
+    sees = torch.ones(longest, longest, dtype=torch.bool).tril()[None] & unpadded[:, None, :]
+    return PairBatch(tokens.to(model.device), real.to(model.device), model.calls(tokens, positions, sees), named_spans, side)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Run:
         states: by layer, the keys and values of all tokens; empty for values that no forward gave.
     """
 
-    batch: Batch
+    batch: PairBatch
     residual: list[Tensor]
     values: dict[tuple[Kind, int], Tensor]
     logits: Tensor | None
@@ -162,7 +162,7 @@ def _hooked(module: nn.Module, kind: Kind, change: Callable[[Tensor], Tensor]) -
         handle.remove()
 
 
-def run(model: Model, batch: Batch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
+def run_batch(model: Model, batch: PairBatch, kinds: Sequence[Kind] = (), hidden: Tensor | None = None) -> Run:
     """One forward with what it holds at every site of some kinds.
 
     Args:
@@ -175,7 +175,7 @@ def run(model: Model, batch: Batch, kinds: Sequence[Kind] = (), hidden: Tensor |
         return traced(model, batch, kinds, batch.entry.hidden if hidden is None else hidden)
 
 
-def traced(model: Model, batch: Batch, kinds: Sequence[Kind], hidden: Tensor, prefix: Prefix | None = None) -> Run:
+def traced(model: Model, batch: PairBatch, kinds: Sequence[Kind], hidden: Tensor, prefix: Prefix | None = None) -> Run:
     """See `run`; what it holds can be differentiated if gradients are on.
 
     With a prefix, `hidden` and all that is held are of the tokens after it.
@@ -214,7 +214,7 @@ def patched(
     base: Run,
     source: Run,
     patches: Sequence[Patch],
-    read: Callable[[Tensor], Tensor],
+    metric: Callable[[Tensor], Tensor],
     budget: int = BUDGET,
     short: bool = True,
 ) -> Tensor:
@@ -227,7 +227,7 @@ def patched(
         base: the run that is changed.
         source: where the values come from; prompts of the same lengths.
         patches: each a set of components that are patched together.
-        read: from logits [patches, rows, vocabulary] to what is kept of each patch and row, [patches, rows, ...].
+        metric: from logits [patches, rows, vocabulary] to what is kept of each patch and row, [patches, rows, ...].
         budget: tokens in one forward.
         short: start at the first token at which the two runs differ.
 
@@ -250,18 +250,18 @@ def patched(
         first = firsts[order[at]]
         chunk = [index for index in order[at : at + most] if firsts[index] == first]
         logits = _forward(model, (base, source), [patches[index] for index in chunk], first, prefix)
-        for index, values in zip(chunk, read(logits.view(len(chunk), rows, -1)), strict=True):
+        for index, values in zip(chunk, metric(logits.view(len(chunk), rows, -1)), strict=True):
             results[index] = values
         at += len(chunk)
-    found = [values for values in results if values is not None]
-    return torch.stack(found) if found else torch.empty(0, rows)
+    values_of_patches = [values for values in results if values is not None]
+    return torch.stack(values_of_patches) if values_of_patches else torch.empty(0, rows)
 
 
 def shared_prefix(base: Run, source: Run) -> Prefix | None:
     """The columns before the first at which two runs differ; None if there is none, or no forward gave one of the runs."""
     if base.logits is None or source.logits is None:
         return None  # values that no forward gave may differ anywhere, whatever the tokens are
-    length = shared(base.residual[0], source.residual[0], base.batch.ends)
+    length = n_shared_columns(base.residual[0], source.residual[0], base.batch.ends)
     return Prefix(length, base.states) if length else None
 
 
@@ -312,10 +312,10 @@ def _forward(model: Model, runs: tuple[Run, Run], patches: Sequence[Patch], firs
         return answer_logits(model, hidden, base.batch.ends.repeat(count) - start)
 
 
-def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: Sequence[tuple[int, Component]]) -> Tensor:
+def _replaced(model: Model, value: Tensor, source: Tensor, batch: PairBatch, sites: Sequence[tuple[int, Component]]) -> Tensor:
     """[patches * rows, T, features] with each patch's components as in `source` [rows, T, features]; T counts from the end."""
-    out = value.clone()
-    grouped = out.view(-1, len(batch), *value.shape[1:])
+    replaced = value.clone()
+    grouped = replaced.view(-1, len(batch), *value.shape[1:])
     for index, component in sites:
         features = component.features(model.layout)
         mask = batch.where(component.position)
@@ -323,7 +323,7 @@ def _replaced(model: Model, value: Tensor, source: Tensor, batch: Batch, sites: 
         if mask is not None:
             new = torch.where(mask[:, -value.shape[1] :, None], new, grouped[index][..., features])
         grouped[index][..., features] = new
-    return out
+    return replaced
 
 
 def _tiled(entry: LayerInputs, count: int, rows: int) -> LayerInputs:
@@ -331,7 +331,7 @@ def _tiled(entry: LayerInputs, count: int, rows: int) -> LayerInputs:
 
     def tile(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(tile(part) for part in value)
+            return tuple(tile(element) for element in value)
         if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == rows and rows > 1:
             return value.repeat(count, *[1] * (value.ndim - 1))
         return value

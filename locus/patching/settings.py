@@ -91,13 +91,13 @@ def resolve(file: Path | None = None, /, compare: bool = False, **flags: Any) ->
     Raises:
         UserError: naming every unknown or wrong setting.
     """
-    given: dict[str, Any] = dict(COMPARE) if compare else {}
+    values: dict[str, Any] = dict(COMPARE) if compare else {}
     if file is not None:
-        given |= settings.from_file(file, "a TOML file with settings")
-    given |= {name: value for name, value in flags.items() if value is not None}
-    if not given.get("tokens") and given.get("task", "ioi") == "ioi":
-        given["tokens"] = ("S2", "S1+IO", "ABC") if compare else ("S2",)
-    config = settings.build(PatchConfig, given, "valid settings for patching", "See `locus patch --help`.")
+        values |= settings.from_file(file, "a TOML file with settings")
+    values |= {name: value for name, value in flags.items() if value is not None}
+    if not values.get("tokens") and values.get("task", "ioi") == "ioi":
+        values["tokens"] = ("S2", "S1+IO", "ABC") if compare else ("S2",)
+    config = settings.build(PatchConfig, values, "valid settings for patching", "See `locus patch --help`.")
     if any(name in ("zero", "mean", "resample") for name in config.corruptions) and config.direction == "denoise":
         raise UserError(
             "direction noise, for ablations", "denoise", "Add --direction noise, or use the corruptions replacement or noise."

@@ -28,7 +28,7 @@ from locus.patching.metrics import (
     floor_warning,
 )
 from locus.patching.pairs import PatchPair
-from locus.patching.runs import Run, Side, batch_of, patched, run
+from locus.patching.runs import Run, Side, batch_of, patched, run_batch
 
 REPLACEMENT, LOGIT_DIFFERENCE = Replacement(), LogitDifference()
 
@@ -67,12 +67,12 @@ class PatchMap:
     @property
     def warnings(self) -> list[str]:
         """What this metric cannot show in these runs."""
-        said = []
+        limits = []
         if self.metric == Probability().name and self.direction == "denoise":
-            said.append(floor_warning(self.corrupted, self.effects("none").values))
+            limits.append(floor_warning(self.corrupted, self.effects("none").values))
         if self.metric == Divergence().name and self.direction == "noise":
-            said.append("KL from the clean run can only grow when noising: no component can be found negative")
-        return [sentence for sentence in said if sentence]
+            limits.append("KL from the clean run can only grow when noising: no component can be found negative")
+        return [sentence for sentence in limits if sentence]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def computed(members: Sequence[int], make: Callable[[], Values]) -> Values:
     return make()
 
 
-def measure(
+def patch_maps(
     model: Model, pairs: Sequence[PatchPair], patches: Sequence[Patch], how: How, keep: Keep = computed
 ) -> list[PatchMap]:
     """Patch every pair with every patch and read every metric.
@@ -144,8 +144,8 @@ def measure(
         UserError: if there is no pair or patch, or an ablation is asked to denoise.
     """
 
-    def read(here: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
-        return _exact(model, (here, patches), plain, draws, how)
+    def read(batch: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
+        return _exact(model, (batch, patches), plain, draws, how)
 
     return maps(model, pairs, patches, how, read, keep)
 
@@ -167,20 +167,22 @@ def maps(
         raise UserError("at least one pair and one patch", f"{len(pairs)} and {len(patches)}", "Name what to patch.")
     kinds: tuple[Kind, ...] = tuple({component.kind: None for patch in patches for component in patch})
     count = len(how.metrics)
-    found = np.full((len(patches), len(pairs), count), np.nan)
+    patched = np.full((len(patches), len(pairs), count), np.nan)
     clean, corrupted = np.full((len(pairs), count), np.nan), np.full((len(pairs), count), np.nan)
     spoil = how.corruption.over(model, pairs, kinds)
     for members in batches(pairs, how.batching):
-        here = [pairs[index] for index in members]
+        batch = [pairs[index] for index in members]
 
-        def make(here: list[PatchPair] = here, members: list[int] = members) -> Values:
-            prompts, spans = [pair.clean for pair in here], [dict(pair.spans) for pair in here]
-            plain = run(model, batch_of(model, prompts, spans, how.batching.side or "right"), kinds)
-            return read(here, patches, plain, spoil(members, plain))
+        def make(batch: list[PatchPair] = batch, members: list[int] = members) -> Values:
+            prompts, spans = [pair.clean for pair in batch], [dict(pair.spans) for pair in batch]
+            plain = run_batch(model, batch_of(model, prompts, spans, how.batching.side or "right"), kinds)
+            return read(batch, patches, plain, spoil(members, plain))
 
-        clean[members], corrupted[members], found[:, members] = keep(members, make)
+        clean[members], corrupted[members], patched[:, members] = keep(members, make)
     return [
-        PatchMap(tuple(patches), found[..., at], clean[:, at], corrupted[:, at], how.direction, metric.name, how.corruption.name)
+        PatchMap(
+            tuple(patches), patched[..., at], clean[:, at], corrupted[:, at], how.direction, metric.name, how.corruption.name
+        )
         for at, metric in enumerate(how.metrics)
     ]
 
@@ -195,7 +197,7 @@ def sweep(
     batching: Batching = BATCHING,
 ) -> PatchMap:
     """`measure` with one metric."""
-    return measure(model, pairs, patches, How(direction, corruption, (metric,), batching))[0]
+    return patch_maps(model, pairs, patches, How(direction, corruption, (metric,), batching))[0]
 
 
 def values_of(how: How, pairs: Sequence[PatchPair], plain: Run) -> Callable[[Tensor], Tensor]:
@@ -205,15 +207,17 @@ def values_of(how: How, pairs: Sequence[PatchPair], plain: Run) -> Callable[[Ten
     return lambda logits: torch.stack([metric(logits, pairs, reference) for metric in how.metrics], dim=-1)
 
 
-def _exact(model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], plain: Run, draws: Sequence[Run], how: How) -> Values:
+def _exact(
+    model: Model, pairs_and_patches: tuple[Sequence[PatchPair], Sequence[Patch]], plain: Run, draws: Sequence[Run], how: How
+) -> Values:
     """Values of one batch; means over the draws."""
-    pairs, patches = what
+    pairs, patches = pairs_and_patches
     measured = values_of(how, pairs, plain)
 
     def read(logits: Tensor) -> Tensor:
         return measured(logits).double().cpu()
 
-    corrupted, found = [], []
+    corrupted, patched_values = [], []
     for spoilt in draws:
         if spoilt.logits is None and how.direction == "denoise":
             raise UserError(
@@ -222,11 +226,11 @@ def _exact(model: Model, what: tuple[Sequence[PatchPair], Sequence[Patch]], plai
                 "Use direction 'noise', or token replacement or Gaussian noise.",
             )
         base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
-        found.append(patched(model, base, source, patches, read, how.batching.tokens, how.batching.short).numpy())
+        patched_values.append(patched(model, base, source, patches, read, how.batching.tokens, how.batching.short).numpy())
         missing = np.full((len(pairs), len(how.metrics)), np.nan)
         corrupted.append(missing if spoilt.logits is None else read(spoilt.logits).numpy())
     assert plain.logits is not None, "the clean side is a run"
-    return read(plain.logits).numpy(), np.mean(corrupted, axis=0), np.mean(found, axis=0)
+    return read(plain.logits).numpy(), np.mean(corrupted, axis=0), np.mean(patched_values, axis=0)
 
 
 def batches(pairs: Sequence[PatchPair], batching: Batching) -> Iterator[list[int]]:

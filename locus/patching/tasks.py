@@ -19,17 +19,17 @@ TRIES = 30  # draws per pair wanted, before a generator says that it has run out
 
 def single(tokenizer: Any, words: Iterable[str]) -> list[str]:
     """The words that are one token behind a space."""
-    kept = []
+    single_token = []
     for word in words:
         try:
             next_tokens(tokenizer, "the", [f" {word}"])
         except UserError:
             continue
-        kept.append(word)
-    return kept
+        single_token.append(word)
+    return single_token
 
 
-def collect(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list[PatchPair]:
+def collect_pairs(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list[PatchPair]:
     """Draw until there are `count` different pairs; a draw that cannot be aligned, or is None, is left out.
 
     Raises:
@@ -37,7 +37,7 @@ def collect(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list
     """
     if count < 1:
         raise UserError("at least one pair", str(count), "Ask for more.")
-    found: dict[tuple[tuple[int, ...], tuple[int, ...]], PatchPair] = {}
+    pairs: dict[tuple[tuple[int, ...], tuple[int, ...]], PatchPair] = {}
     problem = "no further pair exists"
     for _ in range(TRIES * count + 200):
         try:
@@ -46,15 +46,15 @@ def collect(count: int, task: str, draw: Callable[[], PatchPair | None]) -> list
             problem = str(error)
             continue
         if pair is not None:
-            found.setdefault((pair.clean, pair.corrupted), pair)
-        if len(found) == count:
-            return list(found.values())
+            pairs.setdefault((pair.clean, pair.corrupted), pair)
+        if len(pairs) == count:
+            return list(pairs.values())
     raise UserError(
-        f"{count} different pairs of the task {task}", f"{len(found)} under this tokenizer ({problem})", "Ask for fewer."
+        f"{count} different pairs of the task {task}", f"{len(pairs)} under this tokenizer ({problem})", "Ask for fewer."
     )
 
 
-def align(tokenizer: Any, contrast: Contrast, joint: str = " ", lead: str = "") -> PatchPair | None:
+def aligned_pair(tokenizer: Any, contrast: Contrast, joint: str = " ", lead: str = "") -> PatchPair | None:
     """A contrast as token ids; None where its prompt is kept for the questions of an audit.
 
     Args:
@@ -66,11 +66,11 @@ def align(tokenizer: Any, contrast: Contrast, joint: str = " ", lead: str = "") 
     if contrast.for_questions:
         return None
     texts = contrast.texts[0] + lead, contrast.texts[1] + lead
-    answers = tuple([f"{joint}{answer}" for answer in side] for side in contrast.answers)
+    answers = tuple([f"{joint}{answer}" for answer in texts_] for texts_ in contrast.answers)
     return aligned(tokenizer, texts, (answers[0], answers[1]), contrast.chars, contrast.task, contrast.group)
 
 
-def enough(words: list[str], least: int, what: str) -> list[str]:
+def enough(words: list[str], least: int, unit: str) -> list[str]:
     """The words, if there are enough.
 
     Raises:
@@ -78,7 +78,7 @@ def enough(words: list[str], least: int, what: str) -> list[str]:
     """
     if len(words) < least:
         raise UserError(
-            f"at least {least} {what} of one token each",
+            f"at least {least} {unit} of one token each",
             f"{len(words)} under this tokenizer",
             "Give your own prompt pairs as a JSONL file, or use the task 'induction', which needs no words.",
         )
@@ -100,7 +100,9 @@ def indirect_object(tokenizer: Any, count: int, seed: int, *, tokens: str = "S2"
         enough(single(tokenizer, contrasts.OBJECTS), 1, "things"),
     )
     rng = np.random.default_rng(seed)
-    return collect(count, "indirect-object", lambda: align(tokenizer, contrasts.indirect_object(rng, lexicon, tokens, order)))
+    return collect_pairs(
+        count, "indirect-object", lambda: aligned_pair(tokenizer, contrasts.indirect_object(rng, lexicon, tokens, order))
+    )
 
 
 def greater_than(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
@@ -120,7 +122,7 @@ def greater_than(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
     except UserError:
         next_tokens(tokenizer, probe, [str(digit) for digit in range(10)])
         two_digits = False
-    return collect(count, "greater-than", lambda: align(tokenizer, contrasts.greater_than(rng, two_digits), ""))
+    return collect_pairs(count, "greater-than", lambda: aligned_pair(tokenizer, contrasts.greater_than(rng, two_digits), ""))
 
 
 def arithmetic(tokenizer: Any, count: int, seed: int, *, shots: int = 2, limit: int = 100) -> list[PatchPair]:
@@ -147,7 +149,9 @@ def arithmetic(tokenizer: Any, count: int, seed: int, *, shots: int = 2, limit: 
         )
     rng = np.random.default_rng(seed)
     lead = "" if joint else " "
-    return collect(count, "arithmetic", lambda: align(tokenizer, contrasts.arithmetic(rng, results, shots, limit), joint, lead))
+    return collect_pairs(
+        count, "arithmetic", lambda: aligned_pair(tokenizer, contrasts.arithmetic(rng, results, shots, limit), joint, lead)
+    )
 
 
 def docstring(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
@@ -159,19 +163,19 @@ def docstring(tokenizer: Any, count: int, seed: int) -> list[PatchPair]:
     arguments = enough(single(tokenizer, contrasts.ARGUMENTS), 7, "argument names")
     nouns = enough(single(tokenizer, contrasts.NOUNS), 1, "nouns")
     rng = np.random.default_rng(seed)
-    return collect(count, "docstring", lambda: align(tokenizer, contrasts.docstring(rng, arguments, nouns)))
+    return collect_pairs(count, "docstring", lambda: aligned_pair(tokenizer, contrasts.docstring(rng, arguments, nouns)))
 
 
 def _numbers(tokenizer: Any, joint: str, limit: int) -> list[int]:
     """Numbers below a limit that are one token after "="; the joint is the space, if it belongs to the number."""
-    kept = []
+    numbers = []
     for number in range(limit):
         try:
             next_tokens(tokenizer, "1 + 1 =" if joint else "1 + 1 = ", [f"{joint}{number}"])
         except UserError:
             continue
-        kept.append(number)
-    return kept
+        numbers.append(number)
+    return numbers
 
 
 def induction(tokenizer: Any, count: int, seed: int, *, length: int = 16) -> list[PatchPair]:
@@ -207,7 +211,7 @@ def induction(tokenizer: Any, count: int, seed: int, *, length: int = 16) -> lis
         text = tokenizer.decode(clean), tokenizer.decode(corrupted)
         return PatchPair(tuple(clean), tuple(corrupted), (stretch[at + 1],), (other,), spans, "induction", "", text)
 
-    return collect(count, "induction", draw)
+    return collect_pairs(count, "induction", draw)
 
 
 def factual_recall(tokenizer: Any, count: int, seed: int, path: str = "") -> list[PatchPair]:
@@ -228,28 +232,28 @@ def factual_recall(tokenizer: Any, count: int, seed: int, path: str = "") -> lis
         if path or not contrasts.dealt(relation.replace("{}", subject)):
             relations.setdefault(relation, {})[subject] = item
     choices = [
-        (relation, one, two)
+        (relation, first, second)
         for relation, facts in sorted(relations.items())
-        for one in sorted(facts)
-        for two in sorted(facts)
-        if facts[one] != facts[two]
+        for first in sorted(facts)
+        for second in sorted(facts)
+        if facts[first] != facts[second]
     ]
-    found: list[PatchPair] = []
+    pairs: list[PatchPair] = []
     # Every pair of facts is tried once: few may align, and none should come twice.
     for at in np.random.default_rng(seed).permutation(len(choices)).tolist():
-        relation, one, two = choices[at]
+        relation, first, second = choices[at]
         facts = relations[relation]
-        made = contrasts.factual(relation, (one, facts[one]), (two, facts[two]))
-        answers = [f" {facts[one]}"], [f" {facts[two]}"]
+        contrast = contrasts.factual(relation, (first, facts[first]), (second, facts[second]))
+        answers = [f" {facts[first]}"], [f" {facts[second]}"]
         try:
-            found.append(aligned(tokenizer, made.texts, answers, made.chars, made.task, made.group))
+            pairs.append(aligned(tokenizer, contrast.texts, answers, contrast.chars, contrast.task, contrast.group))
         except UserError:
             continue
-        if len(found) == count:
-            return found
+        if len(pairs) == count:
+            return pairs
     raise UserError(
         f"{count} pairs of facts of one relation, with subjects of equal token length and objects of one token",
-        f"{len(found)} in {path or 'the package'!r} under this tokenizer",
+        f"{len(pairs)} in {path or 'the package'!r} under this tokenizer",
         "Give more triples, or ask for fewer pairs.",
     )
 
@@ -261,4 +265,4 @@ def _triples(path: str) -> list[tuple[str, str, str]]:
             raise ValueError("needs the texts subject, relation (with one {}) and object")
         return parts[0].strip(), parts[1].rstrip(), parts[2].strip()
 
-    return lines.read(path, make, "facts as JSON lines", "fact")
+    return lines.read_lines(path, make, "facts as JSON lines", "fact")

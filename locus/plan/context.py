@@ -14,10 +14,10 @@ from locus.edits import Directions, directions
 from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
-from locus.engine.trie import TokenTrie, plant
+from locus.engine.trie import TokenTrie, build_trie
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
-from locus.metrics.drift import Text, text_trie
+from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
 from locus.plan.trials import MemoryBudget
@@ -61,7 +61,7 @@ class AuditContext:
     split: Split
     items: dict[str, tuple[Item, ...]]
     prompt: PromptFormat
-    sample: Text | None
+    sample: DriftText | None
     checked: tuple[str, ...]
     cache: Cache = NONE
     judge: Judge | None = None
@@ -88,7 +88,7 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
 def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
     """Survey the base model on all parts: references, features, and the residual streams that edits share."""
     model, config = context.model, context.config
-    tries = {name: plant(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
+    tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
     if context.sample is not None:
         tries[TEXT] = text_trie(model, context.sample, config.text_tokens)
     held = layers_held(context, sum(map(len, tries.values())))
@@ -127,8 +127,12 @@ def layers_held(context: AuditContext, nodes: int) -> list[int]:
 
 def memory_budget(context: AuditContext) -> MemoryBudget:
     """What a training forward may hold on this device: 1 GiB and 3 edits on a CPU, half the memory and 64 edits on a GPU."""
-    model, config, trie = context.model, context.config, context.parts["train"].trie
-    longest = max(trie.size([owner]) for owner in range(len(context.parts["train"].items)))
+    return budget_of(context.model, context.config, context.parts["train"].trie)
+
+
+def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudget:
+    """The same, from the trees of the training questions."""
+    longest = max(trie.size([owner]) for owner in set(trie.owners.tolist()))
     shape: dict[str, Any] = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
     if model.device.type == "cpu":
         return MemoryBudget(**shape)

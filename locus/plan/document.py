@@ -18,12 +18,30 @@ from locus.machine.workers import fitting
 from locus.plan import reading
 from locus.plan.context import AuditContext, memory_budget
 from locus.plan.trials import Plan
+from locus.records.base import JsonObject
+from locus.records.plan import (
+    FIRST_PLAN,
+    PLAN_SCHEMA,
+    ArithmeticRecord,
+    BlindRecord,
+    ConfusionRecord,
+    DatasetRecord,
+    ItemRecord,
+    ItemsRecord,
+    JudgeRecord,
+    LayoutRecord,
+    ModelRecord,
+    PlanBasis,
+    PlanRecord,
+    PlanSchema,
+    PromptRecord,
+)
 from locus.records.store import Store
 
 
-def schema_of(out: Path) -> str:
+def schema_of(out: Path) -> PlanSchema:
     """The schema of the plan in a run folder; today's where there is none."""
-    return str(reading.read_plan(out)["schema"]) if (out / "plan.json").exists() else reading.PLAN_SCHEMA
+    return reading.read_plan(out).schema_ if (out / "plan.json").exists() else PLAN_SCHEMA
 
 
 class ThreadsNotice(UserWarning):
@@ -34,22 +52,27 @@ def arithmetic(out: Path) -> Arithmetic:
     """What a run is computed with: as the plan in its folder says, which is told where this process would do otherwise."""
     if not (out / "plan.json").exists():
         return Arithmetic.here()
-    found = Arithmetic.of(reading.read_plan(out))
-    if found.threads is None:
+    stated = arithmetic_of(reading.read_plan(out))
+    if stated.threads is None:
         warnings.warn(
             "the plan of this run does not say with how many threads it was begun (the first edition's did not). It goes on with "
-            f"{found.own}; if these are not as many, its last digits differ.",
+            f"{stated.own}; if these are not as many, its last digits differ.",
             ThreadsNotice,
             stacklevel=2,
         )
-    elif found.threads != found.own:
+    elif stated.threads != stated.own:
         warnings.warn(
-            f"this run was begun with {found.threads} threads and goes on with {found.threads}, though this process would have "
-            f"{found.own} (OMP_NUM_THREADS, or the cores it may use): with another number its last digits would differ.",
+            f"this run was begun with {stated.threads} threads and goes on with {stated.threads}, though this process would have "
+            f"{stated.own} (OMP_NUM_THREADS, or the cores it may use): with another number its last digits would differ.",
             ThreadsNotice,
             stacklevel=2,
         )
-    return found
+    return stated
+
+
+def arithmetic_of(plan: PlanRecord) -> Arithmetic:
+    """What a plan says its numbers are computed with."""
+    return Arithmetic.of(plan.arithmetic.to_json() if plan.arithmetic else {})
 
 
 def deal(plan: Plan, context: AuditContext) -> Plan:
@@ -74,14 +97,13 @@ def deal(plan: Plan, context: AuditContext) -> Plan:
         held=known.held or len(context.parts["test"].base.residuals.layers),
     )
     context.arithmetic = replace(settled, at_once=fit if settled.bank == 1 else 1)
-    first = plan.document["schema"] == reading.FIRST_PLAN
-    return plan if first else replace(plan, document={**plan.document, "arithmetic": settled.stated})
+    return plan if plan.basis.first_edition else replace(plan, arithmetic=ArithmeticRecord.parse(settled.stated))
 
 
-def document(
-    context: AuditContext, dataset: Dataset, baselines: list[BlindScore], rule: dict[str, Any], schema: str = reading.PLAN_SCHEMA
-) -> dict[str, Any]:
-    """The plan's file but for the trials: configuration, what it is run on, and the rule.
+def basis(
+    context: AuditContext, dataset: Dataset, baselines: list[BlindScore], rule: JsonObject, schema: PlanSchema = PLAN_SCHEMA
+) -> PlanBasis:
+    """The plan but for the trials: configuration, what it is run on, and the rule.
 
     Only `context` enters the trials' ids: what can change a trial's numbers.
 
@@ -94,7 +116,7 @@ def document(
     """
     config, model = context.config, context.model
     items, text, sample = context.items, context.prompt, context.sample
-    identity = {
+    identity: JsonObject = {
         "model": model.fingerprint,
         "dtype": str(model.dtype),
         "data": dataset.sha256,
@@ -105,36 +127,38 @@ def document(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
-    settings = config.as_first() if schema == reading.FIRST_PLAN else config.model_dump(mode="json")
-    return {
-        "schema": schema,
-        "config": settings,
-        "context": identity,
-        "rule": rule,
-        "rule_sha256": content_hash(rule),
-        "model": {
-            "name": model.name,
-            "quantised": model.quantised,
-            "anatomy": model.layout.to_dict(),
-            "checks": list(context.checked),
-        },
-        "dataset": {
-            "name": dataset.name,
-            "licence": dataset.licence,
-            "n_items": len(dataset.items),
-            "sha256": dataset.sha256,
-            "blind": [one.to_dict() for one in baselines],
-        },
-        "prompt": text.record,
-        "judge": _judge(context),
-        "items": {
-            name: [{"id": item.id, "group": item.group, "question": item.question} for item in part]
-            for name, part in items.items()
-        },
-    }
+    settings = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
+    return PlanBasis(
+        schema_=schema,
+        config=settings,
+        context=identity,
+        rule=rule,
+        rule_sha256=content_hash(rule),
+        model=ModelRecord(
+            name=model.name,
+            quantised=model.quantised,
+            anatomy=LayoutRecord.parse(model.layout.to_dict()),
+            checks=tuple(context.checked),
+        ),
+        dataset=DatasetRecord(
+            name=dataset.name,
+            licence=dataset.licence,
+            n_items=len(dataset.items),
+            sha256=dataset.sha256,
+            blind=tuple(BlindRecord.parse(one.to_dict()) for one in baselines),
+        ),
+        prompt=PromptRecord.parse(text.record),
+        judge=_judge(context),
+        items=ItemsRecord(
+            **{
+                name: tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in part)
+                for name, part in items.items()
+            }
+        ),
+    )
 
 
-def _judge(context: AuditContext) -> dict[str, Any] | None:
+def _judge(context: AuditContext) -> JudgeRecord | None:
     """Who judges, what is known of its errors, and how many of the questions it learned from; None where nobody does.
 
     All of it is in the plan, so that the corrected rates follow from plan and scores alone.
@@ -146,12 +170,12 @@ def _judge(context: AuditContext) -> dict[str, Any] | None:
     from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
 
     seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, LocalJudge) else None
-    return {
-        "name": judge.name,
-        "fingerprint": judge.fingerprint,
-        "confusion": {target: asdict(one) for target, one in errors.items()},
-        "seen": None if seen is None else sum(seen),
-    }
+    return JudgeRecord(
+        name=judge.name,
+        fingerprint=judge.fingerprint,
+        confusion={target: ConfusionRecord.parse(asdict(one)) for target, one in errors.items()},
+        seen=None if seen is None else sum(seen),
+    )
 
 
 def fix(plan: Plan, out: Path) -> None:
@@ -161,9 +185,10 @@ def fix(plan: Plan, out: Path) -> None:
         UserError: naming what differs, if the folder holds another plan; or if the folder cannot be written.
     """
     path = out / "plan.json"
-    content = json.dumps({**plan.document, "sha256": plan.sha256}, indent=1, sort_keys=True) + "\n"
+    new = plan.record.to_json()
+    content = json.dumps(new, indent=1, sort_keys=True, allow_nan=False) + "\n"
     if path.exists():
-        old, new = reading.read_plan(out), json.loads(content)
+        old = reading.read_plan(out).to_json()
         if old != new:  # all of it: whoever made the folder could have written any hash
             differ = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part) and part != "sha256"]
             if differ == ["model"] and {**new["model"], "checks": []} == {**old["model"], "checks": []}:

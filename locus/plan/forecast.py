@@ -15,13 +15,14 @@ from locus.edits.kind import kind
 from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
-from locus.engine.train import Recipe, chunks, schedule
-from locus.engine.trie import PackedRow, TokenTrie, plant
+from locus.engine.train import TrainingRecipe, chunks, schedule
+from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
+from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location
 
 Costs = dict[str, Work]
@@ -33,19 +34,19 @@ class Forecast:
     """Counts the trials of one plan.
 
     Args:
-        plan: a run's parsed plan.json.
+        plan: of a run.
         dataset: the questions it names.
         model: for tokenizer and sizes; its weights are not looked at, and may be on the device "meta".
         said: how many tokens each trial's texts have; of those not named, the most that the plan allows.
     """
 
-    def __init__(self, plan: Mapping[str, Any], dataset: Dataset, model: Model, said: Generation | None = None):
+    def __init__(self, plan: PlanRecord, dataset: Dataset, model: Model, said: Generation | None = None):
         self.plan, self.model, self.said = plan, model, said or {}
-        self.config, self.layers = AuditConfig(**plan["config"]), model.layout.n_layers
-        self.text = PromptFormat(**plan["prompt"])
+        self.config, self.layers = AuditConfig.model_validate(plan.config), model.layout.n_layers
+        self.text = PromptFormat(**plan.prompt.to_json())
         known = {item.id: item for item in dataset.items}
-        self.items = {name: tuple(known[one["id"]] for one in part) for name, part in plan["items"].items()}
-        self.tries = {name: plant(model.tokenizer, self.text, items) for name, items in self.items.items()}
+        self.items = {name: tuple(known[one.id] for one in part) for name, part in plan.items.by_part.items()}
+        self.tries = {name: build_trie(model.tokenizer, self.text, items) for name, items in self.items.items()}
         if self.config.text_passages:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
@@ -54,23 +55,23 @@ class Forecast:
 
     def trials(self) -> dict[str, Costs]:
         """Trial -> kind of work -> work, for all trials of the plan."""
-        specs = {trial["id"]: trial for trial in self.plan["trials"]}
+        specs = {trial.id: trial for trial in self.plan.trials}
         found = {}
-        for bank in self.plan["banks"]:
+        for bank in self.plan.banks:
             for trial in bank:
                 found[trial] = self._trial(specs[trial], [specs[one] for one in bank])
         return found
 
-    def _trial(self, spec: Mapping[str, Any], bank: Sequence[Mapping[str, Any]]) -> Costs:
+    def _trial(self, spec: TrialRecord, bank: Sequence[TrialRecord]) -> Costs:
         """The work of one trial of a bank."""
         found: Costs = {}
         together = len(bank)
-        if spec["edit"] == UNEDITED:
+        if spec.edit == UNEDITED:
             found["read"] = self._read()
         else:
             first, lowest = _first(spec), min(map(_first, bank))
-            led = together if kind(spec["edit"]).positions == "answer" else 1
-            recipe = Recipe(**spec["recipe"]) if spec["recipe"] else None
+            led = together if kind(spec.edit).positions == "answer" else 1
+            recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
             if recipe is not None:
                 found |= self._training(recipe, first)
             parts = scored_parts(self.config, trained=recipe is not None)
@@ -82,8 +83,8 @@ class Forecast:
                 found["text"] = own + compared + compared.part(together)
         if self.config.judge != "none":
             # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
-            answers = spec["edit"] != UNEDITED and kind(spec["edit"]).positions == "answer"
-            found["speak"] = self._speech(spec["id"], together if answers else 1)
+            answers = spec.edit != UNEDITED and kind(spec.edit).positions == "answer"
+            found["speak"] = self._speech(spec.id, together if answers else 1)
         return found
 
     def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:
@@ -106,7 +107,7 @@ class Forecast:
             laid += laid_out(other, self.config.tokens, ends=True)
         return _sum(forward(row, self.layers, scored) for row, scored in laid)
 
-    def _training(self, recipe: Recipe, first: int) -> Costs:
+    def _training(self, recipe: TrainingRecipe, first: int) -> Costs:
         trie = self.tries["train"]
         if recipe.shared not in self._trained:
             steps = [step for epoch in schedule(self.items["train"], trie, recipe) for step in epoch]
@@ -132,9 +133,9 @@ class Forecast:
         return _sum(found)
 
 
-def _first(spec: Mapping[str, Any]) -> int:
+def _first(spec: TrialRecord) -> int:
     """The first layer that a trial edits."""
-    return Location.parse(",".join(spec["location"])).sites[0].layer
+    return Location.parse(",".join(spec.location)).sites[0].layer
 
 
 def laid_out(trie: TokenTrie, tokens: int = TOKENS, ends: bool = False) -> Laid:

@@ -6,7 +6,7 @@ What needs neither torch nor a model comes first and is said within a second; no
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from locus import behaviours as datasets
 from locus import claims, registry, units
@@ -21,12 +21,15 @@ from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
+if TYPE_CHECKING:
+    from locus.plan.opened import Opened
+
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 TRIALS = 1_000_000  # beyond it a plan does not fit in memory
 REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
 
 
-def check(config: AuditConfig, out: Path) -> Dataset:
+def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dataset:
     """Check configuration, data, claims, model path, judge and run folder.
 
     Returns:
@@ -35,9 +38,13 @@ def check(config: AuditConfig, out: Path) -> Dataset:
     Raises:
         UserError: naming everything that is wrong at once; what takes long to look at only where nothing else is wrong.
     """
-    early(config, out)
-    raise_all(_edits(config) + _judge(config) + _model(config))
-    dataset = datasets.load(config.data)
+    early(config, out, opened)
+    if opened is not None and opened.model is not None:
+        found = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
+    else:
+        found = _model(config)
+    raise_all(_edits(config) + _judge(config) + found)
+    dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
     raise_all(_items(dataset))
     return dataset
 
@@ -91,20 +98,22 @@ def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> Non
         )
 
 
-def early(config: AuditConfig, out: Path | None = None) -> None:
+def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" = None) -> None:
     """Check what needs neither torch, nor a model, nor the network.
 
     Args:
         config: what is asked for.
         out: the run folder, if there is to be one.
+        opened: what is open already, and need not be looked for.
 
     Raises:
         UserError: naming everything that is wrong at once.
     """
     errors = _claims(config) + _sizes(config)
-    if not registry.known("models", config.model):
+    model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
+    if model is None and not registry.known("models", config.model):
         errors += _here(config)
-    if _at_once(config.data):
+    if dataset is None and _at_once(config.data):
         errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
     if out is not None:
         errors += _levels(config) + _folder(config, out)
@@ -175,7 +184,7 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
         except UserError:
             continue  # said already
         wrong = _caught(claim.fits, *shape)
-        errors += wrong or _caught(null.draw, claim.location, *shape, config.random, config.seed, config.null)
+        errors += wrong or _caught(null.draw_locations, claim.location, *shape, config.random, config.seed, config.null)
     return errors
 
 
@@ -204,7 +213,7 @@ def _model(config: AuditConfig) -> list[UserError]:
         place = locate(config.model, config.adapter)[0]
         if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
             place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
-        own_code.check(config.model, place, config.trust_remote_code)
+        own_code.check_own_code(config.model, place, config.trust_remote_code)
         raise_all(_fits(config, _shape(place)))
 
     return _caught(claimed)
@@ -263,7 +272,7 @@ def _judge(config: AuditConfig) -> list[UserError]:
         from locus.judges import named
         from locus.judges.api import Endpoint
 
-        errors = _caught(named.check, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        errors = _caught(named.check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
         if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
             errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
         return errors
@@ -305,7 +314,7 @@ def _folder(config: AuditConfig, out: Path) -> list[UserError]:
         return [UserError("an empty folder or one of this audit", f"{str(out)!r} with other files", "Give another --out.")]
 
     try:
-        written = reading.read_plan(out)["config"]
+        written = reading.read_plan(out).config
     except UserError as error:
         return [error]
     new = config.model_dump(mode="json")

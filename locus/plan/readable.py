@@ -12,7 +12,7 @@ from locus.behaviours.items import Item
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import with_question
 from locus.errors import UserError
-from locus.metrics.drift import Text
+from locus.metrics.drift import DriftText
 from locus.plan.config import AuditConfig
 from locus.plan.context import spoken_parts
 
@@ -21,7 +21,7 @@ Items = Mapping[str, Sequence[Item]]
 
 
 def problems(
-    tokenizer: Any, context: int, text: PromptFormat, items: Items, sample: Text | None, config: AuditConfig
+    tokenizer: Any, context: int, text: PromptFormat, items: Items, sample: DriftText | None, config: AuditConfig
 ) -> list[UserError]:
     """Everything that the model could not read as it is meant.
 
@@ -73,7 +73,7 @@ def _features(tokenizer: Any, context: int, items: Items, config: AuditConfig) -
     return _too_long(sizes, context, wanted)
 
 
-def _passages(tokenizer: Any, context: int, sample: Text | None, config: AuditConfig) -> list[UserError]:
+def _passages(tokenizer: Any, context: int, sample: DriftText | None, config: AuditConfig) -> list[UserError]:
     if sample is None or config.text_tokens <= context:
         return []
     longest = min(config.text_tokens, max(map(len, all_unclosed(tokenizer, sample.passages))))

@@ -4,9 +4,11 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 (model, data, split, prompt, texts): identity belongs to the trial, so a resumed run knows what is done.
 """
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from typing import Any
 
@@ -14,9 +16,10 @@ from locus.behaviours.items import content_hash
 from locus.claims import null
 from locus.claims.claim import Claim
 from locus.edits.kind import EditKind, kind
-from locus.engine.train import Recipe
+from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
+from locus.records.plan import ArithmeticRecord, PlanBasis, PlanRecord
 from locus.sites.site import Location
 
 VERSION = "trial/1"
@@ -51,7 +54,7 @@ class Trial:
     read: str = ""
     form: str = ""
     alpha: float | None = None
-    recipe: Recipe | None = None
+    recipe: TrainingRecipe | None = None
     seed: int = 0
 
     @property
@@ -66,7 +69,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
+        return {**vars(self), "location": self.location.names, "recipe": asdict(self.recipe) if self.recipe else None}
 
 
 @dataclass(frozen=True)
@@ -104,38 +107,63 @@ class Plan:
         trials: in order.
         banks: ids of trials that are run and committed together.
         claims: what is audited.
-        document: everything the plan's file holds.
+        basis: what they follow from.
+        arithmetic: threads with which their numbers are computed; None before that is settled, and in a run of the first edition.
     """
 
     trials: tuple[Trial, ...]
     banks: tuple[tuple[str, ...], ...]
     claims: tuple[Claim, ...]
-    document: dict[str, Any]
+    basis: PlanBasis
+    arithmetic: ArithmeticRecord | None = None
+
+    @cached_property
+    def hashed(self) -> dict[str, Any]:
+        """All that the plan's file holds, but for its hash."""
+        return {
+            **self.basis.to_json(),
+            **({} if self.arithmetic is None else {"arithmetic": self.arithmetic.to_json()}),
+            "claims": [claim.to_dict() for claim in self.claims],
+            "trials": [{"id": trial.id, **trial.to_dict()} for trial in self.trials],
+            "banks": [list(bank) for bank in self.banks],
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all that the plan's file holds, fixed before the first result."""
+        return content_hash(self.hashed)
 
     @property
-    def sha256(self) -> str:
-        """Hash of the document, fixed before the first result."""
-        return content_hash(self.document)
+    def record(self) -> PlanRecord:
+        """As the plan's file has it."""
+        return PlanRecord.parse(json.loads(json.dumps({**self.hashed, "sha256": self.sha256}, allow_nan=False)))
 
     def trial(self, identity: str) -> Trial:
         """A trial by id."""
         return next(trial for trial in self.trials if trial.id == identity)
 
 
-def make(config: AuditConfig, layout: Layout, claims: list[Claim], document: dict[str, Any], room: MemoryBudget) -> Plan:
+def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBasis, room: MemoryBudget) -> Plan:
     """All trials for some claims.
 
     Args:
         config: the resolved configuration.
         layout: of the model.
         claims: what is audited.
-        document: what the trials are run on (hashes of model, data, split, prompt, texts) and the verdict rule.
+        basis: what the trials are run on, and the verdict rule.
         room: what a forward may hold, where the configuration does not say how many edits share one.
     """
-    context, edit = content_hash(document["context"]), kind(config.edit)
+    unique = trials_of(config, layout, claims, basis.context)
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
+    return Plan(unique, banks, tuple(claims), basis)
+
+
+def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity: Mapping[str, Any]) -> tuple[Trial, ...]:
+    """All trials for some claims, each once and in order: they follow from settings, claims, sizes and what they are run on."""
+    context, edit = content_hash(identity), kind(config.edit)
     trials = [Trial("base", "base", "", Location(()), UNEDITED, context)]
     for claim in claims:
-        randoms = null.draw(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
+        randoms = null.draw_locations(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
         for fixed in map(kind, config.steering):
             for (role, place), alpha in product(steered, strengths(fixed, config)):
@@ -160,20 +188,11 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], document: dic
     if config.singles:
         one = Location(everywhere.sites[:1])
         for read, single in product(
-            config.reads, null.draw(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
+            config.reads, null.draw_locations(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, edit.name, context, read=read))
-    unique = tuple({trial.id: trial for trial in trials}.values())
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
-    listed = [{"id": trial.id, **trial.to_dict()} for trial in unique]
-    full = {
-        **document,
-        "claims": [claim.to_dict() for claim in claims],
-        "trials": listed,
-        "banks": [list(bank) for bank in banks],
-    }
-    return Plan(unique, banks, tuple(claims), full)
+    return tuple({trial.id: trial for trial in trials}.values())
 
 
 def strengths(fixed: EditKind, config: AuditConfig) -> tuple[float | None, ...]:
@@ -184,9 +203,9 @@ def strengths(fixed: EditKind, config: AuditConfig) -> tuple[float | None, ...]:
 def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     """The trial under every tau, learning rate and seed."""
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
-    found = []
+    grid = []
     for tau, scale, number in product(config.taus, config.lr_multipliers, range(config.seeds)):
-        recipe = Recipe(
+        recipe = TrainingRecipe(
             tau=tau,
             lr=learning_rate(len(trial.location), scale),
             objective=config.objective,
@@ -196,8 +215,8 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
             batching=config.batching,
             seed=config.seed + number,
         )
-        found.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number}))
-    return found
+        grid.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number}))
+    return grid
 
 
 def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room: MemoryBudget) -> list[list[Trial]]:
@@ -207,8 +226,8 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room:
     """
     order: dict[tuple[str, str], list[str]] = {}
     for trial in trials:
-        if trial.role == "random" and trial.arm not in (drawn := order.setdefault((trial.claim, trial.read), [])):
-            drawn.append(trial.arm)
+        if trial.role == "random" and trial.arm not in (arms := order.setdefault((trial.claim, trial.read), [])):
+            arms.append(trial.arm)
     planned = config.looks
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:

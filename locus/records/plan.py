@@ -1,174 +1,315 @@
-"""The shape of a plan: what a plan.json must hold for anything to be concluded from it, whoever wrote it.
+"""The plan of an audit, plan.json: what will be done and by which rule it will be judged, fixed before the first result.
 
 Only shapes and sizes are checked here; whether the plan is the one that a receipt names, and whether its parts follow from one
-another, is the receipt's business (locus/report/verify.py).
+another, is the receipt's business (locus/report/verify.py). Plans of both editions are read, each under its own schema.
 """
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, model_validator
 
-Short = Annotated[str, Field(max_length=4096)]
-Long = Annotated[str, Field(max_length=1 << 22)]
-Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Id = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
-Head = Annotated[str, Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}$")]
+from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short, at_most
+
+PlanSchema = Literal["locus-plan/1", "locus-plan/2"]
+FIRST_PLAN: PlanSchema = "locus-plan/1"
+PLAN_SCHEMA: PlanSchema = "locus-plan/2"
+PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
 PLACES = 1_000_000  # attention heads of one model
+THREADS = 1024  # and layers: a plan that asks for more is none of ours
+HEAD = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}")
 
 
-class Shape(BaseModel):
-    """A part of a plan; what a later version adds to it is let be."""
+def _scored(scores: Any) -> Any:
+    """Scores of heads, looked at up to the first that is none."""
+    if not isinstance(scores, dict):
+        return scores
+    if len(scores) > PLACES:
+        raise ValueError(f"more than {PLACES:,} scores")
+    if (wrong := next((name for name in scores if not HEAD.fullmatch(name)), None)) is not None:
+        raise ValueError(f"the score of {wrong[:40]!r}, which is no head")
+    if not all(type(value) in (int, float) for value in scores.values()):
+        raise ValueError("a score that is no number")
+    return scores
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow", allow_inf_nan=False)
 
+class LayoutRecord(OpenPart):
+    """How many layers and heads the model has, under the first edition's names."""
 
-class AnatomyShape(Shape):
-    """How many layers and heads the model has."""
-
-    n_layers: int = Field(ge=1, le=100_000)
-    n_heads: int = Field(ge=1, le=100_000)
-    n_kv_heads: int = Field(ge=1, le=100_000)
     head_dim: int = Field(ge=1, le=1 << 20)
+    """Width of one head (d_head)."""
+    n_heads: int = Field(ge=1, le=100_000)
+    """Query heads a layer."""
+    n_kv_heads: int = Field(ge=1, le=100_000)
+    """Key-value heads a layer."""
+    n_layers: int = Field(ge=1, le=100_000)
+    """Layers."""
+    shape: Short = ""
+    """Where what is inside a layer's modules; the name of a family's arrangement."""
     width: int = Field(ge=1, le=1 << 24)
+    """Width of the residual stream (d_model)."""
 
 
-class ModelShape(Shape):
-    """Which model."""
+class ModelRecord(OpenPart):
+    """Which model was edited, and what was checked of it."""
 
+    anatomy: LayoutRecord
+    """Its sizes."""
+    checks: Many[Short]
+    """Each shortcut of the engine held against the plain path on this model, with the difference found."""
     name: Short
+    """Hub id, folder, file, or planted:KIND:SEED."""
     quantised: bool
-    anatomy: AnatomyShape
-    checks: list[Short]
+    """Whether its weights come from a quantised file."""
 
 
-class BlindShape(Shape):
+class BlindRecord(OpenPart):
     """What a rule that never reads the question reaches."""
 
+    mc1: Number
+    """Share of questions whose best answer it picks."""
+    mc1_chance: Number
+    """What guessing would reach."""
+    mc1_interval: Interval
+    """95 % interval of `mc1`."""
+    n_items: int = 0
+    """Questions that it was asked."""
+    n_pairs: int = 0
+    """Pairs of a wanted and an unwanted answer."""
     name: Long
-    mc1: float
-    mc1_chance: float
-    mc1_interval: list[float] = Field(min_length=2, max_length=2)
+    """The rule."""
+    pair_accuracy: Number | None = None
+    """Share of pairs in which it prefers the wanted answer."""
+    pair_chance: Number | None = None
+    """What guessing would reach."""
+    pair_interval: Interval = (None, None)
+    """95 % interval of `pair_accuracy`."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if None in self.mc1_interval:
+            raise ValueError("an interval without ends")
+        return self
 
 
-class DatasetShape(Shape):
-    """Which questions."""
+class DatasetRecord(OpenPart):
+    """Which questions were asked."""
 
-    name: Long
+    blind: Many[BlindRecord] = Field(max_length=16)
+    """What rules that never read the question reach on them."""
     licence: Short
+    """Under which the questions may be used."""
     n_items: Count
+    """Questions in all."""
+    name: Long
+    """What the behaviour is called."""
     sha256: Hash
-    blind: list[BlindShape] = Field(max_length=16)
+    """Of all questions and answers."""
 
 
-class ItemShape(Shape):
+class ItemRecord(OpenPart):
     """One question."""
 
-    id: Short
     group: Long
+    """Questions of one group are never split, and count as one."""
+    id: Short
+    """Its name in scores."""
     question: Long
+    """What is asked."""
 
 
-class ItemsShape(Shape):
+class ItemsRecord(OpenPart):
     """The questions of each part."""
 
-    train: list[ItemShape]
-    validation: list[ItemShape]
-    test: list[ItemShape]
+    test: Many[ItemRecord]
+    """Reported on; nothing was fitted to them."""
+    train: Many[ItemRecord]
+    """Edits are trained on them."""
+    validation: Many[ItemRecord]
+    """Settings are chosen on them."""
+
+    @property
+    def by_part(self) -> dict[str, tuple[ItemRecord, ...]]:
+        """Part -> its questions, in the order in which records list them."""
+        return {"test": self.test, "train": self.train, "validation": self.validation}
 
 
-class ClaimShape(Shape):
-    """A claim."""
+class ClaimRecord(OpenPart):
+    """A claim that the behaviour is at some heads."""
 
+    about: JsonObject
+    """How it was found."""
+    heads: Many[Head] = Field(max_length=PLACES)
+    """The claimed heads, LAYER.HEAD."""
     name: Long
+    """What tables call it."""
     origin: Short
-    heads: list[Head] = Field(max_length=PLACES)
-    scores: dict[Head, float]
-    about: dict[str, Any]
+    """probe, given, null, patch ..."""
+    scores: Annotated[dict[Head, Number], BeforeValidator(_scored)]
+    """What ranked the heads, by head (for a probe, accuracy on validation questions as a fraction)."""
 
 
-class RecipeShape(Shape):
+class RecipeRecord(OpenPart):
     """How an edit is trained."""
 
-    tau: float
-    lr: float
+    lr: Number
+    """Learning rate."""
+    tau: Number
+    """Target of the objective, in nats."""
 
 
-class TrialShape(Shape):
-    """A trial; its id is checked where a run is verified."""
+class TrialSpec(OpenPart):
+    """One edit to be made and measured."""
+
+    alpha: Number | None
+    """Strength of a shift, in standard deviations."""
+    arm: Short
+    """What tables call the place; trials of one arm differ in the grid and the seed."""
+    claim: Long
+    """The claim that it belongs to, or nothing."""
+    context: Hash
+    """Hash of what it is run on."""
+    edit: Short
+    """none, shift, rank1, full or complement."""
+    form: Short
+    """heads or free, for full alignment."""
+    location: Many[Head] = Field(max_length=PLACES)
+    """The heads that are edited."""
+    read: Short
+    """layer, heads or constant; empty where the edit reads nothing."""
+    recipe: RecipeRecord | None
+    """How it is trained, if it is."""
+    role: Short
+    """base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement."""
+    seed: Count
+    """Of its start and its order of questions."""
+
+
+class TrialRecord(TrialSpec):
+    """A trial with its name."""
 
     id: Id
-    role: Short
-    arm: Short
-    claim: Long
-    location: list[Head] = Field(max_length=PLACES)
-    edit: Short
-    read: Short
-    form: Short
-    alpha: float | None
-    recipe: RecipeShape | None
-    seed: Count
-    context: Hash
+    """Content id: a hash of all the rest, which is checked where a run is verified."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """All that its id is a hash of, as the store has it."""
+        return {name: value for name, value in self.to_json().items() if name != "id"}
 
 
-class PromptShape(Shape):
+class PromptRecord(OpenPart):
     """How a question is put."""
 
+    joint: Long = ""
+    """What stands between the text and the answer."""
     name: Short
+    """Of the prompt format."""
+    special_tokens: bool = True
+    """Whether the tokenizer adds its own beginning of a text."""
     template: Long
+    """The text around the question."""
 
 
-class ConfusionShape(Shape):
-    """What is known of a judge's errors."""
+class ConfusionRecord(OpenPart):
+    """What is known of a judge's errors, on labelled answers that it never saw."""
 
-    sensitivity: float | None
-    specificity: float | None
-    positives: float
-    negatives: float
+    negatives: Number
+    """How many answers that are not so tell of `specificity`."""
+    positives: Number
+    """How many answers that are so tell of `sensitivity`."""
+    sensitivity: Number | None
+    """Share of the answers that are so which it finds."""
+    specificity: Number | None
+    """Share of the answers that are not so which it rejects."""
 
 
-class JudgeShape(Shape):
-    """Who judges."""
+class JudgeRecord(OpenPart):
+    """Who judges what the model says."""
 
-    name: Short
+    confusion: Annotated[dict[Short, ConfusionRecord], at_most(8)]
+    """Its errors by target (truth, info, both); empty where nobody measured them."""
     fingerprint: Short
-    confusion: dict[Short, ConfusionShape] = Field(max_length=8)
+    """Hash of the judge."""
+    name: Short
+    """What it is called."""
     seen: Count | None
+    """How many test questions it learned from; nothing where that is not known."""
 
 
-class PlanShape(Shape):
+class ArithmeticRecord(Part):
+    """What decides in which order sums are taken, and with it the last digits of every number."""
+
+    bank: int = Field(ge=1, le=THREADS)
+    """Threads with which a bank of trials is computed."""
+    held: int = Field(ge=1, le=THREADS)
+    """Layers, counted from the last, whose base residuals are read from the base model's own pass."""
+    threads: int = Field(ge=1, le=THREADS)
+    """Threads with which the base model's passes, the checks and the probes are computed."""
+
+
+class PlanBasis(OpenPart):
+    """What a plan's trials follow from: settings, what they are run on, and the rule."""
+
+    schema_: PlanSchema = Field(alias="schema")
+    """Of which edition it is."""
+    rule_sha256: Hash
+    """Of the rule."""
+    config: JsonObject
+    """The settings, as that edition names them."""
+    context: JsonObject
+    """What can change a trial's numbers: hashes of model, data, split, prompt and texts."""
+    rule: JsonObject
+    """By which the verdict is reached."""
+    model: ModelRecord
+    """Which model."""
+    dataset: DatasetRecord
+    """Which questions."""
+    prompt: PromptRecord
+    """How a question is put."""
+    judge: JudgeRecord | None = None
+    """Who judges what the model says; nothing where nobody does."""
+    items: ItemsRecord
+    """The questions of each part."""
+
+    @property
+    def first_edition(self) -> bool:
+        """Whether the first edition began it."""
+        return self.schema_ == FIRST_PLAN
+
+
+class PlanRecord(PlanBasis):
     """A plan.json."""
 
-    schema_: Literal["locus-plan/1", "locus-plan/2"] = Field(alias="schema")
     sha256: Hash
-    rule_sha256: Hash
-    config: dict[str, Any]
-    context: dict[str, Any]
-    rule: dict[str, Any]
-    model: ModelShape
-    dataset: DatasetShape
-    prompt: PromptShape
-    judge: JudgeShape | None = None
-    items: ItemsShape
-    claims: list[ClaimShape] = Field(min_length=1, max_length=10_000)
-    trials: list[TrialShape] = Field(min_length=1)
-    banks: list[list[Id]]
+    """Of all the rest."""
+    arithmetic: ArithmeticRecord | None = None
+    """Threads with which its numbers are computed; plans of the first edition do not say."""
+    claims: Many[ClaimRecord] = Field(min_length=1, max_length=10_000)
+    """What is audited."""
+    trials: Many[TrialRecord] = Field(min_length=1)
+    """Every edit to be made."""
+    banks: Many[Many[Id]]
+    """Which trials share a forward, and are committed together."""
 
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """All that `sha256` is a hash of."""
+        return {name: value for name, value in self.to_json().items() if name != "sha256"}
 
-def check(plan: dict[str, Any]) -> None:
-    """Check the shape of a parsed plan.json.
-
-    Raises:
-        ValueError: naming the first part that is missing or of another kind.
-    """
-    try:
-        shape = PlanShape.model_validate(plan)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the plan'}: {first['msg']}") from error
-    anatomy = shape.model.anatomy
-    if anatomy.n_layers * anatomy.n_heads > PLACES:
-        raise ValueError(f"model.anatomy: more than {PLACES:,} heads")
-    planned = {trial.id for trial in shape.trials}
-    if {identity for bank in shape.banks for identity in bank} != planned or len(planned) < len(shape.trials):
-        raise ValueError("banks: not made of the plan's trials, each once")
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        layout = self.model.anatomy
+        if layout.n_layers * layout.n_heads > PLACES:
+            raise ValueError(f"model.anatomy: more than {PLACES:,} heads")
+        planned = {trial.id for trial in self.trials}
+        if {identity for bank in self.banks for identity in bank} != planned or len(planned) < len(self.trials):
+            raise ValueError("banks: not made of the plan's trials, each once")
+        # What is concluded of a claim is found by its name. The first edition gave one name to all heads of a text.
+        names = [(claim.name, claim.heads if self.first_edition else ()) for claim in self.claims]
+        if len(set(names)) < len(names):
+            raise ValueError("claims: two of one name")
+        if "arithmetic" in self.model_fields_set and self.arithmetic is None:
+            raise ValueError("arithmetic that is not threads, bank and held")
+        if not self.first_edition and self.arithmetic is None:
+            raise ValueError("without arithmetic")
+        return self

@@ -6,10 +6,10 @@ lacks. Readers may look while it runs (write-ahead log).
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from locus.boundary.incoming import parse_json, regular
 from locus.errors import UserError
+from locus.records.result import Result, TrialResult
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,40 +50,9 @@ MIGRATIONS = (
 KINDS_OF = {"TEXT": ("text",), "REAL": ("real",), "INTEGER": ("integer",), "NUMERIC": ("integer", "real")}
 HUGE = 1.7976931348623157e308  # the largest double
 TEXT_BYTES = 1 << 22
+MOST_PARTS = 100  # tables and indices
+SECONDS = 600.0  # the longest that one database is read
 COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
-
-
-@dataclass
-class Result:
-    """What came out of one trial.
-
-    Attributes:
-        id: of the trial.
-        role, arm, claim: as in the trial.
-        spec: the trial as JSON.
-        seconds: its share of the bank's time.
-        converged: whether training settled; None where nothing was trained.
-        reason: why not.
-        fit: how training went (losses by quarter, ...).
-        scores: (split, measure) -> {item id: value}, NaN where unscored.
-        reasons: (split, measure) -> {item id: why it is unscored}; where there is none, the trial's own reason stands.
-        texts: (split) -> {item id: generated text}.
-        cost: kind of work -> its counts, as `cost.Work.counts` gives them.
-    """
-
-    id: str
-    role: str
-    arm: str
-    claim: str
-    spec: dict[str, Any]
-    seconds: float
-    converged: bool | None = None
-    reason: str = ""
-    fit: dict[str, Any] = field(default_factory=dict)
-    scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    reasons: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    texts: dict[str, dict[str, str]] = field(default_factory=dict)
-    cost: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Store:
@@ -100,25 +70,37 @@ class Store:
         _check_files(path)
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self.db.execute("PRAGMA trusted_schema = OFF")
-            self.db.execute("PRAGMA cell_size_check = ON")
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute("PRAGMA synchronous = FULL")
-            version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
-            damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
+            _defend(self.db)
+            with self.within(SECONDS):
+                # Before anything is run on it or written to it: what it is made of decides what a statement does.
+                version = _known_layout(self.db, path)
+                self.db.execute("PRAGMA journal_mode = WAL")
+                self.db.execute("PRAGMA synchronous = FULL")
+                damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
         except sqlite3.DatabaseError as error:
             raise UserError("a run's trials.sqlite", f"{path} ({error})", "Give another --out folder.") from error
         if damage != "ok":
             raise UserError(
                 "a trials.sqlite that is whole", f"{path} ({damage})", "Restore it, or audit again into another --out."
             )
-        if version > len(MIGRATIONS):
-            raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
-        if odd := sorted(_layout(self.db) ^ _made(version)):
-            received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
-            raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
         if version == 0:
             self._migrate()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have whatever the database does in here end after so many seconds.
+
+        A clock beside it stops it. Python code that SQLite calls back would not do: a Ctrl-C that falls into such code is
+        taken by SQLite for the code's answer, and lost.
+        """
+        over = threading.Event()
+        clock = threading.Thread(target=_stop_after, args=(self.db, seconds, over), daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            over.set()
+            clock.join()
 
     def _migrate(self) -> None:
         """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
@@ -161,14 +143,14 @@ class Store:
         self._migrate()
         with self._transaction():
             for result in results:
-                spec, fit = json.dumps(result.spec, sort_keys=True), json.dumps(result.fit, sort_keys=True)
+                spec, fit = (json.dumps(one.to_json(), sort_keys=True) for one in (result.spec, result.fit))
                 self.db.execute(
                     "INSERT INTO trials VALUES (?, ?, ?, ?, ?, 'writing', ?, ?, ?, NULL, ?)",
                     (
                         result.id,
-                        result.role,
-                        result.arm,
-                        result.claim,
+                        result.spec.role,
+                        result.spec.arm,
+                        result.spec.claim,
                         spec,
                         result.seconds,
                         result.converged,
@@ -215,15 +197,18 @@ class Store:
                 self.db.execute("ROLLBACK")
             raise
 
-    def trials(self) -> list[dict[str, Any]]:
-        """All finished trials, with spec and fit parsed."""
+    def trials(self) -> list[TrialResult]:
+        """All finished trials.
+
+        Raises:
+            UserError: if one of them is not as a trial is written.
+        """
         cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
         names = [column[0] for column in cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor]
         try:
-            return [{**row, "spec": parse_json(row["spec"]), "fit": parse_json(row["fit"])} for row in rows]
+            return [_trial(dict(zip(names, row, strict=True))) for row in cursor]
         except ValueError as error:
-            received = f"{self.path}, with a trial that is no JSON ({str(error)[:160]})"
+            received = f"{self.path}, with a trial that is none ({str(error)[:160]})"
             raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.") from error
 
     def check_values(self) -> None:
@@ -232,7 +217,7 @@ class Store:
         Raises:
             UserError: naming the first column that does not.
         """
-        tables = [name for kind, name, _ in _layout(self.db) if kind == "table"]
+        tables = [name for kind, name, *_ in _layout(self.db) if kind == "table"]
         for table in sorted(tables):
             for _, column, declared, filled, *_ in self.db.execute(f'PRAGMA table_info("{table}")').fetchall():
                 allowed = KINDS_OF[declared] if filled or column in ("key", "id") else (*KINDS_OF[declared], "null")
@@ -248,16 +233,16 @@ class Store:
         rows = self.db.execute(
             "SELECT item, value FROM scores WHERE trial = ? AND split = ? AND measure = ?", (trial, split, measure)
         )
-        found = {item: value for item, value in rows if value is not None}
-        return np.array([found.get(item, np.nan) for item in items], dtype=np.float64)
+        known = {item: value for item, value in rows if value is not None}
+        return np.array([known.get(item, np.nan) for item in items], dtype=np.float64)
 
     def costs(self) -> dict[str, dict[str, dict[str, float]]]:
         """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        counted: dict[str, dict[str, dict[str, float]]] = {}
         if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
             for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
-                found.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
-        return found
+                counted.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
+        return counted
 
     def texts(self, trial: str, split: str) -> dict[str, str]:
         """What a trial's model said, by item."""
@@ -296,12 +281,20 @@ def reading(path: Path) -> Iterator[Store]:
         raise UserError("a run's trials.sqlite", f"none in {str(path.parent)!r}", "Give the --out of an audit.")
     store = Store(path)
     try:
-        store.check_values()
-        yield store
+        with store.within(SECONDS):
+            store.check_values()
+            yield store
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise UserError("a run's trials.sqlite", f"{path} ({error})", "Audit again into another --out.") from error
     finally:
         store.close()
+
+
+def _stop_after(db: sqlite3.Connection, seconds: float, over: threading.Event) -> None:
+    """Once the time is up, stop what the database does, again and again until its user has noticed."""
+    over.wait(seconds)
+    while not over.wait(0.05):
+        db.interrupt()
 
 
 def _check_files(path: Path) -> None:
@@ -314,19 +307,55 @@ def _check_files(path: Path) -> None:
             raise UserError("a run's trials.sqlite", f"{part}, which is no regular file", "Give another --out folder.")
 
 
-def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str]]:
-    """Everything that a database is made of: kind, name, and the statement that made it."""
-    rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
-    return {(str(kind), str(name), " ".join(str(sql).split())) for kind, name, sql in rows}
+def _defend(db: sqlite3.Connection) -> None:
+    """Have a database that somebody else may have made do what our own statements say, and nothing that it brought along.
+
+    A trigger or a view never gets past the check of the layout; a trigger that did would not run.
+    """
+    db.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    db.execute("PRAGMA mmap_size = 0")
+    for switch, on in (("DEFENSIVE", True), ("ENABLE_TRIGGER", False), ("ENABLE_VIEW", False), ("ENABLE_FKEY", False)):
+        if (number := getattr(sqlite3, f"SQLITE_DBCONFIG_{switch}", None)) is not None:  # as of Python 3.12
+            db.setconfig(number, on)  # type: ignore[attr-defined]
+
+
+def _known_layout(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a store that is made exactly as locus makes one of that version."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if not 0 <= version <= len(MIGRATIONS):
+        raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
+    if odd := sorted(_layout(db) ^ _made(version)):
+        received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
+        raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
+    return version
+
+
+def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str, str]]:
+    """Everything that a database is made of: kind, name, what it belongs to, and the statement that made it.
+
+    All of it, SQLite's own indices of keys (`sqlite_autoindex_...`) included, so that no name hides anything.
+    """
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    if len(rows) > MOST_PARTS:
+        raise sqlite3.DatabaseError(f"made of more than {MOST_PARTS} parts")
+    return {(str(kind), str(name), str(of), " ".join(str(sql).split())) for kind, name, of, sql in rows}
 
 
 @cache
-def _made(version: int) -> set[tuple[str, str, str]]:
+def _made(version: int) -> set[tuple[str, str, str, str]]:
     """What a store of a version is made of; a trigger or a view would do other things than the rows say."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         for script in MIGRATIONS[:version]:
             db.executescript(script)
         return _layout(db)
+
+
+def _trial(row: dict[str, Any]) -> TrialResult:
+    parsed = {name: parse_json(row[name]) for name in ("spec", "fit")}
+    settled = None if row["converged"] is None else bool(row["converged"])  # SQLite has no truth values
+    return TrialResult.parse({**row, **parsed, "converged": settled})
 
 
 def _rows(result: Result) -> list[tuple[Any, ...]]:

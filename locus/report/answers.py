@@ -4,62 +4,88 @@ A question is instructive where the edits differ: by the judge's True*Info from 
 judged, by how many different answers there are.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
-from locus.conclude.derive import Record
+from locus.conclude.record import Record
 from locus.metrics.base import shipped
+from locus.records.verdict import Verdict
+from locus.report.places import Place
 
 JUDGED = tuple(one.name for one in shipped() if one.needs_judge and one.decides)
 
 
-def side_by_side(record: Record, found: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Answer:
+    """What the model says under one edit.
+
+    Attributes:
+        label: of the edit.
+        kind: base, shift, claim, random or ceiling.
+        text: what it says.
+        truth, info, true_info: the judge's probabilities; None where unscored.
+    """
+
+    label: str
+    kind: str
+    text: str
+    truth: float | None
+    info: float | None
+    true_info: float | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is said to one question, edit by edit."""
+
+    question: str
+    rows: list[Answer]
+
+
+def side_by_side(record: Record, verdict: Verdict, places: dict[str, list[Place]]) -> list[Answers]:
     """What was said to every test question that was asked aloud.
 
     Args:
         record: the run's scores and texts.
-        found: its verdict; places already name their claim.
+        verdict: its verdict.
+        places: by kind, as a report sees them.
 
     Returns:
-        By question, most instructive first: `question`, and `rows` of `label`, `kind`, `text`, and the judge's `truth`, `info`
-        and `true_info` (None where unscored). Empty where nothing was generated.
+        By question, most instructive first. Empty where nothing was generated.
     """
-    said = []
-    for label, kind, entry in _chosen(found):
-        trial = entry["trials"][0]
-        texts = dict(record.store.db.execute("SELECT item, text FROM texts WHERE trial = ? AND split = 'test'", (trial,)))
+    spoken = []
+    for label, kind, place in _chosen(verdict, places):
+        trial = place.result.trials[0]
+        texts = record.store.texts(trial, "test")
         scores = {name: record.values(trial, name) for name in JUDGED}
         if texts:
-            said.append((label, kind, texts, scores))
+            spoken.append((label, kind, texts, scores))
     asked = []
-    for place, item in enumerate(record.plan["items"]["test"]):
+    for number, item in enumerate(record.plan.items.test):
         rows = [
-            {"label": label, "kind": kind, "text": texts[item["id"]]} | {name: _known(scores[name][place]) for name in JUDGED}
-            for label, kind, texts, scores in said
-            if item["id"] in texts
+            Answer(label, kind, texts[item.id], **{name: _known(scores[name][number]) for name in JUDGED})
+            for label, kind, texts, scores in spoken
+            if item.id in texts
         ]
         if rows:
-            asked.append({"question": item.get("question", item["id"]), "rows": rows})
-    return sorted(asked, key=lambda one: -_difference(one["rows"]))
+            asked.append(Answers(item.question, rows))
+    return sorted(asked, key=lambda one: -_difference(one.rows))
 
 
-def _chosen(found: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """The edits that are set side by side: label, kind, entry; of random Locations the one in the middle."""
-    claim = found["claims"][0]
+def _chosen(verdict: Verdict, places: dict[str, list[Place]]) -> list[tuple[str, str, Place]]:
+    """The edits that are set side by side: label, kind, place; of random Locations the one in the middle."""
+    claim, metric = verdict.claims[0], verdict.metric
     mine = {
-        kind: [entry for entry in found[kind] if entry["claim"] == claim["name"] and entry["read"] in ("", claim["read"])]
+        kind: [place for place in places[kind] if place.claim == claim.name and place.read in ("", claim.read)]
         for kind in ("shift", "claimed", "random")
     }
-    metric = found["metric"]
-    places = sorted(
-        (entry for entry in mine["random"] if entry.get(metric) and entry[metric]["mean"] is not None),
-        key=lambda entry: entry[metric]["mean"],
-    )
-    chosen = [("no edit", "base", entry) for entry in found["baseline"]["base"][:1]]
-    chosen += [(f"ITI, {entry['setting']}", "shift", entry) for entry in mine["shift"][:1]]
-    chosen += [("the claim", "claim", entry) for entry in mine["claimed"][:1]]
-    if places:
-        chosen.append(("random Location", "random", places[len(places) // 2]))
-    chosen += [("everywhere", "ceiling", entry) for entry in found["ceiling"][:1]]
+    scored = [(mean, place) for place in mine["random"] if (mean := place.mean(metric)) is not None]
+    random = [place for _, place in sorted(scored, key=lambda one: one[0])]
+    chosen = [("no edit", "base", place) for place in places["base"][:1]]
+    chosen += [(f"ITI, {place.setting}", "shift", place) for place in mine["shift"][:1]]
+    chosen += [("the claim", "claim", place) for place in mine["claimed"][:1]]
+    if random:
+        chosen.append(("random Location", "random", random[len(random) // 2]))
+    chosen += [("everywhere", "ceiling", place) for place in places["ceiling"][:1]]
     return chosen
 
 
@@ -67,7 +93,7 @@ def _known(value: float) -> float | None:
     return None if value != value else float(value)
 
 
-def _difference(rows: list[dict[str, Any]]) -> float:
+def _difference(rows: list[Answer]) -> float:
     """How instructive a question is; see the module's docstring."""
-    scores = [row["true_info"] for row in rows if row["true_info"] is not None]
-    return max(scores) - min(scores) if scores else len({row["text"] for row in rows}) / 1000
+    scores = [row.true_info for row in rows if row.true_info is not None]
+    return max(scores) - min(scores) if scores else len({row.text for row in rows}) / 1000

@@ -4,9 +4,12 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 from locus.metrics.base import metric as metric_named
+from locus.records.findings import ClaimVerdict
+from locus.report.material import Material
+from locus.report.places import Place
 from locus.report.words import counted, steered
 from locus.shown import visible
 from locus.units import amount, difference, is_share
@@ -23,56 +26,100 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def entry_row(label: str, kind: str, entry: dict[str, Any], metric: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class ChartRow:
+    """A mean with an interval, and the dots of the places that it is a mean of."""
+
+    label: str
+    kind: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    dots: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DrawnRow:
+    """A row where it is drawn, in units of the drawing; `text` is its mean as a reader sees it."""
+
+    label: str
+    kind: str
+    y: float
+    x: float
+    x0: float
+    x1: float
+    dots: list[tuple[float, float]]
+    text: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """From where on an edit is as good as the ceiling, to the drawing's edge."""
+
+    x: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of the axis."""
+
+    x: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Where everything is drawn; `base` is the mean of no edit."""
+
+    width: float
+    height: float
+    top: float
+    bottom: float
+    rows: list[DrawnRow]
+    ticks: list[Tick]
+    base: float | None
+    zone: Band | None
+
+
+def place_row(label: str, kind: str, place: Place, metric: str) -> ChartRow | None:
     """A row with a mean and the interval of its difference from no edit; None where the metric was not measured."""
-    value = entry.get(metric)
-    if not value or value["mean"] is None:
+    if (mean := place.mean(metric)) is None:
         return None
-    low, high = ends(entry, metric) if entry.get("gain") else (value["mean"], value["mean"])
-    return {"label": label, "kind": kind, "mean": value["mean"], "low": low, "high": high, "dots": [], "n": value["n"]}
+    low, high = place.ends(metric) if place.gain else (mean, mean)
+    return ChartRow(label, kind, mean, low, high, place.measures[metric].n)
 
 
-def ends(entry: dict[str, Any], metric: str) -> tuple[float, float]:
-    """An interval about a mean: of its difference from no edit where that was measured in this metric, else of itself."""
-    mean, gain = entry[metric]["mean"], entry.get("gain")
-    if gain and gain["metric"] == metric and all(math.isfinite(one) for one in (gain["mean"], *gain["interval"])):
-        low, high = (mean + end - gain["mean"] for end in gain["interval"])
-    else:
-        low, high = (mean if one is None else one for one in entry[metric]["interval"])
-    return low, high
-
-
-def verdict_rows(found: dict[str, Any], claim: dict[str, Any]) -> list[dict[str, Any]]:
+def verdict_rows(material: Material, claim: ClaimVerdict) -> list[ChartRow]:
     """What carries a verdict: the claim and the ceiling against the distribution of random Locations."""
-    metric, read, name = found["metric"], claim["read"], visible(claim["name"], 24)
+    metric, places, name = material.verdict.metric, material.places, visible(claim.name, 24)
 
-    def mine(kind: str) -> list[dict[str, Any]]:
-        return [entry for entry in found[kind] if entry["read"] in (read, "") and entry["claim"] == claim["name"]]
+    def mine(kind: str) -> list[Place]:
+        return [place for place in places[kind] if place.read in (claim.read, "") and place.claim == claim.name]
 
-    rows = [entry_row("no edit", "base", entry, metric) for entry in found["baseline"]["base"]]
-    for entry in mine("shift"):
-        label = steered(entry["name"], visible(entry["setting"], 24), "the claim")
-        rows.append(entry_row(label, "shift", entry, metric))
-    rows += [entry_row("optimal edit everywhere but there", "complement", entry, metric) for entry in mine("complement")]
-    places = [entry_row("", "random", entry, metric) for entry in mine("random")]
-    means = sorted(place["mean"] for place in places if place)
+    rows = [place_row("no edit", "base", place, metric) for place in places["base"]]
+    for place in mine("shift"):
+        rows.append(place_row(steered(place.name, visible(place.setting, 24), "the claim"), "shift", place, metric))
+    rows += [place_row("optimal edit everywhere but there", "complement", place, metric) for place in mine("complement")]
+    random = [place_row("", "random", place, metric) for place in mine("random")]
+    means = tuple(sorted(row.mean for row in random if row))
     if means:
         label = f"optimal edits at {counted(len(means), 'random Location')}"
-        whole = {"label": label, "kind": "random", "mean": math.fsum(means) / len(means)}
-        rows.append({**whole, "low": means[0], "high": means[-1], "dots": means, "n": len(means)})
-    rows += [entry_row(f"optimal edit at the claim ({name})", "claim", entry, metric) for entry in mine("claimed")]
-    rows += [entry_row("ceiling: optimal edit everywhere", "ceiling", entry, metric) for entry in found["ceiling"]]
+        rows.append(ChartRow(label, "random", math.fsum(means) / len(means), means[0], means[-1], len(means), means))
+    rows += [place_row(f"optimal edit at the claim ({name})", "claim", place, metric) for place in mine("claimed")]
+    rows += [place_row("ceiling: optimal edit everywhere", "ceiling", place, metric) for place in places["ceiling"]]
     return [row for row in rows if row]
 
 
-def bound(rows: list[dict[str, Any]], claim: dict[str, Any]) -> float | None:
+def bound(rows: list[ChartRow], claim: ClaimVerdict) -> float | None:
     """Where being as good as the ceiling begins: its mean less the margin; None where no margin was drawn."""
-    margin = claim["works"].get("margin")
-    means = [row["mean"] for row in rows if row["kind"] == "ceiling"]
+    margin = claim.works.margin
+    means = [row.mean for row in rows if row.kind == "ceiling"]
     return None if margin is None or not means else float(max(means) - margin)
 
 
-def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -> dict[str, Any] | None:
+def layout(rows: list[ChartRow], metric: str, good: float | None = None) -> Chart | None:
     """Positions of everything drawn, in units of a 400-wide drawing; None where there is nothing to draw.
 
     Args:
@@ -82,45 +129,34 @@ def layout(rows: list[dict[str, Any]], metric: str, good: float | None = None) -
     """
     if not rows:
         return None
-    lows, highs = [row["low"] for row in rows], [row["high"] for row in rows]
-    low, high = min(lows), max(highs)
+    low, high = min(row.low for row in rows), max(row.high for row in rows)
     room: float = 0.06 * (high - low) or 0.05
     low, high = low - room, high + room
 
     def x(value: float) -> float:
         return float(round(SIDE + (WIDTH - 2 * SIDE) * (value - low) / (high - low), 1))
 
-    drawn = []
+    placed = []
     for number, row in enumerate(rows):
         y = TOP + ROW * number + 28
-        dots = [(x(value), round(y + (-6, 0, 6)[index % 3], 1)) for index, value in enumerate(row["dots"])]
-        place = {"y": y, "x": x(row["mean"]), "x0": x(row["low"]), "x1": x(row["high"]), "dots": dots}
-        written = difference if metric_named(metric).of_base else amount
-        drawn.append({**row, **place, "text": written(row["mean"], metric)})
+        dots = [(x(value), round(y + (-6, 0, 6)[index % 3], 1)) for index, value in enumerate(row.dots)]
+        text = (difference if metric_named(metric).of_base else amount)(row.mean, metric)
+        placed.append(DrawnRow(row.label, row.kind, y, x(row.mean), x(row.low), x(row.high), dots, text))
     bottom = TOP + ROW * len(rows) + 8
-    base = next((place["x"] for place in drawn if place["kind"] == "base"), None)
-    answer_mask = None if good is None else {"x": x(max(good, low)), "width": round(WIDTH - SIDE - x(max(good, low)), 1)}
-    marks = [{"x": x(tick), "text": _tick(tick, metric)} for tick in ticks(low, high)]
-    return {
-        "width": WIDTH,
-        "height": bottom + 34,
-        "top": TOP,
-        "bottom": bottom,
-        "rows": drawn,
-        "ticks": marks,
-        "base": base,
-        "zone": answer_mask,
-    }
+    base = next((row.x for row in placed if row.kind == "base"), None)
+    zone = None if good is None else Band(x(max(good, low)), round(WIDTH - SIDE - x(max(good, low)), 1))
+    marks = [Tick(x(tick), _tick(tick, metric)) for tick in ticks(low, high)]
+    return Chart(WIDTH, bottom + 34, TOP, bottom, placed, marks, base, zone)
 
 
 def _tick(value: float, metric: str) -> str:
     return f"{100 * value:.4g}" if is_share(metric) else f"{value:.4g}"
 
 
-def described(rows: list[dict[str, Any]], metric: str) -> str:
+def described(rows: list[ChartRow], metric: str) -> str:
     """A chart in words, for those who do not see it."""
     parts = []
     for row in rows:
-        span = f"{amount(row['low'], metric)} to {amount(row['high'], metric)}"
-        parts.append(f"{row['label']}: {amount(row['mean'], metric)} ({span})")
+        span = f"{amount(row.low, metric)} to {amount(row.high, metric)}"
+        parts.append(f"{row.label}: {amount(row.mean, metric)} ({span})")
     return "; ".join(parts) + "."

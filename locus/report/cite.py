@@ -2,8 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from locus.records.plan import PlanRecord
 from locus.shown import tex, visible
 
 
@@ -71,25 +71,25 @@ EXACT = Work(
 )
 
 
-def works(plan: dict[str, Any], version: str, receipt: str = "") -> list[Work]:
+def works(plan: PlanRecord, version: str, receipt: str = "") -> list[Work]:
     """The methods that a run used, and the run itself, last.
 
     Args:
-        plan: the parsed plan.json.
+        plan: the run's plan.
         version: of locus.
         receipt: the id of the run's receipt; "" while there is none.
     """
-    roles = {trial["role"] for trial in plan["trials"]}
+    roles = {trial.role for trial in plan.trials}
     used = [EDITING]
-    if "shift" in roles or any(claim["origin"] == "probe" for claim in plan["claims"]):
+    if "shift" in roles or any(claim.origin == "probe" for claim in plan.claims):
         used.append(ITI)
     used.append(TRUTHFUL)
-    used += {"ipo": [IPO], "dpo": [DPO]}.get(plan["config"]["objective"], [])
+    used += {"ipo": [IPO], "dpo": [DPO]}.get(str(plan.config["objective"]), [])
     if "random" in roles:
         used += [RANK, EXACT]
-    title = f"Localization audit of {visible(plan['model']['name'], 80)} on {visible(plan['dataset']['name'], 80)}"
-    note = visible(f"receipt {receipt}" if receipt else f"plan {plan['sha256']}")
-    key = re.sub("[^A-Za-z0-9]", "", receipt or plan["sha256"][:12])  # no comma, no brace ends a key in a hostile receipt
+    title = f"Localization audit of {visible(plan.model.name, 80)} on {visible(plan.dataset.name, 80)}"
+    note = visible(f"receipt {receipt}" if receipt else f"plan {plan.sha256}")
+    key = re.sub("[^A-Za-z0-9]", "", receipt or plan.sha256[:12])  # no comma, no brace ends a key in a hostile receipt
     run = Work(f"locus-{key}", ("locus",), title, "", visible(f"locus {version}", 80), kind="misc", note=note)
     return [*used, run]
 

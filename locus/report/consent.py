@@ -17,7 +17,7 @@ from locus.models import own_code
 from locus.models.adapter import MERGED, NONE
 from locus.models.locate import DEFAULT_MODEL, on_hub
 from locus.plan.config import SINCE_FIRST, AuditConfig
-from locus.registry import Kind, shipped
+from locus.registry import MEMORY, Kind, shipped
 from locus.shown import visible
 
 # Settings by which a plan could choose what is opened, run or asked. All others are numbers, and words out of a list.
@@ -163,6 +163,8 @@ def _lack(part: str, config: AuditConfig) -> Lack:
     """What a file names for a part, and what would have become of it."""
     name: str = getattr(config, part)
     would = "would be opened"
+    if name.startswith(MEMORY):
+        return Lack(f"--{part}", name, "lay in somebody's memory")
     if part == "model":
         would = "would be downloaded from the hub" if on_hub(name) else "would be loaded"
         would += ", and Python code that comes with it run" if config.trust_remote_code else ""

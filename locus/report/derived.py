@@ -9,7 +9,7 @@ import math
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,78 +18,111 @@ from locus.behaviours.items import content_hash
 from locus.boundary import incoming
 from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
+from locus.conclude.record import Record
 from locus.engine import cost
 from locus.errors import UserError, VerificationError
+from locus.plan import anew, reading
 from locus.plan.config import AuditConfig
 from locus.plan.trials import VERSION as TRIAL
-from locus.records.store import Store
+from locus.records.base import JsonObject
+from locus.records.cost import Cost
+from locus.records.plan import PlanRecord
+from locus.records.receipt import Body, ClaimState
+from locus.records.store import SECONDS, Store
+from locus.records.verdict import Verdict
 from locus.report import receipt
 
 TOLERANCE = 1e-9  # relative: another numpy may sum in another order
 STORE = "trials.sqlite"
-STORE_BYTES = 16 << 30
+STORE_BYTES, STORE_BASE = 16 << 30, 16 << 20  # of any store, and of one without a trial
+TRIAL_BYTES, ROWS, ROW_BYTES, TOKEN_BYTES = 1 << 14, 16, 512, 64  # of a trial; rows of one of its questions; of a row; of a token
 TIMED = ("trials", "this_call")  # seconds; what a call took is stated by whoever made it
 # Signed, but nothing to hold it against: code, device and moment are the signer's word.
 STATED = ("code", "device", "written")
 
 
 @contextmanager
-def copied_store(folder: Path) -> Iterator[Store]:
+def copied_store(folder: Path, plan: PlanRecord | None = None) -> Iterator[Store]:
     """A copy of a run's store: opening a database writes beside it, and who verifies writes nothing.
+
+    Args:
+        folder: of the run.
+        plan: the run's, which says how large its store may be; read there by default.
 
     Raises:
         VerificationError: if there is none, or it is not as locus writes it.
     """
+    most = _most_bytes(plan or reading.read_plan(folder))
     with tempfile.TemporaryDirectory() as place:
         for suffix in ("", "-wal"):
             path = folder / f"{STORE}{suffix}"
             if not suffix and not path.exists():
                 raise VerificationError(f"the file {STORE} is missing")
             if path.exists() or path.is_symlink():
-                if not incoming.regular(path, folder) or path.stat().st_size > STORE_BYTES:
-                    raise VerificationError(f"{path.name} is no regular file of at most {STORE_BYTES:,} bytes")
+                if not incoming.regular(path, folder) or path.stat().st_size > most:
+                    raise VerificationError(
+                        f"{path.name} is no regular file of at most {most:,} bytes, which its plan could fill"
+                    )
                 shutil.copyfile(path, Path(place) / path.name, follow_symlinks=False)
         try:
             store = Store(Path(place) / STORE)
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         try:
-            store.check_values()
-            yield store
+            with store.within(SECONDS):
+                store.check_values()
+                yield store
         except (sqlite3.Error, UserError, UnicodeDecodeError) as error:
             raise VerificationError(f"{STORE} is damaged: {error}") from error
         finally:
             store.close()
 
 
-def check_plan(plan: dict[str, Any], body: dict[str, Any]) -> None:
+def _most_bytes(plan: PlanRecord) -> int:
+    """More than what all that a plan asks for takes in a store, with its log: scores, reasons, and what edited models say."""
+    config = AuditConfig.model_validate(plan.config)
+    items = sum(map(len, plan.items.by_part.values())) + config.text_passages
+    spoken = config.max_new_tokens * TOKEN_BYTES if config.judge != "none" else 0
+    trial = TRIAL_BYTES + len(json.dumps(plan.trials[-1].to_json())) + items * (ROWS * ROW_BYTES + spoken)
+    places = sum(len(one.location) for one in plan.trials)
+    return min(STORE_BYTES, 2 * (STORE_BASE + len(plan.trials) * trial + places * ROW_BYTES))
+
+
+def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
+
+    Returns:
+        The names of the claims whose heads do not follow from the plan's settings.
 
     Raises:
         VerificationError: with the first that does not.
     """
-    if plan["rule"].get("version") != verdict.VERSION:
-        judged = str(plan["rule"].get("version"))[:40]
+    if plan.rule.get("version") != verdict.VERSION:
+        judged = str(plan.rule.get("version"))[:40]
         raise VerificationError(f"the run was judged by {judged}, this version of locus judges by {verdict.VERSION}")
-    document = {name: value for name, value in plan.items() if name != "sha256"}
-    fixed = {"sha256": content_hash(document), "rule_sha256": content_hash(plan["rule"])}
-    same({name: body["plan"][name] for name in fixed}, fixed, "the plan's")
-    same({name: plan[name] for name in fixed}, fixed, "the plan's own")
-    _follows("the rule", plan["rule"], verdict.rule(AuditConfig(**plan["config"])), "the settings")
-    context = content_hash(plan["context"])
-    for trial in plan["trials"]:
-        spec = {name: value for name, value in trial.items() if name != "id"}
-        if trial["context"] != context or trial["id"] != content_hash([TRIAL, spec])[:16]:
-            raise VerificationError(f"the trial {trial['id']} of the plan is another one than its id says")
-    asked = {name: content_hash([item["id"] for item in part]) for name, part in plan["items"].items()}
-    _follows("the plan's context", plan["context"].get("items"), asked, "its questions")
-    hashes = {"data": plan["dataset"]["sha256"], "prompt": content_hash(plan["prompt"])}
-    _follows("the plan's context", {name: plan["context"].get(name) for name in hashes}, hashes, "its data and prompt")
-    stated = {name: body[name] for name in ("config", "context", "model", "dataset")}
-    _follows("the receipt", stated, receipt.of_plan(plan), "the plan")
+    fixed = {"sha256": content_hash(plan.hashed), "rule_sha256": content_hash(plan.rule)}
+    same({"sha256": body.plan.sha256, "rule_sha256": body.plan.rule_sha256}, fixed, "the plan's")
+    same({"sha256": plan.sha256, "rule_sha256": plan.rule_sha256}, fixed, "the plan's own")
+    _follows("the rule", plan.rule, verdict.rule(AuditConfig.model_validate(plan.config)), "the settings")
+    context = content_hash(plan.context)
+    for trial in plan.trials:
+        if trial.context != context or trial.id != content_hash([TRIAL, trial.spec])[:16]:
+            raise VerificationError(f"the trial {trial.id} of the plan is another one than its id says")
+    chosen_elsewhere = anew.check_claims(plan)
+    listed = [trial.to_json() for trial in plan.trials]
+    _follows("the list of trials", listed, anew.planned(plan), "settings and claims")
+    asked = {name: content_hash([item.id for item in part]) for name, part in plan.items.by_part.items()}
+    _follows("the plan's context", plan.context.get("items"), asked, "its questions")
+    hashes = {"data": plan.dataset.sha256, "prompt": content_hash(plan.prompt.to_json())}
+    _follows("the plan's context", {name: plan.context.get(name) for name in hashes}, hashes, "its data and prompt")
+    parts = receipt.of_plan(plan)
+    facts = {"config": parts["config"], "context": parts["context"]}
+    facts |= {"model": parts["model"].to_json(), "dataset": parts["dataset"].to_json()}
+    _follows("the receipt", body.model_dump(mode="json", include=set(facts)), facts, "the plan")
+    return chosen_elsewhere
 
 
-def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
+def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState]:
     """See that tables, verdict and the receipt's claims follow from plan and store.
 
     Returns:
@@ -98,40 +131,44 @@ def check_results(plan: dict[str, Any], folder: Path, body: dict[str, Any]) -> l
     Raises:
         VerificationError: with the first that does not.
     """
-    with copied_store(folder) as store:
+    with copied_store(folder, plan) as store:
         broken = str(store.db.execute("PRAGMA integrity_check").fetchone()[0])
         if broken != "ok":
             raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
-        same(body["tables"], receipt.table_hashes(store.db), f"{STORE}, table")
-        record = conclude.Record(plan, store)
+        same(body.tables, receipt.table_hashes(store.db), f"{STORE}, table")
+        record = Record(plan, store)
         _check_trials(record)
         derived = conclude.derive(record)
         took = cost.summary(record.done, store.costs())
         fixed = store.meta("plan_fixed")
     written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
     check_verdict(written, derived, took)
-    stated = {name: body[name] for name in ("seeds", "unfinished", "versions")}
+    stated = body.model_dump(mode="json", include={"seeds", "unfinished", "versions"})
     _follows("the receipt", stated, {name: written[name] for name in stated}, "the verdict")
-    _follows("the receipt", body["plan"]["fixed"], fixed, "the store")
-    if fixed is not None and fixed.partition(" ")[0] != plan["sha256"]:
+    _follows("the receipt", body.plan.fixed, fixed, "the store")
+    if fixed is not None and fixed.partition(" ")[0] != plan.sha256:
         raise VerificationError("the store was begun under another plan than the one beside it")
-    standings = [receipt.standing(claim) for claim in derived["claims"]]
-    if difference := first_difference(body["claims"], standings):
+    standings = [receipt.standing(claim) for claim in derived.claims]
+    if difference := first_difference(_listed(body.claims), _listed(standings)):
         raise VerificationError(f"the receipt's claims do not follow from the scores: {difference}")
     return standings
 
 
-def _check_trials(record: conclude.Record) -> None:
+def _listed(claims: Sequence[ClaimState]) -> list[JsonObject]:
+    return [claim.to_json() for claim in claims]
+
+
+def _check_trials(record: Record) -> None:
     """See that every finished trial is one of the plan's."""
-    planned = {trial["id"]: {name: value for name, value in trial.items() if name != "id"} for trial in record.plan["trials"]}
+    planned = {trial.id: trial.spec for trial in record.plan.trials}
     for identity, trial in record.done.items():
         spec = planned.get(identity)
-        named = {name: trial[name] for name in ("role", "arm", "claim")}
-        if spec is None or trial["spec"] != spec or named != {name: spec[name] for name in named}:
+        named = {"role": trial.role, "arm": trial.arm, "claim": trial.claim}
+        if spec is None or trial.spec.to_json() != spec or named != {name: spec[name] for name in named}:
             raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
 
 
-def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -> None:
+def check_verdict(written: Any, derived: Verdict, took: Cost) -> None:
     """See that a verdict says what follows from plan and scores, and nothing else but versions and a time.
 
     Raises:
@@ -139,8 +176,9 @@ def check_verdict(written: Any, derived: dict[str, Any], took: dict[str, Any]) -
     """
     if not isinstance(written, dict):
         raise VerificationError("verdict.json is no JSON object")
-    whole = {**derived, "cost": took} if "cost" in written else derived  # verdicts of before work was counted have none
-    difference = first_difference({name: written.get(name) for name in whole}, json.loads(json.dumps(whole)))
+    # Verdicts of before work was counted have none.
+    whole = (derived.model_copy(update={"cost": took}) if "cost" in written else derived).to_json()
+    difference = first_difference({name: written.get(name) for name in whole}, whole)
     if difference:
         raise VerificationError(f"the verdict does not follow from the scores: {difference}")
     if added := sorted(written.keys() - whole.keys() - {"versions", "seconds"}):

@@ -20,14 +20,16 @@ from torch import Tensor
 
 from locus.boundary import incoming, outputs
 from locus.boundary.spreadsheet import write_csv
-from locus.conclude import derive as conclude
-from locus.conclude.derive import Arm, Record
+from locus.conclude.record import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.models.load import load
+from locus.models.load import load_configured
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading
+from locus.records.plan import PlanRecord
+from locus.records.result import TrialResult
+from locus.registry import MEMORY
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
 from locus.shown import visible
@@ -102,7 +104,7 @@ def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = Non
 
 def _place(model: Model, folder: Path) -> str:
     """Where PEFT finds the base: a hub id, or the whole path of a folder; a planted or merged one's is written beside it."""
-    if model.name.startswith("planted:") or model.merged:
+    if model.name.startswith(("planted:", MEMORY)) or model.merged:
         source: Any = model.hf
         source.save_pretrained(folder / "base")
         model.tokenizer.save_pretrained(folder / "base")
@@ -186,7 +188,7 @@ def find_trial(run: Path, name: str) -> str:
     plan = reading.read_plan(run)
     with copied_store(run) as store:
         arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
-    if any(name == trial["id"] for arm in arms for trial in arm.trials):
+    if any(name == trial.id for arm in arms for trial in arm.trials):
         return name
     found = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
     if len(found) == 1:
@@ -202,7 +204,9 @@ def _path(arm: Arm) -> str:
     return "/".join(dict.fromkeys(part for part in (arm.role, arm.name, arm.claim, arm.read) if part))
 
 
-def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Given = NOTHING_GIVEN) -> list[str]:
+def export_edit(
+    run: Path, trial: str, to: Path, form: Form = "auto", given: Given = NOTHING_GIVEN, opened: Model | None = None
+) -> list[str]:
     """Export one trial's edit of a run folder.
 
     Args:
@@ -211,6 +215,7 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
         to: a new or empty folder.
         form: peft (rank-1), bias (shift, constant), or whichever of the two is exact.
         given: the user's own model, where the run's does not come with the package.
+        opened: the model itself, where it is open already.
 
     Returns:
         What its user should know, one sentence each; also written to `export.json`.
@@ -223,22 +228,15 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
     if not incoming.regular(path, inside=run):
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), reading.read_plan(run)
-    config = settle(plan["config"], given, needs=("model",))
-    model = load(
-        config.model,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-    )
-    if model.fingerprint != plan["context"]["model"]:
-        wanted = f"the model the run was made on, with fingerprint {visible(plan['context']['model'], 64)}"
-        raise UserError(wanted, f"{config.model!r} with {model.fingerprint}", "Give --model with those weights.")
+    model, revision = _given(plan, given) if opened is None else (opened, opened.settings.get("revision"))
+    if model.fingerprint != plan.context["model"]:
+        wanted = f"the model the run was made on, with fingerprint {visible(plan.context['model'], 64)}"
+        raise UserError(wanted, f"{model.name!r} with {model.fingerprint}", "Give --model with those weights.")
     chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
     if chosen == "peft":
         lora(model, edit)  # refused before anything is written
         _empty(to)
-        notes = save_peft(model, edit, to, config.revision)
+        notes = save_peft(model, edit, to, revision)
     else:
         hf = baked(model, edit)
         _empty(to)
@@ -248,9 +246,15 @@ def export_edit(run: Path, trial: str, to: Path, form: Form = "auto", given: Giv
     if edit.about.get("converged") is False:
         notes.append(UNSETTLED)
     about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
-    about |= {"base": {"name": model.name, "revision": config.revision, "dtype": str(model.dtype)}, "notes": notes}
-    _write(to / "export.json", {**about, "plan_sha256": plan["sha256"], "model_sha256": model.fingerprint})
+    about |= {"base": {"name": model.name, "revision": revision, "dtype": str(model.dtype)}, "notes": notes}
+    _write(to / "export.json", {**about, "plan_sha256": plan.sha256, "model_sha256": model.fingerprint})
     return notes
+
+
+def _given(plan: PlanRecord, given: Given) -> tuple[Model, str | None]:
+    """The user's model, or the package's, and its revision."""
+    config = settle(plan.config, given, needs=("model",))
+    return load_configured(config, device="auto"), config.revision
 
 
 def export_scores(run: Path, to: Path) -> list[str]:
@@ -275,30 +279,28 @@ def export_scores(run: Path, to: Path) -> list[str]:
             "FROM scores JOIN trials ON trials.id = trial ORDER BY trial, split, measure, item"
         )
         names, rows = [column[0] for column in cursor.description], cursor.fetchall()
-        trials = {trial["id"]: trial for trial in store.trials()}
+        trials = {trial.id: trial for trial in store.trials()}
     schema = pa.schema([(name, pa.float64() if name == "value" else pa.string()) for name in names])
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
     for place, (name, found) in enumerate(_spelt_out(rows, trials, plan).items()):
         table = table.add_column(4 + place, name, pa.array(found, pa.string()))
-    table = table.replace_schema_metadata({"plan_sha256": plan["sha256"]})
+    table = table.replace_schema_metadata({"plan_sha256": plan.sha256})
     _empty(to)
     with (to / "scores.parquet").open("wb") as file:  # a path it would read as an address
         pyarrow.parquet.write_table(table, file)
     write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
-    _write(to / "heads.json", {claim["name"]: claim["scores"] for claim in plan["claims"]})
-    files = [f"claim-{number}.json" for number in range(len(plan["claims"]))]
-    for name, claim in zip(files, plan["claims"], strict=True):
-        _write(to / name, claim)
+    _write(to / "heads.json", {claim.name: claim.scores for claim in plan.claims})
+    files = [f"claim-{number}.json" for number in range(len(plan.claims))]
+    for name, claim in zip(files, plan.claims, strict=True):
+        _write(to / name, claim.to_json())
     return ["scores.parquet", "scores.csv", "heads.json", *files]
 
 
-def _spelt_out(rows: list[Any], trials: dict[str, dict[str, Any]], plan: dict[str, Any]) -> dict[str, list[str]]:
+def _spelt_out(rows: list[Any], trials: dict[str, TrialResult], plan: PlanRecord) -> dict[str, list[str]]:
     """What a row's trial and question are: the heads, what is read of them, the point of the grid, the question's group."""
-    groups = {item["id"]: item["group"] for part in plan["items"].values() for item in part}
-    specs = {
-        name: (",".join(one["spec"]["location"]), one["spec"]["read"], conclude.setting(one)) for name, one in trials.items()
-    }
+    groups = {item.id: item.group for part in plan.items.by_part.values() for item in part}
+    specs = {name: (",".join(one.spec.location), one.spec.read, one.setting) for name, one in trials.items()}
     heads, reads, settings = ([specs[row[0]][place] for row in rows] for place in range(3))
     return {"heads": heads, "read": reads, "setting": settings, "group": [groups.get(row[6], "") for row in rows]}
 

@@ -9,17 +9,78 @@ import numpy as np
 from locus import stats
 from locus.boundary import incoming
 from locus.conclude import derive as conclude
-from locus.conclude import rule as verdict
-from locus.engine import cost
+from locus.conclude.record import Record
 from locus.errors import UserError
-from locus.metrics.base import metric
-from locus.report.answers import side_by_side
+from locus.metrics.base import metric as metric_named
+from locus.records.place import PlaceResult
+from locus.records.plan import PlanRecord
+from locus.records.receipt import Receipt
+from locus.records.verdict import KINDS, VERDICT_SCHEMA, Verdict
+from locus.report.answers import Answers, side_by_side
+from locus.report.places import Advantage, Place
 from locus.report.receipt import sealed_in
 from locus.shown import visible
 from locus.units import amount
 
-# Kinds of places in a verdict.
-KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere")
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One strength of ITI, or one point of an edit's grid.
+
+    Attributes:
+        role: of its trials.
+        name: of the place.
+        read: what the edit reads.
+        setting: the point of the grid.
+        strength: of ITI, in standard deviations.
+        chosen: whether it did best on validation questions.
+        means: measure -> mean over test questions; None where nothing was scored.
+    """
+
+    role: str
+    name: str
+    read: str
+    setting: str
+    strength: float | None
+    chosen: bool
+    means: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class HeadCell:
+    """A head in the layer x head map.
+
+    Attributes:
+        name: LAYER.HEAD.
+        score: probe accuracy, as a fraction.
+        shade: 0 to 5, by the score.
+        claims: names of the claims that it is in.
+        random: names of the random Locations that it is in.
+        alone: mean of the main metric with this head edited alone.
+        metric: the main one.
+    """
+
+    name: str
+    score: float | None
+    shade: int | None
+    claims: list[str]
+    random: list[str]
+    alone: float | None
+    metric: str
+
+    @property
+    def title(self) -> str:
+        """The head in words."""
+        parts = [f"head {self.name}"]
+        if self.score is not None:
+            parts.append(f"probe accuracy {amount(self.score, 'mc1')}")
+        if self.claims:
+            parts.append(f"claimed by {', '.join(visible(name, 24) for name in self.claims)}")
+        if self.random:
+            parts.append(f"in {len(self.random)} random Locations")
+        if self.alone is not None:
+            parts.append(f"edited alone: {self.metric} {amount(self.alone, self.metric)}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -28,19 +89,21 @@ class Material:
 
     Attributes:
         folder: the run folder.
-        plan: the parsed plan.json.
-        found: the verdict, as in verdict.json; each place also names its claim and its gain over no edit.
-        settings: every strength of ITI and every point of an edit's grid: arm, setting, and means by measure.
+        plan: its plan.
+        verdict: as in verdict.json.
+        places: by kind (and `base`), the verdict's places, each with its claim and its gain over no edit.
+        settings: every strength of ITI and every point of an edit's grid.
         answers: what was said to each question under several edits, most instructive first.
-        receipt: the run's receipt as it is, or an empty one.
+        receipt: the run's receipt as it is, unverified; None where there is none.
     """
 
     folder: Path
-    plan: dict[str, Any]
-    found: dict[str, Any]
-    settings: list[dict[str, Any]]
-    answers: list[dict[str, Any]]
-    receipt: dict[str, Any]
+    plan: PlanRecord
+    verdict: Verdict
+    places: dict[str, list[Place]]
+    settings: list[SettingRow]
+    answers: list[Answers]
+    receipt: Receipt | None
 
 
 def read(folder: Path) -> Material:
@@ -50,129 +113,88 @@ def read(folder: Path) -> Material:
         UserError: if it is no run folder, or its files are not whole.
     """
     with conclude.recorded(folder) as record:
-        plan = record.plan
-        found = _verdict(folder, record)
-        found.setdefault("shift_everywhere", [])  # only where it was asked for
-        _check(found)
-        add_gains(found, record)
-        claims = {trial["id"]: trial["claim"] for trial in plan["trials"]}
-        for kind in KINDS:
-            for entry in found[kind]:
-                entry["claim"] = next((claims[trial] for trial in entry["trials"]), "")
-        said = side_by_side(record, found)
-        return Material(folder, plan, found, settings(record), said, sealed_in(folder) or {})
+        verdict = _verdict(folder, record)
+        _ = metric_named(verdict.metric)  # else there is no word for what decides
+        claims = {trial.id: trial.claim for trial in record.plan.trials}
+        places = {
+            kind: [
+                Place(place, next((claims[trial] for trial in place.trials), ""), _advantage(place, kind, verdict, record))
+                for place in verdict.places(kind)
+            ]
+            for kind in ("base", *KINDS)
+        }
+        answers = side_by_side(record, verdict, places)
+        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder))
 
 
-def _verdict(folder: Path, record: conclude.Record) -> dict[str, Any]:
+def _verdict(folder: Path, record: Record) -> Verdict:
     path = folder / "verdict.json"
     if path.is_file():
-        found: dict[str, Any] = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
-        if found["schema"] != conclude.VERDICT_SCHEMA:
-            schema = str(found["schema"])[:80]
+        content: dict[str, Any] = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
+        if (schema := content["schema"]) != VERDICT_SCHEMA:
             raise UserError(
-                f"a verdict of schema {conclude.VERDICT_SCHEMA}", f"{schema!r} in {str(path)!r}", "Use a newer locus."
+                f"a verdict of schema {VERDICT_SCHEMA}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus."
             )
-        if found["plan_sha256"] == record.plan["sha256"]:
-            return found
-    took = cost.summary(record.done, record.store.costs())
-    seconds = {"trials": took["total"]["seconds"]}
-    return {**conclude.derive(record), "versions": conclude.versions(), "seconds": seconds, "cost": took}
+        verdict = Verdict.parse(content)
+        if verdict.seconds is None or not verdict.versions:
+            raise ValueError("a verdict without versions or times")
+        if verdict.plan_sha256 == record.plan.sha256:
+            return verdict
+    return conclude.complete(record)
 
 
-def _check(found: dict[str, Any]) -> None:
-    """Look once at every part that a page is made of, since a verdict may have been edited or cut.
-
-    Raises:
-        KeyError, TypeError, AttributeError: if a part is missing, or of another kind.
-    """
-    entries = [entry for kind in KINDS for entry in found[kind]]
-    entries += found["baseline"]["base"]
-    for entry in entries:
-        _ = entry["name"], entry["setting"], entry["read"], entry["location"], entry["trials"][0], entry["converged"]
-    for claim in found["claims"]:
-        _ = claim["name"], claim["read"], claim["sentence"], claim["n_sites"], list(claim["location"])
-        for question in verdict.QUESTIONS:
-            _ = claim[question]["standing"], claim[question]["sentence"]
-    _ = found["n"]["test"], found["seeds"]["seed"], found["seconds"]["trials"], found["versions"]["locus"], found["unfinished"]
-    _ = found["model"]["name"], found["dataset"]["name"], metric(found["metric"]).about, found["prompt"], found["rule_sha256"]
+def _advantage(place: PlaceResult, kind: str, verdict: Verdict, record: Record) -> Advantage | None:
+    """A place's mean difference from no edit in the main metric, paired by question, with a 95 % interval."""
+    bases = [trial for base in verdict.baseline.base for trial in base.trials]
+    if not bases or kind in ("base", "shift_random"):
+        return None
+    values = np.array([record.values(trial, verdict.metric) for trial in place.trials])
+    if not np.isfinite(values).any():
+        return None
+    base = record.values(bases[0], verdict.metric)
+    gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)
+    return Advantage(verdict.metric, gain.value, (gain.low, gain.high), gain.n)
 
 
-def add_gains(found: dict[str, Any], record: conclude.Record) -> None:
-    """Give every place its mean difference from no edit in the main metric, paired by question, with a 95 % interval."""
-    bases = [trial for entry in found["baseline"]["base"] for trial in entry["trials"]]
-    if not bases:
-        return
-    metric = found["metric"]
-    base = record.values(bases[0], metric)
-    for kind in ("claimed", "complement", "ceiling", "shift", "shift_everywhere", "random", "single"):
-        for entry in found[kind]:
-            values = np.array([record.values(trial, metric) for trial in entry["trials"]])
-            if np.isfinite(values).any():
-                gain = stats.bootstrap_mean(values.mean(axis=0) - base, groups=record.groups, draws=2000)
-                entry["gain"] = {"metric": metric, "mean": gain.value, "interval": [gain.low, gain.high], "n": gain.n}
-
-
-def settings(record: conclude.Record) -> list[dict[str, Any]]:
+def settings(record: Record) -> list[SettingRow]:
     """Means over test questions of every setting of ITI and of the optimal edits at claims and ceiling, chosen or not."""
-    found = []
+    rows = []
     for role in ("shift", "shift-random", "shift-everywhere", "claim", "ceiling"):
         for arm in record.find(role):
-            for setting in dict.fromkeys(conclude.setting(trial) for trial in arm.trials):
-                ids = [trial["id"] for trial in arm.trials if conclude.setting(trial) == setting]
-                row: dict[str, Any] = {"role": role, "name": arm.name, "read": arm.read, "setting": setting}
-                row["strength"] = next(one["spec"]["alpha"] for one in arm.trials if one["id"] in ids)
-                row["chosen"] = setting == arm.setting
+            for setting in dict.fromkeys(trial.setting for trial in arm.trials):
+                trials = [trial for trial in arm.trials if trial.setting == setting]
+                means: dict[str, float | None] = {}
                 for one in record.config.measures:
-                    values = np.array([record.values(trial, one.name, one.split) for trial in ids])
-                    row[one.name] = float(np.nanmean(values)) if np.isfinite(values).any() else None
-                found.append(row)
-    return found
+                    values = np.array([record.values(trial.id, one.name, one.split) for trial in trials])
+                    means[one.name] = float(np.nanmean(values)) if np.isfinite(values).any() else None
+                rows.append(SettingRow(role, arm.name, arm.read, setting, trials[0].spec.alpha, setting == arm.setting, means))
+    return rows
 
 
-def heads(material: Material) -> list[list[dict[str, Any]]]:
-    """The layer x head map: for each head its claims, random Locations, probe accuracy, and what it does alone.
-
-    Returns:
-        By layer, by head: name, score (fraction or None), shade (0 to 5, or None), claims, random, alone, title.
-    """
-    plan, found = material.plan, material.found
-    layout, metric = plan["model"]["anatomy"], found["metric"]
+def heads(material: Material) -> list[list[HeadCell]]:
+    """The layer x head map, by layer and by head."""
+    plan, metric = material.plan, material.verdict.metric
+    layout = plan.model.anatomy
     scores: dict[str, float] = {}
-    for claim in plan["claims"]:
-        scores |= claim["scores"] if claim["origin"] == "probe" else {}
+    for claim in plan.claims:
+        scores |= claim.scores if claim.origin == "probe" else {}
     low, high = (min(scores.values()), max(scores.values())) if scores else (0.0, 1.0)
     claims: dict[str, list[str]] = {}
-    for claim in plan["claims"]:
-        for name in claim["heads"]:
-            claims.setdefault(name, []).append(claim["name"])
+    for claim in plan.claims:
+        for name in claim.heads:
+            claims.setdefault(name, []).append(claim.name)
     random: dict[str, list[str]] = {}
-    for entry in found["random"]:
-        for name in entry["location"] if isinstance(entry["location"], list) else []:
-            random.setdefault(name, []).append(entry["name"].removeprefix("random-"))
-    alone = {entry["location"][0]: entry[metric]["mean"] for entry in found["single"] if entry.get(metric) and entry["location"]}
-    grid = []
-    for layer in range(layout["n_layers"]):
-        row = []
-        for head in range(layout["n_heads"]):
-            name = f"{layer}.{head}"
-            score = scores.get(name)
-            shade = None if score is None else int(5 * (score - low) / ((high - low) or 1.0) + 0.5)
-            one = {"name": name, "score": score, "shade": shade, "claims": claims.get(name, [])}
-            one |= {"random": list(dict.fromkeys(random.get(name, []))), "alone": alone.get(name)}
-            row.append({**one, "title": _title(one, metric)})
-        grid.append(row)
-    return grid
+    for place in material.verdict.random:
+        for name in place.location if not isinstance(place.location, str) else ():
+            random.setdefault(name, []).append(place.name.removeprefix("random-"))
+    single = [place for place in material.verdict.single if metric in place.measures and place.location]
+    alone = {place.location[0]: place.mean(metric) for place in single}
 
+    def cell(name: str) -> HeadCell:
+        score = scores.get(name)
+        shade = None if score is None else int(5 * (score - low) / ((high - low) or 1.0) + 0.5)
+        return HeadCell(
+            name, score, shade, claims.get(name, []), list(dict.fromkeys(random.get(name, []))), alone.get(name), metric
+        )
 
-def _title(head: dict[str, Any], metric: str) -> str:
-    """A head in words."""
-    parts = [f"head {head['name']}"]
-    if head["score"] is not None:
-        parts.append(f"probe accuracy {amount(head['score'], 'mc1')}")
-    if head["claims"]:
-        parts.append(f"claimed by {', '.join(visible(name, 24) for name in head['claims'])}")
-    if head["random"]:
-        parts.append(f"in {len(head['random'])} random Locations")
-    if head["alone"] is not None:
-        parts.append(f"edited alone: {metric} {amount(head['alone'], metric)}")
-    return ", ".join(parts)
+    return [[cell(f"{layer}.{head}") for head in range(layout.n_heads)] for layer in range(layout.n_layers)]

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from locus import atomic, errors, registry, units
+from locus import atomic, errors, units
 from locus.conclude import diagnosis
-from locus.conclude import rule as verdict
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
+from locus.records.findings import ClaimVerdict
+from locus.records.place import Measured
+from locus.records.verdict import Verdict
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
+from locus.report.places import Place
 from locus.shown import visible
 
 STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
@@ -64,7 +67,7 @@ def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> P
 
         drawn = write_figures(material, folder / "figures")
         atomic.sweep(folder / "figures")
-    cited = cite.works(material.plan, material.found["versions"]["locus"], material.receipt.get("id", ""))
+    cited = cite.works(material.plan, material.verdict.versions["locus"], material.receipt.id if material.receipt else "")
     for ending, text in cite.forms(cited).items():
         atomic.replace(folder / f"cite.{ending}", text)
     page = render(material, others, cited, drawn)
@@ -85,34 +88,35 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
     """
     environment = html.environment()
     environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
-    plan, found = material.plan, material.found
-    config, rows = AuditConfig(**plan["config"]), table(found)
+    plan, verdict = material.plan, material.verdict
+    config, rows = AuditConfig.model_validate(plan.config), table(material)
     columns, effect_columns, judged_columns = _columns(config.measures)
+    places = words.random_places(verdict, material.places["random"])
     return html.render(
         environment,
         "page.html.j2",
         plan=plan,
         config=config,
-        found=found,
-        claims=[_claim(material, claim) for claim in found["claims"]],
+        verdict=verdict,
+        claims=[_shown(material, claim) for claim in verdict.claims],
         rows=rows,
-        settings=[row for row in material.settings if row["role"] == "shift"],
+        settings=[row for row in material.settings if row.role == "shift"],
         columns=_measured(columns, rows),
         effect_columns=_measured(effect_columns, rows),
-        judged_columns=_measured(judged_columns, rows) if found.get("judge") else [],
+        judged_columns=_measured(judged_columns, rows) if verdict.judge else [],
         headings=words.headings(config.measures),
         measures={one.name: one.about for one in config.measures},
-        limits=words.limits(plan, found),
-        places=words.places(found),
-        effects=effects(found),
-        gained=diagnosis.gained(found["gain"], found["metric"]) if found.get("gain") else "",
+        limits=words.limits(plan, verdict, places),
+        places=places,
+        effects=effects(verdict),
+        gained=diagnosis.gained(verdict.gain, verdict.metric) if verdict.gain else "",
         grid=heads(material),
-        scored=any(claim["scores"] for claim in plan["claims"] if claim["origin"] == "probe"),
+        scored=any(claim.scores for claim in plan.claims if claim.origin == "probe"),
         answers=material.answers,
         open=OPEN,
-        judged=any(row["truth"] is not None for one in material.answers for row in one["rows"]),
+        judged=any(row.truth is not None for one in material.answers for row in one.rows),
         compared=[row for one in (material, *others) for row in beside(one)] if others else [],
-        took=cost.told(found),
+        took=cost.cost_line(verdict.seconds, verdict.cost),
         cited=cited,
         forms=cite.forms(cited),
         receipt=material.receipt,
@@ -121,22 +125,42 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         asked=ASKED,
         tests=TESTS,
         marks=STANDINGS,
-        questions=verdict.QUESTIONS,
     )
 
 
-def _claim(material: Material, claim: dict[str, Any]) -> dict[str, Any]:
-    """A claim with its chart and what would settle it."""
-    metric, rows = material.found["metric"], chart.verdict_rows(material.found, claim)
-    good = chart.bound(rows, claim)
-    empty = {"estimate": None, "interval": [None, None], "p": None, "margin": None, "n": None, "n_random": None, "level": None}
-    whole = {**claim, **{name: {**empty, **claim[name]} for name in verdict.QUESTIONS}}
-    more = {"chart": chart.layout(rows, metric, good), "described": chart.described(rows, metric)}
-    # Where the ceiling has no effect, one reason answers all four questions, and is said once.
-    reasons = {claim[name]["sentence"] for name in verdict.QUESTIONS}
-    more["reason"] = reasons.pop() if len(reasons) == 1 else ""
-    steps = diagnosis.next_steps(whole, material.found)
-    return {**whole, **more, "next": steps}
+@dataclass(frozen=True)
+class ShownClaim:
+    """A claim on the page.
+
+    Attributes:
+        claim: as in the verdict.
+        chart: claim and ceiling against random Locations; None where there is nothing to draw.
+        described: the chart in words.
+        reason: where one reason answers all four questions (as where the ceiling has no effect), that reason, said once.
+        next: what would settle what is open.
+    """
+
+    claim: ClaimVerdict
+    chart: chart.Chart | None
+    described: str
+    reason: str
+    next: list[str]
+
+
+def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
+    metric, rows = material.verdict.metric, chart.verdict_rows(material, claim)
+    drawing = chart.layout(rows, metric, chart.bound(rows, claim))
+    reasons = {finding.sentence for finding in claim.by_question.values()}
+    reason = reasons.pop() if len(reasons) == 1 else ""
+    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, diagnosis.next_steps(claim, material.verdict))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the results: by column, a mean with its interval (over several places: the least and the most)."""
+
+    label: str
+    cells: dict[str, Measured]
 
 
 def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]]:
@@ -147,46 +171,59 @@ def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]
     return split[False], split[True], [*words.VIEWS, *judged]
 
 
-def _measured(columns: Sequence[str], rows: list[dict[str, Any]]) -> list[str]:
+def _measured(columns: Sequence[str], rows: list[Row]) -> list[str]:
     """The columns in which any row has a number."""
-    return [name for name in columns if any(name in row["cells"] for row in rows)]
+    return [name for name in columns if any(name in row.cells for row in rows)]
 
 
-def table(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the results: label, and by measure the mean with its interval or range."""
-    rows = [_row("no edit", entry) for entry in found["baseline"]["base"]]
-    rows += [_row(words.steered(entry["name"], entry["setting"]), entry) for entry in found["shift"]]
-    for kind, places in words.by_steering(found["shift_random"]).items():
-        rows.append(_range(f"{kind} at {words.counted(len(places), 'random Location')}", places))
-    for entry in found["shift_everywhere"]:
-        rows.append(_row(f"{words.steering(entry['name'])} everywhere, {entry['setting']}", entry))
-    rows += [_row(_ceiling(found, entry), entry) for entry in found["ceiling"]]
-    for claim in found["claims"]:
-        name, mode = claim["name"], claim["read"]
+def table(material: Material) -> list[Row]:
+    """Rows of the results."""
+    verdict, places = material.verdict, material.places
+    rows = [Row("no edit", _cells(place)) for place in places["base"]]
+    rows += [Row(words.steered(place.name, place.setting), _cells(place)) for place in places["shift"]]
+    for kind, several in words.by_steering(places["shift_random"]).items():
+        rows.append(_range(f"{kind} at {words.counted(len(several), 'random Location')}", several))
+    for place in places["shift_everywhere"]:
+        rows.append(Row(words.steered(place.name, place.setting, everywhere=True), _cells(place)))
+    rows += [Row(_ceiling(verdict, place), _cells(place)) for place in places["ceiling"]]
+    for claim in verdict.claims:
         for kind, label in (("claimed", "optimal edit at"), ("complement", "optimal edit everywhere but at")):
-            mine = [entry for entry in found[kind] if entry["claim"] == name and entry["read"] == mode]
-            rows += [_row(f"{label} {_short(name)} (read {mode})", entry) for entry in mine]
-        places = [entry for entry in found["random"] if entry["claim"] == name and entry["read"] == mode]
-        if places:
-            size = words.counted(claim["n_sites"], "head")
-            rows.append(
-                _range(f"optimal edits at {words.counted(len(places), 'random Location')} of {size} (read {mode})", places)
-            )
-    if found["single"]:
-        rows.append(_range(f"optimal edits at {len(found['single'])} single heads", found["single"]))
+            rows += [
+                Row(f"{label} {_short(claim.name)} (read {claim.read})", _cells(place)) for place in _of(claim, places[kind])
+            ]
+        if random := _of(claim, places["random"]):
+            size = words.counted(claim.n_sites, "head")
+            label = f"optimal edits at {words.counted(len(random), 'random Location')} of {size} (read {claim.read})"
+            rows.append(_range(label, random))
+    if single := places["single"]:
+        rows.append(_range(f"optimal edits at {len(single)} single heads", single))
     return rows
 
 
-def beside(material: Material) -> list[dict[str, Any]]:
+def _of(claim: ClaimVerdict, places: list[Place]) -> list[Place]:
+    """The places that belong to a claim in its read mode."""
+    return [place for place in places if (place.claim, place.read) == (claim.name, claim.read)]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A claim in one read mode of a run, beside those of others: means in the run's own metric, by kind of place."""
+
+    run: str
+    verdict: Verdict
+    claim: ClaimVerdict
+    means: dict[str, float | None]
+
+
+def beside(material: Material) -> list[RunRow]:
     """A run as rows of a table of several: one a claim and read mode, with what decides its verdict, in its own metric."""
-    found = material.found
-    metric, rows = found["metric"], []
-    for claim in found["claims"]:
-        mine = [("base", found["baseline"]["base"]), ("ceiling", found["ceiling"])]
-        for kind in ("claimed", "random"):
-            mine.append((kind, [one for one in found[kind] if (one["claim"], one["read"]) == (claim["name"], claim["read"])]))
-        means = {kind: _range("", entries)["cells"].get(metric, {}).get("mean") for kind, entries in mine}
-        rows.append({"run": material.folder.resolve().name, "found": found, "claim": claim, "metric": metric, **means})
+    verdict, places, rows = material.verdict, material.places, []
+    for claim in verdict.claims:
+        mine = {"base": places["base"], "ceiling": places["ceiling"]}
+        mine |= {kind: _of(claim, places[kind]) for kind in ("claimed", "random")}
+        cells = {kind: _range("", several).cells.get(verdict.metric) for kind, several in mine.items()}
+        means = {kind: None if cell is None else cell.mean for kind, cell in cells.items()}
+        rows.append(RunRow(material.folder.resolve().name, verdict, claim, means))
     return rows
 
 
@@ -194,45 +231,41 @@ def _short(name: str) -> str:
     return visible(name.removeprefix("iti:").removeprefix("ceiling:"), 40)
 
 
-def _ceiling(found: dict[str, Any], entry: dict[str, Any]) -> str:
+def _ceiling(verdict: Verdict, place: Place) -> str:
     """The ceiling's label; its form is named where there are several."""
-    return "optimal edit everywhere (ceiling" + (f", {_short(entry['name'])})" if len(found["ceiling"]) > 1 else ")")
+    return "optimal edit everywhere (ceiling" + (f", {_short(place.name)})" if len(verdict.ceiling) > 1 else ")")
 
 
-def _row(label: str, entry: dict[str, Any]) -> dict[str, Any]:
-    return {"label": label, "cells": _cells(entry)}
-
-
-def _cells(entry: dict[str, Any]) -> dict[str, Any]:
+def _cells(place: Place) -> dict[str, Measured]:
     """What was measured of a place, by column of the page."""
-    judged = entry.get("judged")
-    more = {"product": judged["product_of_means"], "both": judged["share"]["both"]} if judged else {}
-    more |= {f"corrected_{target}": value for target, value in judged["corrected"].items()} if judged else {}
-    known = registry.entries("metrics")
-    return {**{name: value for name, value in entry.items() if name in known and value}, **{k: v for k, v in more.items() if v}}
+    cells, judged = dict(place.measures), place.judged
+    if judged is not None:
+        cells |= {"product": judged.product_of_means, "both": judged.share["both"]}
+        cells |= {f"corrected_{target}": value for target, value in judged.corrected.items()}
+    return cells
 
 
-def _range(label: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _range(label: str, places: list[Place]) -> Row:
     """Several places in one row: the mean of their means, and the least and most of them."""
-    cells, measured = {}, [_cells(entry) for entry in entries]
+    cells, measured = {}, [_cells(place) for place in places]
     for name in dict.fromkeys(name for one in measured for name in one):
-        means = [one[name]["mean"] for one in measured if name in one and one[name]["mean"] is not None]
+        means = [mean for one in measured if name in one and (mean := one[name].mean) is not None]
         if means:
-            cells[name] = {"mean": math.fsum(means) / len(means), "interval": [min(means), max(means)], "n": len(means)}
-    return {"label": label, "cells": cells, "range": True}
+            cells[name] = Measured(mean=math.fsum(means) / len(means), interval=(min(means), max(means)), n=len(means))
+    return Row(label, cells)
 
 
-def effects(found: dict[str, Any]) -> list[str]:
+def effects(verdict: Verdict) -> list[str]:
     """Side effects on ordinary text, one sentence an edit."""
-    said = []
+    sentences = []
     for kind, what in (("claimed", "The optimal edit at the claim"), ("ceiling", "The ceiling"), ("shift", "ITI at the claim")):
-        for entry in found[kind]:
-            who = what if kind != "shift" else f"{words.steering(entry['name'])} at the claim"
-            kl, ce = entry.get("kl"), entry.get("ce")
-            if kl and ce and kl["mean"] is not None and ce["mean"] is not None:
-                which = "" if kind == "ceiling" else f" ({_short(entry['name'])})"
-                said.append(
-                    f"{who}{which} moves the next-token distribution by {kl['mean']:.4f} nats a token (KL) and changes "
-                    f"cross-entropy by {ce['mean']:+.4f} nats a token, over {kl['n']} passages."
+        for place in verdict.places(kind):
+            who = f"{words.steering(place.name)} at the claim" if kind == "shift" else what
+            kl, ce = place.mean("kl"), place.mean("ce")
+            if kl is not None and ce is not None:
+                which = "" if kind == "ceiling" else f" ({_short(place.name)})"
+                sentences.append(
+                    f"{who}{which} moves the next-token distribution by {kl:.4f} nats a token (KL) and changes "
+                    f"cross-entropy by {ce:+.4f} nats a token, over {place.measures['kl'].n} passages."
                 )
-    return said or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]
+    return sentences or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]

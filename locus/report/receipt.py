@@ -16,20 +16,25 @@ import subprocess
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import rfc8785
 import torch
+from pydantic import JsonValue
 
 import locus
 from locus import atomic
 from locus.boundary import incoming
-from locus.conclude.rule import QUESTIONS
 from locus.errors import UserError, VerificationError
 from locus.plan import reading
+from locus.records.base import JsonObject
+from locus.records.findings import ClaimVerdict
+from locus.records.plan import PlanRecord
+from locus.records.receipt import RECEIPT_SCHEMA, Body, ClaimState, Code, DatasetState, ModelState, PlanState, Receipt
 from locus.records.store import Store
+from locus.records.verdict import Verdict
 from locus.report import keys, sealed
-from locus.report.sealed import NO_KEY, NOT_ASKED, SCHEMA, identity, text, views_message
+from locus.report.sealed import NO_KEY, NOT_ASKED, identity, text, views_message
 
 MOST_SCORES = 1 << 30  # bytes of the scores, and rows
 REWRITE = "The audit's own command, given again, writes a new one."
@@ -64,8 +69,11 @@ def views(out: Path) -> dict[str, str]:
 
 
 def table_hashes(db: sqlite3.Connection) -> dict[str, str]:
-    """SHA-256 of every table: its columns, then its rows in order of all columns, one compact JSON array a line."""
-    names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+    """SHA-256 of every table: its columns, then its rows in order of all columns, one compact JSON array a line.
+
+    Every one, whatever its name: a store with a table that locus does not make is refused where it is opened.
+    """
+    names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     found = {}
     for name in sorted(names):
         columns = [str(row[1]) for row in db.execute(f'PRAGMA table_info("{name}")')]
@@ -98,14 +106,15 @@ def _line(row: Any) -> bytes:
     return (json.dumps(list(row), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def code() -> dict[str, Any]:
+def code() -> Code:
     """The version of locus and, in a checkout, its commit and whether the package differs from it."""
     folder = Path(locus.__file__).parent
-    found: dict[str, Any] = {"version": locus.__version__, "commit": None, "dirty": None}
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return found  # installed, perhaps inside somebody else's checkout
+        return Code(version=locus.__version__, commit=None, dirty=None)  # installed, perhaps inside somebody else's checkout
     changes = _git(folder, "status", "--porcelain", "--", ".")
-    return found | {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    return Code(
+        version=locus.__version__, commit=_git(folder, "rev-parse", "HEAD"), dirty=None if changes is None else bool(changes)
+    )
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -122,42 +131,49 @@ def device_words(device: str) -> str:
     return f"{device} ({name}), {torch.get_num_threads()} threads"
 
 
-def body(out: Path, store: Store, device: str) -> dict[str, Any]:
+def body(out: Path, store: Store, device: str) -> Body:
     """What the receipt states, without hash and signature."""
     plan = reading.read_plan(out)
-    verdict = incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out)
-    return {
+    verdict = Verdict.parse(incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out))
+    return Body(
+        schema_=RECEIPT_SCHEMA,
         **of_plan(plan),
-        "plan": {"sha256": plan["sha256"], "rule_sha256": plan["rule_sha256"], "fixed": store.meta("plan_fixed")},
-        "code": code(),
-        "versions": verdict["versions"],
-        "device": device_words(device),
-        "seeds": verdict["seeds"],
-        "unfinished": verdict["unfinished"],
-        "artefacts": artefacts(out),
-        "tables": table_hashes(store.db),
+        plan=PlanState(sha256=plan.sha256, rule_sha256=plan.rule_sha256, fixed=store.meta("plan_fixed")),
+        code=code(),
+        versions=verdict.versions,
+        device=device_words(device),
+        seeds=verdict.seeds,
+        unfinished=verdict.unfinished,
+        artefacts=artefacts(out),
+        tables=table_hashes(store.db),
         # While somebody reads, not all is in the one file, and its bytes are yet to change; the rows are not.
-        "database": {store.path.name: file_hash(store.path)} if store.settle() else {},
-        "claims": [standing(claim) for claim in verdict["claims"]],
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+        database={"trials.sqlite": file_hash(store.path)} if store.settle() else {},
+        claims=tuple(standing(claim) for claim in verdict.claims),
+        written=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def of_plan(plan: dict[str, Any]) -> dict[str, Any]:
+class OfPlan(TypedDict):
+    """What the receipt states of a plan."""
+
+    config: JsonObject
+    context: JsonObject
+    model: ModelState
+    dataset: DatasetState
+
+
+def of_plan(plan: PlanRecord) -> OfPlan:
     """What the receipt states of a plan: settings, what the trials are run on, model and data."""
+    name, sha256 = portable(plan.model.name), str(plan.context["model"])
     return {
-        "config": portable(plan["config"]),
-        "context": plan["context"],
-        "model": {
-            "name": portable(plan["model"]["name"]),
-            "quantised": plan["model"]["quantised"],
-            "sha256": plan["context"]["model"],
-        },
-        "dataset": {name: plan["dataset"][name] for name in ("name", "licence", "sha256")},
+        "config": {setting: portable(value) for setting, value in plan.config.items()},
+        "context": plan.context,
+        "model": ModelState(name=str(name), quantised=plan.model.quantised, sha256=sha256),
+        "dataset": DatasetState(name=plan.dataset.name, licence=plan.dataset.licence, sha256=plan.dataset.sha256),
     }
 
 
-def portable(value: Any) -> Any:
+def portable(value: JsonValue) -> JsonValue:
     """Settings without the folders of the machine they were made on: an absolute path becomes its last name.
 
     A receipt is for strangers; hashes say which file it was.
@@ -173,36 +189,58 @@ def portable(value: Any) -> Any:
     return value
 
 
-def standing(claim: dict[str, Any]) -> dict[str, Any]:
+def standing(claim: ClaimVerdict) -> ClaimState:
     """A verdict's claim, down to what it is and how it stands."""
-    kept = {name: claim[name] for name in ("name", "origin", "location", "read", "sentence")}
-    return {**portable(kept), **{question: claim[question]["standing"] for question in QUESTIONS}}
+    return ClaimState(
+        name=_named(claim.name),
+        origin=_named(claim.origin),
+        location=tuple(map(_named, claim.location)),
+        read=_named(claim.read),
+        sentence=_named(claim.sentence),
+        works=claim.works.standing,
+        special=claim.special.standing,
+        unique=claim.unique.standing,
+        necessary=claim.necessary.standing,
+    )
 
 
-def seal(content: dict[str, Any], sign: bool = True) -> dict[str, Any]:
-    """Hash a body and sign it; where no key can be had the receipt says why it is unsigned."""
+def _named(text: str) -> str:
+    return str(portable(text))
+
+
+def seal(content: JsonObject, sign: bool = True) -> JsonObject:
+    """Hash a body and sign it; where no key can be had the receipt says why it is unsigned.
+
+    Args:
+        content: the body, as JSON.
+        sign: whether the user's key signs it.
+
+    Returns:
+        A receipt without its views.
+    """
     message = rfc8785.dumps(content)
     digest = hashlib.sha256(message)
-    named = {"schema": SCHEMA, "body": content, "sha256": digest.hexdigest(), "id": identity(digest.digest())}
+    named = {"schema": RECEIPT_SCHEMA, "body": content, "sha256": digest.hexdigest(), "id": identity(digest.digest())}
     return {**named, **_signed(message, sign)}
 
 
-def _signed(message: bytes, sign: bool) -> dict[str, Any]:
+def _signed(message: bytes, sign: bool) -> JsonObject:
     """A signature, or null and the reason why there is none."""
     if not sign:
         return {"signature": None, "unsigned_because": NOT_ASKED}
     try:
-        return {"signature": keys.sign(message), "unsigned_because": ""}
+        return {"signature": {**keys.sign(message)}, "unsigned_because": ""}
     except (OSError, UserError) as error:
         warnings.warn(f"The receipt is unsigned: {error}", Unsigned, stacklevel=2)
         return {"signature": None, "unsigned_because": NO_KEY}
 
 
-def _save(out: Path, sealed: dict[str, Any]) -> None:
-    atomic.replace(out / "receipt.json", text(sealed))
+def _save(out: Path, content: JsonObject) -> Receipt:
+    atomic.replace(out / "receipt.json", text(content))
+    return sealed.parse(content)
 
 
-def sealed_in(out: Path) -> dict[str, Any] | None:
+def sealed_in(out: Path) -> Receipt | None:
     """The receipt of a run folder, whole but unverified; None where there is none.
 
     Raises:
@@ -211,24 +249,24 @@ def sealed_in(out: Path) -> dict[str, Any] | None:
     if not (out / "receipt.json").exists():
         return None
     try:
-        content = sealed.read(out / "receipt.json", out)[1]
-        sealed.parse(content)
+        return sealed.parse(sealed.read(out / "receipt.json", out)[1])
     except VerificationError as error:
         raise UserError("a receipt that is whole", f"{str(out / 'receipt.json')!r} ({error})", REWRITE) from error
-    return content
 
 
 def seal_views(out: Path, sign: bool = True) -> None:
     """List what was drawn from a run in its receipt; a run without a receipt is not finished, and nothing is done."""
-    content = sealed_in(out)
-    if content is None:
-        return
-    files = views(out)
+    whole = sealed_in(out)
+    if whole is not None:
+        _with_views(out, whole.to_json(), views(out), sign)
+
+
+def _with_views(out: Path, content: JsonObject, files: dict[str, str], sign: bool) -> Receipt:
     signed = _signed(views_message(str(content["id"]), files), sign)
-    _save(out, {**content, "views": {"files": files, **signed}})
+    return _save(out, {**content, "views": {"files": {**files}, **signed}})
 
 
-def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> dict[str, Any]:
+def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> Receipt:
     """Write the receipt of a run folder whole or not at all.
 
     Args:
@@ -237,9 +275,7 @@ def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> di
         device: what the model was run on.
         sign: whether the user's key signs it.
     """
-    content = seal(body(out, store, device), sign)
+    content = seal(body(out, store, device).to_json(), sign)
     # With an empty list, until they are listed: a receipt without one is none.
-    unsealed = {"files": {}, **_signed(views_message(str(content["id"]), {}), sign)}
-    _save(out, {**content, "views": unsealed})
-    seal_views(out, sign)
-    return content
+    _with_views(out, content, {}, sign)
+    return _with_views(out, content, views(out), sign)

@@ -8,7 +8,6 @@ The plan says what a trial is, but opens nothing: see `consent`. A judge that ne
 out, and what it alone could score is not repeated, which the result says.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,22 +18,23 @@ from typing import Any
 import numpy as np
 
 from locus import behaviours as datasets
-from locus.claims import Claim
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
-from locus.machine.threads import Arithmetic
 from locus.metrics.base import metric
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
+from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
-from locus.records.store import Result, Store
+from locus.plan.opened import NOTHING, Opened
+from locus.records.plan import PlanRecord
+from locus.records.result import Result
+from locus.records.store import Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
 from locus.run import bank as run
 from locus.run.setup import set_up
 from locus.shown import visible
-from locus.sites.site import Location
 
 TOLERANCE = 1e-3
 Progress = Callable[[str, float], None]
@@ -43,7 +43,12 @@ JUMPS = 0.02  # share of items, and always one, for which a score that jumps may
 
 
 def rerun(
-    folder: Path, count: int, seed: int | None = None, progress: Progress = lambda what, share: None, given: Given = NOTHING_GIVEN
+    folder: Path,
+    count: int,
+    seed: int | None = None,
+    progress: Progress = lambda what, share: None,
+    given: Given = NOTHING_GIVEN,
+    opened: Opened = NOTHING,
 ) -> dict[str, Any]:
     """Repeat `count` random finished trials, with the banks they belong to.
 
@@ -53,6 +58,7 @@ def rerun(
         seed: of the draw; by default one that nobody could know beforehand.
         progress: told what goes on and the share of it.
         given: the user's own model, data, text and judge, for those that do not come with the package.
+        opened: those of them that are open already.
 
     Returns:
         `seed`, `drawn` (ids), `repeated` (number of trials compared), `largest` (measure -> largest absolute difference),
@@ -65,12 +71,12 @@ def rerun(
     if count < 1:
         raise UserError("at least one trial to repeat", str(count), "Give --rerun 1 or more.")
     recorded = reading.read_plan(folder)
-    plan, context = _prepared(recorded, given, progress)
+    plan, context = _prepared(recorded, given, progress, opened)
     judge = left_out(recorded, context)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
     largest: dict[str, float] = {}
     unrepeated: set[str] = set()
-    with copied_store(folder) as store, tempfile.TemporaryDirectory() as place:
+    with copied_store(folder, recorded) as store, tempfile.TemporaryDirectory() as place:
         done = sorted(store.done() & {trial.id for trial in plan.trials})
         chosen = set(np.random.default_rng(seed).choice(done, size=min(count, len(done)), replace=False).tolist())
         banks = [bank for bank in plan.banks if chosen & set(bank)]
@@ -104,55 +110,44 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def left_out(recorded: dict[str, Any], context: AuditContext) -> str:
+def left_out(recorded: PlanRecord, context: AuditContext) -> str:
     """The name of the run's judge where nobody judges now; empty where somebody does, or nobody did."""
-    named = str(recorded["config"].get("judge", "none"))
+    named = str(recorded.config.get("judge", "none"))
     return named if context.judge is None and named != "none" else ""
 
 
-def _prepared(recorded: dict[str, Any], given: Given, progress: Progress) -> tuple[trials.Plan, AuditContext]:
+def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Opened) -> tuple[trials.Plan, AuditContext]:
     """The plan made anew from its claims, on model and data that are the run's.
 
     Raises:
         VerificationError: naming the first part in which they are not.
     """
-    config = settle(recorded["config"], given, needs=("model", "data", "text"))
+    config = settle(recorded.config, given, needs=("model", "data", "text"))
     if config.judge != "none":
-        named.check(config.judge)
-    planned = recorded["context"]
-    if max(config.random, config.singles, config.seeds) > len(recorded["trials"]):
+        named.check_judge(config.judge)
+    planned = recorded.context
+    if max(config.random, config.singles, config.seeds) > len(recorded.trials):
         raise VerificationError("the plan lists fewer trials than its settings make")
-    dataset = datasets.load(config.data)
+    dataset = opened.dataset or datasets.load(config.data)
     _hold(planned, "data", dataset.sha256)
-    arithmetic = Arithmetic.of(recorded)
+    arithmetic = plan_file.arithmetic_of(recorded)
     with arithmetic.whole():
-        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"))
+        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"), opened)
     if context.judge is not None:
-        judged = recorded.get("judge") or {}
-        if judged.get("fingerprint") != context.judge.fingerprint:
+        judged = recorded.judge.fingerprint if recorded.judge else None
+        if judged != context.judge.fingerprint:
             raise VerificationError(
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
-    claims = _claims(recorded)
-    document = plan_file.document(context, dataset, [], rule(context.config), recorded["schema"])
-    _same(planned, json.loads(json.dumps(document["context"])))
-    plan = trials.make(config, context.model.layout, claims, document, memory_budget(context))
+    claims = claims_of(recorded)
+    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded.schema_)
+    _same(planned, basis.context)
+    plan = trials.make(config, context.model.layout, claims, basis, memory_budget(context))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
-    banks = tuple(map(tuple, recorded["banks"]))
+    banks = recorded.banks
     if {trial.id for trial in plan.trials} != {one for bank in banks for one in bank}:
         raise VerificationError("this version of locus plans other trials than the run's")
     return plan_file.deal(replace(plan, banks=banks), context), context
-
-
-def _claims(recorded: dict[str, Any]) -> list[Claim]:
-    """The claims as the plan has them, whose sources are not looked at again."""
-    try:
-        return [
-            Claim(one["name"], Location.parse(",".join(one["heads"])), one["origin"], one["scores"], one["about"])
-            for one in recorded["claims"]
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
 
 
 def _hold(context: dict[str, Any], name: str, found: str) -> None:
@@ -193,6 +188,6 @@ def _compare(result: Result, store: Store, largest: dict[str, float]) -> None:
         if wrong.sum() > allowed:
             at = int(np.argmax(wrong))
             raise VerificationError(
-                f"trial {result.id} ({result.role} {result.arm}), {measure} of {split} item {items[at]}: "
+                f"trial {result.id} ({result.spec.role} {result.spec.arm}), {measure} of {split} item {items[at]}: "
                 f"stored {stored[at]:.6g}, repeated {fresh[at]:.6g}; {int(wrong.sum())} of {len(items)} items differ"
             )

@@ -5,7 +5,6 @@ lies in the folder; *intact* where all holds but nobody known vouches for it, or
 with a folder is a `VerificationError`, whatever it is that is wrong.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +17,15 @@ import pyarrow
 from locus.boundary import incoming
 from locus.errors import NONSENSE, UserError, VerificationError
 from locus.plan import reading
-from locus.report import pith, receipt, sealed, trusted
+from locus.records.receipt import FIRST_RECEIPT, Body, ClaimState, Receipt
+from locus.records.verdict import Verdict
+from locus.report import pith, sealed, trusted
 from locus.report.derived import STORE, check_plan, check_results, first_difference, same
-from locus.report.sealed import Sealed
+from locus.report.receipt import exported_hash, file_hash, standing
 
 SCORES = "scores.parquet"
 MOST_FILES, MOST_BYTES = 200_000, 4 << 30  # of one folder, and of one of its files
+MOST_DEPTH = 16  # of folders in it
 LEFT_BY_READERS = (f"{STORE}-wal", f"{STORE}-shm")  # beside a database that somebody looks into
 
 
@@ -40,6 +42,7 @@ class Verification:
         absent: files that the receipt names and that are not here.
         unchecked: what could not be checked, and why.
         claims: the claims' standings, derived anew; empty where that was not possible.
+        repeated: what was found by repeating trials; None where that was not asked for.
     """
 
     kind: Literal["run", "excerpt", "receipt", "record"]
@@ -49,7 +52,8 @@ class Verification:
     held: tuple[tuple[str, str], ...] = ()
     absent: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
-    claims: tuple[dict[str, Any], ...] = ()
+    claims: tuple[ClaimState, ...] = ()
+    repeated: dict[str, Any] | None = None
 
 
 def verify(path: Path, expected: str | None = None) -> Verification:
@@ -87,11 +91,11 @@ def verify_record(path: Path, expected: str | None = None) -> Verification:
         if content.keys() & {"schema", "body", "signature", "views"}:
             raise VerificationError("the file is a record and a receipt in one, and is taken for neither")
         return Verification("record", *pith.verify(content, expected))
-    found = sealed.check(raw, content)
-    _expect(found, expected, bool(found.views.files))
+    receipt = sealed.check(raw, content)
+    _expect(receipt, expected, True)
     held = (("receipt", "its bytes, hash, id and signatures hold in themselves"),)
-    unchecked = (*_earlier(found), "The run's folder is not here: neither files nor verdict were checked.")
-    return Verification("receipt", found.id, _line(found, False), found.signed_by, held, unchecked=unchecked)
+    unchecked = (*_earlier(receipt), "The run's folder is not here: neither files nor verdict were checked.")
+    return Verification("receipt", receipt.id, _line(receipt, False), receipt.signed_by, held, unchecked=unchecked)
 
 
 def verify_run(folder: Path, expected: str | None = None) -> Verification:
@@ -104,21 +108,24 @@ def verify_run(folder: Path, expected: str | None = None) -> Verification:
     if unfinished and not (folder / "receipt.json").is_symlink():
         raise UserError("a finished run, with its receipt.json", f"{folder}, not finished", "Finish it: its command goes on.")
     raw, content = sealed.read(folder / "receipt.json", folder)
-    found = sealed.check(raw, content)
+    receipt = sealed.check(raw, content)
     there = _inventory(folder)
     whole = "plan.json" in there or STORE in there
-    absent, extra = _files(folder, found, there, whole)
-    _expect(found, expected, any(name in there for name in found.views.files))
+    absent, extra = _files(folder, receipt, there, whole)
+    # Where none is listed, somebody may have emptied the list.
+    _expect(receipt, expected, whole or not receipt.views.files or any(name in there for name in receipt.views.files))
     if whole:
-        claims = _results(folder, content["body"])
-        held, unchecked = _held_of_run(found, absent, claims), _earlier(found)
+        claims, chosen_elsewhere = _results(folder, receipt.body)
+        held, unchecked = _held_of_run(receipt, absent, claims, chosen_elsewhere), _earlier(receipt)
     else:
         claims = []
-        held, unchecked = _held_of_excerpt(folder, found, there, extra)
-        unchecked = (*_earlier(found), *unchecked)
+        held, unchecked, extra = _held_of_excerpt(folder, receipt, there, extra)
+        unchecked = (*_earlier(receipt), *unchecked)
+        if expected is not None and extra:
+            raise VerificationError(f"nothing covers {_listed(extra)}: nobody vouches for what it says")
     kind: Literal["run", "excerpt"] = "run" if whole else "excerpt"
-    line = _line(found, bool(absent) or not whole)
-    return Verification(kind, found.id, line, found.signed_by, held, absent, unchecked, tuple(claims))
+    line = _line(receipt, bool(absent) or not whole, () if whole else extra)
+    return Verification(kind, receipt.id, line, receipt.signed_by, held, absent, unchecked, tuple(claims))
 
 
 def _inventory(folder: Path) -> set[str]:
@@ -128,23 +135,34 @@ def _inventory(folder: Path) -> set[str]:
         VerificationError: at what is no regular file or folder, or where there are too many.
     """
     names: set[str] = set()
-    left = [folder]
+    left = [(folder, 0)]
     while left:
-        with os.scandir(left.pop()) as entries:
-            for entry in entries:
-                name = Path(entry.path).relative_to(folder).as_posix()
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry.path))
-                elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size > MOST_BYTES:
-                    raise VerificationError(f"the folder holds {name}, which is no regular file of at most {MOST_BYTES:,} bytes")
-                else:
-                    names.add(name)
-                if len(names) + len(left) > MOST_FILES:
-                    raise VerificationError(f"the folder holds more than {MOST_FILES:,} files")
+        place, depth = left.pop()
+        for entry in _entries(place):
+            name = Path(entry.path).relative_to(folder).as_posix()
+            if entry.is_dir(follow_symlinks=False):
+                left.append((Path(entry.path), depth + 1))
+            elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size > MOST_BYTES:
+                raise VerificationError(f"the folder holds {name}, which is no regular file of at most {MOST_BYTES:,} bytes")
+            else:
+                names.add(name)
+            if len(names) + len(left) > MOST_FILES:
+                raise VerificationError(f"the folder holds more than {MOST_FILES:,} files")
+            if depth >= MOST_DEPTH:
+                raise VerificationError(f"the folder holds folders more than {MOST_DEPTH} deep")
     return names
 
 
-def _files(folder: Path, found: Sealed, there: set[str], whole: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise VerificationError(f"{folder.name[:80]!r} cannot be looked into ({error.strerror})") from error
+
+
+def _files(folder: Path, receipt: Receipt, there: set[str], whole: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Check every file that is there by its hash.
 
     Returns:
@@ -153,8 +171,8 @@ def _files(folder: Path, found: Sealed, there: set[str], whole: bool) -> tuple[t
     Raises:
         VerificationError: at the first that differs; of a whole run also where anything but edits is missing, or added.
     """
-    body = found.body
-    stated = dict(body.artefacts | found.views.files | {str(name): one for name, one in body.database.items()})
+    body = receipt.body
+    stated = dict(body.artefacts | receipt.views.files | {str(name): one for name, one in body.database.items()})
     if not body.database or all(name not in there or (folder / name).stat().st_size == 0 for name in LEFT_BY_READERS[:1]):
         there = there - set(LEFT_BY_READERS)
     named = {"receipt.json", *stated, *([] if body.database else [STORE])}
@@ -167,55 +185,63 @@ def _files(folder: Path, found: Sealed, there: set[str], whole: bool) -> tuple[t
     here = {name: stated[name] for name in sorted(stated) if name in there}
     # Rows say more than bytes do, so the database is held against its hash after its rows.
     for name in [*(name for name in here if name != STORE), *(name for name in here if name == STORE and not whole)]:
-        same({name: here[name]}, {name: receipt.file_hash(folder / name)}, "the file")
+        same({name: here[name]}, {name: file_hash(folder / name)}, "the file")
     return tuple(absent), tuple(extra)
 
 
-def _results(folder: Path, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Plan, rows and verdict of a run folder, held against one another."""
+def _results(folder: Path, body: Body) -> tuple[list[ClaimState], tuple[str, ...]]:
+    """Plan, rows and verdict of a run folder, held against one another: the claims' standings, and those chosen elsewhere."""
     try:
         plan = reading.read_plan(folder)
-        check_plan(plan, body)
+        chosen_elsewhere = check_plan(plan, body)
         claims = check_results(plan, folder, body)
-        if stated := body.get("database"):
-            same(stated, {STORE: receipt.file_hash(folder / STORE)}, "the file")
+        if body.database:
+            same({STORE: body.database["trials.sqlite"]}, {STORE: file_hash(folder / STORE)}, "the file")
     except UserError as error:
         raise VerificationError(f"the folder is not as locus writes it: expected {error.expected}; {error.received}") from error
-    return claims
+    return claims, chosen_elsewhere
 
 
-def _held_of_run(found: Sealed, absent: tuple[str, ...], claims: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
-    body = found.body
+def _held_of_run(
+    receipt: Receipt, absent: tuple[str, ...], claims: list[ClaimState], chosen_elsewhere: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    body = receipt.body
     here = len(body.artefacts) - len(absent)
-    said = [
-        ("files", f"{here} of the run and {len(found.views.files)} drawn from it have the hashes in the receipt"),
+    stated = [f"code {body.code.version}", body.device, f"written {body.written}"]
+    if chosen_elsewhere:
+        stated.append(f"the heads of the claim(s) {_listed(chosen_elsewhere)}, which came from a file or from patching")
+    held = [
+        ("files", f"{here} of the run and {len(receipt.views.files)} drawn from it have the hashes in the receipt"),
         ("scores", f"{len(body.tables)} tables of the database have the hashes in the receipt"),
-        ("plan", "its hash, its rule and its trials follow from its settings; the receipt says of it what it says"),
+        ("plan", "rule and trials planned anew from its settings and claims: the same; the receipt says of it what it says"),
         ("verdict", f"derived anew from the stored scores: the same, for {len(claims)} claim(s)"),
-        ("stated", f"on the signer's word alone: code {body.code.version}, {body.device}, written {body.written}"),
+        ("stated", f"on the signer's word alone: {', '.join(stated)}"),
     ]
     if absent:
-        said.insert(1, ("not here", f"{len(absent)} edits that the receipt names: {_listed(absent)}"))
-    return tuple(said)
+        held.insert(1, ("not here", f"{len(absent)} edits that the receipt names: {_listed(absent)}"))
+    return tuple(held)
 
 
 def _held_of_excerpt(
-    folder: Path, found: Sealed, there: set[str], extra: tuple[str, ...]
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    folder: Path, receipt: Receipt, there: set[str], extra: tuple[str, ...]
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...], tuple[str, ...]]:
     """Check what a folder holds of a run without its plan and its store, as a committed study is: besides every file that the
     receipt names, the exported scores, which are rows of the store's table, and what the verdict says of itself.
+
+    Returns:
+        What held, what could not be checked, and the files that nothing covers.
     """
-    body = found.body
-    named = {**body.artefacts, **found.views.files}
+    body = receipt.body
+    named = {**body.artefacts, **receipt.views.files}
     here = sorted(name for name in named if name in there)
     if "verdict.json" in there:
         written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
-        stated = [receipt.standing(claim) for claim in written["claims"]]
-        if difference := first_difference(body.claims, json.loads(json.dumps(stated))):
+        states = [standing(claim).to_json() for claim in Verdict.parse(written).claims]
+        if difference := first_difference([claim.to_json() for claim in body.claims], states):
             raise VerificationError(f"the receipt's claims are not the verdict's: {difference}")
     if SCORES in extra:
         try:
-            same({"scores": body.tables["scores"]}, {"scores": receipt.exported_hash(folder / SCORES)}, f"{SCORES}, table")
+            same({"scores": body.tables["scores"]}, {"scores": exported_hash(folder / SCORES)}, f"{SCORES}, table")
         except pyarrow.ArrowException as error:
             raise VerificationError(f"{SCORES} is damaged: {str(error)[:160]}") from error
         here.append(SCORES)
@@ -224,23 +250,23 @@ def _held_of_excerpt(
     held = [("files", f"{', '.join(here) or 'none'}: as the run left them, by the hashes in the receipt")]
     if extra:
         held.append(("no part of it", f"{_listed(extra)}: nobody vouches for what they say"))
-    return tuple(held), (f"{missing} files of the run and its database are not here: the verdict was not derived anew.",)
+    return tuple(held), (f"{missing} files of the run and its database are not here: the verdict was not derived anew.",), extra
 
 
 def _listed(names: tuple[str, ...], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _earlier(found: Sealed) -> tuple[str, ...]:
+def _earlier(receipt: Receipt) -> tuple[str, ...]:
     """What a receipt of the first edition does not state, and which checks could thus not be made."""
-    bare = "" if found.body.database else "the database's bytes are not stated, so its rows were checked and free space was not"
-    if found.schema_ == sealed.FIRST_SCHEMA:
+    bare = "" if receipt.body.database else "the database's bytes are not stated, so its rows were checked and free space was not"
+    if receipt.schema_ == FIRST_RECEIPT:
         threads = "its plan does not state the number of threads"
         return (f"An earlier edition's receipt: {'; '.join(filter(None, (bare, threads)))}.",)
     return (f"Somebody was reading when the receipt was written: {bare}.",) if bare else ()
 
 
-def _expect(found: Sealed, expected: str | None, drawn: bool) -> None:
+def _expect(receipt: Receipt, expected: str | None, drawn: bool) -> None:
     """Hold a receipt to what is expected of it: who signed it, with page and figures, or which one it is.
 
     Raises:
@@ -249,28 +275,29 @@ def _expect(found: Sealed, expected: str | None, drawn: bool) -> None:
     """
     if expected is None:
         return
-    signer = found.signed_by
-    if trusted.IDENTITY.fullmatch(expected) or expected == found.sha256:
-        if expected not in (found.id, found.sha256):
-            raise VerificationError(f"the receipt is {found.id}, not {expected}")
+    signer = receipt.signed_by
+    if trusted.IDENTITY.fullmatch(expected) or expected == receipt.sha256:
+        if expected not in (receipt.id, receipt.sha256):
+            raise VerificationError(f"the receipt is {receipt.id}, not {expected}")
     else:
         wanted = expected if trusted.KEY.fullmatch(expected) else trusted.key_of(expected)
         if signer != wanted:
             by = f"signed by {signer}" if signer else "unsigned"
-            raise VerificationError(f"the receipt is {found.id}, {by}; not signed by {expected}")
-    if drawn and (signer is None or found.drawn_by != signer):
-        by = f"signed by {found.drawn_by}" if found.drawn_by else "unsigned"
+            raise VerificationError(f"the receipt is {receipt.id}, {by}; not signed by {expected}")
+    if drawn and (signer is None or receipt.views.signed_by != signer):
+        by = f"signed by {receipt.views.signed_by}" if receipt.views.signed_by else "unsigned"
         raise VerificationError(f"page and figures are {by}, the receipt by {signer or 'nobody'}: they may say anything")
 
 
-def _line(found: Sealed, incomplete: bool) -> str:
+def _line(receipt: Receipt, incomplete: bool, uncovered: tuple[str, ...] = ()) -> str:
     """The answer in one line."""
-    name = trusted.name_of(found.signed_by)
-    known = f"signed by {name}" if name else f"signed by an unknown key {found.signed_by}" if found.signed_by else "unsigned"
+    name = trusted.name_of(receipt.signed_by)
+    known = f"signed by {name}" if name else f"signed by an unknown key {receipt.signed_by}" if receipt.signed_by else "unsigned"
     drawn = ""
-    if found.views.files and found.drawn_by != found.signed_by:
-        other = trusted.name_of(found.drawn_by)
-        by = f"signed by {other or f'an unknown key {found.drawn_by}'}" if found.drawn_by else "unsigned"
+    if receipt.views.signed_by != receipt.signed_by:  # also where none is listed: the list may have been emptied
+        other = trusted.name_of(receipt.views.signed_by)
+        by = f"signed by {other or f'an unknown key {receipt.views.signed_by}'}" if receipt.views.signed_by else "unsigned"
         drawn = f"; page and figures {by}"
     standing = "intact, incomplete" if incomplete else "verified" if name and not drawn else "intact"
-    return f"{standing}, {known}{drawn}"
+    strange = f"; nobody vouches for {_listed(uncovered, 1)}" if uncovered else ""
+    return f"{standing}, {known}{drawn}{strange}"

@@ -26,7 +26,9 @@ from locus.metrics.drift import drift
 from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED, Plan, Trial
-from locus.records.store import Result, Store
+from locus.records.plan import TrialSpec
+from locus.records.result import FitRecord, Result
+from locus.records.store import Store
 from locus.run.executors import side_by_side
 
 
@@ -176,22 +178,27 @@ def _start(trial: Trial, context: AuditContext) -> Trainable:
 
 
 def _result(trial: Trial, fit: Fit | None) -> Result:
-    result = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0)
+    result = Result(trial.id, TrialSpec.parse(trial.to_dict()))
     if fit is not None:
         quarters = [float(part.mean()) for part in np.array_split(fit.losses, 4) if len(part)]
         result.converged, result.reason = fit.converged, fit.reason
-        result.fit = {
-            "loss_by_quarter": quarters,
-            "first_loss": float(fit.losses[0]),
-            "steps": len(fit.losses),
-            "diverged": fit.diverged,
-        }
+        result.fit = FitRecord(
+            loss_by_quarter=tuple(map(_known, quarters)),
+            first_loss=_known(float(fit.losses[0])),
+            steps=len(fit.losses),
+            diverged=fit.diverged,
+        )
     return result
+
+
+def _known(loss: float) -> float | None:
+    """A loss, or None where it is no number: a training may diverge in its first step."""
+    return loss if np.isfinite(loss) else None
 
 
 def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
     """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
-    result, metrics = Result(trial.id, trial.role, trial.arm, trial.claim, trial.to_dict(), 0.0), context.config.measures
+    result, metrics = Result(trial.id, TrialSpec.parse(trial.to_dict())), context.config.measures
     for name, part in context.parts.items():
         for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
@@ -217,7 +224,7 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
             why = {item.id: reason for item, reason in zip(items, judged.reasons, strict=True) if reason}
             for measure, values in judged.scores.items():
                 # Training that diverged made no edit to speak of; what it mumbles is kept for reading, and unscored.
-                values = np.full(len(values), np.nan) if result.fit.get("diverged") else values
+                values = np.full(len(values), np.nan) if result.fit.diverged else values
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(items, values, strict=True)}
                 result.reasons[name, measure] = why
 
@@ -225,13 +232,13 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
 def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
     metrics = context.config.measures
-    for name in scored_parts(context.config, trained=bool(results[0].fit)):
+    for name in scored_parts(context.config, trained=results[0].fit.steps > 0):
         part = context.parts[name]
         rows = part.base.prepared
         logprobs = score(context.model, rows, edits, len(part.trie.sequences), residual_cache=part.base.residuals, tally=tally)
         for result, values in zip(results, logprobs, strict=True):
             for measure, scores in measures(part.items, part.trie, values, part.base.logprobs, metrics).items():
-                if result.fit.get("diverged"):
+                if result.fit.diverged:
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
     if context.texts is not None:

@@ -16,10 +16,12 @@ from locus.judges.api import Endpoint
 from locus.judges.named import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load
+from locus.models.load import load_configured
+from locus.models.model import Model
 from locus.plan import preconditions, readable
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, choose, read_questions
+from locus.plan.opened import NOTHING, Opened
 
 Progress = Callable[[str, float], None]
 
@@ -30,6 +32,7 @@ def set_up(
     progress: Progress,
     arithmetic: Arithmetic | None = None,
     hold: Callable[[str], None] | None = None,
+    opened: Opened = NOTHING,
 ) -> AuditContext:
     """Open the judge, load the model, hold every shortcut against the slow path on it, and read all questions once.
 
@@ -39,6 +42,7 @@ def set_up(
         progress: told what is being done and the share of it.
         arithmetic: the run's, kept to by who calls this; by default what this process would choose.
         hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
+        opened: what is open already: of it, a model is not loaded.
 
     Raises:
         UserError: if judge or model cannot be had, the model cannot read what it would be given or tell two answers apart, or a
@@ -57,21 +61,13 @@ def set_up(
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
     progress("loading the model", 0.0)
-    model = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        adapter=config.adapter,
-        first=readable_by,
-    )
+    model = _model(config, opened.model, readable_by)
     if hold is not None:
         hold(model.fingerprint)
     text = asked(model.tokenizer)
     preconditions.warn_of_template(text.notices)
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
-    answers.check(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
+    answers.check_answers(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
     checked = checks.checked(model, text, cache)
     if failed := [str(one) for one in checked if not one.passed]:
@@ -85,11 +81,20 @@ def set_up(
     return read_questions(context, progress)
 
 
-def find_claim(config: AuditConfig, progress: Progress) -> claims.Claim:
+def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any, int], None]) -> Model:
+    """The model that is open, or else the one that the settings name; it can read what it will be given."""
+    if opened is not None:
+        readable_by(opened.tokenizer, opened.context)
+        opened.changed()
+        return opened
+    return load_configured(config, first=readable_by)
+
+
+def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING) -> claims.Claim:
     """Only the probe claim of a configuration, for a look at the ranked heads."""
-    dataset = datasets.load(config.data)
+    dataset = opened.dataset or datasets.load(config.data)
     # Nobody speaks here, so nobody need be asked whether he would judge.
-    return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, progress))
+    return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, progress, opened=opened))
 
 
 def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claims.Claim:

@@ -40,15 +40,15 @@ class Location:
         Raises:
             UserError: if a part is not `layer.head`, or a head is named twice.
         """
-        parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else [str(part) for part in text]
-        wrong = [part for part in parts if not re.fullmatch(r"[0-9]{1,5}\.[0-9]{1,5}", part)]
-        if wrong or not parts:
+        names = [name.strip() for name in text.split(",")] if isinstance(text, str) else [str(name) for name in text]
+        wrong = [name for name in names if not re.fullmatch(r"[0-9]{1,5}\.[0-9]{1,5}", name)]
+        if wrong or not names:
             raise UserError(
                 "heads as layer.head, zero-based and separated by commas, such as 12.3,14.0",
-                ", ".join(repr(part[:40]) for part in wrong[:5]) or "nothing",
+                ", ".join(repr(name[:40]) for name in wrong[:5]) or "nothing",
                 "Write each head as two whole numbers with a full stop between them.",
             )
-        sites = [Site(*map(int, part.split("."))) for part in parts]
+        sites = [Site(*map(int, name.split("."))) for name in names]
         repeated = sorted(str(site) for site, count in Counter(sites).items() if count > 1)
         if repeated:
             raise UserError("every head once", f"{', '.join(repeated)} more than once", "Remove the repeats.")
@@ -81,8 +81,8 @@ class Location:
 
     def complement(self, n_layers: int, n_heads: int) -> "Location":
         """All heads of a model that are not in this Location."""
-        here = set(self.sites)
-        return Location(tuple(site for site in self.everything(n_layers, n_heads).sites if site not in here))
+        own = set(self.sites)
+        return Location(tuple(site for site in self.everything(n_layers, n_heads).sites if site not in own))
 
     def check(self, n_layers: int, n_heads: int) -> None:
         """Refuse heads that the model does not have.

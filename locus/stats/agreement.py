@@ -51,8 +51,8 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Est
     on = float(np.sum(diagonal * (1.0 - (rows + columns) * (1.0 - kappa)) ** 2))
     sums = (columns[:, None] + rows[None, :]) ** 2
     off = (1.0 - kappa) ** 2 * float(np.sum(table * sums) - np.sum(diagonal * np.diag(sums)))
-    rest = (kappa - by_chance * (1.0 - kappa)) ** 2
-    variance = max(0.0, on + off - rest) / (1.0 - by_chance) ** 2 / n
+    shared_term = (kappa - by_chance * (1.0 - kappa)) ** 2
+    variance = max(0.0, on + off - shared_term) / (1.0 - by_chance) ** 2 / n
     half = float(special.ndtri((1.0 + level) / 2.0)) * math.sqrt(variance)
     reason = "the raters never disagreed, so the interval has no width" if agreed == 1.0 else ""
     return Estimate(kappa, kappa - half, kappa + half, n, level, method, reason=reason)
@@ -104,30 +104,32 @@ def calibration_error(confidence: ArrayLike, outcome: ArrayLike, n_bins: int = 1
     """
     check_choice(binning, BINNINGS, "binning")
     check_margin(n_bins, "n_bins", 1)
-    given, seen = vector(confidence, "confidence"), vector(outcome, "outcome")
-    if given.shape != seen.shape:
-        raise UserError(f"outcome of shape {given.shape}", f"shape {seen.shape}", "Give one outcome per confidence.")
-    known = ~(np.isnan(given) | np.isnan(seen))
-    given, seen = given[known], seen[known]
-    if ((given < 0.0) | (given > 1.0)).any() or not np.isin(seen, (0.0, 1.0)).all():
+    predicted, observed = vector(confidence, "confidence"), vector(outcome, "outcome")
+    if predicted.shape != observed.shape:
+        raise UserError(f"outcome of shape {predicted.shape}", f"shape {observed.shape}", "Give one outcome per confidence.")
+    scored = ~(np.isnan(predicted) | np.isnan(observed))
+    predicted, observed = predicted[scored], observed[scored]
+    if ((predicted < 0.0) | (predicted > 1.0)).any() or not np.isin(observed, (0.0, 1.0)).all():
         remedy = "Turn scores into probabilities, and outcomes into 0 or 1."
         raise UserError("confidences in [0, 1] and outcomes of 0 or 1", "other values", remedy)
-    n = len(given)
+    n = len(predicted)
     if n == 0:
         return Calibration(NAN, NAN, (), (), (), 0, binning, "no answer was scored")
     # Sorting by outcome as well makes bins of tied confidences independent of the order of answers.
-    order = np.lexsort((seen, given))
-    given, seen = given[order], seen[order]
+    order = np.lexsort((observed, predicted))
+    predicted, observed = predicted[order], observed[order]
     if binning == "equal-mass":
-        index = np.repeat(np.arange(min(n_bins, n)), [len(part) for part in np.array_split(given, min(n_bins, n))])
+        index = np.repeat(
+            np.arange(min(n_bins, n)), [len(bin_members) for bin_members in np.array_split(predicted, min(n_bins, n))]
+        )
     else:
-        index = np.minimum((given * n_bins).astype(np.int64), n_bins - 1)
+        index = np.minimum((predicted * n_bins).astype(np.int64), n_bins - 1)
     count = np.bincount(index)
     full = count > 0
-    mean_given = np.bincount(index, weights=given)[full] / count[full]
-    mean_seen = np.bincount(index, weights=seen)[full] / count[full]
-    error = float(np.sum(count[full] * np.abs(mean_seen - mean_given)) / n)
-    brier = float(np.mean((given - seen) ** 2))
+    mean_predicted = np.bincount(index, weights=predicted)[full] / count[full]
+    mean_observed = np.bincount(index, weights=observed)[full] / count[full]
+    error = float(np.sum(count[full] * np.abs(mean_observed - mean_predicted)) / n)
+    brier = float(np.mean((predicted - observed) ** 2))
     return Calibration(
-        error, brier, tuple(mean_given.tolist()), tuple(mean_seen.tolist()), tuple(count[full].tolist()), n, binning
+        error, brier, tuple(mean_predicted.tolist()), tuple(mean_observed.tolist()), tuple(count[full].tolist()), n, binning
     )

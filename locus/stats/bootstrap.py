@@ -65,13 +65,13 @@ def resampled_t(values: Array, draws: int, seed: int) -> Array:
     Returns:
         [draws].
     """
-    centre, parts = values.mean(), []
+    centre, chunks = values.mean(), []
     for chunk in resamples(values, draws, seed):
         shift = chunk.mean(axis=1) - centre
         error = chunk.std(axis=1, ddof=1) / np.sqrt(len(values))
         with np.errstate(divide="ignore", invalid="ignore"):
-            parts.append(np.where(shift == 0.0, 0.0, shift / error))
-    return np.concatenate(parts)
+            chunks.append(np.where(shift == 0.0, 0.0, shift / error))
+    return np.concatenate(chunks)
 
 
 def bca_shares(values: Array, means: Array, level: float) -> tuple[float, float]:

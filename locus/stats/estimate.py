@@ -148,17 +148,17 @@ def unit_values(values: ArrayLike, groups: ArrayLike | None = None, name: str = 
         UserError: if shapes differ or an entry is infinite.
     """
     scores = vector(values, name)
-    kept = ~np.isnan(scores)
+    scored = ~np.isnan(scores)
     if groups is None:
-        return np.sort(scores[kept])
+        return np.sort(scores[scored])
     labels = np.asarray(groups)
     if labels.shape != scores.shape:
         remedy = "Give one group id per question."
         raise UserError(f"groups of shape {scores.shape}", f"shape {labels.shape}", remedy)
-    _, index = np.unique(labels[kept], return_inverse=True)
+    _, index = np.unique(labels[scored], return_inverse=True)
     # Sorting within groups first makes the rounding of each group's mean independent of the order as well.
-    order = np.lexsort((scores[kept], index))
-    totals = np.bincount(index[order], weights=scores[kept][order])
+    order = np.lexsort((scores[scored], index))
+    totals = np.bincount(index[order], weights=scores[scored][order])
     return np.sort(totals / np.bincount(index[order]))
 
 

@@ -53,18 +53,18 @@ def cube(scores: ArrayLike, groups: ArrayLike | None = None) -> Array:
 def _mean_draws(array: Array, draws: int, rng: np.random.Generator) -> Array:
     """[draws] means over all scored entries, by weights: how often each seed and each question was drawn."""
     n_locations, n_seeds, n_questions = array.shape
-    known = ~np.isnan(array).reshape(-1, n_questions)
+    scored = ~np.isnan(array).reshape(-1, n_questions)
     filled = np.nan_to_num(array).reshape(-1, n_questions)
     means = []
     rows = max(1, CHUNK // (n_locations * n_seeds + n_questions))
     for start in range(0, draws, rows):
-        some = min(rows, draws - start)
-        times = rng.multinomial(n_locations, np.full(n_locations, 1.0 / n_locations), size=some)
+        rows_now = min(rows, draws - start)
+        times = rng.multinomial(n_locations, np.full(n_locations, 1.0 / n_locations), size=rows_now)
         # A Location drawn c times brings c independent resamples of its seeds: together c * n_seeds seed draws.
-        seeds = rng.multinomial(times * n_seeds, np.full(n_seeds, 1.0 / n_seeds)).reshape(some, -1).astype(np.float64)
-        questions = rng.multinomial(n_questions, np.full(n_questions, 1.0 / n_questions), size=some)
+        seeds = rng.multinomial(times * n_seeds, np.full(n_seeds, 1.0 / n_seeds)).reshape(rows_now, -1).astype(np.float64)
+        questions = rng.multinomial(n_questions, np.full(n_questions, 1.0 / n_questions), size=rows_now)
         total = np.sum((seeds @ filled) * questions, axis=1)
-        count = np.sum((seeds @ known) * questions, axis=1)
+        count = np.sum((seeds @ scored) * questions, axis=1)
         with np.errstate(invalid="ignore"):
             means.append(total / count)
     return np.concatenate(means)
@@ -73,13 +73,13 @@ def _mean_draws(array: Array, draws: int, rng: np.random.Generator) -> Array:
 def _statistic_draws(array: Array, statistic: Statistic, draws: int, rng: np.random.Generator) -> Array:
     """[draws] values of any statistic of a resampled [n_locations, n_seeds, n_questions] array."""
     n_locations, n_seeds, n_questions = array.shape
-    found = np.empty(draws)
+    values = np.empty(draws)
     for draw in range(draws):
         locations = rng.integers(0, n_locations, size=(n_locations, 1, 1))
         seeds = rng.integers(0, n_seeds, size=(n_locations, n_seeds, 1))
         questions = rng.integers(0, n_questions, size=(1, 1, n_questions))
-        found[draw] = statistic(array[locations, seeds, questions])
-    return found
+        values[draw] = statistic(array[locations, seeds, questions])
+    return values
 
 
 def expanded_tail(level: float, counts: list[int]) -> float:
@@ -136,13 +136,13 @@ def hierarchical_bootstrap(
         return Estimate(NAN, NAN, NAN, 0, level, method, seed, NO_UNIT)
     rng = np.random.default_rng(seed)
     if statistic is None:
-        value, found = float(np.nanmean(array)), _mean_draws(array, draws, rng)
+        value, resampled = float(np.nanmean(array)), _mean_draws(array, draws, rng)
     else:
-        value, found = float(statistic(array)), _statistic_draws(array, statistic, draws, rng)
-    defined = found[~np.isnan(found)]
+        value, resampled = float(statistic(array)), _statistic_draws(array, statistic, draws, rng)
+    defined = resampled[~np.isnan(resampled)]
     reasons = []
-    if len(defined) < len(found):
-        reasons.append(f"{len(found) - len(defined)} of {len(found)} resamples had nothing scored and were left out")
+    if len(defined) < len(resampled):
+        reasons.append(f"{len(resampled) - len(defined)} of {len(resampled)} resamples had nothing scored and were left out")
     if n_locations == 1:
         reasons.append("one location: the interval does not cover differences between locations")
     if n == 1:
@@ -192,13 +192,13 @@ def mean_squares(array: Array) -> dict[str, float]:
     by_question = array.mean(axis=(0, 1))
     by_both = array.mean(axis=1)
     cross = by_both - by_location[:, None] - by_question[None, :] + grand
-    rest = array - by_seed[:, :, None] - by_both[:, None, :] + by_location[:, None, None]
+    residual = array - by_seed[:, :, None] - by_both[:, None, :] + by_location[:, None, None]
     sums = {
         "location": (n_seeds * n_questions * np.sum((by_location - grand) ** 2), n_locations - 1),
         "seed": (n_questions * np.sum((by_seed - by_location[:, None]) ** 2), n_locations * (n_seeds - 1)),
         "question": (n_locations * n_seeds * np.sum((by_question - grand) ** 2), n_questions - 1),
         "location_question": (n_seeds * np.sum(cross**2), (n_locations - 1) * (n_questions - 1)),
-        "residual": (np.sum(rest**2), n_locations * (n_seeds - 1) * (n_questions - 1)),
+        "residual": (np.sum(residual**2), n_locations * (n_seeds - 1) * (n_questions - 1)),
     }
     return {name: float(total / degrees) if degrees > 0 else NAN for name, (total, degrees) in sums.items()}
 
@@ -231,7 +231,7 @@ def variance_components(scores: ArrayLike, groups: ArrayLike | None = None) -> V
     square = mean_squares(array)
     if n_seeds == 1:
         # Expected mean squares: location x question carries the residual, and location carries the seed.
-        found = {
+        components = {
             "location": (square["location"] - square["location_question"]) / n_questions,
             "seed": NAN,
             "question": (square["question"] - square["location_question"]) / n_locations,
@@ -243,18 +243,18 @@ def variance_components(scores: ArrayLike, groups: ArrayLike | None = None) -> V
     else:
         # With one location its interaction is undefined and drops out of the question's expected mean square.
         cross = square["location_question"] if n_locations > 1 else square["residual"]
-        found = {
+        components = {
             "location": (square["location"] - square["seed"] - cross + square["residual"]) / (n_seeds * n_questions),
             "seed": (square["seed"] - square["residual"]) / n_questions,
             "question": (square["question"] - cross) / (n_locations * n_seeds),
             "location_question": (square["location_question"] - square["residual"]) / n_seeds,
             "residual": square["residual"],
         }
-    for name, value in found.items():
+    for name, value in components.items():
         if np.isnan(value):
             reasons.setdefault(name, "one location: there is nothing to compare it with")
         elif value < 0.0:
-            found[name] = 0.0
+            components[name] = 0.0
             reasons[name] = f"the estimate was {value:.3g}; a variance cannot be negative"
-    values = {name: float(value) for name, value in found.items()}
+    values = {name: float(value) for name, value in components.items()}
     return VarianceComponents(**values, n_locations=n_locations, n_seeds=n_seeds, n_questions=n_questions, reasons=reasons)

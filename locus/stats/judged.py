@@ -41,8 +41,8 @@ def labelled_pairs(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) 
     a, b = binary(first, names[0]), binary(second, names[1])
     if a.shape != b.shape:
         raise UserError(f"{names[1]} of shape {a.shape}", f"shape {b.shape}", "Label the same answers, in the same order.")
-    known = ~(np.isnan(a) | np.isnan(b))
-    return a[known], b[known]
+    labelled = ~(np.isnan(a) | np.isnan(b))
+    return a[labelled], b[labelled]
 
 
 def corrected(rate: Array | float, sensitivity: Array | float, specificity: Array | float) -> Array:
@@ -82,14 +82,14 @@ def confusion(labelled_judge: ArrayLike, labelled_truth: ArrayLike, groups: Arra
     """
     judge, truth = binary(labelled_judge, "labelled_judge"), binary(labelled_truth, "labelled_truth")
     labelled_pairs(judge, truth, ("labelled_judge", "labelled_truth"))  # refuses what does not line up
-    known = ~(np.isnan(judge) | np.isnan(truth))
+    labelled = ~(np.isnan(judge) | np.isnan(truth))
     labels = np.arange(len(judge)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     shares, counts = [], []
     for kind in (1.0, 0.0):
-        chosen = known & (truth == kind)
-        right, count = (judge[chosen] == kind).astype(np.float64), int(chosen.sum())
+        of_kind = labelled & (truth == kind)
+        right, count = (judge[of_kind] == kind).astype(np.float64), int(of_kind.sum())
         shares.append(float(right.mean()) if count else NAN)
-        counts.append(count / _design_effect(right, labels[chosen], seed) if groups is not None and count else float(count))
+        counts.append(count / _design_effect(right, labels[of_kind], seed) if groups is not None and count else float(count))
     return Confusion(shares[0], shares[1], counts[0], counts[1])
 
 
@@ -100,8 +100,8 @@ def _design_effect(right: Array, labels: Array, seed: int) -> float:
     if share in (0.0, 1.0) or index.max() == 0:
         return 1.0
     sizes, sums = np.bincount(index), np.bincount(index, weights=right)
-    drawn = np.random.default_rng(seed).integers(0, len(sizes), size=(CLUSTER_DRAWS, len(sizes)))
-    resampled = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    resamples = np.random.default_rng(seed).integers(0, len(sizes), size=(CLUSTER_DRAWS, len(sizes)))
+    resampled = sums[resamples].sum(axis=1) / sizes[resamples].sum(axis=1)
     return max(1.0, float(resampled.var()) * len(right) / (share * (1.0 - share)))
 
 
@@ -145,7 +145,7 @@ def rogan_gladen(
 
 def corrected_rate(
     judged: ArrayLike,
-    known: Confusion,
+    errors: Confusion,
     *,
     level: float = 0.95,
     method: str = "lang-reiczigel",
@@ -156,7 +156,7 @@ def corrected_rate(
 
     Args:
         judged: [n_questions] the judge's 0 / 1, NaN where it gave none.
-        known: what is known of the judge's errors.
+        errors: what is known of the judge's errors.
         level: of the interval.
         method: as in `rogan_gladen`.
         groups: [n_questions] group ids of `judged`, averaged first; None if each question stands for itself.
@@ -168,13 +168,13 @@ def corrected_rate(
     check_level(level)
     check_choice(method, RATE_METHODS, "method")
     units = unit_values(binary(judged, "judged"), groups)
-    n, positives, negatives = len(units), known.positives, known.negatives
+    n, positives, negatives = len(units), errors.positives, errors.negatives
     name = f"Rogan-Gladen, {method}"
     used = seed if method == "bootstrap" else None
     if n == 0 or positives == 0 or negatives == 0:
         reason = NO_UNIT if n == 0 else "the labelled answers are all of one kind"
         return Estimate(NAN, NAN, NAN, n, level, name, used, reason)
-    sensitivity, specificity = known.sensitivity, known.specificity
+    sensitivity, specificity = errors.sensitivity, errors.specificity
     if sensitivity + specificity <= 1.0:
         reason = f"the judge is no better than chance (sensitivity {sensitivity:.3f}, specificity {specificity:.3f})"
         return Estimate(NAN, NAN, NAN, n, level, name, used, reason)
@@ -238,12 +238,12 @@ def _rate_bootstrap(
     sensitivities = rng.binomial(positives, sensitivity, size=DRAWS) / positives
     specificities = rng.binomial(negatives, specificity, size=DRAWS) / negatives
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = corrected(rates, sensitivities, specificities)
+        rates_corrected = corrected(rates, sensitivities, specificities)
     # A resampled judge without skill says nothing about the rate: such a draw may be anywhere, so it widens both ends.
     blind = sensitivities + specificities <= 1.0
     tail = (1.0 - level) / 2.0
-    low = np.quantile(np.where(blind, 0.0, found), tail)
-    high = np.quantile(np.where(blind, 1.0, found), 1.0 - tail)
+    low = np.quantile(np.where(blind, 0.0, rates_corrected), tail)
+    high = np.quantile(np.where(blind, 1.0, rates_corrected), 1.0 - tail)
     return float(low), float(high)
 
 
@@ -281,8 +281,8 @@ def ppi_mean(
     if judge.shape != truth.shape:
         remedy = "Label the same answers, in the same order."
         raise UserError(f"labelled_truth of shape {judge.shape}", f"shape {truth.shape}", remedy)
-    known = ~(np.isnan(judge) | np.isnan(truth))
-    judge, truth = judge[known], truth[known]
+    labelled = ~(np.isnan(judge) | np.isnan(truth))
+    judge, truth = judge[labelled], truth[labelled]
     n, unlabelled = len(truth), len(many)
     if n < 2 or unlabelled < 2:
         reason = f"{n} labelled and {unlabelled} unlabelled answers; at least 2 of each are needed"

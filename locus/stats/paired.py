@@ -69,12 +69,12 @@ class MarginTest:
 def _flipped_sums(values: Array, draws: int, seed: int) -> Array:
     """[draws] sums of [n] values with random signs."""
     rng = np.random.default_rng(seed)
-    n, parts = len(values), []
+    n, sums = len(values), []
     rows = max(1, CHUNK // n)
     for start in range(0, draws, rows):
         signs = rng.integers(0, 2, size=(min(rows, draws - start), n), dtype=np.int8)
-        parts.append((2.0 * signs - 1.0) @ values)
-    return np.concatenate(parts)
+        sums.append((2.0 * signs - 1.0) @ values)
+    return np.concatenate(sums)
 
 
 def _all_sums(values: Array) -> Array:
@@ -118,11 +118,11 @@ def paired_permutation(
     check_margin(draws, "draws", 1)
     values = unit_differences(a, b, groups)
     n = len(values)
-    whole = n <= min(exact_up_to, 20)
-    method = "sign-flip, all arrangements" if whole else "sign-flip, random arrangements with the observed one added"
+    exhaustive = n <= min(exact_up_to, 20)
+    method = "sign-flip, all arrangements" if exhaustive else "sign-flip, random arrangements with the observed one added"
     if n == 0:
         return PValue(NAN, 0, method, alternative, reason=NO_UNIT)
-    sums = _all_sums(values) if whole else _flipped_sums(values, draws, seed)
+    sums = _all_sums(values) if exhaustive else _flipped_sums(values, draws, seed)
     observed = float(values.sum())
     # Sums that are equal on paper may differ in the last bits; they must count as ties.
     slack = 1e-12 * float(np.abs(values).sum())
@@ -131,7 +131,7 @@ def paired_permutation(
     else:
         sign = 1.0 if alternative == "greater" else -1.0
         reached = int(np.sum(sign * sums >= sign * observed - slack))
-    if whole:
+    if exhaustive:
         return PValue(reached / len(sums), n, method, alternative, reached, len(sums))
     return PValue((1 + reached) / (1 + draws), n, method, alternative, reached, draws, seed)
 
@@ -177,12 +177,12 @@ def _margin_test(values: Array, margins: tuple[float, float], alpha: float, meth
         return MarginTest(estimate, NAN, alpha, low, high, name, estimate.reason)
     if flat(values):
         name = "sign-flip at the margin (no spread)"
-    sides = []
+    ps = []
     if math.isfinite(low):
-        sides.append(_p_above(values, low, method, seed))
+        ps.append(_p_above(values, low, method, seed))
     if math.isfinite(high):
-        sides.append(_p_above(-values[::-1], -high, method, seed))
-    return MarginTest(estimate, max(sides), alpha, low, high, name)
+        ps.append(_p_above(-values[::-1], -high, method, seed))
+    return MarginTest(estimate, max(ps), alpha, low, high, name)
 
 
 def noninferiority(

@@ -64,8 +64,8 @@ def paired_power(effect: float, sd: float, n: int, alpha: float = 0.05, two_side
 
 def _beyond(critical: float, degrees: int, shift: float) -> float:
     """P(noncentral t > critical); far out, where the library's series gives NaN, the normal limit decides."""
-    found = float(stats.nct.sf(critical, degrees, shift))
-    return found if math.isfinite(found) else float(special.ndtr(shift - critical))
+    tail = float(stats.nct.sf(critical, degrees, shift))
+    return tail if math.isfinite(tail) else float(special.ndtr(shift - critical))
 
 
 def smallest_detectable_effect(sd: float, n: int, alpha: float = 0.05, power: float = 0.8, two_sided: bool = True) -> float:

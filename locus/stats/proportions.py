@@ -92,8 +92,8 @@ def benjamini_hochberg(ps: ArrayLike) -> Array:
     Source: Benjamini & Hochberg 1995.
     """
     array, order = _family(ps)
-    known = order[: int((~np.isnan(array)).sum())]
+    defined = order[: int((~np.isnan(array)).sum())]
     adjusted = np.full_like(array, NAN)
-    scaled = array[known] * len(array) / (np.arange(len(known)) + 1.0)
-    adjusted[known] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    scaled = array[defined] * len(array) / (np.arange(len(defined)) + 1.0)
+    adjusted[defined] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return adjusted

@@ -93,48 +93,48 @@ def most_reached(alpha: float, n_random: int) -> int:
     return math.floor(exact(alpha) * (1 + n_random)) - 1
 
 
-def _check_counts(reached: int, drawn: int, n_max: int | None = None) -> None:
-    if not 0 <= reached <= drawn or (n_max is not None and drawn > n_max):
+def _check_counts(reached: int, n_drawn: int, n_max: int | None = None) -> None:
+    if not 0 <= reached <= n_drawn or (n_max is not None and n_drawn > n_max):
         raise UserError(
             "0 <= number that reached the claim <= number drawn <= most that may be drawn",
-            f"{reached}, {drawn}, {n_max}",
+            f"{reached}, {n_drawn}, {n_max}",
             "Count only the random locations that were scored.",
         )
 
 
-def can_change(count_ge: int, drawn: int, n_max: int, alpha: float) -> bool:
+def can_change(count_ge: int, n_drawn: int, n_max: int, alpha: float) -> bool:
     """Whether the decision "rank p <= alpha" of the whole n_max draws is still open after some of them.
 
     Stopping when it is not gives exactly the decision that all n_max draws would have given (curtailed sampling).
 
     Args:
         count_ge: how many of the drawn Locations reached the claim.
-        drawn: how many were drawn and scored so far.
+        n_drawn: how many were drawn and scored so far.
         n_max: how many would be drawn in all.
         alpha: the level of the test.
 
     Raises:
         UserError: if the counts do not fit together or alpha is not in (0, 1).
     """
-    _check_counts(count_ge, drawn, n_max)
+    _check_counts(count_ge, n_drawn, n_max)
     most = most_reached(alpha, n_max)
-    return count_ge <= most < count_ge + n_max - drawn
+    return count_ge <= most < count_ge + n_max - n_drawn
 
 
-def rank_bounds(count_ge: int, drawn: int, n_max: int) -> tuple[float, float]:
+def rank_bounds(count_ge: int, n_drawn: int, n_max: int) -> tuple[float, float]:
     """The least and the greatest rank p that all n_max draws can still give; arguments as in `can_change`."""
-    _check_counts(count_ge, drawn, n_max)
-    return (1 + count_ge) / (1 + n_max), (1 + count_ge + n_max - drawn) / (1 + n_max)
+    _check_counts(count_ge, n_drawn, n_max)
+    return (1 + count_ge) / (1 + n_max), (1 + count_ge + n_max - n_drawn) / (1 + n_max)
 
 
-def besag_clifford_p(count_ge: int, drawn: int, h: int, n_max: int) -> float:
+def besag_clifford_p(count_ge: int, n_drawn: int, h: int, n_max: int) -> float:
     """p of the sequential Monte-Carlo test after some draws; NaN while it has to go on.
 
     It stops at the h-th draw that reaches the claim (p = h / drawn), or at n_max (p = (1 + count) / (1 + n_max)).
 
     Args:
         count_ge: how many draws reached the claim.
-        drawn: how many were drawn.
+        n_drawn: how many were drawn.
         h: number that stops the test.
         n_max: most draws.
 
@@ -143,13 +143,13 @@ def besag_clifford_p(count_ge: int, drawn: int, h: int, n_max: int) -> float:
 
     Source: Besag & Clifford 1991, Sequential Monte Carlo p-values.
     """
-    _check_counts(count_ge, drawn, n_max)
+    _check_counts(count_ge, n_drawn, n_max)
     if h < 1 or count_ge > h:
         remedy = "Stop at the h-th random location that reaches the claim; 10 is usual."
         raise UserError("h >= 1 and no draw after the h-th that reached the claim", f"h={h}, count {count_ge}", remedy)
     if count_ge == h:
-        return h / drawn
-    return (1 + count_ge) / (1 + n_max) if drawn == n_max else NAN
+        return h / n_drawn
+    return (1 + count_ge) / (1 + n_max) if n_drawn == n_max else NAN
 
 
 def besag_clifford(claim: float, random: Sequence[float], h: int, n_max: int, greater: bool = True) -> PValue:
@@ -177,11 +177,11 @@ def besag_clifford(claim: float, random: Sequence[float], h: int, n_max: int, gr
     values = values[~np.isnan(values)][:n_max]
     reached = np.cumsum(values >= claim if greater else values <= claim)
     stop = int(np.searchsorted(reached, h)) + 1
-    drawn = min(stop, len(values))
-    count = int(reached[drawn - 1]) if drawn else 0
-    p = besag_clifford_p(count, drawn, h, n_max)
-    reason = f"not stopped after {drawn} draws: {count} of {h} reached the claim, {n_max} may be drawn"
-    return PValue(p, drawn, method, alternative, count, drawn, reason=reason if math.isnan(p) else "")
+    n_drawn = min(stop, len(values))
+    count = int(reached[n_drawn - 1]) if n_drawn else 0
+    p = besag_clifford_p(count, n_drawn, h, n_max)
+    reason = f"not stopped after {n_drawn} draws: {count} of {h} reached the claim, {n_max} may be drawn"
+    return PValue(p, n_drawn, method, alternative, count, n_drawn, reason=reason if math.isnan(p) else "")
 
 
 def parametric_p(claim: float, random: ArrayLike, greater: bool = True) -> PValue:

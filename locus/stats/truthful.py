@@ -27,15 +27,15 @@ def product_of_means(first: Array, second: Array, groups: Sequence[str], draws: 
         draws: number of resamples.
         seed: of the resampling.
     """
-    known = ~(np.isnan(first) | np.isnan(second))
+    scored = ~(np.isnan(first) | np.isnan(second))
     name, nan = "bootstrap percentile, product of means", float("nan")
-    if not known.any():
+    if not scored.any():
         return Estimate(nan, nan, nan, 0, 0.95, name, seed, "no question was scored")
-    _, index = np.unique(np.asarray(groups)[known], return_inverse=True)
+    _, index = np.unique(np.asarray(groups)[scored], return_inverse=True)
     counts = np.bincount(index)
-    means = np.array([np.bincount(index, weights=side[known]) / counts for side in (first, second)])
-    drawn = np.random.default_rng(seed).integers(0, len(counts), size=(draws, len(counts)))
-    products = means[0][drawn].mean(axis=1) * means[1][drawn].mean(axis=1)
+    means = np.array([np.bincount(index, weights=side[scored]) / counts for side in (first, second)])
+    resamples = np.random.default_rng(seed).integers(0, len(counts), size=(draws, len(counts)))
+    products = means[0][resamples].mean(axis=1) * means[1][resamples].mean(axis=1)
     low, high = np.quantile(products, (0.025, 0.975))
     return Estimate(float(means[0].mean() * means[1].mean()), float(low), float(high), len(counts), 0.95, name, seed)
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
@@ -29,8 +28,9 @@ from locus.plan import context, reading, trials
 from locus.plan import document as plan_file
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
-from locus.report.verify import copied_store
-from locus.run.bank import bank as run
+from locus.records.plan import PlanRecord
+from locus.report.derived import copied_store
+from locus.run import bank as run
 from locus.run.setup import set_up
 
 GPU = "H200 (SXM)"
@@ -72,21 +72,21 @@ def hollow(name: str) -> Model:
     return Model(hf, AutoTokenizer.from_pretrained(folder), name)
 
 
-def take(folder: Path, plan: Mapping[str, Any], data: str, model: Model) -> Taken:
+def take(folder: Path, plan: PlanRecord, data: str, model: Model) -> Taken:
     """The work of every trial of a plan: as counted, or else from the plan and what was said."""
     names = [one.name for one in fields(Work)]
-    roles = {trial["id"]: trial["role"] for trial in plan["trials"]}
+    roles = {trial.id: trial.role for trial in plan.trials}
     with copied_store(folder) as store:
         rows, counts = store.trials(), store.costs()
         said: dict[str, dict[str, int]] = {}
         for row in rows:
-            texts = store.texts(row["id"], "test")
+            texts = store.texts(row.id, "test")
             # One more than the words: the token that ended the text, or the length at which it was cut.
             lengths = {
                 item: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for item, text in texts.items()
             }
-            said[row["id"]] = {item: min(length, plan["config"]["max_new_tokens"]) for item, length in lengths.items()}
-    seconds = {row["id"]: float(row["seconds"]) for row in rows}
+            said[row.id] = {item: min(length, int(plan.config["max_new_tokens"])) for item, length in lengths.items()}
+    seconds = {row.id: float(row.seconds) for row in rows}
     spoken = sum(sum(one.values()) for one in said.values())
     if counts.keys() >= set(roles):
         work = {
@@ -164,7 +164,7 @@ def measured(settings: Path) -> None:
     bench = set_up(config, dataset, lambda what, share: None)
     made = [given(source) for source in config.claims]
     plan = trials.make(
-        config, bench.model.layout, made, plan_file.document(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
+        config, bench.model.layout, made, plan_file.basis(bench, dataset, [], rule(bench.config)), context.memory_budget(bench)
     )
     banks = [[plan.trial(one) for one in bank] for bank in plan.banks]
     bank = next(bank for bank in banks if any(trial.role == "ceiling" for trial in bank))
@@ -200,9 +200,9 @@ def main() -> None:
         measured(told.run)
         return
     plan = reading.read_plan(told.run)
-    model = hollow(plan["model"]["name"])
+    model = hollow(plan.model.name)
     sizes = Sizes.of(model)
-    taken = take(told.run, plan, told.data or plan["config"]["data"], model)
+    taken = take(told.run, plan, told.data or str(plan.config["data"]), model)
     with torch.device("meta"):
         target = Sizes.of(Model(AutoModelForCausalLM.from_config(LLAMA_8B), None, "llama-3.1-8b"))
     how = "as each trial counted it" if taken.counted else "from the plan, and the texts of the trials that were run"

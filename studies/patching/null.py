@@ -29,9 +29,9 @@ RULES = ("max-statistic", "benjamini-hochberg", "two standard deviations")
 def found(effects: Array, rule: str, least: float, seed: int) -> Array:
     """[heads], what a rule finds."""
     if rule == RULES[2]:
-        return two_deviations(effects).found.astype(float)
+        return two_deviations(effects).detected.astype(float)
     control = "max-statistic" if rule == RULES[0] else "benjamini-hochberg"
-    return detect(effects, alpha=ALPHA, control=control, least=least, draws=1000, seed=seed).found.astype(float)
+    return detect(effects, alpha=ALPHA, control=control, least=least, draws=1000, seed=seed).detected.astype(float)
 
 
 def maps(kind: str, seed: int, count: int, shuffled: bool) -> tuple[Array, Array]:

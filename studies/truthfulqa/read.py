@@ -11,7 +11,7 @@ import numpy as np
 
 from locus import behaviours as datasets
 from locus import stats
-from locus.conclude.derive import derive as conclude
+from locus.conclude.record import Arm, Record
 from locus.plan import reading
 from locus.records.store import Store
 
@@ -21,13 +21,12 @@ COMPARED = ("true_info", "mc1", "mc2", "margin")
 ANSWERS = 20
 
 
-def settings(record: conclude.Record) -> list[tuple[str, str, list[str]]]:
+def settings(record: Record) -> list[tuple[str, str, list[str]]]:
     """Kind, setting, and the trials of all places and seeds that have it, in the plan's order."""
     found: dict[tuple[str, str], list[str]] = {}
-    for trial in record.plan["trials"]:
-        if trial["id"] in record.done:
-            key = (trial["role"], conclude.setting(record.done[trial["id"]]) or "as it is")
-            found.setdefault(key, []).append(trial["id"])
+    for trial in record.plan.trials:
+        if trial.id in record.done:
+            found.setdefault((trial.role, record.done[trial.id].setting or "as it is"), []).append(trial.id)
     return [(kind, setting, ids) for kind in KINDS for (role, setting), ids in found.items() if role == kind]
 
 
@@ -36,7 +35,7 @@ def percent(one: stats.Estimate) -> str:
     return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}]"
 
 
-def table(record: conclude.Record) -> str:
+def table(record: Record) -> str:
     """A line for each setting: means over its places and seeds, and the paired difference of True*Info from the base model."""
     (base,) = (ids for kind, _, ids in settings(record) if kind == "base")
     before = record.values(base[0], "true_info")
@@ -52,7 +51,7 @@ def table(record: conclude.Record) -> str:
     return "\n".join(lines)
 
 
-def comparisons(record: conclude.Record) -> str:
+def comparisons(record: Record) -> str:
     """A line for each of the paper's statements that this run speaks to: paired differences by each measure.
 
     Intervals: 95 %, over questions; over places and questions where random Locations take part (`crossed_mean`).
@@ -81,12 +80,12 @@ def comparisons(record: conclude.Record) -> str:
     return "\n".join(lines)
 
 
-def settings_of(record: conclude.Record, arms: list[conclude.Arm]) -> list[conclude.Arm]:
+def settings_of(record: Record, arms: list[Arm]) -> list[Arm]:
     """The same arms with each of their settings as the chosen one."""
-    return [replace(arm, setting=one) for arm in arms for one in dict.fromkeys(conclude.setting(trial) for trial in arm.trials)]
+    return [replace(arm, setting=one) for arm in arms for one in dict.fromkeys(trial.setting for trial in arm.trials)]
 
 
-def difference(record: conclude.Record, first: list[conclude.Arm], second: list[conclude.Arm], measure: str) -> str:
+def difference(record: Record, first: list[Arm], second: list[Arm], measure: str) -> str:
     """Mean of the first arms less mean of the second, percent or nats, with its interval."""
     one, other = (np.array([record.of(arm, measure).mean(axis=0) for arm in arms]) for arms in (first, second))
     if len(one) == len(other) == 1:
@@ -98,7 +97,7 @@ def difference(record: conclude.Record, first: list[conclude.Arm], second: list[
     return f"{scale * found.value:+.{digits}f} [{scale * found.low:+.{digits}f}, {scale * found.high:+.{digits}f}]"
 
 
-def answers(record: conclude.Record, questions: dict[str, str]) -> str:
+def answers(record: Record, questions: dict[str, str]) -> str:
     """What the first trial of each kind's chosen setting says to the same twenty questions, with the judge's opinion."""
     items = record.items["test"][:: max(1, len(record.items["test"]) // ANSWERS)][:ANSWERS]
     parts = []
@@ -122,7 +121,7 @@ def main() -> None:
     parser.add_argument("--data", help="the dataset, for the questions' wording")
     given = parser.parse_args()
     store = Store(given.run / "trials.sqlite")
-    record = conclude.Record(reading.read_plan(given.run), store)
+    record = Record(reading.read_plan(given.run), store)
     wording = {item.id: item.question for item in datasets.load(given.data).items} if given.data else {}
     print(table(record), comparisons(record), answers(record, wording), sep="\n\n")
     store.close()

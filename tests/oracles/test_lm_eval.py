@@ -5,7 +5,7 @@ import pytest
 
 from locus.behaviours.prompts import PromptFormat
 from locus.engine.activations import base_pass
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.metrics.choice import measures
 
 pytest.importorskip("lm_eval")
@@ -23,7 +23,7 @@ def test_log_probs_and_scores_equal_lm_eval(big_model, data_folder):
 
     items = datasets.load(str(data_folder / "truthfulqa/v0/mc_task.json")).items[:12]
     text = PromptFormat("lm-eval", six_shot(), " ", False)
-    trie = plant(big_model.tokenizer, text, items)
+    trie = build_trie(big_model.tokenizer, text, items)
     ours = base_pass(big_model, trie).logprobs
     peer = HFLM(pretrained=big_model.hf, tokenizer=big_model.tokenizer, batch_size=8)
     requests = [

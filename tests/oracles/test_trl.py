@@ -9,7 +9,7 @@ from locus.edits import full
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.train import all_pairs, pair_loss
-from locus.engine.trie import plant
+from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from tests.families import QUESTIONS, tiny
 
@@ -24,7 +24,7 @@ def test_ipo_equals_trl(tmp_path):
 
     model = tiny("llama-mha")
     text = prompt_format(model.tokenizer, "qa")
-    trie = plant(model.tokenizer, text, QUESTIONS)
+    trie = build_trie(model.tokenizer, text, QUESTIONS)
     pairs = np.concatenate([all_pairs(QUESTIONS, trie, owner) for owner in range(len(QUESTIONS))])[:8]
     edit = full(model.layout, seed=1)
     with torch.no_grad():

@@ -28,7 +28,7 @@ class Stretches:
     """How a row falls apart: the length of each stretch, what it sees, and its additive mask over that."""
 
     lengths: list[int]
-    seen: list[Tensor]
+    keys: list[Tensor]
     masks: list[Tensor]
 
 
@@ -41,18 +41,18 @@ def cut(sees: npt.NDArray[np.bool_]) -> list[tuple[int, npt.NDArray[np.int64]]]:
     length = len(sees)
     count = max(1, round(length / LENGTH))
     bounds = [length * number // count for number in range(count + 1)]
-    found = [(end - start, np.flatnonzero(sees[start:end].any(axis=0))) for start, end in pairwise(bounds)]
-    pairs = sum(size * len(seen) for size, seen in found)
-    return found if pairs < WORTH * sees.size else []
+    stretches = [(end - start, np.flatnonzero(sees[start:end].any(axis=0))) for start, end in pairwise(bounds)]
+    pairs = sum(size * len(keys) for size, keys in stretches)
+    return stretches if pairs < WORTH * sees.size else []
 
 
-def attach(mask: Tensor, found: list[tuple[int, npt.NDArray[np.int64]]]) -> Tensor:
+def attach(mask: Tensor, pieces: list[tuple[int, npt.NDArray[np.int64]]]) -> Tensor:
     """The same additive mask [1, 1, queries, keys], with those of its stretches beside it."""
-    if found:
-        lengths = [size for size, _ in found]
-        seen = [torch.from_numpy(positions).to(mask.device) for _, positions in found]
-        masks = [part.index_select(3, keys) for part, keys in zip(torch.split(mask, lengths, dim=2), seen, strict=True)]
-        mask.stretches = Stretches(lengths, seen, masks)  # type: ignore[attr-defined]
+    if pieces:
+        lengths = [size for size, _ in pieces]
+        keys_of = [torch.from_numpy(positions).to(mask.device) for _, positions in pieces]
+        masks = [part.index_select(3, keys) for part, keys in zip(torch.split(mask, lengths, dim=2), keys_of, strict=True)]
+        mask.stretches = Stretches(lengths, keys_of, masks)  # type: ignore[attr-defined]
     return mask
 
 
@@ -90,14 +90,14 @@ def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention as transformers asks for it; query, key, value [rows, heads, T, width of a head]."""
-    told: Stretches | None = getattr(attention_mask, "stretches", None)
-    if told is None or attention_mask is None or query.shape[2:3] + key.shape[2:3] != attention_mask.shape[2:]:
+    stretches: Stretches | None = getattr(attention_mask, "stretches", None)
+    if stretches is None or attention_mask is None or query.shape[2:3] + key.shape[2:3] != attention_mask.shape[2:]:
         return _whole(module, query, key, value, attention_mask, **kwargs), None
-    parts = [
-        _whole(module, mine, key.index_select(2, seen), value.index_select(2, seen), mask, **kwargs)
-        for mine, seen, mask in zip(torch.split(query, told.lengths, dim=2), told.seen, told.masks, strict=True)
+    outputs = [
+        _whole(module, queries, key.index_select(2, keys), value.index_select(2, keys), mask, **kwargs)
+        for queries, keys, mask in zip(torch.split(query, stretches.lengths, dim=2), stretches.keys, stretches.masks, strict=True)
     ]
-    return torch.cat(parts, dim=1), None
+    return torch.cat(outputs, dim=1), None
 
 
 def _whole(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Tensor:
@@ -107,8 +107,8 @@ def _whole(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, m
     short = query.requires_grad and query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= FEW
     if short and mask is not None and len(mask) == 1 and mask.shape[2:] == query.shape[2:3] + key.shape[2:3]:
         return products(query, key, value, mask, kwargs.get("scaling"))
-    found: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
-    return found
+    output: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
+    return output
 
 
 def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None = None) -> Tensor:
@@ -122,13 +122,13 @@ def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
         scaling: of the scores; without it one over the root of the width.
     """
     rows, heads, length, width = query.shape
-    shared, seen = key.shape[1:3]
+    shared, n_keys = key.shape[1:3]
     alike = heads // shared * length
     scores = torch.baddbmm(
-        mask[0].expand(heads // shared, length, seen).reshape(1, alike, seen),
+        mask[0].expand(heads // shared, length, n_keys).reshape(1, alike, n_keys),
         query.reshape(rows * shared, alike, width),
-        key.reshape(rows * shared, seen, width).transpose(1, 2),
+        key.reshape(rows * shared, n_keys, width).transpose(1, 2),
         alpha=width**-0.5 if scaling is None else scaling,
     )
-    found = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, seen, width))
-    return found.view(rows, heads, length, width).transpose(1, 2)
+    output = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, n_keys, width))
+    return output.view(rows, heads, length, width).transpose(1, 2)

@@ -22,8 +22,8 @@ class _Normed(torch.autograd.Function):
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         normed = x * scale
         ctx.save_for_backward(normed, scale, weight)
-        out: Tensor = normed * weight
-        return out
+        output: Tensor = normed * weight
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:

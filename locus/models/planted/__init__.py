@@ -2,7 +2,7 @@
 
 from locus.models.planted.build import Planted, build
 from locus.models.planted.certificate import certify
-from locus.models.planted.folder import load, save
+from locus.models.planted.folder import load_planted, save_planted
 from locus.models.planted.kinds import COMPACT, KINDS, KnownClaim
 
-__all__ = ["COMPACT", "KINDS", "KnownClaim", "Planted", "build", "certify", "load", "save"]
+__all__ = ["COMPACT", "KINDS", "KnownClaim", "Planted", "build", "certify", "load_planted", "save_planted"]

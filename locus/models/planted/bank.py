@@ -188,8 +188,8 @@ class Edits:
         write = (self.b[:, index] * mask)[:, None]
         if self.read == "constant":
             return outputs + write
-        read = self.a[:, index] * mask if self.read == "heads" else self.a[:, index]
-        return outputs + (outputs @ read[:, :, None]) * write
+        weights_in = self.a[:, index] * mask if self.read == "heads" else self.a[:, index]
+        return outputs + (outputs @ weights_in[:, :, None]) * write
 
 
 def masks(locations: list[tuple[Place, ...]], layers: int, heads: int, head_dim: int) -> Tensor:
@@ -213,8 +213,8 @@ def initial(mask: Tensor, start: int, training: Training) -> Edits:
     generator = torch.Generator().manual_seed(training.seed)
     # Drawn for all layers and cut afterwards: an edit starts the same whatever it is trained beside.
     a = torch.randn(mask.shape[1:], generator=generator)[start:] / mask.shape[2] ** 0.5
-    kept = mask[:, start:]
-    return Edits(start, kept, a.expand_as(kept), torch.zeros_like(kept), training.read)
+    remaining = mask[:, start:]
+    return Edits(start, remaining, a.expand_as(remaining), torch.zeros_like(remaining), training.read)
 
 
 def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
@@ -228,7 +228,7 @@ def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
 Watch = Callable[[Tensor, Tensor], None]
 
 
-def fit(
+def fit_edits(
     runner: Runner,
     edits: Edits,
     questions: Questions,
@@ -294,9 +294,9 @@ def optimal_margins(
     before, runner = unedited(model, train), Runner(model)
     result = torch.empty(len(mask), *test.contrasts.shape[:2])
     for start in sorted(set(starts.tolist())):
-        chosen = (starts == start).nonzero().flatten()
-        edits = fit(runner, initial(mask[chosen], start, training), train, before, training, partial(watch, chosen))
-        result[chosen] = margins_after(runner, edits, test)
+        same_start = (starts == start).nonzero().flatten()
+        edits = fit_edits(runner, initial(mask[same_start], start, training), train, before, training, partial(watch, same_start))
+        result[same_start] = margins_after(runner, edits, test)
     return result
 
 

@@ -13,10 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from locus.behaviours.items import Dataset
 from locus.errors import UserError
-from locus.models.planted.directions import Array, Directions, draw_directions
-from locus.models.planted.kinds import KINDS, KnownClaim, Place, Plan, plan
+from locus.models.planted.directions import Array, PlantedDirections, draw_directions
+from locus.models.planted.kinds import KINDS, KnownClaim, Place, PlantedPlan, plan
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
-from locus.models.planted.weights import Size, draw_embeddings, draw_layers, plant
+from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant_role
 
 MARGIN = -0.5  # nats by which the unedited model prefers the false answer; small, because an edit anywhere can undo it
 SPREAD = 16.0  # logit difference of a final state that lies wholly along the polarity, whatever the width
@@ -51,8 +51,8 @@ class Planted:
     dataset: Dataset
     truth: tuple[Place, ...]
     claims: dict[str, KnownClaim]
-    plan: Plan
-    directions: Directions
+    plan: PlantedPlan
+    directions: PlantedDirections
     certificate: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ def build(
     plan_ = plan(kind, layers, heads, places)
     n_answers = plan_.n_polarities + 1
     head_dim = max(4, width // heads // 2 * 2)
-    size = Size(width, layers, heads, head_dim, width, n_questions, n_answers)
+    size = PlantedSize(width, layers, heads, head_dim, width, n_questions, n_answers)
     bits = np.ones(n_questions)
     if plan_.varying:
         bits[places.permutation(n_questions)[: n_questions // 2]] = -1.0
@@ -117,9 +117,11 @@ def _invalid(claim: KnownClaim) -> KnownClaim:
     return replace(claim, expected=dict.fromkeys(("works", "special", "unique", "necessary"), "invalid"))
 
 
-def _draw_model(size: Size, plan_: Plan, directions: Directions, bits: Array, rng: np.random.Generator) -> LlamaForCausalLM:
+def _draw_model(
+    size: PlantedSize, plan_: PlantedPlan, directions: PlantedDirections, bits: Array, rng: np.random.Generator
+) -> LlamaForCausalLM:
     weights = draw_layers(size, plan_, directions, rng)
-    carriers = [plant(weights, role, size, directions, rng)[0] for role in plan_.roles]
+    carriers = [plant_role(weights, role, size, directions, rng)[0] for role in plan_.roles]
     questions, answers = draw_embeddings(size, plan_, directions, bits, rng)
     vocabulary = len(SPECIAL) + size.questions * (1 + size.answers)
     unnamed = rng.standard_normal((len(SPECIAL), len(directions.free))) @ directions.free
@@ -135,7 +137,7 @@ def _draw_model(size: Size, plan_: Plan, directions: Directions, bits: Array, rn
     return finished
 
 
-def _empty_model(size: Size, vocabulary: int) -> LlamaForCausalLM:
+def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
     config: Any = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=size.width,
@@ -170,16 +172,16 @@ def _final_states(model: LlamaForCausalLM, rows: list[list[int]]) -> Array:
     return array
 
 
-def _prompts(size: Size) -> list[list[int]]:
+def _prompts(size: PlantedSize) -> list[list[int]]:
     return [[BOS, len(SPECIAL) + index] for index in range(size.questions)]
 
 
 def _settle(
     model: LlamaForCausalLM,
     weights: dict[str, Array],
-    size: Size,
-    plan_: Plan,
-    directions: Directions,
+    size: PlantedSize,
+    plan_: PlantedPlan,
+    directions: PlantedDirections,
     bits: Array,
     carriers: list[Array],
 ) -> None:
@@ -194,9 +196,9 @@ def _settle(
 
     questions = weights["model.embed_tokens.weight"][len(SPECIAL) : len(SPECIAL) + size.questions]
     if plan_.direct:
-        drawn, coordinate = questions.copy(), 0.1 * np.sign(plan_.direct)
+        original, coordinate = questions.copy(), 0.1 * np.sign(plan_.direct)
         for _ in range(6):
-            questions[:] = drawn + coordinate * np.outer(bits, directions["polarity0"])
+            questions[:] = original + coordinate * np.outer(bits, directions["polarity0"])
             coordinate *= plan_.direct / margins()[0]
     pushing = [(role, carrier) for role, carrier in zip(plan_.roles, carriers, strict=True) if role.share]
     if not pushing:
@@ -215,7 +217,9 @@ def _settle(
         strength *= (MARGIN - before) / (margins() - before)
 
 
-def _write_vocabulary(model: LlamaForCausalLM, weights: dict[str, Array], size: Size, directions: Directions) -> None:
+def _write_vocabulary(
+    model: LlamaForCausalLM, weights: dict[str, Array], size: PlantedSize, directions: PlantedDirections
+) -> None:
     """Unembeddings: a question's answers share a free direction and differ by the polarities alone.
 
     The shared direction is where the unedited model's own final state points, less what all questions have in
@@ -236,5 +240,5 @@ def _write_vocabulary(model: LlamaForCausalLM, weights: dict[str, Array], size: 
     table = weights["lm_head.weight"]
     first = len(SPECIAL) + size.questions
     table[first:] = (shared[:, None] + half * signs @ directions.polarities).reshape(-1, size.width)
-    spoken = [[*row, first + index * size.answers] for index, row in enumerate(_prompts(size))]
-    table[EOS] = END_LOGIT / (_final_states(model, spoken) @ directions["end"]).mean() * directions["end"]
+    with_answers = [[*row, first + index * size.answers] for index, row in enumerate(_prompts(size))]
+    table[EOS] = END_LOGIT / (_final_states(model, with_answers) @ directions["end"]).mean() * directions["end"]

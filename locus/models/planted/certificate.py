@@ -41,16 +41,16 @@ def locations_of(planted: Planted) -> dict[str, tuple[Place, ...]]:
     """
     config: Any = planted.model.config
     everywhere = tuple((layer, head) for layer in range(config.num_hidden_layers) for head in range(config.num_attention_heads))
-    found: dict[str, tuple[Place, ...]] = {name_of(place): (place,) for place in everywhere}
-    found["ceiling"] = everywhere
+    locations: dict[str, tuple[Place, ...]] = {name_of(place): (place,) for place in everywhere}
+    locations["ceiling"] = everywhere
     if len(planted.truth) == len(everywhere):
-        return found
-    found["truth"] = planted.truth
-    found["complement"] = tuple(place for place in everywhere if place not in planted.truth)
+        return locations
+    locations["truth"] = planted.truth
+    locations["complement"] = tuple(place for place in everywhere if place not in planted.truth)
     if len(planted.truth) > 1:
-        for one in planted.truth:
-            found[f"complement {name_of(one)}"] = tuple(place for place in everywhere if place != one)
-    return found
+        for site in planted.truth:
+            locations[f"complement {name_of(site)}"] = tuple(place for place in everywhere if place != site)
+    return locations
 
 
 def name_of(place: Place) -> str:
@@ -72,8 +72,8 @@ def certify(planted: Planted, training: Training | None = None) -> dict[str, Any
         pair has a margin above 1.
     """
     training = training or Training()
-    questions, parts = questions_of(planted), split(planted.dataset.items, planted.seed)
-    train, test = questions.part(parts.train + parts.validation), questions.part(parts.test)
+    questions, parts_of = questions_of(planted), split(planted.dataset.items, planted.seed)
+    train, test = questions.part(parts_of.train + parts_of.validation), questions.part(parts_of.test)
     config: Any = planted.model.config
     places = locations_of(planted)
     shape = (config.num_hidden_layers, config.num_attention_heads, config.head_dim)
@@ -118,12 +118,12 @@ def answer_laws(planted: Planted, questions: Questions) -> dict[str, float]:
     embedded = (rows[true][:, None] - rows[false]).reshape(-1, rows.shape[1])
     unembedded = questions.contrasts.double().numpy().reshape(-1, rows.shape[1])
     polarities = directions.polarities
-    named = [
+    constant_directions = [
         direction
         for name, direction in zip(directions.names, directions.protected, strict=True)
         if not (planted.plan.varying and (name == "truth" or name.startswith("polarity")))
     ]
-    coordinates = rows[questions.ids[:, 1].numpy()] @ np.stack(named).T
+    coordinates = rows[questions.ids[:, 1].numpy()] @ np.stack(constant_directions).T
     return {
         "answers_embed": _largest(embedded - np.outer(embedded @ directions["truth"], directions["truth"])),
         "answers_unembed": _largest(unembedded - unembedded @ polarities.T @ polarities),
@@ -157,11 +157,11 @@ def head_outputs(planted: Planted) -> tuple[dict[str, Any], Any, Any]:
     finally:
         for handle in handles:
             handle.remove()
-    found = {}
+    by_head = {}
     for layer, output in enumerate(outputs):
         for head, features in enumerate(torch.split(output, config.head_dim, dim=-1)):
-            found[name_of((layer, head))] = features.numpy()
-    return found, labels, owners
+            by_head[name_of((layer, head))] = features.numpy()
+    return by_head, labels, owners
 
 
 def probe_accuracy(planted: Planted) -> dict[str, float]:
@@ -171,26 +171,26 @@ def probe_accuracy(planted: Planted) -> dict[str, float]:
     """
     outputs, labels, owners = head_outputs(planted)
     testing = np.isin(owners, split(planted.dataset.items, planted.seed).test)
-    found = {}
+    accuracies = {}
     for name, features in outputs.items():
         probe = LogisticRegression(class_weight="balanced").fit(features[~testing], labels[~testing])
         # Mean of the accuracies in the two classes: a constant guess scores one half, whatever their sizes.
         right = probe.predict(features[testing]) == labels[testing]
-        found[name] = float(np.mean([right[labels[testing] == side].mean() for side in (0, 1)]))
-    return found
+        accuracies[name] = float(np.mean([right[labels[testing] == label].mean() for label in (0, 1)]))
+    return accuracies
 
 
 def class_distance(planted: Planted) -> dict[str, float]:
     """Distance between the means of true and false answers, in standard deviations along their difference, by head."""
     outputs, labels, owners = head_outputs(planted)
     training = ~np.isin(owners, split(planted.dataset.items, planted.seed).test)
-    found = {}
+    distances = {}
     for name, features in outputs.items():
         true, false = features[training & labels], features[training & ~labels]
         along = true.mean(axis=0) - false.mean(axis=0)
         spread = np.sqrt((((true - true.mean(0)) @ along).var() + ((false - false.mean(0)) @ along).var()) / 2)
-        found[name] = float(along @ along / spread) if spread > 0 else 0.0
-    return found
+        distances[name] = float(along @ along / spread) if spread > 0 else 0.0
+    return distances
 
 
 def _failures(planted: Planted, certificate: dict[str, Any]) -> list[str]:

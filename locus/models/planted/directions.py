@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from locus.models.planted.kinds import Plan
+from locus.models.planted.kinds import PlantedPlan
 
 Array = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ SHARED = ("truth", "belief", "key", "constant", "end")
 
 
 @dataclass(frozen=True)
-class Directions:
+class PlantedDirections:
     """An orthonormal basis of the residual stream with names for its first vectors.
 
     Attributes:
@@ -64,17 +64,17 @@ class Directions:
         return np.concatenate([self.protected[keep], self.free])
 
 
-def draw_directions(width: int, n_polarities: int, rng: np.random.Generator) -> Directions:
+def draw_directions(width: int, n_polarities: int, rng: np.random.Generator) -> PlantedDirections:
     """A uniformly random orthonormal basis with the protected names on its first vectors."""
     gaussian = rng.standard_normal((width, width))
     orthogonal, triangular = np.linalg.qr(gaussian)
     # QR alone leaves the signs to the library; fixing them makes the draw uniform and the same everywhere.
     basis = (orthogonal * np.sign(np.diag(triangular))).T
     names = tuple(f"polarity{index}" for index in range(n_polarities)) + SHARED
-    return Directions(np.ascontiguousarray(basis), names)
+    return PlantedDirections(np.ascontiguousarray(basis), names)
 
 
-def laws(model: Any, directions: Directions, plan: Plan) -> dict[str, float]:
+def laws(model: Any, directions: PlantedDirections, plan: PlantedPlan) -> dict[str, float]:
     """How far the weights are from each law that makes the location a fact: the largest absolute entry.
 
     Args:
@@ -91,10 +91,12 @@ def laws(model: Any, directions: Directions, plan: Plan) -> dict[str, float]:
         roles_leak: what a role's carried bit writes anywhere but to its polarity.
         gains: distance of the norms' gains from 1.
     """
-    found = dict.fromkeys(("heads_write", "mlps_write", "noise_reads", "roles_read", "roles_attend", "roles_leak", "gains"), 0.0)
+    violations = dict.fromkeys(
+        ("heads_write", "mlps_write", "noise_reads", "roles_read", "roles_attend", "roles_leak", "gains"), 0.0
+    )
 
     def note(name: str, values: Array) -> None:
-        found[name] = max(found[name], float(np.abs(values).max(initial=0.0)))
+        violations[name] = max(violations[name], float(np.abs(values).max(initial=0.0)))
 
     hidden = np.stack([*directions.polarities, directions["truth"]])
     note("gains", _array(model.model.norm.weight) - 1)
@@ -105,22 +107,22 @@ def laws(model: Any, directions: Directions, plan: Plan) -> dict[str, float]:
         note("noise_reads", _array(layer.mlp.gate_proj.weight) @ hidden.T)
         note("noise_reads", _array(layer.mlp.up_proj.weight) @ hidden.T)
         _check_heads(index, layer.self_attn, directions, plan, note)
-    return found
+    return violations
 
 
-def _check_heads(index: int, attention: Any, directions: Directions, plan: Plan, note: Any) -> None:
+def _check_heads(index: int, attention: Any, directions: PlantedDirections, plan: PlantedPlan, note: Any) -> None:
     roles = {role.place: role for role in plan.roles}
     size = attention.head_dim
     hidden = np.stack([*directions.polarities, directions["truth"]])
-    read = {name: _array(getattr(attention, f"{name}_proj").weight) for name in "qkv"}
+    projections = {name: _array(getattr(attention, f"{name}_proj").weight) for name in "qkv"}
     write = _array(attention.o_proj.weight)
     for head in range(write.shape[1] // size):
         rows = slice(head * size, (head + 1) * size)
-        query, key, value, output = read["q"][rows], read["k"][rows], read["v"][rows], write[:, rows]
+        query, key, value, output = projections["q"][rows], projections["k"][rows], projections["v"][rows], write[:, rows]
         role = roles.get((index, head))
         allowed = None if role is None else role.writes
-        written = directions.protected @ output
-        note("heads_write", np.delete(written, allowed, axis=0) if allowed is not None else written)
+        protected_output = directions.protected @ output
+        note("heads_write", np.delete(protected_output, allowed, axis=0) if allowed is not None else protected_output)
         if role is None:
             note("noise_reads", np.concatenate([query, key, value]) @ hidden.T)
             continue
@@ -130,7 +132,7 @@ def _check_heads(index: int, attention: Any, directions: Directions, plan: Plan,
         beside = value if role.reads is None else value - np.outer(carried, directions[role.reads])
         note("noise_reads", beside @ hidden.T)
         if allowed is not None:
-            note("roles_read", written[allowed] @ beside)
+            note("roles_read", protected_output[allowed] @ beside)
         note("roles_leak", directions.basis[len(directions.names) :] @ (output @ carried))
 
 

@@ -20,14 +20,14 @@ from locus.boundary import incoming
 from locus.errors import UserError, others
 from locus.models.checkpoint import check_folder
 from locus.models.planted.build import Planted
-from locus.models.planted.directions import Directions
-from locus.models.planted.kinds import KnownClaim, Place, Plan, Role
+from locus.models.planted.directions import PlantedDirections
+from locus.models.planted.kinds import KnownClaim, Place, PlantedPlan, Role
 from locus.models.weights import fill
 
 FORMAT = 1
 
 
-def save(planted: Planted, folder: Path | str) -> None:
+def save_planted(planted: Planted, folder: Path | str) -> None:
     """Write a planted model to a folder, made if it is not there; truth.json is written last.
 
     Args:
@@ -38,8 +38,8 @@ def save(planted: Planted, folder: Path | str) -> None:
     home.mkdir(parents=True, exist_ok=True)
     planted.model.save_pretrained(home)
     planted.tokenizer.save_pretrained(home)
-    written = [json.dumps(item.to_dict(), ensure_ascii=False) for item in planted.dataset.items]
-    (home / "dataset.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
+    lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in planted.dataset.items]
+    (home / "dataset.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     directions = {name: row.tolist() for name, row in zip(planted.directions.names, planted.directions.basis, strict=False)}
     truth = {
         "format": FORMAT,
@@ -58,7 +58,7 @@ def save(planted: Planted, folder: Path | str) -> None:
     (home / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
 
-def load(folder: Path | str) -> Planted:
+def load_planted(folder: Path | str) -> Planted:
     """Read what `save` wrote.
 
     Raises:
@@ -75,7 +75,7 @@ def load(folder: Path | str) -> Planted:
         raise UserError(
             expected, f"{home} ({type(error).__name__}: {error})", "Point to a folder that planted.save wrote."
         ) from error
-    items = tuple(lines.read(str(home / "dataset.jsonl"), lambda number, row: _item(row), expected, "question"))
+    items = tuple(lines.read_lines(str(home / "dataset.jsonl"), lambda number, row: _item(row), expected, "question"))
     dataset = Dataset(about["name"], items, about["licence"], about["origin"])
     if dataset.sha256 != about["sha256"]:
         raise UserError(
@@ -99,7 +99,7 @@ def load(folder: Path | str) -> Planted:
         truth=_places(truth["truth"]),
         claims={claim["name"]: _claim(claim) for claim in truth["claims"]},
         plan=_plan(truth["plan"]),
-        directions=Directions(basis, names),
+        directions=PlantedDirections(basis, names),
         certificate=truth["certificate"],
     )
 
@@ -119,8 +119,8 @@ def _claim(fields: dict[str, Any]) -> KnownClaim:
     return KnownClaim(fields["name"], _places(fields["sites"]), fields["expected"], tuple(fields["reads"]))
 
 
-def _plan(fields: dict[str, Any]) -> Plan:
+def _plan(fields: dict[str, Any]) -> PlantedPlan:
     roles = tuple(Role(**{**role, "place": tuple(role["place"])}) for role in fields["roles"])
     claims = {name: _claim(claim) for name, claim in fields["claims"].items()}
     places = {name: _places(fields[name]) for name in ("truth", "decoys")}
-    return Plan(**{**fields, "roles": roles, "claims": claims, **places})
+    return PlantedPlan(**{**fields, "roles": roles, "claims": claims, **places})

@@ -70,7 +70,7 @@ class KnownClaim:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlantedPlan:
     """Everything a kind decides before any weight is drawn.
 
     Attributes:
@@ -101,7 +101,7 @@ def _claims(*claims: KnownClaim) -> dict[str, KnownClaim]:
     return {claim.name: claim for claim in claims}
 
 
-def plan(kind: str, layers: int, heads: int, rng: np.random.Generator) -> Plan:
+def plan(kind: str, layers: int, heads: int, rng: np.random.Generator) -> PlantedPlan:
     """Draw the places of a kind's roles.
 
     Args:
@@ -118,7 +118,7 @@ def plan(kind: str, layers: int, heads: int, rng: np.random.Generator) -> Plan:
     if layers < 2 or heads < 2:
         raise UserError("at least 2 layers of 2 heads", f"{layers} of {heads}", "Ask for a larger planted model.")
     everywhere = [(layer, head) for layer in range(layers) for head in range(heads)]
-    drawn = [everywhere[index] for index in rng.permutation(len(everywhere))]
+    places = [everywhere[index] for index in rng.permutation(len(everywhere))]
     maker: Any = {
         "localized": _localized,
         "distributed": _distributed,
@@ -129,8 +129,8 @@ def plan(kind: str, layers: int, heads: int, rng: np.random.Generator) -> Plan:
         "dormant": _dormant,
         "borrowed": _borrowed,
     }[kind]
-    made: Plan = maker(drawn)
-    return made
+    planted: PlantedPlan = maker(places)
+    return planted
 
 
 def _elsewhere(place: Place) -> KnownClaim:
@@ -141,70 +141,70 @@ def _planted(*places: Place, necessary: bool = True, only: bool | None = True) -
     return KnownClaim("planted", tuple(sorted(places)), _standings(True, necessary, only))
 
 
-def _localized(drawn: list[Place]) -> Plan:
-    site, other = drawn[:2]
-    return Plan((Role(site, "truth", 0, 1.0),), (site,), _claims(_planted(site), _elsewhere(other)))
+def _localized(places: list[Place]) -> PlantedPlan:
+    site, elsewhere = places[:2]
+    return PlantedPlan((Role(site, "truth", 0, 1.0),), (site,), _claims(_planted(site), _elsewhere(elsewhere)))
 
 
-def _distributed(drawn: list[Place]) -> Plan:
-    roles = tuple(Role(place, "truth", 0, 1.0 / len(drawn)) for place in sorted(drawn))
-    claim = _planted(drawn[0], necessary=False, only=False)
-    everything = KnownClaim("all", tuple(sorted(drawn)), _standings(True, necessary=None, only=None))
-    return Plan(roles, tuple(sorted(drawn)), _claims(claim, everything))
+def _distributed(places: list[Place]) -> PlantedPlan:
+    roles = tuple(Role(place, "truth", 0, 1.0 / len(places)) for place in sorted(places))
+    claim = _planted(places[0], necessary=False, only=False)
+    everything = KnownClaim("all", tuple(sorted(places)), _standings(True, necessary=None, only=None))
+    return PlantedPlan(roles, tuple(sorted(places)), _claims(claim, everything))
 
 
-def _decoy(drawn: list[Place]) -> Plan:
-    site = drawn[0]
-    near = next(place for place in drawn[1:] if place[0] == site[0])
-    far = next(place for place in drawn[1:] if place[0] != site[0])
-    other = next(place for place in drawn[1:] if place not in (near, far))
+def _decoy(places: list[Place]) -> PlantedPlan:
+    site = places[0]
+    near = next(place for place in places[1:] if place[0] == site[0])
+    far = next(place for place in places[1:] if place[0] != site[0])
+    elsewhere = next(place for place in places[1:] if place not in (near, far))
     roles = (Role(site, "belief", 0, 1.0), Role(near, "truth", None, 0.0), Role(far, "truth", None, 0.0))
     fails = _standings(works=False, necessary=False, only=False)
     decoys = tuple(sorted((near, far)))
-    claims = _claims(_planted(site), KnownClaim("decoy", decoys, fails), _elsewhere(other))
-    return Plan(roles, (site,), claims, decoys=decoys)
+    claims = _claims(_planted(site), KnownClaim("decoy", decoys, fails), _elsewhere(elsewhere))
+    return PlantedPlan(roles, (site,), claims, decoys=decoys)
 
 
-def _redundant(drawn: list[Place]) -> Plan:
-    one, two, other = drawn[:3]
+def _redundant(places: list[Place]) -> PlantedPlan:
+    first, second, elsewhere = places[:3]
     # Whether either head alone is special or unique depends on how many random Locations are drawn: left open.
-    either = KnownClaim("either", (one,), _standings(True, necessary=False, only=None))
-    claims = _claims(_planted(one, two, only=None), either, _elsewhere(other))
-    roles = (Role(one, "truth", 0, 0.5), Role(two, "truth", 0, 0.5))
-    return Plan(roles, tuple(sorted((one, two))), claims)
+    either = KnownClaim("either", (first,), _standings(True, necessary=False, only=None))
+    claims = _claims(_planted(first, second, only=None), either, _elsewhere(elsewhere))
+    roles = (Role(first, "truth", 0, 0.5), Role(second, "truth", 0, 0.5))
+    return PlantedPlan(roles, tuple(sorted((first, second))), claims)
 
 
-def _conjunctive(drawn: list[Place]) -> Plan:
-    one, two, other = drawn[:3]
-    half = KnownClaim("half", (one,), _standings(works=False, necessary=True, only=None))
-    claims = _claims(_planted(one, two), half, _elsewhere(other))
-    roles = (Role(one, "truth", 0, 1.0), Role(two, "truth", 1, 1.0))
-    return Plan(roles, tuple(sorted((one, two))), claims, n_polarities=2)
+def _conjunctive(places: list[Place]) -> PlantedPlan:
+    first, second, elsewhere = places[:3]
+    half = KnownClaim("half", (first,), _standings(works=False, necessary=True, only=None))
+    claims = _claims(_planted(first, second), half, _elsewhere(elsewhere))
+    roles = (Role(first, "truth", 0, 1.0), Role(second, "truth", 1, 1.0))
+    return PlantedPlan(roles, tuple(sorted((first, second))), claims, n_polarities=2)
 
 
-def _negative(drawn: list[Place]) -> Plan:
+def _negative(places: list[Place]) -> PlantedPlan:
     # In the first layer the size of what the head reads is out of every edit's reach. Later, an edit that inflates
     # the residual stream would weaken the head's push against the residual path and turn the sign of the margin.
-    site = next(place for place in drawn if place[0] == 0)
-    other = next(place for place in drawn if place != site)
-    claims = _claims(_planted(site), _elsewhere(other))
-    return Plan((Role(site, "truth", 0, 1.0),), (site,), claims, direct=2.0)
+    site = next(place for place in places if place[0] == 0)
+    elsewhere = next(place for place in places if place != site)
+    claims = _claims(_planted(site), _elsewhere(elsewhere))
+    return PlantedPlan((Role(site, "truth", 0, 1.0),), (site,), claims, direct=2.0)
 
 
-def _dormant(drawn: list[Place]) -> Plan:
-    site, sleeper, other = drawn[:3]
+def _dormant(places: list[Place]) -> PlantedPlan:
+    site, sleeper, elsewhere = places[:3]
     roles = (Role(site, "belief", 0, 1.0), Role(sleeper, "truth", 0, 0.0))
     sleeping = KnownClaim("dormant", (sleeper,), _standings(True, necessary=False, only=None))
-    claims = _claims(_planted(site, necessary=False, only=None), sleeping, _elsewhere(other))
-    return Plan(roles, (site,), claims, decoys=(sleeper,))
+    claims = _claims(_planted(site, necessary=False, only=None), sleeping, _elsewhere(elsewhere))
+    return PlantedPlan(roles, (site,), claims, decoys=(sleeper,))
 
 
-def _borrowed(drawn: list[Place]) -> Plan:
-    site = drawn[0]
-    lender = next(place for place in drawn[1:] if place[0] == site[0])
-    other = next(place for place in drawn[1:] if place != lender)
+def _borrowed(places: list[Place]) -> PlantedPlan:
+    site = places[0]
+    lender = next(place for place in places[1:] if place[0] == site[0])
+    elsewhere = next(place for place in places[1:] if place != lender)
     roles = (Role(site, "belief", 0, 0.0), Role(lender, "truth", None, 0.0))
     planted = KnownClaim("planted", (site,), _planted(site).expected, ("layer",))
     alone = KnownClaim("alone", (site,), {"works": "refuted"}, ("heads", "constant"))
-    claims = _claims(planted, alone, KnownClaim("decoy", (lender,), _elsewhere(lender).expected), _elsewhere(other))
-    return Plan(roles, (site,), claims, varying=True, direct=-0.5, decoys=(lender,))
+    claims = _claims(planted, alone, KnownClaim("decoy", (lender,), _elsewhere(lender).expected), _elsewhere(elsewhere))
+    return PlantedPlan(roles, (site,), claims, varying=True, direct=-0.5, decoys=(lender,))

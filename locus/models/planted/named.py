@@ -21,15 +21,15 @@ def planted_named(name: str) -> Planted:
     Raises:
         UserError: if the name is not planted:KIND:SEED or planted:KIND:SEED:shuffled.
     """
-    parts = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
-    twin = parts[3:] == ["shuffled"]
-    if parts[0] != "planted" or not (len(parts) == 3 or twin) or parts[1] not in KINDS or not _is_seed(parts[2]):
+    fields = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
+    twin = fields[3:] == ["shuffled"]
+    if fields[0] != "planted" or not (len(fields) == 3 or twin) or fields[1] not in KINDS or not _is_seed(fields[2]):
         raise UserError(
             "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number of at most 15 digits for the seed",
             repr(name[:80]),
             f"The kinds are {', '.join(KINDS)}.",
         )
-    return build(parts[1], int(parts[2]), shuffled=twin, **COMPACT)
+    return build(fields[1], int(fields[2]), shuffled=twin, **COMPACT)
 
 
 def _is_seed(text: str) -> bool:

@@ -19,7 +19,7 @@ def words(n_questions: int, n_answers: int) -> tuple[list[str], list[list[str]]]
     """The questions' words, and the answers' words of each question in the order of SIDES."""
     digits = max(3, len(str(n_questions - 1)))
     numbers = [f"{index:0{digits}d}" for index in range(n_questions)]
-    return [f"Which-{n}?" for n in numbers], [[f"{side}-{n}" for side in SIDES[:n_answers]] for n in numbers]
+    return [f"Which-{n}?" for n in numbers], [[f"{answer}-{n}" for answer in SIDES[:n_answers]] for n in numbers]
 
 
 def make_tokenizer(n_questions: int, n_answers: int) -> PreTrainedTokenizerFast:
@@ -29,8 +29,8 @@ def make_tokenizer(n_questions: int, n_answers: int) -> PreTrainedTokenizerFast:
     beginning-of-text token is put first, and there is no chat template.
     """
     questions, answers = words(n_questions, n_answers)
-    known = [*SPECIAL, *questions, *(word for group in answers for word in group)]
-    model = models.WordLevel({word: index for index, word in enumerate(known)}, unk_token="<unk>")
+    vocabulary = [*SPECIAL, *questions, *(word for group in answers for word in group)]
+    model = models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="<unk>")
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(

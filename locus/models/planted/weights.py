@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from locus.models.planted.directions import Array, Directions
-from locus.models.planted.kinds import Plan, Role
+from locus.models.planted.directions import Array, PlantedDirections
+from locus.models.planted.kinds import PlantedPlan, Role
 
 # Coordinates of embeddings before the first norm.
 NOISE = 2.0  # norm of the free part, different for each question and each question's answers
@@ -18,7 +18,7 @@ ATTENTION = 3.0  # score by which a planted head prefers its key to no key, in t
 
 
 @dataclass(frozen=True)
-class Size:
+class PlantedSize:
     """Widths: residual stream, layers, query heads, one head, MLP, questions, answers to a question."""
 
     width: int
@@ -35,7 +35,9 @@ class Size:
         return self.heads * self.head_dim
 
 
-def draw_layers(size: Size, plan: Plan, directions: Directions, rng: np.random.Generator) -> dict[str, Array]:
+def draw_layers(
+    size: PlantedSize, plan: PlantedPlan, directions: PlantedDirections, rng: np.random.Generator
+) -> dict[str, Array]:
     """Weights of every layer by their name in the model; natural pushes are left at zero (see `push`).
 
     Returns:
@@ -49,13 +51,13 @@ def draw_layers(size: Size, plan: Plan, directions: Directions, rng: np.random.G
             weights[f"{prefix}{norm}.weight"] = np.ones(size.width)
 
         def reader(rows: int) -> Array:
-            drawn: Array = rng.standard_normal((rows, len(readable))) @ readable / np.sqrt(size.width)
-            return drawn
+            projection: Array = rng.standard_normal((rows, len(readable))) @ readable / np.sqrt(size.width)
+            return projection
 
         def writer(columns: int) -> Array:
             scale = PUSHED / np.sqrt(columns * len(free))
-            drawn: Array = scale * free.T @ rng.standard_normal((len(free), columns))
-            return drawn
+            projection: Array = scale * free.T @ rng.standard_normal((len(free), columns))
+            return projection
 
         for name in "qkv":
             weights[f"{prefix}self_attn.{name}_proj.weight"] = reader(size.features)
@@ -67,8 +69,8 @@ def draw_layers(size: Size, plan: Plan, directions: Directions, rng: np.random.G
     return weights
 
 
-def plant(
-    weights: dict[str, Array], role: Role, size: Size, directions: Directions, rng: np.random.Generator
+def plant_role(
+    weights: dict[str, Array], role: Role, size: PlantedSize, directions: PlantedDirections, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Overwrite one head with its role, in place.
 
@@ -104,7 +106,9 @@ def plant(
     return carrier, lever
 
 
-def draw_embeddings(size: Size, plan: Plan, directions: Directions, bits: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def draw_embeddings(
+    size: PlantedSize, plan: PlantedPlan, directions: PlantedDirections, bits: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
     """Input embeddings, the residual path's own polarity left at zero.
 
     A question's answers share one embedding but for truth, so that nothing but truth can tell them apart.
@@ -123,13 +127,13 @@ def draw_embeddings(size: Size, plan: Plan, directions: Directions, bits: Array,
     shape = (size.questions, len(directions.free))
 
     def noise() -> Array:
-        drawn = rng.standard_normal(shape)
-        unit: Array = NOISE * drawn / np.linalg.norm(drawn, axis=1, keepdims=True) @ directions.free
+        gaussian = rng.standard_normal(shape)
+        unit: Array = NOISE * gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True) @ directions.free
         return unit
 
     common = directions["constant"] - directions["belief"]
-    spoken = bits if plan.varying else -np.ones(size.questions)
-    questions = noise() + common + directions["key"] + np.outer(spoken, directions["truth"])
+    truth_signs = bits if plan.varying else -np.ones(size.questions)
+    questions = noise() + common + directions["key"] + np.outer(truth_signs, directions["truth"])
     answers = (noise() + common + 2 * directions["key"] + 2 * directions["end"])[:, None].repeat(size.answers, axis=1)
     marks = -np.ones((size.questions, size.answers))
     marks[np.arange(size.questions), np.where(bits > 0, 0, 1)] = 1.0

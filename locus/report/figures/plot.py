@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -93,16 +90,36 @@ class Drawing:
         object.__setattr__(self, "rows", [tuple(_visible(value) for value in row) for row in self.rows])
 
 
-def save(drawing: Drawing, folder: Path) -> None:
-    """Write one figure in its four forms."""
+class Picture(Figure):
+    """A figure that looks the same wherever it is drawn, and that a notebook shows whatever its backend."""
+
+    def _repr_png_(self) -> bytes:
+        drawn_as = io.BytesIO()
+        self.savefig(drawn_as, format="png", dpi=150)
+        return drawn_as.getvalue()
+
+    def savefig(self, fname: Any, **how: Any) -> None:
+        """As matplotlib does, in this style."""
+        with matplotlib.rc_context(STYLE):
+            super().savefig(fname, **how)
+
+
+def drawn(drawing: Drawing) -> Picture:
+    """A figure as matplotlib has it, drawn on no screen."""
     with matplotlib.rc_context(STYLE):
         width = COLUMN if drawing.panels < 3 else PAGE
-        figure = Figure(figsize=(width, drawing.height), layout="constrained")
+        figure = Picture(figsize=(width, drawing.height), layout="constrained")
         drawing.draw([figure.add_subplot(1, drawing.panels, 1 + place) for place in range(drawing.panels)], drawing.rows)
-        for ending, metadata in UNDATED.items():
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format=ending, dpi=300, metadata=metadata)
-            atomic.replace(folder / f"{drawing.name}.{ending}", drawn.getvalue())
+        return figure
+
+
+def save(drawing: Drawing, folder: Path) -> None:
+    """Write one figure in its four forms."""
+    figure = drawn(drawing)
+    for ending, metadata in UNDATED.items():
+        written = io.BytesIO()
+        figure.savefig(written, format=ending, dpi=300, metadata=metadata)
+        atomic.replace(folder / f"{drawing.name}.{ending}", written.getvalue())
     write_csv(folder / f"{drawing.name}.csv", drawing.columns, drawing.rows)
 
 

@@ -5,45 +5,44 @@ shows is on its axis.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
+from locus.records.place import Measured, PlaceResult
 from locus.report import chart
 from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, drift_axis, intervals, legend, points, scale
-from locus.report.material import Material, heads
+from locus.report.material import Material, SettingRow, heads
+from locus.report.places import Place
 
 STRENGTH, SCORE, TRUTH, INFO, MC2, KL = range(4, 10)  # columns of what was tried
 
 
 def drawings(material: Material) -> list[Drawing]:
     """Every figure; those without rows have nothing to show."""
-    found = [*verdict_figures(material), head_map(material), iti(material), optimal(material), *random_heads(material)]
-    return [*found, single_heads(material), mc_scores(material)]
+    first = [*verdict_figures(material), head_map(material), iti(material), optimal(material), *random_heads(material)]
+    return [*first, single_heads(material), mc_scores(material)]
 
 
 def main_score(material: Material) -> str:
     """True*Info if answers were judged, else MC2."""
-    return "true_info" if any(row.get("true_info") is not None for row in material.settings) else "mc2"
+    return "true_info" if any(row.means["true_info"] is not None for row in material.settings) else "mc2"
 
 
 def verdict_figures(material: Material) -> list[Drawing]:
     """Claim and ceiling against the distribution of random Locations, one figure a claim and read mode."""
-    found, drawn = material.found, []
-    metric, factor = found["metric"], scale(found["metric"])
-    for number, claim in enumerate(found["claims"]):
-        shown = chart.verdict_rows(found, claim)
-        rows: Rows = [
-            (row["label"], row["kind"], factor * row["mean"], factor * row["low"], factor * row["high"]) for row in shown
-        ]
+    metric, figures = material.verdict.metric, []
+    factor = scale(metric)
+    for number, claim in enumerate(material.verdict.claims):
+        shown = chart.verdict_rows(material, claim)
+        rows: Rows = [(row.label, row.kind, factor * row.mean, factor * row.low, factor * row.high) for row in shown]
         height = 0.5 + 0.27 * len(rows)
         for row in shown:
-            rows += [(f"random Location {place}", "dot", factor * dot, None, None) for place, dot in enumerate(row["dots"])]
+            rows += [(f"random Location {place}", "dot", factor * dot, None, None) for place, dot in enumerate(row.dots)]
         if (good := chart.bound(shown, claim)) is not None:
             rows.append(("as good as the ceiling from", "bound", factor * good, None, None))
         name = "verdict" if number == 0 else f"verdict-{number + 1}"
-        drawn.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(axis(metric))))
-    return drawn
+        figures.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(axis(metric))))
+    return figures
 
 
 def _verdict(label: str) -> Callable[[Sequence[Axes], Rows], None]:
@@ -73,7 +72,7 @@ def head_map(material: Material) -> Drawing:
     """Layer x head: probe accuracy, claimed heads, heads of random Locations, single heads."""
     grid = heads(material)
     rows: Rows = [
-        (layer, head, one["score"], int(bool(one["claims"])), len(one["random"]), one["alone"])
+        (layer, head, one.score, int(bool(one.claims)), len(one.random), one.alone)
         for layer, line in enumerate(grid)
         for head, one in enumerate(line)
     ]
@@ -112,16 +111,17 @@ def _tried(material: Material, roles: Sequence[str]) -> Rows:
     """(kind, arm, setting, chosen, strength, score, truth, info, mc2, kl) of everything tried in some roles."""
     measure = main_score(material)
 
-    def value(row: dict[str, Any], name: str) -> float | None:
-        return None if row.get(name) is None else scale(name) * row[name]
+    def value(row: SettingRow, name: str) -> float | None:
+        mean = row.means[name]
+        return None if mean is None else scale(name) * mean
 
     return [
         (
-            *(row["role"], row["name"], row["setting"], int(row["chosen"]), row["strength"]),
+            *(row.role, row.name, row.setting, int(row.chosen), row.strength),
             *(value(row, name) for name in (measure, "truth", "info", "mc2", "kl")),
         )
         for row in material.settings
-        if row["role"] in roles and row.get(measure) is not None
+        if row.role in roles and row.means[measure] is not None
     ]
 
 
@@ -176,44 +176,43 @@ def optimal(material: Material) -> Drawing:
 
 def random_heads(material: Material) -> list[Drawing]:
     """Figure 3: the optimal edit at every random Location, in order, with claim and ceiling; one figure a claim and read mode."""
-    found, drawn = material.found, []
-    metric = _measured(found["random"], material)
-    for number, claim in enumerate(found["claims"]):
+    places, figures = material.places, []
+    metric = _measured(places["random"], material)
+    for number, claim in enumerate(material.verdict.claims):
         mine = {
-            kind: [entry for entry in found[kind] if entry["claim"] == claim["name"] and entry["read"] == claim["read"]]
+            kind: [place for place in places[kind] if place.claim == claim.name and place.read == claim.read]
             for kind in ("random", "claimed")
         }
         rows = _places(mine["random"], "random", metric)
-        rows += _places([*mine["claimed"]], "claim", metric) + _places(found["ceiling"], "ceiling", metric) if rows else []
+        rows += _places(mine["claimed"], "claim", metric) + _places(places["ceiling"], "ceiling", metric) if rows else []
         name = "random-heads" if number == 0 else f"random-heads-{number + 1}"
-        drawn.append(_distribution(name, rows, metric, "random Locations, in order"))
-    return drawn
+        figures.append(_distribution(name, rows, metric, "random Locations, in order"))
+    return figures
 
 
 def single_heads(material: Material) -> Drawing:
     """Figure 4: the optimal edit at every single head that was tried, in order, and what it costs."""
-    metric = _measured(material.found["single"], material)
-    rows = _places(material.found["single"], "single", metric)
-    rows += _places(material.found["ceiling"], "ceiling", metric) if rows else []
+    metric = _measured(material.places["single"], material)
+    rows = _places(material.places["single"], "single", metric)
+    rows += _places(material.places["ceiling"], "ceiling", metric) if rows else []
     return _distribution("single-heads", rows, metric, "single heads, in order")
 
 
-def _measured(entries: Sequence[dict[str, Any]], material: Material) -> str:
+def _measured(places: Sequence[Place], material: Material) -> str:
     """The main score if these places have it, else the verdict's metric."""
     metric = main_score(material)
-    return metric if any(entry.get(metric) for entry in entries) else str(material.found["metric"])
+    return metric if any(metric in place.measures for place in places) else material.verdict.metric
 
 
-def _places(entries: Sequence[dict[str, Any]], kind: str, metric: str) -> Rows:
+def _places(places: Sequence[Place], kind: str, metric: str) -> Rows:
     """(kind, arm, heads, mean, low, high, KL) in order of the mean; intervals are of the difference from no edit, if known."""
     rows: Rows = []
-    for entry in entries:
-        value = entry.get(metric)
-        if value and value["mean"] is not None:
-            ends = [scale(metric) * one for one in chart.ends(entry, metric)]
-            where = entry["location"] if isinstance(entry["location"], str) else " ".join(entry["location"])
-            drift = (entry.get("kl") or {}).get("mean")
-            rows.append((kind, entry["name"], where, scale(metric) * value["mean"], *ends, drift))
+    for place in places:
+        if (mean := place.mean(metric)) is not None:
+            ends = [scale(metric) * one for one in place.ends(metric)]
+            location = place.result.location
+            where = location if isinstance(location, str) else " ".join(location)
+            rows.append((kind, place.name, where, scale(metric) * mean, *ends, place.mean("kl")))
     return sorted(rows, key=lambda row: row[3])
 
 
@@ -248,21 +247,21 @@ def _distribution(name: str, rows: Rows, metric: str, label: str) -> Drawing:
 
 def mc_scores(material: Material) -> Drawing:
     """Figure 5: MC1 and MC2 of the unedited model, ITI, and the optimal edits; of random Locations the mean and every dot."""
-    found = material.found
-    kinds = [("base", found["baseline"]["base"]), ("shift", found["shift"]), ("complement", found["complement"])]
+    verdict = material.verdict
+    kinds = [("base", verdict.baseline.base), ("shift", verdict.shift), ("complement", verdict.complement), ("random", ())]
     rows: Rows = []
     for measure in ("mc1", "mc2"):
-        held = [entry for entry in found["random"] if entry.get(measure) and entry[measure]["mean"] is not None]
-        means = [100 * entry[measure]["mean"] for entry in held]
-        for kind, entries in [*kinds, ("random", []), ("claim", found["claimed"]), ("ceiling", found["ceiling"])]:
+        held = [(place.name, 100 * mean) for place in verdict.random if (mean := place.mean(measure)) is not None]
+        means = [mean for _, mean in held]
+        for kind, places in [*kinds, ("claim", verdict.claimed), ("ceiling", verdict.ceiling)]:
             rows += [
-                (_edit(kind, entry, len(entries)), kind, 100 * entry[measure]["mean"], *_ends(entry[measure]), measure.upper())
-                for entry in entries
-                if entry.get(measure) and entry[measure]["mean"] is not None
+                (_edit(kind, place, len(places)), kind, 100 * mean, *_ends(mean, place.measures[measure]), measure.upper())
+                for place in places
+                if (mean := place.mean(measure)) is not None
             ]
             if kind == "random" and means:
                 rows.append((CALLED[kind], kind, sum(means) / len(means), min(means), max(means), measure.upper()))
-        rows += [(entry["name"], "dot", mean, None, None, measure.upper()) for entry, mean in zip(held, means, strict=True)]
+        rows += [(name, "dot", mean, None, None, measure.upper()) for name, mean in held]
     shown = list(dict.fromkeys(row[5] for row in rows))
 
     def draw(panels: Sequence[Axes], rows: Rows) -> None:
@@ -277,14 +276,14 @@ def mc_scores(material: Material) -> Drawing:
     return Drawing("mc-scores", ("edit", "kind", "percent", "low", "high", "measure"), rows, height, draw, len(shown))
 
 
-def _edit(kind: str, entry: dict[str, Any], several: int) -> str:
+def _edit(kind: str, place: PlaceResult, several: int) -> str:
     """An edit in words, with its claim and read mode (or its form) where there are several of its kind."""
-    parts = [CALLED[kind], entry["setting"] if kind == "shift" else ""]
+    parts = [CALLED[kind], place.setting if kind == "shift" else ""]
     if several > 1:
-        parts += [entry["name"].removeprefix("iti:").removeprefix("ceiling:"), f"read {entry['read']}" if entry["read"] else ""]
+        parts += [place.name.removeprefix("iti:").removeprefix("ceiling:"), f"read {place.read}" if place.read else ""]
     return ", ".join(part for part in parts if part)
 
 
-def _ends(value: dict[str, Any]) -> tuple[float, float]:
-    low, high = (value["mean"] if one is None else one for one in value["interval"])
+def _ends(mean: float, measured: Measured) -> tuple[float, float]:
+    low, high = (mean if one is None else one for one in measured.interval)
     return 100 * low, 100 * high

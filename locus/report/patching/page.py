@@ -41,7 +41,7 @@ def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[st
         drawn: name, caption and map of every figure.
         pictures: by name, the figure as base64 of SVG.
     """
-    environment = html.environment("patching")
+    environment = html.environment("report/patching")
     environment.filters |= {"effect": _effect, "p": _p}
     return html.render(
         environment,

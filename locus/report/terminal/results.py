@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -11,16 +10,18 @@ from rich.table import Table
 from locus import registry
 from locus.boundary.terminal import Console, Text
 from locus.conclude.diagnosis import gained, next_steps, settling
-from locus.conclude.tests import QUESTIONS
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
-from locus.report.words import by_steering, steered, steering
+from locus.records.findings import Finding, Findings
+from locus.records.place import Measured, PlaceResult
+from locus.records.plan import JudgeRecord
+from locus.records.verdict import KINDS, Verdict
+from locus.report.words import by_steering, steered
 from locus.shown import line
 from locus.units import bare, is_share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta"}
 CORRECTED = {"both": "corrected %"}  # no metric, but what remains of True*Info where the judge's known errors are taken out
-KINDS = ("shift", "shift_random", "shift_everywhere", "ceiling", "claimed", "random", "complement", "single")
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
 ABOUT_CORRECTED = {"both": "Corrected: share of answers that are both, with the judge's known errors taken out."}
 LABEL = 16  # least width of a row's label
@@ -30,40 +31,38 @@ NOTHING: Cell = ("-", "")
 PackedRow = tuple[str, dict[str, Cell]]  # label, and cells by measure; an empty label begins a section
 
 
-def verdict_table(console: Console, found: dict[str, Any], out: Path) -> None:
+def verdict_table(console: Console, verdict: Verdict, out: Path) -> None:
     """The audit's results: what was measured, then what follows."""
-    n = found["n"]
+    n = verdict.n
     console.print(
         Text(
-            f"{line(found['model']['name'], NAME)} on {line(found['dataset']['name'], NAME)}: {n['test']} test questions, "
-            f"{n['train']} training questions, prompt format {found['prompt']}"
+            f"{line(verdict.model.name, NAME)} on {line(verdict.dataset.name, NAME)}: {n.test} test questions, "
+            f"{n.train} training questions, prompt format {verdict.prompt}"
         )
     )
-    judged = bool(found.get("judge"))
-    metrics = _metrics(found)
-    rows = _rows(found, [*(one.name for one in metrics), *CORRECTED])
+    judged, metrics = verdict.judge is not None, _metrics(verdict)
+    rows = _rows(verdict, [*(one.name for one in metrics), *CORRECTED])
     headings = {
         name: heading
-        for name, heading in columns(metrics, judged, found["metric"]).items()
+        for name, heading in columns(metrics, judged, verdict.metric).items()
         if any(cells[name] != NOTHING for label, cells in rows if label)
     }
     captions = {**{one.name: one.caption for one in metrics if one.caption}, **ABOUT_CORRECTED}
     for table in tables(headings, rows, console.width):
         console.print(table)
     console.print(Text(" ".join([MEANS, *(captions[name] for name in headings if name in captions)]), style="dim"))
-    if judged:
-        console.print(Text(_about_judge(found), style="dim"))
-    _standings(console, found)
-    _notes(console, found)
+    if verdict.judge is not None:
+        console.print(Text(_about_judge(verdict, verdict.judge), style="dim"))
+    _standings(console, verdict)
+    _notes(console, verdict)
     console.print()
-    console.print(Text(cost.told(found), style="dim"))
+    console.print(Text(cost.cost_line(verdict.seconds, verdict.cost), style="dim"))
     console.print(Text(out / "report.html"), soft_wrap=True)
 
 
-def _metrics(found: dict[str, Any]) -> list[Metric]:
+def _metrics(verdict: Verdict) -> list[Metric]:
     """The metrics that any place of a verdict has, in the order of tables."""
-    kinds = [found["baseline"]["base"], *(found.get(kind, []) for kind in KINDS)]
-    named = {name for entries in kinds for entry in entries for name in entry}
+    named = {name for kind in ("base", *KINDS) for place in verdict.places(kind) for name in place.measures}
     return tabled([metric(name) for name in registry.entries("metrics") if name in named])
 
 
@@ -120,10 +119,13 @@ def _table(headings: dict[str, str], rows: list[PackedRow], low: bool) -> Table:
     return table
 
 
-def _value(entry: dict[str, Any], measure: str) -> dict[str, Any] | None:
+def _value(place: PlaceResult, measure: str) -> Measured | None:
     """A measure's entry if it has a number; `both` is the corrected share of answers that are true and informative."""
-    value = entry.get("judged", {}).get("corrected", {}).get("both") if measure == "both" else entry.get(measure)
-    return value if value and value["mean"] is not None else None
+    if measure == "both":
+        value = place.judged.corrected.get("both") if place.judged else None
+    else:
+        value = place.measures.get(measure)
+    return value if value and value.mean is not None else None
 
 
 def _number(value: float | None, measure: str) -> str:
@@ -138,20 +140,21 @@ def _of_text(measure: str) -> bool:
     return measure not in CORRECTED and metric(measure).of == "text"
 
 
-def cell(entry: dict[str, Any], measure: str) -> Cell:
+def cell(place: PlaceResult, measure: str) -> Cell:
     """A mean with its interval, or a dash with nothing behind it."""
-    value = _value(entry, measure)
+    value = _value(place, measure)
     if value is None:
         return NOTHING
     if _of_text(measure):
-        return _number(value["mean"], measure), ""
-    low, high = (_number(one, measure) for one in value["interval"])
-    return _number(value["mean"], measure), f"[{low}, {high}]"
+        return _number(value.mean, measure), ""
+    low, high = (_number(one, measure) for one in value.interval)
+    return _number(value.mean, measure), f"[{low}, {high}]"
 
 
-def _spread(entries: list[dict[str, Any]], measure: str) -> Cell:
+def _spread(places: Sequence[PlaceResult], measure: str) -> Cell:
     """Mean and range over several places."""
-    means = [value["mean"] for entry in entries if (value := _value(entry, measure)) is not None]
+    measured = [value.mean for place in places if (value := _value(place, measure)) is not None]
+    means = [mean for mean in measured if mean is not None]
     if not means:
         return NOTHING
     mean = _number(float(np.mean(means)), measure)
@@ -160,135 +163,128 @@ def _spread(entries: list[dict[str, Any]], measure: str) -> Cell:
     return mean, f"({_number(min(means), measure)}, {_number(max(means), measure)})"
 
 
-def _rows(found: dict[str, Any], names: Sequence[str]) -> list[PackedRow]:
+def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     """Label and cells of every row; an empty label is a rule between sections."""
-    base, size = found["baseline"], found["claims"][0]["n_sites"]
+    base, size = verdict.baseline, verdict.claims[0].n_sites
 
-    def one(entry: dict[str, Any]) -> dict[str, Cell]:
-        return {name: cell(entry, name) for name in names}
+    def one(place: PlaceResult) -> dict[str, Cell]:
+        return {name: cell(place, name) for name in names}
 
-    def several(entries: list[dict[str, Any]]) -> dict[str, Cell]:
-        return {name: _spread(entries, name) for name in names}
+    def several(places: Sequence[PlaceResult]) -> dict[str, Cell]:
+        return {name: _spread(places, name) for name in names}
 
-    rows: list[PackedRow] = [("no edit", one(entry)) for entry in base["base"]]
-    if not found.get("judge"):
+    rows: list[PackedRow] = [("no edit", one(place)) for place in base.base]
+    if verdict.judge is None:
         nothing = dict.fromkeys(names, NOTHING)
         rows += [
-            (f"blind to the question: {blind['name']}", {**nothing, "mc1": (bare(blind["mc1"], "mc1"), "")})
-            for blind in base["blind"]
+            (f"blind to the question: {blind.name}", {**nothing, "mc1": (bare(blind.mc1, "mc1"), "")}) for blind in base.blind
         ]
     rows.append(("", {}))
-    rows += [(steered(entry["name"], entry["setting"]), one(entry)) for entry in found["shift"]]
-    for kind, places in by_steering(found["shift_random"]).items():
+    rows += [(steered(place.name, place.setting), one(place)) for place in verdict.shift]
+    for kind, places in by_steering(verdict.shift_random).items():
         rows.append((f"{kind} at {len(places)} random Locations", several(places)))
-    for entry in found.get("shift_everywhere", []):
-        rows.append((f"{steering(entry['name'])} everywhere, {entry['setting']}", one(entry)))
+    rows += [(steered(place.name, place.setting, everywhere=True), one(place)) for place in verdict.shift_everywhere]
     rows.append(("", {}))
-    for entry in found["ceiling"]:
-        rows.append((f"optimal everywhere ({entry['name'].removeprefix('ceiling:')})", one(entry)))
+    for place in verdict.ceiling:
+        rows.append((f"optimal everywhere ({place.name.removeprefix('ceiling:')})", one(place)))
     edits = ("claimed", "random", "complement", "single")
-    for read in dict.fromkeys(entry["read"] for kind in edits for entry in found[kind]):
-        mine = {kind: [entry for entry in found[kind] if entry["read"] == read] for kind in edits}
-        rows += [(f"optimal at {entry['name']}, read {read}", one(entry)) for entry in mine["claimed"]]
+    for read in dict.fromkeys(place.read for kind in edits for place in verdict.places(kind)):
+        mine = {kind: [place for place in verdict.places(kind) if place.read == read] for kind in edits}
+        rows += [(f"optimal at {place.name}, read {read}", one(place)) for place in mine["claimed"]]
         heads = f"{size} head{'' if size == 1 else 's'}"
         if mine["random"]:
             rows.append((f"optimal at {len(mine['random'])} random Locations of {heads}", several(mine["random"])))
-        rows += [("optimal everywhere but there", one(entry)) for entry in mine["complement"]]
+        rows += [("optimal everywhere but there", one(place)) for place in mine["complement"]]
         if mine["single"]:
             rows.append((f"optimal at {len(mine['single'])} single heads", several(mine["single"])))
     return rows
 
 
-def _about_judge(found: dict[str, Any]) -> str:
+def _about_judge(verdict: Verdict, judge: JudgeRecord) -> str:
     """Who judged, on what terms, and how many answers were left out or were silence."""
-    judge, n = found["judge"], found["n"]["test"]
-    entries = [entry for entries in (found["baseline"]["base"], *(found.get(kind, []) for kind in KINDS)) for entry in entries]
-    judged = [entry["judged"] for entry in entries if "judged" in entry]
-    unscored, silent = (sum(one[name] for one in judged) for name in ("unscored", "silent"))
-    said = [f"Judge: {line(judge['name'], NAME)}, {judge['fingerprint'][:12]}; {unscored} answers unscored, {silent} empty."]
-    if missing := found.get("unscored"):
-        said.append(f"Why: {line(missing['commonest'])}.")
-    if not judge["confusion"]:
-        said.append("Its errors were never measured, so nothing is corrected for them.")
-    if judge["seen"]:
-        said.append(
-            f"It learned from {judge['seen']} of the {n} test questions; its known errors are those on questions it never saw."
+    judged = [place.judged for kind in ("base", *KINDS) for place in verdict.places(kind) if place.judged is not None]
+    unscored, silent = sum(one.unscored for one in judged), sum(one.silent for one in judged)
+    parts = [f"Judge: {line(judge.name, NAME)}, {judge.fingerprint[:12]}; {unscored} answers unscored, {silent} empty."]
+    if verdict.unscored is not None:
+        parts.append(f"Why: {line(verdict.unscored.commonest)}.")
+    if not judge.confusion:
+        parts.append("Its errors were never measured, so nothing is corrected for them.")
+    if judge.seen:
+        parts.append(
+            f"It learned from {judge.seen} of the {verdict.n.test} test questions; its known errors are those on questions it "
+            "never saw."
         )
-    said.append(f"Settings were chosen on validation questions by {found['selected_by']}.")
-    return " ".join(said)
+    parts.append(f"Settings were chosen on validation questions by {verdict.selected_by}.")
+    return " ".join(parts)
 
 
-def _standings(console: Console, found: dict[str, Any]) -> None:
+def _standings(console: Console, verdict: Verdict) -> None:
     """What follows for every claim: four answers, one sentence, and the answers by other metrics."""
-    if (gain := found.get("gain")) is not None:
+    if verdict.gain is not None:
         console.print()
-        console.print(Text(gained(gain, found["metric"])))
-    for claim in found["claims"]:
-        heads = ", ".join(claim["location"])
+        console.print(Text(gained(verdict.gain, verdict.metric)))
+    for claim in verdict.claims:
+        heads, findings = ", ".join(claim.location), claim.by_question
         console.print()
-        console.print(Text(f"Claim {line(claim['name'], NAME)}: heads {heads}; read {claim['read']}; by {found['metric']}"))
-        said = Table.grid(padding=(0, 2, 0, 0))
-        said.add_column(no_wrap=True)
-        said.add_column(no_wrap=True)
-        said.add_column()
-        if len({claim[question]["sentence"] for question in QUESTIONS}) == 1:
-            said.add_row("  all four", _mark(claim["works"]), Text(claim["works"]["sentence"]))
+        console.print(Text(f"Claim {line(claim.name, NAME)}: heads {heads}; read {claim.read}; by {verdict.metric}"))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column()
+        if len({finding.sentence for finding in findings.values()}) == 1:
+            grid.add_row("  all four", _mark(claim.works), Text(claim.works.sentence))
         else:
-            for question in QUESTIONS:
-                finding = claim[question]
-                said.add_row(f"  {question}", _mark(finding), Text(finding["sentence"]))
-                if finding.get("to_decide"):
-                    said.add_row("", "", Text(f"would settle it: {finding['to_decide']}", style="dim"))
-        console.print(said)
-        console.print(Text(claim["sentence"], style="bold"))
-        if "invalid" in {claim[question]["standing"] for question in QUESTIONS}:
-            told = [settling(question, claim[question]) for question in QUESTIONS]  # in the grid above
-            for step in next_steps(claim, found):
-                if step not in told:
+            for question, finding in findings.items():
+                grid.add_row(f"  {question}", _mark(finding), Text(finding.sentence))
+                if finding.to_decide:
+                    grid.add_row("", "", Text(f"would settle it: {finding.to_decide}", style="dim"))
+        console.print(grid)
+        console.print(Text(claim.sentence, style="bold"))
+        if "invalid" in {finding.standing for finding in findings.values()}:
+            above = [settling(question, finding) for question, finding in findings.items()]  # in the grid
+            for step in next_steps(claim, verdict):
+                if step not in above:
                     console.print(Text(f"  - {step}", style="yellow"))
-        for name, other in claim["by_metric"].items():
-            if name != found["metric"]:
+        for name, other in claim.by_metric.items():
+            if name != verdict.metric:
                 console.print(Text(f"  by {name}: {_briefly(other)}", style="dim"))
 
 
-def _mark(finding: dict[str, Any]) -> Text:
-    return Text(finding["standing"], COLOURS[finding["standing"]])
+def _mark(finding: Finding) -> Text:
+    return Text(finding.standing, COLOURS[finding.standing])
 
 
-def _briefly(findings: dict[str, Any]) -> str:
+def _briefly(findings: Findings) -> str:
     """The four standings by another metric; where one reason answers all four, the reason."""
-    (first, *others) = findings.values()
-    if first["standing"] == "invalid" and {one["sentence"] for one in others} == {first["sentence"]}:
-        return f"{first['sentence'][0].lower()}{first['sentence'][1:]}"
-    return ", ".join(f"{question} {one['standing']}" for question, one in findings.items())
+    (first, *others) = findings.by_question.values()
+    if first.standing == "invalid" and {one.sentence for one in others} == {first.sentence}:
+        return f"{first.sentence[0].lower()}{first.sentence[1:]}"
+    return ", ".join(f"{question} {one.standing}" for question, one in findings.by_question.items())
 
 
-def _notes(console: Console, found: dict[str, Any]) -> None:
+def _notes(console: Console, verdict: Verdict) -> None:
     """What a reader of the table has to know: planted truth, questions left out, Locations not drawn, training not settled."""
-    if found["dataset"]["name"].startswith("planted-"):
-        console.print(Text(_truth(found["model"]["name"])))
-    for part, wanted in found["asked"].items():
-        if wanted is not None and found["n"][part] < wanted:
-            said = f"{found['n'][part]} {part} questions, not {wanted}: the split gives 60/20/20 % of the data."
-            console.print(Text(said, style="yellow"))
-    drawn = found["drawn"]
-    if drawn["stopped_early"] and drawn["random"] < drawn["planned"]:
+    if verdict.dataset.name.startswith("planted-"):
+        console.print(Text(_truth(verdict.model.name)))
+    held = dict(verdict.n)
+    for part, wanted in verdict.asked:
+        if wanted is not None and held[part] < wanted:
+            few = f"{held[part]} {part} questions, not {wanted}: the split gives 60/20/20 % of the data."
+            console.print(Text(few, style="yellow"))
+    looked = verdict.drawn
+    if looked.stopped_early and looked.random is not None and looked.random < looked.planned:
         console.print(
             Text(
-                f"Drew {drawn['random']} of {drawn['planned']} random Locations: more could not change the verdict "
+                f"Drew {looked.random} of {looked.planned} random Locations: more could not change the verdict "
                 "(--set sequential=false draws them all)."
             )
         )
-    unsettled = [
-        entry["name"]
-        for kind in ("claimed", "ceiling", "complement", "random")
-        for entry in found[kind]
-        if False in entry["converged"]
-    ]
+    kinds = ("claimed", "ceiling", "complement", "random")
+    unsettled = [place.name for kind in kinds for place in verdict.places(kind) if not place.settled]
     if unsettled:
         more = f" and {len(unsettled) - 8} more" if len(unsettled) > 8 else ""
-        said = f"Training had not settled at {len(unsettled)} Location(s): {', '.join(unsettled[:8])}{more}"
-        console.print(Text(said, style="yellow"))
+        warning = f"Training had not settled at {len(unsettled)} Location(s): {', '.join(unsettled[:8])}{more}"
+        console.print(Text(warning, style="yellow"))
 
 
 def _truth(name: str) -> str:

@@ -13,7 +13,7 @@ from locus.errors import UserError
 from locus.machine.workers import forks
 
 Say = Callable[[float], None]
-Work = Callable[[Any, Say], Any]
+JobFunction = Callable[[Any, Say], Any]
 Progress = Callable[[int, float], None]
 AUTO = "auto"
 
@@ -30,7 +30,7 @@ class Tasks:
     """
 
     jobs: Sequence[Any]
-    work: Work
+    work: JobFunction
     workers: int
     progress: Progress = lambda place, share: None
 
@@ -59,7 +59,7 @@ def executor(name: str, tasks: Tasks) -> Executor:
 
 
 def side_by_side(
-    jobs: Sequence[Any], work: Work, workers: int, progress: Progress, name: str = AUTO
+    jobs: Sequence[Any], work: JobFunction, workers: int, progress: Progress, name: str = AUTO
 ) -> Generator[Any, None, None]:
     """The result of every job, in order, by an executor.
 

@@ -20,7 +20,7 @@ import torch
 
 from locus.errors import UserError
 from locus.machine.workers import fork, forks
-from locus.run.executors.base import Progress, Tasks, Work
+from locus.run.executors.base import JobFunction, Progress, Tasks
 from locus.run.executors.serial import Serial
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux's prctl.h
@@ -42,11 +42,11 @@ class Fork:
         waiting, finished = iter(range(len(tasks.jobs))), dict[int, tuple[bool, Any]]()
         try:
             for _ in range(min(tasks.workers, len(tasks.jobs))):
-                here, there = multiprocessing.Pipe()
-                process = fork(_serve, (there, [*team, here], tasks.jobs, tasks.work, os.getpid()))
-                there.close()
-                team[here] = process
-                here.send(next(waiting))
+                parent_end, worker_end = multiprocessing.Pipe()
+                process = fork(_serve, (worker_end, [*team, parent_end], tasks.jobs, tasks.work, os.getpid()))
+                worker_end.close()
+                team[parent_end] = process
+                parent_end.send(next(waiting))
             for number in range(len(tasks.jobs)):
                 while number not in finished:
                     for connection in wait(list(team)):
@@ -68,7 +68,7 @@ def _hear(
 ) -> None:
     """Take one message of a worker: progress, a warning, or a result, upon which it is given the next job."""
     try:
-        what, number, value = connection.recv()
+        kind, number, value = connection.recv()
     except (EOFError, ConnectionResetError):
         process.join()
         raise UserError(
@@ -76,22 +76,22 @@ def _hear(
             f"one that ended with status {process.exitcode}",
             "Most often the system was out of memory: run again with OMP_NUM_THREADS=1 (one worker), which goes on from here.",
         ) from None
-    if what == "share":
+    if kind == "share":
         progress(number, value)
-    elif what == "warning":
+    elif kind == "warning":
         warnings.warn(value, stacklevel=2)
     else:
-        finished[number] = (what == "result", value)
+        finished[number] = (kind == "result", value)
         with suppress(BrokenPipeError, StopIteration):  # broken: it died just now, as the next message says
             connection.send(next(waiting))
 
 
-def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any], work: Work, parent: int) -> None:
+def _serve(connection: Connection, other_pipes: list[Connection], jobs: Sequence[Any], work: JobFunction, parent: int) -> None:
     """What a worker does: jobs by number until it is ended, or until nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _end_with(parent)
-    for other in others:
-        other.close()  # else a worker would hold open the pipes of others, and not notice that the parent is gone
+    for pipe in other_pipes:
+        pipe.close()  # else a worker would hold open the pipes of others, and not notice that the parent is gone
     torch.set_num_threads(1)
     # The parent may have been printing, and so holding its printer's lock, when this process was forked.
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
@@ -110,8 +110,8 @@ def _serve(connection: Connection, others: list[Connection], jobs: Sequence[Any]
                     raise
                 except BaseException as error:  # whatever it is, the parent is where it must be raised
                     answer = "error", number, _sendable(error)
-            for one in heard:
-                connection.send(("warning", number, one.message))
+            for warning in heard:
+                connection.send(("warning", number, warning.message))
             connection.send(answer)
 
 

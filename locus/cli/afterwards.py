@@ -1,0 +1,89 @@
+"""The commands for a run that is there: its page, its receipt, what it leaves. They load nothing heavy until they are used."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+import locus
+from locus.boundary.terminal import Text, console
+from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.errors import UserError
+
+
+def report(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, finished or not; a calibration's; a power file.")],
+    compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
+    sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
+) -> None:
+    """Write a run's report.html, its figures, and how to cite it; or the figures of a calibration or of a power file.
+
+    Nothing is opened but these folders and files: no model, no data, no judge, whatever they name.
+    """
+    if compare and len(runs) < 2:
+        raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
+    for run in runs[:1] if compare else runs:
+        if run.is_file() or (run / "calibration.json").is_file():
+            from locus.report.figures import errors
+
+            console().print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
+        else:
+            page = locus.Run(run).report(compare=runs[1:] if compare else (), sign=sign)
+            console().print(Text(page), soft_wrap=True)
+
+
+def verify(
+    run_or_receipt: Annotated[Path, Argument(help="Run folder, receipt.json, or a numbered record of a paper.")],
+    expect: Annotated[
+        str | None, Option(help="Trusted name or public key that must have signed all of it; or its id or hash.")
+    ] = None,
+    rerun: Annotated[int, Option(min=0, help="Also repeat this many random trials on the model.")] = 0,
+    seed: Annotated[int | None, Option(min=0, help="Of the draw of trials to repeat; unforeseeable by default.")] = None,
+    model: OwnModel = None,
+    adapter: OwnAdapter = None,
+    revision: OwnRevision = None,
+    behaviour: OwnData = None,
+    text: OwnText = None,
+    judge: OwnJudge = None,
+    judge_url: OwnUrl = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
+
+    A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
+    against the run's fingerprints.
+    """
+    found = locus.verify(run_or_receipt, expect=expect)
+    from locus.report.terminal import verified_table
+
+    shown = console()
+    verified_table(shown, found)
+    if rerun:
+        from locus.door.afterwards import repeated
+        from locus.report.rerun import sentences
+
+        named: dict[str, Any] = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
+        asked: dict[str, Any] = {"judge": judge, "judge_url": judge_url, "trust_remote_code": trust_remote_code}
+        for said in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
+            shown.print(Text(said), soft_wrap=True)
+
+
+def export(
+    run: Annotated[Path, Argument(help="Run folder.")],
+    to: Annotated[Path, Option(help="A new or empty folder.")],
+    trial: Annotated[
+        str | None, Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
+    ] = None,
+    form: Annotated[
+        str, Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
+    ] = "auto",
+    model: OwnModel = None,
+    adapter: OwnAdapter = None,
+    revision: OwnRevision = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
+    named: dict[str, Any] = {"model": model, "adapter": adapter, "revision": revision, "trust_remote_code": trust_remote_code}
+    shown = console()
+    for line in locus.export(run, to, trial=trial, form=form, **named):
+        shown.print(Text(line))

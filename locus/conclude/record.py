@@ -1,0 +1,113 @@
+"""A run's scores, seen through its plan: which trials make an arm, and which setting of the grid was chosen for it.
+
+Of the trials of one place, the grid's best (tau and learning rate) is chosen on validation questions, by the main metric's
+mean over seeds, and reported on test questions, always.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from locus import stats
+from locus.metrics.base import metric
+from locus.plan.config import AuditConfig
+from locus.records.plan import PlanRecord
+from locus.records.result import TrialResult
+from locus.records.store import Store
+
+Floats = npt.NDArray[np.float64]
+Key = tuple[str, str, str, str]  # role, arm, claim, read
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One place with one edit: its trials by setting of the grid and seed, and the setting that was chosen."""
+
+    role: str
+    name: str
+    claim: str
+    read: str
+    trials: tuple[TrialResult, ...]
+    setting: str
+
+    @property
+    def chosen(self) -> list[str]:
+        """Ids of the chosen setting's trials, by seed."""
+        return [trial.id for trial in self.trials if trial.setting == self.setting]
+
+
+class Record:
+    """A run's scores, seen through its plan.
+
+    Args:
+        plan: the run's plan.
+        store: the run's database.
+    """
+
+    def __init__(self, plan: PlanRecord, store: Store):
+        self.plan, self.store = plan, store
+        self.config = AuditConfig.model_validate(plan.config)
+        self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
+        self.groups = [item.group for item in plan.items.test]
+        self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
+        self.done = {trial.id: trial for trial in store.trials()}
+        self.planned: dict[Key, int] = {}
+        # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
+        judged = metric(self.config.metric).needs_judge and not self.config.judge_validation
+        self.selector = "mc2" if judged else self.config.metric
+        known = plan.judge.confusion if plan.judge else {}
+        self.errors = {target: stats.Confusion(**values.to_json()) for target, values in known.items()}
+        self.arms = self._arms()
+
+    def _arms(self) -> list[Arm]:
+        grouped: dict[Key, list[TrialResult]] = {}
+        for planned in self.plan.trials:
+            key = (planned.role, planned.arm, planned.claim, planned.read)
+            self.planned[key] = self.planned.get(key, 0) + 1
+            if planned.id in self.done:
+                grouped.setdefault(key, []).append(self.done[planned.id])
+        return [Arm(*key, tuple(trials), self._choose(trials)) for key, trials in grouped.items()]
+
+    def _choose(self, trials: Sequence[TrialResult]) -> str:
+        """The setting with the best validation mean of the selecting metric; the first of equals."""
+        settings = list(dict.fromkeys(trial.setting for trial in trials))
+        if len(settings) == 1:
+            return settings[0]
+        means: list[float] = []
+        for one in settings:
+            values = [self.values(trial.id, self.selector, "validation") for trial in trials if trial.setting == one]
+            means.append(float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf)
+        return settings[int(np.argmax(means))]
+
+    def values(self, trial: str, measure: str, split: str = "test") -> Floats:
+        """Per-item values of a trial."""
+        return self.store.scores(trial, split, measure, self.passages if split == "text" else self.items[split])
+
+    def of(self, arm: Arm, measure: str, split: str = "test") -> Floats:
+        """[seeds, items] of an arm's chosen setting."""
+        return np.array([self.values(trial, measure, split) for trial in arm.chosen])
+
+    def find(self, role: str, claim: str | None = None, read: str | None = None) -> list[Arm]:
+        """Arms by role, claim and read mode."""
+        return [
+            arm
+            for arm in self.arms
+            if arm.role == role and (claim is None or arm.claim == claim) and (read is None or arm.read == read)
+        ]
+
+    def whole(self, arm: Arm) -> bool:
+        """Whether every planned trial of an arm is done."""
+        return len(arm.trials) == self.planned[arm.role, arm.name, arm.claim, arm.read]
+
+    def drawn(self, claim: str, read: str) -> list[Arm]:
+        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole."""
+        whole = {arm.name: arm for arm in self.find("random", claim, read) if self.whole(arm)}
+        arms: list[Arm] = []
+        for role, name, of, mode in self.planned:
+            if (role, of, mode) == ("random", claim, read):
+                if name not in whole:
+                    break
+                arms.append(whole[name])
+        return arms

@@ -1,0 +1,103 @@
+"""A run's edit on a model, for as long as a `with` block lasts; afterwards the model is bit for bit as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from locus.edits.base import Edit, Terms
+from locus.errors import UserError
+from locus.models.layout import SHAPES, examine
+from locus.models.model import Model
+from locus.shown import visible
+
+
+@dataclass(frozen=True)
+class RunEdit:
+    """An edit that a run has made.
+
+    Attributes:
+        trial: id of its trial.
+        name: as it was asked for.
+        edit: its terms, by layer.
+        model: fingerprint of the weights that it was made for.
+    """
+
+    trial: str
+    name: str
+    edit: Edit
+    model: str
+
+    def __repr__(self) -> str:
+        where = self.edit.location.names
+        shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
+        return f"<edit {visible(self.name, 80)} ({self.edit.kind} at {shown or 'no head'}), trial {self.trial}>"
+
+    @contextmanager
+    def attach(self, model: Any) -> Iterator[Any]:
+        """Let a model speak with this edit while a `with` block lasts.
+
+        An edit of the answer alone (a shift) acts from the last token of a prompt on: on the last token of whatever is read, and
+        on every token that is generated after it. Let such a model generate with its cache, as it does by default.
+
+        Args:
+            model: as `locus.load` or `locus.wrap` gave it, or the model of transformers itself, inside PEFT's wrapper or not.
+
+        Yields:
+            The model of transformers, with the edit.
+
+        Raises:
+            UserError: if it has other sizes, or as far as is known other weights, than the model that the edit was made for.
+        """
+        hf = model.hf if isinstance(model, Model) else model
+        base = getattr(hf, "get_base_model", lambda: hf)()
+        layout = examine(base, type(base).__name__)
+        if layout != self.edit.layout:
+            raise UserError(f"a model with {self.edit.layout}", f"one with {layout}", "Attach it to the model it was made for.")
+        if isinstance(model, Model) and model.fingerprint != self.model:
+            received = f"{model.name} with {model.fingerprint[:12]}"
+            raise UserError(f"weights {self.model[:12]}, for which the edit was made", received, "Attach it to that model.")
+        shape = SHAPES[layout.shape]
+        layers: Any = base.get_submodule(shape.blocks)
+        handles = []
+        for place, terms in self.edit.layers.items():
+            projection = layers[place].get_submodule(shape.output)
+            handles += _hooks(projection, terms, self.edit.positions == "answer")
+        try:
+            yield hf
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _hooks(projection: nn.Module, terms: Terms, last: bool) -> list[Any]:
+    """Hooks that change a projection's input and output as the terms say, in float32 as a bank does."""
+    pending: list[Tensor] = []
+
+    def zone(like: Tensor) -> Tensor:
+        """[positions, 1] of 0 and 1: where the edit acts."""
+        length = like.shape[-2]
+        return (torch.arange(length, device=like.device) >= (length - 1 if last else 0))[:, None].float()
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        wide, where = args[0].float(), zone(args[0])
+        device, edited = wide.device, args[0].float()
+        if terms.keep is not None:
+            edited = edited * (1 + (terms.keep.to(device) - 1) * where)
+        if terms.shift is not None:
+            edited = edited + terms.shift.to(device) * where
+        if terms.read is not None:
+            scalar = (wide @ terms.read.to(device))[..., None] * where
+            if terms.write is not None:
+                edited = edited + scalar * terms.write.to(device)
+            if terms.out is not None:
+                pending.append(scalar * terms.out.to(device))
+        return (edited.to(args[0].dtype), *args[1:])
+
+    def after(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output + pending.pop().to(output.dtype) if pending else output
+
+    return [projection.register_forward_pre_hook(before), projection.register_forward_hook(after)]

@@ -1,0 +1,188 @@
+"""Behaviours as the front door takes them: by name, from a file, a list, a data frame, or a data set on the hub."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from locus import behaviours
+from locus.behaviours import jsonl
+from locus.behaviours.items import Dataset, Item
+from locus.boundary import outputs
+from locus.errors import UserError
+from locus.registry import MEMORY
+
+if TYPE_CHECKING:
+    import pandas
+
+Rows = Iterable[Mapping[str, Any]]
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Questions with contrasting answers.
+
+    Attributes:
+        dataset: the questions, with their hash.
+        source: what opens them again by name; `memory:NAME` where nothing does.
+    """
+
+    dataset: Dataset
+    source: str
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The questions, each with `question`, `wanted` and `unwanted` answers, `best`, `id` and `group`."""
+        return self.dataset.items
+
+    @property
+    def sha256(self) -> str:
+        """The hash that names exactly these questions."""
+        return self.dataset.sha256
+
+    def __len__(self) -> int:
+        return len(self.dataset.items)
+
+    def __repr__(self) -> str:
+        return f"<behaviour {self.dataset.name}: {len(self)} questions, {self.sha256[:12]}>"
+
+    def save(self, path: str | Path) -> Path:
+        """Write as JSON lines, which `--data` and `locus.behaviour` read back to the same hash.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in self.items]
+        outputs.write_text(Path(path), "\n".join(lines) + "\n", "path")
+        return Path(path)
+
+
+def behaviour(
+    source: "str | Path | Rows | pandas.DataFrame | Behaviour" = "misconceptions",
+    *,
+    fields: Mapping[str, str] | None = None,
+    name: str = "questions",
+    split: str = "train",
+    revision: str | None = None,
+) -> Behaviour:
+    """Questions with wanted and unwanted answers, from wherever they are.
+
+    Args:
+        source: a name (`misconceptions`, `truthfulqa`, `task:ioi` ...), the path of a .jsonl, .csv or .json, a list of
+            dictionaries, a pandas DataFrame, or with `fields` the id of a data set on the hub. A row has `question`, `wanted` and
+            `unwanted` (lists of texts, or one text), and if wanted `best`, `id`, `group`, `category`, `source`.
+        fields: our field -> the column or key that holds it, where these are called otherwise.
+        name: what to call a list or a frame.
+        split: of a hub data set.
+        revision: of a hub data set: commit, branch or tag.
+
+    Returns:
+        The questions; `.save(FILE.jsonl)` writes them for the command line.
+
+    Raises:
+        UserError: naming every row that is wrong, cells that are missing included.
+
+    Example:
+        >>> import locus
+        >>> rows = [{"question": f"{n} + 1 =", "wanted": [str(n + 1)], "unwanted": [str(n)]} for n in range(9)]
+        >>> locus.behaviour(rows, name="sums")
+        <behaviour memory:sums: 9 questions, ...>
+    """
+    if isinstance(source, Behaviour):
+        return source
+    if isinstance(source, str | Path) and fields is None:
+        return Behaviour(behaviours.load(str(source)), str(source))
+    origin = ""
+    if isinstance(source, str | Path):
+        rows, unit = (_file(source), "line") if str(source).endswith(".jsonl") else (_hub(str(source), split, revision), "row")
+        origin = name = f"{source}@{revision}" if revision else str(source)
+    elif hasattr(source, "to_dict") and hasattr(source, "columns"):
+        rows, unit, fields = _frame(source, fields), "row", None
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping):
+        rows, unit = list(enumerate(source)), "row"
+    else:
+        raise UserError("a name, a path, a list of dictionaries or a DataFrame", type(source).__name__, "Give one of these.")
+    items = tuple(jsonl.read_rows([(number, _renamed(row, fields)) for number, row in rows], unit, name))
+    return Behaviour(Dataset(f"{MEMORY}{name}", items, "", origin), f"{MEMORY}{name}")
+
+
+def taken(source: Any) -> tuple[str | None, Dataset | None]:
+    """A behaviour as settings name it, and the questions where they are open."""
+    if source is None or isinstance(source, str):
+        return source, None
+    if isinstance(source, Path):
+        return str(source), None
+    found = behaviour(source)
+    return found.source, found.dataset
+
+
+def _renamed(row: Any, fields: Mapping[str, str] | None) -> Any:
+    """A row under our names; one text stands for a list of one."""
+    if not isinstance(row, Mapping):
+        return row
+    if fields is not None:
+        row = {ours: row[theirs] for ours, theirs in fields.items() if theirs in row}
+    return {
+        name: [value] if name in ("wanted", "unwanted", "true", "false") and isinstance(value, str) else _plain(value)
+        for name, value in row.items()
+    }
+
+
+def _file(path: str | Path) -> list[tuple[int, Any]]:
+    from locus.behaviours import lines
+
+    return list(enumerate(lines.read_lines(str(path), lambda number, row: row, "one JSON object a line", "question"), 1))
+
+
+def _frame(frame: Any, fields: Mapping[str, str] | None) -> list[tuple[int, Any]]:
+    """The rows of a data frame by their place, counted from 0.
+
+    Raises:
+        UserError: naming columns that are not there, and all rows with a missing cell among those that are needed.
+    """
+    wanted = dict(
+        fields or {str(column): str(column) for column in frame.columns if column in (*jsonl.FIELDS, "wanted", "unwanted")}
+    )
+    if lacking := [theirs for theirs in wanted.values() if theirs not in frame.columns]:
+        there = ", ".join(map(str, frame.columns))
+        raise UserError(
+            f"a DataFrame with the columns {', '.join(wanted.values())}", f"none called {', '.join(lacking)}", f"It has: {there}."
+        )
+    missing = [
+        f"{theirs} of row {place}"
+        for theirs in wanted.values()
+        for place, one in enumerate(frame[theirs])
+        if one is None or (isinstance(one, float) and one != one) or type(one).__name__ in ("NAType", "NaTType")
+    ]
+    if missing:
+        shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
+        raise UserError(
+            "a DataFrame without missing cells", f"none in {shown}", "Fill these cells, or drop the rows: frame.dropna()."
+        )
+    held = {ours: [_plain(one) for one in frame[theirs]] for ours, theirs in wanted.items()}
+    return [(place, {ours: column[place] for ours, column in held.items()}) for place in range(len(frame))]
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as JSON has it: arrays and tuples as lists, numpy's scalars as Python's."""
+    if hasattr(cell, "tolist"):
+        return cell.tolist()
+    return list(cell) if isinstance(cell, tuple | set) else cell
+
+
+def _hub(name: str, split: str, revision: str | None) -> list[tuple[int, Any]]:
+    """The rows of a data set on the hub; no code of its own is run.
+
+    Raises:
+        UserError: if it cannot be had, or the package that fetches it is missing.
+    """
+    from locus.errors import others
+
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise UserError("the package datasets, to fetch data from the hub", "none", "pip install 'locus-audit[hub]'.") from error
+    with others("a data set on the hub", name, "Check its name, split and revision, and the network."):
+        return list(enumerate(datasets.load_dataset(name, split=split, revision=revision)))

@@ -1,0 +1,98 @@
+"""Claims as the front door takes them: given, found by probing, or from a patching run."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from locus.claims.claim import Claim
+from locus.claims.given import given
+from locus.door.asked import asked
+from locus.door.showing import Wanted, showing
+from locus.errors import UserError
+
+if TYPE_CHECKING:
+    from locus.door.behaviour import Behaviour
+    from locus.models.model import Model
+
+Kind = Literal["head"]
+
+
+def claim(source: str | Path | Iterable[Any], name: str | None = None) -> Claim:
+    """A claim that somebody made: where the behaviour is said to live.
+
+    Args:
+        source: heads as `12.3,14.0` or `L12H3`, a list of these or of (layer, head) counted from zero, a file of heads
+            (JSON, .npy, or one a line), or `patch:DIR` of a patching run.
+        name: what tables call it.
+
+    Raises:
+        UserError: if it cannot be read as heads in exactly one way.
+
+    Example:
+        >>> import locus
+        >>> locus.claim("12.3,14.0").location.names
+        ['12.3', '14.0']
+        >>> locus.claim([(12, 3), (14, 0)], name="mine").name
+        'mine'
+    """
+    if not isinstance(source, str | Path):
+        source = ",".join(".".join(map(str, one)) if isinstance(one, tuple | list) else str(one) for one in source)
+    made = given(str(source))
+    return made if name is None else replace(made, name=name)
+
+
+def probe(
+    model: "str | Model | None" = None,
+    behaviour: "str | Behaviour | Any | None" = None,
+    *,
+    kind: Kind = "head",
+    size: int | None = None,
+    adapter: str | None = None,
+    preset: str = "quick",
+    config: str | Path | None = None,
+    seed: int | None = None,
+    progress: Wanted = None,
+    **settings: Any,
+) -> Claim:
+    """Find a claim by probing: the heads whose outputs tell wanted answers from unwanted ones best, on validation questions.
+
+    Args:
+        model: a name, or as `load` or `wrap` give it; the default model by default.
+        behaviour: a name or path, or anything that `behaviour` takes; `misconceptions`, or a planted model's own, by default.
+        kind: of the sites.
+        size: sites that the claim names; 4 by default, 8 with the preset standard, 16 with paper.
+        adapter: none, merged, or an adapter's folder, where one lies beside the weights of a model by name.
+        preset: quick, standard or paper, by which the numbers of questions are chosen.
+        config: a TOML file with any of the settings.
+        seed: of splits, and of a planted model named without one.
+        progress: as of `audit`.
+        settings: any other setting of an audit, by name.
+
+    Returns:
+        The claim; its `scores` are the validation accuracy of every head, as a fraction of answers, best first.
+
+    Raises:
+        UserError: for everything that the user can fix.
+
+    Example:
+        >>> import locus
+        >>> found = locus.probe("planted:localized:3", size=1, progress=False)
+        >>> found.location.names
+        ['1.1']
+
+    Source: Li et al. 2023, section 3.
+    """
+    if kind != "head":
+        raise UserError("kind='head'", repr(kind), "Heads are what probes rank.")
+    told = {"claim_size": size, "adapter": adapter, "seed": seed, **settings}
+    resolved, opened = asked(model, behaviour, None, preset, config, told)
+    from locus.plan.preconditions import early
+
+    early(resolved, opened=opened)
+    from locus.plan.opened import NOTHING
+    from locus.run.setup import find_claim
+
+    with showing(progress) as say:
+        found = find_claim(resolved, say, opened or NOTHING)
+    return found

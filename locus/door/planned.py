@@ -1,0 +1,168 @@
+"""What an audit would take: its trials as they would be planned, counted, and set against the rate of this machine."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from locus import behaviours
+from locus.behaviours.blind import BlindScore
+from locus.behaviours.items import Dataset
+from locus.behaviours.prompts import prompt_format
+from locus.claims import given, null
+from locus.claims.claim import Claim
+from locus.conclude.rule import rule
+from locus.door.showing import Progress
+from locus.engine.cost import Sizes
+from locus.engine.trie import build_trie
+from locus.machine.threads import Arithmetic
+from locus.metrics.drift import load_text
+from locus.models.load import load_configured
+from locus.models.model import Model
+from locus.plan import document, preconditions, trials
+from locus.plan.config import AuditConfig
+from locus.plan.context import AuditContext, budget_of, choose
+from locus.plan.forecast import Forecast
+from locus.plan.opened import Opened
+from locus.records.plan import ArithmeticRecord
+from locus.shown import visible
+from locus.sites.site import Location, Site
+
+REACHED = 0.75  # of a matrix product's rate, by trials on a CPU (docs/cost.md)
+SIDE, SECONDS = 1024, 0.2  # of the product that is timed, and how long
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the trials of one role would take.
+
+    Attributes:
+        trials: how many.
+        macs: multiply-adds of all of them.
+        seconds: of this machine, reckoned.
+    """
+
+    trials: int
+    macs: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What an audit would run, and what it would take.
+
+    Attributes:
+        model, behaviour: what it would be run on.
+        questions: used, by part.
+        by_role: cost of each kind of trial.
+        rate: multiply-adds a second of this machine's matrix product, just measured.
+        notes: what is reckoned otherwise than it would be run.
+    """
+
+    model: str
+    behaviour: str
+    questions: dict[str, int]
+    by_role: dict[str, Cost]
+    rate: float
+    notes: tuple[str, ...]
+
+    @property
+    def trials(self) -> int:
+        """All trials, if none is spared by stopping early."""
+        return sum(one.trials for one in self.by_role.values())
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds of all trials."""
+        return sum(one.macs for one in self.by_role.values())
+
+    @property
+    def seconds(self) -> float:
+        """Of all trials on this machine, reckoned; loading, probing and judging aside."""
+        return sum(one.seconds for one in self.by_role.values())
+
+    def __repr__(self) -> str:
+        used = ", ".join(f"{count} {part}" for part, count in self.questions.items())
+        lines = [f"Plan: {visible(self.model, 120)} on {visible(self.behaviour, 120)} ({used} questions)"]
+        rows = [*self.by_role.items(), ("all", Cost(self.trials, self.macs, self.seconds))]
+        lines += [f"  {'trials of':<18}{'number':>8}{'multiply-adds':>16}{'about':>12}"]
+        lines += [f"  {role:<18}{one.trials:>8,}{one.macs:>16.3g}{_told(one.seconds):>12}" for role, one in rows]
+        lines += [f"  At {REACHED:.0%} of {self.rate:.3g} multiply-adds a second. {' '.join(self.notes)}".rstrip()]
+        return "\n".join(lines)
+
+
+def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
+    """Make the plan of an audit without reading a question with the model, and count it.
+
+    Raises:
+        UserError: as an audit does before it begins.
+    """
+    dataset = opened.dataset or behaviours.load(config.data)
+    progress("loading the model", 0.1)
+    model = opened.model or _loaded(config)
+    context = _context(config, dataset, model)
+    progress("counting", 0.5)
+    layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
+    made = []
+    for source in config.claims:
+        if source in opened.claims or source != "probe":
+            made.append(opened.claims.get(source) or given(source))
+            continue
+        notes.append("The claim that a probe would find is reckoned as a random Location of its size.")
+        first = Location.of(Site(place // layout.n_heads, place % layout.n_heads) for place in range(config.claim_size))
+        (place,) = null.draw_locations(first, layout.n_layers, layout.n_heads, 1, config.seed)
+        made.append(Claim("probe", place.location, "probe"))
+    for claim in made:
+        claim.check(model.fingerprint, layout.n_layers, layout.n_heads)
+    no_baselines: list[BlindScore] = []
+    basis = document.basis(context, dataset, no_baselines, rule(config))
+    trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
+    threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
+    plan = replace(trials.make(config, layout, made, basis, budget_of(model, config, trie)), arithmetic=threads)
+    works = Forecast(plan.record, dataset, model).trials()
+    sizes, rate = Sizes.of(model), matrix_rate(model.device)
+    macs: dict[str, list[float]] = {}
+    for trial in plan.trials:
+        macs.setdefault(trial.role, []).append(sum(work.macs(sizes) for work in works[trial.id].values()))
+    costs = {role: Cost(len(ones), sum(ones), sum(ones) / (REACHED * rate)) for role, ones in macs.items()}
+    if config.judge != "none":
+        notes.append("Speech is reckoned at its longest; judging is not counted.")
+    progress("", 1.0)
+    questions = {name: len(part) for name, part in context.items.items()}
+    return Planned(model.name, dataset.name, questions, costs, rate, tuple(notes))
+
+
+def _loaded(config: AuditConfig) -> Model:
+    return load_configured(config)
+
+
+def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContext:
+    """What trials are run on, with nothing read."""
+    split = behaviours.split(dataset.items, config.seed)
+    items = choose(dataset, split, config)
+    preconditions.warn_of_few(items, config)
+    sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
+    text = prompt_format(model.tokenizer, name=config.prompt, day=config.template_date, variables=config.template_variables)
+    return AuditContext(model, config, split, items, text, sample, (), arithmetic=Arithmetic.here())
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Multiply-adds a second of a float32 matrix product (bfloat16 on a GPU), now."""
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    a, b = (torch.ones(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
+
+    def once() -> float:
+        began = time.perf_counter()
+        float((a @ b)[0, 0])  # waited for, on a GPU too
+        return time.perf_counter() - began
+
+    once()
+    taken: list[float] = []
+    while sum(taken) < SECONDS:
+        taken.append(once())
+    return float(SIDE**3 / np.median(taken))
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,95 @@
+"""How large an audit should be, and how often its answers are wrong: before any is begun."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from locus.door.run import Run
+from locus.door.showing import Wanted, showing
+
+
+def calibrate(
+    out: str | Path,
+    *,
+    draws: int = 200,
+    kinds: str | Sequence[str] | None = None,
+    alpha: float = 0.05,
+    tolerance: float = 0.25,
+    random: int = 19,
+    workers: int | None = None,
+    progress: Wanted = None,
+) -> dict[str, Any]:
+    """Audit many models whose true location is known, and count how often each answer is wrong.
+
+    Args:
+        out: folder; the same call again goes on where it stopped.
+        draws: planted models of each kind.
+        kinds: of planted model; all by default.
+        alpha: level of the tests.
+        tolerance: margin of non-inferiority, as a share of the ceiling's gain.
+        random: random Locations.
+        workers: processes; one a core by default.
+        progress: as of `audit`.
+
+    Returns:
+        The tally, as in `calibration.json`.
+
+    Raises:
+        UserError: for an unknown kind, or a folder with draws of other settings.
+    """
+    from locus.calibrate.table import ALL
+    from locus.calibrate.table import calibrate as run_calibration
+    from locus.plan.config import resolve
+
+    config = resolve(alpha=alpha, tolerance=tolerance, random=random)
+    chosen = ALL if kinds is None else tuple(kinds.split(",") if isinstance(kinds, str) else kinds)
+    with showing(progress) as say:
+        return run_calibration(Path(out), draws, chosen, config, workers, say)
+
+
+def power(
+    run: str | Path | Run | None = None,
+    *,
+    random: int | None = None,
+    questions: int | None = None,
+    effect: float | None = None,
+    noise: float | None = None,
+    seeds: int | None = None,
+    alpha: float | None = None,
+    want: float = 0.8,
+    claims: int | None = None,
+) -> dict[str, Any]:
+    """Say what an audit of a given size can find, and what size finds an effect.
+
+    Args:
+        run: a finished run, to take effect and noise from.
+        random: random Locations; the run's, or 19.
+        questions: test questions; the run's, or 100.
+        effect: of the claim above the mean of random Locations, in standard deviations between these; the run's, or 2.5.
+        noise: of one seed's mean, in the same unit; the run's, or 0.3.
+        seeds: training seeds a Location; the run's, or 1.
+        alpha: level of the tests; the run's, or 0.05.
+        want: wanted power.
+        claims: that share the level; the run's, or 1.
+
+    Returns:
+        `least_p`, `special` (power, smallest_effect, random_for_effect), `paired` (smallest_effect in standard deviations of one
+        question's difference), and more.
+
+    Raises:
+        UserError: if so few random Locations cannot reach alpha, or an argument cannot be used.
+
+    Example:
+        >>> import locus
+        >>> round(locus.power(random=19)["special"]["power"], 2)
+        0.82
+    """
+    from locus.calibrate.power import power_of
+
+    told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
+    told["seeds"] = seeds
+    return power_of(_folder(run), want=want, **{name: value for name, value in told.items() if value is not None})
+
+
+def _folder(run: str | Path | Run | None) -> Path | None:
+    return run.folder if isinstance(run, Run) else None if run is None else Path(run)

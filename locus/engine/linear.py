@@ -1,0 +1,181 @@
+"""Every answer's log-prob to first order in what enters (or leaves) the output projections, at the model as it is edited.
+
+With o the input of a layer's output projection at a position, an edit adds <a, o> b to it. Let g(s, t) be the gradient of answer
+s's log-prob with respect to the edited input at token t of that answer's own text. Then, summed over its tokens,
+
+    d log p(s) / d b = sum_t <a, o(t)> g(s, t)          d log p(s) / d a = sum_t <b, g(s, t)> o(t)
+
+each restricted to what the edit may write and read. Answers to one question share their prompt going forward but not going back,
+so each is run as a row of its own: one forward and one backward over the rows give the gradients of all of them at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from locus.edits.rank1 import Rank1
+from locus.engine.forward import _LogProbs
+from locus.engine.trie import TokenTrie
+from locus.models.model import LayerInputs, Model
+
+ROW_TOKENS = 1024  # of all rows of one forward: its activations are held for the way back
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Some answers as rows of one forward, padded behind.
+
+    Attributes:
+        sequences: their indices among the sequences of the trie.
+        tokens: [rows, T].
+        lengths: of each row.
+        row: of every scored token; likewise `place`, the position that predicts it, and `token`.
+    """
+
+    sequences: tuple[int, ...]
+    tokens: Tensor
+    lengths: Tensor
+    row: Tensor
+    place: Tensor
+    token: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """[rows, T], false where a row is padded."""
+        return torch.arange(self.tokens.shape[1])[None] < self.lengths[:, None]
+
+
+def answers_of(trie: TokenTrie, sequences: Sequence[int], tokens: int = ROW_TOKENS) -> list[Answers]:
+    """Answers in rows of like length, without their last tokens, which predict nothing that is scored."""
+    order = sorted(sequences, key=lambda index: len(trie.sequences[index].ids))
+    groups: list[list[int]] = [[]]
+    for index in order:
+        longest = len(trie.sequences[index].ids) - 1
+        if groups[-1] and (len(groups[-1]) + 1) * longest > tokens:
+            groups.append([])
+        groups[-1].append(index)
+    return [_laid_out(trie, group) for group in groups if group]
+
+
+def _laid_out(trie: TokenTrie, group: Sequence[int]) -> Answers:
+    texts = [trie.sequences[index] for index in group]
+    lengths = torch.tensor([len(text.ids) - 1 for text in texts])
+    tokens = torch.zeros(len(group), int(lengths.max()), dtype=torch.long)
+    row: list[int] = []
+    place: list[int] = []
+    token: list[int] = []
+    for number, text in enumerate(texts):
+        tokens[number, : len(text.ids) - 1] = torch.tensor(text.ids[:-1])
+        row += [number] * (len(text.ids) - text.start)
+        place += range(text.start - 1, len(text.ids) - 1)
+        token += text.ids[text.start :]
+    return Answers(tuple(group), tokens, lengths, *(torch.tensor(part) for part in (row, place, token)))
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What one forward and backward gave for some answers, by layer.
+
+    Attributes:
+        answers: which.
+        logprobs: [rows], summed over an answer's tokens, in nats.
+        inputs: by layer, o [rows, T, d_in], unedited; 0 where a row is padded.
+        gradients: by layer, g [rows, T, d_in], or [rows, T, d_model] with respect to what the projection gives (free form).
+    """
+
+    answers: Answers
+    logprobs: Tensor
+    inputs: dict[int, Tensor]
+    gradients: dict[int, Tensor]
+
+
+def gradients_of(model: Model, answers: Answers, layers: Sequence[int], edit: Rank1 | None = None) -> Gradients:
+    """Run some answers forward and back.
+
+    Args:
+        model: the frozen model.
+        answers: the rows.
+        layers: in which gradients are asked for, ascending.
+        edit: under which the model is run; the base model by default.
+    """
+    count = answers.tokens.shape[1]
+    sees = torch.ones(count, count, dtype=torch.bool).tril()[None]
+    entry = model.calls(answers.tokens, torch.arange(count)[None], sees)
+    with _Watched(model, layers, edit) as watched, torch.enable_grad():
+        hidden = _through(model, entry, layers[0])
+        normed = model.norm(hidden[answers.row.to(hidden.device), answers.place.to(hidden.device)])
+        rows = torch.arange(len(answers.row), device=normed.device)
+        scores: Tensor = _LogProbs.apply(normed, rows, answers.token.to(normed.device), model)  # type: ignore[no-untyped-call]
+        grads = torch.autograd.grad(scores.sum(), [watched.edited[layer] for layer in layers])
+    logprobs = torch.zeros(len(answers.sequences), device=scores.device).index_add(
+        0, answers.row.to(scores.device), scores.detach()
+    )
+    real = answers.real.to(hidden.device)[:, :, None]
+    inputs = {layer: watched.inputs[layer].detach() * real for layer in layers}
+    return Gradients(answers, logprobs, inputs, dict(zip(layers, grads, strict=True)))
+
+
+def _through(model: Model, entry: LayerInputs, first: int) -> Tensor:
+    """The last layer's output; the way back begins at the first layer that is asked for."""
+    hidden = entry.hidden
+    with torch.no_grad():
+        for layer in range(first):
+            hidden = model.layer(layer, hidden, entry)
+    for layer in range(first, model.layout.n_layers):
+        hidden = model.layer(layer, hidden, entry)
+    return hidden
+
+
+class _Watched:
+    """Edits a model inside a `with` block, all rows alike, and keeps what enters and what is edited, within the graph."""
+
+    def __init__(self, model: Model, layers: Sequence[int], edit: Rank1 | None):
+        self.model, self.layers, self.edit = model, layers, edit
+        self.inputs: dict[int, Tensor] = {}
+        self.edited: dict[int, Tensor] = {}
+
+    def __enter__(self) -> "_Watched":
+        self.handles = []
+        free = self.edit is not None and self.edit.form == "free"
+        for layer in self.layers:
+            projection = self.model.projections[layer]
+            self.handles.append(projection.register_forward_pre_hook(self._before(layer, free)))
+            if free:
+                self.handles.append(projection.register_forward_hook(self._after(layer)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _before(self, layer: int, free: bool) -> Any:
+        terms = self.edit.terms(layer) if self.edit is not None else None
+
+        def before(_: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            inputs = args[0] if args[0].requires_grad or free else args[0].detach().requires_grad_(True)
+            self.inputs[layer] = inputs
+            edited = inputs
+            if terms is not None and terms.shift is not None:
+                edited = edited + terms.shift.detach()
+            if terms is not None and terms.write is not None and terms.read is not None:
+                edited = edited + (inputs @ terms.read.detach())[..., None] * terms.write.detach()
+            if not free:
+                self.edited[layer] = edited
+            return (edited, *args[1:])
+
+        return before
+
+    def _after(self, layer: int) -> Any:
+        terms = self.edit.terms(layer) if self.edit is not None else None
+
+        def after(_: torch.nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            output = output if output.requires_grad else output.detach().requires_grad_(True)
+            if terms is not None and terms.out is not None and terms.read is not None:
+                output = output + (self.inputs[layer] @ terms.read.detach())[..., None] * terms.out.detach()
+            self.edited[layer] = output
+            return output
+
+        return after

@@ -1,0 +1,120 @@
+"""Plan a recorded run anew: its trials follow from its settings, its claims and the model's sizes, and need no model.
+
+Whoever makes a run folder can write any hash into it. So what a plan lists is not believed but made again, and compared: a claim
+that was moved, a random Location that was chosen by hand, a trial left out or added.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from locus.claims.claim import Claim
+from locus.claims.given import spelled
+from locus.errors import UserError, VerificationError
+from locus.models.layout import Layout
+from locus.plan.config import AuditConfig
+from locus.plan.trials import trials_of
+from locus.records.plan import PlanRecord, TrialRecord
+from locus.sites.site import Location, Site
+
+GRIDS = ("taus", "lr_multipliers", "iti_strengths", "reads", "full_forms")
+
+
+def claims_of(recorded: PlanRecord) -> list[Claim]:
+    """The claims as the plan has them, whose sources are not looked at again.
+
+    Raises:
+        VerificationError: if they cannot be read.
+    """
+    try:
+        return [
+            Claim(one.name, Location.parse(",".join(one.heads)), one.origin, one.scores, one.about) for one in recorded.claims
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
+
+
+def planned(recorded: PlanRecord) -> list[dict[str, Any]]:
+    """The trials that a plan's settings make of its claims, as a plan lists them.
+
+    Raises:
+        VerificationError: if the plan lists far fewer trials than that, or its claims are no claims about its model.
+    """
+    config, layout, claims = _once(AuditConfig.model_validate(recorded.config)), _layout(recorded), claims_of(recorded)
+    try:
+        for claim in claims:
+            claim.check(str(recorded.context.get("model")), layout.n_layers, layout.n_heads)
+        _bearable(config, layout, claims, recorded.trials)
+        made = trials_of(config, layout, claims, recorded.context)
+    except UserError as error:
+        raise VerificationError(
+            f"the plan's trials do not follow from it: expected {error.expected}; {error.received}"
+        ) from error
+    listed: list[dict[str, Any]] = json.loads(json.dumps([{"id": trial.id, **trial.to_dict()} for trial in made]))
+    return listed
+
+
+def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
+    """See that a plan's claims are those that its settings name, as far as the settings say it.
+
+    Returns:
+        The names of the claims whose heads the settings do not say: those of files, and of what patching found.
+
+    Raises:
+        VerificationError: with the first that is another.
+    """
+    config, claims, open_ones = AuditConfig.model_validate(recorded.config), claims_of(recorded), []
+    if len(claims) != len(config.claims):
+        raise VerificationError(f"the plan audits {len(claims)} claim(s), its settings name {len(config.claims)}")
+    for source, claim in zip(config.claims, claims, strict=True):
+        if source == "probe":
+            _probed(claim, config.claim_size, _layout(recorded))
+            continue
+        try:
+            named = spelled(source)
+        except UserError:
+            named = None  # an earlier version may have read it
+        if named is None:
+            open_ones.append(claim.name)
+        elif named.location != claim.location:
+            raise VerificationError(f"the plan's claim {claim.name!r} is of other heads than its settings name: {claim.location}")
+    return tuple(open_ones)
+
+
+def _probed(claim: Claim, size: int, layout: Layout) -> None:
+    """Hold a probe's claim against the scores by which it says it was chosen."""
+    sites = Location.everything(layout.n_layers, layout.n_heads).sites
+    try:
+        best: list[Site] = sorted(sites, key=lambda site: -claim.scores[str(site)])[:size]  # stable, as where it was made
+    except KeyError as error:
+        raise VerificationError(f"the plan's claim {claim.name!r} has no score of head {error.args[0]}") from error
+    if Location.of(best) != claim.location or claim.origin != "probe" or len(claim.scores) != len(sites):
+        raise VerificationError(f"the plan's claim {claim.name!r} is not of the {size} head(s) with the best scores")
+
+
+def _layout(recorded: PlanRecord) -> Layout:
+    try:
+        return Layout.from_dict(recorded.model.anatomy.to_json())
+    except TypeError as error:
+        raise VerificationError(f"the plan's model has sizes that locus does not know: {str(error)[:160]}") from error
+
+
+def _once(config: AuditConfig) -> AuditConfig:
+    """The settings with every value of a grid once: a second one makes the same trials."""
+    return config.model_copy(update={name: tuple(dict.fromkeys(getattr(config, name))) for name in GRIDS})
+
+
+def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: Sequence[TrialRecord]) -> None:
+    """Refuse settings that make far more trials than the plan lists, before making them."""
+    grid = len(config.taus) * len(config.lr_multipliers) * config.seeds
+    steered = 1 + min(config.shift_random, config.random)
+    each = steered * len(config.iti_strengths) + len(config.reads) * grid * (2 + config.random)
+    whole = 1 + len(config.iti_strengths) * config.shift_everywhere
+    whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
+    # Claims of one name share the random Locations that they have in common.
+    alike = max(Counter(claim.name for claim in claims).values())
+    sites = prod((layout.n_layers, layout.n_heads, len(claims), len(config.reads)))  # a claim, and everywhere but there
+    if each * len(claims) + whole > len(listed) * alike or sites > alike * sum(len(trial.location) for trial in listed):
+        raise VerificationError("the plan lists fewer trials than its settings make")
