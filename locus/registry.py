@@ -120,8 +120,7 @@ def register(kind: Kind, name: str, target: Any, help: str = "", extra: str = ""
     Raises:
         UserError: if there is no such kind, the name cannot be one, or it is taken by something else.
     """
-    if kind not in KINDS:
-        raise UserError(f"one of {', '.join(KINDS)}", repr(kind), near(str(kind), KINDS) or "Choose one of these.")
+    _check_kind(kind)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w.-]{0,60}", name, re.ASCII):
         raise UserError("a name of letters, digits, '.', '-' and '_'", f"{name!r:.80}", "Choose another.")
     value = None if isinstance(target, str) else target
@@ -129,6 +128,11 @@ def register(kind: Kind, name: str, target: Any, help: str = "", extra: str = ""
     if (known := entries(kind).get(name)) is not None and known.target != where:
         raise UserError(f"a name that is not taken among {kind}", repr(name), f"It stands for {known.target}; choose another.")
     _registered.setdefault(kind, {})[name] = Entry(name, where, help, extra, value)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UserError(f"one of {', '.join(KINDS)}", repr(str(kind)[:80]), near(str(kind), KINDS) or "Choose one of these.")
 
 
 def _module(target: Any) -> str:
@@ -142,7 +146,15 @@ def shipped(kind: Kind, name: str) -> bool:
 
 
 def entries(kind: Kind) -> dict[str, Entry]:
-    """All that is known of a kind, by name: ours, other packages', and what was registered here."""
+    """All that is known of a kind, by name: ours, other packages', and what was registered here. Nothing is imported.
+
+    Args:
+        kind: behaviours, claims, edits, metrics, judges, executors or models.
+
+    Raises:
+        UserError: if there is no such kind, suggesting the nearest.
+    """
+    _check_kind(kind)
     found = {one.name: one for one in OWN[kind]}
     for name, target in _installed(kind):
         found.setdefault(name, Entry(name, target, f"from {target.partition(':')[0].partition('.')[0]}"))

@@ -103,7 +103,7 @@ def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
     material = read(run_copy)
     assert [one.question for one in material.answers[:3]] == [questions[3], questions[1], questions[0]]
     rows = material.answers[0].rows
-    assert [(row.label, row.text, row.truth) for row in rows] == [
+    assert [(row.label, row.text, row.scores["truth"]) for row in rows] == [
         ("no edit", "base 3", 0.5),
         ("the claim", "claim 3", 1.0),
         ("everywhere", " ", None),

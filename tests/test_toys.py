@@ -7,6 +7,7 @@ from importlib import invalidate_caches
 import pytest
 from safetensors import safe_open
 
+import locus
 from locus import behaviours, registry
 from locus.audit import audit
 from locus.cli.app import main
@@ -44,7 +45,7 @@ def audited(out, **settings):
     """A small audit of a planted model; its verdict, its page, and its receipt holding."""
     config = resolve("quick", **{"model": "planted:localized:0", **SMALL, **settings})
     found = audit(config, out, sign=False)
-    assert found["unfinished"] == 0 and verify(out).kind == "run"
+    assert found.unfinished == 0 and verify(out).kind == "run"
     return found, (out / "report.html").read_text()
 
 
@@ -68,15 +69,24 @@ def edits(out):
 def test_a_metric_decides_a_verdict(tmp_path):
     registry.register("metrics", "above", "tests.toys.metric:METRIC")
     found, page = audited(tmp_path / "RUN", metric="above")
-    assert found["metric"] == "above" and found["claimed"][0]["above"]["n"] == 6
+    assert found.metric == "above" and found.claimed[0].measures["above"].n == 6
     assert "Above" in page and "answers above the mean of the unwanted ones" in page
-    assert " answers" in found["claims"][0]["works"]["sentence"], "differences are in its own unit"
+    assert " answers" in found.claims[0].works.sentence, "differences are in its own unit"
+
+
+def test_a_repetition_imports_what_the_user_allows(tmp_path):
+    registry.register("metrics", "above", "tests.toys.metric:METRIC")
+    audited(tmp_path / "RUN", metric="above")
+    with pytest.raises(UserError, match="metrics:above"):
+        locus.verify(tmp_path / "RUN", rerun=1, progress=False)
+    again = locus.verify(tmp_path / "RUN", rerun=1, seed=0, own=["metrics:above"], progress=False)
+    assert "above" in again.repeated["largest"]
 
 
 def test_a_metric_beside_the_main_one_is_reported(tmp_path):
     registry.register("metrics", "above", "tests.toys.metric:METRIC")
     found, page = audited(tmp_path / "RUN", metrics=("above",))
-    assert "above" in found["claims"][0]["by_metric"] and found["metric"] == "mc2" and "Above" in page
+    assert "above" in found.claims[0].by_metric and found.metric == "mc2" and "Above" in page
 
 
 def test_an_edit_is_trained_at_every_place_and_another_is_tried_beside_it(tmp_path):
@@ -86,20 +96,21 @@ def test_an_edit_is_trained_at_every_place_and_another_is_tried_beside_it(tmp_pa
     trials = json.loads((tmp_path / "RUN" / "plan.json").read_text())["trials"]
     made = {role: {one["edit"] for one in trials if one["role"] == role} for role in ("claim", "random", "ceiling", "complement")}
     assert set(map(tuple, made.values())) == {("nudge",)}
-    assert [one["name"] for one in found["shift"]] == ["iti:given", "halve:given"]
+    assert [one.name for one in found.shift] == ["iti:given", "halve:given"]
     assert "halve at given" in page and "ITI at given" in page
 
 
 def test_a_heuristic_makes_a_claim(tmp_path):
     registry.register("claims", "loudest", "tests.toys.claim:loudest")
+    assert "loudest would find" in repr(locus.plan("planted:localized:0", claim="loudest", claim_size=1, progress=False))
     found, page = audited(tmp_path / "RUN", claims=("loudest", "probe"), random=7)
-    assert [one["origin"] for one in found["claims"]] == ["loudest", "probe"] and "loudest" in page
+    assert [one.origin for one in found.claims] == ["loudest", "probe"] and "loudest" in page
 
 
 def test_a_judge_judges(tmp_path):
     registry.register("judges", "brief", "tests.toys.judge:JUDGE")
     found, page = audited(tmp_path / "RUN", judge="brief", max_new_tokens=2)
-    assert found["judge"]["name"] == "brief" and found["metric"] == "true_info" and "brief" in page
+    assert found.judge.name == "brief" and found.metric == "true_info" and "brief" in page
     with pytest.raises(UserError, match="a judge"):
         audited(tmp_path / "OTHER", judge="brief:x")
 
@@ -108,7 +119,7 @@ def test_a_behaviour_and_a_source_of_models(tmp_path):
     registry.register("behaviours", "backwards", "tests.toys.behaviour:backwards")
     registry.register("models", "grown", "tests.toys.model:grown")
     found, page = audited(tmp_path / "RUN", model="grown:1", data="backwards:1", prompt="bare")
-    assert found["model"]["name"] == "grown:1" and found["dataset"]["name"] == "backwards"
+    assert found.model.name == "grown:1" and found.dataset.name == "backwards"
     assert "grown:1" in page and "backwards" in page
 
 

@@ -28,6 +28,11 @@ HEADER = re.compile(
 )
 
 
+def is_heuristic(source: str) -> bool:
+    """Whether a claim's source is the name of a heuristic, of which nothing is imported; any other claim was made elsewhere."""
+    return source in registry.entries("claims")
+
+
 def given(text: str) -> Claim:
     """A claim from a list of heads, a file, or the folder of a patching run as patch:DIR.
 

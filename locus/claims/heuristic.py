@@ -44,11 +44,6 @@ class Evidence:
 Heuristic = Callable[[Evidence], Claim]
 
 
-def is_heuristic(source: str) -> bool:
-    """Whether a claim's source is the name of a heuristic; anything else is a claim that somebody made elsewhere."""
-    return source in registry.entries("claims")
-
-
 def find(name: str, evidence: Evidence) -> Claim:
     """The claim of a heuristic, under its name.
 

@@ -46,6 +46,8 @@ class EditKind:
         name: in settings and plans.
         make: the edit at a place: trainable and at the identity where it is trained, else with fixed terms.
         trained: whether it is trained (`base.Trainable`), or fixed from the start.
+        anywhere: whether it can be made at any heads, and so be asked for; what is only another's `everywhere` or
+            `rest` cannot.
         positions: where it acts; several that act on answers only share what leads to these.
         everywhere: the kind that is this one at all heads, the ceiling; "" if it is itself.
         rest: the kind that is this one everywhere but at the claim; "" if it is itself.
@@ -56,6 +58,7 @@ class EditKind:
     name: str
     make: Callable[[Place], Edit]
     trained: bool
+    anywhere: bool = True
     positions: Positions = "all"
     everywhere: str = ""
     rest: str = ""

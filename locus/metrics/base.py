@@ -16,13 +16,14 @@ import numpy.typing as npt
 from locus import registry
 from locus.behaviours.items import Item
 from locus.errors import UserError
+from locus.records.place import PlaceResult
 
 Floats = npt.NDArray[np.float64]
 SHARE = "share"
 # What verdicts and tables hold besides metrics, under other names.
-TAKEN = frozenset(
-    "name setting read location judged trials converged reasons claim gain role strength chosen label kind text question n "
-    "product both share corrected_both corrected_truth corrected_info p_works p_works_bh".split()
+TAKEN = frozenset(PlaceResult.model_fields) | frozenset(
+    "claim gain role strength chosen label kind text question n "
+    "product both share corrected_both corrected_truth corrected_info".split()
 )
 ORDERS = {"answers": 1, "speech": 0, "text": 2}  # in tables
 

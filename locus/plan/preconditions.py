@@ -154,14 +154,9 @@ def _levels(config: AuditConfig) -> list[UserError]:
     ]
 
 
-def is_heuristic(source: str) -> bool:
-    """Whether a claim is to be found by a heuristic; nothing is imported to know it."""
-    return source in registry.entries("claims")
-
-
 def _claims(config: AuditConfig) -> list[UserError]:
     """Claims that can be read, each named once."""
-    errors = [error for source in config.claims if not is_heuristic(source) for error in _caught(claims.given, source)]
+    errors = [error for source in config.claims if not claims.is_heuristic(source) for error in _caught(claims.given, source)]
     names = list(config.claims)
     if len(set(names)) < len(names) or not names:
         errors.append(UserError("one or more different claims", ", ".join(names) or "none", "Name each claim once."))
@@ -174,7 +169,7 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
         return []
     errors = []
     for source in config.claims:
-        if is_heuristic(source):
+        if claims.is_heuristic(source):
             if config.claim_size >= shape[0] * shape[1]:
                 wanted = f"a claim of fewer than all {shape[0] * shape[1]} heads"
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
@@ -259,7 +254,7 @@ def _edits(config: AuditConfig) -> list[UserError]:
 
     errors = []
     for setting, names, trained in (("edit", (config.edit,), True), ("steering", config.steering, False)):
-        wrong = [name for name in names if kind(name).trained is not trained or (trained and name in ("full", "complement"))]
+        wrong = [name for name in names if kind(name).trained is not trained or not kind(name).anywhere]
         if wrong:
             wanted = "an edit that is trained at any place" if trained else "edits that are not trained"
             errors.append(UserError(f"{wanted}, as {setting}", ", ".join(wrong), "`locus list edits` shows what each is."))

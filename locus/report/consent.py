@@ -40,7 +40,6 @@ NAMING = {
     "executor",
 }
 # Settings that name what is registered.
-# Settings that name what is registered.
 REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit": "edits", "steering": "edits"}
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"

@@ -114,7 +114,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         scored=any(claim.scores for claim in plan.claims if claim.origin == "probe"),
         answers=material.answers,
         open=OPEN,
-        judged=any(row.truth is not None for one in material.answers for row in one.rows),
+        judged=any(row.scores.get("truth") is not None for one in material.answers for row in one.rows),
         compared=[row for one in (material, *others) for row in beside(one)] if others else [],
         took=cost.cost_line(verdict.seconds, verdict.cost),
         cited=cited,
@@ -161,6 +161,10 @@ class Row:
 
     label: str
     cells: dict[str, Measured]
+
+    def has(self, columns: Sequence[str]) -> bool:
+        """Whether it has a number in any of some columns."""
+        return not self.cells.keys().isdisjoint(columns)
 
 
 def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]]:
