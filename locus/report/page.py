@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from locus import atomic, errors, units
+from locus import atomic, errors, registry, units
 from locus.conclude import diagnosis
 from locus.engine import cost
 from locus.metrics.base import Metric
@@ -100,7 +100,9 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         verdict=verdict,
         claims=[_shown(material, claim) for claim in verdict.claims],
         rows=rows,
-        settings=[row for row in material.settings if row.role == "shift"],
+        settings=(steered := [row for row in material.settings if row.role == "shift"]),
+        steered=" and ".join(dict.fromkeys(words.steering(row.name) for row in steered)),
+        edit="rank-1" if registry.shipped("edits", config.edit) else config.edit,
         columns=_measured(columns, rows),
         effect_columns=_measured(effect_columns, rows),
         judged_columns=_measured(judged_columns, rows) if verdict.judge else [],

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from locus import atomic
 from locus.boundary.spreadsheet import write_csv
 from locus.metrics.base import metric
+from locus.report.words import steering
 from locus.shown import visible
 from locus.units import is_share
 
@@ -135,6 +136,11 @@ def scale(metric: str) -> float:
 def axis(measure: str) -> str:
     """What an axis of a metric says."""
     return metric(measure).axis
+
+
+def called(kind: str, arm: str = "") -> str:
+    """A kind of place in words; of an edit that is not trained, by the name of its arm, which one it is."""
+    return CALLED[kind].replace("ITI", steering(arm), 1) if kind.startswith("shift") and arm else CALLED[kind]
 
 
 def brief(label: Any, width: int = 40) -> str:

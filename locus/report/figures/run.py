@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from locus.records.place import Measured, PlaceResult
 from locus.report import chart
-from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, drift_axis, intervals, legend, points, scale
+from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, called, drift_axis, intervals, legend, points, scale
 from locus.report.material import Material, SettingRow, heads
 from locus.report.places import Place
 
@@ -125,13 +125,13 @@ def _tried(material: Material, roles: Sequence[str]) -> Rows:
     ]
 
 
-def _pairs(rows: Rows, kind: str, x: int, y: int) -> list[list[tuple[float, float]]]:
-    """(x, y) of one kind, arm by arm."""
+def _pairs(rows: Rows, kind: str, x: int, y: int) -> dict[str, list[tuple[float, float]]]:
+    """(x, y) of one kind, by arm."""
     arms: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row[0] == kind:
             arms.setdefault(row[1], []).append((row[x], row[y]))
-    return list(arms.values())
+    return arms
 
 
 def _trade_offs(shown: Sequence[tuple[int, int, str]], kinds: Sequence[str]) -> Callable[[Sequence[Axes], Rows], None]:
@@ -140,9 +140,11 @@ def _trade_offs(shown: Sequence[tuple[int, int, str]], kinds: Sequence[str]) -> 
     def draw(panels: Sequence[Axes], rows: Rows) -> None:
         for panel, (x, y, label) in zip(panels, shown, strict=True):
             for kind in kinds:
-                for number, pairs in enumerate(_pairs(rows, kind, x, y)):
-                    line = "-" if kind.startswith("shift") else ""
-                    points(panel, kind, pairs, line, "" if number == 0 else "_")
+                named: set[str] = set()
+                for arm, pairs in _pairs(rows, kind, x, y).items():
+                    line, label = "-" if kind.startswith("shift") else "", called(kind, arm)
+                    points(panel, kind, pairs, line, "_" if label in named else label)
+                    named.add(label)
             panel.set_ylabel(label)
             if x == KL:
                 drift_axis(panel)
@@ -278,7 +280,7 @@ def mc_scores(material: Material) -> Drawing:
 
 def _edit(kind: str, place: PlaceResult, several: int) -> str:
     """An edit in words, with its claim and read mode (or its form) where there are several of its kind."""
-    parts = [CALLED[kind], place.setting if kind == "shift" else ""]
+    parts = [called(kind, place.name), place.setting if kind == "shift" else ""]
     if several > 1:
         parts += [place.name.removeprefix("iti:").removeprefix("ceiling:"), f"read {place.read}" if place.read else ""]
     return ", ".join(part for part in parts if part)
