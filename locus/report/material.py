@@ -11,7 +11,6 @@ from locus.boundary import incoming
 from locus.conclude import derive as conclude
 from locus.conclude.record import Record
 from locus.errors import UserError
-from locus.metrics.base import metric as metric_named
 from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
@@ -114,7 +113,7 @@ def read(folder: Path) -> Material:
     """
     with conclude.recorded(folder) as record:
         verdict = _verdict(folder, record)
-        _ = metric_named(verdict.metric)  # else there is no word for what decides
+        _ = {one.name: one for one in record.config.measures if one.decides}[verdict.metric]  # nothing else could have decided
         claims = {trial.id: trial.claim for trial in record.plan.trials}
         places = {
             kind: [
