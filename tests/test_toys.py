@@ -14,6 +14,7 @@ from locus.cli.app import main
 from locus.errors import PreconditionsError, UserError
 from locus.plan.config import resolve
 from locus.report.consent import Given, settle
+from locus.report.page import write
 from locus.report.verify import verify
 from tests.toys.executor import USED
 
@@ -98,6 +99,11 @@ def test_an_edit_is_trained_at_every_place_and_another_is_tried_beside_it(tmp_pa
     assert set(map(tuple, made.values())) == {("nudge",)}
     assert [one.name for one in found.shift] == ["iti:given", "halve:given"]
     assert "halve at given" in page and "ITI at given" in page
+    said = page.replace("<bdi>", "").replace("</bdi>", "")
+    assert "The optimal nudge edit" in said and "ITI and halve by strength" in said
+    write(tmp_path / "RUN", sign=False)
+    drawn = (tmp_path / "RUN" / "figures" / "mc-scores.csv").read_text()
+    assert "halve at the claim" in drawn and "ITI at the claim" in drawn
 
 
 def test_a_heuristic_makes_a_claim(tmp_path):
