@@ -72,6 +72,27 @@ def test_links_are_led_to_where_things_lie_on_the_site(links, page, text, wanted
     assert links.rewritten(page, text) == wanted
 
 
+def test_the_reference_has_every_public_name_and_each_is_where_it_says():
+    import locus
+
+    blocks = re.findall(
+        r"^::: (\S+)\n(?:    options: \{heading: locus\.(\w+), toc_label: (\w+)\}\n)?",
+        (ROOT / "docs" / "api.md").read_text(),
+        re.M,
+    )
+    for path, heading, label in blocks:
+        module, name = path.rsplit(".", 1)
+        there = getattr(importlib.import_module(module), name)
+        assert there.__doc__ and (not heading or there is getattr(locus, heading)) and heading == label, path
+    assert {heading for _, heading, _ in blocks if heading} == set(locus.__all__) - {"__version__"}
+
+
+def test_the_reference_needs_no_network():
+    (settings,) = [one["mkdocstrings"] for one in SITE["plugins"] if "mkdocstrings" in one]
+    assert "inventories" not in settings["handlers"]["python"]
+    assert settings["handlers"]["python"]["options"]["allow_inspection"] is False
+
+
 def test_the_site_asks_nobody_for_anything():
     assert SITE["theme"]["font"] is False
     assert "analytics" not in SITE.get("extra", {}) and "repo_url" not in SITE
