@@ -1,4 +1,4 @@
-"""Examples in docstrings as the reference shows them: with prompts, in colour. The code says `Example:`, the parser `Examples:`."""
+"""Examples in docstrings as the reference shows them, with prompts: the code says `Example:`, the parser `Examples:`."""
 
 from typing import Any
 
