@@ -48,7 +48,7 @@ bench: $(BENCH)/.stamp  ## speed against peers and the floor; those in benchmark
 
 $(DOCS)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/pip install $(PIP_FLAGS) mkdocs-material
+	$(DOCS)/bin/pip install $(PIP_FLAGS) mkdocs-material 'mkdocstrings[python]' ruff
 	touch $@
 
 docs: $(DOCS)/.stamp  ## the documentation as a site, in site/; needs no network once its packages are there

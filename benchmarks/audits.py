@@ -70,8 +70,9 @@ def whole_audits(setting: Setting) -> Table:
         "checks": [],
         "notes": [
             *notes,
-            "The peers' seconds are multiplied by the matrix rate of their own process and divided by that of ours. Rates are "
-            "measured before and after the work: a slow stretch within it still counts against its side (LOG.md has other runs).",
+            "The peers' seconds are multiplied by the matrix rate of their own process and divided by that of ours. "
+            "Rates are measured before and after the work: a slow stretch within it still counts against its side "
+            "(docs/log has other runs).",
             "Sampled banks are run as an audit runs them, one a core: each beside another run of itself.",
             "That both sides compute the same thing is checked in tables 1 to 3, with the same code.",
         ],

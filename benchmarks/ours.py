@@ -145,12 +145,12 @@ def sampled(preset: str, settings: dict[str, Any], share: int) -> dict[str, Any]
     from benchmarks.audits import counted_up, sample_of
     from locus import behaviours as datasets
     from locus import claims
-    from locus.machine.workers import side_by_side
     from locus.plan import document as plan_file
     from locus.plan import trials
     from locus.plan.config import resolve
     from locus.records.result import Result
     from locus.run import bank as run
+    from locus.run.executors import side_by_side
     from locus.run.setup import set_up
 
     config = resolve(preset, **settings, device=material.device())

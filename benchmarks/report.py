@@ -65,7 +65,7 @@ def render(results: Path, page: Path) -> None:
         "Written by `python -m benchmarks` from `results/*.json`. Sides are run turn by turn, each in a process of its own; "
         "times are medians. The floor is the multiply-adds that must be done at the matrix rate that same process reached before "
         "and after its work: 100 % would be nothing but matrix products at full speed. A shared prefix counts once. What is in "
-        "the way of training and scoring is said, operation by operation, in table 9; of the rest in LOG.md.\n",
+        "the way of training and scoring is said, operation by operation, in table 9; of the rest in docs/log.\n",
     ]
     tables = (json.loads(path.read_text(encoding="utf-8")) for path in results.glob("table-*.json"))
     parts += [_table(table) for table in sorted(tables, key=lambda table: table["table"])]

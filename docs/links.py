@@ -70,7 +70,7 @@ def on_files(files: Any, config: Any) -> Any:
     """mkdocs: add what is reached outside docs/."""
     from mkdocs.structure.files import File
 
-    start = ["README.md", "LOG.md", "CHANGELOG.md", "studies/README.md"]
+    start = ["README.md", "CHANGELOG.md", "studies/README.md"]
     start += [f"docs/{file.src_uri}" for file in files.documentation_pages()]
     for path in reached(start):
         if not path.startswith("docs/") and (ROOT / path).is_file():

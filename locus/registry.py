@@ -6,7 +6,8 @@ script or notebook may `register` one of its own.
 """
 
 import difflib
-from collections.abc import Callable
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -29,22 +30,26 @@ class Entry:
         target: where it is, as `module:attribute`.
         help: what it is, in a line.
         extra: the extra of this package that brings what it needs, or "".
+        value: the thing itself, where it was registered and is not to be looked up.
     """
 
     name: str
     target: str
     help: str
     extra: str = ""
+    value: Any = None
 
     def load(self) -> Any:
         """What the name stands for; imported now.
 
         Raises:
-            UserError: if what it needs is not installed.
+            UserError: if what it needs is not installed, or it is not where it is said to be.
         """
+        if self.value is not None:
+            return self.value
         module, _, attribute = self.target.partition(":")
         try:
-            return getattr(import_module(module), attribute)
+            found = import_module(module)
         except ModuleNotFoundError as error:
             if not self.extra or (error.name or "").startswith("locus"):
                 raise
@@ -53,6 +58,12 @@ class Entry:
                 f"none by the name of {error.name!r}",
                 f"pip install 'locus-audit[{self.extra}]'.",
             ) from error
+        try:
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except AttributeError as error:
+            raise UserError(f"{self.name!r} at {self.target}", str(error)[:160], "Mend what registers it.") from error
+        return found
 
 
 OWN: dict[Kind, tuple[Entry, ...]] = {
@@ -63,39 +74,87 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
-    "claims": (),
-    "edits": (),
-    "metrics": (),
-    "judges": (),
-    "executors": (),
+    "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),
+    "edits": (
+        Entry("rank1", "locus.edits.rank1:KIND", "the optimal rank-1 edit at some heads, trained"),
+        Entry("full", "locus.edits.full:KIND", "the same in every layer: full alignment, the ceiling"),
+        Entry("complement", "locus.edits.complement:KIND", "the same everywhere but at the claim"),
+        Entry("shift", "locus.edits.shift:KIND", "the ITI shift, by class-mean directions; not trained"),
+    ),
+    "metrics": (
+        Entry("mc1", "locus.metrics.mc1:METRIC", "whether the best answer is the likeliest"),
+        Entry("mc2", "locus.metrics.mc2:METRIC", "probability of the true answers among those listed"),
+        Entry("mc3", "locus.metrics.mc3:METRIC", "share of true answers likelier than every false one"),
+        Entry("margin", "locus.metrics.margin:METRIC", "gain of true over false answers, in nats"),
+        Entry("truth", "locus.metrics.truth:METRIC", "the judge's probability that what is said is true"),
+        Entry("info", "locus.metrics.info:METRIC", "the judge's probability that what is said is informative"),
+        Entry("true_info", "locus.metrics.true_info:METRIC", "the product of the two"),
+        Entry("blind_true_info", "locus.metrics.blind_true_info:METRIC", "the same by a judge of wording alone; decides nothing"),
+        Entry("kl", "locus.metrics.kl:METRIC", "divergence from the unedited model on other text; decides nothing"),
+        Entry("ce", "locus.metrics.ce:METRIC", "change of cross-entropy on other text; decides nothing"),
+    ),
+    "judges": (
+        Entry("local", "locus.judges.named:LOCAL", "boosted trees over references; or local:WEIGHTS"),
+        Entry("blind", "locus.judges.named:BLIND", "wording alone, the control"),
+        Entry("lm", "locus.judges.named:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
+        Entry("api", "locus.judges.named:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
+    ),
+    "executors": (
+        Entry("serial", "locus.run.executors.serial:Serial", "bank after bank, in this process"),
+        Entry("fork", "locus.run.executors.fork:Fork", "banks side by side in forked processes that share the model; Linux"),
+    ),
 }
 _registered: dict[Kind, dict[str, Entry]] = {}
 
 
-def register(kind: Kind, name: str, target: str | Callable[..., Any], help: str = "", extra: str = "") -> None:
+def register(kind: Kind, name: str, target: Any, help: str = "", extra: str = "") -> None:
     """Make something of one's own known by a name, for this process.
 
     Args:
         kind: what it is.
-        name: what it will be called; it takes the place of none that is there.
-        target: where it is, as `module:attribute`, or a function or class at the top of a module.
+        name: what it will be called; it takes the place of none that is there, but for one of the same place.
+        target: the thing itself (a function, a class, an object), or where it is, as `module:attribute`.
         help: what it is, in a line.
         extra: the extra that brings what it needs.
 
     Raises:
-        UserError: if the name is taken by something else, or the target cannot be named.
+        UserError: if there is no such kind, the name cannot be one, or it is taken by something else.
     """
-    where = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
-    if not isinstance(target, str) and "<" in where:
-        raise UserError("a function or class at the top of a module, or 'module:attribute'", where, "Define it at the top.")
-    made = Entry(name, where, help, extra)
+    _check_kind(kind)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w.-]{0,60}", name, re.ASCII):
+        raise UserError("a name of letters, digits, '.', '-' and '_'", f"{name!r:.80}", "Choose another.")
+    value = None if isinstance(target, str) else target
+    where = target if isinstance(target, str) else f"{_module(target)}:{getattr(target, '__qualname__', name)}"
     if (known := entries(kind).get(name)) is not None and known.target != where:
         raise UserError(f"a name that is not taken among {kind}", repr(name), f"It stands for {known.target}; choose another.")
-    _registered.setdefault(kind, {})[name] = made
+    _registered.setdefault(kind, {})[name] = Entry(name, where, help, extra, value)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UserError(f"one of {', '.join(KINDS)}", repr(str(kind)[:80]), near(str(kind), KINDS) or "Choose one of these.")
+
+
+def _module(target: Any) -> str:
+    """The module that something comes from."""
+    return str(getattr(target, "__module__", None) or type(target).__module__)
+
+
+def shipped(kind: Kind, name: str) -> bool:
+    """Whether a name is one of this package's own."""
+    return any(one.name == name for one in OWN[kind])
 
 
 def entries(kind: Kind) -> dict[str, Entry]:
-    """All that is known of a kind, by name: ours, other packages', and what was registered here."""
+    """All that is known of a kind, by name: ours, other packages', and what was registered here. Nothing is imported.
+
+    Args:
+        kind: behaviours, claims, edits, metrics, judges, executors or models.
+
+    Raises:
+        UserError: if there is no such kind, suggesting the nearest.
+    """
+    _check_kind(kind)
     found = {one.name: one for one in OWN[kind]}
     for name, target in _installed(kind):
         found.setdefault(name, Entry(name, target, f"from {target.partition(':')[0].partition('.')[0]}"))
@@ -122,9 +181,23 @@ def get(kind: Kind, name: str) -> Any:
     Raises:
         UserError: if there is none of the name, suggesting the nearest; or if what it needs is not installed.
     """
+    return entry(kind, name).load()
+
+
+def entry(kind: Kind, name: str) -> Entry:
+    """The entry of a name; nothing is imported.
+
+    Raises:
+        UserError: if there is none of the name, suggesting the nearest.
+    """
     found, called = entries(kind), name.partition(":")[0]
     if called not in found:
-        near = difflib.get_close_matches(called, found, n=1, cutoff=0.5)
-        remedy = f"Did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"one of {', '.join(sorted(found))}", repr(name[:80]), f"{remedy}`locus list {kind}` shows them.")
-    return found[called].load()
+        remedy = f"{near(called, found)} `locus list {kind}` shows them.".lstrip()
+        raise UserError(f"one of {', '.join(found)}", repr(name[:80]), remedy)
+    return found[called]
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A question after the nearest of some names; empty where none is near."""
+    nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"Did you mean {nearest[0]!r}?" if nearest else ""

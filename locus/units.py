@@ -1,34 +1,53 @@
 """What unit each measure is in, and how a number of it is written, wherever a person reads one.
 
-Shares are written as percentages with one decimal, differences of shares in points of a percent, and everything else in nats,
-with three decimals; files and functions hold shares as fractions.
+Shares are written as percentages with one decimal, differences of shares in points of a percent, and everything else with three
+decimals, in nats where no other unit is named; files and functions hold shares as fractions. A metric's unit is its own to say.
 """
 
 import math
+from typing import Any
 
-PERCENT = (
-    *("mc1", "mc2", "mc3", "truth", "info", "true_info", "both", "blind_true_info", "share"),
-    *("product", "corrected_both", "corrected_truth", "corrected_info"),
-)
+from locus import registry
+
+SHARES = ("both", "share", "product", "corrected_both", "corrected_truth", "corrected_info")  # that are no metrics
+
+
+def _metric(measure: str) -> Any:
+    """The metric of a name, or None: a measure may be something else, and a stranger's file may name anything."""
+    return registry.get("metrics", measure) if measure in registry.entries("metrics") else None
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure is a fraction, shown in percent."""
+    return measure in SHARES or ((found := _metric(measure)) is not None and bool(found.is_share))
+
+
+def unit_of(measure: str) -> str:
+    """What a difference of a measure is in: points (of a percent), nats, or a metric's own unit."""
+    if is_share(measure):
+        return "points"
+    unit = "nats" if (found := _metric(measure)) is None else str(found.unit)
+    return "nats" if unit.startswith("nats") else unit
 
 
 def amount(value: float | None, measure: str) -> str:
     """A value with its unit; a dash for what is not defined."""
-    return f"{bare(value, measure)} %" if measure in PERCENT and _known(value) else bare(value, measure)
+    unit = "%" if is_share(measure) else "" if unit_of(measure) == "nats" else unit_of(measure)
+    return f"{bare(value, measure)} {unit}" if unit and _known(value) else bare(value, measure)
 
 
 def bare(value: float | None, measure: str) -> str:
     """A value without its unit, for where the unit is named above."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{100 * value:z.1f}" if measure in PERCENT else f"{value:z.3f}"
+    return f"{100 * value:z.1f}" if is_share(measure) else f"{value:z.3f}"
 
 
 def difference(value: float | None, measure: str, unit: bool = True, sign: bool = True, margin: float | None = None) -> str:
     """A difference of two values, in points of a percent where they are shares.
 
     Args:
-        value: the difference, as a fraction or in nats.
+        value: the difference, as a fraction or in the measure's unit.
         measure: what was measured.
         unit: whether the unit is named.
         sign: whether a gain has a plus.
@@ -36,9 +55,9 @@ def difference(value: float | None, measure: str, unit: bool = True, sign: bool 
     """
     if value is None or not math.isfinite(value):
         return "–"
-    plus, scale, usual = "+" if sign else "", *((100, 1) if measure in PERCENT else (1, 3))
+    plus, scale, usual = "+" if sign else "", *((100, 1) if is_share(measure) else (1, 3))
     decimals = usual if not margin else min(usual + 3, max(usual, 1 - math.floor(math.log10(abs(scale * margin)))))
-    name = ("points" if measure in PERCENT else "nats") if unit else ""
+    name = unit_of(measure) if unit else ""
     return f"{scale * value:{plus}z.{decimals}f} {name}".rstrip()
 
 

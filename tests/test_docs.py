@@ -35,7 +35,7 @@ def test_the_navigation_lists_every_page_of_docs_and_nothing_that_is_not_there(l
     assert len(found) == len(set(found))
 
 
-@pytest.mark.parametrize("page", [*PAGES, "README.md", "LOG.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", [*PAGES, "README.md", "CHANGELOG.md"])
 def test_no_relative_link_is_dead(page, links):
     dead = [path for path in links.reached([page]) if not (ROOT / path).is_file()]
     assert not dead, f"reached from {page}, and not there: {dead}"
@@ -57,7 +57,11 @@ def test_anchors_name_headings_that_exist(links):
     ("page", "text", "wanted"),
     [
         ("docs/verdicts.md", "[a](../studies/coverage.md)", "[a](studies/coverage.md)"),
-        ("README.md", "[a](docs/verdicts.md#planted-models) [b](LOG.md)", "[a](verdicts.md#planted-models) [b](LOG.md)"),
+        (
+            "README.md",
+            "[a](docs/verdicts.md#planted-models) [b](CHANGELOG.md)",
+            "[a](verdicts.md#planted-models) [b](CHANGELOG.md)",
+        ),
         ("studies/calibration/README.md", "[a](../../docs/verdicts.md)", "[a](../../verdicts.md)"),
         ("docs/patching.md", "[a](../studies/patching/)", "[a](studies/patching/README.md)"),
         (
@@ -65,11 +69,32 @@ def test_anchors_name_headings_that_exist(links):
             "[a](https://arxiv.org/abs/2502.11447) [b](#here)",
             "[a](https://arxiv.org/abs/2502.11447) [b](#here)",
         ),
-        ("LOG.md", "[a](README.md)\n```\n[b](README.md)\n```\n", "[a](index.md)\n```\n[b](README.md)\n```\n"),
+        ("CHANGELOG.md", "[a](README.md)\n```\n[b](README.md)\n```\n", "[a](index.md)\n```\n[b](README.md)\n```\n"),
     ],
 )
 def test_links_are_led_to_where_things_lie_on_the_site(links, page, text, wanted):
     assert links.rewritten(page, text) == wanted
+
+
+def test_the_reference_has_every_public_name_and_each_is_where_it_says():
+    import locus
+
+    blocks = re.findall(
+        r"^::: (\S+)\n(?:    options: \{heading: locus\.(\w+), toc_label: (\w+)\}\n)?",
+        (ROOT / "docs" / "api.md").read_text(),
+        re.M,
+    )
+    for path, heading, label in blocks:
+        module, name = path.rsplit(".", 1)
+        there = getattr(importlib.import_module(module), name)
+        assert there.__doc__ and (not heading or there is getattr(locus, heading)) and heading == label, path
+    assert {heading for _, heading, _ in blocks if heading} == set(locus.__all__) - {"__version__"}
+
+
+def test_the_reference_needs_no_network():
+    (settings,) = [one["mkdocstrings"] for one in SITE["plugins"] if "mkdocstrings" in one]
+    assert "inventories" not in settings["handlers"]["python"]
+    assert settings["handlers"]["python"]["options"]["allow_inspection"] is False
 
 
 def test_the_site_asks_nobody_for_anything():
@@ -86,3 +111,42 @@ def test_every_source_that_the_code_names_is_on_the_page_of_sources():
             if "Source:" in line or "Sources:" in line:
                 for author, year in named.findall(line.split(":", 1)[1]):
                     assert re.search(rf"{author}.*{year}", page), f"{path}: {author} {year} is not in docs/sources.md"
+
+
+LOG = sorted((ROOT / "docs" / "log").glob("*-*.md"))
+
+
+@pytest.mark.parametrize("path", LOG, ids=lambda path: path.stem)
+def test_an_entry_of_the_log_is_a_title_one_table_or_figure_and_a_few_sentences(path):
+    month, _, days = path.read_text().partition("\n## ")
+    assert re.fullmatch(r"# Log: \w+ \d{4}", month.splitlines()[0]) and re.fullmatch(r"\d{4}-\d\d", path.stem)
+    for day in days.split("\n## "):
+        assert day.startswith(f"{path.stem}-")
+        for entry in day.split("\n### ")[1:]:
+            title, _, body = entry.partition("\n")
+            shown = [line for line in body.splitlines() if re.match(r"\| -+|!\[", line)]
+            prose = [line for line in body.splitlines() if not line.startswith(("|", "!["))]
+            assert len(shown) == 1, title
+            assert len(" ".join(prose).split()) <= 150 and len(re.findall(r"[.!?](?=\s|$)", "\n".join(prose))) <= 5, title
+
+
+def test_there_is_a_log_and_its_front_page_lists_every_month():
+    page = (ROOT / "docs" / "log" / "README.md").read_text()
+    assert LOG and all(f"({path.name})" in page for path in LOG)
+
+
+def wide(text):
+    """Lines of prose of more than 100 characters; tables, code and what is a single link may be longer."""
+    text = re.sub(r"^```.*?^```|^<!--.*?-->", "", text, flags=re.M | re.S)
+    return [
+        line for line in text.splitlines() if len(line) > 100 and not re.match(r"    |\s*\||\s*(- )?!?\[[^]]*\]\([^)]*\)$", line)
+    ]
+
+
+# Written by the code, and held against what it writes.
+GENERATED = {"docs/configuration.md"}
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES, "README.md", "SECURITY.md", "studies/README.md"} - GENERATED))
+def test_prose_is_wrapped_at_a_hundred_characters(page):
+    assert not wide((ROOT / page).read_text())

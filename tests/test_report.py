@@ -92,6 +92,14 @@ def test_what_models_and_judges_say_renders_inert(run_copy):
     assert seen.text.count("<script>alert(1)</script>") > count, "it is there, as text"
 
 
+@pytest.mark.parametrize("metric", ["kl", "mc_2"])
+def test_a_verdict_by_what_cannot_decide_is_not_shown(metric, run_copy):
+    path = run_copy / "verdict.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metric": metric}))
+    with pytest.raises(UserError, match="whole"):
+        read(run_copy)
+
+
 def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
     plan = json.loads((run_copy / "plan.json").read_text())
     questions = [item["question"] for item in plan["items"]["test"]]
@@ -103,7 +111,7 @@ def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
     material = read(run_copy)
     assert [one.question for one in material.answers[:3]] == [questions[3], questions[1], questions[0]]
     rows = material.answers[0].rows
-    assert [(row.label, row.text, row.truth) for row in rows] == [
+    assert [(row.label, row.text, row.scores["truth"]) for row in rows] == [
         ("no edit", "base 3", 0.5),
         ("the claim", "claim 3", 1.0),
         ("everywhere", " ", None),

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from locus.metrics import shipped, tabled
 from locus.records.verdict import Verdict
 from locus.report.terminal import verdict_table
 from locus.report.terminal.progress import lines
-from locus.report.terminal.results import JUDGED_COLUMNS, tables
+from locus.report.terminal.results import columns, tables
 from locus.units import amount, bare, difference
 
 
@@ -57,13 +58,14 @@ def test_a_run_without_random_locations_shows_its_claim_and_single_heads(small_r
 
 
 def test_a_table_too_wide_for_two_lines_a_row_becomes_two_tables():
-    cells = {name: (f"{number}00.0", "[100.0, 100.0]") for number, name in enumerate(JUDGED_COLUMNS, 1)}
-    made = tables(JUDGED_COLUMNS, [("no edit", cells)], 80)
+    headings = columns(tabled(shipped()), judged=True)
+    cells = {name: (f"{number}00.0", "[100.0, 100.0]") for number, name in enumerate(headings, 1)}
+    made = tables(headings, [("no edit", cells)], 80)
     text = printed(80, *made)
     # Seven columns of 14 and a space each do not fit 80 - 16: four do.
     assert len(made) == 2 and "…" not in text
     assert all(f"{number}00.0" in text for number in range(1, 8)) and text.count("[100.0, 100.0]") == 7
-    assert len(tables(JUDGED_COLUMNS, [("no edit", cells)], 200)) == 1
+    assert len(tables(headings, [("no edit", cells)], 200)) == 1
 
 
 def test_lines_of_progress_come_now_and_then_and_say_what_is_left():

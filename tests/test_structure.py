@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # The rooms in the order of the flow: each imports from those before it and from itself, inside functions too.
 FLOW = (
-    "shown errors atomic units registry boundary machine stats records sites behaviours models edits engine metrics judges "
+    "shown errors atomic registry units boundary machine stats records sites behaviours models edits engine metrics judges "
     "claims patching plan run conclude report audit patch reproduce calibrate door cli __main__"
 ).split()
 LEVEL = {name: level for level, name in enumerate(FLOW)}

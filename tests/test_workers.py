@@ -15,7 +15,8 @@ import torch
 
 from locus.errors import PreconditionsError, UserError
 from locus.machine.threads import thread_pool
-from locus.machine.workers import fitting, forks, side_by_side
+from locus.machine.workers import fitting, forks
+from locus.run.executors import side_by_side
 
 pytestmark = pytest.mark.skipif(not forks(), reason="workers cannot be forked here")
 
@@ -129,7 +130,7 @@ def test_a_worker_ended_from_outside_is_said():
 
 INTERRUPTED = """
 import os, signal
-from locus.machine.workers import side_by_side
+from locus.run.executors import side_by_side
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))

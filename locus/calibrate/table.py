@@ -5,7 +5,6 @@ finish, so a calibration that was killed goes on where it stopped; the tally is 
 """
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,23 +109,18 @@ def _read_draws(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
         raise UserError(expected, f"{str(path)!r} ({str(error)[:200]})", "Remove the line, or give another --out.") from error
 
 
-def _work(job: Job) -> dict[str, Any]:
+def _work(job: Job, say: Callable[[float], None]) -> dict[str, Any]:
     from locus.calibrate.draws import draw_audits
+    from locus.machine.threads import using
 
-    return draw_audits(*job)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    with using(1):
+        return draw_audits(*job)
 
 
 def _run(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
-    if not jobs:
-        return
-    with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
-        yield from pool.imap_unordered(_work, jobs)
+    from locus.run.executors import side_by_side  # imports torch
+
+    yield from side_by_side(jobs, _work, workers, lambda place, share: None)
 
 
 def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any]:

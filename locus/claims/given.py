@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from locus import registry
 from locus.boundary import incoming
 from locus.claims import forms
 from locus.claims.claim import Claim
@@ -25,6 +26,11 @@ MAGIC = b"\x93NUMPY"
 HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[biu][1248])', 'fortran_order': (True|False), 'shape': \(((?:\d{1,9}, ?)*(?:\d{1,9})?)\), \}\s*"
 )
+
+
+def is_heuristic(source: str) -> bool:
+    """Whether a claim's source is the name of a heuristic, of which nothing is imported; any other claim was made elsewhere."""
+    return source in registry.entries("claims")
 
 
 def given(text: str) -> Claim:
@@ -41,7 +47,8 @@ def given(text: str) -> Claim:
     elif os.path.lexists(text):
         claim, about = _read_claim(incoming.read_bytes(path, WHAT, LIMIT), repr(text), file=True), {"file": path.name}
     else:
-        raise UserError(WHAT, repr(text[:200]), "Check the spelling or the path.")
+        nearest = registry.near(text, registry.entries("claims"))
+        raise UserError(WHAT, repr(text[:200]), f"{nearest} Check the spelling or the path.".lstrip())
     name = "given" if "text" in about else path.stem
     return replace(claim, name=claim.name or name, about=claim.about | about)
 

@@ -142,3 +142,8 @@ def claim(train: Features, validation: Features, size: int) -> Claim:
     scores = {str(site): float(table[site.layer, site.head]) for site in sites}
     about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
     return Claim("probe", Location.of(sites[:size]), "probe", scores, about)
+
+
+def heuristic(evidence: Any) -> Claim:
+    """The claim of the heuristic `probe`, from what a `heuristic.Evidence` holds."""
+    return claim(evidence.features, evidence.held_out, evidence.size)

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 import locus
 from locus.boundary.terminal import Text, console
-from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust
 from locus.errors import UserError
 
 
@@ -46,6 +46,7 @@ def verify(
     text: OwnText = None,
     judge: OwnJudge = None,
     judge_url: OwnUrl = None,
+    own: OwnParts = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Check hashes and signature, derive the verdict anew from the stored scores, and repeat random trials if asked to.
@@ -63,7 +64,7 @@ def verify(
         from locus.report.rerun import sentences
 
         named: dict[str, Any] = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
-        asked: dict[str, Any] = {"judge": judge, "judge_url": judge_url, "trust_remote_code": trust_remote_code}
+        asked: dict[str, Any] = {"judge": judge, "judge_url": judge_url, "own": own, "trust_remote_code": trust_remote_code}
         for said in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
             shown.print(Text(said), soft_wrap=True)
 

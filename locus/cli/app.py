@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, ending, keyring, sizes, studies
+from locus.cli import afterwards, ending, keyring, names, sizes, studies
 from locus.cli.options import flags, unless
 from locus.machine import threads
 
@@ -29,6 +29,7 @@ judges = typer.Typer(help="Train a judge of truth and information, and measure a
 app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
+app.command("list")(names.show)
 console = terminal.console()
 
 
@@ -65,7 +66,7 @@ Random = Annotated[int | None, Option(help="Random Locations.", show_default="19
 Alpha = Annotated[float | None, Option(help="Level of the tests.", show_default="0.05; paper: 0.06")]
 Metric = Annotated[
     str | None,
-    Option(help="mc1, mc2, mc3, margin; truth, info or true_info.", show_default="mc2; with a judge: true_info"),
+    Option(help="What decides; `locus list metrics` shows what there is.", show_default="mc2; with a judge: true_info"),
 ]
 Seed = Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")]
 Set = Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")]

@@ -24,6 +24,10 @@ OwnJudge = Annotated[
 OwnUrl = Annotated[
     str | None, Option("--judge-url", help="Endpoint of api:MODEL.", show_default="OPENAI_BASE_URL; never what a run says")
 ]
+OwnParts = Annotated[
+    list[str] | None,
+    Option("--own", help="A metric or an edit that does not come with the package, as metrics:NAME; may be repeated."),
+]
 Trust = Annotated[bool, Option("--trust-remote-code", help="Run the Python code that comes with the model you give.")]
 
 

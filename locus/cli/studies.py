@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from locus.boundary.terminal import console
-from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnRevision, OwnText, OwnUrl, Trust
+from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust
 
 
 def reproduce(
@@ -20,6 +20,7 @@ def reproduce(
     text: OwnText = None,
     judge: OwnJudge = None,
     judge_url: OwnUrl = None,
+    own: OwnParts = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Run a committed study again and compare its numbers with what is committed; exit status 3 if they differ.
@@ -31,7 +32,8 @@ def reproduce(
     from locus.reproduce import default_run, held
     from locus.reproduce import reproduce as again
 
+    given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter, tuple(own or ()))
     with progress() as told:
-        found = again(study, out, Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter), size, told)
+        found = again(study, out, given, size, told)
     numbers_table(console(), found, out or default_run(study))
     held(found)

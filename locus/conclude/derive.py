@@ -17,6 +17,7 @@ from locus.conclude.record import Arm, Record
 from locus.conclude.tests import sided
 from locus.engine import cost
 from locus.judges.base import commonest
+from locus.metrics.base import tabled
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
@@ -35,8 +36,6 @@ from locus.records.verdict import (
 )
 from locus.stats import truthful
 
-REPORTED = ("mc1", "mc2", "mc3", "margin", "truth", "info", "true_info", "blind_true_info", "kl", "ce")
-ALSO = ("mc1", "mc2", "margin")  # metrics whose findings stand beside the main one's
 UNFINISHED = Findings(**dict.fromkeys(rule.QUESTIONS, Finding(standing="undecided", sentence="Not all trials are finished.")))
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -44,8 +43,8 @@ PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetens
 def summary(record: Record, arm: Arm) -> PlaceResult:
     """Means of every measure with their intervals over test questions (or passages), and how training went."""
     measures: dict[str, Measured] = {}
-    for measure in REPORTED:
-        split = "text" if measure in ("kl", "ce") else "test"
+    for one in record.config.measures:
+        measure, split = one.name, one.split
         values = record.of(arm, measure, split)
         if values.size and np.isfinite(values).any():
             mean = stats.bootstrap_mean(values.mean(axis=0), groups=record.groups if split == "test" else None, draws=2000)
@@ -188,8 +187,7 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None) -> list[Cla
         read: what the edits read.
         main: the findings by the main metric; None while trials that they need are missing.
     """
-    metrics = dict.fromkeys([record.config.metric, *(["true_info"] if record.plan.judge else []), *ALSO])
-    others = {metric: findings(record, read, metric, main.look) for metric in metrics} if main is not None else {}
+    others = {name: findings(record, read, name, main.look) for name in beside(record)} if main is not None else {}
     claims = []
     for index, claim in enumerate(record.plan.claims):
         mine = main.findings[index] if main is not None else UNFINISHED
@@ -250,6 +248,13 @@ def derive(record: Record) -> Verdict:
         unfinished=0 if early else len(plan.trials) - len(record.done),
         **{name: value for name, value in more.items() if value},
     )
+
+
+def beside(record: Record) -> list[str]:
+    """The main metric, and those whose findings stand beside it."""
+    judged = record.plan.judge is not None
+    known = [one for one in tabled(record.config.measures) if one.beside and one.decides and (judged or not one.needs_judge)]
+    return list(dict.fromkeys([record.config.metric, *(one.name for one in known)]))
 
 
 def unscored(record: Record) -> Unscored | None:

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from locus import stats, units
 from locus.conclude.rule import UNSCORED
 from locus.conclude.tests import POWER
-from locus.plan.config import JUDGED
+from locus.metrics.base import metric as metric_named
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.verdict import Gain, Verdict
 
@@ -56,7 +56,7 @@ def causes(finding: Finding, verdict: Verdict) -> list[str]:
         return known  # with so much missing, what the rest shows is chance
     metric, base = verdict.metric, verdict.baseline.base
     reached = base[0].mean(metric) if base else None
-    full = reached is not None and metric in units.PERCENT and reached >= SATURATED
+    full = reached is not None and units.is_share(metric) and reached >= SATURATED
     if full:
         known.append(
             f"The unedited model already reaches {units.amount(reached, metric)} by {metric}: nothing is left to gain. "
@@ -78,7 +78,7 @@ def causes(finding: Finding, verdict: Verdict) -> list[str]:
 def _unread(verdict: Verdict) -> list[str]:
     """What to do about a judge that left so many answers unscored that no verdict can be drawn from them."""
     missing = verdict.unscored
-    if verdict.metric not in JUDGED or missing is None or missing.worst <= UNSCORED:
+    if not metric_named(verdict.metric).needs_judge or missing is None or missing.worst <= UNSCORED:
         return []
     return [
         f"{missing.unscored} of {missing.answers} answers are unscored, most often because {missing.commonest}. "

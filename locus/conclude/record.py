@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from locus import stats
-from locus.plan.config import JUDGED, AuditConfig
+from locus.metrics.base import metric
+from locus.plan.config import AuditConfig
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
 from locus.records.store import Store
@@ -54,7 +55,7 @@ class Record:
         self.done = {trial.id: trial for trial in store.trials()}
         self.planned: dict[Key, int] = {}
         # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
-        judged = self.config.metric in JUDGED and not self.config.judge_validation
+        judged = metric(self.config.metric).needs_judge and not self.config.judge_validation
         self.selector = "mc2" if judged else self.config.metric
         known = plan.judge.confusion if plan.judge else {}
         self.errors = {target: stats.Confusion(**values.to_json()) for target, values in known.items()}

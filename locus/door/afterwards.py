@@ -1,5 +1,6 @@
 """What can be done with a run afterwards: hold it against its receipt, repeat some of it, take what it made elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def verify(
     text: str | None = None,
     judge: str | None = None,
     judge_url: str | None = None,
+    own: Sequence[str] | None = None,
     trust_remote_code: bool = False,
     progress: Wanted = None,
 ) -> "Verification":
@@ -46,6 +48,7 @@ def verify(
         text: likewise the text for KL and cross-entropy.
         judge: likewise the judge; none: no judge.
         judge_url: endpoint of api:MODEL.
+        own: metrics and edits of the run that do not come with the package and may be imported, as `metrics:NAME`.
         trust_remote_code: run the Python code that comes with the model you give.
         progress: as of `audit`.
 
@@ -65,12 +68,12 @@ def verify(
     if not rerun:
         return found
     named = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
-    asked = {"judge": judge, "judge_url": judge_url, "trust_remote_code": trust_remote_code}
+    asked = {"judge": judge, "judge_url": judge_url, "own": own, "trust_remote_code": trust_remote_code}
     return replace(found, repeated=repeated(found, path, rerun, seed, progress, **named, **asked))
 
 
 def repeated(
-    found: "Verification", path: Path, count: int, seed: int | None = None, progress: Wanted = None, **own: Any
+    found: "Verification", path: Path, count: int, seed: int | None = None, progress: Wanted = None, **given: Any
 ) -> dict[str, Any]:
     """Repeat random trials of a run that was verified.
 
@@ -80,7 +83,8 @@ def repeated(
         count: how many trials are drawn.
         seed: of the draw.
         progress: as of `audit`.
-        own: the user's own model, adapter, revision, behaviour, text, judge, judge_url and trust_remote_code, as of `verify`.
+        given: the user's own model, adapter, revision, behaviour, text, judge, judge_url, own and trust_remote_code, as of
+            `verify`.
 
     Raises:
         UserError, VerificationError: as `verify`.
@@ -93,11 +97,11 @@ def repeated(
 
     if found.kind != "run":
         raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
-    model = own.pop("model")
-    open_model, (data, dataset) = taken(model), questions(own.pop("behaviour"))
+    model, own = given.pop("model"), tuple(given.pop("own", None) or ())
+    open_model, (data, dataset) = taken(model), questions(given.pop("behaviour"))
     named = model if open_model is None else open_model.name
     with showing(progress) as say:
-        return rerun(path, count, seed, say, Given(model=named, data=data, **own), Opened(open_model, dataset))
+        return rerun(path, count, seed, say, Given(model=named, data=data, own=own, **given), Opened(open_model, dataset))
 
 
 def export(

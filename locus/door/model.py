@@ -57,11 +57,10 @@ def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> "Model":
     Args:
         hf: a causal LM of transformers, inside `PeftModel` or `torch.compile` or not. One that is wrapped already is given back.
         tokenizer: its fast tokenizer.
-        name: what plans and pages call it; by default what its configuration does.
+        name: what plans and pages call it, behind `memory:`; by default what its configuration does.
 
     Returns:
-        The model, called `memory:NAME`; `.fingerprint` is that of the weights that run (adapters merged), so a copy saved to a
-        folder has the same.
+        The model; `.fingerprint` is that of the weights that run (adapters merged), so a copy saved to a folder has the same.
 
     Raises:
         UserError: on the device "meta", in 8 bits or half precision, with hooks of another library, spread over devices, with an

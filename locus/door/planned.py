@@ -10,7 +10,7 @@ from locus import behaviours
 from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
-from locus.claims import given, null
+from locus.claims import given, is_heuristic, null
 from locus.claims.claim import Claim
 from locus.conclude.rule import rule
 from locus.door.showing import Progress
@@ -106,13 +106,13 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
     made = []
     for source in config.claims:
-        if source in opened.claims or source != "probe":
+        if source in opened.claims or not is_heuristic(source):
             made.append(opened.claims.get(source) or given(source))
             continue
-        notes.append("The claim that a probe would find is reckoned as a random Location of its size.")
+        notes.append(f"The claim that {source} would find is reckoned as a random Location of its size.")
         first = Location.of(Site(place // layout.n_heads, place % layout.n_heads) for place in range(config.claim_size))
         (place,) = null.draw_locations(first, layout.n_layers, layout.n_heads, 1, config.seed)
-        made.append(Claim("probe", place.location, "probe"))
+        made.append(Claim(source, place.location, source))
     for claim in made:
         claim.check(model.fingerprint, layout.n_layers, layout.n_heads)
     no_baselines: list[BlindScore] = []

@@ -53,7 +53,7 @@ def audit(
         claim_size: heads of a probe claim.
         random: random Locations.
         alpha: level of the tests.
-        metric: mc1, mc2, mc3 or margin; with a judge truth, info or true_info.
+        metric: what decides; `locus.registry.entries("metrics")` has what there is. mc2 by default, with a judge true_info.
         seed: of splits, draws, starts and resampling.
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.

@@ -102,6 +102,32 @@ class Edit:
         atomic.replace(path, save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)}))
 
 
+class Trainable(Edit):
+    """An edit whose terms follow from one flat float32 parameter, which training moves from the identity.
+
+    Attributes:
+        flat: the parameter; `layers` gives the terms as they are now, differentiable in it.
+    """
+
+    flat: torch.nn.Parameter
+
+    @property
+    def trainable(self) -> bool:
+        """Until it is frozen, training moves it."""
+        return True
+
+    def frozen(self, about: dict[str, object]) -> Edit:
+        """A copy with fixed terms and a note of how it was made."""
+        layers = {}
+        for layer in self.layers:
+            terms = self.terms(layer)
+            assert terms is not None, "a layer that is edited has terms"
+            layers[layer] = Terms(
+                **{name: None if value is None else value.detach().clone() for name, value in vars(terms).items()}
+            )
+        return Edit(self.kind, self.location, self.layout, layers, self.positions, {**self.about, **about})
+
+
 def load_edit(path: Path) -> Edit:
     """Read an edit that `Edit.save` wrote.
 

@@ -4,6 +4,7 @@ Source: Wang & Veitch 2025, section 4. They do not say whether the full edit was
 nothing only where W has full row rank, and it changes the geometry Adam sees. Both are here, and the form is on record.
 """
 
+from locus.edits.kind import EditKind, Place
 from locus.edits.rank1 import Rank1, Rank1Form
 from locus.models.layout import Layout
 from locus.sites.site import Location
@@ -13,3 +14,10 @@ def full(layout: Layout, form: Rank1Form = "heads", seed: int = 0) -> Rank1:
     """The trainable edit of all heads of all layers."""
     everywhere = Location.everything(layout.n_layers, layout.n_heads)
     return Rank1(layout, everywhere, read="layer", form=form, seed=seed, kind="full")
+
+
+def _make(place: Place) -> Rank1:
+    return full(place.layout, form="free" if place.form == "free" else "heads", seed=place.seed)
+
+
+KIND = EditKind("full", _make, trained=True, anywhere=False)

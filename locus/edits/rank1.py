@@ -10,12 +10,13 @@ identity (b = 0) with a drawn as PEFT draws lora_A, since both zero is a saddle 
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from locus.edits.base import Edit, Positions, Terms, head_mask
+from locus.edits.base import Edit, Positions, Terms, Trainable, head_mask
+from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
 from locus.sites.site import Location
 
@@ -24,7 +25,7 @@ Rank1Form = Literal["heads", "free"]
 SEEDS = 1 << 63  # that torch knows
 
 
-class Rank1(Edit):
+class Rank1(Trainable):
     """A trainable rank-1 edit; one flat float32 parameter holds a and b of every layer.
 
     Args:
@@ -56,11 +57,6 @@ class Rank1(Edit):
         self._n_write = layout.d_model if form == "free" else layout.d_in
         self.flat = torch.nn.Parameter(self._start(seed))
         self.layers = _Live(self)
-
-    @property
-    def trainable(self) -> bool:
-        """Until it is frozen, training moves it."""
-        return True
 
     @property
     def first_layer(self) -> int:
@@ -173,17 +169,6 @@ class Rank1(Edit):
         by_read = torch.einsum("rt,rtf->rf", kept @ write.detach(), inputs)
         return by_read * mask if self.read == "heads" else by_read, by_write
 
-    def frozen(self, about: dict[str, object]) -> Edit:
-        """A copy with fixed terms and a note of how it was made."""
-        layers = {}
-        for layer in self._masks:
-            terms = self.terms(layer)
-            assert terms is not None, "a masked layer has terms"
-            layers[layer] = Terms(
-                **{name: None if value is None else value.detach().clone() for name, value in vars(terms).items()}
-            )
-        return Edit(self.kind, self.location, self.layout, layers, self.positions, {**self.about, **about})
-
 
 class _Live(Mapping[int, Terms]):
     """The layers of a trainable edit, read from its parameter at each look."""
@@ -202,3 +187,11 @@ class _Live(Mapping[int, Terms]):
 
     def __len__(self) -> int:
         return len(self._edit._masks)
+
+
+def _make(place: Place) -> Rank1:
+    read: Any = place.read
+    return Rank1(place.layout, place.location, read=read, seed=place.seed)
+
+
+KIND = EditKind("rank1", _make, trained=True, everywhere="full", rest="complement")

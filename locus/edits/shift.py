@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from locus.edits.base import Edit, Positions, Terms
+from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
 from locus.sites.site import Location
 
@@ -58,3 +59,11 @@ def shift(layout: Layout, location: Location, directions: Directions, alpha: flo
             vector[layout.slice(head)] = torch.from_numpy(directions.unit[layer, head] * directions.sigma[layer, head])
         layers[layer] = Terms(shift=alpha * vector)
     return Edit("shift", location, layout, layers, positions, {"alpha": alpha})
+
+
+def _make(place: Place) -> Edit:
+    assert place.strength is not None, "a shift has a strength"
+    return shift(place.layout, place.location, place.directions, place.strength)
+
+
+KIND = EditKind("shift", _make, trained=False, positions="answer", strengths=None, called="iti")

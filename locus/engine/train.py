@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from locus.behaviours.items import Item
-from locus.edits.base import Edit
-from locus.edits.rank1 import Rank1
+from locus.edits.base import Edit, Trainable
 from locus.engine import cost
 from locus.engine.activations import TOKENS
 from locus.engine.bank import Bank
@@ -186,7 +185,7 @@ def train(
     model: Model,
     trie: TokenTrie,
     items: Sequence[Item],
-    edits: Sequence[Rank1],
+    edits: Sequence[Trainable],
     recipes: Sequence[TrainingRecipe],
     reference: npt.NDArray[np.float64],
     *,
@@ -229,7 +228,7 @@ def whole_gradients(
     model: Model,
     trie: TokenTrie,
     items: Sequence[Item],
-    edits: Sequence[Rank1],
+    edits: Sequence[Trainable],
     recipes: Sequence[TrainingRecipe],
     reference: npt.NDArray[np.float64],
     *,
@@ -279,8 +278,8 @@ class _Run:
         self.divide = torch.from_numpy(lengths).float() if recipes[0].reduce == "mean" else torch.ones(len(lengths))
         self.reference = torch.from_numpy(reference).float()
         self.tau = torch.tensor([recipe.tau for recipe in recipes])
-        self.trained = [edit for edit in bank.edits if isinstance(edit, Rank1)]
-        assert len(self.trained) == len(bank), "only rank-1 edits are trained"
+        self.trained = [edit for edit in bank.edits if isinstance(edit, Trainable)]
+        assert len(self.trained) == len(bank), "only what is trainable is trained"
         for edit in self.trained:
             edit.flat.data = edit.flat.data.to(model.device)
         groups = [

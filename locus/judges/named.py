@@ -1,9 +1,12 @@
-"""A judge by the name a configuration gives it: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL`, `api:MODEL`."""
+"""A judge by the name a configuration gives it: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL`, `api:MODEL`, or one registered."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from locus import registry
 from locus.errors import UserError
 from locus.judges import api, encoder, secret
 from locus.judges.base import Judge
@@ -12,20 +15,79 @@ from locus.models.load import load
 from locus.models.locate import home, locate
 from locus.stats.judged import Confusion
 
-KINDS = ("local", "blind", "lm", "api")
 MEASURED = Path(__file__).with_name("measured.json")
 
 
-def parse_judge(name: str) -> tuple[str, str]:
-    """Kind and the rest of a judge's name.
+@dataclass(frozen=True)
+class JudgeKind:
+    """A judge that can be named: how it is opened, and what is checked before anything is loaded.
+
+    Attributes:
+        open: the judge, given what follows the colon of its name, and the endpoint that the user gave.
+        check: given the same, raises UserError for what is missing: a package, a file, a key.
+        argument: whether something has to, may, or must not follow its name.
+    """
+
+    open: Callable[[str, api.Endpoint], Judge]
+    check: Callable[[str, api.Endpoint], None] = lambda argument, endpoint: None
+    argument: Literal["none", "optional", "required"] = "none"
+
+
+def _check_local(weights: str, endpoint: api.Endpoint) -> None:
+    encoder.base_folder()
+    if weights and not Path(weights).is_file():
+        raise UserError("trained weights of a local judge", f"no file {weights!r}", "Train them: locus judge train")
+
+
+def _open_local(weights: str, endpoint: api.Endpoint) -> Judge:
+    from locus.judges.local import WEIGHTS, LocalJudge
+
+    return LocalJudge(Path(weights) if weights else WEIGHTS)
+
+
+def _check_lm(model: str, endpoint: api.Endpoint) -> None:
+    locate(model)
+
+
+def _open_lm(name: str, endpoint: api.Endpoint) -> Judge:
+    from locus.judges.lm import LmJudge
+
+    model = load(name)
+    return LmJudge(model.hf, model.tokenizer, name=f"lm:{name}")
+
+
+def _check_api(model: str, endpoint: api.Endpoint) -> None:
+    endpoint.base()
+    secret.key()
+
+
+def _open_api(model: str, endpoint: api.Endpoint) -> Judge:
+    return api.ApiJudge(model, endpoint, home() / "replies.sqlite").ready()
+
+
+LOCAL = JudgeKind(_open_local, _check_local, "optional")
+BLIND = JudgeKind(lambda argument, endpoint: BlindJudge())
+LM = JudgeKind(_open_lm, _check_lm, "required")
+API = JudgeKind(_open_api, _check_api, "required")
+
+
+def parse_judge(name: str) -> tuple[JudgeKind, str]:
+    """Kind of a judge, and what follows the colon of its name.
 
     Raises:
-        UserError: if it is no judge's name.
+        UserError: if it is no judge's name, suggesting the nearest.
     """
-    kind, _, argument = name.partition(":")
-    if kind not in KINDS or (kind in ("lm", "api") and not argument) or (kind == "blind" and argument):
-        raise UserError("a judge: local, local:WEIGHTS, blind, lm:MODEL or api:MODEL", repr(name), "Name one of them.")
-    return kind, argument
+    called, colon, argument = name.partition(":")
+    wanted = "a judge: local, local:WEIGHTS, blind, lm:MODEL or api:MODEL"
+    if not registry.known("judges", name):
+        remedy = registry.near(called, registry.entries("judges")) or "Name one of them."
+        raise UserError(f"{wanted}, or one that `locus list judges` shows", repr(name), remedy)
+    found = registry.get("judges", called)
+    if not isinstance(found, JudgeKind):
+        raise UserError(f"a locus.judges.named.JudgeKind called {called!r}", f"{found!r:.80}", "Mend what registers it.")
+    if (found.argument == "required" and not argument) or (found.argument == "none" and colon):
+        raise UserError(wanted, repr(name), "Name one of them.")
+    return found, argument
 
 
 def check_judge(name: str, endpoint: api.Endpoint | None = None) -> None:
@@ -39,40 +101,24 @@ def check_judge(name: str, endpoint: api.Endpoint | None = None) -> None:
         UserError: if the name is none, a package, a file, a model or a key is missing, or the endpoint cannot be one.
     """
     kind, argument = parse_judge(name)
-    if kind == "local":
-        encoder.base_folder()
-        if argument and not Path(argument).is_file():
-            raise UserError("trained weights of a local judge", f"no file {argument!r}", "Train them: locus judge train")
-    elif kind == "lm":
-        locate(argument)
-    elif kind == "api":
-        (endpoint or api.Endpoint()).base()
-        secret.key()
+    kind.check(argument, endpoint or api.Endpoint())
 
 
 def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     """The judge of a name, ready to judge: an endpoint was asked one question, unless it answered that before.
 
     Args:
-        name: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL` or `api:MODEL`.
+        name: one that `locus list judges` shows, with what has to follow it.
         endpoint: for an `api:MODEL`.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if it cannot be had, or what is registered opens something that does not judge.
     """
     kind, argument = parse_judge(name)
-    if kind == "blind":
-        return BlindJudge()
-    if kind == "local":
-        from locus.judges.local import WEIGHTS, LocalJudge
-
-        return LocalJudge(Path(argument) if argument else WEIGHTS)
-    if kind == "lm":
-        from locus.judges.lm import LmJudge
-
-        model = load(argument)
-        return LmJudge(model.hf, model.tokenizer, name=name)
-    return api.ApiJudge(argument, endpoint or api.Endpoint(), home() / "replies.sqlite").ready()
+    judge = kind.open(argument, endpoint or api.Endpoint())
+    if not isinstance(judge, Judge):
+        raise UserError(f"a judge from {name!r}, with name, fingerprint and judge()", f"{judge!r:.80}", "Mend what registers it.")
+    return judge
 
 
 def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusion]:

@@ -20,6 +20,7 @@ from locus.engine.generate import Speech, generate
 from locus.errors import UserError
 from locus.judges.base import Judge, Judgement, References, commonest
 from locus.judges.blind import BlindJudge
+from locus.metrics.base import Metric, Spoken, shipped
 from locus.models.model import Model
 
 Floats = npt.NDArray[np.float64]
@@ -31,8 +32,7 @@ class Judged:
     """Judgements of one text for each item, in order.
 
     Attributes:
-        scores: by measure, [items], NaN where unscored: truth and info are probabilities, true_info is their product for an
-            item, blind_true_info the same product by the judge that reads neither question nor references.
+        scores: by metric of speech, [items], NaN where unscored.
         reasons: [items] why something is unscored; "" where nothing is.
     """
 
@@ -59,18 +59,29 @@ def speak(
     return [[one.text for one in of_edit] for of_edit in generations]
 
 
-def judge_texts(judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]]) -> list[Judged]:
+def judge_texts(
+    judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]], metrics: Sequence[Metric] | None = None
+) -> list[Judged]:
     """Judge texts, [edits][items], all in one call so that alike ones are judged once; and by the blind control.
+
+    Args:
+        judge: who judges.
+        items: the questions.
+        replies: texts, [edits][items].
+        metrics: what is made of it; by default all of this package.
 
     Raises:
         UserError: as the judge does.
     """
+    chosen = [one for one in (shipped() if metrics is None else metrics) if one.of == "speech"]
     opinions = [judged(one, items, replies) for one in (judge, BlindJudge())]
     results = []
-    for own, blind in zip(*opinions, strict=True):
-        truth, info = np.array([one.truth for one in own]), np.array([one.info for one in own])
-        wording = np.array([one.truth * one.info for one in blind])
-        scores = {"truth": truth, "info": info, "true_info": truth * info, "blind_true_info": wording}
+    for texts, own, blind in zip(replies, *opinions, strict=True):
+        spoken = [
+            Spoken(item, text, mine.truth, mine.info, wording.truth, wording.info)
+            for item, text, mine, wording in zip(items, texts, own, blind, strict=True)
+        ]
+        scores = {one.name: np.array([float(one.values(each)) for each in spoken]) for one in chosen}
         results.append(Judged(scores, tuple(one.reason for one in own)))
     return results
 

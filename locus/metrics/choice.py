@@ -1,8 +1,7 @@
-"""Multiple choice and preference margins from the answers' log-probs.
+"""The answers' log-probs under edits, and every metric that is made of them, question by question.
 
-Sources: MC1, MC2 as in TruthfulQA (Lin et al. 2021) and MC3 as in its code: s(a) is the summed log-prob of the answer's
-tokens. MC2 is taken by logsumexp: exp of a summed log-prob underflows. We score the answers as the data gives them (ITI's
-code appends a final full stop), and find answer tokens by character offsets.
+What is scored is the summed log-prob of an answer's tokens. We score the answers as the data gives them (ITI's code appends a
+final full stop), and find answer tokens by character offsets.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import logsumexp
 
 from locus.behaviours.items import Item
 from locus.edits.base import Edit
@@ -20,10 +18,10 @@ from locus.engine.cost import Tally, Work
 from locus.engine.forward import Batch, ResidualCache, edited, sequence_logprobs
 from locus.engine.trie import TokenTrie
 from locus.machine.threads import thread_pool
+from locus.metrics.base import Answers, Metric, shipped
 from locus.models.model import Model
 
 Floats = npt.NDArray[np.float64]
-MEASURES = ("mc1", "mc2", "mc3", "margin")
 
 
 def score(
@@ -58,29 +56,32 @@ def score(
     return logprobs
 
 
-def measures(items: Sequence[Item], trie: TokenTrie, logprobs: Floats, reference: Floats | None = None) -> dict[str, Floats]:
-    """MC1, MC2, MC3 and the preference margin of every item.
+def measures(
+    items: Sequence[Item],
+    trie: TokenTrie,
+    logprobs: Floats,
+    reference: Floats | None = None,
+    metrics: Sequence[Metric] | None = None,
+) -> dict[str, Floats]:
+    """Every metric of answers, of every item.
 
     Args:
         items: owner i of the forest is item i.
         trie: their question trees.
         logprobs: [sequences], under the model that is measured (nats).
-        reference: [sequences], under the base model; without it there is no margin.
+        reference: [sequences], under the base model; without it there is no metric that is a gain over it.
+        metrics: what is measured; by default all of this package.
 
     Returns:
-        By measure, [items]: mc1 (0 or 1), mc2 and mc3 (fractions), margin (nats: the mean over true x false pairs of the gain
-        of the true answer's log-prob minus the gain of the false one's; its IPO target is 1 / (2 tau)).
+        By metric, [items].
     """
-    values = {name: np.full(len(items), np.nan) for name in MEASURES if name != "margin" or reference is not None}
+    chosen = [one for one in (shipped() if metrics is None else metrics) if one.of == "answers"]
+    chosen = [one for one in chosen if reference is not None or not one.of_base]
+    values = {one.name: np.full(len(items), np.nan) for one in chosen}
     for index, item in enumerate(items):
-        sequences = trie.sequences_of([index])
-        cut = len(item.wanted)
-        true, false = logprobs[sequences[:cut]], logprobs[sequences[cut:]]
-        best = true[item.wanted.index(item.best)]
-        values["mc1"][index] = float(best > false.max())
-        values["mc2"][index] = float(np.exp(logsumexp(true) - logsumexp(np.concatenate([true, false]))))
-        values["mc3"][index] = float(np.mean(true > false.max()))
-        if reference is not None:
-            gain = logprobs - reference
-            values["margin"][index] = float(gain[sequences[:cut]].mean() - gain[sequences[cut:]].mean())
+        sequences, cut = trie.sequences_of([index]), len(item.wanted)
+        own, base = logprobs[sequences], None if reference is None else reference[sequences]
+        answers = Answers(item, own[:cut], own[cut:], *((None, None) if base is None else (base[:cut], base[cut:])))
+        for one in chosen:
+            values[one.name][index] = float(one.values(answers))
     return values

@@ -1,4 +1,4 @@
-"""Side effects on ordinary text: KL(original || edited) and cross-entropy, per token, in nats.
+"""Side effects on ordinary text: every metric of text, a passage at a time, by default KL and the change of cross-entropy.
 
 Every text is measured under the base model and every edit in one pass on the same tokens (ITI's code drew different texts for
 each). The offline text is the English of Python's own help topics; with a network, the openwebtext sample of the literature.
@@ -25,6 +25,7 @@ from locus.engine.cost import Tally, Work, forward
 from locus.engine.forward import HEAD_CHUNK, Batch, ResidualCache, base, edited
 from locus.engine.trie import TokenTrie
 from locus.errors import UserError
+from locus.metrics.base import Metric, Tokens, shipped
 from locus.models.model import Model
 
 Floats = npt.NDArray[np.float64]
@@ -89,11 +90,15 @@ def text_trie(model: Model, text: DriftText, tokens: int) -> TokenTrie:
 
 @dataclass(frozen=True)
 class Drift:
-    """Nats a token: KL(original || edited) and cross-entropy, [edits, passages]; the base model's cross-entropy, [passages]."""
+    """Means over a passage's tokens.
 
-    kl: Floats
-    ce: Floats
-    base_ce: Floats
+    Attributes:
+        values: by metric, [edits, passages]; changes from the base model where the metric is one of these.
+        base: by metric that is a change, [passages], the base model's own.
+    """
+
+    values: dict[str, Floats]
+    base: dict[str, Floats]
 
 
 def drift(
@@ -103,6 +108,7 @@ def drift(
     *,
     residual_cache: ResidualCache | None = None,
     tally: Tally | None = None,
+    metrics: Sequence[Metric] | None = None,
 ) -> Drift:
     """Measure several edits on the same texts.
 
@@ -112,9 +118,12 @@ def drift(
         edits: what is measured.
         residual_cache: base residuals, if held: those entering the edited layers, and those leaving the last one (the reference).
         tally: where each edit's work is counted; the reference's is shared.
+        metrics: what is measured; by default all of this package.
     """
     bank, note = Bank(edits), partial((tally or Tally(len(edits))).add, "text")
-    kl, ce, base_ce = [], [], []
+    chosen = [one for one in (shipped() if metrics is None else metrics) if one.of == "text"]
+    own: dict[str, list[Tensor]] = {one.name: [] for one in chosen if one.of_base}
+    found: dict[str, list[Tensor]] = {one.name: [] for one in chosen}
     with bank.attach(model) as bank_state, torch.no_grad():
         for prepared in rows:
             bank_state.active = 0
@@ -128,33 +137,35 @@ def drift(
             )
             for edit in bank.order:
                 note([edit], Work(scored=scored))
-            compared = _compare(model, original, hidden, prepared)
-            kl.append(bank.restore_order(compared[0]))
-            ce.append(bank.restore_order(compared[1]))
-            base_ce.append(compared[2])
-    return Drift(*(torch.cat(chunks, dim=-1).double().cpu().numpy() for chunks in (kl, ce, base_ce)))
+            for one, means in zip(chosen, _compare(model, original, hidden, prepared, chosen), strict=True):
+                found[one.name].append(bank.restore_order(means[1:]))
+                if one.of_base:
+                    own[one.name].append(means[0])
+    base_values, values = (
+        {name: torch.cat(parts, dim=-1).double().cpu().numpy() for name, parts in collected.items()} for collected in (own, found)
+    )
+    return Drift({name: one - base_values.get(name, 0.0) for name, one in values.items()}, base_values)
 
 
-def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Per-passage means of KL and cross-entropy, chunked over positions."""
+def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch, metrics: Sequence[Metric]) -> Tensor:
+    """[metrics, 1 + edits, passages], means over tokens of the base model and of every edit, chunked over positions."""
     targets = prepared.targets
     places, count = targets.predictors, len(targets.sequences)
     # A position may predict for several passages that begin alike; one (position, passage) pair at a time keeps weights exact.
     pair_place = torch.from_numpy(places[targets.predictor])
     token, owner = torch.from_numpy(targets.token), torch.from_numpy(targets.sequence)
-    sums = torch.zeros(2 * len(hidden) + 1, count)
+    sums = torch.zeros(len(metrics) * (1 + len(hidden)), count)
     vocabulary: Any = model.head.weight
     chunk = max(1, HEAD_CHUNK // len(vocabulary))
     for start in range(0, len(token), chunk):
         span = slice(start, start + chunk)
         where = pair_place[span].to(hidden.device)
-        base_logprobs = model.logits(original[0, where]).log_softmax(-1)
-        pick = token[span].to(hidden.device)[:, None]
-        values = [-base_logprobs.gather(1, pick)[:, 0]]
+        mine, pick = model.logits(original[0, where]).log_softmax(-1), token[span].to(hidden.device)
+        nothing, values = mine.new_zeros(len(pick)), []
+        same = Tokens(mine, mine, pick)
+        values.append(torch.stack([one.values(same) if one.of_base else nothing for one in metrics]))
         for rows in hidden:
-            edited_logprobs = model.logits(rows[where]).log_softmax(-1)
-            values.append((base_logprobs.exp() * (base_logprobs - edited_logprobs)).sum(-1))
-            values.append(-edited_logprobs.gather(1, pick)[:, 0])
-        sums.index_add_(1, owner[span], torch.stack(values).cpu())
-    means = sums / torch.from_numpy(targets.lengths)
-    return means[1::2], means[2::2], means[0]
+            tokens = Tokens(mine, model.logits(rows[where]).log_softmax(-1), pick)
+            values.append(torch.stack([one.values(tokens) for one in metrics]))
+        sums.index_add_(1, owner[span], torch.stack(values, dim=1).flatten(0, 1).cpu())
+    return (sums / torch.from_numpy(targets.lengths)).view(len(metrics), 1 + len(hidden), count)

@@ -11,11 +11,12 @@ from math import prod
 from typing import Any
 
 from locus.claims.claim import Claim
-from locus.claims.given import spelled
+from locus.claims.given import is_heuristic, spelled
+from locus.edits.kind import kind
 from locus.errors import UserError, VerificationError
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
-from locus.plan.trials import trials_of
+from locus.plan.trials import strengths, trials_of
 from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location, Site
 
@@ -60,7 +61,8 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
     """See that a plan's claims are those that its settings name, as far as the settings say it.
 
     Returns:
-        The names of the claims whose heads the settings do not say: those of files, and of what patching found.
+        The names of the claims whose heads the settings do not say: those of files, of what patching found, and
+        of other packages' heuristics.
 
     Raises:
         VerificationError: with the first that is another.
@@ -73,7 +75,7 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
             _probed(claim, config.claim_size, _layout(recorded))
             continue
         try:
-            named = spelled(source)
+            named = None if is_heuristic(source) else spelled(source)
         except UserError:
             named = None  # an earlier version may have read it
         if named is None:
@@ -110,8 +112,9 @@ def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: 
     """Refuse settings that make far more trials than the plan lists, before making them."""
     grid = len(config.taus) * len(config.lr_multipliers) * config.seeds
     steered = 1 + min(config.shift_random, config.random)
-    each = steered * len(config.iti_strengths) + len(config.reads) * grid * (2 + config.random)
-    whole = 1 + len(config.iti_strengths) * config.shift_everywhere
+    fixed = sum(len(strengths(kind(name), config)) for name in config.steering)
+    each = steered * fixed + len(config.reads) * grid * (2 + config.random)
+    whole = 1 + fixed * config.shift_everywhere
     whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
     # Claims of one name share the random Locations that they have in common.
     alike = max(Counter(claim.name for claim in claims).values())

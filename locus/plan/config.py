@@ -4,25 +4,34 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
+from locus import registry
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
 from locus.errors import UserError
+from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
 
 Read = Literal["layer", "heads", "constant"]
-JUDGED = ("truth", "info", "true_info")  # metrics that need a judge
 # What the first edition called some settings; files and plans may still.
 RENAMED = {"alphas": "iti_strengths", "lr_scales": "lr_multipliers", "margin": "tolerance"}
 # Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
-SINCE_FIRST: dict[str, Any] = {"adapter": None, "template_date": DATE.isoformat(), "template_variables": {}}
+SINCE_FIRST: dict[str, Any] = {
+    "adapter": None,
+    "template_date": DATE.isoformat(),
+    "template_variables": {},
+    "metrics": [],
+    "edit": "rank1",
+    "steering": ["shift"],
+}
 
 
 def _day(value: Any) -> date:
@@ -42,6 +51,56 @@ def _scalars(value: Any) -> dict[str, Scalar]:
         if not isinstance(one, Scalar) or (not isinstance(one, str) and not abs(one) <= EXACT):
             raise ValueError(f"{name} is to be true, false, a number or a text")
     return value
+
+
+def _deciding(name: str) -> str:
+    """A metric from which a verdict may be drawn."""
+    if not _metric(name).decides:
+        raise ValueError("a metric of test questions of which more is better is expected")
+    return name
+
+
+def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Metrics that are known."""
+    for name in names:
+        _metric(name)
+    return names
+
+
+def _metric(name: str) -> Metric:
+    with _gathered():
+        return metric(name)
+
+
+def _edit(name: str) -> str:
+    """A known kind of edit; it is not imported to be named."""
+    with _gathered():
+        registry.entry("edits", name)
+    return name
+
+
+def _edits(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Known kinds of edit, each once."""
+    if len(set(names)) < len(names):
+        raise ValueError("different edits are expected")
+    return tuple(map(_edit, names))
+
+
+def _executor(name: str) -> str:
+    """A known executor; it is not imported to be named."""
+    if name != "auto":
+        with _gathered():
+            registry.entry("executors", name)
+    return name
+
+
+@contextmanager
+def _gathered() -> Iterator[None]:
+    """What the registry does not know is said as pydantic gathers it, with all else that is wrong."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(f"{error.expected} is expected. {error.remedy}") from error
 
 
 class AuditConfig(settings.Settings):
@@ -106,10 +165,22 @@ class AuditConfig(settings.Settings):
     batching: Literal["questions", "pairs"] = Field(
         "questions", description="all pairs of a question at once, or random pairs (the paper)"
     )
+    edit: Annotated[str, AfterValidator(_edit)] = Field(
+        "rank1", description="the edit that is trained at every place; `locus list edits` shows them"
+    )
+    steering: Annotated[tuple[str, ...], AfterValidator(_edits)] = Field(
+        ("shift",), description="edits that are not trained, and tried beside it: at the claim and at `shift_random` Locations"
+    )
+    executor: Annotated[str, AfterValidator(_executor)] = Field(
+        "auto", exclude=True, description="who runs the banks: auto, serial, fork; no number depends on it, and no plan says it"
+    )
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured
-    metric: Literal["mc1", "mc2", "mc3", "margin", "truth", "info", "true_info"] = Field(
+    metric: Annotated[str, AfterValidator(_deciding)] = Field(
         "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
+    )
+    metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(
+        (), description="further metrics, of other packages or your own; `locus list metrics` shows them"
     )
     text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
     text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
@@ -140,6 +211,11 @@ class AuditConfig(settings.Settings):
         old = {new: name for name, new in RENAMED.items()}
         dumped = self.model_dump(mode="json")
         return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
+
+    @property
+    def measures(self) -> tuple[Metric, ...]:
+        """Every metric of the run."""
+        return measured(self.metric, *self.metrics)
 
     @property
     def looks(self) -> tuple[int, ...]:

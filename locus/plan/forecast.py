@@ -11,6 +11,7 @@ from typing import Any
 from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import plant_with_question
+from locus.edits.kind import kind
 from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
@@ -20,6 +21,7 @@ from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
+from locus.plan.trials import UNEDITED
 from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location
 
@@ -64,11 +66,11 @@ class Forecast:
         """The work of one trial of a bank."""
         found: Costs = {}
         together = len(bank)
-        if spec.edit == "none":
+        if spec.edit == UNEDITED:
             found["read"] = self._read()
         else:
             first, lowest = _first(spec), min(map(_first, bank))
-            led = together if spec.edit == "shift" else 1
+            led = together if kind(spec.edit).positions == "answer" else 1
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
             if recipe is not None:
                 found |= self._training(recipe, first)
@@ -81,7 +83,8 @@ class Forecast:
                 found["text"] = own + compared + compared.part(together)
         if self.config.judge != "none":
             # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
-            found["speak"] = self._speech(spec.id, together if spec.edit == "shift" else 1)
+            answers = spec.edit != UNEDITED and kind(spec.edit).positions == "answer"
+            found["speak"] = self._speech(spec.id, together if answers else 1)
         return found
 
     def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from locus import behaviours as datasets
-from locus import claims, units
+from locus import claims, registry, units
 from locus.behaviours.items import Dataset, Item, problems, repeats
 from locus.boundary import outputs
 from locus.claims import null
 from locus.errors import PreconditionsError, UserError, raise_all
+from locus.metrics.base import metric, shipped
 from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import reading
-from locus.plan.config import JUDGED, RENAMED, SINCE_FIRST, AuditConfig
+from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
 if TYPE_CHECKING:
     from locus.plan.opened import Opened
@@ -42,7 +43,7 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
         found = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
     else:
         found = _model(config)
-    raise_all(_judge(config) + found)
+    raise_all(_edits(config) + _judge(config) + found)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
     raise_all(_items(dataset))
     return dataset
@@ -110,13 +111,19 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     """
     errors = _claims(config) + _sizes(config)
     model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
-    if model is None and not config.model.startswith("planted:"):
+    if model is None and not registry.known("models", config.model):
         errors += _here(config)
-    if dataset is None and not config.data.startswith("planted:") and config.data not in REMOTE:
+    if dataset is None and _at_once(config.data):
         errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
     if out is not None:
         errors += _levels(config) + _folder(config, out)
     raise_all(errors)
+
+
+def _at_once(data: str) -> bool:
+    """Whether questions can be read without a model and without a hub; of another package's that is not known."""
+    foreign = registry.known("behaviours", data) and not registry.shipped("behaviours", data.partition(":")[0])
+    return not foreign and not data.startswith("planted:") and data not in REMOTE
 
 
 def _caught(function: Any, *args: Any) -> list[UserError]:
@@ -149,7 +156,7 @@ def _levels(config: AuditConfig) -> list[UserError]:
 
 def _claims(config: AuditConfig) -> list[UserError]:
     """Claims that can be read, each named once."""
-    errors = [error for source in config.claims if source != "probe" for error in _caught(claims.given, source)]
+    errors = [error for source in config.claims if not claims.is_heuristic(source) for error in _caught(claims.given, source)]
     names = list(config.claims)
     if len(set(names)) < len(names) or not names:
         errors.append(UserError("one or more different claims", ", ".join(names) or "none", "Name each claim once."))
@@ -162,7 +169,7 @@ def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]
         return []
     errors = []
     for source in config.claims:
-        if source == "probe":
+        if claims.is_heuristic(source):
             if config.claim_size >= shape[0] * shape[1]:
                 wanted = f"a claim of fewer than all {shape[0] * shape[1]} heads"
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
@@ -190,6 +197,8 @@ def _here(config: AuditConfig) -> list[UserError]:
 
 def _model(config: AuditConfig) -> list[UserError]:
     """A model that is where it is said to be, with the heads that are claimed."""
+    if registry.known("models", config.model) and not config.model.startswith("planted:"):
+        return []  # whoever brings the model says what is wrong with its name, and its heads are counted where it is loaded
     if config.model.startswith("planted:"):
         from locus.models.planted.kinds import COMPACT  # the planted models come later in the flow
 
@@ -239,6 +248,19 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     return errors
 
 
+def _edits(config: AuditConfig) -> list[UserError]:
+    """An edit that is trained where one is to be trained, and fixed ones beside it."""
+    from locus.edits.kind import kind  # imports torch
+
+    errors = []
+    for setting, names, trained in (("edit", (config.edit,), True), ("steering", config.steering, False)):
+        wrong = [name for name in names if kind(name).trained is not trained or not kind(name).anywhere]
+        if wrong:
+            wanted = "an edit that is trained at any place" if trained else "edits that are not trained"
+            errors.append(UserError(f"{wanted}, as {setting}", ", ".join(wrong), "`locus list edits` shows what each is."))
+    return errors
+
+
 def _judge(config: AuditConfig) -> list[UserError]:
     """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
     if config.judge != "none":
@@ -249,15 +271,16 @@ def _judge(config: AuditConfig) -> list[UserError]:
         if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
             errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
         return errors
-    if config.metric in JUDGED:
-        return [
-            UserError(
-                f"a judge, for the metric {config.metric}",
-                "judge none",
-                "Use --set judge=local, or a metric of multiple choice: mc1, mc2, mc3 or margin.",
-            )
-        ]
-    return []
+    others = [one.name for one in shipped() if one.decides and not one.needs_judge]
+    return [
+        UserError(
+            f"a judge, for the metric {one.name}",
+            "judge none",
+            f"Use --set judge=local, or a metric of multiple choice: {', '.join(others[:-1])} or {others[-1]}.",
+        )
+        for one in map(metric, dict.fromkeys((config.metric, *config.metrics)))
+        if one.needs_judge
+    ]
 
 
 def _items(dataset: Dataset) -> list[UserError]:

@@ -15,6 +15,7 @@ from typing import Any
 from locus.behaviours.items import content_hash
 from locus.claims import null
 from locus.claims.claim import Claim
+from locus.edits.kind import EditKind, kind
 from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
@@ -22,6 +23,7 @@ from locus.records.plan import ArithmeticRecord, PlanBasis, PlanRecord
 from locus.sites.site import Location
 
 VERSION = "trial/1"
+UNEDITED = "none"  # the edit of the trial that is the model itself
 FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
 
 
@@ -34,10 +36,10 @@ class Trial:
         arm: what tables call the place ("probe", "random-03", "ceiling"); trials of one arm differ in the grid and the seed.
         claim: the claim it belongs to, or "".
         location: the heads.
-        edit: none, shift, rank1, full or complement.
+        edit: none, or a kind of edit by its name.
         read: layer, heads or constant; "" where the edit reads nothing.
         form: heads or free (full alignment only).
-        alpha: strength of a shift, in standard deviations.
+        alpha: strength of a fixed edit; of the shift, in standard deviations.
         recipe: how it is trained, if it is.
         seed: of its start and its order of questions.
         context: hash of what it is run on.
@@ -158,33 +160,44 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
 
 def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity: Mapping[str, Any]) -> tuple[Trial, ...]:
     """All trials for some claims, each once and in order: they follow from settings, claims, sizes and what they are run on."""
-    context = content_hash(identity)
-    trials = [Trial("base", "base", "", Location(()), "none", context)]
+    context, edit = content_hash(identity), kind(config.edit)
+    trials = [Trial("base", "base", "", Location(()), UNEDITED, context)]
     for claim in claims:
         randoms = null.draw_locations(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
-        for (role, place), alpha in product(steered, config.iti_strengths):
-            arm = f"iti:{claim.name if role == 'shift' else place.name}"
-            trials.append(Trial(role, arm, claim.name, place.location, "shift", context, alpha=alpha))
+        for fixed in map(kind, config.steering):
+            for (role, place), alpha in product(steered, strengths(fixed, config)):
+                arm = f"{fixed.called or fixed.name}:{claim.name if role == 'shift' else place.name}"
+                trials.append(Trial(role, arm, claim.name, place.location, fixed.name, context, alpha=alpha))
         for read in config.reads:
             places = [("claim", claim), *(("random", random) for random in randoms)]
             for role, place in places:
-                trials += _grid(config, Trial(role, place.name, claim.name, place.location, "rank1", context, read=read))
+                trials += _grid(config, Trial(role, place.name, claim.name, place.location, edit.name, context, read=read))
             rest = claim.location.complement(layout.n_layers, layout.n_heads)
-            trials += _grid(config, Trial("complement", "complement", claim.name, rest, "complement", context, read=read))
+            trials += _grid(
+                config, Trial("complement", "complement", claim.name, rest, edit.rest or edit.name, context, read=read)
+            )
     everywhere = Location.everything(layout.n_layers, layout.n_heads)
-    for alpha in config.iti_strengths if config.shift_everywhere else ():
-        trials.append(Trial("shift-everywhere", "iti:everywhere", "", everywhere, "shift", context, alpha=alpha))
+    for fixed in map(kind, config.steering if config.shift_everywhere else ()):
+        for alpha in strengths(fixed, config):
+            arm = f"{fixed.called or fixed.name}:everywhere"
+            trials.append(Trial("shift-everywhere", arm, "", everywhere, fixed.name, context, alpha=alpha))
+    best = edit.everywhere or edit.name
     for form in config.full_forms:
-        trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, "full", context, read="layer", form=form))
+        trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, best, context, read="layer", form=form))
     if config.singles:
         one = Location(everywhere.sites[:1])
         for read, single in product(
             config.reads, null.draw_locations(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
         ):
             name = single.name.replace("random", "single")
-            trials += _grid(config, Trial("single", name, "", single.location, "rank1", context, read=read))
+            trials += _grid(config, Trial("single", name, "", single.location, edit.name, context, read=read))
     return tuple({trial.id: trial for trial in trials}.values())
+
+
+def strengths(fixed: EditKind, config: AuditConfig) -> tuple[float | None, ...]:
+    """The strengths at which a fixed edit is tried; None alone where it has none."""
+    return config.iti_strengths if fixed.strengths is None else fixed.strengths or (None,)
 
 
 def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:

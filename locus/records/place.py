@@ -57,7 +57,8 @@ class PlaceResult(Part):
     location: Many[Short] | Short
     """The heads that are edited; where there are very many, how many."""
     measures: dict[Short, Measured]
-    """Measure -> its mean over test questions (kl and ce: over passages). In the file they stand beside the other fields."""
+    """Measure -> its mean over test questions (of other text, as kl and ce are: over passages). In the file they stand beside the
+    other fields."""
     judged: JudgedShares | None = None
     """What follows from judged answers, where somebody judged."""
     trials: Many[Short] = Field(min_length=1)

@@ -162,7 +162,7 @@ class TrialSpec(OpenPart):
     """One edit to be made and measured."""
 
     alpha: Number | None
-    """Strength of a shift, in standard deviations."""
+    """Strength of an edit that is not trained; of a shift, in standard deviations."""
     arm: Short
     """What tables call the place; trials of one arm differ in the grid and the seed."""
     claim: Long
@@ -170,7 +170,7 @@ class TrialSpec(OpenPart):
     context: Hash
     """Hash of what it is run on."""
     edit: Short
-    """none, shift, rank1, full or complement."""
+    """none, or a kind of edit by its name: shift, rank1, full, complement, or another package's."""
     form: Short
     """heads or free, for full alignment."""
     location: Many[Head] = Field(max_length=PLACES)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from locus.conclude.record import Record
 from locus.records.verdict import Verdict
 from locus.report.places import Place
-
-JUDGED = ("truth", "info", "true_info")
+from locus.report.words import steering
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,13 @@ class Answer:
         label: of the edit.
         kind: base, shift, claim, random or ceiling.
         text: what it says.
-        truth, info, true_info: the judge's probabilities; None where unscored.
+        scores: by metric of speech, what the judge makes of it; None where unscored.
     """
 
     label: str
     kind: str
     text: str
-    truth: float | None
-    info: float | None
-    true_info: float | None
+    scores: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -55,13 +52,13 @@ def side_by_side(record: Record, verdict: Verdict, places: dict[str, list[Place]
     for label, kind, place in _chosen(verdict, places):
         trial = place.result.trials[0]
         texts = record.store.texts(trial, "test")
-        scores = {name: record.values(trial, name) for name in JUDGED}
+        scores = {one.name: record.values(trial, one.name) for one in record.config.measures if one.needs_judge}
         if texts:
             spoken.append((label, kind, texts, scores))
     asked = []
     for number, item in enumerate(record.plan.items.test):
         rows = [
-            Answer(label, kind, texts[item.id], **{name: _known(scores[name][number]) for name in JUDGED})
+            Answer(label, kind, texts[item.id], {name: _known(values[number]) for name, values in scores.items()})
             for label, kind, texts, scores in spoken
             if item.id in texts
         ]
@@ -80,7 +77,9 @@ def _chosen(verdict: Verdict, places: dict[str, list[Place]]) -> list[tuple[str,
     scored = [(mean, place) for place in mine["random"] if (mean := place.mean(metric)) is not None]
     random = [place for _, place in sorted(scored, key=lambda one: one[0])]
     chosen = [("no edit", "base", place) for place in places["base"][:1]]
-    chosen += [(f"ITI, {place.setting}", "shift", place) for place in mine["shift"][:1]]
+    chosen += [
+        (", ".join(part for part in (steering(place.name), place.setting) if part), "shift", place) for place in mine["shift"][:1]
+    ]
     chosen += [("the claim", "claim", place) for place in mine["claimed"][:1]]
     if random:
         chosen.append(("random Location", "random", random[len(random) // 2]))
@@ -94,5 +93,5 @@ def _known(value: float) -> float | None:
 
 def _difference(rows: list[Answer]) -> float:
     """How instructive a question is; see the module's docstring."""
-    scores = [row.true_info for row in rows if row.true_info is not None]
+    scores = [score for row in rows if (score := row.scores.get("true_info")) is not None]
     return max(scores) - min(scores) if scores else len({row.text for row in rows}) / 1000

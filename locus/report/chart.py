@@ -6,12 +6,13 @@ Labels stand above their rows, so that a chart keeps its full width on a phone.
 import math
 from dataclasses import dataclass
 
+from locus.metrics.base import metric as metric_named
 from locus.records.findings import ClaimVerdict
 from locus.report.material import Material
 from locus.report.places import Place
-from locus.report.words import counted
+from locus.report.words import counted, steered
 from locus.shown import visible
-from locus.units import PERCENT, amount, difference
+from locus.units import amount, difference, is_share
 
 WIDTH, SIDE, ROW, TOP = 400.0, 14.0, 42.0, 8.0
 
@@ -98,7 +99,8 @@ def verdict_rows(material: Material, claim: ClaimVerdict) -> list[ChartRow]:
         return [place for place in places[kind] if place.read in (claim.read, "") and place.claim == claim.name]
 
     rows = [place_row("no edit", "base", place, metric) for place in places["base"]]
-    rows += [place_row(f"ITI at the claim, {visible(place.setting, 24)}", "shift", place, metric) for place in mine("shift")]
+    for place in mine("shift"):
+        rows.append(place_row(steered(place.name, visible(place.setting, 24), "the claim"), "shift", place, metric))
     rows += [place_row("optimal edit everywhere but there", "complement", place, metric) for place in mine("complement")]
     random = [place_row("", "random", place, metric) for place in mine("random")]
     means = tuple(sorted(row.mean for row in random if row))
@@ -138,7 +140,7 @@ def layout(rows: list[ChartRow], metric: str, good: float | None = None) -> Char
     for number, row in enumerate(rows):
         y = TOP + ROW * number + 28
         dots = [(x(value), round(y + (-6, 0, 6)[index % 3], 1)) for index, value in enumerate(row.dots)]
-        text = amount(row.mean, metric) if metric in PERCENT else difference(row.mean, metric)
+        text = (difference if metric_named(metric).of_base else amount)(row.mean, metric)
         placed.append(DrawnRow(row.label, row.kind, y, x(row.mean), x(row.low), x(row.high), dots, text))
     bottom = TOP + ROW * len(rows) + 8
     base = next((row.x for row in placed if row.kind == "base"), None)
@@ -148,7 +150,7 @@ def layout(rows: list[ChartRow], metric: str, good: float | None = None) -> Char
 
 
 def _tick(value: float, metric: str) -> str:
-    return f"{100 * value:.4g}" if metric in PERCENT else f"{value:.4g}"
+    return f"{100 * value:.4g}" if is_share(metric) else f"{value:.4g}"
 
 
 def described(rows: list[ChartRow], metric: str) -> str:

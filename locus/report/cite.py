@@ -81,7 +81,7 @@ def works(plan: PlanRecord, version: str, receipt: str = "") -> list[Work]:
     """
     roles = {trial.role for trial in plan.trials}
     used = [EDITING]
-    if "shift" in roles or any(claim.origin == "probe" for claim in plan.claims):
+    if any(trial.edit == "shift" for trial in plan.trials) or any(claim.origin == "probe" for claim in plan.claims):
         used.append(ITI)
     used.append(TRUTHFUL)
     used += {"ipo": [IPO], "dpo": [DPO]}.get(str(plan.config["objective"]), [])

@@ -17,7 +17,7 @@ from locus.models import own_code
 from locus.models.adapter import MERGED, NONE
 from locus.models.locate import DEFAULT_MODEL, on_hub
 from locus.plan.config import SINCE_FIRST, AuditConfig
-from locus.registry import MEMORY
+from locus.registry import MEMORY, Kind, shipped
 from locus.shown import visible
 
 # Settings by which a plan could choose what is opened, run or asked. All others are numbers, and words out of a list.
@@ -33,7 +33,14 @@ NAMING = {
     "judge",
     "judge_url",
     "judge_figures",
+    "metric",
+    "metrics",
+    "edit",
+    "steering",
+    "executor",
 }
+# Settings that name what is registered.
+REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit": "edits", "steering": "edits"}
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 BUILT_IN = {
@@ -58,6 +65,7 @@ class Given:
         judge_url: base URL of the endpoint of an `api:MODEL`.
         trust_remote_code: whether Python code that comes with the model may be run.
         adapter: as the setting of an audit.
+        own: what does not come with the package and may be used, as `metrics:NAME`.
     """
 
     model: str | None = None
@@ -68,6 +76,7 @@ class Given:
     judge_url: str | None = None
     trust_remote_code: bool = False
     adapter: str | None = None
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,12 +117,14 @@ def settle(
         lacking += more + _code(chosen["model"], config, given)
     if "model" in needs and given.adapter is None and config.adapter not in BESIDE:
         lacking.append(Lack("--adapter", str(config.adapter), "would be loaded"))
+    if "data" in needs:  # trials are run, and not only a model opened
+        lacking += [Lack("--own", one, "would be imported and run") for one in _foreign(config) if one not in given.own]
     if lacking:
         raise _refusal(lacking, where)
     update: dict[str, Any] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
     update |= {"revision": revision, "trust_remote_code": given.trust_remote_code, "claims": claims}
     update["adapter"] = config.adapter if given.adapter is None else given.adapter
-    update |= {"judge_url": given.judge_url, "judge_figures": None}
+    update |= {"judge_url": given.judge_url, "judge_figures": None, "executor": "auto"}
     # A processor is the only device that every machine has; any other is chosen by what there is.
     update["device"] = "cpu" if config.device == "cpu" else "auto"
     return config.model_copy(update=update)
@@ -136,6 +147,15 @@ def _chosen(part: str, config: AuditConfig, given: Given, needs: Collection[str]
     told: str | None = getattr(given, part)
     named: str = getattr(config, part)
     return told if told is not None else named if BUILT_IN[part].fullmatch(named) else None
+
+
+def _foreign(config: AuditConfig) -> list[str]:
+    """What the settings name of other packages, or of a script, each as KIND:NAME."""
+    found = []
+    for setting, kind in REGISTERED.items():
+        value = getattr(config, setting)
+        found += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
+    return list(dict.fromkeys(found))
 
 
 def _lack(part: str, config: AuditConfig) -> Lack:

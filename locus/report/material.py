@@ -15,10 +15,9 @@ from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
 from locus.records.verdict import KINDS, VERDICT_SCHEMA, Verdict
-from locus.report.answers import JUDGED, Answers, side_by_side
+from locus.report.answers import Answers, side_by_side
 from locus.report.places import Advantage, Place
 from locus.report.receipt import sealed_in
-from locus.report.words import MEASURE
 from locus.shown import visible
 from locus.units import amount
 
@@ -114,7 +113,7 @@ def read(folder: Path) -> Material:
     """
     with conclude.recorded(folder) as record:
         verdict = _verdict(folder, record)
-        _ = MEASURE[verdict.metric]  # else there is no word for what decides
+        _ = {one.name: one for one in record.config.measures if one.decides}[verdict.metric]  # nothing else could have decided
         claims = {trial.id: trial.claim for trial in record.plan.trials}
         places = {
             kind: [
@@ -164,10 +163,9 @@ def settings(record: Record) -> list[SettingRow]:
             for setting in dict.fromkeys(trial.setting for trial in arm.trials):
                 trials = [trial for trial in arm.trials if trial.setting == setting]
                 means: dict[str, float | None] = {}
-                for measure in dict.fromkeys((*conclude.REPORTED, *JUDGED)):
-                    split = "text" if measure in ("kl", "ce") else "test"
-                    values = np.array([record.values(trial.id, measure, split) for trial in trials])
-                    means[measure] = float(np.nanmean(values)) if np.isfinite(values).any() else None
+                for one in record.config.measures:
+                    values = np.array([record.values(trial.id, one.name, one.split) for trial in trials])
+                    means[one.name] = float(np.nanmean(values)) if np.isfinite(values).any() else None
                 rows.append(SettingRow(role, arm.name, arm.read, setting, trials[0].spec.alpha, setting == arm.setting, means))
     return rows
 

@@ -1,12 +1,14 @@
 """report.html: one self-contained page without scripts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from locus import atomic, errors, units
+from locus import atomic, errors, registry, units
 from locus.conclude import diagnosis
 from locus.engine import cost
+from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
 from locus.records.findings import ClaimVerdict
 from locus.records.place import Measured
@@ -36,10 +38,6 @@ RECIPE = (
     r"""grep -oE '"[^":]+\.[a-z0-9]+":"[0-9a-f]{64}"' receipt.json | sed -E 's/"(.+)":"(.+)"/\2  \1/' | sha256sum -c""",
 )
 OPEN = 6  # questions whose answers are shown unfolded
-COLUMNS = ("true_info", "truth", "info", "mc1", "mc2", "margin")
-EFFECTS = ("kl", "ce")
-# The other forms of True*Info, shares with the judge's errors taken out, and what a judge of wording alone makes of it.
-JUDGED_COLUMNS = ("product", "both", "corrected_both", "corrected_truth", "corrected_info", "blind_true_info")
 
 
 def write(folder: Path, others: list[Path] | None = None, figures: bool = True, sign: bool = True) -> Path:
@@ -91,22 +89,25 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
     environment = html.environment()
     environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
     plan, verdict = material.plan, material.verdict
-    rows = table(material)
+    config, rows = AuditConfig.model_validate(plan.config), table(material)
+    columns, effect_columns, judged_columns = _columns(config.measures)
     places = words.random_places(verdict, material.places["random"])
     return html.render(
         environment,
         "page.html.j2",
         plan=plan,
-        config=AuditConfig.model_validate(plan.config),
+        config=config,
         verdict=verdict,
         claims=[_shown(material, claim) for claim in verdict.claims],
         rows=rows,
-        settings=[row for row in material.settings if row.role == "shift"],
-        columns=_measured(COLUMNS, rows),
-        effect_columns=_measured(EFFECTS, rows),
-        judged_columns=_measured(JUDGED_COLUMNS, rows) if verdict.judge else [],
-        headings=words.HEADINGS,
-        measures=words.MEASURE,
+        settings=(steered := [row for row in material.settings if row.role == "shift"]),
+        steered=" and ".join(dict.fromkeys(words.steering(row.name) for row in steered)),
+        edit="rank-1" if registry.shipped("edits", config.edit) else config.edit,
+        columns=_measured(columns, rows),
+        effect_columns=_measured(effect_columns, rows),
+        judged_columns=_measured(judged_columns, rows) if verdict.judge else [],
+        headings=words.headings(config.measures),
+        measures={one.name: one.about for one in config.measures},
         limits=words.limits(plan, verdict, places),
         places=places,
         effects=effects(verdict),
@@ -115,7 +116,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         scored=any(claim.scores for claim in plan.claims if claim.origin == "probe"),
         answers=material.answers,
         open=OPEN,
-        judged=any(row.truth is not None for one in material.answers for row in one.rows),
+        judged=any(row.scores.get("truth") is not None for one in material.answers for row in one.rows),
         compared=[row for one in (material, *others) for row in beside(one)] if others else [],
         took=cost.cost_line(verdict.seconds, verdict.cost),
         cited=cited,
@@ -163,8 +164,20 @@ class Row:
     label: str
     cells: dict[str, Measured]
 
+    def has(self, columns: Sequence[str]) -> bool:
+        """Whether it has a number in any of some columns."""
+        return not self.cells.keys().isdisjoint(columns)
 
-def _measured(columns: tuple[str, ...], rows: list[Row]) -> list[str]:
+
+def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]]:
+    """What the page's tables show: metrics of test questions; side effects; other views of what a judge said, and of wording."""
+    placed = sorted((one for one in metrics if one.page is not None), key=lambda one: one.page or 0)
+    judged = [one.name for one in metrics if one.needs_judge and one.page is None]
+    split = {text: [one.name for one in placed if (one.of == "text") is text] for text in (False, True)}
+    return split[False], split[True], [*words.VIEWS, *judged]
+
+
+def _measured(columns: Sequence[str], rows: list[Row]) -> list[str]:
     """The columns in which any row has a number."""
     return [name for name in columns if any(name in row.cells for row in rows)]
 
@@ -173,10 +186,11 @@ def table(material: Material) -> list[Row]:
     """Rows of the results."""
     verdict, places = material.verdict, material.places
     rows = [Row("no edit", _cells(place)) for place in places["base"]]
-    rows += [Row(f"ITI at {_short(place.name)}, {place.setting}", _cells(place)) for place in places["shift"]]
-    if several := places["shift_random"]:
-        rows.append(_range(f"ITI at {words.counted(len(several), 'random Location')}", several))
-    rows += [Row(f"ITI everywhere, {place.setting}", _cells(place)) for place in places["shift_everywhere"]]
+    rows += [Row(words.steered(place.name, place.setting), _cells(place)) for place in places["shift"]]
+    for kind, several in words.by_steering(places["shift_random"]).items():
+        rows.append(_range(f"{kind} at {words.counted(len(several), 'random Location')}", several))
+    for place in places["shift_everywhere"]:
+        rows.append(Row(words.steered(place.name, place.setting, everywhere=True), _cells(place)))
     rows += [Row(_ceiling(verdict, place), _cells(place)) for place in places["ceiling"]]
     for claim in verdict.claims:
         for kind, label in (("claimed", "optimal edit at"), ("complement", "optimal edit everywhere but at")):
@@ -234,13 +248,13 @@ def _cells(place: Place) -> dict[str, Measured]:
     if judged is not None:
         cells |= {"product": judged.product_of_means, "both": judged.share["both"]}
         cells |= {f"corrected_{target}": value for target, value in judged.corrected.items()}
-    return {name: cells[name] for name in (*COLUMNS, *EFFECTS, *JUDGED_COLUMNS) if name in cells}
+    return cells
 
 
 def _range(label: str, places: list[Place]) -> Row:
     """Several places in one row: the mean of their means, and the least and most of them."""
     cells, measured = {}, [_cells(place) for place in places]
-    for name in (*COLUMNS, *EFFECTS, *JUDGED_COLUMNS):
+    for name in dict.fromkeys(name for one in measured for name in one):
         means = [mean for one in measured if name in one and (mean := one[name].mean) is not None]
         if means:
             cells[name] = Measured(mean=math.fsum(means) / len(means), interval=(min(means), max(means)), n=len(means))
@@ -252,11 +266,12 @@ def effects(verdict: Verdict) -> list[str]:
     sentences = []
     for kind, what in (("claimed", "The optimal edit at the claim"), ("ceiling", "The ceiling"), ("shift", "ITI at the claim")):
         for place in verdict.places(kind):
+            who = f"{words.steering(place.name)} at the claim" if kind == "shift" else what
             kl, ce = place.mean("kl"), place.mean("ce")
             if kl is not None and ce is not None:
                 which = "" if kind == "ceiling" else f" ({_short(place.name)})"
                 sentences.append(
-                    f"{what}{which} moves the next-token distribution by {kl:.4f} nats a token (KL) and changes "
+                    f"{who}{which} moves the next-token distribution by {kl:.4f} nats a token (KL) and changes "
                     f"cross-entropy by {ce:+.4f} nats a token, over {place.measures['kl'].n} passages."
                 )
     return sentences or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]

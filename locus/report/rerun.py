@@ -21,6 +21,7 @@ from locus import behaviours as datasets
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
+from locus.metrics.base import metric
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
 from locus.plan.anew import claims_of
@@ -35,9 +36,7 @@ from locus.run import bank as run
 from locus.run.setup import set_up
 from locus.shown import visible
 
-SMOOTH = ("mc2", "margin", "kl", "ce")
 TOLERANCE = 1e-3
-JUDGED = ("truth", "info", "true_info", "blind_true_info")  # what there is only where somebody judges
 Progress = Callable[[str, float], None]
 NOTHING_GIVEN = Given()
 JUMPS = 0.02  # share of items, and always one, for which a score that jumps may differ
@@ -169,7 +168,7 @@ def _more(result: Result, store: Store, unjudged: bool) -> set[str]:
     """
     more = {(split, measure) for split, measure in store.scored(result.id) if (split, measure) not in result.scores}
     for split, measure in sorted(more):
-        if not (unjudged and measure in JUDGED):
+        if not (unjudged and metric(measure).needs_judge):
             raise VerificationError(
                 f"trial {result.id} has stored scores of {split}, {measure}, that its repetition does not give"
             )
@@ -185,7 +184,7 @@ def _compare(result: Result, store: Store, largest: dict[str, float]) -> None:
         gap = np.where(np.isnan(stored) & np.isnan(fresh), 0.0, np.abs(stored - fresh))
         wrong = ~(gap <= TOLERANCE * (1 + np.abs(stored)))
         largest[measure] = max(largest.get(measure, 0.0), float(np.nanmax(gap, initial=0.0)))
-        allowed = 0 if measure in SMOOTH else max(1, int(JUMPS * len(items)))
+        allowed = 0 if metric(measure).smooth else max(1, int(JUMPS * len(items)))
         if wrong.sum() > allowed:
             at = int(np.argmax(wrong))
             raise VerificationError(

@@ -1,39 +1,24 @@
 """Prose from numbers and rules."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
+from locus.metrics.base import Metric
+from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
 from locus.units import amount
 
-MEASURE = {
-    "mc1": "MC1 (share of questions whose best answer is likeliest)",
-    "mc2": "MC2 (probability of the true answers among those listed)",
-    "mc3": "MC3 (share of true answers likelier than every false one)",
-    "margin": "preference margin (gain of true over false answers, in nats)",
-    "truth": "True (the judge's mean probability that what the model says is true)",
-    "info": "Info (the judge's mean probability that what the model says is informative)",
-    "true_info": "True*Info (mean of their products)",
-    "blind_true_info": "True*Info by a judge that reads only the wording",
-}
-HEADINGS = {
-    "true_info": "True*Info, %",
-    "truth": "True, %",
-    "info": "Info, %",
+Placed = TypeVar("Placed", PlaceResult, Place)
+# The other forms of True*Info, and shares with the judge's errors taken out; they are no metrics but views of these.
+VIEWS = {
     "product": "Product, % of means",
     "both": "Both, %",
     "corrected_both": "Both, % corrected",
     "corrected_truth": "True, % corrected",
     "corrected_info": "Info, % corrected",
-    "blind_true_info": "Wording, % True*Info",
-    "mc1": "MC1, %",
-    "mc2": "MC2, %",
-    "mc3": "MC3, %",
-    "margin": "Margin, nats",
-    "kl": "KL, nats a token",
-    "ce": "CE change, nats a token",
 }
 READS = {
     "layer": "the edit writes at the named heads but reads the whole layer",
@@ -44,6 +29,31 @@ READS = {
 
 UNSETTLED = {"claimed": "the claim", "ceiling": "the ceiling", "complement": "the complement"}
 TARGETS = {"truth": "true", "info": "informative", "both": "true and informative"}
+
+
+def headings(metrics: Sequence[Metric]) -> dict[str, str]:
+    """Headings of a page's columns, by measure: name and unit, with a comma between."""
+    return {**{one.name: one.heading for one in metrics}, **VIEWS}
+
+
+def steering(name: str) -> str:
+    """The kind of a fixed edit in words, from the name of an arm."""
+    kind = name.partition(":")[0]
+    return "ITI" if kind == "iti" else visible(kind, 24)
+
+
+def steered(name: str, setting: str, place: str = "", everywhere: bool = False) -> str:
+    """A fixed edit in words: kind, place (by default the one its name says) and strength."""
+    where = "everywhere" if everywhere else f"at {place or visible(name.partition(':')[2], 40)}"
+    return ", ".join(part for part in (f"{steering(name)} {where}", setting) if part)
+
+
+def by_steering(places: Sequence[Placed]) -> dict[str, list[Placed]]:
+    """Fixed edits by their kind in words, in order."""
+    by_kind: dict[str, list[Placed]] = {}
+    for place in places:
+        by_kind.setdefault(steering(place.name), []).append(place)
+    return by_kind
 
 
 def counted(number: int, what: str) -> str:

@@ -9,27 +9,27 @@ from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from locus import atomic
-from locus.edits import Edit, Rank1, complement, full, shift
+from locus.edits import Edit, Place, Trainable, kind
 from locus.engine.cost import Sizes, Tally
 from locus.engine.generate import Speech
 from locus.engine.train import Fit, train
+from locus.errors import UserError
 from locus.judges.api import ApiJudge
 from locus.judges.base import References
 from locus.judges.speech import check_scored, judge_texts, speak
-from locus.machine.workers import side_by_side
 from locus.metrics.choice import measures, score
 from locus.metrics.drift import drift
 from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
-from locus.plan.trials import Plan, Trial
+from locus.plan.trials import UNEDITED, Plan, Trial
 from locus.records.plan import TrialSpec
 from locus.records.result import FitRecord, Result
 from locus.records.store import Store
+from locus.run.executors import side_by_side
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
         return run_bank(banks[number], context, folder, tell)
 
-    with closing(side_by_side(left, work, context.arithmetic.at_once, say)) as coming:
+    with closing(side_by_side(left, work, context.arithmetic.at_once, say, context.config.executor)) as coming:
         for place, number in enumerate(left):
             if banks[number][0].role == "random" and enough():
                 break  # they are the plan's last
@@ -75,7 +75,7 @@ def tidy(plan: Plan, store: Store, folder: Path) -> None:
     """Remove what is of no finished trial: what workers made ahead of an early end, what a killed process had not committed."""
     done = store.done()
     for trial in plan.trials:
-        if trial.edit == "none" or trial.id not in done:
+        if trial.edit == UNEDITED or trial.id not in done:
             (folder / f"{trial.id}.safetensors").unlink(missing_ok=True)
     atomic.sweep(folder)
 
@@ -118,12 +118,12 @@ def run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Call
 
 def _run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None]) -> list[Result]:
     start = time.monotonic()
-    if trials[0].edit == "none":
+    if trials[0].edit == UNEDITED:
         return [_base(trials[0], context, start, say)]
     fits: list[Fit | None] = [None] * len(trials)
     tally = Tally(len(trials))
     if trials[0].recipe is not None:
-        trained = [_start(trial, context.model) for trial in trials]
+        trained = [_start(trial, context) for trial in trials]
         part = context.parts["train"]
         recipes = [trial.recipe for trial in trials if trial.recipe is not None]
         fits = list(
@@ -140,7 +140,7 @@ def _run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Cal
                 tally=tally,
             )
         )
-    edits = [fit.edit if fit is not None else _fixed(trial, context) for trial, fit in zip(trials, fits, strict=True)]
+    edits = [fit.edit if fit is not None else _made(trial, context) for trial, fit in zip(trials, fits, strict=True)]
     for trial, edit in zip(trials, edits, strict=True):
         edit.save(folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
@@ -157,21 +157,24 @@ def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) 
     return results
 
 
-def _start(trial: Trial, model: Model) -> Rank1:
-    """The trainable edit of a trial, at the identity."""
-    layout = model.layout
-    if trial.edit == "full":
-        return full(layout, form="free" if trial.form == "free" else "heads", seed=trial.seed)
-    read: Any = trial.read
-    if trial.edit == "complement":
-        claim = trial.location.complement(layout.n_layers, layout.n_heads)  # the trial names what may be written: all the rest
-        return complement(layout, claim, read, trial.seed)
-    return Rank1(layout, trial.location, read=read, seed=trial.seed)
+def _made(trial: Trial, context: AuditContext) -> Edit:
+    """The edit of a trial as its kind makes it."""
+    place = Place(context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, directions=context.steer)
+    return kind(trial.edit).make(place)
 
 
-def _fixed(trial: Trial, context: AuditContext) -> Edit:
-    assert trial.edit == "shift" and trial.alpha is not None, f"nothing is known of a fixed edit {trial.edit!r}"
-    return shift(context.model.layout, trial.location, context.steer, trial.alpha)
+def _start(trial: Trial, context: AuditContext) -> Trainable:
+    """The trainable edit of a trial, at the identity.
+
+    Raises:
+        UserError: if its kind says that it is trained and makes something else.
+    """
+    edit = _made(trial, context)
+    if not isinstance(edit, Trainable):
+        raise UserError(
+            "a locus.edits.Trainable, of a kind that is trained", f"{type(edit).__name__} of {trial.edit!r}", "Mend it."
+        )
+    return edit
 
 
 def _result(trial: Trial, fit: Fit | None) -> Result:
@@ -195,9 +198,9 @@ def _known(loss: float) -> float | None:
 
 def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
     """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
-    result = Result(trial.id, TrialSpec.parse(trial.to_dict()))
+    result, metrics = Result(trial.id, TrialSpec.parse(trial.to_dict())), context.config.measures
     for name, part in context.parts.items():
-        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs).items():
+        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
     tally = deepcopy(context.tally)  # the base model is asked once, but this may be called again
     _speak([result], [], context, say, tally)
@@ -215,7 +218,8 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
     for name in spoken_parts(config):
         items = context.items[name]
         said = speak(context.model, items, edits, context.prompt, settings, say if name == "test" else None, tally)
-        for result, texts, judged in zip(results, said, judge_texts(context.judge, items, said), strict=True):
+        opinions = judge_texts(context.judge, items, said, config.measures)
+        for result, texts, judged in zip(results, said, opinions, strict=True):
             result.texts[name] = {item.id: text for item, text in zip(items, texts, strict=True)}
             why = {item.id: reason for item, reason in zip(items, judged.reasons, strict=True) if reason}
             for measure, values in judged.scores.items():
@@ -227,17 +231,21 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
 
 def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
+    metrics = context.config.measures
     for name in scored_parts(context.config, trained=results[0].fit.steps > 0):
         part = context.parts[name]
         rows = part.base.prepared
         logprobs = score(context.model, rows, edits, len(part.trie.sequences), residual_cache=part.base.residuals, tally=tally)
         for result, values in zip(results, logprobs, strict=True):
-            for measure, scores in measures(part.items, part.trie, values, part.base.logprobs).items():
+            for measure, scores in measures(part.items, part.trie, values, part.base.logprobs, metrics).items():
                 if result.fit.diverged:
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
     if context.texts is not None:
-        found = drift(context.model, context.texts.prepared, edits, residual_cache=context.texts.residuals, tally=tally)
+        texts = context.texts
+        found = drift(context.model, texts.prepared, edits, residual_cache=texts.residuals, tally=tally, metrics=metrics)
         for place, result in enumerate(results):
-            for measure, values in (("kl", found.kl[place]), ("ce", found.ce[place] - found.base_ce)):
-                result.scores["text", measure] = {f"passage-{number:03d}": float(value) for number, value in enumerate(values)}
+            for measure, values in found.values.items():
+                result.scores["text", measure] = {
+                    f"passage-{number:03d}": float(value) for number, value in enumerate(values[place])
+                }

@@ -8,7 +8,7 @@ from locus import behaviours as datasets
 from locus import claims
 from locus.behaviours import answers
 from locus.behaviours.prompts import prompt_format
-from locus.claims import probe
+from locus.claims.heuristic import Evidence, find
 from locus.engine import checks
 from locus.engine.cache import Cache
 from locus.errors import UserError, raise_all
@@ -98,8 +98,14 @@ def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING
 
 
 def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claims.Claim:
-    """A claim by its source: found by probing here, or made elsewhere."""
-    if source != "probe":
+    """A claim by its source: found here by a heuristic, or made elsewhere."""
+    if not claims.is_heuristic(source):
         return claims.given(source)
-    size = len(context.parts["train"].items)
-    return probe.claim(context.features.first(size), context.features.rest(size), config.claim_size)
+    train, validation = context.parts["train"], context.parts["validation"]
+    features, held_out = context.features.first(len(train.items)), context.features.rest(len(train.items))
+    evidence = Evidence(
+        *(context.model, context.prompt, train, validation, features, held_out, context.steer),
+        size=config.claim_size,
+        seed=config.seed,
+    )
+    return find(source, evidence)

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from locus import atomic
 from locus.boundary.spreadsheet import write_csv
-from locus.report.words import HEADINGS
+from locus.metrics.base import metric
+from locus.report.words import steering
 from locus.shown import visible
-from locus.units import PERCENT
+from locus.units import is_share
 
 COLUMN, PAGE = 3.3, 6.9  # inches: one column of a paper, and both
 STYLE: Any = {
@@ -61,7 +62,6 @@ CALLED = {
     "complement": "optimal, all but the claim",
 }
 UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-LABELS = {**HEADINGS, "margin": "preference margin, nats"}
 Rows = list[tuple[Any, ...]]
 
 
@@ -130,7 +130,17 @@ def _visible(value: Any) -> Any:
 
 def scale(metric: str) -> float:
     """From a stored value to what is drawn: percent where the measure is a share."""
-    return 100.0 if metric in PERCENT else 1.0
+    return 100.0 if is_share(metric) else 1.0
+
+
+def axis(measure: str) -> str:
+    """What an axis of a metric says."""
+    return metric(measure).axis
+
+
+def called(kind: str, arm: str = "") -> str:
+    """A kind of place in words; of an edit that is not trained, by the name of its arm, which one it is."""
+    return CALLED[kind].replace("ITI", steering(arm), 1) if kind.startswith("shift") and arm else CALLED[kind]
 
 
 def brief(label: Any, width: int = 40) -> str:
@@ -183,6 +193,6 @@ def drift_axis(axes: Axes) -> None:
     axes.set_xscale("symlog", linthresh=1e-3)
     axes.set_xticks([0, 1e-3, 1e-2, 1e-1, 1, 10], ["0", ".001", ".01", ".1", "1", "10"])
     axes.minorticks_off()
-    axes.set_xlabel(LABELS["kl"])
+    axes.set_xlabel(axis("kl"))
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -2e-4), 1.5 * high)  # the last point whole

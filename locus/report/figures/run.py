@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from locus.records.place import Measured, PlaceResult
 from locus.report import chart
-from locus.report.figures.plot import CALLED, LABELS, LOOK, Drawing, Rows, drift_axis, intervals, legend, points, scale
+from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, called, drift_axis, intervals, legend, points, scale
 from locus.report.material import Material, SettingRow, heads
 from locus.report.places import Place
 
@@ -41,7 +41,7 @@ def verdict_figures(material: Material) -> list[Drawing]:
         if (good := chart.bound(shown, claim)) is not None:
             rows.append(("as good as the ceiling from", "bound", factor * good, None, None))
         name = "verdict" if number == 0 else f"verdict-{number + 1}"
-        figures.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(LABELS[metric])))
+        figures.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(axis(metric))))
     return figures
 
 
@@ -125,13 +125,13 @@ def _tried(material: Material, roles: Sequence[str]) -> Rows:
     ]
 
 
-def _pairs(rows: Rows, kind: str, x: int, y: int) -> list[list[tuple[float, float]]]:
-    """(x, y) of one kind, arm by arm."""
+def _pairs(rows: Rows, kind: str, x: int, y: int) -> dict[str, list[tuple[float, float]]]:
+    """(x, y) of one kind, by arm."""
     arms: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row[0] == kind:
             arms.setdefault(row[1], []).append((row[x], row[y]))
-    return list(arms.values())
+    return arms
 
 
 def _trade_offs(shown: Sequence[tuple[int, int, str]], kinds: Sequence[str]) -> Callable[[Sequence[Axes], Rows], None]:
@@ -140,14 +140,16 @@ def _trade_offs(shown: Sequence[tuple[int, int, str]], kinds: Sequence[str]) -> 
     def draw(panels: Sequence[Axes], rows: Rows) -> None:
         for panel, (x, y, label) in zip(panels, shown, strict=True):
             for kind in kinds:
-                for number, pairs in enumerate(_pairs(rows, kind, x, y)):
-                    line = "-" if kind.startswith("shift") else ""
-                    points(panel, kind, pairs, line, "" if number == 0 else "_")
+                named: set[str] = set()
+                for arm, pairs in _pairs(rows, kind, x, y).items():
+                    line, label = "-" if kind.startswith("shift") else "", called(kind, arm)
+                    points(panel, kind, pairs, line, "_" if label in named else label)
+                    named.add(label)
             panel.set_ylabel(label)
             if x == KL:
                 drift_axis(panel)
             else:
-                panel.set_xlabel("ITI strength, standard deviations" if x == STRENGTH else LABELS["truth"])
+                panel.set_xlabel("ITI strength, standard deviations" if x == STRENGTH else axis("truth"))
         legend(panels[0])
 
     return draw
@@ -157,9 +159,9 @@ def _trade_off_figure(material: Material, name: str, kinds: Sequence[str], stren
     """The score by ITI's strength, or by KL; informative against true, if judged; MC2 by KL. Only what was measured."""
     rows, score = _tried(material, kinds), main_score(material)
     judged, drift = score == "true_info", any(row[KL] is not None for row in rows)
-    shown = [(STRENGTH, SCORE, LABELS[score])] if strengths else [(KL, SCORE, LABELS[score])] if drift else []
-    shown += [(TRUTH, INFO, LABELS["info"])] if judged else []
-    shown += [(KL, MC2, LABELS["mc2"])] if drift and (judged or strengths) else []
+    shown = [(STRENGTH, SCORE, axis(score))] if strengths else [(KL, SCORE, axis(score))] if drift else []
+    shown += [(TRUTH, INFO, axis("info"))] if judged else []
+    shown += [(KL, MC2, axis("mc2"))] if drift and (judged or strengths) else []
     columns = ("kind", "arm", "setting", "chosen", "strength", score, "truth", "info", "mc2", "kl")
     return Drawing(name, columns, rows if shown else [], 2.1, _trade_offs(shown, kinds), len(shown))
 
@@ -232,7 +234,7 @@ def _distribution(name: str, rows: Rows, metric: str, label: str) -> Drawing:
                 axes.axhspan(row[4], row[5], color=LOOK[kind][0], alpha=0.1, linewidth=0)
         axes.set_xticks([])
         axes.set_xlabel(label)
-        axes.set_ylabel(LABELS[metric])
+        axes.set_ylabel(axis(metric))
         legend(axes)
         low, high = axes.get_ylim()
         for axes in panels[1:]:
@@ -278,7 +280,7 @@ def mc_scores(material: Material) -> Drawing:
 
 def _edit(kind: str, place: PlaceResult, several: int) -> str:
     """An edit in words, with its claim and read mode (or its form) where there are several of its kind."""
-    parts = [CALLED[kind], place.setting if kind == "shift" else ""]
+    parts = [called(kind, place.name), place.setting if kind == "shift" else ""]
     if several > 1:
         parts += [place.name.removeprefix("iti:").removeprefix("ceiling:"), f"read {place.read}" if place.read else ""]
     return ", ".join(part for part in parts if part)

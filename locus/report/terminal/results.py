@@ -7,38 +7,23 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from locus import registry
 from locus.boundary.terminal import Console, Text
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.engine import cost
+from locus.metrics.base import Metric, metric, tabled
 from locus.records.findings import Finding, Findings
 from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
+from locus.report.words import by_steering, steered
 from locus.shown import line
-from locus.units import bare
+from locus.units import bare, is_share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta"}
-COLUMNS = {"mc1": "MC1 %", "mc2": "MC2 %", "margin": "margin, nats", "kl": "KL", "ce": "CE"}
-JUDGED_COLUMNS = {
-    "truth": "True %",
-    "info": "Info %",
-    "true_info": "True*Info %",
-    "both": "corrected %",
-    "blind_true_info": "blind %",
-    "mc2": "MC2 %",
-    "kl": "KL",
-}
+CORRECTED = {"both": "corrected %"}  # no metric, but what remains of True*Info where the judge's known errors are taken out
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
-CAPTIONS = {  # said of the columns that are shown
-    "truth": "True, Info: the judge's mean probability that what the model says is true, and informative.",
-    "true_info": "True*Info: mean of their products.",
-    "both": "Corrected: share of answers that are both, with the judge's known errors taken out.",
-    "blind_true_info": "Blind: True*Info by a judge of wording alone.",
-    "mc2": "MC1, MC2: multiple choice.",
-    "margin": "Margin: gain of true over false answers.",
-    "kl": "KL: to the unedited model, on other text, nats a token.",
-    "ce": "CE: change of cross-entropy there.",
-}
+ABOUT_CORRECTED = {"both": "Corrected: share of answers that are both, with the judge's known errors taken out."}
 LABEL = 16  # least width of a row's label
 NAME = 120  # most characters of a name
 Cell = tuple[str, str]  # mean, and its interval or range
@@ -55,17 +40,17 @@ def verdict_table(console: Console, verdict: Verdict, out: Path) -> None:
             f"{n.train} training questions, prompt format {verdict.prompt}"
         )
     )
-    judged = verdict.judge is not None
-    rows = _rows(verdict)
+    judged, metrics = verdict.judge is not None, _metrics(verdict)
+    rows = _rows(verdict, [*(one.name for one in metrics), *CORRECTED])
     headings = {
         name: heading
-        for name, heading in (JUDGED_COLUMNS if judged else COLUMNS).items()
+        for name, heading in columns(metrics, judged, verdict.metric).items()
         if any(cells[name] != NOTHING for label, cells in rows if label)
     }
+    captions = {**{one.name: one.caption for one in metrics if one.caption}, **ABOUT_CORRECTED}
     for table in tables(headings, rows, console.width):
         console.print(table)
-    captions = [caption for name, caption in CAPTIONS.items() if name in headings]
-    console.print(Text(" ".join([MEANS, *captions]), style="dim"))
+    console.print(Text(" ".join([MEANS, *(captions[name] for name in headings if name in captions)]), style="dim"))
     if verdict.judge is not None:
         console.print(Text(_about_judge(verdict, verdict.judge), style="dim"))
     _standings(console, verdict)
@@ -73,6 +58,25 @@ def verdict_table(console: Console, verdict: Verdict, out: Path) -> None:
     console.print()
     console.print(Text(cost.cost_line(verdict.seconds, verdict.cost), style="dim"))
     console.print(Text(out / "report.html"), soft_wrap=True)
+
+
+def _metrics(verdict: Verdict) -> list[Metric]:
+    """The metrics that any place of a verdict has, in the order of tables."""
+    named = {name for kind in ("base", *KINDS) for place in verdict.places(kind) for name in place.measures}
+    return tabled([metric(name) for name in registry.entries("metrics") if name in named])
+
+
+def columns(metrics: Sequence[Metric], judged: bool, main: str = "") -> dict[str, str]:
+    """The headings of the table of a run that was judged, or was not; the main metric is always among them.
+
+    Of a judged run, what remains of True*Info with the judge's errors taken out stands behind what he says himself.
+    """
+    where = ("always", "judged" if judged else "unjudged")
+    shown = [one for one in metrics if one.name == main or one.terminal in where]
+    said = [one for one in shown if one.needs_judge and one.decides]
+    rest = [one for one in shown if one not in said]
+    named = [{one.name: one.column for one in part} for part in (said, rest)]
+    return named[0] | (CORRECTED if judged else {}) | named[1]
 
 
 def tables(headings: dict[str, str], rows: list[PackedRow], width: int) -> list[Table]:
@@ -125,10 +129,15 @@ def _value(place: PlaceResult, measure: str) -> Measured | None:
 
 
 def _number(value: float | None, measure: str) -> str:
-    """A value as the table has it: percentages with one decimal, margins with two, nats a token with three."""
+    """A value as the table has it: shares with one decimal, what else is of a question with two, of other text with three."""
     if value is None:
         return "?"
-    return f"{value:z.2f}" if measure == "margin" else bare(value, measure)
+    return bare(value, measure) if is_share(measure) or _of_text(measure) else f"{value:z.2f}"
+
+
+def _of_text(measure: str) -> bool:
+    """Whether it is measured on other text, whose intervals are left to the page."""
+    return measure not in CORRECTED and metric(measure).of == "text"
 
 
 def cell(place: PlaceResult, measure: str) -> Cell:
@@ -136,7 +145,7 @@ def cell(place: PlaceResult, measure: str) -> Cell:
     value = _value(place, measure)
     if value is None:
         return NOTHING
-    if measure in ("kl", "ce"):
+    if _of_text(measure):
         return _number(value.mean, measure), ""
     low, high = (_number(one, measure) for one in value.interval)
     return _number(value.mean, measure), f"[{low}, {high}]"
@@ -149,14 +158,14 @@ def _spread(places: Sequence[PlaceResult], measure: str) -> Cell:
     if not means:
         return NOTHING
     mean = _number(float(np.mean(means)), measure)
-    if measure in ("kl", "ce"):
+    if _of_text(measure):
         return mean, ""
     return mean, f"({_number(min(means), measure)}, {_number(max(means), measure)})"
 
 
-def _rows(verdict: Verdict) -> list[PackedRow]:
+def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     """Label and cells of every row; an empty label is a rule between sections."""
-    base, size, names = verdict.baseline, verdict.claims[0].n_sites, [*COLUMNS, *JUDGED_COLUMNS]
+    base, size = verdict.baseline, verdict.claims[0].n_sites
 
     def one(place: PlaceResult) -> dict[str, Cell]:
         return {name: cell(place, name) for name in names}
@@ -168,13 +177,13 @@ def _rows(verdict: Verdict) -> list[PackedRow]:
     if verdict.judge is None:
         nothing = dict.fromkeys(names, NOTHING)
         rows += [
-            (f"blind to the question: {blind.name}", nothing | {"mc1": (bare(blind.mc1, "mc1"), "")}) for blind in base.blind
+            (f"blind to the question: {blind.name}", {**nothing, "mc1": (bare(blind.mc1, "mc1"), "")}) for blind in base.blind
         ]
     rows.append(("", {}))
-    rows += [(f"ITI at {place.name.removeprefix('iti:')}, {place.setting}", one(place)) for place in verdict.shift]
-    if verdict.shift_random:
-        rows.append((f"ITI at {len(verdict.shift_random)} random Locations", several(verdict.shift_random)))
-    rows += [(f"ITI everywhere, {place.setting}", one(place)) for place in verdict.shift_everywhere]
+    rows += [(steered(place.name, place.setting), one(place)) for place in verdict.shift]
+    for kind, places in by_steering(verdict.shift_random).items():
+        rows.append((f"{kind} at {len(places)} random Locations", several(places)))
+    rows += [(steered(place.name, place.setting, everywhere=True), one(place)) for place in verdict.shift_everywhere]
     rows.append(("", {}))
     for place in verdict.ceiling:
         rows.append((f"optimal everywhere ({place.name.removeprefix('ceiling:')})", one(place)))
@@ -236,9 +245,9 @@ def _standings(console: Console, verdict: Verdict) -> None:
             for step in next_steps(claim, verdict):
                 if step not in above:
                     console.print(Text(f"  - {step}", style="yellow"))
-        for metric, other in claim.by_metric.items():
-            if metric != verdict.metric:
-                console.print(Text(f"  by {metric}: {_briefly(other)}", style="dim"))
+        for name, other in claim.by_metric.items():
+            if name != verdict.metric:
+                console.print(Text(f"  by {name}: {_briefly(other)}", style="dim"))
 
 
 def _mark(finding: Finding) -> Text:
