@@ -204,7 +204,7 @@ def test_a_place_that_contains_another_ends_below_it(tested):
     inner = Rank1(model.layout, Location.parse("1.0"))
     _, [within] = searched(tested, [inner], rounds=12)
     padded = full(model.layout)
-    padded.pad(inner)
+    padded.pad(inner.frozen({}), model.weight)
     [fit], [loss] = searched(tested, [full(model.layout)], rounds=1, starts=[[padded]])
     assert loss <= within + 1e-4 and fit.certificate.loss <= within + 1e-4
 

@@ -21,4 +21,4 @@ def _make(place: Place) -> Rank1:
     return complement(place.layout, claim, read, place.seed)
 
 
-KIND = EditKind("complement", _make, trained=True, anywhere=False)
+KIND = EditKind("complement", _make, trained=True, anywhere=False, searched=True)

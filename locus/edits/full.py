@@ -20,4 +20,4 @@ def _make(place: Place) -> Rank1:
     return full(place.layout, form="free" if place.form == "free" else "heads", seed=place.seed)
 
 
-KIND = EditKind("full", _make, trained=True, anywhere=False)
+KIND = EditKind("full", _make, trained=True, anywhere=False, searched=True)

@@ -52,6 +52,7 @@ class EditKind:
         everywhere: the kind that is this one at all heads, the ceiling; "" if it is itself.
         rest: the kind that is this one everywhere but at the claim; "" if it is itself.
         strengths: of a fixed edit, each tried; None for those of the setting `iti_strengths`, empty where it has none.
+        searched: whether it is a rank-1 edit, whose optimum the newton search finds.
         called: before the name of the place, in tables; its name by default.
     """
 
@@ -63,6 +64,7 @@ class EditKind:
     everywhere: str = ""
     rest: str = ""
     strengths: tuple[float, ...] | None = ()
+    searched: bool = False
     called: str = ""
 
 

@@ -9,7 +9,7 @@ identity (b = 0) with a drawn as PEFT draws lora_A, since both zero is a saddle 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -114,20 +114,26 @@ class Rank1(Trainable):
         if self._n_read:
             self._part(layer, write=False).copy_(read)
 
-    def pad(self, inner: "Rank1") -> None:
+    def pad(self, inner: Edit, weight: Callable[[int], Tensor]) -> None:
         """Become the edit of a place inside this one: its numbers where it has some, zeros in b elsewhere.
 
         A reading vector of a layer that the inner edit does not touch stays as it is, since it is multiplied by b = 0.
+
+        Args:
+            inner: a rank-1 edit that writes into head outputs and reads what this one may read.
+            weight: a layer's output projection W, [d_model, d_in], by which a free edit writes W b.
         """
-        assert self.read == inner.read and self.form == inner.form, "edits of one form and read mode"
-        assert set(inner._masks) <= set(self._masks), "a place inside this one"
+        assert set(inner.layers) <= set(self._masks), "a place inside this one"
         for layer in self._masks:
             write = self._part(layer, write=True)
             write.zero_()
-            if layer in inner._masks:
-                numbers = inner._part(layer, write=True)
-                write.copy_(numbers * inner._masks[layer] if self.form == "heads" else numbers)
-                self.set_read(layer, inner._part(layer, write=False))
+            if (terms := inner.layers.get(layer)) is None:
+                continue
+            numbers = terms.shift if self.read == "constant" else terms.write
+            assert numbers is not None, "an edit that writes into head outputs, and reads as this one does"
+            write.copy_(weight(layer).detach().float().cpu() @ numbers if self.form == "free" else numbers)
+            if terms.read is not None:
+                self.set_read(layer, terms.read)
 
     def balance(self) -> Tensor:
         """Bring a and b of every layer to like norms: their product stays, and a step can move both.
@@ -194,4 +200,4 @@ def _make(place: Place) -> Rank1:
     return Rank1(place.layout, place.location, read=read, seed=place.seed)
 
 
-KIND = EditKind("rank1", _make, trained=True, everywhere="full", rest="complement")
+KIND = EditKind("rank1", _make, trained=True, everywhere="full", rest="complement", searched=True)

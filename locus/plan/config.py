@@ -31,6 +31,8 @@ SINCE_FIRST: dict[str, Any] = {
     "metrics": [],
     "edit": "rank1",
     "steering": ["shift"],
+    "search": "adamw",
+    "rounds": 15,
 }
 
 
@@ -156,6 +158,12 @@ class AuditConfig(settings.Settings):
     # how edits are trained
     objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
     reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")
+    search: Literal["adamw", "newton"] = Field(
+        "adamw",
+        description="how the optimal edit is found: newton, steps on the whole loss until nothing more is promised; or adamw, "
+        "so many epochs of small steps, as in the paper",
+    )
+    rounds: int = Field(15, ge=1, le=10_000, description="the most steps of a newton search; each costs what an epoch does")
     taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
     lr_multipliers: tuple[PositiveFloat, ...] = Field(
         (1.0,), description="learning rates, as multiples of the paper's for the number of heads"

@@ -11,9 +11,11 @@ from locus.behaviours.items import SPLITS, Dataset, Item, Split
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import Features, collect
 from locus.edits import Directions, directions
+from locus.edits.rank1 import Rank1Form
 from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
+from locus.engine.optimum import FirstOrder
 from locus.engine.trie import TokenTrie, build_trie
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
@@ -54,6 +56,7 @@ class AuditContext:
         steer: ITI's directions from them.
         texts: the base model's pass over the texts for drift, if any are read.
         tally: the base model's passes, as the work of one edit.
+        linear: the base model's linearisation by the form of edits, once it was asked for.
     """
 
     model: Model
@@ -69,8 +72,16 @@ class AuditContext:
     parts: dict[str, ReadItems] = field(default_factory=dict)
     texts: BasePass | None = None
     tally: Tally = field(default_factory=Tally)
+    linear: dict[str, FirstOrder] = field(default_factory=dict)
     features: Features = field(init=False)
     steer: Directions = field(init=False)
+
+    def first_order(self, form: Rank1Form) -> FirstOrder:
+        """The base model's linearisation at the training questions, with the threads of all that is the base model's."""
+        if form not in self.linear:
+            with self.arithmetic.whole():
+                self.linear[form] = FirstOrder(self.model, self.parts["train"].trie, form, seed=self.config.seed)
+        return self.linear[form]
 
 
 def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tuple[Item, ...]]:

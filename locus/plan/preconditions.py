@@ -109,7 +109,7 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     Raises:
         UserError: naming everything that is wrong at once.
     """
-    errors = _claims(config) + _sizes(config)
+    errors = _claims(config) + _sizes(config) + _search(config)
     model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
     if model is None and not registry.known("models", config.model):
         errors += _here(config)
@@ -118,6 +118,22 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     if out is not None:
         errors += _levels(config) + _folder(config, out)
     raise_all(errors)
+
+
+def _search(config: AuditConfig) -> list[UserError]:
+    """What a newton search can be asked for."""
+    if config.search != "newton":
+        return []
+    errors = []
+    if config.objective == "logit":
+        why = "objective = logit, which has no lowest loss"
+        errors.append(
+            UserError("an objective that has an optimum, for search = newton", why, "Use ipo or dpo, or search = adamw.")
+        )
+    if config.seeds > 1:
+        received = f"seeds = {config.seeds}"
+        errors.append(UserError("one training seed for search = newton, which draws nothing", received, "Leave seeds at 1."))
+    return errors
 
 
 def _at_once(data: str) -> bool:
@@ -253,6 +269,8 @@ def _edits(config: AuditConfig) -> list[UserError]:
     from locus.edits.kind import kind  # imports torch
 
     errors = []
+    if config.search == "newton" and not kind(config.edit).searched:
+        errors.append(UserError("an edit of rank 1 for search = newton", f"edit = {config.edit!r}", "Use search = adamw."))
     for setting, names, trained in (("edit", (config.edit,), True), ("steering", config.steering, False)):
         wrong = [name for name in names if kind(name).trained is not trained or not kind(name).anywhere]
         if wrong:

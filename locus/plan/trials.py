@@ -6,9 +6,9 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,6 +24,7 @@ from locus.sites.site import Location
 
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
+FIRST = 3  # random Locations from which ceiling and complement are searched for as well
 FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
 
 
@@ -43,6 +44,7 @@ class Trial:
         recipe: how it is trained, if it is.
         seed: of its start and its order of questions.
         context: hash of what it is run on.
+        starts: ids of trials of places inside it, from the best of whose edits it is searched for as well.
     """
 
     role: str
@@ -56,6 +58,7 @@ class Trial:
     alpha: float | None = None
     recipe: TrainingRecipe | None = None
     seed: int = 0
+    starts: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -69,7 +72,9 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
+        fields = {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
+        starts = fields.pop("starts")  # what the first edition did not have is left out where there is none
+        return {**fields, "starts": list(starts)} if starts else fields
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class MemoryBudget:
         An edit that is not trained keeps nothing for the way back: it holds one layer's at a time.
         """
         layers = layout.n_layers - trial.first_layer if trial.recipe is not None else 1
-        return 14 * layout.d_model * self.itemsize * self.tokens * layers
+        ways = 2 if trial.starts else 1
+        return 14 * ways * layout.d_model * self.itemsize * self.tokens * layers
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,24 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, edit.name, context, read=read))
-    return tuple({trial.id: trial for trial in trials}.values())
+    return tuple({trial.id: trial for trial in map(partial(_begun_within, trials), trials)}.values())
+
+
+def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
+    """Ceiling and complement, searched for from places inside them as well: the claims, and each one's first random Locations.
+
+    A place contains every edit of a place inside it, so its optimum is no worse; a local search from there cannot end above.
+    """
+    if outer.role not in ("ceiling", "complement") or outer.recipe is None or outer.recipe.search != "newton":
+        return outer
+    sites = set(outer.location.sites)
+    inside: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        alike = trial.recipe is not None and trial.recipe.tau == outer.recipe.tau
+        if trial.role in ("claim", "random") and alike and trial.read == outer.read and sites.issuperset(trial.location.sites):
+            inside.setdefault((trial.claim, trial.role), []).append(trial.id)
+    starts = (trial for (_, role), ids in inside.items() for trial in (ids if role == "claim" else ids[:FIRST]))
+    return replace(outer, starts=tuple(starts))
 
 
 def strengths(fixed: EditKind, config: AuditConfig) -> tuple[float | None, ...]:
@@ -204,16 +227,19 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     """The trial under every tau, learning rate and seed."""
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     grid = []
-    for tau, scale, number in product(config.taus, config.lr_multipliers, range(config.seeds)):
+    newton = config.search == "newton"
+    for tau, scale, number in product(config.taus, (0.0,) if newton else config.lr_multipliers, range(config.seeds)):
         recipe = TrainingRecipe(
             tau=tau,
-            lr=learning_rate(len(trial.location), scale),
+            lr=0.0 if newton else learning_rate(len(trial.location), scale),
             objective=config.objective,
             reduce=config.reduce,
             epochs=config.epochs,
             batch=config.batch,
             batching=config.batching,
             seed=config.seed + number,
+            search=config.search,
+            rounds=config.rounds if newton else 0,
         )
         grid.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number}))
     return grid
@@ -222,8 +248,10 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
 def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room: MemoryBudget) -> list[list[Trial]]:
     """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
 
-    Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop.
+    Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop; those
+    from which others are searched for come before these.
     """
+    needed = {identity for trial in trials for identity in trial.starts}
     order: dict[tuple[str, str], list[str]] = {}
     for trial in trials:
         if trial.role == "random" and trial.arm not in (arms := order.setdefault((trial.claim, trial.read), [])):
@@ -231,10 +259,10 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room:
     planned = config.looks
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:
-        look = 0
-        if trial.role == "random":
+        look = 1 if trial.starts else 0
+        if trial.role == "random" and trial.id not in needed:
             place = order[trial.claim, trial.read].index(trial.arm)
-            look = 1 + next(index for index, count in enumerate(planned) if place < count)
+            look = 2 + next(index for index, count in enumerate(planned) if place < count)
         groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
     most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
 

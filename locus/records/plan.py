@@ -156,6 +156,8 @@ class RecipeRecord(OpenPart):
     """Learning rate."""
     tau: Number
     """Target of the objective, in nats."""
+    rounds: Count = 0
+    """The most steps of a newton search; 0 where the search is by epochs."""
 
 
 class TrialSpec(OpenPart):
@@ -183,6 +185,8 @@ class TrialSpec(OpenPart):
     """base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement."""
     seed: Count
     """Of its start and its order of questions."""
+    starts: Many[Id] = Field(default=(), max_length=PLACES)
+    """Trials of places inside it, from the best of whose edits it is searched for as well."""
 
 
 class TrialRecord(TrialSpec):

@@ -17,6 +17,12 @@ class FitRecord(OpenPart):
     """Mean loss of each quarter of the steps; null where it is no number."""
     steps: int = 0
     """Steps that were made; 0 where nothing was trained."""
+    start: Number | None = None
+    """Mean loss of all training pairs under the unedited model; nothing where the search was by epochs."""
+    loss: Number | None = None
+    """The same under the edit."""
+    promised: Number | None = None
+    """Share of `start` by which the next step would lower the loss, by the quadratic model at the end."""
 
 
 class TrialResult(Part):
@@ -50,7 +56,9 @@ class TrialResult(Part):
         """The point of the grid in words: what the trial's hyper-parameters are, the seed aside."""
         if self.spec.alpha is not None:
             return f"alpha={self.spec.alpha:g}"
-        return f"tau={self.spec.recipe.tau:g},lr={self.spec.recipe.lr:.3g}" if self.spec.recipe else ""
+        if (recipe := self.spec.recipe) is None:
+            return ""
+        return f"tau={recipe.tau:g},rounds={recipe.rounds}" if recipe.rounds else f"tau={recipe.tau:g},lr={recipe.lr:.3g}"
 
 
 @dataclass

@@ -83,7 +83,7 @@ def rerun(
         for number, bank in enumerate(banks):
             progress("repeating trials", number / len(banks))
             here = [plan.trial(identity) for identity in bank]
-            for result in run.run_bank(here, context, Path(place), lambda share: None):
+            for result in run.run_bank(here, context, Path(place), lambda share: None, folder / "edits"):
                 if result.id in done:
                     _compare(result, store, largest)
                     unrepeated |= _more(result, store, bool(judge))

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from locus import atomic
-from locus.edits import Edit, Place, Trainable, kind
+from locus.edits import Edit
 from locus.engine.cost import Sizes, Tally
 from locus.engine.generate import Speech
-from locus.engine.train import Fit, train
-from locus.errors import UserError
+from locus.engine.train import Fit
 from locus.judges.api import ApiJudge
 from locus.judges.base import References
 from locus.judges.speech import check_scored, judge_texts, speak
@@ -30,6 +30,7 @@ from locus.records.plan import TrialSpec
 from locus.records.result import FitRecord, Result
 from locus.records.store import Store
 from locus.run.executors import side_by_side
+from locus.run.training import fit_bank, made, recipe_rounds
 
 
 def run(
@@ -61,14 +62,48 @@ def run(
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
         return run_bank(banks[number], context, folder, tell)
 
-    with closing(side_by_side(left, work, context.arithmetic.at_once, say, context.config.executor)) as coming:
-        for place, number in enumerate(left):
-            if banks[number][0].role == "random" and enough():
-                break  # they are the plan's last
-            store.commit(next(coming))
-            say(place, 1.0)
+    _prepare([trial for number in left for trial in banks[number]], context, progress)
+    begun = 0
+    for wave in _waves(left, banks):
+        told = partial(_later, say, begun)
+        with closing(side_by_side(wave, work, context.arithmetic.at_once, told, context.config.executor)) as coming:
+            for number in wave:
+                # Random Locations that nothing starts from are the plan's last.
+                if banks[number][0].role == "random" and enough():
+                    break
+                store.commit(next(coming))
+                say(begun, 1.0)
+                begun += 1
+            else:
+                continue
+            break
     tidy(plan, store, folder)
     progress("", 1.0)
+
+
+def _later(say: Callable[[int, float], None], begun: int, place: int, share: float) -> None:
+    say(begun + place, share)
+
+
+def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
+    """Banks in order, cut so that none of a part starts from an edit of the same part."""
+    waves: list[list[int]] = [[]]
+    made_here: set[str] = set()
+    for number in left:
+        if any(start in made_here for trial in banks[number] for start in trial.starts):
+            waves.append([])
+            made_here.clear()
+        waves[-1].append(number)
+        made_here |= {trial.id for trial in banks[number]}
+    return waves
+
+
+def _prepare(trials: list[Trial], context: AuditContext, progress: Progress) -> None:
+    """What searches have in common, before there are workers to share it."""
+    searched = [trial for trial in trials if trial.recipe is not None and trial.recipe.search == "newton"]
+    for free in sorted({trial.form == "free" for trial in searched}):
+        progress("linearising the base model", 0.0)
+        context.first_order("free" if free else "heads")
 
 
 def tidy(plan: Plan, store: Store, folder: Path) -> None:
@@ -105,42 +140,39 @@ def cost(trial: Trial, context: AuditContext) -> float:
     scored = sizes["validation"] + sizes["test"]
     trained = 0.0
     if trial.recipe is not None:
-        share = 1.0 if trial.recipe.batching == "questions" else 4.0
-        trained = 2.2 * trial.recipe.epochs * sizes["train"] * share
+        share = 1.0 if trial.recipe.batching == "questions" or trial.recipe.search == "newton" else 4.0
+        ways = 2 if trial.starts else 1
+        trained = 2.2 * recipe_rounds(trial.recipe) * ways * sizes["train"] * share
     return (trained + scored) * (depth + 0.2) + (SPOKEN * sizes["test"] if context.judge else 0.0)
 
 
-def run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None]) -> list[Result]:
-    """Make the edits of some trials together, save them, and measure them together, with the threads that a bank is to have."""
+def run_bank(
+    trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None], starts: Path | None = None
+) -> list[Result]:
+    """Make the edits of some trials together, save them, and measure them together, with the threads that a bank is to have.
+
+    Args:
+        trials: of one bank.
+        context: what they are run on.
+        folder: where edits are saved.
+        say: told the share that is done.
+        starts: where the edits are from which some of them are searched for as well; by default where edits are saved.
+    """
     with context.arithmetic.banked():
-        return _run_bank(trials, context, folder, say)
+        return _run_bank(trials, context, folder, say, starts or folder)
 
 
-def _run_bank(trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None]) -> list[Result]:
+def _run_bank(
+    trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None], starts: Path
+) -> list[Result]:
     start = time.monotonic()
     if trials[0].edit == UNEDITED:
         return [_base(trials[0], context, start, say)]
     fits: list[Fit | None] = [None] * len(trials)
     tally = Tally(len(trials))
     if trials[0].recipe is not None:
-        trained = [_start(trial, context) for trial in trials]
-        part = context.parts["train"]
-        recipes = [trial.recipe for trial in trials if trial.recipe is not None]
-        fits = list(
-            train(
-                context.model,
-                part.trie,
-                part.items,
-                trained,
-                recipes,
-                part.base.logprobs,
-                residual_cache=part.base.residuals,
-                tokens=context.config.tokens,
-                progress=lambda share: say(0.7 * share),
-                tally=tally,
-            )
-        )
-    edits = [fit.edit if fit is not None else _made(trial, context) for trial, fit in zip(trials, fits, strict=True)]
+        fits = list(fit_bank(trials, context, starts, lambda share: say(0.7 * share), tally))
+    edits = [fit.edit if fit is not None else made(trial, context) for trial, fit in zip(trials, fits, strict=True)]
     for trial, edit in zip(trials, edits, strict=True):
         edit.save(folder / f"{trial.id}.safetensors")
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
@@ -157,26 +189,6 @@ def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) 
     return results
 
 
-def _made(trial: Trial, context: AuditContext) -> Edit:
-    """The edit of a trial as its kind makes it."""
-    place = Place(context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, directions=context.steer)
-    return kind(trial.edit).make(place)
-
-
-def _start(trial: Trial, context: AuditContext) -> Trainable:
-    """The trainable edit of a trial, at the identity.
-
-    Raises:
-        UserError: if its kind says that it is trained and makes something else.
-    """
-    edit = _made(trial, context)
-    if not isinstance(edit, Trainable):
-        raise UserError(
-            "a locus.edits.Trainable, of a kind that is trained", f"{type(edit).__name__} of {trial.edit!r}", "Mend it."
-        )
-    return edit
-
-
 def _result(trial: Trial, fit: Fit | None) -> Result:
     result = Result(trial.id, TrialSpec.parse(trial.to_dict()))
     if fit is not None:
@@ -188,6 +200,9 @@ def _result(trial: Trial, fit: Fit | None) -> Result:
             steps=len(fit.losses),
             diverged=fit.diverged,
         )
+        if (end := fit.certificate) is not None:
+            known = {"start": end.start, "loss": _known(end.loss), "promised": _known(end.promised)}
+            result.fit = FitRecord.parse({**result.fit.to_json(), **known})
     return result
 
 

@@ -1,0 +1,123 @@
+"""How the edits of a bank are found: by epochs of small steps, or by the search for an optimum."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from locus.edits import Edit, Place, Trainable, kind
+from locus.edits.base import load_edit
+from locus.edits.rank1 import Rank1
+from locus.engine.cost import Tally
+from locus.engine.descent import descend
+from locus.engine.train import Fit, TrainingRecipe, train
+from locus.errors import UserError
+from locus.plan.context import AuditContext
+from locus.plan.trials import Trial
+
+
+def fit_bank(
+    trials: Sequence[Trial], context: AuditContext, starts: Path, say: Callable[[float], None], tally: Tally
+) -> list[Fit]:
+    """The fitted edits of trials that share a forward.
+
+    Args:
+        trials: of one bank, all of them trained.
+        context: what they are run on.
+        starts: the folder of the edits from which some of them are searched for as well.
+        say: told the share that is done.
+        tally: where the work is counted.
+    """
+    part, recipes = context.parts["train"], [trial.recipe for trial in trials if trial.recipe is not None]
+    if recipes[0].search == "adamw":
+        return train(
+            context.model,
+            part.trie,
+            part.items,
+            [_trainable(trial, context) for trial in trials],
+            recipes,
+            part.base.logprobs,
+            residual_cache=part.base.residuals,
+            tokens=context.config.tokens,
+            progress=say,
+            tally=tally,
+        )
+    fits: dict[int, Fit] = {}
+    for form in dict.fromkeys(trial.form == "free" for trial in trials):
+        places = [place for place, trial in enumerate(trials) if (trial.form == "free") == form]
+        counted = Tally(len(places))
+        found = _descended([trials[place] for place in places], context, starts, say, counted)
+        fits |= dict(zip(places, found, strict=True))
+        for place, works in zip(places, counted.by_edit, strict=True):
+            for name, work in works.items():
+                tally.add(name, [place], work)
+    return [fits[place] for place in range(len(trials))]
+
+
+def _descended(
+    trials: Sequence[Trial], context: AuditContext, starts: Path, say: Callable[[float], None], tally: Tally
+) -> list[Fit]:
+    """The ends of a search; the edits are of one form."""
+    part = context.parts["train"]
+    return descend(
+        context.model,
+        part.trie,
+        part.items,
+        [_searched(trial, context) for trial in trials],
+        [trial.recipe for trial in trials if trial.recipe is not None],
+        part.base.logprobs,
+        context.first_order("free" if trials[0].form == "free" else "heads"),
+        starts=[_padded(trial, context, starts) for trial in trials],
+        residual_cache=part.base.residuals,
+        tokens=context.config.tokens,
+        progress=say,
+        tally=tally,
+    )
+
+
+def _padded(trial: Trial, context: AuditContext, folder: Path) -> list[Rank1]:
+    """A trial's edit as the best of those from which it is searched for as well, with zeros elsewhere; none where it has none.
+
+    Raises:
+        UserError: if such an edit is missing.
+    """
+    if not trial.starts:
+        return []
+    inner = min((load_edit(folder / f"{identity}.safetensors") for identity in trial.starts), key=_loss)
+    outer = _searched(trial, context)
+    outer.pad(inner, context.model.weight)
+    return [outer]
+
+
+def _loss(edit: Edit) -> float:
+    certificate = edit.about.get("certificate")
+    return float(certificate["loss"]) if isinstance(certificate, dict) else float("inf")
+
+
+def made(trial: Trial, context: AuditContext) -> Edit:
+    """The edit of a trial as its kind makes it."""
+    place = Place(context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, directions=context.steer)
+    return kind(trial.edit).make(place)
+
+
+def _trainable(trial: Trial, context: AuditContext) -> Trainable:
+    """The trainable edit of a trial, at the identity.
+
+    Raises:
+        UserError: if its kind says that it is trained and makes something else.
+    """
+    edit = made(trial, context)
+    if not isinstance(edit, Trainable):
+        raise UserError(
+            "a locus.edits.Trainable, of a kind that is trained", f"{type(edit).__name__} of {trial.edit!r}", "Mend it."
+        )
+    return edit
+
+
+def _searched(trial: Trial, context: AuditContext) -> Rank1:
+    edit = made(trial, context)
+    assert isinstance(edit, Rank1), "the settings allow a newton search of rank-1 edits alone"
+    return edit
+
+
+def recipe_rounds(recipe: TrainingRecipe) -> int:
+    """About how many epochs' work a recipe is."""
+    return recipe.rounds if recipe.search == "newton" else recipe.epochs
