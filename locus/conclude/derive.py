@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from locus import __version__, atomic, errors, stats
-from locus.conclude import rule
+from locus.conclude import nested, rule
 from locus.conclude.record import Arm, Record
 from locus.conclude.tests import sided
 from locus.engine import cost
@@ -21,7 +21,8 @@ from locus.metrics.base import tabled
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
-from locus.records.place import JudgedShares, Measured, PlaceResult
+from locus.records.place import NEAR, JudgedShares, Measured, PlaceResult
+from locus.records.result import TrialResult
 from locus.records.store import Store, reading
 from locus.records.verdict import (
     VERDICT_SCHEMA,
@@ -61,7 +62,10 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
         converged=tuple(trial.converged for trial in chosen),
         reasons=tuple(sorted({trial.reason for trial in chosen if trial.reason})),
     )
-    return place.model_copy(update={"judged": judged(record, arm)}) if "truth" in measures else place
+    shares = [share for trial in chosen if (share := _share(trial)) is not None]
+    more: dict[str, Any] = {"judged": judged(record, arm)} if "truth" in measures else {}
+    more |= {"share": min(shares)} if shares else {}
+    return place.model_copy(update=more) if more else place
 
 
 def judged(record: Record, arm: Arm) -> JudgedShares:
@@ -84,6 +88,11 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         return None
     if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
         return None
+    found = nested.nesting(record)
+    beaten = {
+        "ceiling": nested.beaten_in_training(record, [ceiling], found),
+        "complement": nested.beaten_in_training(record, rest[:1], found),
+    }
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
     blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
     return rule.Scores(
@@ -95,6 +104,7 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         groups=record.groups,
         unsettled={part: _unsettled(arms) for part, arms in parts.items()},
         blind=blind,
+        beaten={part: why for part, why in beaten.items() if why},
     )
 
 
@@ -105,9 +115,20 @@ def ceiling_of(record: Record) -> Arm | None:
 
 
 def _unsettled(arms: Sequence[Arm]) -> float:
-    """Share of the chosen trainings that had not settled."""
-    trained = [trial.converged for arm in arms for trial in arm.trials if trial.id in arm.chosen]
+    """Share of the chosen trainings that had not settled, and could still gain something to speak of."""
+    trained = [None if _near(trial) else trial.converged for arm in arms for trial in arm.trials if trial.id in arm.chosen]
     return float(np.mean([one is not None and not one for one in trained])) if trained else 0.0
+
+
+def _share(trial: TrialResult) -> float | None:
+    """The least share of all that could be gained in training loss that a search has gained; None where it does not say."""
+    start, loss = trial.fit.start, trial.fit.loss
+    return 1 - float(loss) / float(start) if start and loss is not None else None
+
+
+def _near(trial: TrialResult) -> bool:
+    share = _share(trial)
+    return share is not None and share >= NEAR
 
 
 def findings(record: Record, read: str, metric: str, look: int | None = None) -> rule.Verdicts | None:
@@ -220,7 +241,7 @@ def derive(record: Record) -> Verdict:
 
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
-    more |= {"arithmetic": plan.arithmetic}
+    more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
     return Verdict(
         schema_=VERDICT_SCHEMA,
         model=plan.model,

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from locus import stats, units
+from locus.conclude import nested
 from locus.conclude import tests as findings
 from locus.conclude.tests import UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 from locus.plan.config import AuditConfig
 from locus.records.base import JsonObject
 from locus.records.findings import QUESTIONS, Finding, Findings, Standing
+from locus.records.place import NEAR
 
 __all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
 
@@ -85,7 +87,13 @@ class Verdicts:
 
 def rule(config: AuditConfig) -> JsonObject:
     """The rule as it is written into the plan."""
+    searched: JsonObject = {
+        "nested_within": nested.NOISE,
+        "near_from": NEAR,
+        "ceiling_overfitted": "a place inside it leads on test questions by more than the margin, at alpha",
+    }
     return {
+        **(searched if config.search == "newton" else {}),
         "version": VERSION,
         "metric": config.metric,
         "alpha": config.alpha,
@@ -174,8 +182,11 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
     standing: Standing = "refuted" if p[1] <= config.alpha else "supported" if p[0] <= config.alpha else "undecided"
     part = LEANS[question].get(standing, "")
     share = scores.unsettled.get(part, 0.0)
+    why = _misled(question, scores, config)
     sentence = f"{SAID[question][standing]}: {test.words}."
-    if share > UNSETTLED:
+    if why:
+        standing, sentence = "invalid", f"Cannot be answered: {why}; {test.words}."
+    elif share > UNSETTLED:
         standing = "invalid"
         sentence = (
             f"Cannot be answered: training had not settled at {PLACES[part]} ({units.share(share)}), "
@@ -196,6 +207,15 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
         to_decide=test.to_decide if standing == "undecided" else "",
         **{name: _number(value) for name, value in test.more.items()},
     )
+
+
+def _misled(question: str, scores: Scores, config: AuditConfig) -> str:
+    """Why what the claim is held against is no optimum, or no measure of one, for the questions that ask for one; or ""."""
+    if question in DRAWN or config.search != "newton":
+        return ""
+    parts = ("ceiling",) if question == "works" else ("ceiling", "complement")
+    beaten = next((scores.beaten[part] for part in parts if part in scores.beaten), "")
+    return beaten or nested.overfitted(scores, config)
 
 
 def _invalid(why: str, gain: stats.Estimate, n_random: int) -> Finding:

@@ -7,7 +7,7 @@ Source of the questions: Wang & Veitch 2025, sections 4 to 7; of the contrast: r
 Design and analysis of non-inferiority mortality trials in oncology.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ class Scores:
         groups: group of each question.
         unsettled: share of trainings that had not settled, by part (claim, ceiling, complement, random).
         blind: what the best question-blind rule reaches in this metric, or None if that was not measured.
+        beaten: part -> why its optimum was not reached, where a place inside it ends at a lower training loss.
     """
 
     base: Floats
@@ -45,12 +46,11 @@ class Scores:
     groups: list[str]
     unsettled: dict[str, float] = field(default_factory=dict)
     blind: float | None = None
+    beaten: dict[str, str] = field(default_factory=dict)
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
-        return Scores(
-            self.base, self.claim, self.ceiling, self.complement, self.random[:count], self.groups, self.unsettled, self.blind
-        )
+        return replace(self, random=self.random[:count])
 
     def mean(self, part: str) -> Floats:
         """[questions] of a part, averaged over seeds ([random Locations, questions] of random)."""

@@ -43,6 +43,9 @@ def _flat(schema: JsonDict) -> None:
     cast(list[Any], schema["required"]).remove("measures")
 
 
+NEAR = 0.95  # of all that could be gained in training loss
+
+
 class PlaceResult(Part):
     """One place with one edit, under the setting of the grid that did best on validation questions."""
 
@@ -67,6 +70,9 @@ class PlaceResult(Part):
     """Whether each training settled; null where nothing was trained."""
     reasons: Many[Long]
     """Why something was not scored, or did not settle."""
+    share: float | None = None
+    """Of a search that states its loss: the least share of all that could be gained in training loss that the edit has gained,
+    since no loss is below zero."""
     p_works: float | None = None
     """Of a single head: that its edit is not inferior to the ceiling's."""
     p_works_bh: float | None = None
@@ -76,6 +82,11 @@ class PlaceResult(Part):
     def settled(self) -> bool:
         """Whether every training that there was has settled."""
         return False not in self.converged
+
+    @property
+    def near(self) -> bool:
+        """Whether nothing to speak of can be left to gain in training."""
+        return self.settled or (self.share is not None and self.share >= NEAR)
 
     def mean(self, measure: str) -> float | None:
         """Mean of a measure; None where it was not measured, or nothing was scored."""

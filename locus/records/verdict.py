@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from pydantic import Field
 
-from locus.records.base import Hash, Interval, Long, Many, Part, Short
+from locus.records.base import Hash, Interval, Long, Many, Number, Part, Short
 from locus.records.cost import Cost, Seconds
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import PlaceResult
@@ -97,6 +97,19 @@ class RandomLocations(Part):
     """Whether more could not have changed the verdict."""
 
 
+class Nested(Part):
+    """Whether no place ends above one inside it in training loss."""
+
+    compared: int
+    """Pairs of a place and one inside it, with the same target and the same read mode."""
+    violated: int
+    """Places that one inside them beats, beyond noise."""
+    most: Number
+    """The most by which one is beaten, as a share of the loss at the start."""
+    beaten: dict[Short, Long]
+    """Place -> a place inside it that beats it."""
+
+
 class Verdict(Part):
     """A verdict.json."""
 
@@ -150,6 +163,8 @@ class Verdict(Part):
     """Of everything random."""
     arithmetic: ArithmeticRecord | None = None
     """Threads with which numbers were computed; of a plan of the first edition it is not known."""
+    nested: Nested | None = None
+    """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations
     """How many random Locations carry the verdict."""
     unfinished: int

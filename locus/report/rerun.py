@@ -9,7 +9,7 @@ out, and what it alone could score is not repeated, which the result says.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from locus import behaviours as datasets
+from locus.boundary.incoming import regular
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import named
@@ -83,6 +84,7 @@ def rerun(
         for number, bank in enumerate(banks):
             progress("repeating trials", number / len(banks))
             here = [plan.trial(identity) for identity in bank]
+            _startable(here, folder / "edits")
             for result in run.run_bank(here, context, Path(place), lambda share: None, folder / "edits"):
                 if result.id in done:
                     _compare(result, store, largest)
@@ -95,6 +97,20 @@ def rerun(
         "judge": judge,
         "unrepeated": sorted(unrepeated),
     }
+
+
+def _startable(bank: Sequence[trials.Trial], edits: Path) -> None:
+    """See that the edits are there from which some are searched for as well.
+
+    Raises:
+        VerificationError: naming the first that is not.
+    """
+    for trial in bank:
+        for start in trial.starts:
+            if not regular(edits / f"{start}.safetensors", edits):
+                raise VerificationError(
+                    f"trial {trial.id} cannot be repeated: the edit {start}, from which it starts, is not there"
+                )
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
-from locus.units import amount
+from locus.units import amount, share
 
 Placed = TypeVar("Placed", PlaceResult, Place)
 # The other forms of True*Info, and shares with the judge's errors taken out; they are no metrics but views of these.
@@ -72,6 +72,22 @@ def random_places(verdict: Verdict, random: Sequence[Place]) -> int:
     return sum((place.claim, place.read) == (first.name, first.read) for place in random)
 
 
+def searched(verdict: Verdict) -> list[str]:
+    """How near to their optima the searches ended, and whether places inside one another agree; nothing of epochs."""
+    places = [place for kind in (*UNSETTLED, "random") for place in verdict.places(kind) if place.share is not None]
+    left = [place.share for place in places if place.share is not None and not place.settled]
+    sentences = []
+    if places:
+        least = f"; the others have at least {share(min(left))} of all that could be gained in training loss" if left else ""
+        sentences.append(f"Searches for the optimum: {len(places) - len(left)} of {len(places)} settled{least}.")
+    if (nested := verdict.nested) is not None:
+        said = f"{counted(nested.compared, 'pair')} of a place and one inside it, {nested.violated} with the inner one ahead"
+        sentences.append(
+            f"Nestedness of training losses: {said} (at most by {share(float(nested.most))} of the loss at the start)."
+        )
+    return sentences
+
+
 def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
     """What this very run cannot say: one sentence a limit, each from a number of the run.
 
@@ -92,7 +108,8 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
                 f"A rule that never reads the question ({blind.name}) reaches {amount(blind.mc1, 'mc1')} MC1 where chance "
                 f"is {amount(blind.mc1_chance, 'mc1')}: part of every edit's effect may be the wording of the answers."
             )
-    unsettled = {kind: sum(not place.settled for place in verdict.places(kind)) for kind in (*UNSETTLED, "random")}
+    sentences += searched(verdict)
+    unsettled = {kind: sum(not place.near for place in verdict.places(kind)) for kind in (*UNSETTLED, "random")}
     if where := [what for kind, what in UNSETTLED.items() if unsettled[kind]]:
         sentences.append(f"Training had not settled at {', '.join(where)}: edits may be better there than shown.")
     if unsettled["random"]:

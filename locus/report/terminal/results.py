@@ -16,7 +16,7 @@ from locus.records.findings import Finding, Findings
 from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
-from locus.report.words import by_steering, steered
+from locus.report.words import by_steering, searched, steered
 from locus.shown import line
 from locus.units import bare, is_share
 
@@ -280,7 +280,9 @@ def _notes(console: Console, verdict: Verdict) -> None:
             )
         )
     kinds = ("claimed", "ceiling", "complement", "random")
-    unsettled = [place.name for kind in kinds for place in verdict.places(kind) if not place.settled]
+    for sentence in searched(verdict):
+        console.print(Text(sentence))
+    unsettled = [place.name for kind in kinds for place in verdict.places(kind) if not place.near]
     if unsettled:
         more = f" and {len(unsettled) - 8} more" if len(unsettled) > 8 else ""
         warning = f"Training had not settled at {len(unsettled)} Location(s): {', '.join(unsettled[:8])}{more}"

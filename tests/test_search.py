@@ -1,0 +1,160 @@
+"""Audits whose optimal edits are searched for to their end: stages, nestedness, exact resuming, and what a verdict says of it."""
+
+import json
+import shutil
+import sqlite3
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from locus.conclude.derive import derive, recorded
+from locus.conclude.rule import conclude
+from locus.conclude.tests import Scores
+from locus.errors import PreconditionsError, VerificationError
+from locus.plan.config import resolve
+from locus.plan.preconditions import early
+from locus.report.consent import Given
+from locus.report.rerun import rerun
+from locus.report.verify import verify
+from tests import wide
+from tests.test_exact_resume import audited, content, cut_back
+
+NEWTON = {"search": "newton", "rounds": 6, "bank": 3}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return wide.settings(tmp_path_factory.mktemp("searched"), full_forms=("heads", "free"), **NEWTON)
+
+
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("searched") / "RUN"
+    audited(settings, out, 2, page=True)
+    return out
+
+
+def plan_of(out):
+    return json.loads((out / "plan.json").read_text())
+
+
+def test_ceiling_and_complement_come_after_what_they_start_from(whole):
+    plan = plan_of(whole)
+    trials = {trial["id"]: trial for trial in plan["trials"]}
+    starting = {trial["arm"]: [trials[one] for one in trial["starts"]] for trial in plan["trials"] if "starts" in trial}
+    assert set(starting) == {"ceiling:heads", "ceiling:free", "complement"}
+    assert {one["role"] for one in starting["ceiling:heads"]} == {"claim", "random"}
+    claimed = set(plan["claims"][0]["heads"])
+    for one in starting["complement"]:
+        assert one["role"] == "random" and not claimed & set(one["location"])
+    order = [identity for bank in plan["banks"] for identity in bank]
+    for trial in plan["trials"]:
+        for start in trial.get("starts", ()):
+            assert order.index(start) < order.index(trial["id"])
+        assert set(trial.get("starts", ())).isdisjoint(*[b for b in plan["banks"] if trial["id"] in b])
+
+
+def test_no_place_ends_above_one_inside_it(whole):
+    found = json.loads((whole / "verdict.json").read_text())["nested"]
+    assert found["compared"] > 5 and found["violated"] == 0 and found["beaten"] == {}
+    with recorded(whole) as record:
+        losses = {(arm.role, arm.name): arm.trials[0].fit for arm in record.arms if arm.trials[0].fit.loss is not None}
+    ceiling = losses["ceiling", "ceiling:heads"]
+    assert ceiling.start == pytest.approx(25.0)
+    assert all(ceiling.loss <= fit.loss + 0.01 * 25 for (role, _), fit in losses.items() if role in ("claim", "random"))
+
+
+@pytest.mark.parametrize("threads", [2])
+def test_wherever_it_was_cut_it_goes_on_to_the_same_bits(settings, whole, tmp_path, threads):
+    for upto in range(1, len(plan_of(whole)["banks"])):
+        out = cut_back(whole, tmp_path / f"RUN-{upto}", upto)
+        audited(settings, out, threads)
+        assert content(out) == content(whole), upto
+
+
+def test_it_verifies_and_its_trials_can_be_repeated(settings, whole, tmp_path):
+    assert verify(whole).kind == "run"
+    given = Given(model=settings["model"], data=settings["data"])
+    found = rerun(whole, 100, seed=0, given=given)
+    assert found["repeated"] == len(plan_of(whole)["trials"]) and max(found["largest"].values()) == 0
+    lacking = tmp_path / "RUN"
+    shutil.copytree(whole, lacking)
+    for trial in plan_of(whole)["trials"]:
+        if trial["role"] == "claim":
+            (lacking / "edits" / f"{trial['id']}.safetensors").unlink()
+    with pytest.raises(VerificationError, match="from which it starts, is not there"):
+        rerun(lacking, 100, seed=0, given=given)
+
+
+def test_a_place_that_one_inside_it_beats_makes_no_ceiling(whole, tmp_path):
+    """As if the ceiling's search had ended early: what leans on it is not answered, what does not is."""
+    out = tmp_path / "RUN"
+    shutil.copytree(whole, out)
+    with recorded(out) as record:
+        before = derive(record)
+    with sqlite3.connect(out / "trials.sqlite") as db:
+        for identity, fit in db.execute("SELECT id, fit FROM trials WHERE role = 'ceiling'").fetchall():
+            db.execute("UPDATE trials SET fit = ? WHERE id = ?", (json.dumps({**json.loads(fit), "loss": 24.9}), identity))
+    db.close()
+    with recorded(out) as record:
+        found = derive(record)
+    assert found.nested.violated == 2 and set(found.nested.beaten) == {"ceiling:heads", "ceiling:free"}
+    for finding in (found.works, found.necessary):
+        if finding.sentence != before.works.sentence and "no clear effect" not in finding.sentence:
+            assert finding.standing == "invalid" and "the optimum was not reached at ceiling" in finding.sentence
+
+
+SMOOTH = np.random.default_rng(0).normal(0, 0.02, size=(4, 60))
+
+
+def scores(claim=0.6, ceiling=0.6, complement=0.2, random=0.25, **more) -> Scores:
+    """Scores of sixty questions over a base of .2, with small noise."""
+    values = {"claim": claim, "ceiling": ceiling, "complement": complement}
+    parts = {name: (value + SMOOTH[number])[None] for number, (name, value) in enumerate(values.items())}
+    places = np.array([[random + np.roll(SMOOTH[3], number)] for number in range(19)])
+    return Scores(base=np.full(60, 0.2), random=places, groups=[str(one) for one in range(60)], **parts, **more)
+
+
+def config(**more):
+    return resolve("quick", search="newton", sequential=False, **more)
+
+
+def test_what_leans_on_a_beaten_ceiling_is_not_answered():
+    sound = conclude([scores()], config()).findings[0]
+    assert [sound.finding(name).standing for name in ("works", "special", "necessary")] == ["supported"] * 3
+    one = conclude([scores(beaten={"ceiling": "the optimum was not reached at X"})], config()).findings[0]
+    assert one.works.standing == one.necessary.standing == "invalid" and one.special.standing == "supported"
+    assert one.works.sentence.startswith("Cannot be answered: the optimum was not reached at X")
+    other = conclude([scores(beaten={"complement": "the optimum was not reached at X"})], config()).findings[0]
+    assert other.works.standing == "supported" and other.necessary.standing == "invalid"
+
+
+def test_a_ceiling_that_is_beaten_on_test_questions_has_overfitted():
+    """A lead of .2 over a gain of .4 is more than the margin of a quarter; .05 is less, and equal for our purposes."""
+    one = conclude([scores(claim=0.8)], config()).findings[0]
+    assert one.works.standing == one.necessary.standing == "invalid" and one.special.standing == "supported"
+    assert "the ceiling has overfitted" in one.works.sentence and "the claim is +20.0 points ahead" in one.works.sentence
+    assert conclude([scores(claim=0.65)], config()).findings[0].works.standing == "supported"
+    randoms = conclude([scores(claim=0.6, random=0.8)], config()).findings[0]
+    assert "the mean of random Locations" in randoms.works.sentence and randoms.special.standing == "refuted"
+    by_epochs = conclude([scores(claim=0.8)], resolve("quick", sequential=False)).findings[0]
+    assert by_epochs.works.standing == "supported", "the rule of audits by epochs is as it was"
+
+
+def test_nothing_that_a_search_cannot_do_is_asked_of_it():
+    with pytest.raises(PreconditionsError) as wrong:
+        early(resolve("quick", search="newton", objective="logit", seeds=2))
+    assert "an objective that has an optimum" in str(wrong.value) and "one training seed" in str(wrong.value)
+
+
+def test_audits_by_epochs_are_planned_as_before():
+    """Neither setting is in the identity of a trial by epochs."""
+    from locus.engine.train import TrainingRecipe
+    from locus.plan.trials import Trial
+    from locus.sites import Location
+
+    trial = Trial("claim", "x", "x", Location.parse("0.1"), "rank1", "0" * 64, recipe=TrainingRecipe())
+    assert {"search", "rounds"}.isdisjoint(trial.to_dict()["recipe"]) and "starts" not in trial.to_dict()
+    searched = replace(trial, recipe=TrainingRecipe(search="newton", rounds=4))
+    assert searched.id != trial.id and replace(searched, starts=("0" * 16,)).id != searched.id
