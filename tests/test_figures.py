@@ -16,7 +16,9 @@ def rows_of(folder, name):
 
 
 def row(kind, claim, question, expected, wrong, n):
-    counts = {"wrong": {"count": wrong, "n": n}, "right": {"count": n - wrong, "n": n}}
+    rest = dict.fromkeys(("share", "low", "high"), 0.0)  # drawn are counts, and intervals of their own
+    counts = {"supported": n, "refuted": 0, "undecided": 0, "invalid": 0}
+    counts |= {"wrong": {"count": wrong, "n": n, **rest}, "right": {"count": n - wrong, "n": n, **rest}}
     about = {"kind": kind, "claim": claim, "read": "layer", "metric": "mc2", "question": question, "expected": expected}
     return {**about, "n": n, "all": counts, "sequential": counts}
 
@@ -30,7 +32,8 @@ def tally():
         row("localized", "planted", "unique", "", 0, 2),
     ]
     ranks = {"distributed planted": [0.05, 0.1, 0.5, 1.0], "localized planted": [0.05, 0.05]}
-    return {"rows": rows, "rank_p": ranks, "settings": {"alpha": 0.05, "margin": 0.25, "random": 19}, "draws": 6}
+    about = {"settings": {"alpha": 0.05, "margin": 0.25, "random": 19}, "draws": 6, "saved": {}, "named": {}}
+    return {"rows": rows, "rank_p": ranks, **about}
 
 
 def test_calibration_counts_false_claims_alone_and_its_intervals_are_exact(tmp_path):

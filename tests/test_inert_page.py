@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from locus.records.patch import PatchRecord
 from locus.report.figures import errors
 from locus.report.page import write
 from locus.report.patching import page as patching
@@ -84,7 +85,7 @@ def test_a_page_of_a_hostile_patching_run_is_inert(tmp_path, browser, server):
     found["config"] |= kept
     for entry, site in zip(found["maps"], sites, strict=True):
         entry["site"] = site
-    page = patching.write(tmp_path, found)
+    page = patching.write(tmp_path, PatchRecord.parse(found))
     asked.clear()
     assert url in page.read_text(encoding="utf-8")
     assert opened(browser, page) == (["Activation patching", *INERT], [])

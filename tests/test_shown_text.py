@@ -23,6 +23,7 @@ from locus.cli.app import app, ending, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
 from locus.judges.blind import BlindJudge
+from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report import cite
@@ -256,9 +257,9 @@ def test_other_tables_do_as_well():
         entry |= {"warnings": [TERMINAL]}
         for one in entry["components"]:
             one |= {"name": TERMINAL, "found": True, "mean": 1.0}
-    patched |= {"sentences": [TERMINAL], "claim": {}}
+    patched |= {"sentences": [TERMINAL]}
     patched["config"] |= {"model": f"{TERMINAL}; touch x", "task": "ioi"}
-    show.patch_table(console, patched, Path(FILE))
+    show.patch_table(console, PatchRecord.parse(patched), Path(FILE))
     assert f"--model '{shown.line(TERMINAL)}; touch x'" in plain(console), "as one word of a shell"
     held = ((TERMINAL, TERMINAL),)
     show.verified_table(console, Verification("excerpt", TERMINAL, TERMINAL, TERMINAL, held, unchecked=(TERMINAL,)))

@@ -10,6 +10,9 @@ from rich.table import Table
 
 from locus.boundary.terminal import Console, Text
 from locus.claims.claim import Claim
+from locus.records.base import JsonObject
+from locus.records.patch import PatchRecord
+from locus.records.power import PowerOfRun
 from locus.report.verify import Verification
 from locus.units import share
 
@@ -64,7 +67,7 @@ def numbers_table(console: Console, found: Sequence[Any], out: Path) -> None:
     console.print(Text(f"{words} Of places that are several, those are compared that both runs have. The new run: {out}"))
 
 
-def power_table(console: Console, found: dict[str, Any]) -> None:
+def power_table(console: Console, found: PowerOfRun) -> None:
     """What an audit of a given size can find."""
     special, paired, want = found["special"], found["paired"], share(found["want"])
     if found.get("warning"):
@@ -94,38 +97,35 @@ def power_table(console: Console, found: dict[str, Any]) -> None:
     console.print(table)
 
 
-def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
+def patch_table(console: Console, record: PatchRecord, out: Path) -> None:
     """What patching found: a row a map, what other choices would have said, and how to go on."""
-    from locus.patching.outcome import label
-
     table = Table(
         caption="found: beyond the least effect at the stated level, corrected for all components; (-): against the answer"
     )
     for name in ("map", "n", "found", "2 SD rule", "stability"):
         table.add_column(name)
-    for entry in (entry for entry in found["maps"] if entry["width"] == 1):
-        shown = [f"{one['name']}{'' if one['mean'] > 0 else ' (-)'}" for one in entry["components"] if one["found"]]
+    for entry in (entry for entry in record.maps if entry.width == 1):
+        shown = [f"{one.name}{' (-)' if one.mean is None or one.mean <= 0 else ''}" for one in entry.components if one.found]
         listed = ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
-        steady = entry["stability"]["jaccard"]
-        rough = len(entry["two_deviations"]["detected"])
-        cells = (label(entry), str(entry["n"]), listed or "none", str(rough), "-" if steady is None else f"{steady:.2f}")
+        steady = entry.stability.jaccard
+        rough = len(entry.two_deviations.detected)
+        cells = (entry.label, str(entry.n), listed or "none", str(rough), "-" if steady is None else f"{steady:.2f}")
         table.add_row(*map(Text, cells))
     console.print(table)
-    for one in found["maps"][:1]:
-        for warning in one["warnings"]:
-            console.print(Text(warning))
-    together = [found["controls"]] if found["controls"] else []
-    for sentence in [*found["sentences"], *(one["sentence"] for one in [*found["screens"][:1], *together])]:
+    for warning in record.maps[0].warnings:
+        console.print(Text(warning))
+    together = [record.controls.sentence] if record.controls else []
+    for sentence in [*record.sentences, *(screen.sentence for screen in record.screens[:1]), *together]:
         console.print(Text(f"- {sentence}"))
     console.print(Text(f"wrote {out / 'page.html'}"), soft_wrap=True)
-    if found["claim"] is not None:
-        asked = f"{_asked(found['config'])} --claim {shlex.quote(f'patch:{out}')}"
+    if record.claim is not None:
+        asked = f"{_asked(record.config)} --claim {shlex.quote(f'patch:{out}')}"
         console.print(Text(f"audit it: locus audit {asked} --out RUN"), soft_wrap=True)
 
 
-def _asked(config: dict[str, Any]) -> str:
+def _asked(config: JsonObject) -> str:
     """The model and the questions of an audit of what patching found, as a shell takes them."""
-    task, model = config["task"], config["model"]
+    task, model = str(config["task"]), str(config["model"])
     data = model if task == "planted" else "QUESTIONS" if task.endswith(".jsonl") or task == "induction" else f"task:{task}"
     return f"--model {shlex.quote(model)} --data {shlex.quote(data)}"
 
