@@ -127,7 +127,7 @@ def basis(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
-    settings = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
+    settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
     return PlanBasis(
         schema_=schema,
         config=settings,

@@ -121,7 +121,7 @@ def settle(
         lacking += [Lack("--own", one, "would be imported and run") for one in _foreign(config) if one not in given.own]
     if lacking:
         raise _refusal(lacking, where)
-    update: dict[str, Any] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
+    update: dict[str, object] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
     update |= {"revision": revision, "trust_remote_code": given.trust_remote_code, "claims": claims}
     update["adapter"] = config.adapter if given.adapter is None else given.adapter
     update |= {"judge_url": given.judge_url, "judge_figures": None, "executor": "auto"}
@@ -133,7 +133,7 @@ def settle(
 def _read(recorded: Mapping[str, Any], where: str) -> AuditConfig:
     """Recorded settings, those of the first edition with what it did where it had no setting."""
     try:
-        return AuditConfig(**{name: value for name, value in SINCE_FIRST.items() if name not in recorded}, **recorded)
+        return AuditConfig.model_validate(SINCE_FIRST | dict(recorded))
     except (ValidationError, TypeError) as error:
         raise UserError(f"a {where} with settings of an audit", visible(error, LONGEST), "Check where it comes from.") from error
 

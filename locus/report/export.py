@@ -11,6 +11,7 @@ Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); not
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -228,7 +229,7 @@ def export_edit(
     if not incoming.regular(path, inside=run):
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), reading.read_plan(run)
-    model, revision = _given(plan, given) if opened is None else (opened, opened.settings.get("revision"))
+    model, revision = _given(plan, given) if opened is None else (opened, _revision(opened))
     if model.fingerprint != plan.context["model"]:
         wanted = f"the model the run was made on, with fingerprint {visible(plan.context['model'], 64)}"
         raise UserError(wanted, f"{model.name!r} with {model.fingerprint}", "Give --model with those weights.")
@@ -245,10 +246,22 @@ def export_edit(
         notes = [EVERYWHERE] if edit.positions == "answer" else []
     if edit.about.get("converged") is False:
         notes.append(UNSETTLED)
-    about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
+    about: dict[str, object] = {
+        "trial": trial,
+        "as": chosen,
+        "kind": edit.kind,
+        "location": edit.location.names,
+        "about": edit.about,
+    }
     about |= {"base": {"name": model.name, "revision": revision, "dtype": str(model.dtype)}, "notes": notes}
     _write(to / "export.json", {**about, "plan_sha256": plan.sha256, "model_sha256": model.fingerprint})
     return notes
+
+
+def _revision(opened: Model) -> str | None:
+    """The revision by which an open model was had."""
+    revision = opened.settings.get("revision")
+    return revision if isinstance(revision, str) else None
 
 
 def _given(plan: PlanRecord, given: Given) -> tuple[Model, str | None]:
@@ -312,5 +325,5 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

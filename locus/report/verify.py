@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import pyarrow
 
@@ -27,6 +27,26 @@ SCORES = "scores.parquet"
 MOST_FILES, MOST_BYTES = 200_000, 4 << 30  # of one folder, and of one of its files
 MOST_DEPTH = 16  # of folders in it
 LEFT_BY_READERS = (f"{STORE}-wal", f"{STORE}-shm")  # beside a database that somebody looks into
+
+
+class Repeated(TypedDict):
+    """What was found by repeating trials.
+
+    Attributes:
+        seed: of the draw.
+        drawn: ids of the trials.
+        repeated: number of trials compared.
+        largest: measure -> largest absolute difference.
+        judge: the name of the judge that was left out; empty where none was.
+        unrepeated: measures that only it could score.
+    """
+
+    seed: int
+    drawn: list[str]
+    repeated: int
+    largest: dict[str, float]
+    judge: str
+    unrepeated: list[str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class Verification:
     absent: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[ClaimState, ...] = ()
-    repeated: dict[str, Any] | None = None
+    repeated: Repeated | None = None
 
 
 def verify(path: Path, expected: str | None = None) -> Verification:

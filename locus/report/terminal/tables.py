@@ -10,6 +10,7 @@ from rich.table import Table
 
 from locus.boundary.terminal import Console, Text
 from locus.claims.claim import Claim
+from locus.judges.figures import Comparison, Spread
 from locus.records.base import JsonObject
 from locus.records.patch import PatchRecord
 from locus.records.power import PowerOfRun
@@ -130,9 +131,9 @@ def _asked(config: JsonObject) -> str:
     return f"--model {shlex.quote(model)} --data {shlex.quote(data)}"
 
 
-def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:
+def judge_table(console: Console, comparison: Comparison, left_out: int) -> None:
     """How good each judge is, and how far judges agree."""
-    labels = found["labels"]
+    labels = comparison["labels"]
     more = f"; {left_out} more left out, to questions a judge learned from" if left_out else ""
     caption = "[95 % interval over questions]; ECE: expected calibration error. Unscored answers are in no figure."
     title = Text(f"{labels['name']}: {labels['answers']} answers{more}")
@@ -141,30 +142,30 @@ def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:
     table.add_column("target", overflow="fold")
     for name in ("scored", "yes %", "accuracy %", "balanced %", "AUC %", "ECE %"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in found["judges"].values():
-        for target, words in (("truth", "true"), ("truth_of_informative", "true, if informative"), ("info", "informative")):
-            line = one[target]
+    for one in comparison["judges"].values():
+        lines = {"true": one["truth"], "true, if informative": one["truth_of_informative"], "informative": one["info"]}
+        for words, line in lines.items():
             count = f"{line['n']} of {line['n'] + line['n_unscored']}"
-            spans = [_percent(line[name]) for name in ("accuracy", "balanced_accuracy", "auc")]
+            spans = map(_percent, (line["accuracy"], line["balanced_accuracy"], line["auc"]))
             shares = _share(line["share_yes"]), _share(line["calibration"]["error"])
             table.add_row(Text(one["judge"]), words, count, shares[0], *spans, shares[1])
         table.add_section()
     console.print(table)
-    for pair in found["agreement"]:
-        said = [
-            f"{words} kappa {_number(pair[target]['kappa']['value'])}, differ on {_share(pair[target]['differ'])} %"
-            for target, words in (("truth", "true"), ("info", "informative"))
+    for pair in comparison["agreement"]:
+        parts = [
+            f"{words} kappa {_number(one['kappa']['value'])}, differ on {_share(one['differ'])} %"
+            for words, one in (("true", pair["truth"]), ("informative", pair["info"]))
         ]
-        console.print(Text(f"{' and '.join(pair['judges'])}: {'; '.join(said)} of {pair['n']} answers"))
+        console.print(Text(f"{' and '.join(pair['judges'])}: {'; '.join(parts)} of {pair['n']} answers"))
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
+def _number(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else "-"
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f}"
 
 
-def _percent(one: dict[str, float]) -> str:
+def _percent(one: Spread) -> str:
     return f"{_share(one['value'])} [{_share(one['low'])}, {_share(one['high'])}]"
