@@ -135,12 +135,12 @@ def test_power_refuses_what_cannot_be_reached_and_names_what_can():
 
 
 def test_power_grows_with_effect_and_with_places():
-    found = power(19, 100, effect=3.0)
-    for curve in found["curve"].values():
+    sizes = power(19, 100, effect=3.0)
+    for curve in sizes["curve"].values():
         assert all(low <= high + 1e-12 for low, high in itertools.pairwise(curve))
-    assert found["special"]["power"] < power(39, 100, effect=3.0)["special"]["power"]
+    assert sizes["special"]["power"] < power(39, 100, effect=3.0)["special"]["power"]
     # The smallest effect is where the power is the wanted one.
-    again = power(19, 100, effect=found["special"]["smallest_effect"])
+    again = power(19, 100, effect=sizes["special"]["smallest_effect"])
     assert again["special"]["power"] == pytest.approx(0.8, abs=1e-4)
 
 

@@ -51,15 +51,15 @@ def test_calibration_counts_false_claims_alone_and_its_intervals_are_exact(tmp_p
 
 
 def test_power_is_drawn_as_given_and_the_same_again(tmp_path):
-    found = {"effects": [1.0, 2.0], "curve": {"19": [0.1, 0.6], "39": [0.05, 0.8]}, "want": 0.8}
-    (tmp_path / "power.json").write_text(json.dumps(found))
+    content = {"effects": [1.0, 2.0], "curve": {"19": [0.1, 0.6], "39": [0.05, 0.8]}, "want": 0.8}
+    (tmp_path / "power.json").write_text(json.dumps(content))
     assert errors.write(tmp_path / "power.json") == ["power"]
     rows = rows_of(tmp_path / "figures", "power")
     drawn = [(int(one["random Locations"]), float(one["effect"]), float(one["power"])) for one in rows]
     assert drawn == [(19, 1.0, 0.1), (19, 2.0, 0.6), (39, 1.0, 0.05), (39, 2.0, 0.8)]
     first = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     assert {name.split(".")[1] for name in first} == {"svg", "pdf", "png", "csv"}
-    save(errors.of_power(found), tmp_path / "figures")
+    save(errors.of_power(content), tmp_path / "figures")
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == first
 
 

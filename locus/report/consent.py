@@ -151,11 +151,11 @@ def _chosen(part: str, config: AuditConfig, given: Given, needs: Collection[str]
 
 def _foreign(config: AuditConfig) -> list[str]:
     """What the settings name of other packages, or of a script, each as KIND:NAME."""
-    found = []
+    sources = []
     for setting, kind in REGISTERED.items():
         value = getattr(config, setting)
-        found += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
-    return list(dict.fromkeys(found))
+        sources += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
+    return list(dict.fromkeys(sources))
 
 
 def _lack(part: str, config: AuditConfig) -> Lack:

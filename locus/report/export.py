@@ -54,15 +54,15 @@ def lora(model: Model, edit: Edit) -> dict[int, tuple[Tensor, Tensor]]:
         UserError: if the edit is no rank-1 edit (a shift, a constant, an ablation).
     """
     _fits(model, edit)
-    found = {}
+    factors = {}
     for layer, terms in sorted(edit.layers.items()):
         if terms.read is None or terms.keep is not None or terms.shift is not None:
             raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
         out = torch.zeros(model.layout.d_model) if terms.out is None else terms.out.float()
         if terms.write is not None:
             out = out + model.weight(layer).float().cpu() @ terms.write.float()
-        found[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
-    return found
+        factors[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
+    return factors
 
 
 def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = None) -> list[str]:
@@ -191,12 +191,12 @@ def find_trial(run: Path, name: str) -> str:
         arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
     if any(name == trial.id for arm in arms for trial in arm.trials):
         return name
-    found = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
-    if len(found) == 1:
-        return found[0].chosen[0]
-    there = list(dict.fromkeys(map(_path, found or arms)))
+    matching = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
+    if len(matching) == 1:
+        return matching[0].chosen[0]
+    there = list(dict.fromkeys(map(_path, matching or arms)))
     shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
-    what = "several of that name" if found else "none of that name, or none that is finished"
+    what = "several of that name" if matching else "none of that name, or none that is finished"
     raise UserError("one edit, by the id of its trial or by name", f"{name!r}: {what}", f"Finished edits: {shown or 'none yet'}.")
 
 

@@ -46,8 +46,8 @@ def verify(content: JsonObject, expected: str | None = None) -> tuple[str, str]:
     wanted = [str(one) for one in (*own, expected) if one is not None]
     if not wanted:
         raise UserError("the number or hash that the record must have", "neither", "Name it with --expect.")
-    found = number(record)
+    digest, own_number = number(record)
     for one in wanted:
-        if one not in found:
-            raise VerificationError(f"the record hashes to {found[0]} (number {found[1]}), not to {one[:80]}")
-    return found[1], "verified, a record with the number that is expected" if expected else "intact, unsigned: a record alone"
+        if one not in (digest, own_number):
+            raise VerificationError(f"the record hashes to {digest} (number {own_number}), not to {one[:80]}")
+    return own_number, "verified, a record with the number that is expected" if expected else "intact, unsigned: a record alone"

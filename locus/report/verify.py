@@ -313,11 +313,11 @@ def _line(receipt: Receipt, incomplete: bool, uncovered: tuple[str, ...] = ()) -
     """The answer in one line."""
     name = trusted.name_of(receipt.signed_by)
     known = f"signed by {name}" if name else f"signed by an unknown key {receipt.signed_by}" if receipt.signed_by else "unsigned"
-    drawn = ""
+    views = ""
     if receipt.views.signed_by != receipt.signed_by:  # also where none is listed: the list may have been emptied
         other = trusted.name_of(receipt.views.signed_by)
         by = f"signed by {other or f'an unknown key {receipt.views.signed_by}'}" if receipt.views.signed_by else "unsigned"
-        drawn = f"; page and figures {by}"
-    standing = "intact, incomplete" if incomplete else "verified" if name and not drawn else "intact"
+        views = f"; page and figures {by}"
+    standing = "intact, incomplete" if incomplete else "verified" if name and not views else "intact"
     strange = f"; nobody vouches for {_listed(uncovered, 1)}" if uncovered else ""
-    return f"{standing}, {known}{drawn}{strange}"
+    return f"{standing}, {known}{views}{strange}"

@@ -125,8 +125,8 @@ def write(path: Path) -> list[str]:
     """
     file = path / "calibration.json" if path.is_dir() else path
     try:
-        found = incoming.read_json(file, "what locus calibrate or locus power wrote")
-        drawings = of_calibration(Calibration.parse(found)) if "rows" in found else [of_power(found)]
+        content = incoming.read_json(file, "what locus calibrate or locus power wrote")
+        drawings = of_calibration(Calibration.parse(content)) if "rows" in content else [of_power(content)]
         folder = atomic.folder(file.parent / "figures")
         for drawing in drawings:
             save(drawing, folder)
@@ -137,9 +137,9 @@ def write(path: Path) -> list[str]:
     return [drawing.name for drawing in drawings]
 
 
-def of_power(found: Power) -> Drawing:
+def of_power(content: Power) -> Drawing:
     """The power figure of a `locus power` file."""
-    return power(found["effects"], {int(count): values for count, values in found["curve"].items()}, found["want"])
+    return power(content["effects"], {int(count): values for count, values in content["curve"].items()}, content["want"])
 
 
 def of_calibration(tallied: Calibration, metric: str = "mc2", read: str = "layer") -> list[Drawing]:

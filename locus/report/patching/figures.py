@@ -44,18 +44,18 @@ def write(record: PatchRecord, folder: Path) -> list[Drawn]:
         What was drawn.
     """
     atomic.folder(folder)
-    drawn = []
+    figures_drawn = []
     for number, entry in enumerate(record.maps):
         if entry.width > 1:
             continue  # windows are a table: their figure would say little more than that of single layers
         for drawing, caption in (*_maps(entry, number), *([_detected(entry, number)] if number == 0 else [])):
             if drawing.rows:
                 save(drawing, folder)
-                drawn.append(Drawn(drawing.name, caption, str(number)))
+                figures_drawn.append(Drawn(drawing.name, caption, str(number)))
     for drawing, caption in _agreement(record):
         save(drawing, folder)
-        drawn.append(Drawn(drawing.name, caption, ""))
-    return drawn
+        figures_drawn.append(Drawn(drawing.name, caption, ""))
+    return figures_drawn
 
 
 def _drawing(name: str, columns: tuple[str, ...], rows: Rows, height: float, draw: Callable[[Axes, Rows], None]) -> Drawing:

@@ -26,18 +26,18 @@ def write(out: Path, record: PatchRecord) -> Path:
     Returns:
         The path of the page.
     """
-    drawn = figures.write(record, out / "figures")
-    pictures = {one.name: base64.b64encode((out / "figures" / f"{one.name}.svg").read_bytes()).decode() for one in drawn}
-    atomic.replace(out / "page.html", render(record, drawn, pictures))
+    figures_drawn = figures.write(record, out / "figures")
+    pictures = {one.name: base64.b64encode((out / "figures" / f"{one.name}.svg").read_bytes()).decode() for one in figures_drawn}
+    atomic.replace(out / "page.html", render(record, figures_drawn, pictures))
     return out / "page.html"
 
 
-def render(record: PatchRecord, drawn: list[figures.Drawn], pictures: dict[str, str]) -> str:
+def render(record: PatchRecord, figures_drawn: list[figures.Drawn], pictures: dict[str, str]) -> str:
     """The page's HTML.
 
     Args:
         record: of the run.
-        drawn: name, caption and map of every figure.
+        figures_drawn: name, caption and map of every figure.
         pictures: by name, the figure as base64 of SVG.
     """
     environment = html.environment("report/patching")
@@ -51,7 +51,7 @@ def render(record: PatchRecord, drawn: list[figures.Drawn], pictures: dict[str, 
         first=record.maps[0],
         lead=lead(record),
         labels=[entry.label for entry in record.maps],
-        drawn=drawn,
+        drawn=figures_drawn,
         pictures={name: Markup(picture) for name, picture in pictures.items()},
         control=DECISIVE[str(record.config["control"])],
         rows=record.maps[0].strongest,

@@ -33,53 +33,53 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     console.print(table)
 
 
-def verified_table(console: Console, found: Verification) -> None:
+def verified_table(console: Console, verification: Verification) -> None:
     """What was checked of a run, a receipt or a record; the answer first, in one line."""
-    console.print(Text(found.line), soft_wrap=True)
+    console.print(Text(verification.line), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text(f"  {found.kind}"), Text(found.id))
-    for name, said in found.held:
-        grid.add_row(Text(f"  {name}"), Text(said))
-    for said in found.unchecked:
-        grid.add_row("  not checked", Text(said))
+    grid.add_row(Text(f"  {verification.kind}"), Text(verification.id))
+    for name, text in verification.held:
+        grid.add_row(Text(f"  {name}"), Text(text))
+    for text in verification.unchecked:
+        grid.add_row("  not checked", Text(text))
     console.print(grid)
 
 
-def numbers_table(console: Console, found: Sequence[Any], out: Path) -> None:
+def numbers_table(console: Console, numbers: Sequence[Any], out: Path) -> None:
     """Numbers of a study, as committed and again, and where the new run is."""
     table = Table()
     table.add_column("number")
     for name in ("committed", "again", "within"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for number in found:
-        said = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
+    for number in numbers:
+        cells = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
         within = "the same" if isinstance(number.again, str) else f"{number.within:g}"
         standing = Text("yes", "green") if number.agrees else Text("NO", "red")
         if number.within is None:
             within, standing = "-", Text("not compared")
-        table.add_row(Text(number.name), *map(Text, said), within, standing)
+        table.add_row(Text(number.name), *map(Text, cells), within, standing)
     console.print(table)
-    compared = [number for number in found if number.within is not None]
+    compared = [number for number in numbers if number.within is not None]
     good = sum(number.agrees for number in compared)
     words = f"{good} of {len(compared)} numbers lie within their tolerance."
-    if len(compared) < len(found):
+    if len(compared) < len(numbers):
         words += " Standings are not compared: fewer random Locations are judged at another level, so by another rule."
     console.print(Text(f"{words} Of places that are several, those are compared that both runs have. The new run: {out}"))
 
 
-def power_table(console: Console, found: PowerOfRun) -> None:
+def power_table(console: Console, power: PowerOfRun) -> None:
     """What an audit of a given size can find."""
-    special, paired, want = found["special"], found["paired"], share(found["want"])
-    if found.get("warning"):
-        console.print(Text(found["warning"], style="yellow"))
-    table = Table(title=f"{found['n_random']} random Locations, {found['n_questions']} test questions, alpha {found['alpha']:g}")
+    special, paired, want = power["special"], power["paired"], share(power["want"])
+    if power.get("warning"):
+        console.print(Text(power["warning"], style="yellow"))
+    table = Table(title=f"{power['n_random']} random Locations, {power['n_questions']} test questions, alpha {power['alpha']:g}")
     table.add_column("question")
     table.add_column("answer", justify="right")
-    table.add_row("least p that the rank test can give", f"{found['least_p']:.4f}")
+    table.add_row("least p that the rank test can give", f"{power['least_p']:.4f}")
     table.add_row(
         f"special: power for a claim {abs(special['effect']):.2f} sd {'above' if special['effect'] >= 0 else 'BELOW'} "
-        f"random Locations (noise {found['noise']:.2f} sd)",
+        f"random Locations (noise {power['noise']:.2f} sd)",
         share(special["power"]),
     )
     table.add_row(f"special: least effect found with {want} power, in sd between Locations", f"{special['smallest_effect']:.2f}")
@@ -92,8 +92,8 @@ def power_table(console: Console, found: PowerOfRun) -> None:
     )
     for size, n in paired["questions_for"].items():
         table.add_row(f"works, necessary: questions that find {size} sd", str(n))
-    if found["run"]:
-        for name, value in found["run"].items():
+    if power["run"]:
+        for name, value in power["run"].items():
             table.add_row(f"from the run: {name.replace('_', ' ')}", f"{value:.4g}")
     console.print(table)
 
