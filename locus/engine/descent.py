@@ -4,8 +4,8 @@ A step is dz = -B g. g is the exact gradient of the mean loss over *all* trainin
 question trees, which all edits of a bank share: what an epoch of small steps costs. B is the inverse of the curvature that the
 base model's linearisation gives at the edit's numbers, plus a ridge (optimum.py), corrected by the last differences of gradients:
 L-BFGS, with that inverse in place of a multiple of the identity. A step is no longer than the trust region's radius. One that
-does not lower the loss is not taken: the radius becomes the length at which the parabola through what was seen is lowest, and what
-the step taught of the curvature is kept. Ridge and radius follow how far steps keep what they promise.
+does not lower the loss is not taken: the radius becomes the length at which the parabola through what was seen is lowest, and
+what the step taught of the curvature is kept. Ridge and radius follow how far steps keep what they promise.
 
 The first step, from the unedited model, needs no gradient of its own: it is the Gauss-Newton step of the shared linearisation.
 Every place gets the same procedure and the same stopping rule. A search is *settled* when the last `STRETCH` rounds together
