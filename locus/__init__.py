@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from locus import registry as registry
     from locus.claims.claim import Claim as Claim
     from locus.door.afterwards import export as export
     from locus.door.afterwards import verify as verify
@@ -45,7 +46,9 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported now and kept."""
+    """A public name, or the registry of names, imported now and kept."""
+    if name == "registry":
+        return import_module("locus.registry")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'locus' has no attribute {name!r}")
     found = getattr(import_module(_PUBLIC[name]), name)
@@ -55,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """What there is, whether it was asked for before or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "registry"})
 
 
 class _Front(ModuleType):

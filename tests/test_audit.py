@@ -184,7 +184,7 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
         (["--claim", "9.9"], "9.9"),
         (["--claim", "nobody knows"], "a list of heads"),
         (["--preset", "huge"], "quick, standard, paper"),
-        (["--set", "epoch=2"], "no setting 'epoch' (nearest: epochs)"),
+        (["--set", "epoch=2"], "no setting 'epoch' (nearest: epochs"),
         (["--set", "epochs=0"], "epochs"),
         (["--set", "iti_strengths=[-1.0]"], "iti_strengths.0: Input should be greater than 0"),
         (["--config", "absent.toml"], "absent.toml"),

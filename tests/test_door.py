@@ -288,6 +288,11 @@ def test_wrong_rows_are_named():
         locus.behaviour(wrong)
     with pytest.raises(UserError, match="none called q"):
         locus.behaviour(pandas.DataFrame(ROWS), fields={"question": "q", "wanted": "wanted", "unwanted": "unwanted"})
+    other = pandas.DataFrame(ROWS).rename(columns={"wanted": "right"})
+    with pytest.raises(UserError, match=r"none called wanted; it has question, right.*fields="):
+        locus.behaviour(other)
+    with pytest.raises(UserError, match="`fields` without question, unwanted"):
+        locus.behaviour(other, fields={"wanted": "right"})
     with pytest.raises(UserError, match="a name, a path, a list"):
         locus.behaviour(7)
 
@@ -458,6 +463,11 @@ def test_every_public_name_is_there_and_stays_a_verb():
         assert name in dir(locus) and (isinstance(found, str) or callable(found)), name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = locus.nothing
+
+
+def test_a_script_registers_with_no_other_import():
+    code = "import locus\nlocus.registry.register('claims', 'mine', 'mine:found')\n"
+    assert "mine:found" in _imported(code + "print(locus.registry.entries('claims')['mine'].target)")
 
 
 def test_questions_of_the_tests_are_questions():

@@ -203,7 +203,7 @@ def test_an_audit_whose_judge_scores_nothing_is_stopped_before_anything_is_train
     monkeypatch, tmp_path, llama_folder, told, said
 ):
     trained = []
-    monkeypatch.setattr("locus.run.bank.train", lambda *given, **more: trained.append(given))
+    monkeypatch.setattr("locus.run.training.train", lambda *given, **more: trained.append(given))
     with Server(lambda body, times: GOOD if probed(body) else told) as server:
         config = resolve("quick", **SMALL, model=llama_folder, judge="api:small", judge_url=server.url)
         with pytest.raises(UserError, match="answers of the unedited model that the judge scores") as caught:

@@ -8,12 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from locus import behaviours
 from locus.conclude.derive import derive, recorded
 from locus.conclude.rule import conclude
 from locus.conclude.tests import Scores
+from locus.engine.cost import Sizes
 from locus.errors import PreconditionsError, VerificationError
+from locus.models.load import load
 from locus.plan.config import resolve
+from locus.plan.forecast import Forecast
 from locus.plan.preconditions import early
+from locus.plan.reading import read_plan
+from locus.records.store import Store
 from locus.report.consent import Given
 from locus.report.rerun import rerun
 from locus.report.verify import verify
@@ -71,6 +77,24 @@ def test_wherever_it_was_cut_it_goes_on_to_the_same_bits(settings, whole, tmp_pa
         out = cut_back(whole, tmp_path / f"RUN-{upto}", upto)
         audited(settings, out, threads)
         assert content(out) == content(whole), upto
+
+
+def test_what_it_takes_is_foretold_at_most(settings, whole):
+    """The base model's linearisation exactly; rounds as many as there may be, the more so where two ways lead to an edit."""
+    model = load(settings["model"])
+    told = Forecast(read_plan(whole), behaviours.load(settings["data"]), model).trials()
+    store = Store(whole / "trials.sqlite")
+    counts, roles = store.costs(), {row.id: row.role for row in store.trials()}
+    store.close()
+    sizes = Sizes.of(model)
+    for trial, works in counts.items():
+        for kind, work in works.items():
+            most = told[trial][kind].counts(sizes)
+            if kind in ("train", "gradient"):
+                assert work["macs"] <= most["macs"] * (1 + 1e-9), (roles[trial], kind)
+            elif kind != "read":
+                assert most == pytest.approx(work), (roles[trial], kind)
+    assert [roles[trial] for trial, works in counts.items() if "linearise" in works] == ["base"]
 
 
 def test_it_verifies_and_its_trials_can_be_repeated(settings, whole, tmp_path):

@@ -90,6 +90,15 @@ def test_a_metric_beside_the_main_one_is_reported(tmp_path):
     assert "above" in found.claims[0].by_metric and found.metric == "mc2" and "Above" in page
 
 
+def test_who_lacks_the_metric_of_a_whole_run_is_told_what_to_install(tmp_path, monkeypatch):
+    registry.register("metrics", "above", "tests.toys.metric:METRIC")
+    audited(tmp_path / "RUN", metrics=("above",))
+    monkeypatch.setattr(registry, "_registered", {})
+    for read in (locus.verify, locus.open_run):
+        with pytest.raises(UserError, match=r"none called metrics:above\. Install the package"):
+            read(tmp_path / "RUN")
+
+
 def test_an_edit_is_trained_at_every_place_and_another_is_tried_beside_it(tmp_path):
     registry.register("edits", "nudge", "tests.toys.edit:NUDGE")
     registry.register("edits", "halve", "tests.toys.edit:HALVE")

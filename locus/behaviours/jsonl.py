@@ -16,7 +16,7 @@ from locus.records.base import JsonObject
 
 FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
 NAMES = ("id", "group")
-EXPECTED = f"one JSON object {{}} with {', '.join(FIELDS[:3])} (and if wanted {', '.join(FIELDS[3:])})"
+EXPECTED = f"one JSON object {{}} with question, true (or wanted), false (or unwanted) (and if wanted {', '.join(FIELDS[3:])})"
 
 
 def load_jsonl(path: str) -> Dataset:

@@ -63,22 +63,9 @@ def verify(
         from locus.door.afterwards import repeated
         from locus.report.rerun import sentences
 
-        outcome = repeated(
-            found,
-            run_or_receipt,
-            rerun,
-            seed,
-            model=model,
-            adapter=adapter,
-            revision=revision,
-            behaviour=behaviour,
-            text=text,
-            judge=judge,
-            judge_url=judge_url,
-            own=own,
-            trust_remote_code=trust_remote_code,
-        )
-        for line in sentences(outcome):
+        named = flags(None, model=model, adapter=adapter, revision=revision, behaviour=behaviour, text=text)
+        asked = flags(None, judge=judge, judge_url=judge_url, own=own, trust_remote_code=trust_remote_code)
+        for line in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
             shown.print(Text(line), soft_wrap=True)
 
 

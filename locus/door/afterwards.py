@@ -97,8 +97,8 @@ def repeated(
 
     if found.kind != "run":
         raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
-    model, own = given.pop("model"), tuple(given.pop("own", None) or ())
-    open_model, (data, dataset) = taken(model), questions(given.pop("behaviour"))
+    model, own = given.pop("model", None), tuple(given.pop("own", None) or ())
+    open_model, (data, dataset) = taken(model), questions(given.pop("behaviour", None))
     named = model if open_model is None else open_model.name
     with showing(progress) as say:
         return rerun(path, count, seed, say, Given(model=named, data=data, own=own, **given), Opened(open_model, dataset))

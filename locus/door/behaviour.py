@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from locus import behaviours
 from locus.behaviours import jsonl
-from locus.behaviours.items import Dataset, Item
+from locus.behaviours.items import FILED, Dataset, Item
 from locus.boundary import outputs
 from locus.errors import UserError
 from locus.registry import MEMORY
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Rows = Iterable[Mapping[str, Any]]
 SHOWN = 20
+RENAME = "Rename them, or say which column holds what: fields={'question': 'YOURS', 'wanted': 'YOURS', 'unwanted': 'YOURS'}."
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def behaviour(
         source: a name (`misconceptions`, `truthfulqa`, `task:ioi` ...), the path of a .jsonl, .csv or .json, a list of
             dictionaries, a pandas DataFrame, or with `fields` the id of a data set on the hub. A row has `question`, `wanted` and
             `unwanted` (lists of texts, or one text), and if wanted `best`, `id`, `group`, `category`, `source`.
-        fields: our field -> the column or key that holds it, where these are called otherwise.
+        fields: our field -> the column or key that holds it, where any is called otherwise; all that count are named,
+            `{"question": "Question", "wanted": "Right", "unwanted": "Wrong"}`.
         name: what to call a list or a frame.
         split: of a hub data set.
         revision: of a hub data set: commit, branch or tag.
@@ -145,10 +147,14 @@ def _frame(frame: Any, fields: Mapping[str, str] | None) -> list[tuple[int, Any]
     wanted = dict(
         fields or {str(column): str(column) for column in frame.columns if column in (*jsonl.FIELDS, "wanted", "unwanted")}
     )
-    if lacking := [theirs for theirs in wanted.values() if theirs not in frame.columns]:
+    lacking = [theirs for theirs in wanted.values() if theirs not in frame.columns]
+    unsaid = [ours for ours in ("question", *FILED) if not wanted.keys() & {ours, FILED.get(ours, ours)}]
+    if lacking or unsaid:
         there = ", ".join(map(str, frame.columns))
         raise UserError(
-            f"a DataFrame with the columns {', '.join(wanted.values())}", f"none called {', '.join(lacking)}", f"It has: {there}."
+            "a DataFrame with the columns question, wanted and unwanted, or `fields` that names one for each",
+            f"{'none called' if lacking or not fields else '`fields` without'} {', '.join(lacking or unsaid)}; it has {there}",
+            RENAME,
         )
     missing = [
         f"{theirs} of row {place}"

@@ -22,6 +22,7 @@ from locus.records.result import TrialResult
 
 KINDS = {
     "read": "base model's pass over the questions",
+    "linearise": "the base model's linearisation",
     "train": "training, forward",
     "gradient": "training, backward",
     "score": "scoring answers",
@@ -145,6 +146,13 @@ def backward(row: PackedRow, layers: int, scored: int, parallel: bool = False) -
     """
     bare = 0 if parallel and layers == 1 else len(row) - scored
     return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _attended_pairs(row), scored, bare=bare)
+
+
+def linearised(lengths: Sequence[int], scored: int, n_layers: int) -> Work:
+    """Texts of so many tokens as rows of their own, there and back to what enters the first layer's output projection."""
+    count, pairs = sum(lengths), sum(length * (length + 1) // 2 for length in lengths)
+    there = Work(count, n_layers * count, 0, 2 * n_layers * pairs, scored)
+    return there + Work(0, (n_layers - 1) * count, count, 4 * (n_layers - 1) * pairs, scored)
 
 
 def continued(start: int, count: int, n_layers: int, scored: int = 0) -> Work:

@@ -3,9 +3,9 @@
 A step is dz = -B g. g is the exact gradient of the mean loss over *all* training pairs, from one forward and backward over the
 question trees, which all edits of a bank share: what an epoch of small steps costs. B is the inverse of the curvature that the
 base model's linearisation gives at the edit's numbers, plus a ridge (optimum.py), corrected by the last differences of gradients:
-L-BFGS, with that inverse in place of a multiple of the identity. The ridge is the trust region. It grows where a step did not
-keep what it promised, and shrinks where it did. A step that does not lower the loss is not taken, but what it taught of the
-curvature is kept.
+L-BFGS, with that inverse in place of a multiple of the identity. A step is no longer than the trust region's radius. One that
+does not lower the loss is not taken: the radius becomes the length at which the parabola through what was seen is lowest, and
+what the step taught of the curvature is kept. Ridge and radius follow how far steps keep what they promise.
 
 The first step, from the unedited model, needs no gradient of its own: it is the Gauss-Newton step of the shared linearisation.
 Every place gets the same procedure and the same stopping rule. A search is *settled* when the last `STRETCH` rounds together
@@ -36,8 +36,10 @@ from locus.engine.trie import TokenTrie
 from locus.models.model import Model
 
 FIRST_RIDGE, NEXT_RIDGE = 0.1, 0.3  # as shares of the largest eigenvalue of the curvature
-SHRINK, GROW, REFUSED = 0.4, 2.5, 5.0  # of the ridge: after a step that kept its promise, one that did not, one not taken
 KEPT, BROKEN = 0.7, 0.3  # what a step brought, as a share of what it promised
+SHRINK, GROW = 0.4, 1.5  # of the ridge: after a step that kept its promise, and one that did not
+WIDER, NARROWER = 2.5, 0.7  # of the radius, as multiples of that step's length
+LEAST, MOST = 0.1, 0.5  # of a step that was not taken, what the next one may be long
 PROMISING_RIDGE = 0.1  # a promise is reckoned with a ridge no larger than this
 MEMORY = 10  # differences of gradients
 SETTLED, STRETCH = 0.01, 3
@@ -57,7 +59,7 @@ class Way:
         self.start = float(objective.loss(torch.zeros(shared.count, dtype=torch.float64)))
         self.losses: list[float] = []
         self.memory: list[tuple[Tensor, Tensor]] = []
-        self.flat, self.ridge, self.promised = self._numbers(), NEXT_RIDGE, math.nan
+        self.flat, self.ridge, self.radius, self.promised = self._numbers(), NEXT_RIDGE, math.inf, math.nan
         self.loss, self.gradient = math.inf, torch.zeros_like(self.flat)
         self.curvature: Curvature | None = None
         self.first = edit.is_identity
@@ -110,14 +112,19 @@ class Way:
         """Take the step or leave it; learn from it either way."""
         here = self._numbers()
         step, promise = here - self.flat, self.promise
+        slope, length = float(self.gradient @ step), float(step.norm())
         if sound:
             self._remember(step, gradient - self.gradient)
         if not sound or loss >= self.loss:
-            self.ridge *= REFUSED
+            lowest = -slope / (2 * (loss - self.loss - slope)) if sound and slope < 0 else LEAST
+            self.radius = min(MOST, max(LEAST, lowest)) * length
             return
         kept = (self.loss - loss) / promise if promise > 0 else 0.0
         self.flat, self.loss, self.gradient = here, loss, gradient
-        self.ridge *= SHRINK if kept > KEPT else 1.0 if kept > BROKEN else GROW
+        if kept > KEPT:
+            self.ridge, self.radius = self.ridge * SHRINK, max(self.radius, WIDER * length)
+        elif kept < BROKEN:
+            self.ridge, self.radius = self.ridge * GROW, NARROWER * length
         if self.first:
             self._balance()
         self.curvature = self.shared.curvature(self.edit, self.objective)
@@ -130,15 +137,17 @@ class Way:
         """After the first step, bring a and b to like norms, so that a step can move both; what was learned is forgotten."""
         scale = self.edit.balance().double().cpu()
         self.flat, self.gradient = self._numbers(), self.gradient / scale
-        self.memory, self.ridge, self.first = [], NEXT_RIDGE, False
+        self.memory, self.ridge, self.radius, self.first = [], NEXT_RIDGE, math.inf, False
 
     def _set_out(self) -> None:
         """Stand where the next step leads."""
         step = -self._along(self.ridge)
-        self.promise = -0.5 * float(self.gradient @ step)
-        cautious = -0.5 * float(self.gradient @ -self._along(min(self.ridge, PROMISING_RIDGE)))
+        slope, length = float(self.gradient @ step), float(step.norm())
+        share = min(1.0, self.radius / length) if length else 1.0
+        self.promise = -(share - 0.5 * share**2) * slope
+        cautious = 0.5 * float(self.gradient @ self._along(min(self.ridge, PROMISING_RIDGE)))
         self.promised = cautious / self.start if self.start else 0.0
-        self._put(self.flat + step)
+        self._put(self.flat + share * step)
 
     def _along(self, ridge: float) -> Tensor:
         """B g under a ridge, by the two loops of L-BFGS."""

@@ -9,6 +9,7 @@ The start is at the unedited model, b = 0, where J in a is zero and a is free: a
 M(l) = sum over answers and tokens of w(s) g(s, t) o(t)', rows masked to what may be written, w(s) the derivative of the loss.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor
 
 from locus.edits.rank1 import Rank1, Rank1Form
+from locus.engine.cost import Work, linearised
 from locus.engine.linear import Gradients, answers_of, gradients_of, jacobian_of
 from locus.engine.objective import Objective
 from locus.engine.trie import TokenTrie
+from locus.models.layout import Layout
 from locus.models.model import Model
 
 POWER_STEPS = 40  # of the iteration for a first singular vector
@@ -70,8 +73,8 @@ class FirstOrder:
     def __init__(self, model: Model, trie: TokenTrie, form: Rank1Form = "heads", nbytes: int = HELD_BYTES, seed: int = 0):
         self.form, self.count = form, len(trie.sequences)
         layout = model.layout
-        width = layout.d_in + (layout.d_model if form == "free" else layout.d_in)
-        self.kept = _fitting(trie, nbytes // (2 * layout.n_layers * width), seed)
+        self.kept = kept_of(trie, layout, form, nbytes, seed)
+        self.work = work_of(trie, self.kept, layout.n_layers)
         layers = range(layout.n_layers)
         self.parts = [_packed(gradients_of(model, part, layers, form=form)) for part in answers_of(trie, self.kept)]
 
@@ -116,8 +119,16 @@ class FirstOrder:
         return _first_right(total * edit.written(layer) if edit.read == "heads" else total)
 
 
-def _fitting(trie: TokenTrie, room: int, seed: int) -> list[int]:
-    """Answers of as many questions as there is room for, in tokens; of one at least."""
+def work_of(trie: TokenTrie, kept: Sequence[int], n_layers: int) -> Work:
+    """What a linearisation of so many layers by some answers takes."""
+    texts = [trie.sequences[index] for index in kept]
+    return linearised([len(text.ids) - 1 for text in texts], sum(len(text.ids) - text.start for text in texts), n_layers)
+
+
+def kept_of(trie: TokenTrie, layout: Layout, form: Rank1Form = "heads", nbytes: int = HELD_BYTES, seed: int = 0) -> list[int]:
+    """Answers of as many questions as there is room for, in an order drawn from the seed; of one question at least."""
+    width = layout.d_in + (layout.d_model if form == "free" else layout.d_in)
+    room = nbytes // (2 * layout.n_layers * width)
     kept: list[int] = []
     taken = 0
     for owner in np.random.default_rng(seed).permutation(np.unique(trie.owners)):

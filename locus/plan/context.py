@@ -80,6 +80,7 @@ class AuditContext:
         if form not in self.linear:
             with self.arithmetic.whole():
                 self.linear[form] = FirstOrder(self.model, self.parts["train"].trie, form, seed=self.config.seed)
+            self.tally.add("linearise", [0], self.linear[form].work)
         return self.linear[form]
 
 

@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import plant_with_question
 from locus.edits.kind import kind
+from locus.edits.rank1 import Rank1Form
 from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
-from locus.engine.train import TrainingRecipe, chunks, schedule
+from locus.engine.optimum import kept_of, work_of
+from locus.engine.train import TrainingRecipe, all_pairs, chunks, schedule
 from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
@@ -68,12 +72,14 @@ class Forecast:
         together = len(bank)
         if spec.edit == UNEDITED:
             found["read"] = self._read()
+            if forms := self._searched():
+                found["linearise"] = _sum(self._linearised(form) for form in forms)
         else:
             first, lowest = _first(spec), min(map(_first, bank))
             led = together if kind(spec.edit).positions == "answer" else 1
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
             if recipe is not None:
-                found |= self._training(recipe, first)
+                found |= self._training(recipe, first, 2 if spec.starts else 1)
             parts = scored_parts(self.config, trained=recipe is not None)
             found["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
             if TEXT in self.rows:
@@ -107,13 +113,27 @@ class Forecast:
             laid += laid_out(other, self.config.tokens, ends=True)
         return _sum(forward(row, self.layers, scored) for row, scored in laid)
 
-    def _training(self, recipe: TrainingRecipe, first: int) -> Costs:
+    def _searched(self) -> list[Rank1Form]:
+        """The forms of the edits that are searched for by the whole loss."""
+        free = {trial.form == "free" for trial in self.plan.trials if trial.recipe is not None and trial.recipe.rounds}
+        return ["free" if one else "heads" for one in sorted(free)]
+
+    def _linearised(self, form: Rank1Form) -> Work:
         trie = self.tries["train"]
-        if recipe.shared not in self._trained:
-            steps = [step for epoch in schedule(self.items["train"], trie, recipe) for step in epoch]
+        return work_of(trie, kept_of(trie, self.model.layout, form, seed=self.config.seed), self.layers)
+
+    def _training(self, recipe: TrainingRecipe, first: int, ways: int) -> Costs:
+        """The work of training; of a search by the whole loss the most, since it ends when it has settled."""
+        trie, items = self.tries["train"], self.items["train"]
+        if (key := (*recipe.shared, ways)) not in self._trained:
+            if recipe.search == "newton":
+                whole = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
+                steps = [whole] * (recipe.rounds * ways)
+            else:
+                steps = [step for epoch in schedule(items, trie, recipe) for step in epoch]
             used = [sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, trie, self.config.tokens)]
-            self._trained[recipe.shared] = [_scored(trie, sequences) for sequences in used]
-        rows, layers = self._trained[recipe.shared], self.layers - first
+            self._trained[key] = [_scored(trie, sequences) for sequences in used]
+        rows, layers = self._trained[key], self.layers - first
         return {
             "train": _sum(forward(row, layers, scored, first, predictors=scored) for row, scored in rows),
             "gradient": _sum(backward(row, layers, scored, self.model.parallel) for row, scored in rows),

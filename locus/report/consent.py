@@ -16,6 +16,7 @@ from locus.errors import UserError
 from locus.models import own_code
 from locus.models.adapter import MERGED, NONE
 from locus.models.locate import DEFAULT_MODEL, on_hub
+from locus.models.packaged import MODELS
 from locus.plan.config import SINCE_FIRST, AuditConfig
 from locus.registry import MEMORY, Kind, shipped
 from locus.shown import visible
@@ -44,7 +45,7 @@ REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit"
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 BUILT_IN = {
-    "model": re.compile(rf"{re.escape(DEFAULT_MODEL)}|{_PLANTED}"),
+    "model": re.compile(rf"{'|'.join(map(re.escape, MODELS))}|{_PLANTED}"),
     "data": re.compile(rf"misconceptions|task:[a-z-]{{1,40}}(:[0-9]{{1,5}}(:[0-9]{{1,18}})?)?|{_PLANTED}"),
     "text": re.compile("pydoc"),
     "judge": re.compile("none|local|blind"),

@@ -217,6 +217,8 @@ def _results(folder: Path, body: Body) -> tuple[list[ClaimState], tuple[str, ...
         claims = check_results(plan, folder, body)
         if body.database:
             same({STORE: body.database["trials.sqlite"]}, {STORE: file_hash(folder / STORE)}, "the file")
+    except reading.NotKnownHereError:
+        raise  # nothing is wrong with the folder
     except UserError as error:
         raise VerificationError(f"the folder is not as locus writes it: expected {error.expected}; {error.received}") from error
     return claims, chosen_elsewhere
