@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,10 +23,21 @@ from locus.patching.outcome import Outcome, outcome
 from locus.patching.pairs import PatchPair
 from locus.patching.settings import CorruptionName, PatchConfig
 from locus.patching.sweep import Batching, How, Keep, PatchMap, heads, outputs, patch_maps, window
+from locus.records.patch import (
+    PATCH_SCHEMA,
+    ClaimSource,
+    Controls,
+    MapSetting,
+    PairsSummary,
+    PatchClaim,
+    PatchedLayout,
+    PatchedModel,
+    PatchRecord,
+    Screen,
+)
 from locus.report.patching import page
 from locus.sites.site import Location, Site
 
-SCHEMA = "locus-patch/1"
 Progress = Callable[[str, float], None]
 # Indices of top and sample, and by choice of tokens and corruption the estimates, one a metric.
 Chosen = tuple[tuple[list[int], list[int]], list[list[Array]]]
@@ -44,7 +54,7 @@ class Family:
 
 def find(
     config: PatchConfig, out: Path, progress: Progress = lambda label, share: None, opened: Model | None = None
-) -> dict[str, Any]:
+) -> PatchRecord:
     """Patch a task's pairs in every way a configuration names, and write a folder; run again, it goes on where it stopped.
 
     Args:
@@ -54,7 +64,7 @@ def find(
         opened: the model, where it is open already.
 
     Returns:
-        What `patch.json` holds.
+        The record, as `patch.json` holds it.
 
     Raises:
         UserError: for everything the user can fix.
@@ -83,13 +93,28 @@ def find(
             progress(label.strip(), 0.1 + 0.9 * (number + share) / len(works))
 
         outcomes += work.outcomes(families, say)
-    document = _document(works, outcomes, right)
-    document["screens"] = _screens(works, outcomes, screened)
-    document["controls"] = works[0].controlled(document["claim"], lambda share: progress("controls", 0.99))
-    folder.write_effects(out, document, outcomes, time.monotonic() - started)
-    page.write(out, document)
-    folder.finish(out, document)
-    return document
+    claim = _claim(config, outcomes[0], model)
+    record = PatchRecord(
+        schema_=PATCH_SCHEMA,
+        config=config.model_dump(mode="json"),
+        model=PatchedModel(name=model.name, fingerprint=model.fingerprint, anatomy=PatchedLayout.parse(model.layout.to_dict())),
+        version=__version__,
+        right=right,
+        shortcut=all(work.short for work in works),
+        pairs={work.tokens: _pairs_summary(work.pairs) for work in works},
+        maps=tuple(one.record for one in outcomes),
+        agreement=tuple(agreed := compare.agreement(outcomes)),
+        windows=tuple(joint := compare.windows(outcomes, config.seed)),
+        sentences=tuple(compare.sentences(outcomes, agreed, joint)),
+        claim=claim,
+        screens=tuple(_screens(works, outcomes, screened)),
+        controls=works[0].controlled(claim, outcomes[0], lambda share: progress("controls", 0.99)),
+        seconds=round(time.monotonic() - started, 1),
+        effects_sha256=folder.write_effects(out, outcomes),
+    )
+    page.write(out, record)
+    folder.finish(out, record)
+    return record
 
 
 def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
@@ -158,25 +183,30 @@ class CorruptionRun:
         for family in families:
             patches_of_family = slice(start, start + len(family.patches))
             start = patches_of_family.stop
-            setting = {"tokens": self.tokens, "site": family.site, "width": family.width}
             for patch_map in maps:
-                setting_of_map = {**setting, "corruption": patch_map.corruption, "metric": patch_map.metric}
-                outcomes.append(outcome(self.config, setting_of_map, _slice_of_map(patch_map, patches_of_family)))
+                setting = MapSetting(
+                    tokens=self.tokens,
+                    site=family.site,
+                    width=family.width,
+                    corruption=patch_map.corruption,
+                    metric=patch_map.metric,
+                )
+                outcomes.append(outcome(self.config, setting, _slice_of_map(patch_map, patches_of_family)))
         return outcomes
 
-    def controlled(self, claim: dict[str, Any] | None, say: Callable[[float], None]) -> dict[str, Any] | None:
+    def controlled(self, claim: PatchClaim | None, first: Outcome, say: Callable[[float], None]) -> Controls | None:
         """The claim's heads together, beside random sets and all others, as the first map reads them; None without a claim."""
         config = self.config
         if claim is None or not config.controls:
             return None
-        location = Location.parse(claim["heads"])
+        location = Location.parse(list(claim.heads))
         control_sets = controls.sets(location, self.model.layout, config.controls, config.seed)
         if control_sets is None:
-            return {"sentence": "The claim is all heads: there are no others to set beside them."}
+            return Controls(sentence="The claim is all heads: there are no others to set beside them.")
         patches, match = control_sets
         how = replace(self.how, metrics=self.how.metrics[:1])
         (patch_map,) = patch_maps(self.model, self.pairs, patches, how, self.kept("controls", patches, say))
-        effects = patch_map.effects(claim["about"]["normalise"]).values
+        effects = patch_map.effects(first.effects.normalise).values
         return controls.compared(effects, len(location), match, 1.0 - config.alpha)
 
 
@@ -206,70 +236,48 @@ def _screened(works: Sequence[CorruptionRun], family: Family, progress: Progress
     return reduced, ((top, sample), guessed)
 
 
-def _screens(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[dict[str, Any]]:
+def _screens(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], screened: dict[str, Chosen]) -> list[Screen]:
     """How far the screen of every map can be trusted."""
     rows = []
     for site, (picked, guessed) in screened.items():
         for (job, means), mapped in itertools.product(zip(works, guessed, strict=True), outcomes):
             setting = mapped.setting
-            if (setting["site"], setting["tokens"], setting["corruption"]) != (site, job.tokens, job.how.corruption.name):
+            if (setting.site, setting.tokens, setting.corruption) != (site, job.tokens, job.how.corruption.name):
                 continue
-            at = [metric.name for metric in job.how.metrics].index(setting["metric"])
+            at = [metric.name for metric in job.how.metrics].index(setting.metric)
             screen = judge_screen(picked, mapped.detection.mean, means[at], job.config.least)
             correlation = None if np.isnan(screen.correlation) else screen.correlation
-            rows.append({**setting, "sentence": screen.sentence, "bound": screen.bound, "correlation": correlation})
+            rows.append(Screen(**dict(setting), sentence=screen.sentence, bound=screen.bound, correlation=correlation))
     return rows
 
 
-def _pairs_summary(pairs: Sequence[PatchPair], most: int = 3) -> dict[str, Any]:
+def _pairs_summary(pairs: Sequence[PatchPair], most: int = 3) -> PairsSummary:
     prompts = [[list(pair.clean), list(pair.corrupted)] for pair in pairs]
-    return {"n": len(pairs), "sha256": content_hash(prompts), "first": [list(pair.text) for pair in pairs[:most]]}
+    return PairsSummary(n=len(pairs), sha256=content_hash(prompts), first=tuple(tuple(pair.text) for pair in pairs[:most]))
 
 
-def _document(works: Sequence[CorruptionRun], outcomes: Sequence[Outcome], right: dict[str, float]) -> dict[str, Any]:
-    config, model = works[0].config, works[0].model
-    agreed, joint = compare.agreement(outcomes), compare.windows(outcomes, config.seed)
-    return {
-        "schema": SCHEMA,
-        "config": config.model_dump(mode="json"),
-        "model": {"name": model.name, "fingerprint": model.fingerprint, "anatomy": model.layout.to_dict()},
-        "version": __version__,
-        "right": right,
-        "shortcut": all(work.short for work in works),
-        "pairs": {work.tokens: _pairs_summary(work.pairs) for work in works},
-        "maps": [one.entry for one in outcomes],
-        "agreement": agreed,
-        "windows": joint,
-        "sentences": compare.sentences(outcomes, agreed, joint),
-        "claim": _claim(config, outcomes[0], model),
-    }
-
-
-def _claim(config: PatchConfig, first: Outcome, model: Model) -> dict[str, Any] | None:
+def _claim(config: PatchConfig, first: Outcome, model: Model) -> PatchClaim | None:
     """The heads that the first map finds, the strongest first; None where it is not of heads, or nothing is found."""
-    components = [component for component in first.entry["components"] if component["found"]]
-    if first.setting["site"] != "head" or not components:
+    if first.setting.site != "head" or not first.record.strongest:
         return None
-    strongest: dict[Site, float] = {}
-    for component in sorted(
-        components, key=lambda component: -abs(component["mean"])
-    ):  # a head found at several positions is one head
-        strongest.setdefault(Site(component["layer"], component["head"]), component["mean"])
-    heads = list(strongest)[: config.claim_size]
-    return {
-        "name": f"patch:{config.task.rsplit('/', 1)[-1]}",
-        "origin": "patch",
-        "heads": Location.of(heads).names,
-        "scores": {str(site): mean for site, mean in strongest.items()},
-        "about": {
-            "setting": first.setting,
-            "n": first.entry["n"],
-            "normalise": first.entry["normalise"],
-            "found": len(strongest),
-            "kept": len(heads),
-            "alpha": config.alpha,
-            "control": config.control,
-            "least": config.least,
-            "model_fingerprint": model.fingerprint,
-        },
-    }
+    scores: dict[Site, float] = {}
+    for component in first.record.strongest:  # a head found at several positions is one head
+        scores.setdefault(Site(component.layer, component.head or 0), component.mean or 0.0)
+    heads = list(scores)[: config.claim_size]
+    return PatchClaim(
+        name=f"patch:{config.task.rsplit('/', 1)[-1]}",
+        origin="patch",
+        heads=tuple(Location.of(heads).names),
+        scores={str(site): mean for site, mean in scores.items()},
+        about=ClaimSource(
+            setting=first.setting,
+            n=first.record.n,
+            normalise=first.record.normalise,
+            found=len(scores),
+            kept=len(heads),
+            alpha=config.alpha,
+            control=config.control,
+            least=config.least,
+            model_fingerprint=model.fingerprint,
+        ),
+    )

@@ -59,12 +59,12 @@ def interval_rows(runs: int, draws: int, seed: int) -> Iterator[tuple[str, ...]]
                 rng, hits = np.random.default_rng([seed, n]), 0
                 for run in range(runs):
                     values = np.sort(draw(rng, n))
-                    found = (
+                    interval = (
                         t_interval(values, LEVEL)
                         if method == "t"
                         else bootstrap_mean(values, level=LEVEL, method=method, draws=draws, seed=run)
                     )
-                    hits += found.low <= truth <= found.high
+                    hits += interval.low <= truth <= interval.high
                 cells.append(percent(hits, runs))
             yield (shape, method, *cells)
 
@@ -83,12 +83,12 @@ def hierarchical_rows(runs: int, draws: int, seed: int) -> Iterator[tuple[str, .
                     + rng.normal(size=(n_locations, 2, n))
                 )
                 if method == "crossed t":
-                    found = crossed_mean(scores).interval(LEVEL)
+                    interval = crossed_mean(scores).interval(LEVEL)
                 else:
-                    found = hierarchical_bootstrap(
+                    interval = hierarchical_bootstrap(
                         scores, level=LEVEL, draws=draws, seed=run, expanded=method.startswith("expanded")
                     )
-                hits += found.low <= 0.0 <= found.high
+                hits += interval.low <= 0.0 <= interval.high
             cells.append(percent(hits, runs))
         yield (f"{n_locations} Locations x 2 seeds", method, *cells)
 
@@ -106,13 +106,13 @@ def judged_rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
                     truth[n:] = np.arange(80) < 40
                 judge = np.where(truth, rng.random(n + 80) < 0.85, rng.random(n + 80) >= 0.85)
                 if method == "uncorrected":
-                    found = clopper_pearson(int(judge[:n].sum()), n, LEVEL)
+                    interval = clopper_pearson(int(judge[:n].sum()), n, LEVEL)
                 elif method.startswith("prediction"):
                     weight = None if method.endswith("tuned") else 1.0
-                    found = ppi_mean(judge[:n], judge[n:], truth[n:], level=LEVEL, weight=weight)
+                    interval = ppi_mean(judge[:n], judge[n:], truth[n:], level=LEVEL, weight=weight)
                 else:
-                    found = rogan_gladen(judge[:n], judge[n:], truth[n:], level=LEVEL, method=method)
-                hits += found.low <= 0.3 <= found.high
+                    interval = rogan_gladen(judge[:n], judge[n:], truth[n:], level=LEVEL, method=method)
+                hits += interval.low <= 0.3 <= interval.high
             cells.append(percent(hits, runs))
         yield ("judged rate", method, *cells)
 
@@ -185,13 +185,13 @@ def verdict_rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
     asked = [(question, 0.0) for question in QUESTIONS if question != "unique"]
     asked += [("unique", findings.UNIQUE_MOST), ("unique", findings.UNIQUE_LEAST)]
     for (shape, noise), (question, share) in itertools.product(NOISES.items(), asked):
-        said: dict[str, list[str]] = {"supported": [], "refuted": []}
+        cells_of_way: dict[str, list[str]] = {"supported": [], "refuted": []}
         for n in SIZES:
             rng = np.random.default_rng([seed, n, 3])
             tests = [getattr(findings, question)(at_the_edge(rng, n, noise, config, share), config) for _ in range(runs)]
-            for way, cells in said.items():
+            for way, cells in cells_of_way.items():
                 cells.append(percent(sum(getattr(test, f"p_{way}") <= config.alpha for test in tests), runs))
-        for way, cells in said.items():
+        for way, cells in cells_of_way.items():
             edge = f"{100 * share:.0f} % of places are as good" if share else "the margin"
             on_it = not (question == "special" and way == "supported")  # that is the rank test, whose edge is another
             on_it &= not share or (way == "supported") == (share == findings.UNIQUE_MOST)

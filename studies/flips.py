@@ -67,10 +67,11 @@ def table(counted: Counter[tuple[str, str]]) -> str:
     lines = ["| file | flips | " + " | ".join(ANSWERS) + " |", "| --- | " + " | ".join("---:" for _ in range(5)) + " |"]
     kinds = sorted({name for name, _ in counted})
     for name in [*kinds, "all"]:
-        found = [
-            sum(count for (one, said), count in counted.items() if name in (one, "all") and said == answer) for answer in ANSWERS
+        counts = [
+            sum(count for (one, answer_given), count in counted.items() if name in (one, "all") and answer_given == answer)
+            for answer in ANSWERS
         ]
-        lines.append(f"| {name} | {sum(found)} | " + " | ".join(map(str, found)) + " |")
+        lines.append(f"| {name} | {sum(counts)} | " + " | ".join(map(str, counts)) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -87,10 +88,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         for number, run in enumerate(given.runs):
             copy = Path(shutil.copytree(run, Path(place) / str(number)))
-            for name, bit, said in flips(copy, given.flips // len(given.runs), rng):
-                counted[kind(name), said] += 1
-                if said != ANSWERS[0]:
-                    print(f"{run.name}: bit {bit} of {name}: {said}", flush=True)
+            for name, bit, answer in flips(copy, given.flips // len(given.runs), rng):
+                counted[kind(name), answer] += 1
+                if answer != ANSWERS[0]:
+                    print(f"{run.name}: bit {bit} of {name}: {answer}", flush=True)
     print(table(counted))
     if given.write:
         given.write.write_text(given.write.read_text().split("<!-- table -->")[0] + "<!-- table -->\n\n" + table(counted))

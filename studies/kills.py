@@ -118,8 +118,8 @@ def killed(process: int, seconds: float) -> int:
     """Kill a process after some seconds unless it has ended; its status."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        process_ended, status = os.waitpid(process, os.WNOHANG)
+        if process_ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
     os.kill(process, signal.SIGKILL)
@@ -128,9 +128,9 @@ def killed(process: int, seconds: float) -> int:
 
 def moment(out: Path) -> str:
     """What an audit was doing, by what it has left."""
-    for name, said in (("receipt.json", MOMENTS[4]), ("verdict.json", MOMENTS[3])):
+    for name, moment in (("receipt.json", MOMENTS[4]), ("verdict.json", MOMENTS[3])):
         if (out / name).exists():
-            return said
+            return moment
     if not (out / "plan.json").exists():
         return MOMENTS[0]
     done, planned = 0, len(json.loads((out / "plan.json").read_text())["trials"])
@@ -157,21 +157,23 @@ def content(out: Path) -> dict[str, Any]:
     texts = {one["id"]: store.texts(one["id"], "test") for one in trials}
     rows = store.dump()
     store.close()
-    found = json.loads((out / "verdict.json").read_text())
+    verdict = json.loads((out / "verdict.json").read_text())
     return {
         "plan": json.loads((out / "plan.json").read_text()),
         "scores": rows,
         "trials": trials,
         "texts": texts,
         "edits": {path.name: edit(path) for path in sorted((out / "edits").iterdir())},
-        "verdict": {name: value for name, value in found.items() if name not in TIMED},
+        "verdict": {name: value for name, value in verdict.items() if name not in TIMED},
     }
 
 
 def differs(out: Path, whole: dict[str, Any]) -> list[str]:
     """What of a run is not as in the undisturbed one; and what is wrong with its folder."""
-    found = content(out)
-    wrong = [f"{part} {first_difference(whole[part], found[part]) or ''}".strip() for part in whole if found[part] != whole[part]]
+    resumed = content(out)
+    wrong = [
+        f"{part} {first_difference(whole[part], resumed[part]) or ''}".strip() for part in whole if resumed[part] != whole[part]
+    ]
     receipt = json.loads((out / "receipt.json").read_text())
     named = {"receipt.json", *receipt["body"]["artefacts"], *receipt["body"]["database"], *receipt["views"]["files"]}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
@@ -262,25 +264,25 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="with which each run is begun")
     parser.add_argument("--runs", nargs="+", default=RUNS, choices=RUNS)
     parser.add_argument("--out", type=Path, default=HERE)
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # this process begins no threads: a fork would wait for them for ever
     with tempfile.TemporaryDirectory() as place:
-        tried = study(told.runs, told.kills, told.seed, told.threads, Path(place))
+        tried = study(arguments.runs, arguments.kills, arguments.seed, arguments.threads, Path(place))
     lines, different = table(tried), [part for one in tried.values() for part in one.different]
     print("\n".join([*lines, *different]))
-    told.out.mkdir(parents=True, exist_ok=True)
-    found = {
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    figures = {
         "kills": sum(sum(one.kills.values()) for one in tried.values()),
         "finished": sum(one.finished for one in tried.values()),
         "different": len(different),
-        "seed": told.seed,
-        "threads": told.threads,
+        "seed": arguments.seed,
+        "threads": arguments.threads,
         "audits": {name: {"kills": dict(one.kills), "finished": one.finished} for name, one in tried.items()},
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
-    (told.out / "kills.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (told.out / "kills.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (arguments.out / "kills.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (arguments.out / "kills.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 1 if different else 0
 
 

@@ -45,27 +45,27 @@ def head(title: str) -> list[str]:
 def rows() -> list[str]:
     """All lines."""
     modes, means = StudyScores(HERE / "read-modes"), StudyScores(HERE / "objectives")
-    found = head("What an edit reads: gains over no edit")
+    lines = head("What an edit reads: gains over no edit")
     for read in ("layer", "heads", "constant"):
         for role, called in (("claim", "claim"), ("random", "random sets"), ("complement", "everywhere but there")):
-            found.append(line(f"{called}, read {read}", modes, role, read=read))
-        found.append(lead(f"claim less random, {read}", modes, ("claim", {"read": read}), ("random", {"read": read})))
-    found += head("The optimal edit everywhere as W b and free")
+            lines.append(line(f"{called}, read {read}", modes, role, read=read))
+        lines.append(lead(f"claim less random, {read}", modes, ("claim", {"read": read}), ("random", {"read": read})))
+    lines += head("The optimal edit everywhere as W b and free")
     forms = [("ceiling", {"arm": f"ceiling:{form}"}) for form in ("free", "heads")]
-    found += [line(which["arm"], modes, role, **which) for role, which in forms]
-    found.append(lead("free less W b", modes, *forms))
-    found += head("ITI at the claim, at a random set and at all heads")
+    lines += [line(which["arm"], modes, role, **which) for role, which in forms]
+    lines.append(lead("free less W b", modes, *forms))
+    lines += head("ITI at the claim, at a random set and at all heads")
     settings = sorted({key[3] for key in modes.arms if key[0] == "shift"}, key=lambda text: float(text.split("=")[1]))
     for role, called in (("shift", "claim"), ("shift-random", "a random set"), ("shift-everywhere", "all heads")):
-        found += [line(f"{called}, {setting}", modes, role, setting=setting) for setting in settings]
-    found += head("IPO on sums and on means of log-probs")
+        lines += [line(f"{called}, {setting}", modes, role, setting=setting) for setting in settings]
+    lines += head("IPO on sums and on means of log-probs")
     for scores, setting, words in ((modes, "tau=0.1", "sum"), (means, "tau=0.1", "mean"), (means, "tau=1", "mean")):
         which = {"setting": setting, "read": "layer"}
         for role, called in (("claim", "claim"), ("random", "random sets"), ("complement", "everywhere but there")):
-            found.append(line(f"{called}, {words}, {setting}", scores, role, **which))
-        found.append(line(f"everywhere, {words}, {setting}", scores, "ceiling", setting=setting, arm="ceiling:heads"))
-        found.append(lead(f"claim less random, {words}, {setting}", scores, ("claim", which), ("random", which)))
-    return found
+            lines.append(line(f"{called}, {words}, {setting}", scores, role, **which))
+        lines.append(line(f"everywhere, {words}, {setting}", scores, "ceiling", setting=setting, arm="ceiling:heads"))
+        lines.append(lead(f"claim less random, {words}, {setting}", scores, ("claim", which), ("random", which)))
+    return lines
 
 
 def main() -> None:

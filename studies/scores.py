@@ -59,25 +59,25 @@ class StudyScores:
         return stats.crossed_mean(spread[:, None, :], self.groups).interval(LEVEL)
 
 
-def told(found: stats.Estimate, measure: str, tolerance: float | None = None) -> str:
+def told(estimate: stats.Estimate, measure: str, tolerance: float | None = None) -> str:
     """A difference with its interval, and the margin it is held against."""
     scale, digits, unit = SCALE[measure]
-    low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
+    low, high = (f"{scale * value:+.{digits}f}" for value in (estimate.low, estimate.high))
     against = "" if tolerance is None else f", tolerated {scale * tolerance:.{digits}f}"
-    return f"{measure}: {scale * found.value:+.{digits}f} {unit} [{low}, {high}]{against}"
+    return f"{measure}: {scale * estimate.value:+.{digits}f} {unit} [{low}, {high}]{against}"
 
 
-def above(found: stats.Estimate) -> str:
+def above(estimate: stats.Estimate) -> str:
     """Whether a difference is positive."""
-    return "holds" if found.low > 0 else "does not" if found.high < 0 else "undecided"
+    return "holds" if estimate.low > 0 else "does not" if estimate.high < 0 else "undecided"
 
 
 def compared(scores: StudyScores, sides: dict[str, tuple[np.ndarray, np.ndarray]], rule: str) -> tuple[str, str]:
     """What holds by each measure, and the differences between the two sides of each."""
-    standings, said = [], []
+    standings, texts = [], []
     for measure, (one, other) in sides.items():
         tolerated = scores.tolerated(measure) if rule == "no worse" else np.zeros(one.shape[1])
         standings.append(above(scores.difference(one + tolerated, other)))
-        said.append(told(scores.difference(one, other), measure, tolerated.mean() if rule == "no worse" else None))
+        texts.append(told(scores.difference(one, other), measure, tolerated.mean() if rule == "no worse" else None))
     words = "; ".join(f"{standing} by {measure}" for standing, measure in zip(standings, sides, strict=True))
-    return standings[0] if len(set(standings)) == 1 else words, "; ".join(said)
+    return standings[0] if len(set(standings)) == 1 else words, "; ".join(texts)

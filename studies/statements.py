@@ -65,8 +65,8 @@ def rows() -> list[tuple[str, str, str]]:
         m: (modes.of("shift", m, modes.best("shift", m)), modes.of("shift-everywhere", m, modes.best("shift-everywhere", m)))
         for m in ("mc2", "margin")
     }
-    found = {m: single_heads(alone, m) for m in judged}
-    several = [f"{'holds' if len(found[m][0]) > 1 else 'not shown'} by {m}" for m in judged]
+    matching_heads = {m: single_heads(alone, m) for m in judged}
+    several = [f"{'holds' if len(matching_heads[m][0]) > 1 else 'not shown'} by {m}" for m in judged]
     return [
         (
             f"under ITI (here {best}) probed heads beat random ones",
@@ -84,8 +84,8 @@ def rows() -> list[tuple[str, str, str]]:
             "random heads match probed heads",
             *compared(run, {m: (optimal[m]["random"], optimal[m]["claim"]) for m in judged}, "no worse"),
         ),
-        ("several single heads match the edit everywhere", "; ".join(several), "; ".join(found[m][2] for m in judged)),
-        ("those heads have no high probe accuracy", *accuracy(alone, *found["true_info"][:2], "true_info")),
+        ("several single heads match the edit everywhere", "; ".join(several), "; ".join(matching_heads[m][2] for m in judged)),
+        ("those heads have no high probe accuracy", *accuracy(alone, *matching_heads["true_info"][:2], "true_info")),
         (
             "probed heads keep an edge in multiple choice",
             *compared(run, {m: (optimal[m]["claim"], optimal[m]["random"]) for m in ("mc1", "mc2")}, "above"),

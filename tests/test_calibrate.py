@@ -15,6 +15,7 @@ from locus.errors import UserError
 from locus.models.planted.kinds import COMPACT
 from locus.models.planted.named import planted_named
 from locus.plan.config import AuditConfig
+from locus.records.calibration import CalibrationRow, CalibrationSettings, Draw
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +24,18 @@ def localized():
 
 
 def test_a_draw_gives_the_known_verdicts(localized):
-    seen = {(claim["name"], claim["metric"]): claim for claim in localized["claims"]}
+    seen = {(claim.name, claim.metric): claim for claim in localized.claims}
     assert set(seen) == {(name, metric) for name in ("planted", "elsewhere") for metric in ("mc2", "margin")}
     for claim in seen.values():
-        assert claim["standings"] == claim["sequential"] == claim["expected"]
-    assert seen["planted", "mc2"]["drawn"] == 19, "support needs every place"
-    assert localized["named"] == dict.fromkeys(("probe", "mass mean", "ablation", "patching"), True)
+        assert claim.standings == claim.sequential == claim.expected
+    assert seen["planted", "mc2"].drawn == 19, "support needs every place"
+    assert localized.named == dict.fromkeys(("probe", "mass mean", "ablation", "patching"), True)
 
 
 def test_stopping_early_saves_most_of_a_distributed_audit():
-    (first, *_) = draws.draw_audits("distributed", 0, False, AuditConfig())["claims"]
-    assert first["sequential"]["special"] == "refuted"
-    assert first["drawn"] < 19 / 2
+    (first, *_) = draws.draw_audits("distributed", 0, False, AuditConfig()).claims
+    assert first.sequential["special"] == "refuted"
+    assert first.drawn < 19 / 2
 
 
 def test_the_planted_edits_score_as_the_ordinary_measures_do():
@@ -50,8 +51,8 @@ def test_the_planted_edits_score_as_the_ordinary_measures_do():
     model = load_named("planted:conjunctive:2")
     items = planted.dataset.items[:20]
     trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
-    found = base_pass(model, trie, layers=[], features=False)
-    ordinary = measures(items, trie, found.logprobs, found.logprobs)["mc2"]
+    base = base_pass(model, trie, layers=[], features=False)
+    ordinary = measures(items, trie, base.logprobs, base.logprobs)["mc2"]
     ours = draws.truth_share(unedited(planted.model, questions_of(planted)).double().numpy()[:20])
     np.testing.assert_allclose(ours, ordinary, atol=1e-5)
 
@@ -62,7 +63,7 @@ def test_a_calibration_resumes_and_counts_each_draw_once(tmp_path):
     lines = (tmp_path / "draws.jsonl").read_text()
     (tmp_path / "draws.jsonl").write_text(lines + '{"kind": "loc')  # killed while writing
     second = calibrate.calibrate(tmp_path, 2, ("localized",), config, workers=1)
-    assert (first["draws"], second["draws"]) == (1, 2)
+    assert (first.draws, second.draws) == (1, 2)
     kept = (tmp_path / "draws.jsonl").read_text().splitlines()
     assert kept[0] == lines.strip() and len(kept) == 2 and json.loads(kept[1])["seed"] == 1
     assert "| localized | planted | layer |" in (tmp_path / "calibration.md").read_text()
@@ -78,25 +79,26 @@ def test_the_tally_by_hand():
         early = standing | {"special": "undecided"}
         claim = {"name": "planted", "read": "layer", "metric": "mc2", "expected": {"special": "refuted"}, "standings": standing}
         claim |= {"sequential": early, "rank_p": rank, "drawn": 5, "planned": 20}
-        return {"kind": "distributed", "seed": seed, "shuffled": False, "claims": [claim], "named": {"probe": seed == 0}}
+        named = {"probe": seed == 0}
+        return Draw.parse({"kind": "distributed", "seed": seed, "shuffled": False, "claims": [claim], "named": named})
 
     seen = [one(0, "supported", 0.05), one(1, "refuted", 0.5), one(2, "undecided", 0.2), one(3, "refuted", 1.0)]
-    found = calibrate.tally(seen, {"alpha": 0.05, "margin": 0.25, "random": 20})
-    (row,) = [row for row in found["rows"] if row["question"] == "special"]
-    assert (row["all"]["wrong"]["share"], row["all"]["right"]["share"]) == (0.25, 0.5)
-    assert (row["sequential"]["wrong"]["share"], row["sequential"]["undecided"]) == (0.0, 4)
+    tallied = calibrate.tally(seen, CalibrationSettings(alpha=0.05, margin=0.25, random=20))
+    (row,) = [row for row in tallied.rows if row.question == "special"]
+    assert (row.all.wrong.share, row.all.right.share) == (0.25, 0.5)
+    assert (row.sequential.wrong.share, row.sequential.undecided) == (0.0, 4)
     # Clopper-Pearson of 0 of 4 at 95 %: upper bound 1 - 0.025^(1/4) = 0.602.
-    assert row["sequential"]["wrong"]["high"] == pytest.approx(1 - 0.025**0.25)
-    assert found["saved"] == {"distributed planted": 0.75}
-    assert found["rank_p"] == {"distributed planted": [0.05, 0.5, 0.2, 1.0]}
-    assert found["named"]["distributed"]["probe"]["share"] == 0.25
+    assert row.sequential.wrong.high == pytest.approx(1 - 0.025**0.25)
+    assert tallied.saved == {"distributed planted": 0.75}
+    assert tallied.rank_p == {"distributed planted": (0.05, 0.5, 0.2, 1.0)}
+    assert tallied.named["distributed"]["probe"].share == 0.25
 
 
 def test_only_support_counts_against_places_that_are_not_special():
     def row(kind, claim, **counts):
         full = dict.fromkeys(("supported", "refuted", "undecided", "invalid"), 0) | counts
         about = {"kind": kind, "claim": claim, "read": "layer", "metric": "mc2", "question": "special", "expected": "refuted"}
-        return {**about, "n": sum(full.values()), "all": full, "sequential": full}
+        return CalibrationRow.parse({**about, "n": sum(full.values()), "all": full, "sequential": full})
 
     rows = [
         row("decoy", "decoy", supported=1, refuted=7),
@@ -105,8 +107,8 @@ def test_only_support_counts_against_places_that_are_not_special():
         row("decoy", "planted", supported=8),
         row("localized", "planted", supported=5, refuted=1),
     ]
-    found = dict(calibrate.aims({"rows": rows}))
-    counts = {said: (share["count"], share["n"]) for said, share in found.items()}
+    shares = dict(calibrate.aims(rows))
+    counts = {label: (share.count, share.n) for label, share in shares.items()}
     # A rate is given for what was drawn only; claims that share a model are not pooled.
     assert counts == {
         "special said of a decoy (decoy, borrowed)": (1, 13),
@@ -133,12 +135,12 @@ def test_power_refuses_what_cannot_be_reached_and_names_what_can():
 
 
 def test_power_grows_with_effect_and_with_places():
-    found = power(19, 100, effect=3.0)
-    for curve in found["curve"].values():
+    sizes = power(19, 100, effect=3.0)
+    for curve in sizes["curve"].values():
         assert all(low <= high + 1e-12 for low, high in itertools.pairwise(curve))
-    assert found["special"]["power"] < power(39, 100, effect=3.0)["special"]["power"]
+    assert sizes["special"]["power"] < power(39, 100, effect=3.0)["special"]["power"]
     # The smallest effect is where the power is the wanted one.
-    again = power(19, 100, effect=found["special"]["smallest_effect"])
+    again = power(19, 100, effect=sizes["special"]["smallest_effect"])
     assert again["special"]["power"] == pytest.approx(0.8, abs=1e-4)
 
 
@@ -161,9 +163,9 @@ def test_the_committed_calibration_follows_from_its_draws():
 
     folder = Path(__file__).parents[1] / "studies" / "calibration"
     with gzip.open(folder / "draws.jsonl.gz", "rt", encoding="utf-8") as file:
-        seen = [json.loads(line) for line in file]
-    found = calibrate.tally(seen, json.loads((folder / "settings.json").read_text()))
-    assert json.loads(json.dumps(found)) == json.loads((folder / "calibration.json").read_text())
-    assert calibrate.table(found) == (folder / "calibration.md").read_text()
+        seen = [Draw.parse(json.loads(line)) for line in file]
+    tallied = calibrate.tally(seen, CalibrationSettings.parse(json.loads((folder / "settings.json").read_text())))
+    assert json.dumps(tallied.to_json(), indent=1) + "\n" == (folder / "calibration.json").read_text()
+    assert calibrate.table(tallied) == (folder / "calibration.md").read_text()
     page = (folder.parents[1] / "docs" / "verdicts.md").read_text()
-    assert " ".join(calibrate.table(found).split()) in " ".join(page.split()), "the page quotes the study, wrapped"
+    assert " ".join(calibrate.table(tallied).split()) in " ".join(page.split()), "the page quotes the study, wrapped"

@@ -161,11 +161,11 @@ def test_trials_of_a_run_are_exported_by_id(finished, llama_folder, tmp_path):
 
 def test_edits_are_found_by_what_they_are_called(finished):
     plan = json.loads((finished / "plan.json").read_text())
-    found = {
+    trials_of_name = {
         name: export.find_trial(finished, name) for name in ("claim", "given", "ceiling", "shift", "random-02", "complement")
     }
     told = {trial["id"]: trial for trial in plan["trials"]}
-    assert {name: told[identity]["role"] for name, identity in found.items()} == {
+    assert {name: told[identity]["role"] for name, identity in trials_of_name.items()} == {
         "claim": "claim",
         "given": "claim",
         "ceiling": "ceiling",
@@ -173,7 +173,7 @@ def test_edits_are_found_by_what_they_are_called(finished):
         "random-02": "random",
         "complement": "complement",
     }
-    assert told[found["random-02"]]["arm"] == "random-02"
+    assert told[trials_of_name["random-02"]]["arm"] == "random-02"
     with pytest.raises(
         UserError, match=r"'random': several of that name\. Finished edits: random/random-00/given/layer, "
     ) as caught:

@@ -16,7 +16,9 @@ def rows_of(folder, name):
 
 
 def row(kind, claim, question, expected, wrong, n):
-    counts = {"wrong": {"count": wrong, "n": n}, "right": {"count": n - wrong, "n": n}}
+    rest = dict.fromkeys(("share", "low", "high"), 0.0)  # drawn are counts, and intervals of their own
+    counts = {"supported": n, "refuted": 0, "undecided": 0, "invalid": 0}
+    counts |= {"wrong": {"count": wrong, "n": n, **rest}, "right": {"count": n - wrong, "n": n, **rest}}
     about = {"kind": kind, "claim": claim, "read": "layer", "metric": "mc2", "question": question, "expected": expected}
     return {**about, "n": n, "all": counts, "sequential": counts}
 
@@ -30,7 +32,8 @@ def tally():
         row("localized", "planted", "unique", "", 0, 2),
     ]
     ranks = {"distributed planted": [0.05, 0.1, 0.5, 1.0], "localized planted": [0.05, 0.05]}
-    return {"rows": rows, "rank_p": ranks, "settings": {"alpha": 0.05, "margin": 0.25, "random": 19}, "draws": 6}
+    about = {"settings": {"alpha": 0.05, "margin": 0.25, "random": 19}, "draws": 6, "saved": {}, "named": {}}
+    return {"rows": rows, "rank_p": ranks, **about}
 
 
 def test_calibration_counts_false_claims_alone_and_its_intervals_are_exact(tmp_path):
@@ -48,15 +51,15 @@ def test_calibration_counts_false_claims_alone_and_its_intervals_are_exact(tmp_p
 
 
 def test_power_is_drawn_as_given_and_the_same_again(tmp_path):
-    found = {"effects": [1.0, 2.0], "curve": {"19": [0.1, 0.6], "39": [0.05, 0.8]}, "want": 0.8}
-    (tmp_path / "power.json").write_text(json.dumps(found))
+    content = {"effects": [1.0, 2.0], "curve": {"19": [0.1, 0.6], "39": [0.05, 0.8]}, "want": 0.8}
+    (tmp_path / "power.json").write_text(json.dumps(content))
     assert errors.write(tmp_path / "power.json") == ["power"]
     rows = rows_of(tmp_path / "figures", "power")
     drawn = [(int(one["random Locations"]), float(one["effect"]), float(one["power"])) for one in rows]
     assert drawn == [(19, 1.0, 0.1), (19, 2.0, 0.6), (39, 1.0, 0.05), (39, 2.0, 0.8)]
     first = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     assert {name.split(".")[1] for name in first} == {"svg", "pdf", "png", "csv"}
-    save(errors.of_power(found), tmp_path / "figures")
+    save(errors.of_power(content), tmp_path / "figures")
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == first
 
 

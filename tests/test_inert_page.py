@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from locus.records.patch import PatchRecord
 from locus.report.figures import errors
 from locus.report.page import write
 from locus.report.patching import page as patching
@@ -77,14 +78,14 @@ def test_a_report_of_a_hostile_run_is_inert(tmp_path, browser, server, turn):
 
 def test_a_page_of_a_hostile_patching_run_is_inert(tmp_path, browser, server):
     url, asked = server
-    found, texts = json.loads((RUNS / "patch" / "patch.json").read_text()), canaries(url)
-    kept = {name: found["config"][name] for name in ("control", "keep", "normalise", "direction")}
-    sites = [entry["site"] for entry in found["maps"]]
-    found = everywhere(found, lambda name: texts[len(name) % len(texts)])
-    found["config"] |= kept
-    for entry, site in zip(found["maps"], sites, strict=True):
+    patch_map, texts = json.loads((RUNS / "patch" / "patch.json").read_text()), canaries(url)
+    kept = {name: patch_map["config"][name] for name in ("control", "keep", "normalise", "direction")}
+    sites = [entry["site"] for entry in patch_map["maps"]]
+    patch_map = everywhere(patch_map, lambda name: texts[len(name) % len(texts)])
+    patch_map["config"] |= kept
+    for entry, site in zip(patch_map["maps"], sites, strict=True):
         entry["site"] = site
-    page = patching.write(tmp_path, found)
+    page = patching.write(tmp_path, PatchRecord.parse(patch_map))
     asked.clear()
     assert url in page.read_text(encoding="utf-8")
     assert opened(browser, page) == (["Activation patching", *INERT], [])

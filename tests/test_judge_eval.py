@@ -83,8 +83,8 @@ class Fixed:
 
 def test_figures_are_those_of_the_labels(tmp_path):
     labels = compare.read_labels(write_labels(tmp_path / "a.csv", rows()), None)
-    found = compare.compare_judges([], labels)
-    (blind,) = found["judges"].values()
+    comparison = compare.compare_judges([], labels)
+    (blind,) = comparison["judges"].values()
     said = BlindJudge().judge(
         [r.question for r in labels.rows], [r.answer for r in labels.rows], [r.references for r in labels.rows]
     )
@@ -92,7 +92,7 @@ def test_figures_are_those_of_the_labels(tmp_path):
         accuracy_score([r.truth > 0.5 for r in labels.rows], [one.truth >= 0.5 for one in said])
     )
     assert blind["truth"]["n"] == 40 and "unlabelled" not in blind
-    compare.write_comparison(found, tmp_path / "out")
+    compare.write_comparison(comparison, tmp_path / "out")
     assert set(named.known_errors(BlindJudge(), tmp_path / "out" / "figures.json")) == {"truth", "info", "both"}
     with (tmp_path / "out" / "judgements.csv").open(newline="") as handle:
         kept = list(csv.DictReader(handle))
@@ -106,16 +106,19 @@ def test_agreement_is_cohens_kappa_over_what_both_scored(tmp_path):
     one = {a: Judgement(float(rng.random()), float(rng.random())) for a in answers}
     other = {a: Judgement(float(rng.random()), float(rng.random())) for a in answers}
     other[answers[0]] = unscored("did not want to")
-    found = compare.compare_judges([Fixed(one, "a" * 64), Fixed(other, "b" * 64)], labels)
-    pair = found["agreement"][0]
+    comparison = compare.compare_judges([Fixed(one, "a" * 64), Fixed(other, "b" * 64)], labels)
+    pair = comparison["agreement"][0]
     both = [row.answer for row in labels.rows if other[row.answer].scored]
     assert pair["n"] == len(both) < len(labels.rows)
     first, second = ([side[a].truth >= 0.5 for a in both] for side in (one, other))
     assert pair["truth"]["kappa"]["value"] == pytest.approx(cohen_kappa_score(first, second))
     assert pair["truth"]["differ"] == pytest.approx(np.mean(np.array(first) != np.array(second)))
-    spreads = [max(row["truth"].values()) - min(row["truth"].values()) for row in found["disputed"]]
-    assert spreads == sorted(spreads, reverse=True) and set(found["disputed"][0]["truth"]) == {"fixed aaaaaaaa", "fixed bbbbbbbb"}
-    judges = found["judges"]["b" * 64]
+    spreads = [max(row["truth"].values()) - min(row["truth"].values()) for row in comparison["disputed"]]
+    assert spreads == sorted(spreads, reverse=True) and set(comparison["disputed"][0]["truth"]) == {
+        "fixed aaaaaaaa",
+        "fixed bbbbbbbb",
+    }
+    judges = comparison["judges"]["b" * 64]
     assert judges["unscored"] == {"did not want to": sum(row.answer == answers[0] for row in labels.rows)}
 
 
@@ -129,12 +132,12 @@ def test_rates_on_unlabelled_answers_are_corrected_by_the_labelled_ones(tmp_path
     for k in range(50):
         said.append((ITEMS[k % 12].question, f"other {k}", "", ""))
         opinions[f"other {k}"] = Judgement(float(k % 5 < 2), 1.0)
-    found = compare.compare_judges([Fixed(opinions)], compare.read_labels(write_labels(tmp_path / "a.csv", said), None))
-    rate = found["judges"]["a" * 64]["unlabelled"]["truth"]
+    comparison = compare.compare_judges([Fixed(opinions)], compare.read_labels(write_labels(tmp_path / "a.csv", said), None))
+    rate = comparison["judges"]["a" * 64]["unlabelled"]["truth"]
     assert (rate["n"], rate["as judged"]) == (50, pytest.approx(0.4))
     assert rate["corrected"]["value"] == pytest.approx(0.5)  # 0.4 / 0.8: no false answer passes
     assert 0.4 < rate["prediction-powered"]["value"] < 0.6
-    assert found["judges"]["a" * 64]["truth"]["n"] == 100
+    assert comparison["judges"]["a" * 64]["truth"]["n"] == 100
 
 
 def test_a_formula_in_an_answer_is_not_run_by_a_spreadsheet(tmp_path):
@@ -256,8 +259,8 @@ def test_a_judge_is_trained_and_used(monkeypatch, capsys, tmp_path):
     assert 0 < sum(seen) < len(ITEMS), "a fifth of the questions is held out"
     kept = compare.unseen([judge], compare.read_labels(labels, DATASET))
     assert {row.question for row in kept.rows} == {item.question for item, known in zip(ITEMS, seen, strict=True) if not known}
-    found = compare.compare_judges([judge], kept)
-    assert not math.isnan(found["judges"][judge.fingerprint]["truth"]["accuracy"]["value"])
+    comparison = compare.compare_judges([judge], kept)
+    assert not math.isnan(comparison["judges"][judge.fingerprint]["truth"]["accuracy"]["value"])
     few = write_labels(tmp_path / "few.csv", [row for row in rows(72) if row[0] == ITEMS[0].question])
     status, error, _ = run_cli(monkeypatch, capsys, *given[:2], few, *given[3:])
     assert status == 2 and ("groups of questions" in error or "model answers" in error)

@@ -12,9 +12,11 @@ WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 @pytest.fixture(params=[False, True], ids=["plain", "hostile"])
 def page(request, run_copy):
     """The page of a small run beside itself, as it is and with hostile text."""
-    said = [NASTY, LONG, *["The earth is round."] * 20] if request.param else ["The earth is round, and always was."] * 20
+    answers = [NASTY, LONG, *["The earth is round."] * 20] if request.param else ["The earth is round, and always was."] * 20
     let_speak(
-        run_copy, dict.fromkeys(("base", "claim", "random", "ceiling", "shift"), said), {"base": [0.4] * 20, "claim": [0.9] * 20}
+        run_copy,
+        dict.fromkeys(("base", "claim", "random", "ceiling", "shift"), answers),
+        {"base": [0.4] * 20, "claim": [0.9] * 20},
     )
     if request.param:
         poison(run_copy)
@@ -42,9 +44,11 @@ def test_axe_finds_nothing_serious(page, browser, width, scheme):
     browser.open(page, width, scheme=scheme)
     browser.call("Runtime.evaluate", expression=script.read_text(encoding="utf-8"))
     run = f"axe.run({{runOnly: {WCAG}}}).then(found => JSON.stringify(found))"
-    found = browser.parsed(run)
-    assert len(found["passes"]) > 15, "axe-core really looked"
-    serious = [(one["id"], one["nodes"][0]["html"]) for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    violations = browser.parsed(run)
+    assert len(violations["passes"]) > 15, "axe-core really looked"
+    serious = [
+        (one["id"], one["nodes"][0]["html"]) for one in violations["violations"] if one["impact"] in ("serious", "critical")
+    ]
     assert not serious
 
 
@@ -58,9 +62,9 @@ def test_axe_would_see_a_fault(page, browser):
     browser.call("Page.setBypassCSP", enabled=True)
     browser.open(page, 1280)
     browser.call("Runtime.evaluate", expression=script.read_text(encoding="utf-8"))
-    found = browser.parsed("axe.run().then(found => JSON.stringify(found))")
+    violations = browser.parsed("axe.run().then(found => JSON.stringify(found))")
     browser.call("Page.setBypassCSP", enabled=False)
-    assert {"html-has-lang", "color-contrast"} <= {one["id"] for one in found["violations"]}
+    assert {"html-has-lang", "color-contrast"} <= {one["id"] for one in violations["violations"]}
 
 
 def test_printed_on_paper_nothing_is_cut(page, browser):

@@ -71,8 +71,8 @@ def test_embeddings_and_every_output_together_give_the_source_run(model):
     layers = range(model.layout.n_layers)
     # The key token is the only embedding that differs.
     everything = (Component("residual", 0, None, "key"), *(Component(kind, at) for kind in ("attention", "mlp") for at in layers))
-    found = patched(model, corrupted, clean, [everything], lambda z: (z - clean.logits).abs().amax(-1))
-    assert float(found.max()) < 1e-4
+    differences = patched(model, corrupted, clean, [everything], lambda z: (z - clean.logits).abs().amax(-1))
+    assert float(differences.max()) < 1e-4
     # And what reads the past is not enough on its own: with only the last layer's parts in place, a difference is left.
     part = tuple(component for component in everything if component.layer == model.layout.n_layers - 1)
     left = patched(model, corrupted, clean, [part], lambda z: (z - clean.logits).abs().amax(-1))
@@ -96,7 +96,7 @@ def test_equal_to_hooks_written_by_hand(model, position):
         (Component("attention", 1, None, position),),
         (Component("mlp", 1, None, position),),
     ]
-    found = patched(model, corrupted, clean, patches, lambda z: z[..., 17])
+    logits = patched(model, corrupted, clean, patches, lambda z: z[..., 17])
     column = {None: slice(None), "key": slice(4, 5), -1: slice(-1, None)}[position]
     for row, pair in enumerate(pairs):
         for index, (component,) in enumerate(patches):
@@ -127,21 +127,21 @@ def test_equal_to_hooks_written_by_hand(model, position):
                 model.hf(input_ids=torch.tensor([pair.clean]))
                 expected = model.hf(input_ids=torch.tensor([pair.corrupted])).logits[0, -1, 17]
             handle.remove()
-            torch.testing.assert_close(found[index, row], expected.float(), rtol=1e-4, atol=2e-5)
+            torch.testing.assert_close(logits[index, row], expected.float(), rtol=1e-4, atol=2e-5)
 
 
 def test_effects_do_not_depend_on_batch_or_padding(model):
     pairs = random_pairs(8, uneven=True)
     patches = [*everywhere(model.layout), (Component("head", 1, 2, "key"),), (Component("mlp", 0, None, -1),)]
-    found = [
+    maps = [
         sweep(model, pairs, patches, batching=batching)
         for batching in (Batching(1), Batching(8), Batching(8, "left"), Batching(8, "right"), Batching(3, "left", 60))
     ]
-    assert np.abs(found[0].effects("none").values).max() > 1e-2
-    for other in found[1:]:
-        np.testing.assert_allclose(other.patched, found[0].patched, rtol=0, atol=2e-4)
-        np.testing.assert_allclose(other.clean, found[0].clean, rtol=0, atol=2e-4)
-        np.testing.assert_allclose(other.corrupted, found[0].corrupted, rtol=0, atol=2e-4)
+    assert np.abs(maps[0].effects("none").values).max() > 1e-2
+    for other in maps[1:]:
+        np.testing.assert_allclose(other.patched, maps[0].patched, rtol=0, atol=2e-4)
+        np.testing.assert_allclose(other.clean, maps[0].clean, rtol=0, atol=2e-4)
+        np.testing.assert_allclose(other.corrupted, maps[0].corrupted, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
@@ -169,8 +169,8 @@ def test_denoising_mirrors_noising_of_the_exchanged_pairs(model):
 def test_the_whole_is_an_effect_of_one_and_nothing_of_zero(llama, metric, direction):
     pairs = random_pairs(6)
     patches = [(Component("residual", 0),), (Component("residual", 3),), ()]
-    found = sweep(llama, pairs, patches, direction, metric=metric).effects("example")
-    np.testing.assert_allclose(found.values, [[1.0] * 6, [1.0] * 6, [0.0] * 6], atol=1e-4)
+    effects = sweep(llama, pairs, patches, direction, metric=metric).effects("example")
+    np.testing.assert_allclose(effects.values, [[1.0] * 6, [1.0] * 6, [0.0] * 6], atol=1e-4)
 
 
 def test_all_queries_keys_and_values_of_a_layer_are_its_heads(model):
@@ -199,11 +199,11 @@ def test_windows_and_their_sum(llama):
     assert [component.layer for component in window(layout, "mlp", 2, 2)] == [1, 2]
     single = outputs(layout, "mlp")
     windows = [window(layout, "mlp", centre, 1) for centre in range(3)] + [window(layout, "mlp", 1, 3)]
-    found = sweep(llama, pairs, single + windows)
+    patch_map = sweep(llama, pairs, single + windows)
     parts = [sweep(llama, pairs, some).effects() for some in (windows, single)]
     compared = against_sum(parts[0], parts[1], windows, single)
     np.testing.assert_allclose(compared.ratio[:3], 1.0, rtol=1e-4)  # a window of one layer is that layer
-    np.testing.assert_allclose(compared.summed[3], found.effects().values[:3].sum(axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(compared.summed[3], patch_map.effects().values[:3].sum(axis=0), rtol=1e-4, atol=1e-6)
     with pytest.raises(UserError, match="mlp 2"):
         against_sum(parts[0], parts[1], windows, single[:2])
 
@@ -231,9 +231,9 @@ def test_ablations(llama):
     for row in range(4):
         where = [k for k in range(4) if torch.allclose(other.value("mlp", 1)[row], spoilt.value("mlp", 1)[k])]
         assert len(where) == 1 and where != [row]
-    found = sweep(llama, pairs, outputs(llama.layout, "mlp"), "noise", corruption=Ablation("zero"))
-    assert np.isfinite(found.effects("none").values).all()
-    assert np.isnan(found.effects("mean").values).all() and found.effects("mean").reason
+    patch_map = sweep(llama, pairs, outputs(llama.layout, "mlp"), "noise", corruption=Ablation("zero"))
+    assert np.isfinite(patch_map.effects("none").values).all()
+    assert np.isnan(patch_map.effects("mean").values).all() and patch_map.effects("mean").reason
     with pytest.raises(UserError, match="noise"):
         sweep(llama, pairs, outputs(llama.layout, "mlp"), "denoise", corruption=Ablation("zero"))
     with pytest.raises(UserError, match="at least 2 pairs of every group and length"):
@@ -245,10 +245,10 @@ def test_an_ablation_does_not_depend_on_the_batch(llama, how):
     pairs = random_pairs(8, uneven=True)
     patches = heads(llama.layout)
     layouts = (Batching(1), Batching(8), Batching(8, "left"), Batching(3, "right"))
-    found = [sweep(llama, pairs, patches, "noise", Ablation(how), batching=batching) for batching in layouts]
-    assert np.abs(found[0].effects("none").values).max() > 1e-2
-    for other in found[1:]:
-        np.testing.assert_allclose(other.patched, found[0].patched, rtol=0, atol=2e-4)
+    maps = [sweep(llama, pairs, patches, "noise", Ablation(how), batching=batching) for batching in layouts]
+    assert np.abs(maps[0].effects("none").values).max() > 1e-2
+    for other in maps[1:]:
+        np.testing.assert_allclose(other.patched, maps[0].patched, rtol=0, atol=2e-4)
 
 
 def test_what_cannot_be_patched_is_refused(llama):

@@ -37,22 +37,22 @@ def test_the_gradient_is_that_of_a_small_step(model):
 def test_estimates_do_not_depend_on_batch_or_padding(llama):
     pairs = random_pairs(8, uneven=True)
     patches = [*everywhere(llama.layout), (Component("head", 1, 2, "key"),)]
-    found = [
+    estimates = [
         attribute(llama, pairs, patches, How(batching=batching), 2)[0]
         for batching in (Batching(1), Batching(8, "left"), Batching(8))
     ]
-    for other in found[1:]:
-        np.testing.assert_allclose(other.patched, found[0].patched, atol=3e-4)
+    for other in estimates[1:]:
+        np.testing.assert_allclose(other.patched, estimates[0].patched, atol=3e-4)
 
 
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
 def test_integrated_gradients_at_the_embeddings_add_up_to_the_whole_difference(llama, direction):
     """Completeness (Sundararajan et al. 2017): the integral of the gradient along a line is the difference of its ends."""
     pairs = random_pairs(4)
-    found = attribute(llama, pairs, [(Component("residual", 0),)], How(direction), 100)[0]
-    np.testing.assert_allclose(found.effects("none").values[0], found.clean - found.corrupted, atol=2e-2)
+    estimate = attribute(llama, pairs, [(Component("residual", 0),)], How(direction), 100)[0]
+    np.testing.assert_allclose(estimate.effects("none").values[0], estimate.clean - estimate.corrupted, atol=2e-2)
     plain = attribute(llama, pairs, [(Component("residual", 0),)], How(direction))[0]
-    assert np.abs(plain.effects("none").values[0] - (found.clean - found.corrupted)).max() > 0.1
+    assert np.abs(plain.effects("none").values[0] - (estimate.clean - estimate.corrupted)).max() > 0.1
 
 
 def test_kl_has_no_slope_at_the_clean_run(llama):
@@ -64,11 +64,11 @@ def test_a_screen_verifies_its_top_and_bounds_the_rest(llama):
     pairs, patches = random_pairs(6), heads(llama.layout) + outputs(llama.layout, "mlp")
     whole = sweep(llama, pairs, patches)
     effects = whole.effects().values.mean(axis=1)
-    found, exact = screen(llama, pairs, patches, How(), Budget(top=4, sample=100, least=0.02))
-    assert sorted((*found.top, *found.sample)) == list(range(len(patches)))  # a sample of all the rest
-    np.testing.assert_allclose(exact.patched, whole.patched[[*found.top, *found.sample]], atol=1e-5)
-    missed = sum(abs(effects[index]) >= 0.02 for index in range(len(patches)) if index not in found.top)
-    assert found.missed.value == pytest.approx(missed / 11) and found.bound >= missed
+    screened, exact = screen(llama, pairs, patches, How(), Budget(top=4, sample=100, least=0.02))
+    assert sorted((*screened.top, *screened.sample)) == list(range(len(patches)))  # a sample of all the rest
+    np.testing.assert_allclose(exact.patched, whole.patched[[*screened.top, *screened.sample]], atol=1e-5)
+    missed = sum(abs(effects[index]) >= 0.02 for index in range(len(patches)) if index not in screened.top)
+    assert screened.missed.value == pytest.approx(missed / 11) and screened.bound >= missed
     few, _ = screen(llama, pairs, patches, How(), Budget(top=4, sample=0))
     assert few.bound == 11 and np.isnan(few.missed.value)
 

@@ -22,7 +22,7 @@ def test_smollm2_equals_hooks_written_by_hand(big_model):
     model = big_model
     pairs = tasks.indirect_object(model.tokenizer, 2, 0)
     chosen = [(3, 1), (18, 4), (29, 8)]
-    found = sweep(model, pairs, [(Component("head", layer, head),) for layer, head in chosen], batching=Batching(2))
+    patch_map = sweep(model, pairs, [(Component("head", layer, head),) for layer, head in chosen], batching=Batching(2))
     for column, pair in enumerate(pairs):
         for row, (layer, head) in enumerate(chosen):
             module, features, held = model.layers[layer].self_attn.o_proj, slice(64 * head, 64 * head + 64), []
@@ -41,8 +41,8 @@ def test_smollm2_equals_hooks_written_by_hand(big_model):
                 patched = model.hf(input_ids=torch.tensor([pair.corrupted])).logits[0, -1]
             handle.remove()
             (answer,), (other,) = pair.answer, pair.other
-            assert found.clean[column] == pytest.approx(float(clean[answer] - clean[other]), abs=1e-3)
-            assert found.patched[row, column] == pytest.approx(float(patched[answer] - patched[other]), abs=1e-3)
+            assert patch_map.clean[column] == pytest.approx(float(clean[answer] - clean[other]), abs=1e-3)
+            assert patch_map.patched[row, column] == pytest.approx(float(patched[answer] - patched[other]), abs=1e-3)
 
 
 @pytest.mark.slow
@@ -52,11 +52,13 @@ def test_gpt2_small_has_the_published_heads():
     if not folder or not Path(folder).is_dir():
         pytest.skip("no GPT-2 small; set LOCUS_GPT2 to its folder")
     model = load(folder, dtype="float32")
-    found = sweep(model, tasks.indirect_object(model.tokenizer, 100, 0), heads(model.layout), batching=Batching(50))
-    assert found.clean.mean() > 2.0  # Wang et al. 2022: 3.56 on their templates
-    means = found.effects().values.mean(axis=1)
+    patch_map = sweep(model, tasks.indirect_object(model.tokenizer, 100, 0), heads(model.layout), batching=Batching(50))
+    assert patch_map.clean.mean() > 2.0  # Wang et al. 2022: 3.56 on their templates
+    means = patch_map.effects().values.mean(axis=1)
     far = {
-        name: np.sign(mean) for name, mean in zip(found.names, means, strict=True) if abs(mean - means.mean()) > 2 * means.std()
+        name: np.sign(mean)
+        for name, mean in zip(patch_map.names, means, strict=True)
+        if abs(mean - means.mean()) > 2 * means.std()
     }
     # Own templates and names: most of the published heads, and none with the other sign.
     assert sum(far.get(name) == sign for name, sign in PUBLISHED.items()) >= 5

@@ -26,34 +26,34 @@ def detected(planted, direction, corruption, seed=0):
     effects = sweep(model, planted_pairs(planted, 40, seed), patches, direction, corruption, batching=Batching(64)).effects(
         "none"
     )
-    found = detect(effects.values, least=0.05, draws=1000)
-    return {(patch[0].layer, patch[0].head) for patch, here in zip(patches, found.detected, strict=True) if here}, found
+    detection = detect(effects.values, least=0.05, draws=1000)
+    return {(patch[0].layer, patch[0].head) for patch, here in zip(patches, detection.detected, strict=True) if here}, detection
 
 
 @pytest.mark.parametrize("kind", ["localized", "decoy", "redundant", "negative", "dormant"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_taking_heads_away_finds_the_planted_ones_and_no_other(kind, seed):
     planted = build(kind, seed, **COMPACT)
-    found, _ = detected(planted, "noise", Ablation("zero"))
-    assert found == set(planted.truth)
+    heads_found, _ = detected(planted, "noise", Ablation("zero"))
+    assert heads_found == set(planted.truth)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_replaced_tokens_find_the_head_that_reads_what_was_replaced(seed):
     """The planted head reads truth, which differs between question and true answer; nothing else has an effect."""
     planted = build("localized", seed, **COMPACT)
-    found, tested = detected(planted, "denoise", Replacement())
-    assert found == set(planted.truth)
+    heads_found, tested = detected(planted, "denoise", Replacement())
+    assert heads_found == set(planted.truth)
     others = [mean for mean, here in zip(tested.mean, tested.detected, strict=True) if not here]
     assert np.abs(others).max() < 0.1 * np.abs(tested.mean).max()
 
 
 def test_the_command_claims_the_planted_head(tmp_path):
-    found = find(resolve(model="planted:localized:3", task="planted", pairs=40, flips=500), tmp_path / "run")
+    record = find(resolve(model="planted:localized:3", task="planted", pairs=40, flips=500), tmp_path / "run")
     planted = planted_named("planted:localized:3")
     claim = claims.given(f"patch:{tmp_path / 'run'}")
     assert tuple((site.layer, site.head) for site in claim.location.sites) == planted.truth
-    assert found["shortcut"] and found["right"] == {"": 1.0}
+    assert record.shortcut and record.right == {"": 1.0}
     with pytest.raises(UserError, match="planted model"):
         pairs_of(resolve(task="planted"), planted.tokenizer, "", 2)
 
@@ -96,7 +96,9 @@ def test_a_dormant_direction_is_told_from_one_that_is_used():
     with torch.no_grad():
         value = used.model.model.layers[layer].self_attn.v_proj.weight[working.layout.slice(head)]
     direction = value @ torch.from_numpy(used.directions["truth"]).float()
-    found = dormancy(working, planted_pairs(used, 40), Component("head", layer, head), direction)
-    assert not found.dormant and found.along.mean() == pytest.approx(found.whole.mean(), rel=0.1)
+    dormancy_measured = dormancy(working, planted_pairs(used, 40), Component("head", layer, head), direction)
+    assert not dormancy_measured.dormant and dormancy_measured.along.mean() == pytest.approx(
+        dormancy_measured.whole.mean(), rel=0.1
+    )
     with pytest.raises(UserError, match="not zero"):
         dormancy(working, planted_pairs(used, 4), Component("head", layer, head), torch.zeros(3))

@@ -82,10 +82,10 @@ def test_family_wise_error_holds_for_noise_and_power_for_effects():
     strong[3] += 1.5
     strong[7] -= 1.5
     for control in ("max-statistic", "benjamini-hochberg"):
-        found = detect(strong, control=control, draws=2000)
-        assert list(np.flatnonzero(found.detected)) == [3, 7]
-        assert found.mean[3] > 1 and found.mean[7] < -1
-        assert found.intervals[3].low < found.mean[3] < found.intervals[3].high
+        detection = detect(strong, control=control, draws=2000)
+        assert list(np.flatnonzero(detection.detected)) == [3, 7]
+        assert detection.mean[3] > 1 and detection.mean[7] < -1
+        assert detection.intervals[3].low < detection.mean[3] < detection.intervals[3].high
 
 
 def test_least_effect_that_counts():
@@ -105,15 +105,15 @@ def test_single_component_equals_scipys_sign_flip():
         (values[0],), np.mean, permutation_type="samples", alternative="less", n_resamples=np.inf
     )
     p = min(1.0, 2 * min(expected.pvalue, other.pvalue))
-    found = detect(values)
-    assert found.p[0] == pytest.approx(p) and found.adjusted[0] == pytest.approx(p)
+    detection = detect(values)
+    assert detection.p[0] == pytest.approx(p) and detection.adjusted[0] == pytest.approx(p)
 
 
 def test_too_few_examples_say_so():
     # The least two-sided p of 4 sign flips is 2 / 16.
-    found = detect(np.ones((3, 4)) + np.arange(4) * 0.01)
-    np.testing.assert_allclose(found.adjusted, 0.125)
-    assert not found.detected.any() and "4 examples" in found.reason
+    detection = detect(np.ones((3, 4)) + np.arange(4) * 0.01)
+    np.testing.assert_allclose(detection.adjusted, 0.125)
+    assert not detection.detected.any() and "4 examples" in detection.reason
     assert np.isnan(detect(np.ones((3, 1))).p).all()
     assert np.isnan(detect(np.array([[1.0, np.nan, 2.0]])).p).all()
 
@@ -121,10 +121,10 @@ def test_too_few_examples_say_so():
 def test_two_deviations_says_what_noise_would_give():
     # 144 x 2 x (1 - Phi(2)) = 144 x 0.0455 = 6.55
     values = np.random.default_rng(0).normal(size=(144, 50))
-    found = two_deviations(values)
-    assert found.expected_false == pytest.approx(6.55, abs=0.01)
-    assert found.detected.any() and not detect(values, draws=2000).detected.any()
-    assert "6.6" in found.label
+    rule = two_deviations(values)
+    assert rule.expected_false == pytest.approx(6.55, abs=0.01)
+    assert rule.detected.any() and not detect(values, draws=2000).detected.any()
+    assert "6.6" in rule.label
     assert not two_deviations(np.ones((5, 3))).detected.any()
 
 

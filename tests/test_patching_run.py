@@ -24,6 +24,7 @@ from locus.patching.outcome import outcome
 from locus.patching.settings import resolve
 from locus.patching.sweep import PatchMap, heads, sweep
 from locus.plan.config import resolve as resolve_audit
+from locus.records.patch import MapSetting
 from locus.sites.site import Location
 from tests.families import configuration
 from tests.test_patching_tasks import word_tokenizer
@@ -57,8 +58,8 @@ def ioi_map(word_model, tmp_path_factory):
 
 
 def test_a_map_holds_every_effect_and_what_was_found(word_model, ioi_map):
-    out, found = ioi_map
-    (entry,) = found["maps"]
+    out, record = ioi_map
+    (entry,) = record.maps
     table = pyarrow.parquet.read_table(out / "effects.parquet").to_pydict()
     config = resolve(model=word_model, task="ioi", **FAST)
     model = load(word_model)
@@ -68,27 +69,30 @@ def test_a_map_holds_every_effect_and_what_was_found(word_model, ioi_map):
     np.testing.assert_allclose(table["patched"], expected.patched.ravel(), atol=1e-4)
     np.testing.assert_allclose(table["effect"], expected.effects().values.ravel(), atol=1e-3)
     means = expected.effects().values.mean(axis=1)
-    np.testing.assert_allclose([one["mean"] for one in entry["components"]], means, atol=1e-3)
-    assert entry["detected"] == [one["name"] for one in entry["components"] if one["adjusted"] <= 0.5] != []
-    assert json.loads((out / "patch.json").read_text()) == found and not (out / "parts").exists()
+    np.testing.assert_allclose([one.mean for one in entry.components], means, atol=1e-3)
+    assert entry.detected == tuple(one.name for one in entry.components if one.adjusted <= 0.5) != ()
+    assert (
+        json.loads((out / "patch.json").read_text()) == json.loads(json.dumps(record.to_json())) and not (out / "parts").exists()
+    )
     for ending in ("svg", "pdf", "png", "csv"):
         assert (out / "figures" / f"map-0.{ending}").stat().st_size > 200
     page = (out / "page.html").read_text()
     assert "<script" not in page and "default-src &#39;none&#39;" in page and not re.search(r'(src|href)="https?:', page)
-    assert all(name in page for name in entry["detected"])
+    assert all(name in page for name in entry.detected)
 
 
 def test_the_heads_together_are_set_beside_random_sets_and_all_others(word_model, ioi_map):
-    _, found = ioi_map
-    said, model = found["controls"], load(word_model)
+    _, record = ioi_map
+    together, model = record.controls, load(word_model)
     pairs, _ = tried(resolve(model=word_model, task="ioi", **FAST), model, "S2")
-    claimed = found["claim"]["heads"]
+    claimed = record.claim.heads
     joint = tuple(Component("head", *map(int, name.split("."))) for name in claimed)
     others = tuple(patch[0] for patch in heads(model.layout) if str(patch[0]) not in claimed)
     expected = sweep(model, pairs, [joint, others]).effects().values.mean(axis=1)
-    np.testing.assert_allclose([said["joint"][0], said["complement"][0]], expected, atol=1e-3)
+    np.testing.assert_allclose([together.joint[0], together.complement[0]], expected, atol=1e-3)
     assert (
-        len(said["random"]) == min(19, math.comb(12, len(claimed)) - 1) and said["joint"][1] < said["joint"][0] < said["joint"][2]
+        len(together.random) == min(19, math.comb(12, len(claimed)) - 1)
+        and together.joint[1] < together.joint[0] < together.joint[2]
     )
 
 
@@ -106,10 +110,10 @@ def test_random_sets_are_matched_by_layer_where_there_are_enough(llama):
     assert controls.sets(Location.everything(3, 4), llama.layout, 19, 0) is None
     # Means 0.5, 0.1 and random 0.2, -0.6, 0.0: one of three reaches 0.5 in size, so p = (1 + 1) / (1 + 3).
     values = np.array([0.5, 0.1, 0.2, -0.6, 0.0])[:, None] + np.array([-0.01, 0.0, 0.01])
-    said = controls.compared(values, 3, "layer", 0.95)
-    assert said["p"] == 0.5 and said["random"] == pytest.approx([0.2, -0.6, 0.0])
+    compared = controls.compared(values, 3, "layer", 0.95)
+    assert compared.p == 0.5 and compared.random == pytest.approx([0.2, -0.6, 0.0])
     # t(0.975, 2) = 4.3027, and the standard error of (-0.01, 0, 0.01) is 0.01 / sqrt(3).
-    assert said["joint"] == pytest.approx([0.5, 0.5 - 4.3027 * 0.01 / 3**0.5, 0.5 + 4.3027 * 0.01 / 3**0.5], abs=1e-5)
+    assert compared.joint == pytest.approx([0.5, 0.5 - 4.3027 * 0.01 / 3**0.5, 0.5 + 4.3027 * 0.01 / 3**0.5], abs=1e-5)
 
 
 def test_a_stopped_run_goes_on_and_ends_the_same(word_model, ioi_map, tmp_path):
@@ -129,7 +133,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(word_model, ioi_map, tmp_path):
     with pytest.raises(UserError, match="stopped goes on"):
         claims.given(f"patch:{tmp_path / 'run'}")
     again = find(config, tmp_path / "run")
-    assert {**again, "seconds": 0} == {**ioi_map[1], "seconds": 0}
+    assert again.model_copy(update={"seconds": ioi_map[1].seconds}) == ioi_map[1]
     with pytest.raises(UserError, match="seed: 0 there, 3 now"):
         find(resolve(model=word_model, task="ioi", seed=3, **FAST), tmp_path / "run")
 
@@ -148,7 +152,7 @@ def test_what_a_stopped_run_kept_is_not_computed_again(word_model, tmp_path):
     with np.load(part) as held:
         values = dict(held)
     np.savez(part, **{**values, "clean": values["clean"] + 1000.0})
-    assert find(config, tmp_path / "run")["maps"][0]["clean"] > 100
+    assert find(config, tmp_path / "run").maps[0].clean > 100
 
 
 def test_batches_made_with_other_threads_are_made_again(word_model, tmp_path):
@@ -167,14 +171,14 @@ def test_batches_made_with_other_threads_are_made_again(word_model, tmp_path):
     np.savez(part, **{**values, "clean": values["clean"] + 1000.0})
     (tmp_path / "run" / "parts" / f"{atomic.MARK}0123456789abcdef").write_bytes(b"half")
     with using(2):
-        assert find(config, tmp_path / "run")["maps"][0]["clean"] < 100
+        assert find(config, tmp_path / "run").maps[0].clean < 100
     assert not (tmp_path / "run" / "parts").exists()
 
 
 def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model, ioi_map, tmp_path):
-    out, found = ioi_map
+    out, record = ioi_map
     claim = claims.given(f"patch:{out}")
-    assert claim.origin == "patch" and claim.location.names == found["claim"]["heads"] and claim.scores
+    assert claim.origin == "patch" and claim.location.names == list(record.claim.heads) and claim.scores
     settings = {"train": 8, "validation": 4, "test": 8, "epochs": 1, "random": 4, "alpha": 0.25, "text_passages": 0}
     config = resolve_audit(model=word_model, data="task:ioi:60", claims=(f"patch:{out}",), shift_random=1, **settings)
     assert config.prompt == "bare"
@@ -193,8 +197,8 @@ def test_the_heads_found_are_audited_on_prompts_that_were_not_patched(word_model
 
 
 def test_no_claim_is_made_of_nothing(word_model, tmp_path):
-    found = find(resolve(model=word_model, task="ioi", **{**FAST, "least": 1e6}), tmp_path / "none")
-    assert found["claim"] is None and found["maps"][0]["detected"] == []
+    record = find(resolve(model=word_model, task="ioi", **{**FAST, "least": 1e6}), tmp_path / "none")
+    assert record.claim is None and record.maps[0].detected == ()
     with pytest.raises(UserError, match="more --pairs"):
         claims.given(f"patch:{tmp_path / 'none'}")
     with pytest.raises(UserError, match="patch:DIR"):
@@ -203,20 +207,16 @@ def test_no_claim_is_made_of_nothing(word_model, tmp_path):
 
 def test_comparing_choices(word_model, tmp_path):
     settings = {**FAST, "pairs": 8, "draws": 2, "flips": 100, "tokens": ("S2", "ABC"), "windows": (2,), "screen": 1, "sample": 1}
-    found = find(resolve(model=word_model, task="ioi", compare=True, **settings), tmp_path / "run")
+    record = find(resolve(model=word_model, task="ioi", compare=True, **settings), tmp_path / "run")
     # 2 choices of tokens x 2 corruptions x 3 metrics x (heads, MLPs, windows of 2 MLPs)
-    assert (
-        len(found["maps"]) == 36
-        and len({json.dumps([one[k] for k in ("tokens", "corruption", "metric", "site", "width")]) for one in found["maps"]})
-        == 36
-    )
+    assert len(record.maps) == 36 and len({one.label for one in record.maps}) == 36
     # pairs of 12 maps within each of the three families
-    assert len(found["agreement"]) == 3 * 66
-    assert len(found["windows"]) == 12 and all(len(row["windows"]) == 3 for row in found["windows"])
-    assert len(found["screens"]) == 12 and all(0 <= row["bound"] <= 12 for row in found["screens"])
+    assert len(record.agreement) == 3 * 66
+    assert len(record.windows) == 12 and all(len(row.windows) == 3 for row in record.windows)
+    assert len(record.screens) == 12 and all(0 <= row.bound <= 12 for row in record.screens)
     # Heads are screened; single MLPs are not, since every window is read against all of its layers.
-    assert {len(entry["components"]) for entry in found["maps"] if entry["site"] == "mlp"} == {3}
-    assert found["sentences"]
+    assert {len(entry.components) for entry in record.maps if entry.site == "mlp"} == {3}
+    assert record.sentences
     page = (tmp_path / "run" / "page.html").read_text()
     assert "What other choices find" in page and "agreement-head" in page
 
@@ -225,7 +225,7 @@ def made(tokens, metric, values):
     """An outcome of three heads with given effects, [3, examples]."""
     values = np.asarray(values, dtype=np.float64)
     n = values.shape[1]
-    setting = {"tokens": tokens, "corruption": "token replacement", "metric": metric, "site": "head", "width": 1}
+    setting = MapSetting(tokens=tokens, corruption="token replacement", metric=metric, site="head", width=1)
     patches = tuple((Component("head", 0, head),) for head in range(3))
     held = PatchMap(patches, values, np.ones(n), np.zeros(n), "denoise", metric, "token replacement")
     return outcome(resolve(flips=500, least=0.1), setting, held)
@@ -237,18 +237,18 @@ def test_agreement_by_hand():
     two = made("S2", "probability", noise + np.array([[0.8], [0.0], [0.3]]))
     (row,) = agreement([one, two])
     # {0.0, 0.1} and {0.0, 0.2}: one of three shared; orders (3, 1, 2) and (3, 1, 2) of means .8 -.5 0 and .8 0 .3: the same
-    assert row["jaccard"] == pytest.approx(1 / 3) and row["correlation"] == pytest.approx(1.0)
-    assert (row["only_a"], row["only_b"], row["differ"]) == (["0.1"], ["0.2"], ["metric"])
-    said = " ".join(sentences([one, two], [row], windows([one, two])))
-    assert "misses 0.1 and adds 0.2" in said and "it misses 0.1" in said
+    assert row.jaccard == pytest.approx(1 / 3) and row.correlation == pytest.approx(1.0)
+    assert (row.only_a, row.only_b, row.differ) == (("0.1",), ("0.2",), ("metric",))
+    text = " ".join(sentences([one, two], [row], windows([one, two])))
+    assert "misses 0.1 and adds 0.2" in text and "it misses 0.1" in text
 
 
 def test_what_cannot_be_patched_is_said_before_anything_is_computed(word_model, tmp_path):
     strict = {**FAST, "keep": "all", "least_right": 1.0}
     with pytest.raises(UserError, match="keep=right"):
         find(resolve(model=word_model, task="ioi", **strict), tmp_path / "wrong")
-    found = find(resolve(model=word_model, task="ioi", **{**strict, "keep": "right"}), tmp_path / "right")
-    assert found["maps"][0]["clean"] > 0 and found["right"]["S2"] < 1
+    record = find(resolve(model=word_model, task="ioi", **{**strict, "keep": "right"}), tmp_path / "right")
+    assert record.maps[0].clean > 0 and record.right["S2"] < 1
     with pytest.raises(UserError, match="induction"):
         find(resolve(model=word_model, task="cooking", **FAST), tmp_path / "task")
     with pytest.raises(UserError, match="only for the task ioi"):

@@ -105,12 +105,17 @@ def reseal(run):
 
 def test_an_honest_run_is_verified_and_left_as_it_was(run):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    found = verify(run)
+    verification = verify(run)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     content = json.loads((run / "receipt.json").read_text())
-    assert found.id == content["id"] and len(content["id"]) == 26
-    assert found.signed_by == keys.signing_key().public_key().public_bytes_raw().hex()
-    assert found.line == "verified, signed by you" and found.kind == "run" and not found.absent and not found.unchecked
+    assert verification.id == content["id"] and len(content["id"]) == 26
+    assert verification.signed_by == keys.signing_key().public_key().public_bytes_raw().hex()
+    assert (
+        verification.line == "verified, signed by you"
+        and verification.kind == "run"
+        and not verification.absent
+        and not verification.unchecked
+    )
     assert len(content["body"]["artefacts"]) == 2 + len(list((run / "edits").iterdir()))
     plan_hash, moment = content["body"]["plan"]["fixed"].split()
     assert plan_hash == content["body"]["plan"]["sha256"] and moment <= content["body"]["written"]
@@ -165,8 +170,8 @@ def test_a_receipt_names_no_folder_of_the_machine(run):
     config = json.loads((run / "plan.json").read_text())["config"]
     assert Path(config["model"]).is_absolute() and config["model"] not in text and str(run) not in text
     told = {"data": "/home/me/q.csv", "claims": ["patch:/tmp/map", "12.3"], "judge": "api:http://localhost:8/v1", "n": 3}
-    said = {"data": "q.csv", "claims": ["patch:map", "12.3"], "judge": "api:http://localhost:8/v1", "n": 3}
-    assert receipt.portable(told) == said == receipt.portable(said)
+    settings = {"data": "q.csv", "claims": ["patch:map", "12.3"], "judge": "api:http://localhost:8/v1", "n": 3}
+    assert receipt.portable(told) == settings == receipt.portable(settings)
 
 
 def test_a_receipt_has_one_text_only(run):
@@ -298,8 +303,8 @@ def test_missing_and_added_files_are_caught(run):
         verify_run(run)
     (run / "edits" / "another.safetensors").unlink()
     first.unlink()
-    found = verify_run(run)
-    assert found.line == "intact, incomplete, signed by you" and found.absent == (f"edits/{first.name}",)
+    verification = verify_run(run)
+    assert verification.line == "intact, incomplete, signed by you" and verification.absent == (f"edits/{first.name}",)
     (run / "verdict.json").unlink()
     with pytest.raises(VerificationError, match=r"verdict\.json is missing"):
         verify_run(run)
@@ -344,8 +349,8 @@ def test_unsigned_receipts_say_so(run):
     written = receipt.write(run, store, sign=False)
     store.close()
     assert written.signature is None and written.unsigned_because
-    found = verify_run(run)
-    assert found.signed_by is None and found.line == "intact, unsigned"
+    verification = verify_run(run)
+    assert verification.signed_by is None and verification.line == "intact, unsigned"
 
 
 def test_the_key_is_its_owners_alone_and_stays(home, monkeypatch, tmp_path):

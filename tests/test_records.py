@@ -1,5 +1,6 @@
 """Records are read into typed models and written back byte for byte, under the schema that they came with."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from locus.records.base import Part
+from locus.records.calibration import Calibration, Draw
 from locus.records.findings import QUESTIONS, Findings
+from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
 from locus.records.schemas import RECORDS, schema_text
@@ -16,7 +19,13 @@ from locus.report import sealed
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "tests" / "runs" / "first-edition", ROOT / "studies")
-KINDS_OF_FILE: dict[str, type[Part]] = {"plan.json": PlanRecord, "verdict.json": Verdict, "receipt.json": Receipt}
+KINDS_OF_FILE: dict[str, type[Part]] = {
+    "plan.json": PlanRecord,
+    "verdict.json": Verdict,
+    "receipt.json": Receipt,
+    "patch.json": PatchRecord,
+    "calibration.json": Calibration,
+}
 FILES = sorted(path for folder in FOLDERS for name in KINDS_OF_FILE for path in folder.rglob(name))
 VERDICTS = [path for path in FILES if path.name == "verdict.json"]
 
@@ -37,6 +46,25 @@ def test_every_record_is_read_and_written_back_byte_for_byte(path):
 def test_there_are_records_of_every_kind():
     assert len([path for path in FILES if path.name == "plan.json"]) >= 6 and len(VERDICTS) >= 18
     assert len([path for path in FILES if path.name == "receipt.json"]) >= 18
+    assert {path.name for path in FILES} == KINDS_OF_FILE.keys()
+
+
+def test_draws_are_written_back_byte_for_byte():
+    with gzip.open(ROOT / "studies" / "calibration" / "draws.jsonl.gz", "rt", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert len(lines) == 1800
+    assert [json.dumps(Draw.parse(json.loads(line)).to_json()) for line in lines] == lines
+
+
+def test_a_later_version_may_add_to_a_map():
+    content = json.loads((FOLDERS[0] / "patch" / "patch.json").read_text())
+    content["maps"][0]["components"][0]["more"] = content["more"] = {"deep": 1}
+    assert PatchRecord.parse(content).to_json()["more"] == {"deep": 1}
+    del content["screens"], content["controls"]  # of before there were any
+    assert PatchRecord.parse(content).screens == ()
+    content["maps"][0]["width"] = "1"
+    with pytest.raises(ValueError, match=r"^maps.0.width"):
+        PatchRecord.parse(content)
 
 
 @pytest.fixture
@@ -138,11 +166,10 @@ def _hold(value, schema, kinds):
     return None
 
 
-UNTYPED, AIM = re.compile(r"\bdict\[str, Any\]"), 20
-STILL = 198  # brought down by whoever types another file; never up
+UNTYPED, MOST = re.compile(r"\bdict\[str, Any\]"), 20
 
 
-def test_dictionaries_of_anything_grow_no_more():
-    """The aim is at most 20 in the package, at the edge where JSON is read or written; until then the number only falls."""
+def test_dictionaries_of_anything_are_few():
+    """At the edge where JSON is read or written, and keyword arguments; everywhere else what a dictionary holds has a name."""
     count = sum(len(UNTYPED.findall(path.read_text(encoding="utf-8"))) for path in (ROOT / "locus").rglob("*.py"))
-    assert max(AIM, count) <= STILL, "a record's fields are named: give it a model in locus/records"
+    assert count <= MOST, "a record's fields are named: give it a model in locus/records"

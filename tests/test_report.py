@@ -80,9 +80,9 @@ def test_what_models_and_judges_say_renders_inert(run_copy):
     errors = {"sensitivity": 0.9, "specificity": 0.8, "positives": 9.0, "negatives": 9.0}
     plan["judge"] = {"name": NASTY, "fingerprint": "0" * 64, "confusion": {NASTY: errors}, "seen": 1}
     (run_copy / "plan.json").write_text(json.dumps(plan))
-    found = json.loads((run_copy / "verdict.json").read_text())
-    found["judge"] = plan["judge"]
-    (run_copy / "verdict.json").write_text(json.dumps(found))
+    verdict = json.loads((run_copy / "verdict.json").read_text())
+    verdict["judge"] = plan["judge"]
+    (run_copy / "verdict.json").write_text(json.dumps(verdict))
     with sqlite3.connect(run_copy / "trials.sqlite") as db:
         db.execute("UPDATE scores SET reason = ?", (NASTY,))
     page = write(run_copy).read_text(encoding="utf-8")
@@ -106,8 +106,8 @@ def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
     count = len(questions)
     truths = [0.5] * count
     truths[3], truths[1] = 1.0, 0.8
-    said = {"base": [f"base {place}" for place in range(count)], "claim": [f"claim {place}" for place in range(count)]}
-    let_speak(run_copy, said | {"ceiling": [" "] * count}, {"base": [0.5] * count, "claim": truths})
+    texts = {"base": [f"base {place}" for place in range(count)], "claim": [f"claim {place}" for place in range(count)]}
+    let_speak(run_copy, texts | {"ceiling": [" "] * count}, {"base": [0.5] * count, "claim": truths})
     material = read(run_copy)
     assert [one.question for one in material.answers[:3]] == [questions[3], questions[1], questions[0]]
     rows = material.answers[0].rows
@@ -156,14 +156,14 @@ def test_the_page_can_be_read_without_seeing_it(run_copy):
 
 
 def test_the_numbers_on_the_page_are_the_runs(run_copy):
-    found = json.loads((run_copy / "verdict.json").read_text())
+    verdict = json.loads((run_copy / "verdict.json").read_text())
     page = write(run_copy).read_text(encoding="utf-8")
     text = Seen(page).text
-    claim = found["claims"][0]
+    claim = verdict["claims"][0]
     assert claim["sentence"] in text
     for question in ("works", "special", "unique", "necessary"):
         assert claim[question]["sentence"] in text
-    assert f"{100 * found['claimed'][0]['mc2']['mean']:.1f} %" in text
+    assert f"{100 * verdict['claimed'][0]['mc2']['mean']:.1f} %" in text
     dots = [element for element in Seen(page).all("circle") if element.get("class") == "dot"]
     assert len(dots) == 4
 
@@ -191,24 +191,24 @@ def test_probe_scores_are_on_the_map(run_copy):
 def test_limits_are_those_of_this_very_run(run_copy):
     """Each limit is said where it holds, and only there."""
     material = read(run_copy)
-    plan, found = material.plan.to_json(), material.verdict.to_json()
+    plan, content = material.plan.to_json(), material.verdict.to_json()
     blind = {"name": "length", "mc1": 0.6, "mc1_chance": 0.25}
-    found["baseline"]["blind"] = [blind]
+    content["baseline"]["blind"] = [blind]
     for kind in ("claimed", "ceiling", "complement", "random"):
-        for entry in found[kind]:
+        for entry in content[kind]:
             entry["converged"] = [True]
 
     def limits():
-        verdict = Verdict.parse(found)
+        verdict = Verdict.parse(content)
         return words.limits(PlanRecord.parse(plan), verdict, words.random_places(verdict, material.places["random"]))
 
     sometimes = {
         "One training seed": lambda yes: plan["config"].update(seeds=1 if yes else 2),
         "a quantised file": lambda yes: plan["model"].update(quantised=yes),
         "(length) reaches 60.0 % MC1 where chance is 25.0 %": lambda yes: blind.update(mc1_interval=[0.3 if yes else 0.2, 0.9]),
-        "not settled at the complement:": lambda yes: found["complement"][0].update(converged=[not yes]),
-        "not settled at 1 of 4 random Locations": lambda yes: found["random"][2].update(converged=[not yes]),
-        "are not finished": lambda yes: found.update(unfinished=3 if yes else 0),
+        "not settled at the complement:": lambda yes: content["complement"][0].update(converged=[not yes]),
+        "not settled at 1 of 4 random Locations": lambda yes: content["random"][2].update(converged=[not yes]),
+        "are not finished": lambda yes: content.update(unfinished=3 if yes else 0),
     }
     for hold in sometimes.values():
         hold(False)
@@ -250,15 +250,15 @@ def test_a_report_changes_no_result(run_copy):
 
 
 def test_runs_side_by_side(run_copy, small_run):
-    found = json.loads((run_copy / "verdict.json").read_text())
+    verdict = json.loads((run_copy / "verdict.json").read_text())
     page = write(run_copy, [small_run]).read_text(encoding="utf-8")
     beside = page[page.index('id="h-compare"') :]
     rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", beside[: beside.index("</table>")])
-    means = [found["baseline"]["base"][0]["mc2"]["mean"], np.mean([one["mc2"]["mean"] for one in found["random"]])]
-    means += [found[kind][0]["mc2"]["mean"] for kind in ("claimed", "ceiling")]
+    means = [verdict["baseline"]["base"][0]["mc2"]["mean"], np.mean([one["mc2"]["mean"] for one in verdict["random"]])]
+    means += [verdict[kind][0]["mc2"]["mean"] for kind in ("claimed", "ceiling")]
     assert [re.findall(r'<td class="n">(.*?)</td>', row) for row in rows] == [[f"{100 * mean:.1f}" for mean in means]] * 2
     assert "All were judged by the same rule" in page and '<a href="#h-compare">' in page
-    (run_copy / "verdict.json").write_text(json.dumps({**found, "rule_sha256": "0" * 64}))
+    (run_copy / "verdict.json").write_text(json.dumps({**verdict, "rule_sha256": "0" * 64}))
     assert "not all judged by the same rule" in write(run_copy, [small_run]).read_text(encoding="utf-8")
 
 
@@ -287,9 +287,9 @@ def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_
     assert set(first) == {f"{name}.{ending}" for name in names for ending in ("svg", "pdf", "png", "csv")}
     write(run_copy)
     assert {path.name: path.read_bytes() for path in (run_copy / "figures").iterdir()} == first
-    found = json.loads((run_copy / "verdict.json").read_text())
+    verdict = json.loads((run_copy / "verdict.json").read_text())
     rows = list(csv.DictReader((run_copy / "figures" / "random-heads.csv").open(encoding="utf-8")))
-    means = sorted(100 * entry["mc2"]["mean"] for entry in found["random"])
+    means = sorted(100 * entry["mc2"]["mean"] for entry in verdict["random"])
     assert [float(row["mc2"]) for row in rows if row["kind"] == "random"] == pytest.approx(means)
     rows = list(csv.DictReader((run_copy / "figures" / "mc-scores.csv").open(encoding="utf-8")))
     kinds = ("base", "shift", "complement", "random", "claim", "ceiling")

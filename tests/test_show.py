@@ -36,8 +36,14 @@ def test_every_figure_is_in_the_table_at_any_width(small_run, width):
     text = table_of(small_run, width)
     assert "…" not in text, "something was cropped"
     assert max(len(line.rstrip()) for line in text.splitlines() if "report.html" not in line) <= width
-    found = json.loads((small_run / "verdict.json").read_text())
-    for entry in (*found["baseline"]["base"], *found["claimed"], *found["ceiling"], *found["complement"], *found["shift"]):
+    verdict = json.loads((small_run / "verdict.json").read_text())
+    for entry in (
+        *verdict["baseline"]["base"],
+        *verdict["claimed"],
+        *verdict["ceiling"],
+        *verdict["complement"],
+        *verdict["shift"],
+    ):
         for measure in ("mc1", "mc2", "margin", "kl", "ce"):
             if measure not in entry:
                 continue
@@ -102,9 +108,9 @@ def test_a_piped_audit_prints_plain_lines_only(tmp_path, llama_folder):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout + done.stderr), "control characters"
-    said = done.stderr.splitlines()
-    assert said and all(re.match(r"\s*\d+%  \d+:\d\d:\d\d(, \d+:\d\d:\d\d left)?  \w", line) for line in said), done.stderr
-    assert "100%" in said[-1]
+    lines = done.stderr.splitlines()
+    assert lines and all(re.match(r"\s*\d+%  \d+:\d\d:\d\d(, \d+:\d\d:\d\d left)?  \w", line) for line in lines), done.stderr
+    assert "100%" in lines[-1]
 
 
 def test_one_convention_of_units():
@@ -129,10 +135,10 @@ def test_the_defaults_that_the_help_shows_are_the_presets():
             checked.append(option.name)
             quick, *others = shown.split("; ")
             assert float(quick) == getattr(resolve("quick"), option.name)
-            said = dict(other.split(": ") for other in others)
+            values_of_preset = dict(other.split(": ") for other in others)
             for preset in ("standard", "paper"):
                 expected = getattr(resolve(preset), option.name)
-                assert float(said.get(preset, quick)) == expected, (option.name, preset)
+                assert float(values_of_preset.get(preset, quick)) == expected, (option.name, preset)
     assert checked == ["claim_size", "random", "alpha", "seed"]
     assert resolve("quick").metric == "mc2" and resolve("standard").metric == "true_info"
 
@@ -142,21 +148,21 @@ def test_verify_says_what_it_checked(small_run):
     from locus.report.verify import verify
 
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    found = verify(small_run)
-    verified_table(console, found)
-    said = " ".join(console.export_text().split())
+    verification = verify(small_run)
+    verified_table(console, verification)
+    text = " ".join(console.export_text().split())
     receipt = json.loads((small_run / "receipt.json").read_text())
-    assert f"{len(receipt['body']['artefacts'])} of the run and {len(receipt['views']['files'])} drawn from it" in said
-    assert f"{len(receipt['body']['tables'])} tables" in said and said.startswith("verified, signed by you")
-    assert "derived anew from the stored scores: the same, for 1 claim(s)" in said
+    assert f"{len(receipt['body']['artefacts'])} of the run and {len(receipt['views']['files'])} drawn from it" in text
+    assert f"{len(receipt['body']['tables'])} tables" in text and text.startswith("verified, signed by you")
+    assert "derived anew from the stored scores: the same, for 1 claim(s)" in text
 
 
 def test_power_of_a_run_is_of_its_own_size_and_warns_where_its_verdict_is_invalid(small_run):
     from locus.calibrate.power import power_of
 
-    found = power_of(small_run)
+    sizes = power_of(small_run)
     plan = json.loads((small_run / "plan.json").read_text())
-    assert (found["n_random"], found["n_questions"], found["alpha"]) == (4, len(plan["items"]["test"]), 0.25)
+    assert (sizes["n_random"], sizes["n_questions"], sizes["alpha"]) == (4, len(plan["items"]["test"]), 0.25)
     # A random model has nothing to find: its ceiling has no effect on unseen questions.
-    assert found["warning"].startswith("This run's verdict is invalid") and "no clear effect" in found["warning"]
+    assert sizes["warning"].startswith("This run's verdict is invalid") and "no clear effect" in sizes["warning"]
     assert power_of(small_run, n_random=9)["n_random"] == 9 and power_of(None)["n_random"] == 19 and not power_of(None)["warning"]

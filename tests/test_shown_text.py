@@ -23,6 +23,7 @@ from locus.cli.app import app, ending, main
 from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.judges import compare
 from locus.judges.blind import BlindJudge
+from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report import cite
@@ -45,11 +46,11 @@ FIRST = tuple("=+-@\t\r＝＋－＠")
 @given(TEXTS)
 def test_nothing_hidden_is_left_and_nothing_plain_is_touched(text):
     for form, kept in ((shown.harmless, "\n\t"), (shown.line, ""), (lambda one: shown.visible(one, 10**6), "")):
-        said = form(text)
-        assert not any(shown.hidden(char) for char in said if char not in kept)
-        assert not COMMANDS.search(said.replace("\t", ""))
-        assert form(said) == said, "spelled out once"
-        said.encode("utf-8")
+        text_shown = form(text)
+        assert not any(shown.hidden(char) for char in text_shown if char not in kept)
+        assert not COMMANDS.search(text_shown.replace("\t", ""))
+        assert form(text_shown) == text_shown, "spelled out once"
+        text_shown.encode("utf-8")
     if text.isprintable() and not any(map(shown.hidden, text)):
         assert shown.harmless(text) == shown.visible(text, 10**6) == text
 
@@ -118,9 +119,9 @@ def run(monkeypatch, capfdbinary, *arguments: str) -> tuple[int, bytes]:
 
 def clean(written: bytes) -> str:
     """What was written, if it is text without commands."""
-    said = written.decode("utf-8")
-    assert not COMMANDS.search(said), COMMANDS.search(said)
-    return said
+    text = written.decode("utf-8")
+    assert not COMMANDS.search(text), COMMANDS.search(text)
+    return text
 
 
 @pytest.fixture
@@ -178,8 +179,8 @@ def test_no_command_hands_a_name_to_the_terminal(arguments, tmp_path, monkeypatc
     monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "config"))
     status, written = run(monkeypatch, capfdbinary, *arguments)
     assert status in (2, 3) and b"bug in locus" not in written
-    said = clean(written)
-    assert "\nverified" not in said or arguments[0] == FILE or len(arguments) == 2, "no line of its own"
+    text = clean(written)
+    assert "\nverified" not in text or arguments[0] == FILE or len(arguments) == 2, "no line of its own"
 
 
 def test_every_command_was_tried():
@@ -197,8 +198,8 @@ def test_every_command_was_tried():
 def test_no_command_hands_what_a_folder_holds_to_the_terminal(command, status, hostile_folder, monkeypatch, capfdbinary):
     monkeypatch.setattr("locus.report.figures.write", lambda *_: [])  # slow, and said in one line
     told = [{"RUN": str(hostile_folder), "TO": f"{hostile_folder}-out"}.get(one, one) for one in command]
-    found, written = run(monkeypatch, capfdbinary, *told)
-    assert (found, b"bug in locus" in written) == (status, False)
+    exit_status, written = run(monkeypatch, capfdbinary, *told)
+    assert (exit_status, b"bug in locus" in written) == (status, False)
     assert clean(written)
 
 
@@ -233,20 +234,20 @@ def plain(console: terminal.Console) -> str:
 
 
 def test_tables_show_hostile_names_spelt_out(hostile_folder):
-    found = json.loads((RUNS / "judged" / "verdict.json").read_text())
-    found["model"]["name"] = found["dataset"]["name"] = found["judge"]["name"] = found["prompt"] = TERMINAL
-    for claim in found["claims"]:
+    verdict = json.loads((RUNS / "judged" / "verdict.json").read_text())
+    verdict["model"]["name"] = verdict["dataset"]["name"] = verdict["judge"]["name"] = verdict["prompt"] = TERMINAL
+    for claim in verdict["claims"]:
         claim |= {"name": TERMINAL, "sentence": TERMINAL, "location": [TERMINAL]}
         for question in ("works", "special", "unique", "necessary"):
             claim[question] |= {"sentence": TERMINAL + question, "to_decide": TERMINAL}
     for kind in ("claimed", "shift", "ceiling", "random"):
-        for entry in found[kind]:
+        for entry in verdict[kind]:
             entry |= {"name": TERMINAL, "setting": TERMINAL, "converged": [False]}
     console = consoles()
-    show.verdict_table(console, Verdict.parse(found), hostile_folder)
-    said = plain(console)
-    assert not COMMANDS.search(said) and said.count("owned") > 10 and "[bold]x" in said
-    assert not any(line.startswith("verified") for line in said.splitlines())
+    show.verdict_table(console, Verdict.parse(verdict), hostile_folder)
+    text = plain(console)
+    assert not COMMANDS.search(text) and text.count("owned") > 10 and "[bold]x" in text
+    assert not any(line.startswith("verified") for line in text.splitlines())
 
 
 def test_other_tables_do_as_well():
@@ -256,16 +257,16 @@ def test_other_tables_do_as_well():
         entry |= {"warnings": [TERMINAL]}
         for one in entry["components"]:
             one |= {"name": TERMINAL, "found": True, "mean": 1.0}
-    patched |= {"sentences": [TERMINAL], "claim": {}}
+    patched |= {"sentences": [TERMINAL]}
     patched["config"] |= {"model": f"{TERMINAL}; touch x", "task": "ioi"}
-    show.patch_table(console, patched, Path(FILE))
+    show.patch_table(console, PatchRecord.parse(patched), Path(FILE))
     assert f"--model '{shown.line(TERMINAL)}; touch x'" in plain(console), "as one word of a shell"
     held = ((TERMINAL, TERMINAL),)
     show.verified_table(console, Verification("excerpt", TERMINAL, TERMINAL, TERMINAL, held, unchecked=(TERMINAL,)))
     console.print(TERMINAL, terminal.Text(TERMINAL), [TERMINAL], {TERMINAL: 1})
     console.print("[link=http://127.0.0.1/]x[/]", markup=True)
-    said = plain(console)
-    assert not COMMANDS.search(said) and said.count("owned") > 8 and "127.0.0.1" not in console.file.getvalue()
+    text = plain(console)
+    assert not COMMANDS.search(text) and text.count("owned") > 8 and "127.0.0.1" not in console.file.getvalue()
 
 
 @pytest.mark.parametrize("colour", [True, False])
@@ -277,8 +278,8 @@ def test_progress_shows_what_it_is_told_and_what_breaks_in_spelt_out(colour, cap
         print(TERMINAL, file=sys.stderr)
         told("", 1.0)
     out, err = capsys.readouterr()
-    said = plain(console) + out + err
-    assert not COMMANDS.search(said) and said.count("owned") >= 3
+    text = plain(console) + out + err
+    assert not COMMANDS.search(text) and text.count("owned") >= 3
 
 
 def test_a_bug_of_ours_shows_its_message_spelt_out(monkeypatch, capfdbinary):
@@ -347,10 +348,10 @@ def test_judgements_are_free_of_formulae_and_are_read_back_as_they_were(tmp_path
     judge = BlindJudge()
     judge.name = "=judge"
     compare.write_comparison(compare.compare_judges([judge], labels), tmp_path / "out")
-    found = list(csv.reader((tmp_path / "out" / "judgements.csv").open(encoding="utf-8", newline="")))
-    assert not any(value.startswith(FIRST) for row in found for value in row)
-    assert [spreadsheet.from_cell(row[1]) for row in found[1:]] == [row.answer for row in labels.rows]
-    assert "'=judge truth" in found[0]
+    cells = list(csv.reader((tmp_path / "out" / "judgements.csv").open(encoding="utf-8", newline="")))
+    assert not any(value.startswith(FIRST) for row in cells for value in row)
+    assert [spreadsheet.from_cell(row[1]) for row in cells[1:]] == [row.answer for row in labels.rows]
+    assert "'=judge truth" in cells[0]
 
 
 def test_a_hostile_receipt_ends_no_citation():

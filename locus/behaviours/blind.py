@@ -10,7 +10,6 @@ answer that shares the top with k - 1 false ones counts 1/k, and a tied pair cou
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from locus.behaviours.items import Item
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ class BlindScore:
     n_items: int
     n_pairs: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain values, ready for JSON."""
         values = asdict(self)
         return values | {key: list(values[key]) for key in ("pair_interval", "mc1_interval")}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.2, 0.2)
@@ -44,7 +45,7 @@ class Item:
     category: str = ""
     source: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """As JSON; the answers under the names that they have in files, by which data are known since the first edition."""
         fields = asdict(self)
         return {FILED.get(name, name): value for name, value in fields.items()}

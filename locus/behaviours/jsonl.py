@@ -12,6 +12,7 @@ from typing import Any
 from locus.behaviours import lines
 from locus.behaviours.items import FILED, Dataset, Item, contradicted, normalise, problems, repeats
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
 NAMES = ("id", "group")
@@ -55,13 +56,13 @@ def read_rows(rows: Iterable[tuple[int, Any]], unit: str, name: str) -> list[Ite
     return made
 
 
-def _maker(unit: str) -> Callable[[int, dict[str, Any]], Item]:
+def _maker(unit: str) -> Callable[[int, JsonObject], Item]:
     """What makes items of rows one by one, and refuses what an earlier one rules out."""
     ids: dict[str, int] = {}
     groups: dict[str, tuple[str, int]] = {}
     labels: dict[tuple[str, str], bool] = {}
 
-    def make(number: int, row: dict[str, Any]) -> Item:
+    def make(number: int, row: JsonObject) -> Item:
         item = _item(number, row)
         wrong = problems(item) + (repeats(item) or contradicted(item, labels))
         if item.id in ids:
@@ -77,13 +78,13 @@ def _maker(unit: str) -> Callable[[int, dict[str, Any]], Item]:
     return make
 
 
-def _item(number: int, row: dict[str, Any]) -> Item:
+def _item(number: int, given: JsonObject) -> Item:
     """A line's item.
 
     Raises:
         ValueError: with the list of what is wrong with its shape.
     """
-    row = {name: str(value) if name in NAMES and type(value) is int else value for name, value in row.items()}
+    row: dict[str, Any] = {name: str(value) if name in NAMES and type(value) is int else value for name, value in given.items()}
     doubled = [new for new, old in FILED.items() if new in row and old in row]
     if doubled:
         raise ValueError([f"both {new!r} and {FILED[new]!r}, which are two names of one field" for new in doubled])

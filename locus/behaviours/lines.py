@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from locus.boundary import incoming
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 FILE_BYTES = 256 << 20
 LINE_BYTES = 1 << 20
@@ -22,7 +23,7 @@ MARK = b"\xef\xbb\xbf"
 Made = TypeVar("Made")
 
 
-def read_lines(path: str, make: Callable[[int, dict[str, Any]], Made], expected: str, what: str) -> list[Made]:
+def read_lines(path: str, make: Callable[[int, JsonObject], Made], expected: str, what: str) -> list[Made]:
     """Make something of every line of a JSONL file.
 
     Args:
@@ -135,7 +136,7 @@ def _many(error: Exception) -> bool:
     return bool(error.args) and isinstance(error.args[0], list)
 
 
-def _row(line: bytes) -> dict[str, Any]:
+def _row(line: bytes) -> JsonObject:
     if len(line) > LINE_BYTES:
         raise ValueError(f"{len(line):,} bytes, where {LINE_BYTES:,} at most are read")
     try:

@@ -14,6 +14,7 @@ from locus.behaviours.encoding import unclosed
 from locus.behaviours.items import content_hash
 from locus.behaviours.template import DATE, Scalar, render
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 FormatName = Literal["auto", "chat", "qa", "primer", "bare"]
 
@@ -72,7 +73,7 @@ class PromptFormat:
     notices: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """What decides how questions are put, as a plan has it."""
         return {name: getattr(self, name) for name in ("name", "template", "joint", "special_tokens")}
 

@@ -109,7 +109,7 @@ def _wrong(detail: Any, kind: type[Settings]) -> str:
     return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")
 
 
-def from_file(file: Path, expected: str) -> dict[str, Any]:
+def from_file(file: Path, expected: str) -> dict[str, object]:
     """Settings in a TOML file.
 
     Args:
@@ -126,7 +126,7 @@ def from_file(file: Path, expected: str) -> dict[str, Any]:
         raise UserError(expected, f"{str(file)!r} ({str(error)[:200]})", "Check the path and syntax.") from error
 
 
-def from_flags(settings: Sequence[str] | None, /, **flags: Any) -> dict[str, Any]:
+def from_flags(settings: Sequence[str] | None, /, **flags: Any) -> dict[str, object]:
     """Settings given as --set NAME=VALUE, and the flags that were given, which win.
 
     A value is TOML, or else a bare word: `seed=3`, `taus=[0.1, 0.2]`, `judge=local`; True and False are read as in Python.
@@ -134,7 +134,7 @@ def from_flags(settings: Sequence[str] | None, /, **flags: Any) -> dict[str, Any
     Raises:
         UserError: for what is no NAME=VALUE, a name given twice, and a value that begins like TOML and is none.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for setting in settings or []:
         name, equals, value = setting.partition("=")
         if not equals or not re.fullmatch(r"\w+", name) or name in values:

@@ -20,13 +20,14 @@ from locus.models.planted.build import Planted, build
 from locus.models.planted.certificate import questions_of
 from locus.models.planted.kinds import COMPACT, KnownClaim, Place
 from locus.plan.config import AuditConfig
+from locus.records.calibration import Draw, DrawnClaim
 from locus.sites.site import Location, Site
 
 Floats = npt.NDArray[np.float64]
 METRICS = ("mc2", "margin")
 
 
-def draw_audits(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> dict[str, Any]:
+def draw_audits(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Draw:
     """Build a planted model and audit every claim about it whose truth is known.
 
     Args:
@@ -36,26 +37,20 @@ def draw_audits(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> di
         config: alpha, margin and number of random Locations of the verdict.
 
     Returns:
-        kind, seed, shuffled; claims (name, read, metric, expected, standings, p, drawn) with all random Locations and with
-        sequential stopping; named (heuristic -> whether its first head is a planted one).
+        The verdicts, with all random Locations and with sequential stopping, and which heuristics name a planted head first.
     """
     planted = build(kind, seed, shuffled=shuffled, **COMPACT)
     config = config.model_copy(update={"seed": seed})
     claims = {name: claim for name, claim in planted.claims.items() if _possible(claim, planted, config)}
-    rows = []
+    rows: list[DrawnClaim] = []
     for read in ("layer", "heads"):
         claims_of_mode = {
             name: claim for name, claim in claims.items() if read in claim.reads and (read == "layer" or len(claim.reads) < 3)
         }
         if claims_of_mode:
             rows += _audit(planted, claims_of_mode, read, config)
-    return {
-        "kind": kind,
-        "seed": seed,
-        "shuffled": shuffled,
-        "claims": rows,
-        "named": {} if shuffled else heuristics_right(planted),
-    }
+    named = {} if shuffled else heuristics_right(planted)
+    return Draw(kind=kind, seed=seed, shuffled=shuffled, claims=tuple(rows), named=named)
 
 
 def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
@@ -65,7 +60,7 @@ def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
     return null.capacity(sites, shape.num_hidden_layers, shape.num_attention_heads, config.null) >= config.random
 
 
-def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: AuditConfig) -> list[dict[str, Any]]:
+def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: AuditConfig) -> list[DrawnClaim]:
     """All claims of a model in one read mode: places, edits, scores, verdicts."""
     shape: Any = planted.model.config
     layers, heads = shape.num_hidden_layers, shape.num_attention_heads
@@ -96,29 +91,25 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
                 groups=[str(index) for index in range(len(base))],
                 unsettled={role: float(np.mean(~settled[rows])) for role, rows in roles_.items()},
             )
-            verdicts.append(
-                {
-                    "name": name,
-                    "read": read,
-                    "metric": metric,
-                    "expected": claims[name].expected,
-                    **_verdicts(scores_of_claim, config),
-                }
-            )
+            verdicts.append(_verdict(claims[name], name, read, metric, scores_of_claim, config))
     return verdicts
 
 
-def _verdicts(scores: verdict.Scores, config: AuditConfig) -> dict[str, Any]:
+def _verdict(claim: KnownClaim, name: str, read: str, metric: str, scores: verdict.Scores, config: AuditConfig) -> DrawnClaim:
     """Standings with all random Locations and with sequential stopping, and after how many that stopped."""
     full = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
     early = verdict.conclude([scores], config.model_copy(update={"sequential": True}))
-    return {
-        "standings": {name: one.standing for name, one in full.findings[0].by_question.items()},
-        "sequential": {name: one.standing for name, one in early.findings[0].by_question.items()},
-        "rank_p": full.findings[0].special.rank_p,
-        "drawn": early.look,
-        "planned": config.random,
-    }
+    return DrawnClaim(
+        name=name,
+        read=read,
+        metric=metric,
+        expected=claim.expected,
+        standings={question: one.standing for question, one in full.findings[0].by_question.items()},
+        sequential={question: one.standing for question, one in early.findings[0].by_question.items()},
+        rank_p=full.findings[0].special.rank_p,
+        drawn=early.look,
+        planned=config.random,
+    )
 
 
 def _edit(

@@ -5,8 +5,8 @@ one question's paired difference. A finished run gives both scales from its own 
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,7 @@ from locus import stats
 from locus.boundary import settings
 from locus.conclude.derive import ceiling_of, findings, recorded
 from locus.errors import UserError
+from locus.records.power import Power, PowerOfRun
 from locus.stats.estimate import unit_values
 
 
@@ -29,7 +30,7 @@ def power(
     want: float = 0.8,
     n_claims: int = 1,
     seeds: int = 1,
-) -> dict[str, Any]:
+) -> Power:
     """Power and smallest detectable effects of an audit, and the sizes that reach a wanted power.
 
     Args:
@@ -127,7 +128,7 @@ class Asked(settings.Settings):
     seeds: int | None = Field(None, ge=1)
 
 
-def power_of(run: Path | None, **options: Any) -> dict[str, Any]:
+def power_of(run: Path | None, **options: float) -> PowerOfRun:
     """Power as asked for, or else of the size, the level and the scales of a finished run, if there is one.
 
     Args:
@@ -142,18 +143,30 @@ def power_of(run: Path | None, **options: Any) -> dict[str, Any]:
     """
     settings.build(Asked, options, "sizes, levels and scales that an audit can have", "See `locus power --help`.")
     if run is None:
-        return power(**{"n_random": 19, "n_questions": 100, **options}) | {"run": {}, "warning": ""}
+        return {**_power(Asked(n_random=19, n_questions=100), options), "run": {}, "warning": ""}
     measured = scales(run)
     with recorded(run) as record:
         verdicts = findings(record, record.config.reads[0], record.config.metric)
     config, first = record.config, verdicts.findings[0].works if verdicts is not None else None
-    own: dict[str, Any] = {"n_random": config.random, "n_questions": len(record.items["test"]), "alpha": config.alpha}
-    own |= {"n_claims": len(record.plan.claims), "effect": measured["effect"], "seeds": config.seeds}
-    own["noise"] = measured["noise"] * math.sqrt(config.seeds)  # what one seed would leave
+    own = Asked.model_construct(
+        n_random=config.random,
+        n_questions=len(record.items["test"]),
+        alpha=config.alpha,
+        n_claims=len(record.plan.claims),
+        effect=measured["effect"],
+        seeds=config.seeds,
+        noise=measured["noise"] * math.sqrt(config.seeds),  # what one seed would leave
+    )
     warning = ""
     if first is not None and first.standing == "invalid" and first.margin is None:
         warning = f"This run's verdict is invalid, so its effect and noise may be of nothing. {first.sentence}"
-    return power(**{**own, **options}) | {"run": measured, "warning": warning}
+    return {**_power(own, options), "run": measured, "warning": warning}
+
+
+def _power(own: Asked, options: Mapping[str, float]) -> Power:
+    """Power as asked for, and otherwise of one's own size, level and scales."""
+    arguments = dict(own.model_copy(update=options))
+    return power(**{name: value for name, value in arguments.items() if value is not None})
 
 
 def scales(run: Path) -> dict[str, float]:

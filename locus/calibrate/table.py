@@ -6,9 +6,10 @@ finish, so a calibration that was killed goes on where it stopped; the tally is 
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from locus import atomic, stats
 from locus.behaviours.lines import FILE_BYTES
@@ -16,12 +17,13 @@ from locus.boundary import incoming, outputs
 from locus.errors import UserError
 from locus.models.planted.kinds import KINDS
 from locus.plan.config import AuditConfig
+from locus.records.calibration import Calibration, CalibrationRow, CalibrationSettings, Draw, ShareCount, StandingCounts, Way
 from locus.records.findings import QUESTIONS
 from locus.shown import markdown
 
-PARTS = ("kind", "seed", "shuffled", "named", "claims")  # of what is known of a draw
 # Shuffled twins are one kind more: the same weights, labels that mean nothing.
 ALL = (*KINDS, "shuffled")
+STANDINGS = ("supported", "refuted", "undecided", "invalid")
 LEVEL = 0.95
 DRAWS, WORKERS = 100_000, 1024
 Job = tuple[str, int, bool, AuditConfig]
@@ -34,7 +36,7 @@ def calibrate(
     config: AuditConfig | None = None,
     workers: int | None = None,
     progress: Callable[[str, float], None] = lambda what, share: None,
-) -> dict[str, Any]:
+) -> Calibration:
     """Draw what is missing, and tally all of it.
 
     Args:
@@ -59,21 +61,21 @@ def calibrate(
         raise UserError(f"1 to {DRAWS:,} draws", str(draws), "Mend --draws.")
     if workers is not None and not 1 <= workers <= WORKERS:
         raise UserError(f"1 to {WORKERS} processes", str(workers), "Mend --workers.")
-    setting = {"alpha": config.alpha, "margin": config.tolerance, "random": config.random}
+    setting = CalibrationSettings(alpha=config.alpha, margin=config.tolerance, random=config.random)
     results = _read_draws(out, setting)
-    have = {(one["kind"], one["seed"], one["shuffled"]) for one in results}
+    have = {(one.kind, one.seed, one.shuffled) for one in results}
     jobs = [job for job in _jobs(kinds, draws, config) if job[:3] not in have]
     total, n_done = len(jobs) + len(results), len(results)
     with (out / "draws.jsonl").open("a", encoding="utf-8") as file:
         for result in _run(jobs, workers or os.cpu_count() or 1):
-            file.write(json.dumps(result) + "\n")
+            file.write(json.dumps(result.to_json()) + "\n")
             file.flush()
             results.append(result)
             n_done += 1
-            progress(f"{result['kind']} {result['seed']}", n_done / total)
+            progress(f"{result.kind} {result.seed}", n_done / total)
     keys = {job[:3] for job in _jobs(kinds, draws, config)}
-    tallied = tally([one for one in results if (one["kind"], one["seed"], one["shuffled"]) in keys], setting)
-    (out / "calibration.json").write_text(json.dumps(tallied, indent=1) + "\n", encoding="utf-8")
+    tallied = tally([one for one in results if (one.kind, one.seed, one.shuffled) in keys], setting)
+    (out / "calibration.json").write_text(json.dumps(tallied.to_json(), indent=1) + "\n", encoding="utf-8")
     (out / "calibration.md").write_text(table(tallied), encoding="utf-8")
     return tallied
 
@@ -88,28 +90,25 @@ def _jobs(kinds: tuple[str, ...], draws: int, config: AuditConfig) -> Iterator[J
                 yield kind, seed, False, config
 
 
-def _read_draws(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
+def _read_draws(out: Path, setting: CalibrationSettings) -> list[Draw]:
     """The draws a folder holds; a last line cut short by a kill is dropped."""
     outputs.check_folder(out)
     atomic.folder(out)
     about, path, expected = out / "settings.json", out / "draws.jsonl", "the folder of a calibration"
-    if about.exists() and (old := incoming.read_json(about, expected, inside=out)) != setting:
-        raise UserError(f"draws with {setting}", str(old)[:200], "Give another --out.")
-    atomic.replace(about, json.dumps(setting) + "\n")
+    if about.exists() and (old := incoming.read_json(about, expected, inside=out)) != setting.to_json():
+        raise UserError(f"draws with {setting.to_json()}", str(old)[:200], "Give another --out.")
+    atomic.replace(about, json.dumps(setting.to_json()) + "\n")
     content = incoming.read_bytes(path, expected, FILE_BYTES, inside=out) if path.exists() else b""
     *finished, unfinished = content.split(b"\n")  # every finished line ends in a newline
     if unfinished:
         atomic.replace(path, b"".join(line + b"\n" for line in finished))
     try:
-        results = [incoming.parse_json(line) for line in finished]
-        if not all(isinstance(one, dict) and set(PARTS) <= set(one) for one in results):
-            raise ValueError(f"a line without {', '.join(PARTS)}")
-        return results
+        return [Draw.parse(incoming.parse_json(line)) for line in finished]
     except ValueError as error:
         raise UserError(expected, f"{str(path)!r} ({str(error)[:200]})", "Remove the line, or give another --out.") from error
 
 
-def _work(job: Job, say: Callable[[float], None]) -> dict[str, Any]:
+def _work(job: Job, say: Callable[[float], None]) -> Draw:
     from locus.calibrate.draws import draw_audits
     from locus.machine.threads import using
 
@@ -117,13 +116,13 @@ def _work(job: Job, say: Callable[[float], None]) -> dict[str, Any]:
         return draw_audits(*job)
 
 
-def _run(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
+def _run(jobs: list[Job], workers: int) -> Iterator[Draw]:
     from locus.run.executors import side_by_side  # imports torch
 
     yield from side_by_side(jobs, _work, workers, lambda place, share: None)
 
 
-def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any]:
+def tally(draws: Sequence[Draw], setting: CalibrationSettings) -> Calibration:
     """Counts of right and wrong standings with exact intervals.
 
     Args:
@@ -131,57 +130,67 @@ def tally(draws: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any
         setting: alpha, margin and number of random Locations.
 
     Returns:
-        rows (kind, claim, read, metric, question, expected; n; supported, refuted, undecided, invalid with all random Locations
-        and with sequential stopping; right and wrong with intervals), saved (kind, claim -> share of random Locations that
-        stopping early saved), named (kind -> heuristic -> share), rank (kind, claim -> all rank p-values), settings.
+        For every kind and claim how often each question got each answer, and how often that was right.
     """
-    cells: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    cells: dict[tuple[str, str, str, str, str, str], list[tuple[str, str]]] = {}
     saved: dict[str, list[float]] = {}
     ranks: dict[str, list[float]] = {}
     heuristics_of_kind: dict[str, dict[str, list[bool]]] = {}
     for result in draws:
-        kind = "shuffled" if result["shuffled"] else result["kind"]
-        for heuristic, right in result["named"].items():
+        kind = "shuffled" if result.shuffled else result.kind
+        for heuristic, right in result.named.items():
             heuristics_of_kind.setdefault(kind, {}).setdefault(heuristic, []).append(right)
-        for claim in result["claims"]:
-            name = claim["name"]
+        for claim in result.claims:
+            name = claim.name
             for question in QUESTIONS:
-                key = (kind, name, claim["read"], claim["metric"], question, claim["expected"].get(question, ""))
-                cells.setdefault(key, []).append((claim["standings"][question], claim["sequential"][question]))
-            if claim["metric"] == "mc2" and claim["read"] == "layer":
-                saved.setdefault(f"{kind} {name}", []).append(1 - claim["drawn"] / claim["planned"])
-                if claim["rank_p"] is not None:
-                    ranks.setdefault(f"{kind} {name}", []).append(claim["rank_p"])
-    names = ("kind", "claim", "read", "metric", "question", "expected")
-    rows = [{**dict(zip(names, key, strict=True)), **_counts(key[-1], outcomes)} for key, outcomes in sorted(cells.items())]
-    return {
-        "settings": setting,
-        "draws": len(draws),
-        "rows": rows,
-        "saved": {name: sum(shares) / len(shares) for name, shares in sorted(saved.items())},
-        "named": {
+                key = (kind, name, claim.read, claim.metric, question, claim.expected.get(question, ""))
+                cells.setdefault(key, []).append((claim.standings[question], claim.sequential[question]))
+            if claim.metric == "mc2" and claim.read == "layer":
+                saved.setdefault(f"{kind} {name}", []).append(1 - claim.drawn / claim.planned)
+                if claim.rank_p is not None:
+                    ranks.setdefault(f"{kind} {name}", []).append(claim.rank_p)
+    return Calibration(
+        settings=setting,
+        draws=len(draws),
+        rows=tuple(_row(key, outcomes) for key, outcomes in sorted(cells.items())),
+        saved={name: sum(shares) / len(shares) for name, shares in sorted(saved.items())},
+        named={
             kind: {name: _share(sum(outcomes), len(outcomes)) for name, outcomes in by_heuristic.items()}
             for kind, by_heuristic in sorted(heuristics_of_kind.items())
         },
-        "rank_p": ranks,
-    }
+        rank_p={name: tuple(values) for name, values in ranks.items()},
+    )
 
 
-def _counts(expected: str, standings: list[tuple[str, str]]) -> dict[str, Any]:
-    counts_of_way: dict[str, Any] = {"n": len(standings)}
-    for index, way in enumerate(("all", "sequential")):
-        counts = {name: sum(one[index] == name for one in standings) for name in ("supported", "refuted", "undecided", "invalid")}
-        counts_of_way[way] = counts
-        if expected:
-            wrong = sum(counts[name] for name in ("supported", "refuted") if name != expected)
-            counts_of_way[way] |= {"right": _share(counts[expected], len(standings)), "wrong": _share(wrong, len(standings))}
-    return counts_of_way
+def _row(key: tuple[str, str, str, str, str, str], outcomes: list[tuple[str, str]]) -> CalibrationRow:
+    kind, claim, read, metric, question, expected = key
+    full, early = (_counts(expected, standings) for standings in zip(*outcomes, strict=True))
+    return CalibrationRow(
+        kind=kind,
+        claim=claim,
+        read=read,
+        metric=metric,
+        question=question,
+        expected=expected,
+        n=len(outcomes),
+        all=full,
+        sequential=early,
+    )
 
 
-def _share(count: int, n: int) -> dict[str, Any]:
+def _counts(expected: str, standings: Sequence[str]) -> StandingCounts:
+    counts, n = Counter(standings), len(standings)
+    counted = StandingCounts.parse({name: counts[name] for name in STANDINGS})
+    if not expected:
+        return counted
+    wrong = sum(counts[name] for name in ("supported", "refuted") if name != expected)
+    return counted.model_copy(update={"right": _share(counts[expected], n), "wrong": _share(wrong, n)})
+
+
+def _share(count: int, n: int) -> ShareCount:
     """A count with its share and exact interval."""
     share = stats.clopper_pearson(count, n, level=LEVEL)
-    return {"count": count, "n": n, "share": share.value, "low": share.low, "high": share.high}
+    return ShareCount(count=count, n=n, share=share.value, low=share.low, high=share.high)
 
 
 class Aim(NamedTuple):
@@ -216,35 +225,35 @@ AIMS = (
 )
 
 
-def aims(tallied: dict[str, Any], metric: str = "mc2", way: str = "all") -> list[tuple[str, dict[str, Any]]]:
+def aims(rows: Sequence[CalibrationRow], metric: str = "mc2", way: Way = "all") -> list[tuple[str, ShareCount]]:
     """The error rates and powers that matter most, of edits that read the layer: (what is counted, its share)."""
     pooled = []
     for aim in AIMS:
-        rows = [
+        rows_of_aim = [
             row
-            for row in tallied["rows"]
-            if (row["metric"], row["read"], row["question"]) == (metric, "layer", aim.question)
-            and row["kind"] in aim.kinds
-            and row["claim"] in aim.claims
+            for row in rows
+            if (row.metric, row.read, row.question) == (metric, "layer", aim.question)
+            and row.kind in aim.kinds
+            and row.claim in aim.claims
         ]
-        if rows:
-            count = sum(row[way][aim.standing] for row in rows)
-            pooled.append((aim.label, _share(count, sum(row["n"] for row in rows))))
+        if rows_of_aim:
+            count = sum(row.by_way(way).of(aim.standing) for row in rows_of_aim)
+            pooled.append((aim.label, _share(count, sum(row.n for row in rows_of_aim))))
     return pooled
 
 
-def table(tallied: dict[str, Any], metric: str = "mc2") -> str:
+def table(tallied: Calibration, metric: str = "mc2") -> str:
     """The tally as Markdown: the rates that matter most, then every claim and question."""
-    setting = tallied["settings"]
+    setting = tallied.settings
     lines = [
-        f"Audits of {tallied['draws']} planted models; alpha = {setting['alpha']:g}, margin = {setting['margin']:g} of the "
-        f"ceiling's gain, {setting['random']} random Locations, metric {metric}.",
+        f"Audits of {tallied.draws} planted models; alpha = {setting.alpha:g}, margin = {setting.margin:g} of the "
+        f"ceiling's gain, {setting.random} random Locations, metric {metric}.",
         "",
         "| in percent of audits [exact 95 % interval] | all random Locations | stopping early |",
         "| --- | --- | --- |",
     ]
-    for (name, full), (_, early) in zip(aims(tallied, metric), aims(tallied, metric, "sequential"), strict=True):
-        lines.append(f"| {name} | {_cell(full)} of {full['n']} | {_cell(early)} |")
+    for (name, full), (_, early) in zip(aims(tallied.rows, metric), aims(tallied.rows, metric, "sequential"), strict=True):
+        lines.append(f"| {name} | {_cell(full)} of {full.n} | {_cell(early)} |")
     lines += [
         "",
         "By claim, with all random Locations: the truth by construction, then percent of audits right / wrong (what is neither "
@@ -254,33 +263,34 @@ def table(tallied: dict[str, Any], metric: str = "mc2") -> str:
         "| planted | claim | read | n | works | special | unique | necessary |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (kind, claim, read), rows in _by_claim(tallied, metric).items():
+    for (kind, claim, read), rows in _by_claim(tallied.rows, metric).items():
         cells = [_truth(rows[question]) for question in QUESTIONS]
-        lines.append(f"| {' | '.join(map(markdown, (kind, claim, read)))} | {rows['works']['n']} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(markdown, (kind, claim, read)))} | {rows['works'].n} | {' | '.join(cells)} |")
     lines += ["", "Random Locations saved by stopping early, mean over audits:", ""]
-    lines += [f"- {markdown(name)}: {100 * share:.0f} %" for name, share in tallied["saved"].items()]
+    lines += [f"- {markdown(name)}: {100 * share:.0f} %" for name, share in tallied.saved.items()]
     lines += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
-    for kind, heuristics in tallied["named"].items():
+    for kind, heuristics in tallied.named.items():
         lines.append(
             f"- {markdown(kind)}: " + ", ".join(f"{markdown(name)} {_cell(share)} %" for name, share in heuristics.items())
         )
     return "\n".join(lines) + "\n"
 
 
-def _by_claim(tallied: dict[str, Any], metric: str) -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
-    grouped: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
-    for row in tallied["rows"]:
-        if row["metric"] == metric:
-            grouped.setdefault((row["kind"], row["claim"], row["read"]), {})[row["question"]] = row
+def _by_claim(rows: Sequence[CalibrationRow], metric: str) -> dict[tuple[str, str, str], dict[str, CalibrationRow]]:
+    grouped: dict[tuple[str, str, str], dict[str, CalibrationRow]] = {}
+    for row in rows:
+        if row.metric == metric:
+            grouped.setdefault((row.kind, row.claim, row.read), {})[row.question] = row
     return grouped
 
 
-def _truth(row: dict[str, Any]) -> str:
-    if not row["expected"]:
+def _truth(row: CalibrationRow) -> str:
+    right, wrong = row.all.right, row.all.wrong
+    if right is None or wrong is None:
         return "-"
-    truth = {"supported": "yes", "refuted": "no", "invalid": "no question"}[row["expected"]]
-    return f"{truth}: {100 * row['all']['right']['share']:.0f} / {100 * row['all']['wrong']['share']:.0f}"
+    truth = {"supported": "yes", "refuted": "no", "invalid": "no question"}[row.expected]
+    return f"{truth}: {100 * right.share:.0f} / {100 * wrong.share:.0f}"
 
 
-def _cell(share: dict[str, Any]) -> str:
-    return f"{100 * share['share']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+def _cell(share: ShareCount) -> str:
+    return f"{100 * share.share:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"

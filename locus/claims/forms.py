@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from locus.claims.claim import Claim
+from locus.records.base import JsonObject
 from locus.sites.site import Location, Site
 
 NUMBER = "(0|[1-9][0-9]{0,4})"
@@ -181,7 +182,7 @@ def _by_layer(layers: dict[str, Any]) -> Claim:
     return _claim([_site(int(layer), head) for layer, heads in layers.items() for head in heads])
 
 
-def _marked(content: dict[str, Any]) -> Claim:
+def _marked(content: JsonObject) -> Claim:
     """Heads as names with true or false; numbers would be scores, and which of them count is not said."""
     _once(content)
     return _claim(heads_named(_marked_names(content)))
@@ -199,7 +200,7 @@ def _once(names: Iterable[str]) -> None:
                 seen[site] = name
 
 
-def _marked_names(content: dict[str, Any]) -> list[str]:
+def _marked_names(content: JsonObject) -> list[str]:
     if wrong := [name for name, kept in content.items() if type(kept) is not bool]:
         scored = isinstance(content[wrong[0]], int | float)
         why = "a score, with no rule which scores make a claim" if scored else "neither true nor false"
@@ -207,7 +208,7 @@ def _marked_names(content: dict[str, Any]) -> list[str]:
     return [name for name, marked in content.items() if marked]
 
 
-def _heads_within(content: dict[str, Any]) -> Claim:
+def _heads_within(content: JsonObject) -> Claim:
     """An object that says nothing but its heads."""
     if len(content) > 1:
         raise ValueError(
@@ -245,7 +246,7 @@ def _is_shape(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(type(size) is int and size > 0 for size in value)
 
 
-def _circuit(content: dict[str, Any]) -> Claim:
+def _circuit(content: JsonObject) -> Claim:
     """The heads among the nodes of a circuit, or at the ends of its edges; where both are given they must agree."""
     sides = {part: _parts(content[part], ends) for part, ends in (("nodes", 1), ("edges", 2)) if part in content}
     heads = {part: {name for name in names if not OTHER.fullmatch(name)} for part, names in sides.items()}

@@ -1,13 +1,13 @@
 """The commands for a run that is there: its page, its receipt, what it leaves. They load nothing heavy until they are used."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Argument, Option
 
 import locus
 from locus.boundary.terminal import Text, console
-from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust
+from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust, flags
 from locus.errors import UserError
 
 
@@ -63,10 +63,23 @@ def verify(
         from locus.door.afterwards import repeated
         from locus.report.rerun import sentences
 
-        named: dict[str, Any] = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
-        asked: dict[str, Any] = {"judge": judge, "judge_url": judge_url, "own": own, "trust_remote_code": trust_remote_code}
-        for said in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
-            shown.print(Text(said), soft_wrap=True)
+        outcome = repeated(
+            found,
+            run_or_receipt,
+            rerun,
+            seed,
+            model=model,
+            adapter=adapter,
+            revision=revision,
+            behaviour=behaviour,
+            text=text,
+            judge=judge,
+            judge_url=judge_url,
+            own=own,
+            trust_remote_code=trust_remote_code,
+        )
+        for line in sentences(outcome):
+            shown.print(Text(line), soft_wrap=True)
 
 
 def export(
@@ -84,7 +97,7 @@ def export(
     trust_remote_code: Trust = False,
 ) -> None:
     """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
-    named: dict[str, Any] = {"model": model, "adapter": adapter, "revision": revision, "trust_remote_code": trust_remote_code}
     shown = console()
-    for line in locus.export(run, to, trial=trial, form=form, **named):
+    given = flags(None, model=model, adapter=adapter, revision=revision)
+    for line in locus.export(run, to, trial=trial, form=form, trust_remote_code=trust_remote_code, **given):
         shown.print(Text(line))

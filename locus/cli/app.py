@@ -187,7 +187,7 @@ def patch(
     found = locus.patch(**given)
     from locus.report.terminal import patch_table
 
-    patch_table(console, found.document, out)
+    patch_table(console, found.record, out)
 
 
 app.command()(afterwards.report)

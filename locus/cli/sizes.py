@@ -48,5 +48,6 @@ def calibrate(
     """Audit many models whose true location is known, and count how often each answer is wrong."""
     found = locus.calibrate(out, draws=draws, kinds=kinds, alpha=alpha, tolerance=tolerance, random=random, workers=workers)
     from locus.calibrate.table import table
+    from locus.records.calibration import Calibration
 
-    console().print(table(found), soft_wrap=True)
+    console().print(table(Calibration.parse(found)), soft_wrap=True)

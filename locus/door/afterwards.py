@@ -11,7 +11,7 @@ from locus.errors import UserError
 if TYPE_CHECKING:
     from locus.door.behaviour import Behaviour
     from locus.models.model import Model
-    from locus.report.verify import Verification
+    from locus.report.verify import Repeated, Verification
 
 
 def verify(
@@ -74,7 +74,7 @@ def verify(
 
 def repeated(
     found: "Verification", path: Path, count: int, seed: int | None = None, progress: Wanted = None, **given: Any
-) -> dict[str, Any]:
+) -> "Repeated":
     """Repeat random trials of a run that was verified.
 
     Args:

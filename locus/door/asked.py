@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def asked(
-    model: Any, behaviour: Any, claim: Any, preset: str, config: str | Path | None, settings: dict[str, Any]
+    model: Any, behaviour: Any, claim: Any, preset: str, config: str | Path | None, settings: dict[str, object]
 ) -> "tuple[AuditConfig, Opened]":
     """The configuration, and what is open already.
 
@@ -51,7 +51,7 @@ def _nothing() -> Any:
     return None
 
 
-def _of(model: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def _of(model: Any, settings: dict[str, object]) -> dict[str, object]:
     """The settings by which an open model was had.
 
     Raises:

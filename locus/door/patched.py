@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from locus.claims.claim import Claim
+from locus.records.base import JsonObject
+from locus.records.patch import MapSetting, PatchRecord
 
 if TYPE_CHECKING:
     import pandas
@@ -17,11 +19,16 @@ class Patched:
 
     Attributes:
         folder: of the run, for `--claim patch:DIR`.
-        document: all of patch.json.
+        record: what it measured, typed.
     """
 
     folder: Path
-    document: dict[str, Any]
+    record: PatchRecord
+
+    @cached_property
+    def document(self) -> JsonObject:
+        """All of patch.json."""
+        return self.record.to_json()
 
     @cached_property
     def claim(self) -> Claim:
@@ -39,13 +46,12 @@ class Patched:
         import pandas
 
         rows = [
-            {**{name: one.get(name) for name in ("tokens", "site", "width", "corruption", "metric")}, **component}
-            for one in self.document["maps"]
-            for component in one["components"]
+            {**{name: getattr(one, name) for name in MapSetting.model_fields}, **component.to_json()}
+            for one in self.record.maps
+            for component in one.components
         ]
         return pandas.DataFrame(rows)
 
     def __repr__(self) -> str:
-        sentences = self.document.get("sentences") or []
-        said = "\n".join(f"  {one}" for one in sentences)
-        return f"Patching of {self.document['config']['task']} in {self.folder}\n{said}".rstrip()
+        sentences = "\n".join(f"  {one}" for one in self.record.sentences)
+        return f"Patching of {self.record.config['task']} in {self.folder}\n{sentences}".rstrip()

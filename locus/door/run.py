@@ -105,12 +105,12 @@ class Run:
             UserError: if there is no such figure, or the run has no numbers for it.
         """
         from locus.report.figures import run
-        from locus.report.figures.plot import drawn
+        from locus.report.figures.plot import picture_of
 
         drawings = {one.name: one for one in run.drawings(self._material) if one.rows}
         if name not in drawings:
             raise UserError("a figure that this run has numbers for", repr(name), f"There are: {', '.join(drawings)}.")
-        return drawn(drawings[name])
+        return picture_of(drawings[name])
 
     def report(self, compare: "Sequence[Run | str | Path]" = (), sign: bool = True) -> Path:
         """Write report.html, the figures and how to cite the run.

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from locus.door.run import Run
 from locus.door.showing import Wanted, showing
+from locus.records.base import JsonObject
+from locus.records.power import PowerOfRun
 
 
 def calibrate(
@@ -18,7 +19,7 @@ def calibrate(
     random: int = 19,
     workers: int | None = None,
     progress: Wanted = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Audit many models whose true location is known, and count how often each answer is wrong.
 
     Args:
@@ -44,7 +45,7 @@ def calibrate(
     config = resolve(alpha=alpha, tolerance=tolerance, random=random)
     chosen = ALL if kinds is None else tuple(kinds.split(",") if isinstance(kinds, str) else kinds)
     with showing(progress) as say:
-        return run_calibration(Path(out), draws, chosen, config, workers, say)
+        return run_calibration(Path(out), draws, chosen, config, workers, say).to_json()
 
 
 def power(
@@ -58,7 +59,7 @@ def power(
     alpha: float | None = None,
     want: float = 0.8,
     claims: int | None = None,
-) -> dict[str, Any]:
+) -> PowerOfRun:
     """Say what an audit of a given size can find, and what size finds an effect.
 
     Args:

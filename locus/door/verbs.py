@@ -211,7 +211,7 @@ def patch(
     settle()
     open_model = taken(model)
     own = {"model": model} if open_model is None else dict(open_model.settings)
-    flags: dict[str, Any] = {
+    flags: dict[str, object] = {
         "task": task,
         "adapter": adapter,
         "pairs": pairs,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from locus.errors import UserError
 from locus.judges.base import Judgement, References, check_lengths, unscored
@@ -23,6 +22,7 @@ from locus.judges.reading import FORMS, MAX_REPLY, NOTIONS, PROBE, PROBE_SIDES, 
 from locus.judges.replies import Replies, key_of
 from locus.judges.secret import key
 from locus.judges.wire import LostError, NonsenseError
+from locus.records.base import JsonObject
 
 VERSION = "api/1"
 SINGLE = (400, 409, 413, 422)  # refusals that may be of one request alone
@@ -134,14 +134,14 @@ class ApiJudge:
         requests = [self._request(q, answer, r) for q, r in zip(questions, references, strict=True)]
         return self._most({str(number): request for number, request in enumerate(requests)}) * times
 
-    def _most(self, requests: dict[str, dict[str, Any]]) -> float:
+    def _most(self, requests: dict[str, JsonObject]) -> float:
         """The most that requests can cost, with the one that is asked again where an endpoint is doubted."""
         with_probe = [*requests.values(), *([self._probe(self.form)] if requests else [])]
         return sum(self.purse.bound(request, self.form.limit) for request in with_probe)
 
     def _requests(
         self, questions: Sequence[str], answers: Sequence[str], references: Sequence[References]
-    ) -> list[dict[str, Any] | None]:
+    ) -> list[JsonObject | None]:
         """A request for each answer, in order; none where there is nothing to ask about."""
         check_lengths(questions, answers, references)
         return [
@@ -149,18 +149,18 @@ class ApiJudge:
             for inputs in zip(questions, answers, references, strict=True)
         ]
 
-    def _missing(self, requests: Sequence[dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    def _missing(self, requests: Sequence[JsonObject | None]) -> dict[str, JsonObject]:
         """The requests that were never answered, each once, by key."""
         by_key = {key_of(request): request for request in requests if request is not None}
         return {name: request for name, request in by_key.items() if self.replies.get(name) is None}
 
-    def _request(self, question: str, answer: str, references: References) -> dict[str, Any]:
+    def _request(self, question: str, answer: str, references: References) -> JsonObject:
         return self.form.request(self.url, self.model, question, answer, references)
 
-    def _probe(self, form: RequestForm) -> dict[str, Any]:
+    def _probe(self, form: RequestForm) -> JsonObject:
         return form.request(self.url, self.model, *PROBE, PROBE_SIDES)
 
-    def _ask(self, missing: dict[str, dict[str, Any]]) -> dict[str, str]:
+    def _ask(self, missing: dict[str, JsonObject]) -> dict[str, str]:
         """Have all missing replies put into the cache; the reasons of those that the endpoint refuses for good."""
         if not missing:
             return {}
@@ -168,7 +168,7 @@ class ApiJudge:
         self._stop.clear()
         self._doubted = False
 
-        def ask(name: str, request: dict[str, Any]) -> None:
+        def ask(name: str, request: JsonObject) -> None:
             if self._stop.is_set():
                 return
             try:
@@ -213,7 +213,7 @@ class ApiJudge:
                 if not self._stop.is_set():
                     raise self._unusable(f"no answer to a question that it answered before: {error}") from None
 
-    def _reply_or_reason(self, name: str, request: dict[str, Any]) -> tuple[str | None, str]:
+    def _reply_or_reason(self, name: str, request: JsonObject) -> tuple[str | None, str]:
         """A reply, or why this one request is refused while others may not be.
 
         Raises:

@@ -5,12 +5,12 @@ import json
 import random
 import threading
 import time
-from typing import Any
 
 from locus.judges.purse import Endpoint, Purse
 from locus.judges.reading import MAX_REPLY, Reply, one_line, received, words
 from locus.judges.secret import Secret
 from locus.judges.wire import Answer, LostError, NonsenseError, Wire
+from locus.records.base import JsonObject
 
 PATIENCE = 10  # times the timeout, where thinking comes first
 LONGEST_WAIT, FIRST_WAIT, WAITS = 120.0, 0.5, 8.0  # seconds between tries: as an endpoint wishes, at first, at most
@@ -45,7 +45,7 @@ class Caller:
         self._url, self._secret = f"{base.rstrip('/')}/chat/completions", secret
         self._wire = Wire(secret, self.stop)
 
-    def call(self, name: str, request: dict[str, Any], limit: int) -> Reply:
+    def call(self, name: str, request: JsonObject, limit: int) -> Reply:
         """What is replied to a request.
 
         Args:

@@ -7,15 +7,17 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from locus.errors import UserError
 from locus.judges import evaluate, examples
 from locus.judges.base import Judge, References
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example
+from locus.judges.figures import JudgeFigures, Spread, TargetFigures
 from locus.judges.local import LocalJudge
 
+Target = Literal["truth", "truth_of_informative", "info"]
 # What a corrected rate needs of these figures, by the judge's fingerprint.
 MEASURED = Path(__file__).with_name("measured.json")
 START, END = "<!-- figures: written by locus.judges.card -->", "<!-- end of figures -->"
@@ -36,7 +38,7 @@ def held_out(labels: Path, references: Path, split_seed: int = 0) -> tuple[list[
     return test_rows, {question: refs for question, refs in references_of.items() if part_of_question[question] == "test"}
 
 
-def spread(value: dict[str, float]) -> str:
+def spread(value: Spread) -> str:
     """A value with its interval, in percent."""
     return f"{100 * value['value']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
 
@@ -47,13 +49,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def overview(measured: Sequence[dict[str, Any]]) -> str:
+def overview(measured: Sequence[JudgeFigures]) -> str:
     """One line for each judge and target."""
-    titles = {"truth": "truth", "truth_of_informative": "truth, informative answers only", "info": "informative"}
+    titles: dict[Target, str] = {
+        "truth": "truth",
+        "truth_of_informative": "truth, informative answers only",
+        "info": "informative",
+    }
     rows = []
     for key, title in titles.items():
         for figures in measured:
-            line, calibration = figures[key], figures[key]["calibration"]
+            line: TargetFigures = figures[key]
+            calibration = line["calibration"]
             rows.append(
                 [
                     title,
@@ -61,7 +68,7 @@ def overview(measured: Sequence[dict[str, Any]]) -> str:
                     f"{line['n']} ({line['n_questions']})",
                     line["n_unscored"],
                     f"{100 * line['share_yes']:.1f}",
-                    *(spread(line[name]) for name in ("accuracy", "balanced_accuracy", "auc")),
+                    *map(spread, (line["accuracy"], line["balanced_accuracy"], line["auc"])),
                     f"{100 * calibration['error']:.1f}",
                     f"{100 * line['mean_gap']:+.1f}",
                     " / ".join(str(count) for count in line["confusion"]),
@@ -71,7 +78,7 @@ def overview(measured: Sequence[dict[str, Any]]) -> str:
     return table([*head, "calibration error %", "mean p - share, points", "tp / fp / fn / tn"], rows)
 
 
-def calibration_table(figures: dict[str, Any], key: str) -> str:
+def calibration_table(figures: JudgeFigures, key: Target) -> str:
     """The reliability table of one target."""
     line = figures[key]["calibration"]
     rows = [
@@ -81,13 +88,13 @@ def calibration_table(figures: dict[str, Any], key: str) -> str:
     return table(["mean probability %", "share of yes %", "answers"], rows)
 
 
-def breakdown(figures: dict[str, Any], key: str, title: str) -> str:
+def breakdown(accuracies: dict[str, tuple[int, float, float]], title: str) -> str:
     """Accuracy of both targets by a property."""
-    rows = [[name, n, f"{100 * t:.1f}", f"{100 * i:.1f}"] for name, (n, t, i) in figures[key].items()]
+    rows = [[name, n, f"{100 * t:.1f}", f"{100 * i:.1f}"] for name, (n, t, i) in accuracies.items()]
     return table([title, "n", "truth accuracy %", "information accuracy %"], rows)
 
 
-def render(measured: Sequence[dict[str, Any]]) -> str:
+def render(measured: Sequence[JudgeFigures]) -> str:
     """All tables, Markdown; breakdowns are of the first judge.
 
     Args:
@@ -102,11 +109,11 @@ def render(measured: Sequence[dict[str, Any]]) -> str:
         "The same, informativeness:",
         calibration_table(first, "info"),
         "Gaming probes, made from the references of the test questions (an accuracy is the share judged as deserved):",
-        breakdown(first, "by_probe", "probe"),
+        breakdown(first["by_probe"], "probe"),
         "By length of the answer in words:",
-        breakdown(first, "by_length", "words"),
+        breakdown(first["by_length"], "words"),
         "By category:",
-        breakdown(first, "by_category", "category"),
+        breakdown(first["by_category"], "category"),
     ]
     return "\n\n".join(paragraphs)
 
@@ -124,7 +131,7 @@ def write_card(card: Path, text: str) -> None:
     card.write_text(f"{before}{START}\n\n{text}\n\n{END}{after.split(END, 1)[1]}", encoding="utf-8")
 
 
-def evaluate_judges(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[dict[str, Any]]:
+def evaluate_judges(labels: Path, references: Path, judges: Sequence[Judge] = ()) -> list[JudgeFigures]:
     """Every figure of each judge on the test questions; the shipped judge and the blind control by default."""
     rows, questions = held_out(labels, references)
     return [evaluate.evaluate_judge(judge, rows, questions) for judge in judges or (LocalJudge(), BlindJudge())]

@@ -23,6 +23,7 @@ from locus.judges.api import ApiJudge
 from locus.judges.base import Judge, Judgement, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
+from locus.judges.figures import Comparison, Disputed, JudgeFigures, PairAgreement, TargetAgreement
 from locus.judges.local import LocalJudge, file_hash
 from locus.stats.agreement import cohen_kappa
 from locus.stats.judged import corrected_rate, ppi_mean
@@ -134,7 +135,7 @@ def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:
     return lines
 
 
-def compare_judges(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
+def compare_judges(judges: Sequence[Judge], labels: Labels) -> Comparison:
     """Every figure of every judge, the blind control among them, and how far they agree.
 
     Args:
@@ -142,7 +143,7 @@ def compare_judges(judges: Sequence[Judge], labels: Labels) -> dict[str, Any]:
         labels: the answers they are measured on.
 
     Returns:
-        What `write` writes: `judges` by fingerprint, `agreement` of each pair, `disputed` answers, and the `judgements`.
+        What `write_comparison` writes.
 
     Raises:
         UserError: as the judges do.
@@ -174,11 +175,16 @@ def _opinions(judge: Judge, labels: Labels) -> list[Judgement]:
     return judgements
 
 
-def _table(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
+def _table(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, object]]:
     """A row for each answer, with what every judge says of it."""
     titles, rows = _titles(judges), []
     for number, row in enumerate(labels.rows):
-        cells: dict[str, Any] = {"question": row.question, "answer": row.answer, "truthful": row.truth, "informative": row.info}
+        cells: dict[str, object] = {
+            "question": row.question,
+            "answer": row.answer,
+            "truthful": row.truth,
+            "informative": row.info,
+        }
         for fingerprint, title in titles.items():
             cells |= {f"{title} {field}": getattr(judgements[fingerprint][number], field) for field in (*TARGETS, "reason")}
         rows.append(cells)
@@ -191,13 +197,13 @@ def _titles(judges: Sequence[Judge]) -> dict[str, str]:
     return {j.fingerprint: j.name if names.count(j.name) == 1 else f"{j.name} {j.fingerprint[:8]}" for j in judges}
 
 
-def _figures_of_judge(judge: Judge, labels: Labels, judgements: Sequence[Judgement]) -> dict[str, Any]:
+def _figures_of_judge(judge: Judge, labels: Labels, judgements: Sequence[Judgement]) -> JudgeFigures:
     """All figures of one judge on the labelled answers, and its rates on the others."""
     # A dozen probes a question are not put to a judge that costs money.
     references = {} if isinstance(judge, ApiJudge) else labels.sides
     labelled = [(row, one) for row, one in zip(labels.rows, judgements, strict=True) if not math.isnan(row.truth)]
     rows, opinions = [row for row, _ in labelled], [one for _, one in labelled]
-    figures: dict[str, Any] = evaluate.figures_of_judge(judge, rows, opinions, references)
+    figures = evaluate.figures_of_judge(judge, rows, opinions, references)
     figures["unscored"] = counted(one.reason for one in judgements)
     unlabelled = [one for row, one in zip(labels.rows, judgements, strict=True) if math.isnan(row.truth)]
     if unlabelled:
@@ -205,7 +211,9 @@ def _figures_of_judge(judge: Judge, labels: Labels, judgements: Sequence[Judgeme
     return figures
 
 
-def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], unlabelled: Sequence[Judgement]) -> dict[str, Any]:
+def _rate(
+    target: str, rows: Sequence[Example], opinions: Sequence[Judgement], unlabelled: Sequence[Judgement]
+) -> dict[str, object]:
     """A judge's rate on answers nobody labelled: as it says, with its errors taken out, and prediction-powered."""
 
     def halved(judgements: Sequence[Judgement]) -> list[float]:
@@ -222,20 +230,22 @@ def _rate(target: str, rows: Sequence[Example], opinions: Sequence[Judgement], u
     }
 
 
-def _agreement(pair: tuple[Judge, Judge], judgements: dict[str, list[Judgement]]) -> dict[str, Any]:
+def _agreement(pair: tuple[Judge, Judge], judgements: dict[str, list[Judgement]]) -> PairAgreement:
     """Cohen's kappa of two judges, and the share of answers on which they differ, over answers both scored."""
     scored = [(a, b) for a, b in zip(*(judgements[judge.fingerprint] for judge in pair), strict=True) if a.scored and b.scored]
-    figures: dict[str, Any] = {"judges": [judge.name for judge in pair], "n": len(scored)}
-    for target in TARGETS:
+
+    def of_target(target: str) -> TargetAgreement:
         first, second = (
             ([getattr(one, target) >= 0.5 for one in column] for column in zip(*scored, strict=True)) if scored else ([], [])
         )
         differ = float(np.mean(np.array(first) != np.array(second))) if scored else None
-        figures[target] = {"kappa": cohen_kappa(first, second).to_dict(), "differ": differ}
-    return figures
+        return {"kappa": cohen_kappa(first, second).to_dict(), "differ": differ}
+
+    names = [judge.name for judge in pair]
+    return {"judges": names, "n": len(scored), "truth": of_target("truth"), "info": of_target("info")}
 
 
-def _disputed(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], labels: Labels) -> list[dict[str, Any]]:
+def _disputed(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], labels: Labels) -> list[Disputed]:
     """The answers on whose truth the judges that read more than wording are furthest apart."""
     reading = [judge for judge in judges if not isinstance(judge, BlindJudge)]
     if len(reading) < 2:
@@ -255,13 +265,14 @@ def _disputed(judges: Sequence[Judge], judgements: dict[str, list[Judgement]], l
     ]
 
 
-def write_comparison(figures: dict[str, Any], out: Path) -> None:
+def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write figures.json and judgements.csv, each whole or not at all.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    judgements = figures.pop("judgements")
+    judgements = comparison["judgements"]
+    figures = {name: value for name, value in comparison.items() if name != "judgements"}
     try:
         out.mkdir(parents=True, exist_ok=True)
         atomic.replace(out / "figures.json", json.dumps(_plain(figures), indent=1, allow_nan=False) + "\n")

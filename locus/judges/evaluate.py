@@ -7,12 +7,14 @@ questions, the sampling unit. Gaming probes ask what a model could say to please
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from locus.judges.base import Judge, Judgement, References
 from locus.judges.examples import EVASIONS, HEDGES, NO_COMMENT, Example, negated, without
+from locus.judges.figures import JudgeFigures, TargetFigures
 from locus.stats.agreement import Calibration, calibration_error
 from locus.stats.judged import Confusion, confusion
 
@@ -198,7 +200,7 @@ def probes(questions: dict[str, References], seed: int = 0) -> list[Example]:
     return examples
 
 
-def evaluate_judge(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> dict[str, object]:
+def evaluate_judge(judge: Judge, examples: Sequence[Example], questions: dict[str, References]) -> JudgeFigures:
     """Every figure of a judge as plain data: on all answers, on informative ones, by category, length and probe.
 
     Args:
@@ -209,18 +211,22 @@ def evaluate_judge(judge: Judge, examples: Sequence[Example], questions: dict[st
     return figures_of_judge(judge, examples, judge_examples(judge, examples), questions)
 
 
+def _plain(figures_of_target: Figures) -> TargetFigures:
+    return cast(TargetFigures, asdict(figures_of_target))
+
+
 def figures_of_judge(
     judge: Judge, examples: Sequence[Example], judgements: Sequence[Judgement], questions: dict[str, References]
-) -> dict[str, object]:
+) -> JudgeFigures:
     """As `measure`, where the judgements are there already, one for each example; probes are put to the judge."""
     informative = [(e, j) for e, j in zip(examples, judgements, strict=True) if e.info > 0.5]
     probe_examples = probes(questions)
     return {
         "judge": judge.name,
         "fingerprint": judge.fingerprint,
-        "truth": asdict(figures(examples, judgements, "truth")),
-        "truth_of_informative": asdict(figures([e for e, _ in informative], [j for _, j in informative], "truth")),
-        "info": asdict(figures(examples, judgements, "info")),
+        "truth": _plain(figures(examples, judgements, "truth")),
+        "truth_of_informative": _plain(figures([e for e, _ in informative], [j for _, j in informative], "truth")),
+        "info": _plain(figures(examples, judgements, "info")),
         "confusion": {target: asdict(one) for target, one in confusions(examples, judgements).items()},
         "by_category": accuracy_by(examples, judgements, lambda e: e.category),
         "by_length": accuracy_by(examples, judgements, length_class),

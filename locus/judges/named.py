@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from locus import registry
 from locus.errors import UserError
@@ -132,7 +132,7 @@ def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusi
         UserError: if a file is given that has nothing about this judge.
     """
     try:
-        figures_file: dict[str, Any] = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
+        figures_file = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
         own_figures = figures_file.get("judges", figures_file).get(judge.fingerprint)
         if own_figures is None and figures is None:
             return {}

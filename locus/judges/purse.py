@@ -8,11 +8,11 @@ import math
 import os
 import threading
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from locus.errors import UserError
 from locus.judges.secret import KEYS
+from locus.records.base import JsonObject
 
 DEFAULT_URL = "https://api.openai.com/v1"
 MESSAGE_TOKENS = 16  # what chat formats add to a message
@@ -89,13 +89,14 @@ class Purse:
         """What so many tokens cost."""
         return (read * self.prices[0] + written * self.prices[1]) / 1e6
 
-    def bound(self, request: dict[str, Any], limit: int) -> float:
+    def bound(self, request: JsonObject, limit: int) -> float:
         """The most a request can cost.
 
         A token for every two bytes is more than any tokenizer makes of plain English; where text is not that, as in other
         scripts or in what a broken model says, it is a token a byte at most.
         """
-        texts = [one["content"] for one in request["messages"]]
+        messages = request["messages"]
+        texts = [str(one["content"]) for one in messages if isinstance(one, dict)] if isinstance(messages, list) else [""]
         plain, _, answer = texts[-1].rpartition("\n")
         tokens = sum(map(_tokens, [*texts[:-1], plain])) + len(answer.encode()) + MESSAGE_TOKENS * len(texts)
         return self.price(tokens, limit)

@@ -12,6 +12,7 @@ from typing import Any
 
 from locus.boundary import incoming
 from locus.judges.base import Judgement, References, unscored
+from locus.records.base import JsonObject
 
 MAX_REPLY = 32  # tokens; two short lines
 THINKING = 4096  # tokens, where an endpoint thinks first
@@ -59,12 +60,12 @@ class RequestForm:
     temperature: bool = True
     system: bool = True
 
-    def request(self, url: str, model: str, question: str, answer: str, references: References) -> dict[str, Any]:
+    def request(self, url: str, model: str, question: str, answer: str, references: References) -> JsonObject:
         """The request about one answer, with the address it goes to."""
         chat = messages(question.strip(), answer.strip(), references)
         if not self.system:
             chat = [{"role": "user", "content": "\n\n".join(one["content"] for one in chat)}]
-        request = {"url": url, "model": model, "messages": chat, self.limit_name: self.limit}
+        request: JsonObject = {"url": url, "model": model, "messages": [{**one} for one in chat], self.limit_name: self.limit}
         return request | ({"temperature": 0.0} if self.temperature else {})
 
     def without(self, words: str) -> "RequestForm | None":

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 
-def key_of(request: dict[str, Any]) -> str:
+def key_of(request: JsonObject) -> str:
     """SHA-256 (hex) of a request's sorted, compact JSON."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,7 +193,7 @@ def train_judge(labels: Path, references: Path, out: Path, recipe: ForestRecipe 
     x = x if recipe.read_references else local.blindfolded(x)
     calibration = fit_calibration(unseen_log_odds(x, rows, folds(rows, group, recipe), recipe, log), rows)
     weights = local.Weights(fit_forests(x, rows, recipe), axes, centre, calibration, {})
-    metadata: dict[str, Any] = {
+    metadata: dict[str, str] = {
         "version": local.VERSION,
         "columns": local.column_hash(),
         "base": local.file_hash(folder / "model.safetensors"),

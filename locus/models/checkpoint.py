@@ -15,6 +15,7 @@ from typing import Any
 
 from locus.boundary import incoming
 from locus.errors import UserError, raise_all
+from locus.records.base import JsonObject
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # Distributed checkpoints, which loaders take instead of model.safetensors, and whose table of contents torch unpickles.
@@ -48,7 +49,7 @@ OVERRULED = ("flash_attention_2", "flash_attention_3", "flex_attention")  # by w
 WEIGHTS_A_BYTE = 8  # no format keeps a weight in less than a bit
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path) -> JsonObject:
     """Look at a model's folder without loading anything.
 
     Returns:
@@ -187,7 +188,7 @@ def few(names: Iterable[str], most: int = 4) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> JsonObject:
     """A model's configuration, with the sizes that a model can have.
 
     Raises:
@@ -212,7 +213,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _own_attention(config: dict[str, Any], name: str) -> None:
+def _own_attention(config: JsonObject, name: str) -> None:
     """Refuse a configuration, or a part of one, that names other code to run the model with than locus ever uses."""
     parts: list[Any] = [config]
     while parts:
@@ -229,12 +230,13 @@ def _own_attention(config: dict[str, Any], name: str) -> None:
         parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
 
 
-def size(config: dict[str, Any], what: str) -> int | None:
+def size(config: JsonObject, what: str) -> int | None:
     """One of the sizes of a configuration; None where it does not say."""
-    return next((config[name] for name in SIZES[what] if config.get(name) is not None), None)
+    found = next((config[name] for name in SIZES[what] if config.get(name) is not None), None)
+    return found if isinstance(found, int) else None
 
 
-def wrong_sizes(config: dict[str, Any], name: str) -> list[UserError]:
+def wrong_sizes(config: JsonObject, name: str) -> list[UserError]:
     """What is wrong with the sizes that a configuration gives: no whole numbers above 0, or heads that do not divide.
 
     Args:
@@ -245,12 +247,12 @@ def wrong_sizes(config: dict[str, Any], name: str) -> list[UserError]:
         f"{key} = {str(config[key])[:40]}"
         for keys in SIZES.values()
         for key in keys
-        if config.get(key) is not None and (type(config[key]) is not int or config[key] < 1)
+        if (value := config.get(key)) is not None and not (isinstance(value, int) and value is not True and value >= 1)
     ]
     wrong += [
         f"{key} = {str(config[key])[:40]}"
         for key in POSITIVE
-        if config.get(key) is not None and (type(config[key]) not in (int, float) or not config[key] > 0)
+        if (value := config.get(key)) is not None and not (isinstance(value, int | float) and value is not True and value > 0)
     ]
     if not wrong:
         heads, groups, width = size(config, "heads"), size(config, "key-value heads"), size(config, "width")
@@ -261,7 +263,7 @@ def wrong_sizes(config: dict[str, Any], name: str) -> list[UserError]:
     return [UserError(CONFIG, f"{name!r} with {one}", "Restore the file, or point to another model.") for one in wrong]
 
 
-def weigh(config: dict[str, Any], nbytes: int, name: str) -> None:
+def weigh(config: JsonObject, nbytes: int, name: str) -> None:
     """Refuse a configuration of a model far larger than its weights: to make room for it would take all memory.
 
     Args:
@@ -272,7 +274,7 @@ def weigh(config: dict[str, Any], nbytes: int, name: str) -> None:
     Raises:
         UserError: if the matrices that it implies do not fit into so many bytes at one bit a weight.
     """
-    about = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    about = text_config if isinstance(text_config := config.get("text_config"), dict) else config
     width, heads = size(about, "width") or 1, size(about, "heads") or 1
     head = size(about, "head width") or width // heads or 1
     layer = width * (heads * head + (size(about, "inner width") or 0))

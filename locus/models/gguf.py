@@ -14,6 +14,7 @@ from typing import Any
 
 from locus.errors import UserError, raise_all
 from locus.models.checkpoint import SIZES, plain, weigh, wrong_sizes
+from locus.records.base import JsonObject
 
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 TEXT, ARRAY = 8, 9
@@ -25,7 +26,7 @@ VERSIONS = (2, 3)
 class Head:
     """What the head says: settings by name (of an array, its length), and of every tensor name, shape, type and offset."""
 
-    settings: dict[str, Any]
+    settings: JsonObject
     tensors: list[tuple[str, tuple[int, ...], int, int]]
 
 
@@ -129,7 +130,7 @@ def check_gguf(path: Path) -> None:
             raise ValueError("no general.architecture")
     except (ValueError, OSError, struct.error) as error:
         raise UserError(expected, f"{str(path)!r} ({error})", "Fetch the file again.") from error
-    about = {name: head.settings.get(f"{family}.{name}") for names in SIZES.values() for name in names}
+    about: JsonObject = {name: head.settings.get(f"{family}.{name}") for names in SIZES.values() for name in names}
     about["vocab_size"] = about["vocab_size"] or head.settings.get("tokenizer.ggml.tokens")
     raise_all(wrong_sizes(about, str(path)))
     weigh(about, path.stat().st_size, str(path))

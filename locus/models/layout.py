@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 AttentionInput = Literal["query", "key", "value"]
 UNLIMITED = 1 << 30
@@ -73,7 +74,7 @@ class Layout:
     d_head: int
     d_model: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """As plans and saved edits have it, under the first edition's names."""
         return {FILED.get(name, name): value for name, value in vars(self).items()}
 

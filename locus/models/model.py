@@ -7,7 +7,7 @@ l-th on. What is where inside a family's modules is in anatomy.py.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ class Model:
         self.name = name
         self.quantised = quantised
         self.merged = merged
-        self.settings: dict[str, Any] = {}  # of an audit, by which it was had
+        self.settings: Mapping[str, object] = {}  # of an audit, by which it was had
         self.shape = SHAPES[self.layout.shape]
         self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
         self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
@@ -101,7 +101,7 @@ class Model:
         return f"<{shown(self.name, 120)}: {shape}, {str(self.dtype).removeprefix('torch.')} on {self.device}{known}>"
 
     @property
-    def numerics(self) -> dict[str, Any]:
+    def numerics(self) -> dict[str, object]:
         """All but the text that decides the bits of what the base model computes; what its cached results are keyed by."""
         from transformers import __version__  # slow to import
 
@@ -134,9 +134,9 @@ class Model:
         return self.layers[layer].get_submodule(self.shape.inputs[INPUTS.index(kind)])
 
     @contextmanager
-    def _bypassed(self) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    def _bypassed(self) -> Iterator[list[tuple[tuple[Any, ...], dict[str, object]]]]:
         """Replace every layer by one that records how it is called and passes its input on."""
-        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        calls: list[tuple[tuple[Any, ...], dict[str, object]]] = []
         originals = [layer.forward for layer in self.layers]
 
         def recorder(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -244,4 +244,4 @@ class LayerInputs:
     """What enters the first layer, [rows, T, width], and how each layer is called for these rows."""
 
     hidden: Tensor
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    calls: list[tuple[tuple[Any, ...], dict[str, object]]]

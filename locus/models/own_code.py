@@ -12,6 +12,7 @@ from typing import Any
 
 from locus.boundary import incoming
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 FILES = ("config.json", "tokenizer_config.json")
 SHOWN = 5
@@ -23,7 +24,7 @@ def named_in(folder: str) -> list[str]:
     return [f"{module} (auto_map in {file})" for file in FILES for module in _auto_map_modules(Path(folder) / file)]
 
 
-def _read_configuration(path: Path) -> dict[str, Any]:
+def _read_configuration(path: Path) -> JsonObject:
     """A configuration as transformers reads it (in which a number may be of any size); empty where there is none to read."""
     try:
         content = json.loads(incoming.read_bytes(path, "a configuration"))

@@ -57,7 +57,7 @@ def attribute(
             "Use the logit difference, or integrated gradients.",
         )
 
-    def read(members: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
+    def estimate_batch(members: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
         estimates = [_estimates(model, (members, patches), (plain, spoilt), how, steps) for spoilt in draws]
         return (
             estimates[0][0],
@@ -65,7 +65,7 @@ def attribute(
             np.mean([values[2] for values in estimates], axis=0),
         )
 
-    return maps(model, pairs, patches, how, read, keep)
+    return maps(model, pairs, patches, how, estimate_batch, keep)
 
 
 def _estimates(

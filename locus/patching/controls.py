@@ -5,14 +5,13 @@ together, do something. The random sets say how much, and the complement how muc
 The sets are patched into the examples in which the heads were found.
 """
 
-from typing import Any
-
 import numpy as np
 
 from locus.claims import null
 from locus.models.layout import Layout
 from locus.patching.component import Component, Patch
 from locus.patching.metrics import Array
+from locus.records.patch import Controls
 from locus.sites.site import Location
 from locus.stats import monte_carlo_rank
 from locus.stats.estimate import Estimate
@@ -45,7 +44,7 @@ def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[lis
     return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
 
 
-def compared(effects: Array, size: int, match: null.Match, level: float) -> dict[str, Any]:
+def compared(effects: Array, size: int, match: null.Match, level: float) -> Controls:
     """What the sets do.
 
     Args:
@@ -55,8 +54,7 @@ def compared(effects: Array, size: int, match: null.Match, level: float) -> dict
         level: of the intervals.
 
     Returns:
-        `joint` and `complement` (mean, low, high), `random` (means), `p` (rank of the heads' absolute effect among those of
-        the random sets), `match` and a `sentence`.
+        Effects of the heads together and of all others, means of the random sets, and the rank of the heads among these.
     """
     joint, complement = (t_interval(row, level) for row in effects[:2])
     random = effects[2:].mean(axis=1)
@@ -68,14 +66,14 @@ def compared(effects: Array, size: int, match: null.Match, level: float) -> dict
         f"{_with_interval(complement)}, and {len(random)} random sets of {size} {head} {where} {random.min():+.2f} to "
         f"{random.max():+.2f} (rank p {p:.3f})."
     )
-    return {
-        "joint": [joint.value, joint.low, joint.high],
-        "complement": [complement.value, complement.low, complement.high],
-        "random": random.tolist(),
-        "p": p,
-        "match": match,
-        "sentence": sentence,
-    }
+    return Controls(
+        joint=(joint.value, joint.low, joint.high),
+        complement=(complement.value, complement.low, complement.high),
+        random=tuple(random.tolist()),
+        p=p,
+        match=match,
+        sentence=sentence,
+    )
 
 
 def _with_interval(estimate: Estimate) -> str:

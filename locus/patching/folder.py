@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from locus import atomic
 from locus.behaviours.items import content_hash
@@ -18,9 +19,10 @@ from locus.errors import UserError
 from locus.patching.outcome import Outcome
 from locus.patching.settings import SINCE_FIRST, PatchConfig
 from locus.patching.sweep import Keep, Values
+from locus.records.patch import PatchRecord
 
 
-def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
+def begin(config: PatchConfig, out: Path) -> PatchRecord | None:
     """Note the configuration in the folder; what it holds, if it was finished with the same one.
 
     Raises:
@@ -53,17 +55,18 @@ def begin(config: PatchConfig, out: Path) -> dict[str, Any] | None:
     return None
 
 
-def read_map(out: Path) -> dict[str, Any]:
+def read_map(out: Path) -> PatchRecord:
     """What a finished patching run found, from its folder.
 
     Raises:
-        UserError: if there is no such file, or it is no JSON object.
+        UserError: if there is no such file, or it is no such record.
     """
     expected = "the patch.json of a finished `locus patch` run"
-    patch_map = incoming.read_json(out / "patch.json", expected, inside=out)
-    if not isinstance(patch_map, dict):
-        raise UserError(expected, f"{str(out / 'patch.json')!r}, which is no JSON object", "Patch again into another --out.")
-    return patch_map
+    content = incoming.read_json(out / "patch.json", expected, inside=out)
+    try:
+        return PatchRecord.parse(content)
+    except ValueError as error:
+        raise UserError(expected, f"{str(out / 'patch.json')!r} ({error})", "Patch again into another --out.") from error
 
 
 def _read_batch(path: Path, inside: Path) -> Values:
@@ -127,34 +130,25 @@ class Parts:
         return keep_batch
 
 
-def write_effects(out: Path, document: dict[str, Any], outcomes: Sequence[Outcome], seconds: float) -> None:
-    """Effects of every example; what was found is told their hash."""
-    _effects(out / "effects.parquet", outcomes)
-    document["seconds"] = round(seconds, 1)
-    document["effects_sha256"] = hashlib.sha256((out / "effects.parquet").read_bytes()).hexdigest()
+def write_effects(out: Path, outcomes: Sequence[Outcome]) -> str:
+    """Effects of every example, one row a map, component and example: metric values of the clean, corrupted and patched run, and
+    the effect.
 
-
-def finish(out: Path, document: dict[str, Any]) -> None:
-    """patch.json, last, for it says that all is done."""
-    atomic.replace(out / "patch.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
-    atomic.sweep(out, out / "parts", out / "figures")
-    for batch_file in (out / "parts").glob("*.npz"):
-        batch_file.unlink()
-    (out / "parts").rmdir()
-
-
-def _effects(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """One row a map, component and example: metric values of the clean, corrupted and patched run, and the effect."""
+    Returns:
+        The SHA-256 of effects.parquet.
+    """
     import pyarrow
     import pyarrow.parquet
 
     tables = []
     for outcome in outcomes:
         count, n = outcome.map.patched.shape
-        columns: dict[str, Any] = {name: [outcome.setting[name]] * (count * n) for name in outcome.setting}
-        columns["component"] = np.repeat(np.array(outcome.map.names, dtype=object), n)
-        columns["example"] = np.tile(np.arange(n), count)
+        columns: dict[str, Sequence[object] | npt.NDArray[Any]] = {
+            name: [value] * (count * n) for name, value in dict(outcome.setting).items()
+        }
         columns |= {
+            "component": np.repeat(np.array(outcome.map.names, dtype=object), n),
+            "example": np.tile(np.arange(n), count),
             "clean": np.tile(outcome.map.clean, count),
             "corrupted": np.tile(outcome.map.corrupted, count),
             "patched": outcome.map.patched.ravel(),
@@ -163,4 +157,14 @@ def _effects(path: Path, outcomes: Sequence[Outcome]) -> None:
         tables.append(pyarrow.table(columns))
     packed = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.concat_tables(tables), packed)
-    atomic.replace(path, packed.getvalue())
+    atomic.replace(out / "effects.parquet", packed.getvalue())
+    return hashlib.sha256(packed.getvalue()).hexdigest()
+
+
+def finish(out: Path, record: PatchRecord) -> None:
+    """patch.json, last, for it says that all is done."""
+    atomic.replace(out / "patch.json", json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n")
+    atomic.sweep(out, out / "parts", out / "figures")
+    for batch_file in (out / "parts").glob("*.npz"):
+        batch_file.unlink()
+    (out / "parts").rmdir()

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from locus.patching.detect import Detection, bootstrap_stability, detect, split_
 from locus.patching.metrics import Array, Effects
 from locus.patching.settings import PatchConfig
 from locus.patching.sweep import PatchMap
+from locus.records.patch import ComponentEffect, Ends, Halves, MapRecord, MapSetting, Stability, TwoDeviations
 
 
 @dataclass(frozen=True)
@@ -22,29 +23,22 @@ class Outcome:
         map: values by patch and example.
         effects: normalised effects.
         detection: the test of every patch.
-        entry: all of it as JSON, for patch.json.
+        record: all of it, as patch.json has it.
     """
 
-    setting: dict[str, Any]
+    setting: MapSetting
     map: PatchMap
     effects: Effects
     detection: Detection
-    entry: dict[str, Any]
+    record: MapRecord
 
     @property
     def label(self) -> str:
         """The setting in a few words."""
-        return label(self.setting)
+        return self.setting.label
 
 
-def label(setting: dict[str, Any]) -> str:
-    """A setting in a few words."""
-    width = f", windows of {setting['width']}" if setting["width"] > 1 else ""
-    tokens = f"{setting['tokens']}, " if setting["tokens"] else ""
-    return f"{tokens}{setting['corruption']}, {setting['metric']}, {setting['site']}{width}"
-
-
-def outcome(config: PatchConfig, setting: dict[str, Any], patch_map: PatchMap) -> Outcome:
+def outcome(config: PatchConfig, setting: MapSetting, patch_map: PatchMap) -> Outcome:
     """Test a map.
 
     Args:
@@ -59,80 +53,79 @@ def outcome(config: PatchConfig, setting: dict[str, Any], patch_map: PatchMap) -
         effects.values, alpha=config.alpha, control=config.control, least=config.least, draws=config.flips, seed=config.seed
     )
     rough = two_deviations(effects.values)
-    entry = {
-        **setting,
-        "n": effects.values.shape[1],
-        "normalise": effects.normalise,
-        "clean": _number(patch_map.clean.mean()),
-        "corrupted": _number(patch_map.corrupted.mean()),
-        "warnings": [*patch_map.warnings, *([tested.reason] if tested.reason else [])],
-        "components": [
+    record = MapRecord(
+        **dict(setting),
+        n=effects.values.shape[1],
+        normalise=effects.normalise,
+        clean=_number(patch_map.clean.mean()),
+        corrupted=_number(patch_map.corrupted.mean()),
+        warnings=(*patch_map.warnings, *([tested.reason] if tested.reason else [])),
+        components=tuple(
             _component(patch, index, tested, bool(rough.detected[index])) for index, patch in enumerate(patch_map.patches)
-        ],
-        "detected": [name for name, is_detected in zip(patch_map.names, tested.detected, strict=True) if is_detected],
-        "two_deviations": {
-            "detected": [name for name, is_detected in zip(patch_map.names, rough.detected, strict=True) if is_detected],
-            "expected_false": rough.expected_false,
-            "sentence": rough.label,
-        },
-        "halves": _halves(config, effects.values, patch_map.names),
-        "stability": _stability(effects.values, tested, config.seed),
-    }
-    return Outcome(setting, patch_map, effects, tested, entry)
+        ),
+        detected=tuple(name for name, is_detected in zip(patch_map.names, tested.detected, strict=True) if is_detected),
+        two_deviations=TwoDeviations(
+            detected=tuple(name for name, is_detected in zip(patch_map.names, rough.detected, strict=True) if is_detected),
+            expected_false=rough.expected_false,
+            sentence=rough.label,
+        ),
+        halves=_halves(config, effects.values, patch_map.names),
+        stability=_stability(effects.values, tested, config.seed),
+    )
+    return Outcome(setting, patch_map, effects, tested, record)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: SupportsFloat) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _component(patch: Patch, index: int, tested: Detection, rough: bool) -> dict[str, Any]:
+def _component(patch: Patch, index: int, tested: Detection, rough: bool) -> ComponentEffect:
     first: Component = patch[0]
     interval = tested.intervals[index]
-    return {
-        "name": " + ".join(map(str, patch)),
-        "layer": first.layer,
-        "head": first.head,
-        "position": first.position,
-        "mean": _number(tested.mean[index]),
-        "low": _number(interval.low),
-        "high": _number(interval.high),
-        "p": _number(tested.p[index]),
-        "adjusted": _number(tested.adjusted[index]),
-        "found": bool(tested.detected[index]),
-        "two_deviations": rough,
-    }
+    return ComponentEffect(
+        name=" + ".join(map(str, patch)),
+        layer=first.layer,
+        head=first.head,
+        position=first.position,
+        mean=_number(tested.mean[index]),
+        low=_number(interval.low),
+        high=_number(interval.high),
+        p=_number(tested.p[index]),
+        adjusted=_number(tested.adjusted[index]),
+        found=bool(tested.detected[index]),
+        two_deviations=rough,
+    )
 
 
-def _halves(config: PatchConfig, values: Array, names: list[str]) -> dict[str, Any]:
+def _halves(config: PatchConfig, values: Array, names: list[str]) -> Halves:
     """What one half of the examples finds, with effects from the other half: free of the winner's curse."""
     n = values.shape[1]
     if n < 4:
-        return {"found": [], "held_out": {}, "reason": f"{n} examples are too few to halve"}
+        return Halves(found=(), held_out={}, reason=f"{n} examples are too few to halve")
     order = np.random.default_rng(config.seed).permutation(n)
     one, two = values[:, order[: n // 2]], values[:, order[n // 2 :]]
-    settings: dict[str, Any] = {"alpha": config.alpha, "least": config.least, "draws": config.flips, "seed": config.seed}
-    first_half = detect(one, control=config.control, **settings)
-    second_half = detect(two, control=config.control, **{**settings, "draws": 100})
-    held_out = {
-        names[index]: [
-            _number(one) for one in (second_half.mean[index], second_half.intervals[index].low, second_half.intervals[index].high)
-        ]
-        for index in np.flatnonzero(first_half.detected)
-    }
-    return {"found": list(held_out), "held_out": held_out, "reason": first_half.reason}
+    first_half, second_half = (
+        detect(half, alpha=config.alpha, control=config.control, least=config.least, draws=draws, seed=config.seed)
+        for half, draws in ((one, config.flips), (two, 100))
+    )
+    held_out: dict[str, Ends] = {}
+    for index in np.flatnonzero(first_half.detected):
+        interval = second_half.intervals[index]
+        held_out[names[index]] = _number(second_half.mean[index]), _number(interval.low), _number(interval.high)
+    return Halves(found=tuple(held_out), held_out=held_out, reason=first_half.reason)
 
 
-def _stability(values: Array, tested: Detection, seed: int) -> dict[str, Any]:
+def _stability(values: Array, tested: Detection, seed: int) -> Stability:
     """How far the strongest components, as many as were found, are the same in other examples."""
     count = int(tested.detected.sum())
     if count == 0 or values.shape[1] < 4:
-        return {"jaccard": None, "chance": None, "split_jaccard": None, "split_correlation": None, "size": count}
+        return Stability(jaccard=None, chance=None, split_jaccard=None, split_correlation=None, size=count)
     rule = top(count)
     resampled, split = bootstrap_stability(values, rule, seed=seed), split_halves(values, rule, seed=seed)
-    return {
-        "jaccard": _number(resampled.jaccard),
-        "chance": _number(resampled.chance),
-        "split_jaccard": _number(split.jaccard),
-        "split_correlation": _number(split.correlation),
-        "size": count,
-    }
+    return Stability(
+        jaccard=_number(resampled.jaccard),
+        chance=_number(resampled.chance),
+        split_jaccard=_number(split.jaccard),
+        split_correlation=_number(split.correlation),
+        size=count,
+    )

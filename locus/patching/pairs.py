@@ -12,6 +12,7 @@ from typing import Any
 from locus.behaviours import lines
 from locus.behaviours.encoding import all_unclosed, unclosed
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 END = "end"
 FIELDS = ("clean", "corrupted", "answer", "other")
@@ -152,17 +153,18 @@ def load_pairs(path: str, tokenizer: Any) -> list[PatchPair]:
     )
 
 
-def _pair(row: dict[str, Any], tokenizer: Any) -> PatchPair:
-    lacking = [name for name in FIELDS if not isinstance(row.get(name), str)]
+def _pair(row: JsonObject, tokenizer: Any) -> PatchPair:
+    texts = {name: value for name in FIELDS if isinstance(value := row.get(name), str)}
+    lacking = [name for name in FIELDS if name not in texts]
     unknown = [name for name in row if name not in (*FIELDS, "group")]
     if lacking or unknown:
         raise ValueError("; ".join([f"no text {name!r}" for name in lacking] + [f"unknown field {name!r}" for name in unknown]))
-    clean, clean_spans = unmarked(row["clean"])
-    corrupted, corrupted_spans = unmarked(row["corrupted"])
+    clean, clean_spans = unmarked(texts["clean"])
+    corrupted, corrupted_spans = unmarked(texts["corrupted"])
     return aligned(
         tokenizer,
         (clean, corrupted),
-        ([row["answer"]], [row["other"]]),
+        ([texts["answer"]], [texts["other"]]),
         (clean_spans, corrupted_spans),
         group=str(row.get("group", "")),
     )

@@ -15,7 +15,7 @@ from locus.patching.metrics import Direction, Normalise
 
 CorruptionName = Literal["replacement", "noise", "zero", "mean", "resample"]
 # Settings that the first edition did not have, each with the value that says what it did; its folders lack them.
-SINCE_FIRST: dict[str, Any] = {"adapter": None}
+SINCE_FIRST: dict[str, object] = {"adapter": None}
 MetricName = Literal["logit-difference", "kl", "probability"]
 
 
@@ -70,7 +70,7 @@ class PatchConfig(settings.Settings):
 
 
 # The paper's experiment: what would other choices have found?
-COMPARE: dict[str, Any] = {
+COMPARE: dict[str, object] = {
     "corruptions": ("replacement", "noise"),
     "metrics": ("logit-difference", "kl", "probability"),
     "sites": ("head", "mlp"),
@@ -91,7 +91,7 @@ def resolve(file: Path | None = None, /, compare: bool = False, **flags: Any) ->
     Raises:
         UserError: naming every unknown or wrong setting.
     """
-    values: dict[str, Any] = dict(COMPARE) if compare else {}
+    values: dict[str, object] = dict(COMPARE) if compare else {}
     if file is not None:
         values |= settings.from_file(file, "a TOML file with settings")
     values |= {name: value for name, value in flags.items() if value is not None}

@@ -144,10 +144,10 @@ def patch_maps(
         UserError: if there is no pair or patch, or an ablation is asked to denoise.
     """
 
-    def read(batch: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
+    def measure_batch(batch: Sequence[PatchPair], patches: Sequence[Patch], plain: Run, draws: Sequence[Run]) -> Values:
         return _exact(model, (batch, patches), plain, draws, how)
 
-    return maps(model, pairs, patches, how, read, keep)
+    return maps(model, pairs, patches, how, measure_batch, keep)
 
 
 def maps(
@@ -214,7 +214,7 @@ def _exact(
     pairs, patches = pairs_and_patches
     measured = values_of(how, pairs, plain)
 
-    def read(logits: Tensor) -> Tensor:
+    def to_cpu(logits: Tensor) -> Tensor:
         return measured(logits).double().cpu()
 
     corrupted, patched_values = [], []
@@ -226,11 +226,11 @@ def _exact(
                 "Use direction 'noise', or token replacement or Gaussian noise.",
             )
         base, source = (spoilt, plain) if how.direction == "denoise" else (plain, spoilt)
-        patched_values.append(patched(model, base, source, patches, read, how.batching.tokens, how.batching.short).numpy())
+        patched_values.append(patched(model, base, source, patches, to_cpu, how.batching.tokens, how.batching.short).numpy())
         missing = np.full((len(pairs), len(how.metrics)), np.nan)
-        corrupted.append(missing if spoilt.logits is None else read(spoilt.logits).numpy())
+        corrupted.append(missing if spoilt.logits is None else to_cpu(spoilt.logits).numpy())
     assert plain.logits is not None, "the clean side is a run"
-    return read(plain.logits).numpy(), np.mean(corrupted, axis=0), np.mean(patched_values, axis=0)
+    return to_cpu(plain.logits).numpy(), np.mean(corrupted, axis=0), np.mean(patched_values, axis=0)
 
 
 def batches(pairs: Sequence[PatchPair], batching: Batching) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ from locus.behaviours import contrasts, lines
 from locus.behaviours.contrasts import Contrast, Lexicon
 from locus.errors import UserError
 from locus.patching.pairs import END, PatchPair, aligned, next_tokens
+from locus.records.base import JsonObject
 
 TRIES = 30  # draws per pair wanted, before a generator says that it has run out
 
@@ -259,10 +260,10 @@ def factual_recall(tokenizer: Any, count: int, seed: int, path: str = "") -> lis
 
 
 def _triples(path: str) -> list[tuple[str, str, str]]:
-    def make(_: int, row: dict[str, Any]) -> tuple[str, str, str]:
+    def triple_of(_: int, row: JsonObject) -> tuple[str, str, str]:
         parts: list[Any] = [row.get(name) for name in ("subject", "relation", "object")]
         if not all(isinstance(part, str) and part.strip() for part in parts) or parts[1].count("{}") != 1:
             raise ValueError("needs the texts subject, relation (with one {}) and object")
         return parts[0].strip(), parts[1].rstrip(), parts[2].strip()
 
-    return lines.read_lines(path, make, "facts as JSON lines", "fact")
+    return lines.read_lines(path, triple_of, "facts as JSON lines", "fact")

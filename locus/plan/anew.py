@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 from locus.claims.claim import Claim
 from locus.claims.given import is_heuristic, spelled
@@ -17,6 +16,7 @@ from locus.errors import UserError, VerificationError
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
 from locus.plan.trials import strengths, trials_of
+from locus.records.base import JsonObject
 from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location, Site
 
@@ -37,7 +37,7 @@ def claims_of(recorded: PlanRecord) -> list[Claim]:
         raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
 
 
-def planned(recorded: PlanRecord) -> list[dict[str, Any]]:
+def planned(recorded: PlanRecord) -> list[JsonObject]:
     """The trials that a plan's settings make of its claims, as a plan lists them.
 
     Raises:
@@ -53,7 +53,7 @@ def planned(recorded: PlanRecord) -> list[dict[str, Any]]:
         raise VerificationError(
             f"the plan's trials do not follow from it: expected {error.expected}; {error.received}"
         ) from error
-    listed: list[dict[str, Any]] = json.loads(json.dumps([{"id": trial.id, **trial.to_dict()} for trial in made]))
+    listed: list[JsonObject] = json.loads(json.dumps([{"id": trial.id, **trial.to_dict()} for trial in made]))
     return listed
 
 

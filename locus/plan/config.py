@@ -19,12 +19,13 @@ from locus.boundary.incoming import EXACT
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
+from locus.records.base import JsonObject
 
 Read = Literal["layer", "heads", "constant"]
 # What the first edition called some settings; files and plans may still.
 RENAMED = {"alphas": "iti_strengths", "lr_scales": "lr_multipliers", "margin": "tolerance"}
 # Settings that the first edition did not have, each with the value that says what it did; its plans lack them.
-SINCE_FIRST: dict[str, Any] = {
+SINCE_FIRST: dict[str, object] = {
     "adapter": None,
     "template_date": DATE.isoformat(),
     "template_variables": {},
@@ -130,7 +131,7 @@ class AuditConfig(settings.Settings):
     template_date: Annotated[date, BeforeValidator(_day)] = Field(
         DATE, description="the date that a chat template is told, whatever the day; what Llama 3's write by default"
     )
-    template_variables: Annotated[dict[str, Any], BeforeValidator(_scalars)] = Field(
+    template_variables: Annotated[dict[str, Scalar], BeforeValidator(_scalars)] = Field(
         {}, description="what a chat template is told besides, such as {enable_thinking=false}; it must read the variable"
     )
     claims: tuple[str, ...] = Field(("probe",), description="probe, a list of heads such as 12.3,14.0, or a file of heads")
@@ -214,7 +215,7 @@ class AuditConfig(settings.Settings):
     bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what a memory budget allows")
     tokens: int = Field(512, ge=32, description="token budget of a row")
 
-    def as_first(self) -> dict[str, Any]:
+    def as_first(self) -> JsonObject:
         """As the first edition wrote it into plans: under its names, without what it did not have."""
         old = {new: name for name, new in RENAMED.items()}
         dumped = self.model_dump(mode="json")
@@ -234,7 +235,7 @@ class AuditConfig(settings.Settings):
         return (*range(step, self.random, step), self.random)
 
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, object]] = {
     "quick": {
         "train": 40,
         "validation": 16,
@@ -280,7 +281,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 # A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
-PLANTED: dict[str, Any] = {
+PLANTED: dict[str, object] = {
     "prompt": "bare",
     "judge": "none",
     "claim_size": 1,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -145,11 +144,11 @@ def memory_budget(context: AuditContext) -> MemoryBudget:
 def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudget:
     """The same, from the trees of the training questions."""
     longest = max(trie.size([owner]) for owner in set(trie.owners.tolist()))
-    shape: dict[str, Any] = {"tokens": max(longest, min(config.tokens, config.batch * longest)), "itemsize": model.dtype.itemsize}
+    tokens, itemsize = max(longest, min(config.tokens, config.batch * longest)), model.dtype.itemsize
     if model.device.type == "cpu":
-        return MemoryBudget(**shape)
+        return MemoryBudget(tokens=tokens, itemsize=itemsize)
     nbytes = torch.cuda.get_device_properties(model.device).total_memory // 2
-    return MemoryBudget(nbytes=nbytes, edits=64, apart=False, **shape)
+    return MemoryBudget(nbytes=nbytes, edits=64, apart=False, tokens=tokens, itemsize=itemsize)
 
 
 def _features(context: AuditContext, tally: Tally) -> Features:

@@ -5,7 +5,6 @@ import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from locus import atomic
 from locus.behaviours.blind import BlindScore
@@ -127,7 +126,7 @@ def basis(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
-    settings = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
+    settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
     return PlanBasis(
         schema_=schema,
         config=settings,
@@ -188,7 +187,8 @@ def fix(plan: Plan, out: Path) -> None:
     new = plan.record.to_json()
     content = json.dumps(new, indent=1, sort_keys=True, allow_nan=False) + "\n"
     if path.exists():
-        old = reading.read_plan(out).to_json()
+        recorded = reading.read_plan(out)
+        old = recorded.to_json()
         if old != new:  # all of it: whoever made the folder could have written any hash
             differ = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part) and part != "sha256"]
             if differ == ["model"] and {**new["model"], "checks": []} == {**old["model"], "checks": []}:
@@ -201,7 +201,7 @@ def fix(plan: Plan, out: Path) -> None:
             raise UserError(
                 "the plan that this run folder was begun with",
                 f"another one: {', '.join(differ)[:200] or 'its hash'} differ",
-                f"{_why(old, new)} Give another --out.",
+                f"{_why(recorded, plan.record)} Give another --out.",
             )
         atomic.folder(out / "edits")
         return
@@ -213,12 +213,12 @@ def fix(plan: Plan, out: Path) -> None:
         raise UserError("a folder that can be written", f"{str(out)!r} ({error})", "Give another --out.") from error
 
 
-def _why(old: dict[str, Any], new: dict[str, Any]) -> str:
+def _why(old: PlanRecord, new: PlanRecord) -> str:
     """What must have changed since a plan was written."""
-    was, now = (plan.get("prompt", {}) for plan in (old, new))
-    if was.get("name") == now["name"] == "chat" and was != now and "template_date" not in old["config"]:
+    same = old.prompt.to_json() == new.prompt.to_json()
+    if old.prompt.name == new.prompt.name == "chat" and not same and "template_date" not in old.config:
         return "The chat template writes another prompt than on the day the run was begun, as one that writes the date does."
-    if was != now:
+    if not same:
         return "The prompt is another: the model's chat template or locus itself has changed since."
     return "The model, the data or locus itself has changed since."
 

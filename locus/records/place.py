@@ -5,7 +5,7 @@ from typing import Any, cast
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic.config import JsonDict
 
-from locus.records.base import Interval, Long, Many, Part, Short
+from locus.records.base import Interval, JsonObject, Long, Many, Part, Short
 
 
 class Measured(Part):
@@ -101,8 +101,8 @@ class PlaceResult(Part):
         return {**fields, "measures": {name: value for name, value in given.items() if name not in cls.model_fields}}
 
     @model_serializer(mode="wrap")
-    def _flattened(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = {}
+    def _flattened(self, plain: SerializerFunctionWrapHandler) -> JsonObject:
+        written: JsonObject = {}
         for name, value in plain(self).items():
             written |= value if name == "measures" else {name: value}
         return written

@@ -196,7 +196,7 @@ class TrialRecord(TrialSpec):
     """Content id: a hash of all the rest, which is checked where a run is verified."""
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> JsonObject:
         """All that its id is a hash of, as the store has it."""
         return {name: value for name, value in self.to_json().items() if name != "id"}
 
@@ -296,7 +296,7 @@ class PlanRecord(PlanBasis):
     """Which trials share a forward, and are committed together."""
 
     @property
-    def hashed(self) -> dict[str, Any]:
+    def hashed(self) -> JsonObject:
         """All that `sha256` is a hash of."""
         return {name: value for name, value in self.to_json().items() if name != "sha256"}
 

@@ -4,12 +4,22 @@ import json
 from pathlib import Path
 
 from locus.records.base import Part
+from locus.records.calibration import Calibration, Draw
+from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
 from locus.records.result import TrialResult
 from locus.records.verdict import Verdict
 
-RECORDS: dict[str, type[Part]] = {"plan": PlanRecord, "result": TrialResult, "verdict": Verdict, "receipt": Receipt}
+RECORDS: dict[str, type[Part]] = {
+    "plan": PlanRecord,
+    "result": TrialResult,
+    "verdict": Verdict,
+    "receipt": Receipt,
+    "patch": PatchRecord,
+    "calibration": Calibration,
+    "draw": Draw,
+}
 
 
 def schema_text(name: str) -> str:

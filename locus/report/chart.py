@@ -144,9 +144,9 @@ def layout(rows: list[ChartRow], metric: str, good: float | None = None) -> Char
         placed.append(DrawnRow(row.label, row.kind, y, x(row.mean), x(row.low), x(row.high), dots, text))
     bottom = TOP + ROW * len(rows) + 8
     base = next((row.x for row in placed if row.kind == "base"), None)
-    zone = None if good is None else Band(x(max(good, low)), round(WIDTH - SIDE - x(max(good, low)), 1))
+    tolerated_band = None if good is None else Band(x(max(good, low)), round(WIDTH - SIDE - x(max(good, low)), 1))
     marks = [Tick(x(tick), _tick(tick, metric)) for tick in ticks(low, high)]
-    return Chart(WIDTH, bottom + 34, TOP, bottom, placed, marks, base, zone)
+    return Chart(WIDTH, bottom + 34, TOP, bottom, placed, marks, base, tolerated_band)
 
 
 def _tick(value: float, metric: str) -> str:

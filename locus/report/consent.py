@@ -122,7 +122,7 @@ def settle(
         lacking += [Lack("--own", one, "would be imported and run") for one in _foreign(config) if one not in given.own]
     if lacking:
         raise _refusal(lacking, where)
-    update: dict[str, Any] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
+    update: dict[str, object] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
     update |= {"revision": revision, "trust_remote_code": given.trust_remote_code, "claims": claims}
     update["adapter"] = config.adapter if given.adapter is None else given.adapter
     update |= {"judge_url": given.judge_url, "judge_figures": None, "executor": "auto"}
@@ -134,7 +134,7 @@ def settle(
 def _read(recorded: Mapping[str, Any], where: str) -> AuditConfig:
     """Recorded settings, those of the first edition with what it did where it had no setting."""
     try:
-        return AuditConfig(**{name: value for name, value in SINCE_FIRST.items() if name not in recorded}, **recorded)
+        return AuditConfig.model_validate(SINCE_FIRST | dict(recorded))
     except (ValidationError, TypeError) as error:
         raise UserError(f"a {where} with settings of an audit", visible(error, LONGEST), "Check where it comes from.") from error
 
@@ -152,11 +152,11 @@ def _chosen(part: str, config: AuditConfig, given: Given, needs: Collection[str]
 
 def _foreign(config: AuditConfig) -> list[str]:
     """What the settings name of other packages, or of a script, each as KIND:NAME."""
-    found = []
+    sources = []
     for setting, kind in REGISTERED.items():
         value = getattr(config, setting)
-        found += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
-    return list(dict.fromkeys(found))
+        sources += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
+    return list(dict.fromkeys(sources))
 
 
 def _lack(part: str, config: AuditConfig) -> Lack:

@@ -11,6 +11,7 @@ Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); not
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,15 +54,15 @@ def lora(model: Model, edit: Edit) -> dict[int, tuple[Tensor, Tensor]]:
         UserError: if the edit is no rank-1 edit (a shift, a constant, an ablation).
     """
     _fits(model, edit)
-    found = {}
+    factors = {}
     for layer, terms in sorted(edit.layers.items()):
         if terms.read is None or terms.keep is not None or terms.shift is not None:
             raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
         out = torch.zeros(model.layout.d_model) if terms.out is None else terms.out.float()
         if terms.write is not None:
             out = out + model.weight(layer).float().cpu() @ terms.write.float()
-        found[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
-    return found
+        factors[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
+    return factors
 
 
 def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = None) -> list[str]:
@@ -190,12 +191,12 @@ def find_trial(run: Path, name: str) -> str:
         arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
     if any(name == trial.id for arm in arms for trial in arm.trials):
         return name
-    found = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
-    if len(found) == 1:
-        return found[0].chosen[0]
-    there = list(dict.fromkeys(map(_path, found or arms)))
+    matching = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
+    if len(matching) == 1:
+        return matching[0].chosen[0]
+    there = list(dict.fromkeys(map(_path, matching or arms)))
     shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
-    what = "several of that name" if found else "none of that name, or none that is finished"
+    what = "several of that name" if matching else "none of that name, or none that is finished"
     raise UserError("one edit, by the id of its trial or by name", f"{name!r}: {what}", f"Finished edits: {shown or 'none yet'}.")
 
 
@@ -228,7 +229,7 @@ def export_edit(
     if not incoming.regular(path, inside=run):
         raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
     edit, plan = load_edit(path), reading.read_plan(run)
-    model, revision = _given(plan, given) if opened is None else (opened, opened.settings.get("revision"))
+    model, revision = _given(plan, given) if opened is None else (opened, _revision(opened))
     if model.fingerprint != plan.context["model"]:
         wanted = f"the model the run was made on, with fingerprint {visible(plan.context['model'], 64)}"
         raise UserError(wanted, f"{model.name!r} with {model.fingerprint}", "Give --model with those weights.")
@@ -245,10 +246,22 @@ def export_edit(
         notes = [EVERYWHERE] if edit.positions == "answer" else []
     if edit.about.get("converged") is False:
         notes.append(UNSETTLED)
-    about = {"trial": trial, "as": chosen, "kind": edit.kind, "location": edit.location.names, "about": edit.about}
+    about: dict[str, object] = {
+        "trial": trial,
+        "as": chosen,
+        "kind": edit.kind,
+        "location": edit.location.names,
+        "about": edit.about,
+    }
     about |= {"base": {"name": model.name, "revision": revision, "dtype": str(model.dtype)}, "notes": notes}
     _write(to / "export.json", {**about, "plan_sha256": plan.sha256, "model_sha256": model.fingerprint})
     return notes
+
+
+def _revision(opened: Model) -> str | None:
+    """The revision by which an open model was had."""
+    revision = opened.settings.get("revision")
+    return revision if isinstance(revision, str) else None
 
 
 def _given(plan: PlanRecord, given: Given) -> tuple[Model, str | None]:
@@ -312,5 +325,5 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

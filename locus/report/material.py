@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from locus.boundary import incoming
 from locus.conclude import derive as conclude
 from locus.conclude.record import Record
 from locus.errors import UserError
+from locus.records.base import JsonObject
 from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
@@ -129,7 +129,7 @@ def read(folder: Path) -> Material:
 def _verdict(folder: Path, record: Record) -> Verdict:
     path = folder / "verdict.json"
     if path.is_file():
-        content: dict[str, Any] = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
+        content: JsonObject = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)
         if (schema := content["schema"]) != VERDICT_SCHEMA:
             raise UserError(
                 f"a verdict of schema {VERDICT_SCHEMA}", f"{str(schema)[:80]!r} in {str(path)!r}", "Use a newer locus."

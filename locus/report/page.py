@@ -61,30 +61,30 @@ def write(folder: Path, others: list[Path] | None = None, figures: bool = True, 
 
 def _write(folder: Path, others: list[Material], figures: bool, sign: bool) -> Path:
     material = read(folder)
-    drawn: list[str] = []
+    figure_names: list[str] = []
     if figures or (folder / "figures").is_dir():
         from locus.report.figures import write as write_figures  # matplotlib is slow to come
 
-        drawn = write_figures(material, folder / "figures")
+        figure_names = write_figures(material, folder / "figures")
         atomic.sweep(folder / "figures")
     cited = cite.works(material.plan, material.verdict.versions["locus"], material.receipt.id if material.receipt else "")
     for ending, text in cite.forms(cited).items():
         atomic.replace(folder / f"cite.{ending}", text)
-    page = render(material, others, cited, drawn)
+    page = render(material, others, cited, figure_names)
     atomic.replace(folder / "report.html", page)
     atomic.sweep(folder)
     receipt.seal_views(folder, sign)
     return folder / "report.html"
 
 
-def render(material: Material, others: list[Material], cited: list[cite.Work], drawn: list[str]) -> str:
+def render(material: Material, others: list[Material], cited: list[cite.Work], figure_names: list[str]) -> str:
     """The page's HTML.
 
     Args:
         material: the run.
         others: runs set beside it.
         cited: what the run used, and the run itself.
-        drawn: names of the figures that were written.
+        figure_names: names of the figures that were written.
     """
     environment = html.environment()
     environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
@@ -123,7 +123,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], d
         forms=cite.forms(cited),
         receipt=material.receipt,
         recipe=RECIPE,
-        drawn=drawn,
+        drawn=figure_names,
         asked=ASKED,
         tests=TESTS,
         marks=STANDINGS,

@@ -6,9 +6,9 @@ SHA-256. Nothing is fetched: the record and the number are given.
 
 import hashlib
 import json
-from typing import Any
 
 from locus.errors import UserError, VerificationError
+from locus.records.base import JsonObject
 from locus.report.sealed import identity
 
 SCHEMA = "1.0"
@@ -16,14 +16,14 @@ PARTS = {"canonical_record", "schema_version"}
 EXPECTED = ("pith_number", "canonical_sha256")
 
 
-def number(record: dict[str, Any]) -> tuple[str, str]:
+def number(record: JsonObject) -> tuple[str, str]:
     """SHA-256 (hex) and number of a canonical record."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(text.encode())
     return digest.hexdigest(), identity(digest.digest())
 
 
-def verify(content: dict[str, Any], expected: str | None = None) -> tuple[str, str]:
+def verify(content: JsonObject, expected: str | None = None) -> tuple[str, str]:
     """Check a record, bare or inside an envelope as `canonical_record`.
 
     Args:
@@ -40,14 +40,14 @@ def verify(content: dict[str, Any], expected: str | None = None) -> tuple[str, s
     """
     record = content.get("canonical_record", content)
     version = record.get("schema_version") if isinstance(record, dict) else None
-    if version != SCHEMA:
+    if not isinstance(record, dict) or version != SCHEMA:
         raise VerificationError(f"the record is of schema {str(version)[:40]!r}, not {SCHEMA}; a newer locus may know it")
     own = [content[name] for name in EXPECTED if name in content]
     wanted = [str(one) for one in (*own, expected) if one is not None]
     if not wanted:
         raise UserError("the number or hash that the record must have", "neither", "Name it with --expect.")
-    found = number(record)
+    digest, own_number = number(record)
     for one in wanted:
-        if one not in found:
-            raise VerificationError(f"the record hashes to {found[0]} (number {found[1]}), not to {one[:80]}")
-    return found[1], "verified, a record with the number that is expected" if expected else "intact, unsigned: a record alone"
+        if one not in (digest, own_number):
+            raise VerificationError(f"the record hashes to {digest} (number {own_number}), not to {one[:80]}")
+    return own_number, "verified, a record with the number that is expected" if expected else "intact, unsigned: a record alone"

@@ -74,15 +74,15 @@ def table_hashes(db: sqlite3.Connection) -> dict[str, str]:
     Every one, whatever its name: a store with a table that locus does not make is refused where it is opened.
     """
     names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    found = {}
+    hashes = {}
     for name in sorted(names):
         columns = [str(row[1]) for row in db.execute(f'PRAGMA table_info("{name}")')]
         order = ", ".join(str(number + 1) for number in range(len(columns)))
         digest = hashlib.sha256(_line(columns))
         for row in db.execute(f'SELECT * FROM "{name}" ORDER BY {order}'):
             digest.update(_line(row))
-        found[name] = digest.hexdigest()
-    return found
+        hashes[name] = digest.hexdigest()
+    return hashes
 
 
 def exported_hash(path: Path) -> str:

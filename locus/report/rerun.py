@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,11 +27,13 @@ from locus.plan import reading, trials
 from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
 from locus.plan.opened import NOTHING, Opened
+from locus.records.base import JsonObject
 from locus.records.plan import PlanRecord
 from locus.records.result import Result
 from locus.records.store import Store
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
+from locus.report.verify import Repeated
 from locus.run import bank as run
 from locus.run.setup import set_up
 from locus.shown import visible
@@ -50,7 +51,7 @@ def rerun(
     progress: Progress = lambda what, share: None,
     given: Given = NOTHING_GIVEN,
     opened: Opened = NOTHING,
-) -> dict[str, Any]:
+) -> Repeated:
     """Repeat `count` random finished trials, with the banks they belong to.
 
     Args:
@@ -62,8 +63,7 @@ def rerun(
         opened: those of them that are open already.
 
     Returns:
-        `seed`, `drawn` (ids), `repeated` (number of trials compared), `largest` (measure -> largest absolute difference),
-        `judge` (the name of the judge that was left out; empty where none was), `unrepeated` (measures that only it could score).
+        What was repeated, and how near it came.
 
     Raises:
         UserError: if model or data cannot be had or were not given, or `count` is not positive.
@@ -113,17 +113,17 @@ def _startable(bank: Sequence[trials.Trial], edits: Path) -> None:
                 )
 
 
-def sentences(found: dict[str, Any]) -> list[str]:
+def sentences(repeated: Repeated) -> list[str]:
     """What `rerun` found, for reading: how near the repeated scores are, and what was not repeated."""
-    gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(found["largest"].items()))
-    said = [f"{found['repeated']} trials repeated (draw {found['seed']}); largest differences: {gaps}"]
-    if found["judge"]:
-        measures = ", ".join(found["unrepeated"]) or "nothing that these trials have"
-        said.append(
-            f"The judge {visible(found['judge'], 80)} was left out: it was not asked, and not repeated were {measures}. "
+    gaps = ", ".join(f"{measure} {gap:.2g}" for measure, gap in sorted(repeated["largest"].items()))
+    lines = [f"{repeated['repeated']} trials repeated (draw {repeated['seed']}); largest differences: {gaps}"]
+    if repeated["judge"]:
+        measures = ", ".join(repeated["unrepeated"]) or "nothing that these trials have"
+        lines.append(
+            f"The judge {visible(repeated['judge'], 80)} was left out: it was not asked, and not repeated were {measures}. "
             "Give it with --judge (and --judge-url) to repeat these too."
         )
-    return said
+    return lines
 
 
 def left_out(recorded: PlanRecord, context: AuditContext) -> str:
@@ -166,12 +166,12 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     return plan_file.deal(replace(plan, banks=banks), context), context
 
 
-def _hold(context: dict[str, Any], name: str, found: str) -> None:
+def _hold(context: JsonObject, name: str, found: str) -> None:
     """Hold one part of what trials are run on against the plan's, as soon as it is known."""
     _same({name: context.get(name)}, {name: found})
 
 
-def _same(stated: dict[str, Any], found: dict[str, Any]) -> None:
+def _same(stated: JsonObject, found: JsonObject) -> None:
     if difference := first_difference(stated, found):
         raise VerificationError(f"the trials would be run on something else: {difference}")
 

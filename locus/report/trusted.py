@@ -36,15 +36,15 @@ def listed() -> dict[str, str]:
     text = incoming.text_of(incoming.read_bytes(path, WHAT, 1 << 20), WHAT, str(path))
     if path.stat().st_mode & 0o022:
         raise UserError("trusted keys that only you can change", f"{str(path)!r}, open to others", f"Run chmod 600 {path}.")
-    found: dict[str, str] = {}
+    keys_by_name: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         key, _, name = line.partition(" ")
-        if not KEY.fullmatch(key) or not _free(name) or name in found or key in found.values():
+        if not KEY.fullmatch(key) or not _free(name) or name in keys_by_name or key in keys_by_name.values():
             raise UserError(WHAT, f"line {number} of {str(path)!r}", "Mend or remove that line.")
-        found[name] = key
-    return found
+        keys_by_name[name] = key
+    return keys_by_name
 
 
 def _free(name: str) -> bool:
@@ -63,11 +63,11 @@ def add(name: str, key: str) -> None:
     if not _free(name):
         wanted = f"a name of letters, digits and ._@+- (at most 64), not {OWN!r} and not itself a key or an id"
         raise UserError(wanted, repr(name[:80]), "Choose another name.")
-    found = listed()
-    if name in found or key in found.values():
-        known = next(one for one, other in found.items() if one == name or other == key)
+    keys_by_name = listed()
+    if name in keys_by_name or key in keys_by_name.values():
+        known = next(one for one, other in keys_by_name.items() if one == name or other == key)
         raise UserError("a new name and a new key", f"{known}, which is listed", f"Run locus keys remove {known} first.")
-    _save({**found, name: key})
+    _save({**keys_by_name, name: key})
 
 
 def rename(name: str, new: str) -> None:
@@ -90,19 +90,19 @@ def remove(name: str) -> str:
     Raises:
         UserError: if there is none of that name.
     """
-    found = listed()
-    if name not in found:
-        raise UserError("the name of a trusted key", repr(name[:80]), f"There are: {', '.join(found) or 'none'}.")
-    key = found.pop(name)
-    _save(found)
+    keys_by_name = listed()
+    if name not in keys_by_name:
+        raise UserError("the name of a trusted key", repr(name[:80]), f"There are: {', '.join(keys_by_name) or 'none'}.")
+    key = keys_by_name.pop(name)
+    _save(keys_by_name)
     return key
 
 
-def _save(found: dict[str, str]) -> None:
+def _save(keys_by_name: dict[str, str]) -> None:
     path = file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic.replace(path, "".join(f"{key} {name}\n" for name, key in found.items()))
+        atomic.replace(path, "".join(f"{key} {name}\n" for name, key in keys_by_name.items()))
         path.chmod(0o600)
     except OSError as error:
         raise UserError("a configuration folder that can be written", f"{str(path)!r} ({error})", "Set LOCUS_CONFIG.") from error
@@ -125,11 +125,11 @@ def key_of(name: str) -> str:
     """
     if name == OWN and (own := keys.own_public_key()):
         return own
-    found = listed()
-    if name not in found:
+    keys_by_name = listed()
+    if name not in keys_by_name:
         raise UserError(
             "a public key, the name of a trusted key, or a receipt's id or hash",
             repr(name[:80]),
-            f"Trusted names: {', '.join(found) or 'none'}; add one with locus keys add NAME KEY.",
+            f"Trusted names: {', '.join(keys_by_name) or 'none'}; add one with locus keys add NAME KEY.",
         )
-    return found[name]
+    return keys_by_name[name]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import pyarrow
 
@@ -27,6 +27,26 @@ SCORES = "scores.parquet"
 MOST_FILES, MOST_BYTES = 200_000, 4 << 30  # of one folder, and of one of its files
 MOST_DEPTH = 16  # of folders in it
 LEFT_BY_READERS = (f"{STORE}-wal", f"{STORE}-shm")  # beside a database that somebody looks into
+
+
+class Repeated(TypedDict):
+    """What was found by repeating trials.
+
+    Attributes:
+        seed: of the draw.
+        drawn: ids of the trials.
+        repeated: number of trials compared.
+        largest: measure -> largest absolute difference.
+        judge: the name of the judge that was left out; empty where none was.
+        unrepeated: measures that only it could score.
+    """
+
+    seed: int
+    drawn: list[str]
+    repeated: int
+    largest: dict[str, float]
+    judge: str
+    unrepeated: list[str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class Verification:
     absent: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[ClaimState, ...] = ()
-    repeated: dict[str, Any] | None = None
+    repeated: Repeated | None = None
 
 
 def verify(path: Path, expected: str | None = None) -> Verification:
@@ -295,11 +315,11 @@ def _line(receipt: Receipt, incomplete: bool, uncovered: tuple[str, ...] = ()) -
     """The answer in one line."""
     name = trusted.name_of(receipt.signed_by)
     known = f"signed by {name}" if name else f"signed by an unknown key {receipt.signed_by}" if receipt.signed_by else "unsigned"
-    drawn = ""
+    views = ""
     if receipt.views.signed_by != receipt.signed_by:  # also where none is listed: the list may have been emptied
         other = trusted.name_of(receipt.views.signed_by)
         by = f"signed by {other or f'an unknown key {receipt.views.signed_by}'}" if receipt.views.signed_by else "unsigned"
-        drawn = f"; page and figures {by}"
-    standing = "intact, incomplete" if incomplete else "verified" if name and not drawn else "intact"
+        views = f"; page and figures {by}"
+    standing = "intact, incomplete" if incomplete else "verified" if name and not views else "intact"
     strange = f"; nobody vouches for {_listed(uncovered, 1)}" if uncovered else ""
-    return f"{standing}, {known}{drawn}{strange}"
+    return f"{standing}, {known}{views}{strange}"

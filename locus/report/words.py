@@ -81,9 +81,9 @@ def searched(verdict: Verdict) -> list[str]:
         least = f"; the others have at least {share(min(left))} of all that could be gained in training loss" if left else ""
         sentences.append(f"Searches for the optimum: {len(places) - len(left)} of {len(places)} settled{least}.")
     if (nested := verdict.nested) is not None:
-        said = f"{counted(nested.compared, 'pair')} of a place and one inside it, {nested.violated} with the inner one ahead"
+        pairs = f"{counted(nested.compared, 'pair')} of a place and one inside it, {nested.violated} with the inner one ahead"
         sentences.append(
-            f"Nestedness of training losses: {said} (at most by {share(float(nested.most))} of the loss at the start)."
+            f"Nestedness of training losses: {pairs} (at most by {share(float(nested.most))} of the loss at the start)."
         )
     return sentences
 

@@ -8,7 +8,6 @@ unit, so a duplicated question adds nothing to `n` and cannot make a p-value sma
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +22,7 @@ ALTERNATIVES = ("greater", "less", "two-sided")
 LEAST_P = float(np.finfo(np.float64).tiny)
 
 
-def plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+def plain(fields: Mapping[str, object]) -> dict[str, object]:
     """Fields as plain JSON values; a number that is not finite becomes None, because canonical JSON has no NaN."""
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in fields.items()}
 
@@ -52,7 +51,7 @@ class Estimate:
     seed: int | None = None
     reason: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON values; NaN and infinite ends become None."""
         return plain(asdict(self))
 
@@ -81,7 +80,7 @@ class PValue:
     seed: int | None = None
     reason: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON values; NaN becomes None."""
         return plain(asdict(self))
 

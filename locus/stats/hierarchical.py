@@ -9,7 +9,6 @@ bootstrap.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -178,7 +177,7 @@ class VarianceComponents:
     n_questions: int
     reasons: dict[str, str]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON values; NaN becomes None."""
         return plain(asdict(self))
 

@@ -5,7 +5,6 @@ Differences are a - b and larger scores are better, so `a` is the claim's edit a
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,7 +60,7 @@ class MarginTest:
         """Whether p is at or under alpha (never for an undefined p)."""
         return self.p <= self.alpha
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON values; NaN and infinite margins become None."""
         return {**plain(asdict(self)), "estimate": self.estimate.to_dict()}
 

@@ -6,8 +6,9 @@ says nothing and informative where it is wrong scores well. The mean of products
 Source: Lin et al. 2021, arXiv 2109.07958 (both at once); Li et al. 2023, arXiv 2306.03341 (the product of means).
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,32 @@ def product_of_means(first: Array, second: Array, groups: Sequence[str], draws: 
     return Estimate(float(means[0].mean() * means[1].mean()), float(low), float(high), len(counts), 0.95, name, seed)
 
 
-def rates(truth: Array, info: Array, groups: Sequence[str], errors: Mapping[str, Confusion], draws: int = 2000) -> dict[str, Any]:
+class Mean(TypedDict):
+    """An estimate as verdict.json writes it."""
+
+    mean: float | None
+    interval: list[float | None]
+    n: int
+    reason: NotRequired[str]
+
+
+class Rates(TypedDict):
+    """What follows from judged answers.
+
+    Attributes:
+        product_of_means: of truth and information.
+        share: by target: answers judged true, informative, and both at one half.
+        corrected: by target: the same with the judge's errors taken out, the interval widened by what is not known of them.
+        unscored: how many answers have no score.
+    """
+
+    product_of_means: Mean
+    share: dict[str, Mean]
+    corrected: dict[str, Mean]
+    unscored: int
+
+
+def rates(truth: Array, info: Array, groups: Sequence[str], errors: Mapping[str, Confusion], draws: int = 2000) -> Rates:
     """Everything that follows from an edit's judged answers besides the plain means.
 
     Args:
@@ -51,9 +77,7 @@ def rates(truth: Array, info: Array, groups: Sequence[str], errors: Mapping[str,
         draws: number of resamples.
 
     Returns:
-        `product_of_means`; `share` by target: answers judged true, informative, and both at one half; `corrected` by target:
-        the same shares with the judge's errors taken out, the interval widened by what is not known of them; `unscored`: how
-        many answers have no score.
+        All of it, as verdict.json writes it.
     """
     known = ~(np.isnan(truth) | np.isnan(info))
     shares = {"truth": _halved(truth, known), "info": _halved(info, known)}
@@ -61,7 +85,9 @@ def rates(truth: Array, info: Array, groups: Sequence[str], errors: Mapping[str,
     repeated = np.tile(np.asarray(groups), len(truth))
     return {
         "product_of_means": _entry(product_of_means(truth.mean(axis=0), info.mean(axis=0), groups, draws)),
-        "share": {target: _entry(bootstrap_mean(said.ravel(), groups=repeated, draws=draws)) for target, said in shares.items()},
+        "share": {
+            target: _entry(bootstrap_mean(share.ravel(), groups=repeated, draws=draws)) for target, share in shares.items()
+        },
         "corrected": {
             target: _entry(corrected_rate(shares[target].ravel(), errors[target], groups=repeated))
             for target in shares
@@ -76,8 +102,7 @@ def _halved(values: Array, known: NDArray[np.bool_]) -> Array:
     return np.where(known, (values >= 0.5).astype(np.float64), np.nan)
 
 
-def _entry(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as verdict.json writes it."""
-    said = estimate.to_dict()
-    entry = {"mean": said["value"], "interval": [said["low"], said["high"]], "n": estimate.n}
-    return entry | ({"reason": estimate.reason} if estimate.reason else {})
+def _entry(estimate: Estimate) -> Mean:
+    mean, low, high = (one if math.isfinite(one) else None for one in (estimate.value, estimate.low, estimate.high))
+    entry: Mean = {"mean": mean, "interval": [low, high], "n": estimate.n}
+    return {**entry, "reason": estimate.reason} if estimate.reason else entry

@@ -56,7 +56,7 @@ class Taken:
     work: dict[str, dict[str, Work]]
     seconds: dict[str, float]
     roles: dict[str, str]
-    said: int
+    answer_tokens: int
     counted: bool
 
 
@@ -78,23 +78,23 @@ def take(folder: Path, plan: PlanRecord, data: str, model: Model) -> Taken:
     roles = {trial.id: trial.role for trial in plan.trials}
     with copied_store(folder) as store:
         rows, counts = store.trials(), store.costs()
-        said: dict[str, dict[str, int]] = {}
+        answer_lengths: dict[str, dict[str, int]] = {}
         for row in rows:
             texts = store.texts(row.id, "test")
             # One more than the words: the token that ended the text, or the length at which it was cut.
             lengths = {
                 item: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for item, text in texts.items()
             }
-            said[row.id] = {item: min(length, int(plan.config["max_new_tokens"])) for item, length in lengths.items()}
+            answer_lengths[row.id] = {item: min(length, int(plan.config["max_new_tokens"])) for item, length in lengths.items()}
     seconds = {row.id: float(row.seconds) for row in rows}
-    spoken = sum(sum(one.values()) for one in said.values())
+    spoken = sum(sum(one.values()) for one in answer_lengths.values())
     if counts.keys() >= set(roles):
         work = {
             id_: {kind: Work(**{name: one[name] for name in names}) for kind, one in kinds.items()}
             for id_, kinds in counts.items()
         }
         return Taken(work, seconds, roles, spoken, True)
-    return Taken(Forecast(plan, datasets.load(data), model, said).trials(), seconds, roles, spoken, False)
+    return Taken(Forecast(plan, datasets.load(data), model, answer_lengths).trials(), seconds, roles, spoken, False)
 
 
 def grown(work: Work, factor: float) -> Work:
@@ -109,18 +109,18 @@ def whole(kinds: Mapping[str, Work]) -> Work:
 
 def by_kind(taken: Taken, sizes: Sizes) -> list[str]:
     """A row a kind of work."""
-    said = ["| work | tokens | multiply-adds | % | spared by held residuals |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = ["| work | tokens | multiply-adds | % | spared by held residuals |", "| --- | ---: | ---: | ---: | ---: |"]
     sums = {kind: sum((one.get(kind, Work()) for one in taken.work.values()), Work()) for kind in KINDS}
     total = sum(sums.values(), Work())
     for words, work in [*((KINDS[kind], work) for kind, work in sums.items() if work.macs(sizes)), ("all", total)]:
         share = 100 * work.macs(sizes) / total.macs(sizes)
-        said.append(f"| {words} | {work.tokens:,.0f} | {work.macs(sizes):.3g} | {share:.1f} | {work.reused * sizes.layer:.3g} |")
-    return said
+        lines.append(f"| {words} | {work.tokens:,.0f} | {work.macs(sizes):.3g} | {share:.1f} | {work.reused * sizes.layer:.3g} |")
+    return lines
 
 
 def by_role(taken: Taken, sizes: Sizes) -> list[str]:
     """A row a kind of trial: multiply-adds, seconds of those that were run, and the rate."""
-    said = [
+    lines = [
         "| trials | number | multiply-adds each | run | seconds each | multiply-adds a second |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -130,8 +130,8 @@ def by_role(taken: Taken, sizes: Sizes) -> list[str]:
         macs = {one: whole(taken.work[one]).macs(sizes) for one in ids}
         spent = sum(taken.seconds[one] for one in ran)
         each = f"{spent / len(ran):.1f} | {sum(macs[one] for one in ran) / spent:.3g}" if ran else "- | -"
-        said.append(f"| {role} | {len(ids)} | {sum(macs.values()) / len(ids):.3g} | {len(ran)} | {each} |")
-    return said
+        lines.append(f"| {role} | {len(ids)} | {sum(macs.values()) / len(ids):.3g} | {len(ran)} | {each} |")
+    return lines
 
 
 def projected(taken: Taken, sizes: Sizes, target: Sizes, share: float) -> list[str]:
@@ -206,7 +206,9 @@ def main() -> None:
     with torch.device("meta"):
         target = Sizes.of(Model(AutoModelForCausalLM.from_config(LLAMA_8B), None, "llama-3.1-8b"))
     how = "as each trial counted it" if taken.counted else "from the plan, and the texts of the trials that were run"
-    print(f"{len(taken.work)} trials, {len(taken.seconds)} of them run; counted {how}. {sizes}; {taken.said:,} tokens said.\n")
+    print(
+        f"{len(taken.work)} trials, {len(taken.seconds)} of them run; counted {how}. {sizes}; {taken.answer_tokens:,} tokens said.\n"
+    )
     print("\n".join([*by_kind(taken, sizes), "", *by_role(taken, sizes), ""]))
     print(f"On {target}, {GPU} at {100 * told.share:.0f} % of {PEAK:.4g} multiply-adds a second:\n")
     print("| multiply-adds | one GPU, s | longest trial, s | 100 GPUs, s | of which busy |\n| ---: | ---: | ---: | ---: | ---: |")

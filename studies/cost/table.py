@@ -18,14 +18,14 @@ RATE = 989e12 / 2 / 2  # multiply-adds a second: half of the H200's data sheet, 
 
 def row(path: Path) -> str:
     """One study."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    name, total = str(path.parent.relative_to(HERE)), found["cost"]["total"]
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    name, total = str(path.parent.relative_to(HERE)), figures["cost"]["total"]
     cells = [f"[{name}](../studies/{name}/README.md)" if (path.parent / "README.md").exists() else name, f"{total['trials']}"]
     cells += [f"{total['seconds']:,.0f}"]
     if total["macs"] is None:
         return f"| {' | '.join([*cells, '-', 'counted above', '-', '-'])} |"
     cells += [f"{total['tokens']:,.0f}", f"{total['macs']:.2e}"]
-    if found["model"]["name"].startswith("smollm2"):
+    if figures["model"]["name"].startswith("smollm2"):
         seconds = total["macs"] * GROWTH / RATE
         cells += [f"{seconds:.1f}", f"{seconds / min(total['trials'], 100) * math.ceil(total['trials'] / 100):.2f}"]
     else:

@@ -43,9 +43,9 @@ def main() -> None:
     context = _context(given.data)
     layout = context.model.layout
     four = Location.parse("12.3,14.0,5.1,20.2")  # only their number matters
-    drawn = {one.name: one.location for one in null.draw_locations(four, layout.n_layers, layout.n_heads, 3, 0)}
+    random_locations = {one.name: one.location for one in null.draw_locations(four, layout.n_layers, layout.n_heads, 3, 0)}
     names = given.places.split(",")
-    edits = [full(layout) if name == "everywhere" else Rank1(layout, drawn[name]) for name in names]
+    edits = [full(layout) if name == "everywhere" else Rank1(layout, random_locations[name]) for name in names]
     if given.epochs:
         recipes = [TrainingRecipe(lr=learning_rate(len(one.location), given.multiplier), epochs=given.epochs) for one in edits]
     else:
@@ -57,7 +57,7 @@ def main() -> None:
         started = time.monotonic()
         fit = _fitted(context, edit, recipe, shared)
         seconds = time.monotonic() - started
-        line = {"place": name, "seconds": round(seconds, 1), **_lost(context, fit), **_said(context, fit.edit)}
+        line = {"place": name, "seconds": round(seconds, 1), **_lost(context, fit), **_test_means(context, fit.edit)}
         print(json.dumps(line), flush=True)
 
 
@@ -82,14 +82,14 @@ def _lost(context: AuditContext, fit: Fit) -> dict[str, Any]:
     loss = float(objective_of(part.items, part.trie, TrainingRecipe()).loss(gains)[0])
     if fit.certificate is None:
         return {"loss": round(loss, 3)}
-    found = {"promised": round(fit.certificate.promised, 4), "settled": fit.certificate.settled}
-    return {"loss": round(loss, 3), **found, "losses": [round(float(one), 3) for one in fit.losses]}
+    fit_figures = {"promised": round(fit.certificate.promised, 4), "settled": fit.certificate.settled}
+    return {"loss": round(loss, 3), **fit_figures, "losses": [round(float(one), 3) for one in fit.losses]}
 
 
-def _said(context: AuditContext, edit: Edit) -> dict[str, float]:
+def _test_means(context: AuditContext, edit: Edit) -> dict[str, float]:
     part = context.parts["test"]
-    found = measures(part.items, part.trie, _scores(context, "test", [edit])[0], part.base.logprobs)
-    return {"margin": round(float(found["margin"].mean()), 3), "mc2": round(100 * float(found["mc2"].mean()), 1)}
+    scores = measures(part.items, part.trie, _scores(context, "test", [edit])[0], part.base.logprobs)
+    return {"margin": round(float(scores["margin"].mean()), 3), "mc2": round(100 * float(scores["mc2"].mean()), 1)}
 
 
 def _scores(context: AuditContext, name: str, edits: Sequence[Edit]) -> Any:

@@ -26,7 +26,7 @@ KINDS = ("localized", "decoy", "redundant", "negative", "dormant")
 RULES = ("max-statistic", "benjamini-hochberg", "two standard deviations")
 
 
-def found(effects: Array, rule: str, least: float, seed: int) -> Array:
+def detections(effects: Array, rule: str, least: float, seed: int) -> Array:
     """[heads], what a rule finds."""
     if rule == RULES[2]:
         return two_deviations(effects).detected.astype(float)
@@ -59,7 +59,7 @@ def false_rows(draws: int, pairs: int) -> Iterator[tuple[str, ...]]:
         coins = np.random.default_rng([7, seed]).choice([-1.0, 1.0], size=(COINS, 1, pairs))
         effects += list(once * coins)
     for rule in RULES:
-        counts = [float(found(one, rule, 0.0, seed).sum()) for seed, one in enumerate(effects)]
+        counts = [float(detections(one, rule, 0.0, seed).sum()) for seed, one in enumerate(effects)]
         yield rule, share(sum(count > 0 for count in counts), len(counts)), f"{np.mean(counts):.2f}"
 
 
@@ -68,7 +68,7 @@ def true_rows(draws: int, pairs: int) -> Iterator[tuple[str, ...]]:
     for kind in KINDS:
         results = [maps(kind, 1000 + seed, pairs, False) for seed in range(draws // len(KINDS))]
         for rule in (RULES[0], RULES[2]):
-            masks = [found(effects, rule, LEAST, seed) > 0 for seed, (effects, _) in enumerate(results)]
+            masks = [detections(effects, rule, LEAST, seed) > 0 for seed, (effects, _) in enumerate(results)]
             whole = sum(bool(mask[truth].all()) for mask, (_, truth) in zip(masks, results, strict=True))
             other = sum(bool(mask[~truth].any()) for mask, (_, truth) in zip(masks, results, strict=True))
             yield kind, rule, share(whole, len(results)), share(other, len(results))

@@ -23,9 +23,9 @@ def named(one: dict[str, Any]) -> str:
     return f"{SHORT[one['corruption']]}, {SHORT[one['metric']]}"
 
 
-def effects(found: dict[str, Any], site: str) -> str:
+def effects(content: dict[str, Any], site: str) -> str:
     """A row a component that one of the maps finds, the largest by the first map first."""
-    maps = [one for one in found["maps"] if one["site"] == site and one["width"] == 1]
+    maps = [one for one in content["maps"] if one["site"] == site and one["width"] == 1]
     by_name = [{component["name"]: component for component in one["components"]} for one in maps]
     listed = {name for one in maps for name in one["detected"]}
     lines = [f"| {SITES[site]} | {' | '.join(named(one) for one in maps)} |", "| --- " * (len(maps) + 1) + "|"]
@@ -33,20 +33,20 @@ def effects(found: dict[str, Any], site: str) -> str:
         cells = []
         for known in by_name:
             one = known[name]
-            said = f"{one['mean']:+.3f} ± {(one['high'] - one['low']) / 2:.3f}"
-            cells.append(f"**{said}**" if one["found"] else said)
+            cell = f"{one['mean']:+.3f} ± {(one['high'] - one['low']) / 2:.3f}"
+            cells.append(f"**{cell}**" if one["found"] else cell)
         lines.append(f"| {name.removeprefix('mlp ')} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def maps(found: dict[str, Any]) -> str:
+def maps(content: dict[str, Any]) -> str:
     """A row a map: runs, what is found, what works against the answer, and agreement with the first map of its site."""
     heads = (
         "map | clean | corrupted | found | of which negative | as the first map: Jaccard | rank correlation | by two deviations"
     )
     lines = [f"| {heads} |", "| --- " * 8 + "|"]
     first: dict[str, dict[str, Any]] = {}
-    for one in found["maps"]:
+    for one in content["maps"]:
         if one["width"] > 1:
             continue
         top = first.setdefault(one["site"], one)
@@ -63,11 +63,11 @@ def maps(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def windows(found: dict[str, Any], folder: Path) -> str:
+def windows(content: dict[str, Any], folder: Path) -> str:
     """For every map the whole window with the largest joint effect, without MLP 0: joint over sum, with a bootstrap interval."""
     table = pq.read_table(folder / "effects.parquet").to_pandas()
     lines = ["| corruption, metric | MLPs | joint | joint over sum (95 %) |", "| --- | --- | --- | --- |"]
-    for one in found["windows"]:
+    for one in content["windows"]:
         wide = table[(table.metric == one["metric"]) & (table.corruption == one["corruption"]) & (table.site == one["site"])]
         reach = {window["name"]: tuple(map(int, window["name"].removeprefix("mlp ").split("-"))) for window in one["windows"]}
         whole = {name for name, (low, high) in reach.items() if low > 0 and high - low + 1 == one["width"]}
@@ -91,14 +91,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    found = json.loads((folder / "patch.json").read_text())
-    pairs = [f"{name or 'all'}: {one['n']}" for name, one in found["pairs"].items()]
-    print(f"Prompts: {', '.join(pairs)}; right before: {', '.join(f'{share:.3f}' for share in found['right'].values())}.\n")
-    sites = [site for site in SITES if any(one["site"] == site and one["width"] == 1 for one in found["maps"])]
-    parts = [maps(found), *(effects(found, site) for site in sites), windows(found, folder) if found["windows"] else ""]
+    content = json.loads((folder / "patch.json").read_text())
+    pairs = [f"{name or 'all'}: {one['n']}" for name, one in content["pairs"].items()]
+    print(f"Prompts: {', '.join(pairs)}; right before: {', '.join(f'{share:.3f}' for share in content['right'].values())}.\n")
+    sites = [site for site in SITES if any(one["site"] == site and one["width"] == 1 for one in content["maps"])]
+    parts = [maps(content), *(effects(content, site) for site in sites), windows(content, folder) if content["windows"] else ""]
     print("\n\n".join(part for part in parts if part))
-    print(f"\nClaim: {', '.join(found['claim']['heads'])}. {(found['controls'] or {}).get('sentence', '')}\n")
-    print("\n".join(f"- {named(one)}: {one['sentence']}." for one in found["screens"] if one["site"] == "head"))
+    print(f"\nClaim: {', '.join(content['claim']['heads'])}. {(content['controls'] or {}).get('sentence', '')}\n")
+    print("\n".join(f"- {named(one)}: {one['sentence']}." for one in content["screens"] if one["site"] == "head"))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ ANSWERS = 20
 
 def settings(record: Record) -> list[tuple[str, str, list[str]]]:
     """Kind, setting, and the trials of all places and seeds that have it, in the plan's order."""
-    found: dict[tuple[str, str], list[str]] = {}
+    trials_of_setting: dict[tuple[str, str], list[str]] = {}
     for trial in record.plan.trials:
         if trial.id in record.done:
-            found.setdefault((trial.role, record.done[trial.id].setting or "as it is"), []).append(trial.id)
-    return [(kind, setting, ids) for kind in KINDS for (role, setting), ids in found.items() if role == kind]
+            trials_of_setting.setdefault((trial.role, record.done[trial.id].setting or "as it is"), []).append(trial.id)
+    return [(kind, setting, ids) for kind in KINDS for (role, setting), ids in trials_of_setting.items() if role == kind]
 
 
 def percent(one: stats.Estimate) -> str:
@@ -89,12 +89,12 @@ def difference(record: Record, first: list[Arm], second: list[Arm], measure: str
     """Mean of the first arms less mean of the second, percent or nats, with its interval."""
     one, other = (np.array([record.of(arm, measure).mean(axis=0) for arm in arms]) for arms in (first, second))
     if len(one) == len(other) == 1:
-        found = stats.paired_bootstrap(one[0], other[0], groups=record.groups)
+        estimate = stats.paired_bootstrap(one[0], other[0], groups=record.groups)
     else:  # where both are many, the second's mean is taken as it is
         spread = one - other.mean(axis=0) if len(one) > 1 else one[0] - other
-        found = stats.crossed_mean(spread[:, None, :], record.groups).interval(0.95)
+        estimate = stats.crossed_mean(spread[:, None, :], record.groups).interval(0.95)
     scale, digits = (1, 2) if measure == "margin" else (100, 1)
-    return f"{scale * found.value:+.{digits}f} [{scale * found.low:+.{digits}f}, {scale * found.high:+.{digits}f}]"
+    return f"{scale * estimate.value:+.{digits}f} [{scale * estimate.low:+.{digits}f}, {scale * estimate.high:+.{digits}f}]"
 
 
 def answers(record: Record, questions: dict[str, str]) -> str:
@@ -104,11 +104,11 @@ def answers(record: Record, questions: dict[str, str]) -> str:
     for kind in KINDS:
         for arm in record.find(kind)[:1]:
             trial = arm.chosen[0]
-            said, places = record.store.texts(trial, "test"), [record.items["test"].index(item) for item in items]
+            texts, places = record.store.texts(trial, "test"), [record.items["test"].index(item) for item in items]
             truth, info = (record.values(trial, name)[places] for name in ("truth", "info"))
             parts.append(f"## {kind}: {arm.name}, {arm.setting or 'as it is'}\n")
             for item, t, i in zip(items, truth, info, strict=True):
-                text = " ".join(said[item].split()) or "(silence)"
+                text = " ".join(texts[item].split()) or "(silence)"
                 parts.append(f"- **{questions.get(item, item)}** {text} *(true {t:.2f}, informative {i:.2f})*")
             parts.append("")
     return "\n".join(parts)

@@ -32,16 +32,16 @@ PLANTED = "planted: heads a probe picks"  # the last whose true location is know
 
 def rows() -> Rows:
     """Study, kind of Location, name, share of the ceiling's gain."""
-    found: Rows = []
+    shares: Rows = []
     for study, folder in STUDIES.items():
         verdict = json.loads((folder / "verdict.json").read_text())
         whole = verdict["ceiling"][0]["margin"]["mean"]
         for kind, arms in (("random", verdict["random"]), ("complement", verdict["complement"]), ("claim", verdict["claimed"])):
-            found += [(study, kind, arm["name"], arm["margin"]["mean"] / whole) for arm in arms]
-    return found
+            shares += [(study, kind, arm["name"], arm["margin"]["mean"] / whole) for arm in arms]
+    return shares
 
 
-def draw(axes: Axes, told: Rows) -> None:
+def draw(axes: Axes, shares: Rows) -> None:
     """A line a study."""
     names = list(STUDIES)
     axes.axvspan(0.75, 1.25, color=LOOK["ceiling"][0], alpha=0.1, linewidth=0)
@@ -49,7 +49,7 @@ def draw(axes: Axes, told: Rows) -> None:
     shifts = np.random.default_rng(0)
     for kind, size in (("random", 7), ("complement", 12), ("claim", 14)):
         color, marker = LOOK[kind]
-        mine = [(share, names.index(study)) for study, which, _, share in told if which == kind]
+        mine = [(share, names.index(study)) for study, which, _, share in shares if which == kind]
         spread = shifts.uniform(-0.22, 0.22, len(mine)) if kind == "random" else np.zeros(len(mine))
         x, y = [share for share, _ in mine], [place + move for (_, place), move in zip(mine, spread, strict=True)]
         axes.scatter(x, y, s=size, color=color, marker=marker, alpha=0.5 if kind == "random" else 1, linewidth=0, zorder=3)
@@ -66,16 +66,16 @@ def main() -> None:
     """Draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, help="folder for figure and table; without it those of the project are drawn anew")
-    given = parser.parse_args().to
-    to, table = given or FIGURES, given or HERE
+    target = parser.parse_args().to
+    to, table = target or FIGURES, target or HERE
     to.mkdir(parents=True, exist_ok=True)
-    told = rows()
+    shares = rows()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 2.6), layout="constrained")
-        draw(figure.add_subplot(), told)
+        draw(figure.add_subplot(), shares)
         figure.savefig(to / "what-editing-shows.png", dpi=300, metadata=UNDATED["png"])
     with (table / "what-editing-shows.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("study", "kind", "location", "share of the gain everywhere"), *told])
+        csv.writer(file).writerows([("study", "kind", "location", "share of the gain everywhere"), *shares])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from locus.models.planted.directions import Array, PlantedDirections, draw_direc
 from locus.models.planted.kinds import KINDS, KnownClaim, Place, PlantedPlan, plan
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
 from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant_role
+from locus.records.base import JsonObject
 
 MARGIN = -0.5  # nats by which the unedited model prefers the false answer; small, because an edit anywhere can undo it
 SPREAD = 16.0  # logit difference of a final state that lies wholly along the polarity, whatever the width
@@ -53,7 +54,7 @@ class Planted:
     claims: dict[str, KnownClaim]
     plan: PlantedPlan
     directions: PlantedDirections
-    certificate: dict[str, Any] = field(default_factory=dict)
+    certificate: JsonObject = field(default_factory=dict)
 
     @property
     def expected(self) -> dict[str, str]:

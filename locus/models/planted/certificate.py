@@ -4,9 +4,10 @@ The laws say why the location is a fact; the edits say that it is one. Both are 
 handed out, whether it was just built or loaded from a folder.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -58,7 +59,49 @@ def name_of(place: Place) -> str:
     return f"{place[0]}.{place[1]}"
 
 
-def certify(planted: Planted, training: Training | None = None) -> dict[str, Any]:
+class Summary(TypedDict):
+    """Of margins: means over test questions and pairs, in nats, h above those of the unedited model.
+
+    The accuracy is the share of test questions whose every pair has a margin above 1.
+    """
+
+    h: float
+    margin: float
+    accuracy: float
+
+
+class Measurements(TypedDict):
+    """What was measured of a planted model.
+
+    Attributes:
+        training: how edits were trained.
+        n_train: questions.
+        n_test: questions.
+        laws: name -> largest violation.
+        baseline: of the unedited model.
+        edits: location -> of the optimal edit there.
+        ablations: location -> without the head.
+        probe: place -> test accuracy.
+    """
+
+    training: dict[str, object]
+    n_train: int
+    n_test: int
+    laws: dict[str, float]
+    baseline: Summary
+    edits: dict[str, Summary]
+    ablations: dict[str, Summary]
+    probe: dict[str, float]
+
+
+class Certificate(Measurements):
+    """The same, with a sentence for everything that is not as the kind promises, and whether all is."""
+
+    failures: list[str]
+    holds: bool
+
+
+def certify(planted: Planted, training: Training | None = None) -> Certificate:
     """Train the optimal edit at every head and elsewhere, and compare what comes out with what the kind promises.
 
     Args:
@@ -66,10 +109,7 @@ def certify(planted: Planted, training: Training | None = None) -> dict[str, Any
         training: read mode, target, steps; the defaults suit every kind.
 
     Returns:
-        training, n_train, n_test; laws (name -> largest violation); baseline (margin, accuracy); edits and ablations
-        (location -> h, margin, accuracy); probe (place -> test accuracy); failures (sentences) and holds. Margins
-        and h are means over test questions and pairs, in nats; accuracy is the share of test questions whose every
-        pair has a margin above 1.
+        What was measured, and what of it is not as promised.
     """
     training = training or Training()
     questions, parts_of = questions_of(planted), split(planted.dataset.items, planted.seed)
@@ -82,7 +122,7 @@ def certify(planted: Planted, training: Training | None = None) -> dict[str, Any
     edited = optimal_margins(planted.model, grid, train, test, training)
     singles = [index for index, sites in enumerate(places.values()) if len(sites) == 1]
     ablated = ablated_margins(planted.model, grid[singles], test)
-    certificate: dict[str, Any] = {
+    measured: Measurements = {
         "training": {**vars(training)},
         "n_train": len(train.ids),
         "n_test": len(test.ids),
@@ -92,11 +132,11 @@ def certify(planted: Planted, training: Training | None = None) -> dict[str, Any
         "ablations": {list(places)[index]: _summary(ablated[row], before) for row, index in enumerate(singles)},
         "probe": probe_accuracy(planted),
     }
-    failures = _failures(planted, certificate)
-    return {**certificate, "failures": failures, "holds": not failures}
+    failures = _failures(planted, measured, training.read)
+    return {**measured, "failures": failures, "holds": not failures}
 
 
-def _summary(margins: Tensor, before: Tensor) -> dict[str, float]:
+def _summary(margins: Tensor, before: Tensor) -> Summary:
     won = (margins > WON).all(dim=1).double().mean()
     return {"h": (margins - before).mean().item(), "margin": margins.mean().item(), "accuracy": won.item()}
 
@@ -135,7 +175,7 @@ def _largest(values: Any) -> float:
     return float(np.abs(values).max())
 
 
-def head_outputs(planted: Planted) -> tuple[dict[str, Any], Any, Any]:
+def head_outputs(planted: Planted) -> tuple[dict[str, npt.NDArray[np.float32]], Any, Any]:
     """What every head puts out at the last token of "question answer".
 
     Returns:
@@ -193,15 +233,14 @@ def class_distance(planted: Planted) -> dict[str, float]:
     return distances
 
 
-def _failures(planted: Planted, certificate: dict[str, Any]) -> list[str]:
+def _failures(planted: Planted, measured: Measurements, read: str) -> list[str]:
     """Everything the kind promises and the measurements do not show, one sentence each."""
-    broken = [f"law {name}: {size:.2g}" for name, size in certificate["laws"].items() if not size <= ROUNDING]
+    broken = [f"law {name}: {size:.2g}" for name, size in measured["laws"].items() if not size <= ROUNDING]
     if planted.shuffled:
-        return broken + _failures_shuffled(certificate)
-    won = {name: edit["accuracy"] for name, edit in certificate["edits"].items()}
-    read = certificate["training"]["read"]
+        return broken + _failures_shuffled(measured)
+    won = {name: edit["accuracy"] for name, edit in measured["edits"].items()}
     # Where the true polarity varies, an edit that can write it and cannot read which it is wins by chance.
-    chance = 0.5 + 1.5 / certificate["n_test"] ** 0.5
+    chance = 0.5 + 1.5 / measured["n_test"] ** 0.5
     for name, works in promised(planted, read).items():
         if works and won[name] < WORKS:
             broken.append(f"an edit at {name} should work and wins {won[name]:.2f} of the questions")
@@ -209,19 +248,19 @@ def _failures(planted: Planted, certificate: dict[str, Any]) -> list[str]:
         if not works and won[name] > (chance if guesses else FAILS):
             broken.append(f"an edit at {name} should fail and wins {won[name]:.2f} of the questions")
     carriers = {name_of(role.place) for role in planted.plan.roles if role.reads == "truth"}
-    for name, accuracy in certificate["probe"].items():
+    for name, accuracy in measured["probe"].items():
         if name in carriers and accuracy < 0.95:
             broken.append(f"a probe should read truth at {name} and is right on {accuracy:.2f}")
-    best = max(certificate["probe"].values())
-    if certificate["probe"] and not any(certificate["probe"][name] == best for name in carriers):
+    best = max(measured["probe"].values())
+    if measured["probe"] and not any(measured["probe"][name] == best for name in carriers):
         broken.append("a probe reads truth best at a head that was not made to carry it")
     return broken
 
 
-def _failures_shuffled(certificate: dict[str, Any]) -> list[str]:
+def _failures_shuffled(measured: Measurements) -> list[str]:
     # Chance gains of memorised labels have a standard error near 5 / sqrt(n_test).
-    limit = 15.0 / certificate["n_test"] ** 0.5
-    edits = certificate["edits"].items()
+    limit = 15.0 / measured["n_test"] ** 0.5
+    edits = measured["edits"].items()
     return [f"an edit at {name} gains {edit['h']:.2f} on shuffled labels" for name, edit in edits if edit["h"] > limit]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from transformers import AutoTokenizer
 
 from locus.behaviours import lines
@@ -21,7 +22,7 @@ from locus.errors import UserError, others
 from locus.models.checkpoint import check_folder
 from locus.models.planted.build import Planted
 from locus.models.planted.directions import PlantedDirections
-from locus.models.planted.kinds import KnownClaim, Place, PlantedPlan, Role
+from locus.models.planted.kinds import KnownClaim, Place, PlantedPlan
 from locus.models.weights import fill
 
 FORMAT = 1
@@ -97,8 +98,8 @@ def load_planted(folder: Path | str) -> Planted:
         tokenizer=tokenizer,
         dataset=dataset,
         truth=_places(truth["truth"]),
-        claims={claim["name"]: _claim(claim) for claim in truth["claims"]},
-        plan=_plan(truth["plan"]),
+        claims={claim["name"]: _CLAIM.validate_python(claim) for claim in truth["claims"]},
+        plan=_PLAN.validate_python(truth["plan"]),
         directions=PlantedDirections(basis, names),
         certificate=truth["certificate"],
     )
@@ -115,12 +116,4 @@ def _item(fields: dict[str, Any]) -> Item:
         raise ValueError("not a question as planted.save writes it") from error
 
 
-def _claim(fields: dict[str, Any]) -> KnownClaim:
-    return KnownClaim(fields["name"], _places(fields["sites"]), fields["expected"], tuple(fields["reads"]))
-
-
-def _plan(fields: dict[str, Any]) -> PlantedPlan:
-    roles = tuple(Role(**{**role, "place": tuple(role["place"])}) for role in fields["roles"])
-    claims = {name: _claim(claim) for name, claim in fields["claims"].items()}
-    places = {name: _places(fields[name]) for name in ("truth", "decoys")}
-    return PlantedPlan(**{**fields, "roles": roles, "claims": claims, **places})
+_CLAIM, _PLAN = TypeAdapter(KnownClaim), TypeAdapter(PlantedPlan)

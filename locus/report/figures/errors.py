@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 
 from locus import atomic, stats
 from locus.boundary import incoming
 from locus.errors import UserError
+from locus.records.calibration import Calibration
+from locus.records.power import Power
 from locus.report.figures.plot import Drawing, Rows, brief, save
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
@@ -124,8 +125,8 @@ def write(path: Path) -> list[str]:
     """
     file = path / "calibration.json" if path.is_dir() else path
     try:
-        found = incoming.read_json(file, "what locus calibrate or locus power wrote")
-        drawings = of_calibration(found) if "rows" in found else [of_power(found)]
+        content = incoming.read_json(file, "what locus calibrate or locus power wrote")
+        drawings = of_calibration(Calibration.parse(content)) if "rows" in content else [of_power(content)]
         folder = atomic.folder(file.parent / "figures")
         for drawing in drawings:
             save(drawing, folder)
@@ -136,29 +137,29 @@ def write(path: Path) -> list[str]:
     return [drawing.name for drawing in drawings]
 
 
-def of_power(found: dict[str, Any]) -> Drawing:
+def of_power(content: Power) -> Drawing:
     """The power figure of a `locus power` file."""
-    return power(found["effects"], {int(count): values for count, values in found["curve"].items()}, found["want"])
+    return power(content["effects"], {int(count): values for count, values in content["curve"].items()}, content["want"])
 
 
-def of_calibration(found: dict[str, Any], metric: str = "mc2", read: str = "layer") -> list[Drawing]:
+def of_calibration(tallied: Calibration, metric: str = "mc2", read: str = "layer") -> list[Drawing]:
     """Both calibration figures of a calibration.json: rank p-values of places that are not special, and wrong answers."""
-    rows = [row for row in found["rows"] if (row["metric"], row["read"]) == (metric, read) and row["expected"]]
+    rows = [row for row in tallied.rows if (row.metric, row.read) == (metric, read) and row.expected]
     values: dict[str, list[float]] = {}
     audits: dict[str, int] = {}  # with those found invalid, in which nothing passes and no p is given
     for row in rows:
-        if row["question"] == "special" and row["expected"] != "supported":
-            name = "shuffled labels" if row["kind"] == "shuffled" else "not the place"
-            values.setdefault(name, []).extend(found["rank_p"].get(f"{row['kind']} {row['claim']}", []))
-            audits[name] = audits.get(name, 0) + row["n"]
+        if row.question == "special" and row.expected != "supported":
+            name = "shuffled labels" if row.kind == "shuffled" else "not the place"
+            values.setdefault(name, []).extend(tallied.rank_p.get(f"{row.kind} {row.claim}", ()))
+            audits[name] = audits.get(name, 0) + row.n
     rates = {name: [_share(sum(p <= alpha + 1e-12 for p in ps), audits[name]) for alpha in GRID] for name, ps in values.items()}
     counts: dict[tuple[str, str], list[int]] = {}
     for row in rows:
-        wrong = counts.setdefault((row["kind"], row["question"]), [0, 0])
-        wrong[0] += row["all"]["wrong"]["count"]
-        wrong[1] += row["n"]
+        wrong = counts.setdefault((row.kind, row.question), [0, 0])
+        wrong[0] += row.all.wrong.count if row.all.wrong else 0
+        wrong[1] += row.n
     errors = [(kind, question, _share(*wrong)) for (kind, question), wrong in counts.items()]
-    return [calibration(GRID, rates), error_rates(errors, found["settings"]["alpha"])]
+    return [calibration(GRID, rates), error_rates(errors, tallied.settings.alpha)]
 
 
 def _share(count: int, n: int) -> Share:

@@ -105,7 +105,7 @@ class Picture(Figure):
             super().savefig(fname, **how)
 
 
-def drawn(drawing: Drawing) -> Picture:
+def picture_of(drawing: Drawing) -> Picture:
     """A figure as matplotlib has it, drawn on no screen."""
     with matplotlib.rc_context(STYLE):
         width = COLUMN if drawing.panels < 3 else PAGE
@@ -116,7 +116,7 @@ def drawn(drawing: Drawing) -> Picture:
 
 def save(drawing: Drawing, folder: Path) -> None:
     """Write one figure in its four forms."""
-    figure = drawn(drawing)
+    figure = picture_of(drawing)
     for ending, metadata in UNDATED.items():
         written = io.BytesIO()
         figure.savefig(written, format=ending, dpi=300, metadata=metadata)
@@ -151,10 +151,10 @@ def brief(label: Any, width: int = 40) -> str:
 
 def points(axes: Axes, kind: str, xy: Sequence[tuple[float, float]], line: str = "", label: str = "") -> None:
     """Points of one kind, in order of x, joined if `line` is a line style; named in the legend."""
-    drawn = sorted(one for one in xy if None not in one)
-    if drawn:
+    defined = sorted(one for one in xy if None not in one)
+    if defined:
         colour, marker = LOOK[kind]
-        xs, ys = zip(*drawn, strict=True)
+        xs, ys = zip(*defined, strict=True)
         name = label or CALLED[kind]
         axes.plot(xs, ys, marker=marker, color=colour, linestyle=line, linewidth=0.8, markersize=3, markeredgewidth=0, label=name)
 

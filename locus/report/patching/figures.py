@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from locus import atomic
-from locus.patching.outcome import label
+from locus.records.patch import ComponentEffect, MapRecord, PatchRecord
 from locus.report.figures.plot import Drawing, brief, save
 from locus.shown import visible
 
@@ -19,29 +19,43 @@ Rows = list[tuple[Any, ...]]
 BRIEF = {"token replacement": "replaced", "Gaussian noise": "noise", "logit difference": "LD", "probability": "P"}
 
 
-def write(found: dict[str, Any], folder: Path) -> list[dict[str, str]]:
+class Drawn(NamedTuple):
+    """A figure that was drawn.
+
+    Attributes:
+        name: of its files.
+        caption: what it shows.
+        map: number of the map; empty where it is of several.
+    """
+
+    name: str
+    caption: str
+    map: str
+
+
+def write(record: PatchRecord, folder: Path) -> list[Drawn]:
     """Draw every figure.
 
     Args:
-        found: what patch.json holds.
+        record: of the run.
         folder: where to.
 
     Returns:
-        Name and caption of each.
+        What was drawn.
     """
     atomic.folder(folder)
-    drawn = []
-    for number, entry in enumerate(found["maps"]):
-        if entry["width"] > 1:
+    figures_drawn = []
+    for number, entry in enumerate(record.maps):
+        if entry.width > 1:
             continue  # windows are a table: their figure would say little more than that of single layers
         for drawing, caption in (*_maps(entry, number), *([_detected(entry, number)] if number == 0 else [])):
             if drawing.rows:
                 save(drawing, folder)
-                drawn.append({"name": drawing.name, "caption": caption, "map": str(number)})
-    for drawing, caption in _agreement(found):
+                figures_drawn.append(Drawn(drawing.name, caption, str(number)))
+    for drawing, caption in _agreement(record):
         save(drawing, folder)
-        drawn.append({"name": drawing.name, "caption": caption, "map": ""})
-    return drawn
+        figures_drawn.append(Drawn(drawing.name, caption, ""))
+    return figures_drawn
 
 
 def _drawing(name: str, columns: tuple[str, ...], rows: Rows, height: float, draw: Callable[[Axes, Rows], None]) -> Drawing:
@@ -49,31 +63,31 @@ def _drawing(name: str, columns: tuple[str, ...], rows: Rows, height: float, dra
     return Drawing(name, columns, rows, height, lambda panels, rows: draw(panels[0], rows))
 
 
-def _maps(entry: dict[str, Any], number: int) -> list[tuple[Drawing, str]]:
+def _maps(entry: MapRecord, number: int) -> list[tuple[Drawing, str]]:
     """Layer by head, one figure a position; or layer by position; or effects by layer."""
-    components = [one for one in entry["components"] if one["mean"] is not None]
-    positions = list(dict.fromkeys(one["position"] for one in components))
+    components = [one for one in entry.components if one.mean is not None]
+    positions = list(dict.fromkeys(one.position for one in components))
     columns = ("layer", "place", "effect", "found")
-    name, what = f"map-{number}", label(entry)
-    if any(one["head"] is not None for one in components):
+    name, what = f"map-{number}", entry.label
+    if any(one.head is not None for one in components):
         made = []
         for at, position in enumerate(positions):
-            rows = [_cell(one, one["head"]) for one in components if one["position"] == position]
+            rows = [_cell(one, one.head or 0) for one in components if one.position == position]
             where = "" if position is None else f" at {position}"
             drawing = _drawing(name if at == 0 else f"{name}-{at + 1}", columns, rows, _height(rows), _grid("head"))
             made.append((drawing, f"Effect of every head{where}: {what}. Outlined: found."))
         return made
     if len(positions) > 1:
-        rows = [_cell(one, positions.index(one["position"])) for one in components]
+        rows = [_cell(one, positions.index(one.position)) for one in components]
         drawing = _drawing(name, columns, rows, _height(rows), _grid("position", [brief(one) for one in positions]))
         return [(drawing, f"Effect by layer and position: {what}. Outlined: found.")]
-    rows = [(one["layer"], one["name"], one["mean"], one["low"], one["high"], int(one["found"])) for one in components]
+    rows = [(one.layer, one.name, one.mean, one.low, one.high, int(one.found)) for one in components]
     drawing = _drawing(name, ("layer", "component", "effect", "low", "high", "found"), rows, 1.9, _by_layer)
     return [(drawing, f"Effect by layer, with intervals: {what}. Filled: found.")]
 
 
-def _cell(one: dict[str, Any], place: int) -> tuple[Any, ...]:
-    return one["layer"], place, one["mean"], int(one["found"])
+def _cell(one: ComponentEffect, place: int) -> tuple[Any, ...]:
+    return one.layer, place, one.mean, int(one.found)
 
 
 def _height(rows: Rows) -> float:
@@ -116,11 +130,10 @@ def _by_layer(axes: Axes, rows: Rows) -> None:
     axes.set_ylabel("effect")
 
 
-def _detected(entry: dict[str, Any], number: int) -> tuple[Drawing, str]:
+def _detected(entry: MapRecord, number: int) -> tuple[Drawing, str]:
     """Found components in order of size: all examples, and the other half where one half finds them too."""
-    here = sorted((one for one in entry["components"] if one["found"]), key=lambda one: -abs(one["mean"]))[:MOST]
-    held = entry["halves"]["held_out"]
-    rows = [(one["name"], one["mean"], one["low"], one["high"], *held.get(one["name"], (None,) * 3)) for one in here]
+    here, held = entry.strongest[:MOST], entry.halves.held_out
+    rows = [(one.name, one.mean, one.low, one.high, *held.get(one.name, (None,) * 3)) for one in here]
 
     def draw(axes: Axes, rows: Rows) -> None:
         for y, row in enumerate(reversed(rows)):
@@ -136,7 +149,7 @@ def _detected(entry: dict[str, Any], number: int) -> tuple[Drawing, str]:
 
     columns = ("component", "effect", "low", "high", "held out effect", "held out low", "held out high")
     drawing = _drawing(f"detected-{number}", columns, rows, 0.75 + 0.16 * len(rows), draw)
-    return drawing, f"Components found, with intervals: {label(entry)}."
+    return drawing, f"Components found, with intervals: {entry.label}."
 
 
 def _interval(axes: Axes, y: float, ends: tuple[float, float, float], colour: str, marker: str, name: str) -> None:
@@ -145,13 +158,13 @@ def _interval(axes: Axes, y: float, ends: tuple[float, float, float], colour: st
     axes.plot([mean], [y], marker=marker, color=colour, markersize=3.5, label=name)
 
 
-def _agreement(found: dict[str, Any]) -> list[tuple[Drawing, str]]:
+def _agreement(record: PatchRecord) -> list[tuple[Drawing, str]]:
     """One matrix a family of comparable maps: Jaccard of what they find."""
     drawings = []
-    families = dict.fromkeys((entry["site"], entry["width"]) for entry in found["maps"])
+    families = dict.fromkeys((entry.site, entry.width) for entry in record.maps)
     for site, width in families:
-        names = [label(entry) for entry in found["maps"] if (entry["site"], entry["width"]) == (site, width)]
-        values = {(row["a"], row["b"]): row["jaccard"] for row in found["agreement"]}
+        names = [entry.label for entry in record.maps if (entry.site, entry.width) == (site, width)]
+        values = {(row.a, row.b): row.jaccard for row in record.agreement}
         rows: Rows = [
             (names.index(a), names.index(b), _or_nan(value), a, b)
             for (a, b), value in values.items()

@@ -2,12 +2,11 @@
 
 import base64
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from locus import atomic
-from locus.patching.outcome import label
+from locus.records.patch import PatchRecord
 from locus.report import html
 from locus.report.patching import figures
 
@@ -17,28 +16,28 @@ DECISIVE = {
 }
 
 
-def write(out: Path, found: dict[str, Any]) -> Path:
+def write(out: Path, record: PatchRecord) -> Path:
     """Write figures and page.
 
     Args:
         out: the run folder.
-        found: what patch.json holds.
+        record: of the run.
 
     Returns:
         The path of the page.
     """
-    drawn = figures.write(found, out / "figures")
-    pictures = {one["name"]: base64.b64encode((out / "figures" / f"{one['name']}.svg").read_bytes()).decode() for one in drawn}
-    atomic.replace(out / "page.html", render(found, drawn, pictures))
+    figures_drawn = figures.write(record, out / "figures")
+    pictures = {one.name: base64.b64encode((out / "figures" / f"{one.name}.svg").read_bytes()).decode() for one in figures_drawn}
+    atomic.replace(out / "page.html", render(record, figures_drawn, pictures))
     return out / "page.html"
 
 
-def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[str, str]) -> str:
+def render(record: PatchRecord, figures_drawn: list[figures.Drawn], pictures: dict[str, str]) -> str:
     """The page's HTML.
 
     Args:
-        found: what patch.json holds.
-        drawn: name, caption and map of every figure.
+        record: of the run.
+        figures_drawn: name, caption and map of every figure.
         pictures: by name, the figure as base64 of SVG.
     """
     environment = html.environment("report/patching")
@@ -47,24 +46,24 @@ def render(found: dict[str, Any], drawn: list[dict[str, str]], pictures: dict[st
         environment,
         "patch.html.j2",
         images=True,
-        found=found,
-        config=found["config"],
-        first=found["maps"][0],
-        lead=lead(found),
-        labels=[label(entry) for entry in found["maps"]],
-        drawn=drawn,
+        found=record,
+        config=record.config,
+        first=record.maps[0],
+        lead=lead(record),
+        labels=[entry.label for entry in record.maps],
+        drawn=figures_drawn,
         pictures={name: Markup(picture) for name, picture in pictures.items()},
-        control=DECISIVE[found["config"]["control"]],
-        rows=sorted((one for one in found["maps"][0]["components"] if one["found"]), key=lambda one: -abs(one["mean"])),
+        control=DECISIVE[str(record.config["control"])],
+        rows=record.maps[0].strongest,
     )
 
 
-def lead(found: dict[str, Any]) -> str:
+def lead(record: PatchRecord) -> str:
     """What the first map says, in a sentence."""
-    first = found["maps"][0]
-    names, total = first["detected"], len(first["components"])
+    first = record.maps[0]
+    names, total = first.detected, len(first.components)
     if not names:
-        return f"Patching finds none of {total} components ({label(first)})."
+        return f"Patching finds none of {total} components ({first.label})."
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     return f"Patching finds {len(names)} of {total} components: {shown}."
 

@@ -73,10 +73,10 @@ def columns(metrics: Sequence[Metric], judged: bool, main: str = "") -> dict[str
     """
     where = ("always", "judged" if judged else "unjudged")
     shown = [one for one in metrics if one.name == main or one.terminal in where]
-    said = [one for one in shown if one.needs_judge and one.decides]
-    rest = [one for one in shown if one not in said]
-    named = [{one.name: one.column for one in part} for part in (said, rest)]
-    return named[0] | (CORRECTED if judged else {}) | named[1]
+    judged_metrics = [one for one in shown if one.needs_judge and one.decides]
+    rest = [one for one in shown if one not in judged_metrics]
+    headings = [{one.name: one.column for one in part} for part in (judged_metrics, rest)]
+    return headings[0] | (CORRECTED if judged else {}) | headings[1]
 
 
 def tables(headings: dict[str, str], rows: list[PackedRow], width: int) -> list[Table]:

@@ -10,6 +10,10 @@ from rich.table import Table
 
 from locus.boundary.terminal import Console, Text
 from locus.claims.claim import Claim
+from locus.judges.figures import Comparison, Spread
+from locus.records.base import JsonObject
+from locus.records.patch import PatchRecord
+from locus.records.power import PowerOfRun
 from locus.report.verify import Verification
 from locus.units import share
 
@@ -29,53 +33,53 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     console.print(table)
 
 
-def verified_table(console: Console, found: Verification) -> None:
+def verified_table(console: Console, verification: Verification) -> None:
     """What was checked of a run, a receipt or a record; the answer first, in one line."""
-    console.print(Text(found.line), soft_wrap=True)
+    console.print(Text(verification.line), soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text(f"  {found.kind}"), Text(found.id))
-    for name, said in found.held:
-        grid.add_row(Text(f"  {name}"), Text(said))
-    for said in found.unchecked:
-        grid.add_row("  not checked", Text(said))
+    grid.add_row(Text(f"  {verification.kind}"), Text(verification.id))
+    for name, text in verification.held:
+        grid.add_row(Text(f"  {name}"), Text(text))
+    for text in verification.unchecked:
+        grid.add_row("  not checked", Text(text))
     console.print(grid)
 
 
-def numbers_table(console: Console, found: Sequence[Any], out: Path) -> None:
+def numbers_table(console: Console, numbers: Sequence[Any], out: Path) -> None:
     """Numbers of a study, as committed and again, and where the new run is."""
     table = Table()
     table.add_column("number")
     for name in ("committed", "again", "within"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for number in found:
-        said = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
+    for number in numbers:
+        cells = [one if isinstance(one, str) else f"{one:.4f}" for one in (number.committed, number.again)]
         within = "the same" if isinstance(number.again, str) else f"{number.within:g}"
         standing = Text("yes", "green") if number.agrees else Text("NO", "red")
         if number.within is None:
             within, standing = "-", Text("not compared")
-        table.add_row(Text(number.name), *map(Text, said), within, standing)
+        table.add_row(Text(number.name), *map(Text, cells), within, standing)
     console.print(table)
-    compared = [number for number in found if number.within is not None]
+    compared = [number for number in numbers if number.within is not None]
     good = sum(number.agrees for number in compared)
     words = f"{good} of {len(compared)} numbers lie within their tolerance."
-    if len(compared) < len(found):
+    if len(compared) < len(numbers):
         words += " Standings are not compared: fewer random Locations are judged at another level, so by another rule."
     console.print(Text(f"{words} Of places that are several, those are compared that both runs have. The new run: {out}"))
 
 
-def power_table(console: Console, found: dict[str, Any]) -> None:
+def power_table(console: Console, power: PowerOfRun) -> None:
     """What an audit of a given size can find."""
-    special, paired, want = found["special"], found["paired"], share(found["want"])
-    if found.get("warning"):
-        console.print(Text(found["warning"], style="yellow"))
-    table = Table(title=f"{found['n_random']} random Locations, {found['n_questions']} test questions, alpha {found['alpha']:g}")
+    special, paired, want = power["special"], power["paired"], share(power["want"])
+    if power.get("warning"):
+        console.print(Text(power["warning"], style="yellow"))
+    table = Table(title=f"{power['n_random']} random Locations, {power['n_questions']} test questions, alpha {power['alpha']:g}")
     table.add_column("question")
     table.add_column("answer", justify="right")
-    table.add_row("least p that the rank test can give", f"{found['least_p']:.4f}")
+    table.add_row("least p that the rank test can give", f"{power['least_p']:.4f}")
     table.add_row(
         f"special: power for a claim {abs(special['effect']):.2f} sd {'above' if special['effect'] >= 0 else 'BELOW'} "
-        f"random Locations (noise {found['noise']:.2f} sd)",
+        f"random Locations (noise {power['noise']:.2f} sd)",
         share(special["power"]),
     )
     table.add_row(f"special: least effect found with {want} power, in sd between Locations", f"{special['smallest_effect']:.2f}")
@@ -88,51 +92,48 @@ def power_table(console: Console, found: dict[str, Any]) -> None:
     )
     for size, n in paired["questions_for"].items():
         table.add_row(f"works, necessary: questions that find {size} sd", str(n))
-    if found["run"]:
-        for name, value in found["run"].items():
+    if power["run"]:
+        for name, value in power["run"].items():
             table.add_row(f"from the run: {name.replace('_', ' ')}", f"{value:.4g}")
     console.print(table)
 
 
-def patch_table(console: Console, found: dict[str, Any], out: Path) -> None:
+def patch_table(console: Console, record: PatchRecord, out: Path) -> None:
     """What patching found: a row a map, what other choices would have said, and how to go on."""
-    from locus.patching.outcome import label
-
     table = Table(
         caption="found: beyond the least effect at the stated level, corrected for all components; (-): against the answer"
     )
     for name in ("map", "n", "found", "2 SD rule", "stability"):
         table.add_column(name)
-    for entry in (entry for entry in found["maps"] if entry["width"] == 1):
-        shown = [f"{one['name']}{'' if one['mean'] > 0 else ' (-)'}" for one in entry["components"] if one["found"]]
+    for entry in (entry for entry in record.maps if entry.width == 1):
+        shown = [f"{one.name}{' (-)' if one.mean is None or one.mean <= 0 else ''}" for one in entry.components if one.found]
         listed = ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
-        steady = entry["stability"]["jaccard"]
-        rough = len(entry["two_deviations"]["detected"])
-        cells = (label(entry), str(entry["n"]), listed or "none", str(rough), "-" if steady is None else f"{steady:.2f}")
+        steady = entry.stability.jaccard
+        rough = len(entry.two_deviations.detected)
+        cells = (entry.label, str(entry.n), listed or "none", str(rough), "-" if steady is None else f"{steady:.2f}")
         table.add_row(*map(Text, cells))
     console.print(table)
-    for one in found["maps"][:1]:
-        for warning in one["warnings"]:
-            console.print(Text(warning))
-    together = [found["controls"]] if found["controls"] else []
-    for sentence in [*found["sentences"], *(one["sentence"] for one in [*found["screens"][:1], *together])]:
+    for warning in record.maps[0].warnings:
+        console.print(Text(warning))
+    together = [record.controls.sentence] if record.controls else []
+    for sentence in [*record.sentences, *(screen.sentence for screen in record.screens[:1]), *together]:
         console.print(Text(f"- {sentence}"))
     console.print(Text(f"wrote {out / 'page.html'}"), soft_wrap=True)
-    if found["claim"] is not None:
-        asked = f"{_asked(found['config'])} --claim {shlex.quote(f'patch:{out}')}"
+    if record.claim is not None:
+        asked = f"{_asked(record.config)} --claim {shlex.quote(f'patch:{out}')}"
         console.print(Text(f"audit it: locus audit {asked} --out RUN"), soft_wrap=True)
 
 
-def _asked(config: dict[str, Any]) -> str:
+def _asked(config: JsonObject) -> str:
     """The model and the questions of an audit of what patching found, as a shell takes them."""
-    task, model = config["task"], config["model"]
+    task, model = str(config["task"]), str(config["model"])
     data = model if task == "planted" else "QUESTIONS" if task.endswith(".jsonl") or task == "induction" else f"task:{task}"
     return f"--model {shlex.quote(model)} --data {shlex.quote(data)}"
 
 
-def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:
+def judge_table(console: Console, comparison: Comparison, left_out: int) -> None:
     """How good each judge is, and how far judges agree."""
-    labels = found["labels"]
+    labels = comparison["labels"]
     more = f"; {left_out} more left out, to questions a judge learned from" if left_out else ""
     caption = "[95 % interval over questions]; ECE: expected calibration error. Unscored answers are in no figure."
     title = Text(f"{labels['name']}: {labels['answers']} answers{more}")
@@ -141,30 +142,30 @@ def judge_table(console: Console, found: dict[str, Any], left_out: int) -> None:
     table.add_column("target", overflow="fold")
     for name in ("scored", "yes %", "accuracy %", "balanced %", "AUC %", "ECE %"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in found["judges"].values():
-        for target, words in (("truth", "true"), ("truth_of_informative", "true, if informative"), ("info", "informative")):
-            line = one[target]
+    for one in comparison["judges"].values():
+        lines = {"true": one["truth"], "true, if informative": one["truth_of_informative"], "informative": one["info"]}
+        for words, line in lines.items():
             count = f"{line['n']} of {line['n'] + line['n_unscored']}"
-            spans = [_percent(line[name]) for name in ("accuracy", "balanced_accuracy", "auc")]
+            spans = map(_percent, (line["accuracy"], line["balanced_accuracy"], line["auc"]))
             shares = _share(line["share_yes"]), _share(line["calibration"]["error"])
             table.add_row(Text(one["judge"]), words, count, shares[0], *spans, shares[1])
         table.add_section()
     console.print(table)
-    for pair in found["agreement"]:
-        said = [
-            f"{words} kappa {_number(pair[target]['kappa']['value'])}, differ on {_share(pair[target]['differ'])} %"
-            for target, words in (("truth", "true"), ("info", "informative"))
+    for pair in comparison["agreement"]:
+        parts = [
+            f"{words} kappa {_number(one['kappa']['value'])}, differ on {_share(one['differ'])} %"
+            for words, one in (("true", pair["truth"]), ("informative", pair["info"]))
         ]
-        console.print(Text(f"{' and '.join(pair['judges'])}: {'; '.join(said)} of {pair['n']} answers"))
+        console.print(Text(f"{' and '.join(pair['judges'])}: {'; '.join(parts)} of {pair['n']} answers"))
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
+def _number(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else "-"
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f}"
 
 
-def _percent(one: dict[str, float]) -> str:
+def _percent(one: Spread) -> str:
     return f"{_share(one['value'])} [{_share(one['low'])}, {_share(one['high'])}]"
