@@ -206,8 +206,10 @@ def main() -> None:
     with torch.device("meta"):
         target = Sizes.of(Model(AutoModelForCausalLM.from_config(LLAMA_8B), None, "llama-3.1-8b"))
     how = "as each trial counted it" if taken.counted else "from the plan, and the texts of the trials that were run"
-    print(f"{len(taken.work)} trials, {len(taken.seconds)} of them run; counted {how}. {sizes}; ", end="")
-    print(f"{taken.answer_tokens:,} tokens said.\n")
+    print(
+        f"{len(taken.work)} trials, {len(taken.seconds)} of them run; counted {how}. {sizes}; "
+        f"{taken.answer_tokens:,} tokens said.\n"
+    )
     print("\n".join([*by_kind(taken, sizes), "", *by_role(taken, sizes), ""]))
     print(f"On {target}, {GPU} at {100 * told.share:.0f} % of {PEAK:.4g} multiply-adds a second:\n")
     print("| multiply-adds | one GPU, s | longest trial, s | 100 GPUs, s | of which busy |\n| ---: | ---: | ---: | ---: | ---: |")
