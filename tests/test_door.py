@@ -201,6 +201,10 @@ def test_a_run_shows_itself(audited, tmp_path):
 
     run = audited[3]
     assert "memory:mine" in repr(run) and str(run.folder) in repr(run)
+    said = repr(run.verdict)
+    assert said == str(run.verdict) and run.verdict.sentence in said and len(said) < 1500
+    reasons = [one.sentence for one in run.verdict.claims[0].by_question.values() if one.standing == "invalid"]
+    assert all(one[:300] in said and one[:300] in repr(run) for one in reasons)
     assert isinstance(run.plot("verdict"), Figure) and run.plot("head-map")._repr_png_()[:4] == b"\x89PNG"
     with pytest.raises(UserError, match="There are: verdict"):
         run.plot("nothing")

@@ -135,6 +135,14 @@ def test_set_takes_settings_alone(tmp_path):
     assert done.exit_code == 0 and "Plan: " in done.stdout
 
 
+def test_probe_prints_every_head_that_it_claims_and_where_they_were_saved(tmp_path):
+    saved = tmp_path / "claim.json"
+    done = RUNNER.invoke(app, ["probe", "--model", "planted:decoy:3", "--top", "1", "--size", "3", "--save", str(saved)])
+    heads = locus.claim(str(saved)).location.names
+    assert len(heads) == 3 and all(head in done.stdout.partition("holds")[0] for head in heads)
+    assert f"claimed heads: {', '.join(heads)}." in done.stdout
+
+
 def test_the_former_name_of_probe_works_with_a_note(capfd):
     done = RUNNER.invoke(app, ["claims", "--model", "planted:localized:3", "--top", "1"])
     assert done.exit_code == 0 and "1.1" in done.stdout

@@ -102,9 +102,15 @@ def _wrong(detail: Any, kind: type[Settings]) -> str:
     """What is wrong with one setting; for a name that is none, the nearest ones."""
     name = ".".join(map(str, detail["loc"]))[:80]
     if detail["type"] != "extra_forbidden":
-        received = repr(detail["input"])
+        given = detail["input"]
+        received = repr(given)
         cut = received if len(received) <= 80 else f"{received[:77]}..."
-        return f"{name}: {detail['msg'].removeprefix('Value error, ')} ({cut})"
+        if detail["type"] == "tuple_type":
+            such = (
+                f", such as '{name}=[\"{given}\"]'" if isinstance(given, str) and re.fullmatch(r"[\w.,:/-]{1,40}", given) else ""
+            )
+            return f"{name} = {cut}, where a list is expected{such}"
+        return f"{name} = {cut}: {detail['msg'].removeprefix('Value error, ').removesuffix('.')}"
     near = get_close_matches(name, kind.model_fields, cutoff=0.5)
     return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")
 

@@ -27,7 +27,7 @@ class Claim:
     name: str
     location: Location
     origin: str
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict, repr=False)
     about: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

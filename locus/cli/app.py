@@ -129,7 +129,7 @@ def probe(
     preset: Preset = "quick",
     config: ConfigFile = None,
     kind: Annotated[str, Option(help="Of the sites that are ranked.")] = "head",
-    top: Annotated[int, Option(min=1, help="Heads to print.")] = 20,
+    top: Annotated[int, Option(min=1, help="Heads to print; --size says how many are claimed.")] = 20,
     save: Annotated[Path | None, Option(help="Write the claim to a file that --claim reads.")] = None,
     seed: Annotated[int | None, Option(help="Of splits, and of a planted model named without one.")] = None,
     settings: Set = None,
@@ -144,6 +144,8 @@ def probe(
     from locus.report.terminal import claim_table
 
     claim_table(console, found, top)
+    if save is not None:
+        console.print(Text(f"{save} holds the claimed heads: {', '.join(found.location.names)}."), soft_wrap=True)
 
 
 @app.command(hidden=True)

@@ -156,9 +156,7 @@ class Run:
         plan, verdict = self._material.plan, self.verdict
         where = f"{self.folder}{' (a temporary folder; keep it with .save)' if self.temporary else ''}"
         lines = [f"Run of {visible(plan.model.name, 120)} on {visible(plan.dataset.name, 120)} in {where}"]
-        for claim in verdict.claims:
-            answers = ", ".join(f"{question} {finding.standing}" for question, finding in claim.by_question.items())
-            lines += [f"  {visible(claim.name, 60)} (reads {claim.read}): {answers}.", f"    {visible(claim.sentence, 300)}"]
+        lines += verdict.lines()
         if verdict.unfinished:
             lines.append(f"  {verdict.unfinished} trials are still to be run.")
         return "\n".join(lines)

@@ -12,6 +12,7 @@ from locus.records.cost import Cost, Seconds
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import PlaceResult
 from locus.records.plan import ArithmeticRecord, BlindRecord, DatasetRecord, JudgeRecord, ModelRecord
+from locus.shown import visible
 
 VERDICT_SCHEMA: Literal["locus-verdict/1"] = "locus-verdict/1"
 # Kinds of edited places.
@@ -211,6 +212,23 @@ class Verdict(Part):
             if claim.name == name and read in (None, claim.read):
                 return claim
         raise KeyError(f"no claim {name!r}{f' in read mode {read!r}' if read else ''}")
+
+    def lines(self) -> list[str]:
+        """The answers to each claim's four questions, what follows, and why what is invalid is so."""
+        lines = []
+        for claim in self.claims:
+            answers = ", ".join(f"{question} {finding.standing}" for question, finding in claim.by_question.items())
+            lines += [f"  {visible(claim.name, 60)} (reads {visible(claim.read, 60)}): {answers}."]
+            reasons = dict.fromkeys(one.sentence for one in claim.by_question.values() if one.standing == "invalid")
+            lines += [f"    {visible(said, 300)}" for said in (claim.sentence, *reasons)]
+        return lines
+
+    def __repr__(self) -> str:
+        """What it says; its parts are its attributes, and `to_json()` has them all."""
+        name = f"Verdict on {visible(self.model.name, 120)} and {visible(self.dataset.name, 120)}, by {visible(self.metric, 60)}"
+        return "\n".join((name, *self.lines()))
+
+    __str__ = __repr__
 
     def places(self, kind: str) -> tuple[PlaceResult, ...]:
         """The places of one of `KINDS`, or of `base`.

@@ -19,7 +19,7 @@ from locus.units import share
 
 
 def claim_table(console: Console, claim: Claim, top: int) -> None:
-    """The ranked heads of a probe claim."""
+    """The heads that a probe ranks highest, and all that are claimed."""
     n = claim.about
     title = (
         f"Heads by the accuracy of their probes: fitted on {n['n_train']} training answers, ranked on {n['n_validation']} others"
@@ -28,8 +28,10 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
     table = Table()
     for name in ("rank", "head", "validation accuracy", "claimed"):
         table.add_column(name, justify="right")
-    for rank, (head, accuracy) in enumerate(list(claim.scores.items())[:top], 1):
-        table.add_row(str(rank), head, f"{100 * accuracy:.1f} %", "yes" if head in claim.location.names else "")
+    claimed = set(claim.location.names)
+    for rank, (head, accuracy) in enumerate(claim.scores.items(), 1):
+        if rank <= top or head in claimed:
+            table.add_row(str(rank), head, f"{100 * accuracy:.1f} %", "yes" if head in claimed else "")
     console.print(table)
 
 
