@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from locus.errors import UserError
 
+T = TypeVar("T")
 Kind = Literal["behaviours", "claims", "edits", "metrics", "judges", "executors", "models"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MEMORY = "memory:"  # begins the name of what lay in somebody's memory, which no name opens again
@@ -182,6 +183,19 @@ def get(kind: Kind, name: str) -> Any:
         UserError: if there is none of the name, suggesting the nearest; or if what it needs is not installed.
     """
     return entry(kind, name).load()
+
+
+def one_of(kind: Kind, name: str, cls: type[T]) -> T:
+    """What a name stands for, which must be of a class, and say that it has that name.
+
+    Raises:
+        UserError: as `get`; or if what is registered is something else.
+    """
+    found = get(kind, name)
+    if not isinstance(found, cls) or getattr(found, "name", name) != name:
+        wanted = f"a {cls.__module__}.{cls.__qualname__} called {name!r}"
+        raise UserError(wanted, f"{found!r:.80}", "Mend what registers it.")
+    return found
 
 
 def entry(kind: Kind, name: str) -> Entry:

@@ -10,7 +10,6 @@ from typing import Any
 
 from locus import registry
 from locus.edits.base import Edit, Positions
-from locus.errors import UserError
 from locus.models.layout import Layout
 from locus.sites.site import Location
 
@@ -74,7 +73,4 @@ def kind(name: str) -> EditKind:
     Raises:
         UserError: if there is none of the name, suggesting the nearest; or what is registered is no kind of it.
     """
-    found = registry.get("edits", name)
-    if not isinstance(found, EditKind) or found.name != name:
-        raise UserError(f"a locus.edits.kind.EditKind called {name!r}", f"{found!r:.80}", "Mend what registers it.")
-    return found
+    return registry.one_of("edits", name, EditKind)

@@ -82,9 +82,7 @@ def parse_judge(name: str) -> tuple[JudgeKind, str]:
     if not registry.known("judges", name):
         remedy = registry.near(called, registry.entries("judges")) or "Name one of them."
         raise UserError(f"{wanted}, or one that `locus list judges` shows", repr(name), remedy)
-    found = registry.get("judges", called)
-    if not isinstance(found, JudgeKind):
-        raise UserError(f"a locus.judges.named.JudgeKind called {called!r}", f"{found!r:.80}", "Mend what registers it.")
+    found = registry.one_of("judges", called, JudgeKind)
     if (found.argument == "required" and not argument) or (found.argument == "none" and colon):
         raise UserError(wanted, repr(name), "Name one of them.")
     return found, argument

@@ -162,10 +162,7 @@ def metric(name: str) -> Metric:
     Raises:
         UserError: if there is none of the name, suggesting the nearest; or what is registered is no metric of it.
     """
-    found = registry.get("metrics", name)
-    if not isinstance(found, Metric) or found.name != name:
-        raise UserError(f"a locus.metrics.base.Metric called {name!r}", f"{found!r:.80}", "Mend what registers it.")
-    return found
+    return registry.one_of("metrics", name, Metric)
 
 
 @cache
