@@ -15,7 +15,7 @@ from locus.behaviours.prompts import PromptFormat
 from locus.conclude.rule import rule
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.train import TrainingRecipe, schedule, train
+from locus.engine.train import TrainingRecipe, TrainingSet, schedule, train
 from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.plan import context
@@ -50,7 +50,7 @@ def training(
     fits = []
     for begin in range(0, len(edits), bank):
         part = edits[begin : begin + bank]
-        fits += train(frozen, trie, items, part, [recipe] * len(part), found.logprobs, residual_cache=found.residuals)
+        fits += train(TrainingSet(frozen, trie, items, found.logprobs, found.residuals), part, [recipe] * len(part))
     seconds = time.perf_counter() - start
     macs = floor.base_macs(frozen, trie)
     for step in schedule(items, trie, recipe)[0]:
@@ -95,7 +95,7 @@ def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
     for _ in range(2):  # the first time warms up
         begun = [_started(frozen, "all", "heads", seed) for seed in range(edits)]
         start = time.perf_counter()
-        fits = train(frozen, trie, items, begun, [recipe] * edits, found.logprobs, residual_cache=found.residuals)
+        fits = train(TrainingSet(frozen, trie, items, found.logprobs, found.residuals), begun, [recipe] * edits)
         floor.finish()
         middle = time.perf_counter()
         score(frozen, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
@@ -237,7 +237,7 @@ def scaling(model: str, data: str, count: int, random: int, heads: int, first_la
     recipe = TrainingRecipe(tau=0.1, lr=RATE, epochs=1)
     for begin in range(0, len(edits), 6):
         part = edits[begin : begin + 6]
-        fits = train(frozen, trie, items, part, [recipe] * len(part), found.logprobs, residual_cache=found.residuals)
+        fits = train(TrainingSet(frozen, trie, items, found.logprobs, found.residuals), part, [recipe] * len(part))
         score(frozen, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "survey": surveyed, "pairs": material.pair_count(items), "questions": len(items)}

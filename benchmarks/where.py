@@ -14,7 +14,7 @@ from benchmarks.measure import median, run
 from benchmarks.ours import RATE, _started
 from benchmarks.tables import Setting, Table
 from locus.engine.activations import base_pass
-from locus.engine.train import TrainingRecipe, train
+from locus.engine.train import TrainingRecipe, TrainingSet, train
 from locus.metrics.choice import score
 
 QUESTIONS = {"full": 8, "sample": 2}
@@ -43,7 +43,7 @@ def profiled(model: str, data: str, count: int, places: list[str], trained: bool
 
     def work() -> None:
         if trained:
-            train(frozen, trie, items, edits, [recipe] * len(edits), found.logprobs, residual_cache=found.residuals)
+            train(TrainingSet(frozen, trie, items, found.logprobs, found.residuals), edits, [recipe] * len(edits))
         else:
             frozen_edits = [edit.frozen({}) for edit in edits]
             score(frozen, found.prepared, frozen_edits, len(trie.sequences), residual_cache=found.residuals)

@@ -18,7 +18,7 @@ from locus.engine.bank import Bank
 from locus.engine.cost import Sizes, Tally, Work
 from locus.engine.forward import edited, prepare_row, sequence_logprobs
 from locus.engine.generate import Speech, generate
-from locus.engine.train import TrainingRecipe, train
+from locus.engine.train import TrainingRecipe, TrainingSet, train
 from locus.engine.trie import TokenTrie, build_trie
 from locus.metrics.choice import score
 from locus.metrics.drift import drift
@@ -193,7 +193,7 @@ def test_counting_changes_no_number(llama, items):
     fits = []
     for tally in (None, Tally(2)):
         edits = [Rank1(llama.layout, Location.parse(place), seed=2) for place in ("1.0", "1.2")]
-        fits.append(train(llama, trie, items, edits, [recipe] * 2, found.logprobs, residual_cache=found.residuals, tally=tally))
+        fits.append(train(TrainingSet(llama, trie, items, found.logprobs, found.residuals), edits, [recipe] * 2, tally=tally))
     for plain, counted in zip(*fits, strict=True):
         assert torch.equal(torch.from_numpy(plain.losses), torch.from_numpy(counted.losses))
         assert torch.equal(plain.edit.terms(1).write, counted.edit.terms(1).write)

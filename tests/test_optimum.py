@@ -11,7 +11,7 @@ from locus.engine.descent import SETTLED, Way, descend, objective_of
 from locus.engine.linear import answers_of, gradients_of, jacobian_of
 from locus.engine.objective import Objective
 from locus.engine.optimum import Curvature, FirstOrder
-from locus.engine.train import TrainingRecipe, all_pairs, train, whole_gradients
+from locus.engine.train import TrainingRecipe, TrainingSet, all_pairs, train, whole_gradients
 from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.sites import Location
@@ -117,30 +117,35 @@ def test_the_objective_is_the_mean_over_pairs_of_the_training_loss(tested):
 PLACE = Location.parse("0.1,1.0")
 
 
+def training_set(tested) -> TrainingSet:
+    model, trie, base = tested
+    return TrainingSet(model, trie, QUESTIONS, base.logprobs, base.residuals)
+
+
 def searched(tested, edits, rounds: int, shared=None, **more):
     """The fits of some edits, and the loss of all pairs that each has by the scorer, which the search does not use."""
-    model, trie, base = tested
+    model, trie, _ = tested
     recipe = TrainingRecipe(search="newton", rounds=rounds)
     shared = shared or FirstOrder(model, trie, form=edits[0].form)
     recipes = [recipe] * len(edits)
-    fits = descend(model, trie, QUESTIONS, edits, recipes, base.logprobs, shared, residual_cache=base.residuals, **more)
+    fits = descend(training_set(tested), edits, recipes, shared, **more)
     return fits, losses_of(tested, [fit.edit for fit in fits])
 
 
 def losses_of(tested, edits) -> list[float]:
     model, trie, base = tested
-    objective = objective_of(QUESTIONS, trie, TrainingRecipe())
+    objective = objective_of(training_set(tested), TrainingRecipe())
     scores = score(model, base.prepared, edits, len(trie.sequences), residual_cache=base.residuals)
     return [float(one) for one in objective.loss(torch.from_numpy(scores - base.logprobs))]
 
 
 def test_a_few_rounds_end_below_long_training(tested):
     """Against 60 epochs of the training loop at three rates, from its own start: the same loss of all pairs, measured alike."""
-    model, trie, base = tested
+    model, _, _ = tested
     [fit], [loss] = searched(tested, [Rank1(model.layout, PLACE)], rounds=30)
     recipes = [TrainingRecipe(lr=lr, epochs=60) for lr in (3e-2, 0.1, 0.3)]
     edits = [Rank1(model.layout, PLACE) for _ in recipes]
-    fits = train(model, trie, QUESTIONS, edits, recipes, base.logprobs, residual_cache=base.residuals)
+    fits = train(training_set(tested), edits, recipes)
     trained = min(losses_of(tested, [one.edit for one in fits]))
     assert fit.certificate.start == pytest.approx(25.0)
     assert fit.certificate.loss == pytest.approx(loss, abs=1e-3)
@@ -181,11 +186,11 @@ def test_every_form_is_searched(tested, kind):
 @pytest.mark.parametrize("objective", ["ipo", "dpo"])
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_every_objective_is_searched(tested, objective, reduce):
-    model, trie, base = tested
+    model, trie, _ = tested
     tau = 0.1 if objective == "ipo" else 1.0
     recipe = TrainingRecipe(search="newton", rounds=10, objective=objective, reduce=reduce, tau=tau)
     edit = Rank1(model.layout, PLACE)
-    [fit] = descend(model, trie, QUESTIONS, [edit], [recipe], base.logprobs, FirstOrder(model, trie))
+    [fit] = descend(training_set(tested), [edit], [recipe], FirstOrder(model, trie))
     assert fit.losses[0] == pytest.approx(25.0 if objective == "ipo" else np.log(2))
     assert fit.losses[-1] < (0.7 if reduce == "sum" else 0.9) * fit.losses[0]  # 5 nats a token is far
 
@@ -216,15 +221,27 @@ def test_where_a_place_moves_nothing_the_search_is_over_at_once(tested):
     for part in shared.parts:
         for gradient in part.gradients.values():
             gradient.zero_()
-    way = Way(Rank1(model.layout, PLACE), objective_of(QUESTIONS, trie, TrainingRecipe()), shared)
+    way = Way(Rank1(model.layout, PLACE), objective_of(training_set(tested), TrainingRecipe()), shared)
     for _ in range(5):
         way.tell(25.0, torch.zeros_like(way.flat))
     assert way.settled and way.end().loss == 25.0
 
 
+def test_refused_steps_are_no_sign_of_an_optimum(tested):
+    """Where every step goes up, what was learned of them makes the next promise little; that is not to have arrived."""
+    model, trie, _ = tested
+    way = Way(Rank1(model.layout, PLACE), objective_of(training_set(tested), TrainingRecipe()), FirstOrder(model, trie))
+    slope = way.gradient.clone()
+    for _ in range(8):
+        step = way.edit.flat.data.double() - way.flat
+        way.tell(25.0 + float(step.norm()), slope + 1e6 * step)  # a wall, wherever it turns
+    assert way.promised < SETTLED and not way.over
+    assert "only 0 steps were taken in 8 rounds" in way.end().reason
+
+
 def test_a_point_that_is_not_a_number_is_stepped_back_from(tested):
     model, trie, _ = tested
-    way = Way(Rank1(model.layout, PLACE), objective_of(QUESTIONS, trie, TrainingRecipe()), FirstOrder(model, trie))
+    way = Way(Rank1(model.layout, PLACE), objective_of(training_set(tested), TrainingRecipe()), FirstOrder(model, trie))
     far = way.edit.flat.data.double() - way.flat
     way.tell(float("nan"), torch.full_like(way.flat, torch.nan))
     near = way.edit.flat.data.double() - way.flat
@@ -241,9 +258,9 @@ def test_with_little_memory_the_start_is_made_from_some_of_the_questions(tested)
 
 def test_the_whole_gradient_is_the_jacobians(tested):
     model, trie, base = tested
-    objective = objective_of(QUESTIONS, trie, TrainingRecipe())
+    objective = objective_of(training_set(tested), TrainingRecipe())
     edits = [edit_of(model, kind) for kind in ("layer", "constant")]
-    both = whole_gradients(model, trie, QUESTIONS, edits, [TrainingRecipe()] * 2, base.logprobs, residual_cache=base.residuals)
+    both = whole_gradients(training_set(tested), edits, [TrainingRecipe()] * 2)
     for edit, (loss, gradient) in zip(edits, both, strict=True):
         parts = [gradients_of(model, part, list(edit.layers), edit) for part in answers_of(trie, range(len(trie.sequences)))]
         jacobian, logprobs = jacobian_of(edit, parts, len(trie.sequences))
@@ -256,11 +273,11 @@ def test_the_whole_gradient_is_the_jacobians(tested):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_shared_gradient_is_that_of_the_base_model(tested, kind):
     """What `begin` says of an edit at the identity, against the training loop's own gradient there; within bfloat16."""
-    model, trie, base = tested
+    model, trie, _ = tested
     edit = full(model.layout, form="free") if kind == "free" else Rank1(model.layout, PLACE, **KINDS[kind])
     shared = FirstOrder(model, trie, form=edit.form)
-    _, gradient = shared.begin(edit, objective_of(QUESTIONS, trie, TrainingRecipe()))
-    [(_, exact)] = whole_gradients(model, trie, QUESTIONS, [edit], [TrainingRecipe()], base.logprobs)
+    _, gradient = shared.begin(edit, objective_of(training_set(tested), TrainingRecipe()))
+    [(_, exact)] = whole_gradients(training_set(tested), [edit], [TrainingRecipe()])
     assert float((gradient - exact.double()).norm()) < 0.02 * float(exact.norm())
 
 

@@ -12,7 +12,7 @@ from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.checks import run_checks
 from locus.engine.forward import edited, prepare_row, sequence_logprobs
-from locus.engine.train import TrainingRecipe, train
+from locus.engine.train import TrainingRecipe, TrainingSet, train
 from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.metrics.drift import DriftText, drift, text_trie
@@ -61,7 +61,7 @@ def test_training_in_bfloat16_keeps_float32_edits_and_gains_as_much(half, llama,
         found = base_pass(model, trie, layers=[0, 1, 2])
         assert all(held.dtype == model.dtype for held in found.residuals.layers.values())
         edits = [full(model.layout, seed=1), Rank1(model.layout, Location.parse("2.2"), "constant", seed=2)]
-        fits = train(model, trie, items, edits, recipes, found.logprobs, residual_cache=found.residuals)
+        fits = train(TrainingSet(model, trie, items, found.logprobs, found.residuals), edits, recipes)
         assert all(edit.flat.dtype == torch.float32 for edit in edits)
         logprobs = score(model, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
         gains.append([measures(items, trie, one, found.logprobs)["margin"].mean() for one in logprobs])

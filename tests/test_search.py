@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from locus import behaviours
+from locus.conclude import nested
 from locus.conclude.derive import derive, recorded
 from locus.conclude.rule import conclude
 from locus.conclude.tests import Scores
@@ -123,10 +124,26 @@ def test_a_place_that_one_inside_it_beats_makes_no_ceiling(whole, tmp_path):
     db.close()
     with recorded(out) as record:
         found = derive(record)
+        arms = {name: nested.beaten_in_training(record, record.find(name)[0]) for name in ("ceiling", "complement")}
+    assert before.nested.violated == 0
     assert found.nested.violated == 2 and set(found.nested.beaten) == {"ceiling:heads", "ceiling:free"}
-    for finding in (found.works, found.necessary):
-        if finding.sentence != before.works.sentence and "no clear effect" not in finding.sentence:
-            assert finding.standing == "invalid" and "the optimum was not reached at ceiling" in finding.sentence
+    assert "the optimum was not reached at ceiling:heads" in arms["ceiling"] and "--set rounds=12" in arms["ceiling"]
+    assert arms["complement"] == ""
+
+
+def test_two_claims_complements_are_told_apart(tmp_path_factory):
+    out = tmp_path_factory.mktemp("two") / "RUN"
+    audited(wide.settings(out.parent, claims=("0.1", "2.3"), random=9, alpha=0.25, **NEWTON), out, 2)
+    with sqlite3.connect(out / "trials.sqlite") as db:
+        rows = db.execute("SELECT id, claim, fit FROM trials WHERE role = 'complement'").fetchall()
+        identity, claim, fit = rows[0]
+        db.execute("UPDATE trials SET fit = ? WHERE id = ?", (json.dumps({**json.loads(fit), "loss": 24.9}), identity))
+    db.close()
+    assert len(rows) == 2
+    with recorded(out) as record:
+        assert set(derive(record).nested.beaten) == {f"complement of {claim}, read layer"}
+        for arm in record.find("complement"):
+            assert bool(nested.beaten_in_training(record, arm)) == (arm.claim == claim)
 
 
 SMOOTH = np.random.default_rng(0).normal(0, 0.02, size=(4, 60))

@@ -9,7 +9,7 @@ import torch
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.train import TrainingRecipe, all_pairs, chunks, pair_loss, schedule, train, unsettled
+from locus.engine.train import TrainingRecipe, TrainingSet, all_pairs, chunks, pair_loss, schedule, train, unsettled
 from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.sites.site import Location
@@ -27,9 +27,9 @@ def prepared(model):
     return model, QUESTIONS, trie, found
 
 
-def fit(ground, edits, recipes, **more):
+def fit(ground, edits, recipes, tokens=512, **more):
     model, items, trie, found = ground
-    return train(model, trie, items, edits, recipes, found.logprobs, residual_cache=found.residuals, **more)
+    return train(TrainingSet(model, trie, items, found.logprobs, found.residuals, tokens), edits, recipes, **more)
 
 
 def test_losses_by_hand():
@@ -141,7 +141,7 @@ def test_the_trunk_changes_nothing(ground):
     recipe = TrainingRecipe(tau=0.2, lr=3e-3, epochs=3)
     make = lambda: Rank1(model.layout, Location.parse("1.1,2.0"))  # noqa: E731
     (with_trunk,) = fit(ground, [make()], [recipe])
-    (without,) = train(model, trie, items, [make()], [recipe], found.logprobs)
+    (without,) = train(TrainingSet(model, trie, items, found.logprobs), [make()], [recipe])
     np.testing.assert_allclose(with_trunk.losses, without.losses, rtol=1e-4)
 
 

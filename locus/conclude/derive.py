@@ -88,11 +88,7 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         return None
     if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
         return None
-    found = nested.nesting(record)
-    beaten = {
-        "ceiling": nested.beaten_in_training(record, [ceiling], found),
-        "complement": nested.beaten_in_training(record, rest[:1], found),
-    }
+    beaten = {part: nested.beaten_in_training(record, arm) for part, arm in (("ceiling", ceiling), ("complement", rest[0]))}
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
     blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
     return rule.Scores(

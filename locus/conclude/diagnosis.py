@@ -33,11 +33,17 @@ def next_steps(claim: ClaimVerdict, verdict: Verdict) -> list[str]:
                 return ["Finish the run: the same command goes on where it stopped."]
             steps.append(settling(question, finding))
         elif finding.standing == "invalid" and finding.margin is not None:
-            remedy = "train longer or faster (epochs, lr_scales) until what its sentence names has settled"
-            steps.append(f"{question.capitalize()} has no answer: {remedy}.")
+            steps.append(f"{question.capitalize()} has no answer. {_longer(verdict)}")
         elif finding.standing == "invalid":
             return causes(finding, verdict)
     return steps or ["Nothing is undecided. To learn how far it carries: another seed, another read mode, another dataset."]
+
+
+def _longer(verdict: Verdict) -> str:
+    """What to do where edits are not at their optimum, or no measure of one."""
+    if verdict.nested is None:
+        return "Train longer or faster, until what is named has settled: --set epochs=5, --set 'lr_multipliers=[3.0,10.0]'."
+    return "Search further (--set rounds=30); where the ceiling has overfitted, take more training questions."
 
 
 def settling(question: str, finding: Finding) -> str:
@@ -68,9 +74,7 @@ def causes(finding: Finding, verdict: Verdict) -> list[str]:
             f"{'another objective' if metric == 'margin' else 'a finer metric (--metric margin)'} or more test questions."
         )
     if not all(place.settled for place in verdict.ceiling):
-        known.append(
-            "Training of the ceiling had not settled. Train longer or faster: --set epochs=5, --set 'lr_multipliers=[3.0,10.0]'."
-        )
+        known.append(f"Training of the ceiling had not settled. {_longer(verdict)}")
     known += _at_chance(verdict)
     return known if full or (known and _clear(finding)) else [*known, _effect(finding)]
 

@@ -5,7 +5,7 @@ beats was not searched to its optimum, and what leans on it cannot be answered. 
 one inside it: then it has learned the training questions by heart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,46 +22,46 @@ OUTER = ("ceiling", "complement")
 
 def nesting(record: Record) -> Nested | None:
     """Every search of a run held against those of the places that contain it; None where no search states its loss."""
-    searched = [(arm, trial) for arm in record.arms for trial in arm.trials if trial.fit.loss is not None]
-    if not searched:
+    outer = [(arm, trial) for arm in record.arms if arm.role in OUTER for trial in arm.trials if trial.fit.loss is not None]
+    if not outer:
         return None
-    compared, beaten, most = 0, dict[str, str](), 0.0
-    for arm, outer in ((arm, trial) for arm, trial in searched if arm.role in OUTER):
-        for inner_arm, inner in searched:
-            if inner.id == outer.id or not _inside(inner_arm, inner, arm, outer):
-                continue
-            compared += 1
-            excess = _excess(outer, inner)
-            most = max(most, excess)
+    compared, most, beaten = 0, 0.0, dict[str, str]()
+    for arm, trial in outer:
+        for inner, excess in _inside(record, arm, trial):
+            compared, most = compared + 1, max(most, excess)
             if excess > NOISE:
-                beaten[arm.name] = inner_arm.name
+                beaten.setdefault(_label(arm), inner.name)
     return Nested(compared=compared, violated=len(beaten), most=most, beaten=beaten)
 
 
-def _inside(inner_arm: Arm, inner: TrialResult, arm: Arm, outer: TrialResult) -> bool:
-    """Whether a place with its edit is inside another, with the same target."""
-    if inner_arm.role in OUTER and arm.role == inner_arm.role:
-        return False
-    same = inner.spec.recipe is not None and outer.spec.recipe is not None and inner.spec.recipe.tau == outer.spec.recipe.tau
-    readable = inner_arm.read == arm.read
-    return same and readable and set(inner.spec.location) <= set(outer.spec.location)
-
-
-def _excess(outer: TrialResult, inner: TrialResult) -> float:
-    """By how much the inner loss is below the outer, as a share of the loss at the start."""
-    assert outer.fit.loss is not None and inner.fit.loss is not None and outer.fit.start is not None, (
-        "searches state their losses"
-    )
-    return max(0.0, float(outer.fit.loss) - float(inner.fit.loss)) / float(outer.fit.start) if outer.fit.start else 0.0
-
-
-def beaten_in_training(record: Record, arms: Sequence[Arm], found: Nested | None) -> str:
-    """Which place inside one of some arms has a lower training loss, in words; "" where none has."""
-    for arm in arms:
-        if found is not None and (inner := found.beaten.get(arm.name)):
-            remedy = f"another audit with --set rounds={2 * record.config.rounds} goes further"
-            return f"the optimum was not reached at {arm.name}: {inner}, inside it, has a lower training loss; {remedy}"
+def beaten_in_training(record: Record, arm: Arm) -> str:
+    """Which place inside a place ends below its chosen edit in training loss, in words; "" where none does."""
+    for trial in (one for one in arm.trials if one.id in arm.chosen and one.fit.loss is not None):
+        for inner, excess in _inside(record, arm, trial):
+            if excess > NOISE:
+                why = f"the optimum was not reached at {arm.name}: {inner.name}, inside it, has a lower training loss"
+                return f"{why}; another audit with --set rounds={2 * record.config.rounds} goes further"
     return ""
+
+
+def _label(arm: Arm) -> str:
+    """A place by a name that no other has."""
+    return " of ".join(filter(None, (arm.name, arm.claim))) + (f", read {arm.read}" if arm.claim else "")
+
+
+def _inside(record: Record, arm: Arm, outer: TrialResult) -> Iterator[tuple[Arm, float]]:
+    """Places inside a place that have the same target and read mode, each with the share of the loss at the start by which it is
+    below.
+    """
+    site_names, recipe, start = set(outer.spec.location), outer.spec.recipe, outer.fit.start
+    assert recipe is not None and outer.fit.loss is not None and start is not None, "a search states its losses"
+    for one in record.arms:
+        if one.role == arm.role or one.read != arm.read:
+            continue
+        for inner in one.trials:
+            loss, other = inner.fit.loss, inner.spec.recipe
+            if loss is not None and other is not None and other.tau == recipe.tau and site_names.issuperset(inner.spec.location):
+                yield one, max(0.0, float(outer.fit.loss) - float(loss)) / float(start) if start else 0.0
 
 
 def overfitted(scores: Scores, config: AuditConfig) -> str:

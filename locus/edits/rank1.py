@@ -163,7 +163,8 @@ class Rank1(Trainable):
         """
         terms = self.terms(layer)
         assert terms is not None, "a masked layer has terms"
-        mask = self._masks[layer].to(gradients.device)
+        device = gradients.device  # where the gradients are kept, which need not be where the edit is
+        mask = self._masks[layer].to(device)
         inputs, kept = inputs.float(), gradients.float() * real.to(gradients.device)[:, :, None]
         if self.form == "heads":
             kept = kept * mask
@@ -171,8 +172,8 @@ class Rank1(Trainable):
             return gradients.new_zeros(len(gradients), 0), kept.sum(dim=1)
         write = terms.out if self.form == "free" else terms.write
         assert terms.read is not None and write is not None, "an edit that reads has both"
-        by_write = torch.einsum("rt,rtw->rw", inputs @ terms.read.detach(), kept)
-        by_read = torch.einsum("rt,rtf->rf", kept @ write.detach(), inputs)
+        by_write = torch.einsum("rt,rtw->rw", inputs @ terms.read.detach().to(device), kept)
+        by_read = torch.einsum("rt,rtf->rf", kept @ write.detach().to(device), inputs)
         return by_read * mask if self.read == "heads" else by_read, by_write
 
 

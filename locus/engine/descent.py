@@ -8,8 +8,9 @@ does not lower the loss is not taken: the radius becomes the length at which the
 what the step taught of the curvature is kept. Ridge and radius follow how far steps keep what they promise.
 
 The first step, from the unedited model, needs no gradient of its own: it is the Gauss-Newton step of the shared linearisation.
-Every place gets the same procedure and the same stopping rule. A search is *settled* when the last `STRETCH` rounds together
-brought less than `SETTLED` of the loss at the start, and the next step promises less than that too.
+Every place gets the same procedure and the same stopping rule. A search is *settled* when the last `STRETCH` steps that were
+taken brought together less than `SETTLED` of the loss at the start, and the next step promises less than that too; or when it
+promises nothing at all. Steps that were refused say nothing of an optimum.
 
 Sources: Nocedal & Wright 2006, algorithms 7.4 and 4.1; Levenberg 1944 and Marquardt 1963 (the ridge as trust region); Wang &
 Veitch 2025, eq. 4.2-4.3 (the edit).
@@ -20,20 +21,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from locus.behaviours.items import Item
 from locus.edits.rank1 import Rank1
 from locus.engine import cost
-from locus.engine.activations import TOKENS
-from locus.engine.forward import ResidualCache
 from locus.engine.objective import Objective
 from locus.engine.optimum import Curvature, FirstOrder
-from locus.engine.train import Certificate, Fit, TrainingRecipe, all_pairs, whole_gradients
-from locus.engine.trie import TokenTrie
-from locus.models.model import Model
+from locus.engine.train import Certificate, Fit, TrainingRecipe, TrainingSet, whole_gradients
 
 FIRST_RIDGE, NEXT_RIDGE = 0.1, 0.3  # as shares of the largest eigenvalue of the curvature
 KEPT, BROKEN = 0.7, 0.3  # what a step brought, as a share of what it promised
@@ -57,7 +52,8 @@ class Way:
     def __init__(self, edit: Rank1, objective: Objective, shared: FirstOrder):
         self.edit, self.objective, self.shared = edit, objective, shared
         self.start = float(objective.loss(torch.zeros(shared.count, dtype=torch.float64)))
-        self.losses: list[float] = []
+        self.losses: list[float] = []  # after every round
+        self.taken: list[float] = []  # where the search stood, step by step
         self.memory: list[tuple[Tensor, Tensor]] = []
         self.flat, self.ridge, self.radius, self.promised = self._numbers(), NEXT_RIDGE, math.inf, math.nan
         self.loss, self.gradient = math.inf, torch.zeros_like(self.flat)
@@ -65,7 +61,7 @@ class Way:
         self.first = edit.is_identity
         self.broken = ""
         if self.first:
-            self.loss, self.ridge = self.start, FIRST_RIDGE
+            self.loss, self.ridge, self.taken = self.start, FIRST_RIDGE, [self.start]
             self.curvature, self.gradient = shared.begin(edit, objective)
             self.flat = self._numbers()
             self._set_out()
@@ -83,14 +79,14 @@ class Way:
 
     @property
     def settled(self) -> bool:
-        """Whether neither the last rounds brought nor the next one promises anything to speak of."""
-        if len(self.losses) <= STRETCH or not math.isfinite(self.loss):
-            return False
-        return self._brought() < SETTLED and self.promised < SETTLED
+        """Whether neither the last steps brought nor the next one promises anything to speak of."""
+        return self.losses != [] and (self.promised == 0 or (self._brought() < SETTLED and self.promised < SETTLED))
 
     def _brought(self) -> float:
-        """Share of the loss at the start by which the last rounds together lowered it."""
-        return (self.losses[-STRETCH - 1] - self.losses[-1]) / self.start if self.start else 0.0
+        """Share of the loss at the start by which the last steps together lowered it; infinite before there were enough."""
+        if len(self.taken) <= STRETCH:
+            return math.inf
+        return (self.taken[-STRETCH - 1] - self.taken[-1]) / self.start if self.start else 0.0
 
     def tell(self, loss: float, gradient: Tensor) -> None:
         """What the whole loss and its gradient are where the edit stands; it moves on."""
@@ -98,7 +94,7 @@ class Way:
         sound = math.isfinite(loss) and bool(gradient.isfinite().all())
         if self.curvature is None:  # where a padded edit begins
             if sound:
-                self.loss, self.gradient = loss, gradient
+                self.loss, self.gradient, self.taken = loss, gradient, [loss]
                 self.curvature = self.shared.curvature(self.edit, self.objective)
             else:
                 self.broken = "the loss or its gradient was not a number where the search began"
@@ -121,6 +117,7 @@ class Way:
             return
         kept = (self.loss - loss) / promise if promise > 0 else 0.0
         self.flat, self.loss, self.gradient = here, loss, gradient
+        self.taken.append(loss)
         if kept > KEPT:
             self.ridge, self.radius = self.ridge * SHRINK, max(self.radius, WIDER * length)
         elif kept < BROKEN:
@@ -169,41 +166,32 @@ class Way:
         return Certificate(self.start, self.loss, self.promised, len(self.losses), not reason, reason)
 
     def _why(self) -> str:
-        if len(self.losses) <= STRETCH:
-            return f"only {len(self.losses)} rounds: too few to tell whether the search settled"
+        if len(self.taken) <= STRETCH:
+            taken = max(0, len(self.taken) - 1)
+            return f"only {taken} steps were taken in {len(self.losses)} rounds: too few to tell whether the search settled"
         if self._brought() >= SETTLED:
-            return f"the last {STRETCH} rounds still brought {100 * self._brought():.1f} % of the loss at the start"
+            return f"the last {STRETCH} steps still brought {100 * self._brought():.1f} % of the loss at the start"
         return f"the next step still promises {100 * self.promised:.1f} % of the loss at the start"
 
 
 def descend(
-    model: Model,
-    trie: TokenTrie,
-    items: Sequence[Item],
+    on: TrainingSet,
     edits: Sequence[Rank1],
     recipes: Sequence[TrainingRecipe],
-    reference: npt.NDArray[np.float64],
     shared: FirstOrder,
     *,
     starts: Sequence[Sequence[Rank1]] = (),
-    residual_cache: ResidualCache | None = None,
-    tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
     tally: cost.Tally | None = None,
 ) -> list[Fit]:
     """Search for the optimal edits of a bank together, each by its own recipe.
 
     Args:
-        model: the frozen model.
-        trie: of the training items.
-        items: the training items; owner i of the trie is item i.
+        on: the questions, and the model.
         edits: at the identity; they are moved.
         recipes: one for each edit, alike in what a bank shares.
-        reference: [answers], the frozen model's log-probs (nats).
         shared: the base model's linearisation, of the edits' form.
         starts: for each edit others of its kind, from which it is searched for as well; the lowest end is kept.
-        residual_cache: base residuals, if held.
-        tokens: token budget of one forward.
         progress: told the fraction done.
         tally: where each edit's forwards and backwards are counted.
     """
@@ -211,9 +199,7 @@ def descend(
     others = starts or [()] * len(edits)
     owners = [place for place in range(len(edits)) for _ in range(1 + len(others[place]))]
     ways = [
-        Way(edit, objective_of(items, trie, recipes[place]), shared)
-        for place, edit in enumerate(edits)
-        for edit in (edit, *others[place])
+        Way(edit, objective_of(on, recipes[place]), shared) for place, edit in enumerate(edits) for edit in (edit, *others[place])
     ]
     rounds = recipes[0].rounds
     for number in range(rounds):
@@ -221,17 +207,8 @@ def descend(
         if not going:
             break
         counted = cost.Tally(len(going))
-        seen = whole_gradients(
-            model,
-            trie,
-            items,
-            [ways[at].edit for at in going],
-            [recipes[owners[at]] for at in going],
-            reference,
-            residual_cache=residual_cache,
-            tokens=tokens,
-            tally=counted,
-        )
+        standing, mine = [ways[at].edit for at in going], [recipes[owners[at]] for at in going]
+        seen = whole_gradients(on, standing, mine, counted)
         for at, (loss, gradient), works in zip(going, seen, counted.by_edit, strict=True):
             ways[at].tell(loss, gradient)
             if tally is not None:
@@ -243,11 +220,10 @@ def descend(
     return [_fit(mine, recipe) for mine, recipe in zip(of_edit, recipes, strict=True)]
 
 
-def objective_of(items: Sequence[Item], trie: TokenTrie, recipe: TrainingRecipe) -> Objective:
+def objective_of(on: TrainingSet, recipe: TrainingRecipe) -> Objective:
     """The mean loss of all training pairs, as a recipe has it."""
-    pairs = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
-    lengths = torch.tensor([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=torch.float64)
-    return Objective(pairs, lengths if recipe.reduce == "mean" else torch.ones_like(lengths), recipe.tau, recipe.objective)
+    lengths = torch.tensor([len(sequence.ids) - sequence.start for sequence in on.trie.sequences], dtype=torch.float64)
+    return Objective(on.pairs, lengths if recipe.reduce == "mean" else torch.ones_like(lengths), recipe.tau, recipe.objective)
 
 
 def _fit(ways: Sequence[Way], recipe: TrainingRecipe) -> Fit:

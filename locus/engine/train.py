@@ -126,6 +126,32 @@ class Fit:
     certificate: Certificate | None = None
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """What edits are trained on.
+
+    Attributes:
+        model: the frozen model.
+        trie: of the training items.
+        items: the training items; owner i of the trie is item i.
+        reference: [sequences], the frozen model's answer log-probs (nats).
+        residual_cache: base residuals, if held.
+        tokens: token budget of one forward; a longer step is accumulated over several.
+    """
+
+    model: Model
+    trie: TokenTrie
+    items: Sequence[Item]
+    reference: npt.NDArray[np.float64]
+    residual_cache: ResidualCache | None = None
+    tokens: int = TOKENS
+
+    @property
+    def pairs(self) -> Pairs:
+        """[pairs, 2], all pairs of all questions."""
+        return np.concatenate([all_pairs(self.items, self.trie, owner) for owner in range(len(self.items))])
+
+
 def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:
     """[pairs, 2] sequence indices (true, false) of one question; true answers come first in a forest's question."""
     sequences = trie.sequences_of([owner])
@@ -182,40 +208,28 @@ def pair_loss(h: Tensor, tau: Tensor, objective: str) -> Tensor:
 
 
 def train(
-    model: Model,
-    trie: TokenTrie,
-    items: Sequence[Item],
+    on: TrainingSet,
     edits: Sequence[Trainable],
     recipes: Sequence[TrainingRecipe],
-    reference: npt.NDArray[np.float64],
     *,
-    residual_cache: ResidualCache | None = None,
-    tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
     tally: cost.Tally | None = None,
 ) -> list[Fit]:
     """Train a bank of edits together, each by its own recipe.
 
     Args:
-        model: the frozen model.
-        trie: of the training items.
-        items: the training items; owner i of the forest is item i.
+        on: the questions, and the model.
         edits: freshly started edits; they are trained in place.
         recipes: one for each edit, alike in what a bank shares.
-        reference: [sequences], the frozen model's answer log-probs (nats).
-        residual_cache: base residuals, if held.
-        tokens: token budget of one forward; a longer step is accumulated over several.
         progress: told the fraction done.
         tally: where each edit's forwards and backwards are counted.
     """
     assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective, order and batches"
     bank = Bank(edits)
-    run = _Run(model, trie, bank, [recipes[index] for index in bank.order], reference, residual_cache, tokens)
-    if tally is not None:
-        run.tally = tally
-    epochs = schedule(items, trie, recipes[0])
+    run = _Run(on, bank, [recipes[index] for index in bank.order], tally)
+    epochs = schedule(on.items, on.trie, recipes[0])
     total, usual = sum(map(len, epochs)), float(np.mean([len(step) for step in epochs[0]]))
-    with bank.attach(model) as bank_state, thread_pool(model.n_threads) as run.each:
+    with bank.attach(on.model) as bank_state, thread_pool(on.model.n_threads) as run.each:
         for number, step in enumerate(step for epoch in epochs for step in epoch):
             run.step(bank_state, step, usual, 0.5 * (1 + math.cos(math.pi * number / total)))
             if progress is not None:
@@ -225,29 +239,18 @@ def train(
 
 
 def whole_gradients(
-    model: Model,
-    trie: TokenTrie,
-    items: Sequence[Item],
-    edits: Sequence[Trainable],
-    recipes: Sequence[TrainingRecipe],
-    reference: npt.NDArray[np.float64],
-    *,
-    residual_cache: ResidualCache | None = None,
-    tokens: int = TOKENS,
-    tally: cost.Tally | None = None,
+    on: TrainingSet, edits: Sequence[Trainable], recipes: Sequence[TrainingRecipe], tally: cost.Tally | None = None
 ) -> list[tuple[float, Tensor]]:
     """The mean loss of all training pairs and its gradient by the flat numbers, for every edit of a bank as it stands.
 
     The arguments are those of `train`; nothing is moved.
     """
     bank = Bank(edits)
-    run = _Run(model, trie, bank, [recipes[index] for index in bank.order], reference, residual_cache, tokens)
-    if tally is not None:
-        run.tally = tally
-    pairs = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
+    run = _Run(on, bank, [recipes[index] for index in bank.order], tally)
+    pairs = on.pairs
     losses, gradients = np.zeros(len(bank)), [torch.zeros_like(edit.flat.data) for edit in run.trained]
-    with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
-        prepared = [run._prepared(chunk) for chunk in chunks(pairs, trie, tokens, run.n_threads)]
+    with bank.attach(on.model) as bank_state, thread_pool(on.model.n_threads) as each:
+        prepared = map(run._prepared, chunks(pairs, on.trie, on.tokens, run.n_threads))
         for grads, sums, counted in each(partial(run._gradients, bank_state, float(len(pairs))), prepared):
             losses += sums
             run.tally.merge(counted)
@@ -260,34 +263,25 @@ def whole_gradients(
 class _Run:
     """The moving parts of one bank's training, in bank order."""
 
-    def __init__(
-        self,
-        model: Model,
-        trie: TokenTrie,
-        bank: Bank,
-        recipes: list[TrainingRecipe],
-        reference: npt.NDArray[np.float64],
-        residual_cache: ResidualCache | None,
-        tokens: int,
-    ):
-        self.model, self.trie, self.bank, self.recipes = model, trie, bank, recipes
-        self.residual_cache, self.tokens = residual_cache, tokens
-        self.n_threads = model.n_threads
+    def __init__(self, on: TrainingSet, bank: Bank, recipes: list[TrainingRecipe], tally: cost.Tally | None):
+        self.model, self.trie, self.bank, self.recipes = on.model, on.trie, bank, recipes
+        self.residual_cache, self.tokens = on.residual_cache, on.tokens
+        self.n_threads = on.model.n_threads
         self.each: Each = map
-        lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.float64)
+        lengths = np.array([len(sequence.ids) - sequence.start for sequence in on.trie.sequences], dtype=np.float64)
         self.divide = torch.from_numpy(lengths).float() if recipes[0].reduce == "mean" else torch.ones(len(lengths))
-        self.reference = torch.from_numpy(reference).float()
+        self.reference = torch.from_numpy(on.reference).float()
         self.tau = torch.tensor([recipe.tau for recipe in recipes])
         self.trained = [edit for edit in bank.edits if isinstance(edit, Trainable)]
         assert len(self.trained) == len(bank), "only what is trainable is trained"
         for edit in self.trained:
-            edit.flat.data = edit.flat.data.to(model.device)
+            edit.flat.data = edit.flat.data.to(on.model.device)
         groups = [
             {"params": [edit.flat], "lr": recipe.lr, "weight_decay": recipe.weight_decay}
             for edit, recipe in zip(self.trained, recipes, strict=True)
         ]
         self.optimiser = torch.optim.AdamW(groups, fused=True)
-        self.tally = cost.Tally(len(bank))
+        self.tally = cost.Tally(len(bank)) if tally is None else tally
         self.losses: list[npt.NDArray[np.float64]] = []
         self.stopped: dict[int, str] = {}
         self.sound = [edit.flat.detach().clone() for edit in self.trained]

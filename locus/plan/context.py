@@ -15,6 +15,7 @@ from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
 from locus.engine.optimum import FirstOrder
+from locus.engine.train import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
@@ -74,6 +75,12 @@ class AuditContext:
     linear: dict[str, FirstOrder] = field(default_factory=dict)
     features: Features = field(init=False)
     steer: Directions = field(init=False)
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """What edits are trained on."""
+        part = self.parts["train"]
+        return TrainingSet(self.model, part.trie, part.items, part.base.logprobs, part.base.residuals, self.config.tokens)
 
     def first_order(self, form: Rank1Form) -> FirstOrder:
         """The base model's linearisation at the training questions, with the threads of all that is the base model's."""

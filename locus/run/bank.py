@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,36 +52,35 @@ def run(
     shares = [float(set(bank) <= done) for bank in plan.banks]
     left = [number for number, share in enumerate(shares) if not share]
 
-    def say(place: int, share: float) -> None:
-        bank = banks[left[place]]
-        shares[left[place]] = share
-        arms = ", ".join(dict.fromkeys(trial.arm for trial in bank))
-        progress(f"{bank[0].role}: {arms}", float(np.dot(shares, costs)) / sum(costs))
+    def say(number: int, share: float) -> None:
+        shares[number] = share
+        arms = ", ".join(dict.fromkeys(trial.arm for trial in banks[number]))
+        progress(f"{banks[number][0].role}: {arms}", reached())
+
+    def reached() -> float:
+        return float(np.dot(shares, costs)) / sum(costs)
 
     def work(number: int, tell: Callable[[float], None]) -> list[Result]:
         return run_bank(banks[number], context, folder, tell)
 
-    _prepare([trial for number in left for trial in banks[number]], context, progress)
-    begun = 0
-    for wave in _waves(left, banks):
-        told = partial(_later, say, begun)
-        with closing(side_by_side(wave, work, context.arithmetic.at_once, told, context.config.executor)) as coming:
+    def ran(wave: list[int]) -> bool:
+        coming = side_by_side(
+            wave, work, context.arithmetic.at_once, lambda at, share: say(wave[at], share), context.config.executor
+        )
+        with closing(coming):
             for number in wave:
-                # Random Locations that nothing starts from are the plan's last.
                 if banks[number][0].role == "random" and enough():
-                    break
+                    return False  # those that nothing starts from are the plan's last
                 store.commit(next(coming))
-                say(begun, 1.0)
-                begun += 1
-            else:
-                continue
+                say(number, 1.0)
+        return True
+
+    _prepare([trial for number in left for trial in banks[number]], context, lambda what: progress(what, reached()))
+    for wave in _waves(left, banks):
+        if not ran(wave):
             break
     tidy(plan, store, folder)
     progress("", 1.0)
-
-
-def _later(say: Callable[[int, float], None], begun: int, place: int, share: float) -> None:
-    say(begun + place, share)
 
 
 def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
@@ -98,11 +96,11 @@ def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
     return waves
 
 
-def _prepare(trials: list[Trial], context: AuditContext, progress: Progress) -> None:
+def _prepare(trials: list[Trial], context: AuditContext, say: Callable[[str], None]) -> None:
     """What searches have in common, before there are workers to share it."""
     searched = [trial for trial in trials if trial.recipe is not None and trial.recipe.search == "newton"]
     for free in sorted({trial.form == "free" for trial in searched}):
-        progress("linearising the base model", 0.0)
+        say("linearising the base model")
         context.first_order("free" if free else "heads")
 
 

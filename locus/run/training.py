@@ -26,20 +26,9 @@ def fit_bank(
         say: told the share that is done.
         tally: where the work is counted.
     """
-    part, recipes = context.parts["train"], [trial.recipe for trial in trials if trial.recipe is not None]
-    if recipes[0].search == "adamw":
-        return train(
-            context.model,
-            part.trie,
-            part.items,
-            [_trainable(trial, context) for trial in trials],
-            recipes,
-            part.base.logprobs,
-            residual_cache=part.base.residuals,
-            tokens=context.config.tokens,
-            progress=say,
-            tally=tally,
-        )
+    if trials[0].recipe is not None and trials[0].recipe.search == "adamw":
+        edits = [_trainable(trial, context) for trial in trials]
+        return train(context.training_set, edits, _recipes(trials), progress=say, tally=tally)
     fits: dict[int, Fit] = {}
     for form in dict.fromkeys(trial.form == "free" for trial in trials):
         places = [place for place, trial in enumerate(trials) if (trial.form == "free") == form]
@@ -56,21 +45,19 @@ def _descended(
     trials: Sequence[Trial], context: AuditContext, starts: Path, say: Callable[[float], None], tally: Tally
 ) -> list[Fit]:
     """The ends of a search; the edits are of one form."""
-    part = context.parts["train"]
     return descend(
-        context.model,
-        part.trie,
-        part.items,
+        context.training_set,
         [_searched(trial, context) for trial in trials],
-        [trial.recipe for trial in trials if trial.recipe is not None],
-        part.base.logprobs,
+        _recipes(trials),
         context.first_order("free" if trials[0].form == "free" else "heads"),
         starts=[_padded(trial, context, starts) for trial in trials],
-        residual_cache=part.base.residuals,
-        tokens=context.config.tokens,
         progress=say,
         tally=tally,
     )
+
+
+def _recipes(trials: Sequence[Trial]) -> list[TrainingRecipe]:
+    return [trial.recipe for trial in trials if trial.recipe is not None]
 
 
 def _padded(trial: Trial, context: AuditContext, folder: Path) -> list[Rank1]:

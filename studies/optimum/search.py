@@ -69,17 +69,15 @@ def _context(data: str) -> AuditContext:
 
 
 def _fitted(context: AuditContext, edit: Rank1, recipe: TrainingRecipe, shared: FirstOrder | None) -> Fit:
-    part = context.parts["train"]
-    more: dict[str, Any] = {"residual_cache": part.base.residuals}
-    args = (context.model, part.trie, part.items, [edit], [recipe], part.base.logprobs)
-    return (train(*args, **more) if shared is None else descend(*args, shared, **more))[0]
+    on = context.training_set
+    return (train(on, [edit], [recipe]) if shared is None else descend(on, [edit], [recipe], shared))[0]
 
 
 def _lost(context: AuditContext, fit: Fit) -> dict[str, Any]:
     """The loss of all training pairs by the scorer, and by the search after each of its rounds."""
     part = context.parts["train"]
     gains = torch.from_numpy(_scores(context, "train", [fit.edit]) - part.base.logprobs)
-    loss = float(objective_of(part.items, part.trie, TrainingRecipe()).loss(gains)[0])
+    loss = float(objective_of(context.training_set, TrainingRecipe()).loss(gains)[0])
     if fit.certificate is None:
         return {"loss": round(loss, 3)}
     fit_figures = {"promised": round(fit.certificate.promised, 4), "settled": fit.certificate.settled}
