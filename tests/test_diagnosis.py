@@ -8,13 +8,15 @@ import pytest
 
 from locus import stats, units
 from locus.conclude import diagnosis
+from locus.plan.config import AuditConfig
 from locus.records.findings import QUESTIONS as ASKED
 from locus.records.findings import Finding
 from locus.records.place import Measured, PlaceResult
-from locus.records.verdict import Baseline, Gain, Verdict
+from locus.records.verdict import Baseline, Gain, Nested, Verdict
 from tests.families import QUESTIONS
 
-FIRST = Path(__file__).parent / "runs" / "first-edition"
+ROOT = Path(__file__).parents[1]
+FIRST = ROOT / "tests" / "runs" / "first-edition"
 
 
 def finding(standing, estimate=0.0, low=0.0, high=0.0, **more):
@@ -63,7 +65,7 @@ def test_next_steps_are_those_of_the_tests():
     ]
     assert "Finish the run" in diagnosis.next_steps(claim({**settled, "works": finding("undecided")}), verdict())[0]
     assert diagnosis.next_steps(claim({**settled, "unique": finding("invalid")}), verdict())[0].startswith(
-        "Unique has no answer: train longer"
+        "Unique has no answer. Train longer"
     )
 
 
@@ -84,6 +86,28 @@ def test_each_cause_is_named_with_its_remedy():
     assert "at chance (MC1 22.0 %, where guessing gives 20.0 %)" in chance and "stronger model" in chance
     loose, _ = diagnosis.next_steps(claim(invalid()), verdict(converged=(True, False)))
     assert "ceiling had not settled" in loose and "lr_multipliers" in loose
+
+
+def test_where_edits_were_searched_for_the_remedy_is_a_longer_search():
+    """Epochs and rates are nothing to a search; the sentence of the finding says which of the two it is."""
+    searched = verdict().model_copy(
+        update={"nested": Nested(compared=3, violated=1, most=0.1, beaten={"ceiling:heads": "probe"})}
+    )
+    standings = dict.fromkeys(ASKED, finding("supported")) | {"works": finding("invalid")}
+    (step,) = diagnosis.next_steps(claim(standings), searched)
+    assert step.startswith("Works has no answer. Search further (--set rounds=") and "epochs" not in step
+    nothing = finding("invalid", -0.01, -0.02, 0.01, margin=None)
+    assert "rounds" in " ".join(diagnosis.causes(nothing, searched))
+    assert "rounds" not in " ".join(diagnosis.causes(nothing, verdict()))
+
+
+def test_remedies_name_settings_by_the_names_they_have():
+    sources = [path for path in (ROOT / "locus").rglob("*") if path.suffix in (".py", ".j2")]
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "config.py" or "lr_scales" not in text, path
+        for name in re.findall(r"--set '?([a-z_]+)=", text):
+            assert name in AuditConfig.model_fields, (path, name)
 
 
 def test_few_questions_are_blamed_before_the_model():

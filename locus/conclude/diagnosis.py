@@ -76,7 +76,7 @@ def causes(finding: Finding, verdict: Verdict) -> list[str]:
     if not all(place.settled for place in verdict.ceiling):
         known.append(f"Training of the ceiling had not settled. {_longer(verdict)}")
     known += _at_chance(verdict)
-    return known if full or (known and _clear(finding)) else [*known, _effect(finding)]
+    return known if full or (known and _clear(finding)) else [*known, _effect(finding, verdict)]
 
 
 def _unread(verdict: Verdict) -> list[str]:
@@ -135,15 +135,12 @@ def _at_chance(verdict: Verdict) -> list[str]:
     ]
 
 
-def _effect(finding: Finding) -> str:
+def _effect(finding: Finding, verdict: Verdict) -> str:
     """What would show an effect of the ceiling, whose gain is the finding's estimate."""
     gain, (low, high), level, n = finding.estimate, finding.interval, finding.level, finding.n
     if gain is None or gain <= 0 or low is None or high is None:
         more = "more questions, " if n is not None and n < FEW else ""
-        return (
-            "The optimal edit of the whole model gains nothing: take "
-            f"{more}a stronger model, or train longer or faster (epochs, lr_scales)."
-        )
+        return f"The optimal edit of the whole model gains nothing: take {more}a stronger model. {_longer(verdict)}"
     if _clear(finding):
         return "The ceiling has an effect, but the data do not let it be read; see the reason above."
     if level is None or n is None:
