@@ -78,7 +78,7 @@ def audit(
 
     settle()
     told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told}, out)
     from locus.plan.preconditions import early
 
     if out is not None:

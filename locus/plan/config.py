@@ -4,7 +4,7 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from locus.boundary.incoming import EXACT
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
+from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
 
 Read = Literal["layer", "heads", "constant"]
@@ -168,7 +169,11 @@ class AuditConfig(settings.Settings):
         "so many epochs of small steps, as in the paper",
     )
     rounds: int = Field(15, ge=1, le=10_000, description="the most steps of a newton search; each costs what an epoch does")
-    taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
+    taus: tuple[PositiveFloat, ...] | Literal["auto"] = Field(
+        (0.1,),
+        description="of IPO (target 1/(2 tau) nats), or DPO's beta; auto: the target is how far apart the unedited model holds "
+        "the two sides of a typical question",
+    )
     lr_multipliers: tuple[PositiveFloat, ...] = Field(
         (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
     )
@@ -240,6 +245,15 @@ class AuditConfig(settings.Settings):
         return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
 
     @property
+    def n_taus(self) -> int:
+        """How many values of tau are tried."""
+        return 1 if self.taus == "auto" else len(self.taus)
+
+    def with_taus(self, taus: Sequence[float]) -> "AuditConfig":
+        """With these values of tau where the settings leave them to the unedited model."""
+        return self.model_copy(update={"taus": tuple(taus)}) if self.taus == "auto" else self
+
+    @property
     def measures(self) -> tuple[Metric, ...]:
         """Every metric of the run."""
         return measured(self.metric, *self.metrics)
@@ -253,72 +267,14 @@ class AuditConfig(settings.Settings):
         return (*range(step, self.random, step), self.random)
 
 
-PRESETS: dict[str, dict[str, object]] = {
-    "quick": {
-        "train": 40,
-        "validation": 16,
-        "test": 50,
-        "features": "answer",
-        "lr_multipliers": (14.0,),
-        "epochs": 1,
-        "batch": 3,
-        "shift_random": 2,
-        "text_passages": 2,
-        "text_tokens": 64,
-    },
-    "standard": {
-        "judge": "local",
-        "claim_size": 8,
-        "train": 160,
-        "validation": 60,
-        "test": 160,
-        "random": 39,
-        "singles": 12,
-        "iti_strengths": (2.0, 5.0, 10.0, 15.0, 20.0),
-        "shift_random": 19,
-        "lr_multipliers": (5.0, 15.0),
-        "text_passages": 16,
-        "text_tokens": 128,
-    },
-    "paper": {
-        "judge": "local",
-        "claim_size": 16,
-        "random": 16,
-        "singles": 24,
-        "iti_strengths": (1.0, 2.0, 5.0, 10.0, 15.0, 20.0),
-        "shift_random": 16,
-        "taus": (0.1, 0.2, 0.3, 0.4, 0.5),
-        "batching": "pairs",
-        "text_passages": 100,
-        "text_tokens": 128,
-        # 16 random sets cannot reach a rank p below 1/17; the paper's size is run as it was, at the level it can reach.
-        "alpha": 0.06,
-        "sequential": False,
-    },
-}
-
-
-# A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
-PLANTED: dict[str, object] = {
-    "prompt": "bare",
-    "judge": "none",
-    "claim_size": 1,
-    "random": 19,  # of 24 heads
-    "singles": 0,
-    "features": "answer",
-    "lr_multipliers": (10.0,),
-    "epochs": 15,
-    "batch": 4,
-    "train": None,
-    "validation": None,
-    "test": None,
-    "text_passages": 0,
-    "bank": 11,
-}
-
-
-def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) -> AuditConfig:
+def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = False, **flags: Any) -> AuditConfig:
     """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
+
+    Args:
+        preset: quick, standard or paper.
+        file: with settings.
+        first: whether what is not given is as in the first edition, one of whose runs is gone on with.
+        **flags: settings by name.
 
     Raises:
         UserError: naming every unknown or wrong setting.
@@ -328,15 +284,17 @@ def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) ->
     preset = str(given.pop("preset", preset))
     if preset not in PRESETS:
         raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
-    if str(given.get("model", "")).startswith("planted:"):
+    planted = str(given.get("model", "")).startswith("planted:")
+    if planted:
         if str(given["model"]).count(":") == 1:
             given["model"] = f"{given['model']}:{given.get('seed', 0)}"
         given = {"data": given["model"], **PLANTED, **given}
     if str(given.get("data", "")).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
-    given = {**PRESETS[preset], "preset": preset, **given}
+    given = {**(SINCE_FIRST | FIRST_PRESETS[preset] if first else PRESETS[preset]), "preset": preset, **given}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
-    given.setdefault("metric", "mc2" if given.get("judge", "none") == "none" else "true_info")
+    unjudged = "mc2" if first or preset == "paper" or planted else "margin"
+    given.setdefault("metric", unjudged if given.get("judge", "none") == "none" else "true_info")
     return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 
 
