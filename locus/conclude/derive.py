@@ -13,6 +13,7 @@ import numpy as np
 
 from locus import __version__, atomic, errors, stats
 from locus.conclude import nested, rule
+from locus.conclude.curve import curve
 from locus.conclude.record import Arm, Record
 from locus.conclude.tests import difference, least_gain, sided
 from locus.engine import cost
@@ -249,6 +250,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
+    more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
     return Verdict(
         schema_=VERDICT_SCHEMA,
         model=plan.model,

@@ -274,7 +274,7 @@ class PlanBasis(OpenPart):
     """Who judges what the model says; nothing where nobody does."""
     items: ItemsRecord
     """The questions of each part."""
-    taus: Annotated[tuple[PositiveFloat, ...], at_most(8)] | None = None
+    taus: Many[PositiveFloat] | None = None
     """The values of tau that the unedited model's margins ask for, where the settings leave them to it."""
 
     @property
