@@ -12,6 +12,7 @@ from locus import units
 from locus.conclude.record import Record
 from locus.conclude.rule import Verdicts
 from locus.plan.trials import CURVED
+from locus.records.findings import ClaimVerdict
 from locus.records.verdict import CurveClaim, CurvePoint
 
 Conclude = Callable[[Record, str], Verdicts | None]
@@ -55,17 +56,22 @@ def _gained(record: Record) -> dict[tuple[str, ...], float]:
     return gains
 
 
-def described(points: tuple[CurvePoint, ...], place: int, metric: str, margin: float | None) -> str:
-    """Where one claim's lead over random Locations goes as searches near the optimum, in a sentence.
+def described(points: tuple[CurvePoint, ...], claim: ClaimVerdict, metric: str) -> str:
+    """Where one claim's lead over random Locations goes as searches near the optimum, in a sentence; "" where that is not known.
 
     Args:
         points: the curve; its last point is of the whole searches.
-        place: of the claim among a point's claims.
+        claim: one of the verdict's claims.
         metric: the main metric.
-        margin: in its units; a change of less is called none.
     """
-    leads = [point.claims[place].special.estimate for point in points]
-    known = [(point.rounds, lead) for point, lead in zip(points, leads, strict=True) if lead is not None]
+    margin = claim.special.margin
+    leads = {
+        point.rounds: one.special.estimate
+        for point in points
+        for one in point.claims
+        if (one.name, one.read) == (claim.name, claim.read) and one.special.standing != "invalid"
+    }
+    known = [(rounds, lead) for rounds, lead in leads.items() if lead is not None]
     if len(known) < 2:
         return ""
     shown = ", ".join(f"{units.difference(lead, metric, margin=margin)} after {rounds}" for rounds, lead in known)

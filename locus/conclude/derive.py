@@ -91,6 +91,7 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         return None
     beaten = {part: nested.beaten_in_training(record, arm) for part, arm in (("ceiling", ceiling), ("complement", rest[0]))}
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
+    early = record.rounds < record.config.rounds  # what follows from shorter searches, taken for what they are
     blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
     return rule.Scores(
         base=record.of(base[0], metric)[0],
@@ -99,9 +100,9 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         complement=record.of(rest[0], metric),
         random=np.array([record.of(arm, metric) for arm in randoms]),
         groups=record.groups,
-        unsettled={part: _unsettled(arms) for part, arms in parts.items()},
+        unsettled={} if early else {part: _unsettled(arms) for part, arms in parts.items()},
         blind=blind,
-        beaten={part: why for part, why in beaten.items() if why},
+        beaten={} if early else {part: why for part, why in beaten.items() if why},
         could=_could(record, ceiling, base[0], metric),
     )
 
