@@ -70,6 +70,8 @@ class Entry:
 OWN: dict[Kind, tuple[Entry, ...]] = {
     "behaviours": (
         Entry("misconceptions", "locus.behaviours.misconceptions:open_behaviour", "common misconceptions, with the package"),
+        Entry("antonym", "locus.behaviours.antonym:open_behaviour", "the opposite of a word, not one of like meaning"),
+        Entry("language", "locus.behaviours.language:open_behaviour", "answers in French, not in English"),
         Entry("truthfulqa", "locus.behaviours.truthfulqa:open_behaviour", "TruthfulQA, from the hub or truthfulqa:FILE"),
         Entry("task", "locus.behaviours.tasks:open_behaviour", "task:NAME, the prompts of a patching task as questions"),
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
