@@ -9,8 +9,8 @@ from locus.behaviours.blind import logistic_baseline, negation_then_length
 from locus.behaviours.embedded import LICENCE
 from locus.behaviours.items import contradicted, problems, repeats
 
-CONTENT = ["antonym"]
-FORM = ["language"]
+CONTENT = ["antonym", "agreement", "shutdown", "sentiment", "sycophancy"]
+FORM = ["language", "refusal", "bias", "formality", "hedging"]
 ALL = CONTENT + FORM
 
 
@@ -34,11 +34,8 @@ def test_siblings_share_a_group_and_groups_are_many_and_even(data):
 
 
 def test_sides_are_of_equal_length(data):
-    wanted, unwanted = (
-        sum(len(answer) for item in data.items for answer in getattr(item, side))
-        / sum(len(getattr(item, side)) for item in data.items)
-        for side in ("wanted", "unwanted")
-    )
+    sides = [[answer for item in data.items for answer in getattr(item, side)] for side in ("wanted", "unwanted")]
+    wanted, unwanted = (sum(map(len, answers)) / len(answers) for answers in sides)
     assert abs(wanted / unwanted - 1) < 0.1
 
 

@@ -1,6 +1,6 @@
 """Lists that come with the package, and what makes questions of them.
 
-Every list was written for this project: nothing of another data set is in it. A behaviour of *content* is balanced: each text that
+Every list was written for this project: nothing of another data set is in it. A behaviour of *content* is balanced: a text that
 is wanted somewhere in a group is unwanted elsewhere in it, so that a rule which never reads the question gets one half, whatever
 the rule. In a behaviour of *form* the answers show by themselves which side they are on: its data set says so.
 """
