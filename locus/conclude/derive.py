@@ -92,7 +92,8 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
     beaten = {part: nested.beaten_in_training(record, arm) for part, arm in (("ceiling", ceiling), ("complement", rest[0]))}
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
     early = record.rounds < record.config.rounds  # what follows from shorter searches, taken for what they are
-    blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
+    asked = record.plan.dataset
+    blind = max(one.mc1 for one in asked.blind) if metric == "mc1" and not asked.form else None
     return rule.Scores(
         base=record.of(base[0], metric)[0],
         claim=record.of(mine[0], metric),

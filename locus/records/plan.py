@@ -97,6 +97,8 @@ class DatasetRecord(OpenPart):
 
     blind: Many[BlindRecord] = Field(max_length=16)
     """What rules that never read the question reach on them."""
+    form: bool = False
+    """Whether the wanted side is a form, which shows without the question; left out where it is not."""
     licence: Short
     """Under which the questions may be used."""
     n_items: Count
