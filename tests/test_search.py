@@ -29,7 +29,7 @@ from locus.report.verify import verify
 from tests import wide
 from tests.test_exact_resume import audited, content, cut_back
 
-NEWTON = {"search": "newton", "rounds": 6, "bank": 3, "curve": (2,)}
+NEWTON = {"search": "newton", "rounds": 6, "bank": 3, "lengths": (2,)}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_place_that_one_inside_it_beats_makes_no_ceiling(whole, tmp_path):
 
 def test_two_claims_complements_are_told_apart(tmp_path_factory):
     out = tmp_path_factory.mktemp("two") / "RUN"
-    audited(wide.settings(out.parent, claims=("0.1", "2.3"), random=9, alpha=0.25, **{**NEWTON, "curve": ()}), out, 2)
+    audited(wide.settings(out.parent, claims=("0.1", "2.3"), random=9, alpha=0.25, **{**NEWTON, "lengths": ()}), out, 2)
     with sqlite3.connect(out / "trials.sqlite") as db:
         rows = db.execute("SELECT id, claim, fit FROM trials WHERE role = 'complement'").fetchall()
         identity, claim, fit = rows[0]
@@ -193,8 +193,8 @@ def test_nothing_that_a_search_cannot_do_is_asked_of_it():
 
 
 def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tmp_path):
-    """What was looked at on the way is what an audit of so few rounds finds; and the last point of the curve is the verdict."""
-    audited({**settings, "rounds": 2, "curve": ()}, tmp_path / "RUN", 2, page=False)
+    """What was looked at on the way is what an audit of so few rounds finds."""
+    audited({**settings, "rounds": 2, "lengths": ()}, tmp_path / "RUN", 2, page=False)
     alone = {trial["arm"]: trial for trial in plan_of(tmp_path / "RUN")["trials"] if trial["role"] in ("claim", "random")}
     shorter = {t["arm"]: t for t in plan_of(whole)["trials"] if t["recipe"] and t["recipe"]["rounds"] == 2 and t["arm"] in alone}
     assert shorter.keys() == alone.keys() and len(alone) == 5
@@ -210,7 +210,9 @@ def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tm
     verdict = json.loads((whole / "verdict.json").read_text())
     points = verdict["curve"]
     assert [point["rounds"] for point in points] == [2, 6] and points[0]["share"]["claim"] < points[1]["share"]["claim"] == 1
-    assert points[-1]["claims"][0]["special"] == verdict["claims"][0]["special"] != points[0]["claims"][0]["special"]
+    assert points[1]["claims"][0]["special"] != points[0]["claims"][0]["special"]
+    stopped = [place.get("stopped") for part in ("claimed", "random", "ceiling", "complement") for place in verdict[part]]
+    assert set(stopped) <= {None, 2} and len(stopped) == 8
 
 
 def test_audits_by_epochs_are_planned_as_before():

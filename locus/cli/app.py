@@ -86,7 +86,7 @@ def audit(
     alpha: Alpha = None,
     metric: Metric = None,
     seed: Seed = None,
-    budget_curve: Annotated[bool, Option(help="Also the verdicts of searches of 1, 2, 4 and 8 rounds.")] = False,
+    budget_curve: Annotated[bool, Option(help="Look at searches after 1, 2, 4 and 8 rounds too.")] = False,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:

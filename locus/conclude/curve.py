@@ -1,7 +1,8 @@
 """How the verdict depends on how far every search goes: from the same searches, looked at on the way.
 
-A heuristic claim that learns a little faster looks special far from the optimum, and only there. So the verdict is the one of the
-whole searches, and those of shorter ones stand beside it, each with the share of the way to the optimum.
+A heuristic claim that learns a little faster looks special far from the optimum, and only there. Near to it, edits may learn
+the training questions by heart. So the verdict is of the edits that validation questions choose, place by place; beside it stand
+those of all searches cut after so many rounds, each with the share of the way to the optimum.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 from locus import units
 from locus.conclude.record import Record
 from locus.conclude.rule import Verdicts
-from locus.plan.trials import CURVED
+from locus.plan.trials import LOOKED_AT
 from locus.records.findings import ClaimVerdict
 from locus.records.verdict import CurveClaim, CurvePoint
 
@@ -25,11 +26,11 @@ def curve(record: Record, conclude: Conclude) -> tuple[CurvePoint, ...]:
         record: of the whole searches.
         conclude: gives the findings of all claims by the main metric, from a record and a read mode.
     """
-    if not record.config.curve:
+    if not record.config.lengths:
         return ()
-    gained = _gained(record)
+    gained = _gained(Record(record.plan, record.store, record.config.rounds))
     points = []
-    for rounds in sorted({*record.config.curve, record.config.rounds}):
+    for rounds in sorted({*record.config.lengths, record.config.rounds}):
         at = Record(record.plan, record.store, rounds)
         claims: list[CurveClaim] = []
         for read in record.config.reads:
@@ -39,7 +40,9 @@ def curve(record: Record, conclude: Conclude) -> tuple[CurvePoint, ...]:
             for claim, found in zip(record.plan.claims, concluded.findings, strict=True):
                 claims.append(CurveClaim(name=claim.name, read=read, works=found.works, special=found.special))
         here = _gained(at)
-        shares = {role: [here[key] / whole for key, whole in gained.items() if key[0] == role and key in here] for role in CURVED}
+        shares = {
+            role: [here[key] / whole for key, whole in gained.items() if key[0] == role and key in here] for role in LOOKED_AT
+        }
         means = {role: float(np.mean(values)) if values else None for role, values in shares.items()}
         points.append(CurvePoint(rounds=rounds, share=means, claims=tuple(claims)))
     return tuple(points)
@@ -51,7 +54,7 @@ def _gained(record: Record) -> dict[tuple[str, ...], float]:
     for arm in record.arms:
         fits = [trial.fit for trial in arm.trials if trial.id in arm.chosen]
         taken = [one.start - one.loss for one in fits if one.start is not None and one.loss is not None]
-        if arm.role in CURVED and taken and min(taken) > 0:
+        if arm.role in LOOKED_AT and taken and min(taken) > 0:
             gains[arm.role, arm.name, arm.claim, arm.read] = float(np.mean(taken))
     return gains
 

@@ -57,7 +57,7 @@ def audit(
         alpha: level of the tests.
         metric: what decides; `locus.registry.entries("metrics")` has what there is. mc2 by default, with a judge true_info.
         seed: of splits, draws, starts and resampling.
-        budget_curve: also show the verdicts of searches of 1, 2, 4 and 8 rounds, from the same searches (setting `curve`).
+        budget_curve: look at searches after 1, 2, 4 and 8 rounds too, and show the verdict of each (setting `lengths`).
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.
         settings: any other setting, by name (docs/configuration.md).
@@ -88,7 +88,7 @@ def audit(
         "metric": metric,
         "seed": seed,
     }
-    told |= {"curve": LADDER} if budget_curve else {}
+    told |= {"lengths": LADDER} if budget_curve else {}
     resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told}, out)
     from locus.plan.preconditions import early
 

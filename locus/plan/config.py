@@ -37,7 +37,7 @@ SINCE_FIRST: dict[str, object] = {
     "rounds": 15,
     "rule": 3,
     "least_gain": None,
-    "curve": [],
+    "lengths": [],
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -171,8 +171,9 @@ class AuditConfig(settings.Settings):
         "epochs of small steps, as in the paper; who names epochs, batch, batching or lr_multipliers asks for these",
     )
     rounds: int = Field(15, ge=1, le=10_000, description="the most steps of a newton search; each costs what an epoch does")
-    curve: tuple[PositiveInt, ...] = Field(
-        (), description="shorter searches (rounds) of which a verdict is shown beside the one near the optimum"
+    lengths: tuple[PositiveInt, ...] = Field(
+        (),
+        description="rounds after which searches are looked at; of these and their ends validation questions choose by place",
     )
     taus: tuple[PositiveFloat, ...] | Literal["auto"] = Field(
         (0.1,),

@@ -45,7 +45,11 @@ FIRST_PRESETS: dict[str, dict[str, object]] = {
 }
 # What the second edition asks for besides: edits that are searched for until nothing more is promised. The paper's stay its own.
 SEARCHED: dict[str, object] = {"search": "newton", "taus": "auto", "lr_multipliers": (1.0,)}
-PRESETS = {name: {**preset, **(SEARCHED if name != "paper" else {})} for name, preset in FIRST_PRESETS.items()}
+PRESETS: dict[str, dict[str, object]] = {
+    "quick": {**FIRST_PRESETS["quick"], **SEARCHED, "rounds": 5, "lengths": (1, 2, 3)},
+    "standard": {**FIRST_PRESETS["standard"], **SEARCHED, "lengths": (1, 2, 4, 8)},
+    "paper": FIRST_PRESETS["paper"],
+}
 
 
 # A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.

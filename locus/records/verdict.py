@@ -189,7 +189,8 @@ class Verdict(Part):
     arithmetic: ArithmeticRecord | None = None
     """Threads with which numbers were computed; of a plan of the first edition it is not known."""
     curve: Many[CurvePoint] = ()
-    """Verdicts of shorter searches, where they were asked for; the last is of the whole ones, near the optimum."""
+    """Verdicts of all searches after so many rounds, where they were looked at; the last is of the whole ones, nearest to the
+    optimum."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations
