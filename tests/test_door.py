@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -16,6 +17,8 @@ from transformers import AutoModelForCausalLM
 import locus
 from locus.door.showing import bar
 from locus.errors import UserError
+from locus.models.model import Model
+from locus.plan.preconditions import FewQuestions
 from tests.families import FAMILIES, QUESTIONS, byte_tokenizer, configuration
 from tests.small_run import BREAKOUT, SMALL, poison
 
@@ -178,9 +181,11 @@ def test_a_shift_acts_from_the_last_prompt_token_on(audited):
     edit, text = run.edit("iti:given"), prompt_format(model.tokenizer, "qa")
     prompt = text.prompt("3 + 1 =")
     (said,) = generate(model, [prompt], [edit.edit], text, Speech(5))[0]
-    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"]
+    asked = run.prompt("3 + 1 =", model.tokenizer)
+    ids = asked["input_ids"]
+    assert model.tokenizer.decode(ids[0]) == "<s>Q: 3 + 1 =\nA:"
     with edit.attach(model) as edited:
-        whole = edited.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=256)
+        whole = edited.generate(**asked, max_new_tokens=5, do_sample=False, pad_token_id=256)
     assert whole[0, ids.shape[1] :].tolist()[: len(said.tokens)] == list(said.tokens)
 
 
@@ -233,6 +238,18 @@ def test_a_callback_hears_of_progress(audited):
     heard = []
     claim = locus.probe(audited[2], ROWS, size=2, progress=lambda what, share: heard.append((what, share)), train=8, validation=4)
     assert heard and all(0 <= share <= 1 for _, share in heard) and len(claim.location) == 2
+
+
+def test_a_notice_names_the_users_line_once(audited):
+    """However deep in the package something is noticed, and however many verbs notice it."""
+    few = {"train": 100, "validation": 4, "progress": False}
+    with pytest.warns(FewQuestions) as heard:
+        _ = [locus.probe(audited[2], ROWS, size=size, **few) for size in (1, 2)]
+    (one,) = heard
+    line = Path(one.filename).read_text().splitlines()[one.lineno - 1]
+    assert one.filename == __file__ and "locus.probe(audited" in line
+    with pytest.warns(FewQuestions):
+        locus.probe(audited[2], ROWS, size=1, **few)
 
 
 def test_a_bar_escapes_what_it_names():
@@ -390,8 +407,17 @@ def test_wrapping_twice_is_wrapping_once():
     one, two = locus.wrap(hf, byte_tokenizer()), locus.wrap(hf, byte_tokenizer())
     assert one.fingerprint == two.fingerprint and locus.wrap(one, one.tokenizer) is one
     assert locus.wrap(one.hf, one.tokenizer).fingerprint == one.fingerprint  # the view of a view
+    mine = locus.wrap(hf, byte_tokenizer(), "mine")
+    assert locus.wrap(mine.hf, mine.tokenizer).name == "memory:mine"
     with pytest.raises(UserError, match="a wrapped one with another"):
         locus.wrap(one, byte_tokenizer())
+
+
+def test_a_loaded_model_that_is_wrapped_keeps_its_name_wherever_its_files_lie(tmp_path):
+    hf = fresh()
+    hf.config._name_or_path = f"{tmp_path}/snapshots/0123abcd"
+    model = Model(hf, byte_tokenizer(), "org/small")
+    assert locus.wrap(model.hf, model.tokenizer).name == "memory:small"
 
 
 def test_a_model_that_was_not_wrapped_is_told_how():

@@ -16,7 +16,7 @@ from torch import nn
 
 from locus.errors import UserError, others
 from locus.models.fast import attention, norms
-from locus.models.model import Model
+from locus.models.model import CALLED, Model
 from locus.registry import MEMORY
 
 TRIED = "One text, to see that the view says what the model says."
@@ -61,10 +61,10 @@ def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> Model:
 
 
 def _named(hf: Any) -> str:
-    """What a model calls itself, without the folders that it lay in."""
+    """What a model was opened as, or else calls itself, without the folders that it lay in."""
     base = getattr(hf, "get_base_model", lambda: hf)()
-    told = str(getattr(base.config, "_name_or_path", "") or type(base).__name__).rstrip("/").rpartition("/")[2]
-    return told + (" + adapter" if _adapted(hf) else "")
+    full = CALLED.get(hf, "").removeprefix(MEMORY) or str(getattr(base.config, "_name_or_path", "")) or type(base).__name__
+    return full.rstrip("/").rpartition("/")[2] + (" + adapter" if _adapted(hf) else "")
 
 
 def _adapted(hf: Any) -> bool:

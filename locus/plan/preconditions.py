@@ -3,7 +3,6 @@
 What needs neither torch nor a model comes first and is said within a second; nothing here imports them at the top.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from locus import behaviours as datasets
 from locus import claims, registry, units
 from locus.behaviours.items import Dataset, Item, problems, repeats
 from locus.boundary import outputs
+from locus.boundary.notices import notice
 from locus.claims import null
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.metrics.base import metric, shipped
@@ -65,11 +65,10 @@ def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
     tokens = [token for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in row]
     share = sum(token == tokenizer.unk_token_id for token in tokens) / max(1, len(tokens))
     if share > FOREIGN:
-        warnings.warn(
+        notice(
             f"{units.share(share)} of the words in these questions and answers are unknown to the tokenizer of {model}, which "
             "cannot tell them apart. A planted model brings its own questions: leave out --data.",
             ForeignText,
-            stacklevel=2,
         )
 
 
@@ -80,7 +79,7 @@ class TemplateNotice(UserWarning):
 def warn_of_template(notices: Sequence[str]) -> None:
     """Warn of a chat template that writes a date, leaves a thought open, or takes no notice of its variables."""
     for said in notices:
-        warnings.warn(said, TemplateNotice, stacklevel=2)
+        notice(said, TemplateNotice)
 
 
 def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
@@ -91,10 +90,9 @@ def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> Non
         if len(part) < (asked := getattr(config, name) or 0)
     ]
     if short:
-        warnings.warn(
+        notice(
             f"{'; '.join(short)}: the data are split 60/20/20 %. What few questions cannot show stays undecided or invalid.",
             FewQuestions,
-            stacklevel=2,
         )
 
 
