@@ -287,8 +287,10 @@ def test_a_behaviour_is_the_same_from_wherever_it_comes(tmp_path):
     renamed = tmp_path / "renamed.jsonl"
     renamed.write_text("".join(json.dumps({"q": r["question"], "w": r["wanted"], "u": r["unwanted"]}) + "\n" for r in ROWS))
     mapped = locus.behaviour(renamed, fields={"question": "q", "wanted": "w", "unwanted": "u"})
-    texts = [[item.question for item in one.items] for one in (listed, framed, arrays, filed, mapped)]
-    assert texts.count(texts[0]) == 5 and len({one.sha256 for one in (listed, framed, arrays, filed)}) == 1
+    other = pandas.DataFrame(ROWS).rename(columns={"wanted": "good", "unwanted": "false"}).assign(id=7)  # not ours: not read
+    halves = [locus.behaviour(one, fields={"wanted": "good"}) for one in (other, other.to_dict("records"))]
+    texts = [[item.question for item in one.items] for one in (listed, framed, arrays, filed, mapped, *halves)]
+    assert texts.count(texts[0]) == 7 and len({one.sha256 for one in (listed, framed, arrays, filed, *halves)}) == 1
     assert len(listed) == 30 and "30 questions" in repr(listed)
     (one,) = locus.behaviour([{"question": "a", "true": "b", "false": "c"}]).items
     assert (one.wanted, one.unwanted) == (("b",), ("c",))
@@ -312,8 +314,10 @@ def test_wrong_rows_are_named():
     other = pandas.DataFrame(ROWS).rename(columns={"wanted": "right"})
     with pytest.raises(UserError, match=r"none called wanted; it has question, right.*fields="):
         locus.behaviour(other)
-    with pytest.raises(UserError, match="`fields` without question, unwanted"):
-        locus.behaviour(other, fields={"wanted": "right"})
+    with pytest.raises(UserError, match=r"none called unwanted; it has question, right"):
+        locus.behaviour(other.drop(columns="unwanted"), fields={"wanted": "right"})
+    with pytest.raises(UserError, match=r"names what is there; received Bset; a row has question, wanted, unwanted\."):
+        locus.behaviour(ROWS, fields={"best": "Bset"})
     with pytest.raises(UserError, match="a name, a path, a list"):
         locus.behaviour(7)
 

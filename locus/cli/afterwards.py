@@ -29,7 +29,8 @@ def report(
             console().print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
         else:
             page = locus.Run(run).report(compare=runs[1:] if compare else (), sign=sign)
-            console().print(Text(page), soft_wrap=True)
+            for written in (page, *sorted(page.parent.glob("cite.*")), page.parent / "figures"):
+                console().print(Text(written), soft_wrap=True)
 
 
 def verify(

@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, ending, keyring, names, sizes, studies
+from locus.cli import afterwards, ending, imported, keyring, names, sizes, studies
 from locus.cli.options import flags, unless
 from locus.machine import threads
 
@@ -34,8 +34,14 @@ console = terminal.console()
 
 
 @app.callback()
-def _before() -> None:
+def _before(
+    own: Annotated[
+        list[Path] | None,
+        Option("--import", metavar="FILE", help="Python file of yours that registers metrics, edits ...; before the command."),
+    ] = None,
+) -> None:
     outputs.check_environment()
+    imported.import_files(own or ())
 
 
 Preset = Annotated[str, Option(help="quick, standard or paper.")]

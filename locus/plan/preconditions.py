@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from locus import behaviours as datasets
 from locus import claims, registry, units
-from locus.behaviours.items import Dataset, Item, problems, repeats
+from locus.behaviours.items import SPLITS, Dataset, Item, problems, repeats
 from locus.boundary import outputs
 from locus.boundary.notices import notice
 from locus.claims import null
@@ -45,7 +45,7 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
         found = _model(config)
     raise_all(_edits(config) + _judge(config) + found)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
-    raise_all(_items(dataset))
+    _questions(dataset, config)
     return dataset
 
 
@@ -112,7 +112,9 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     if model is None and not registry.known("models", config.model):
         errors += _here(config)
     if dataset is None and _at_once(config.data):
-        errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
+        errors += _caught(lambda: _questions(datasets.load(config.data), config))
+    elif dataset is not None:
+        errors += _caught(_questions, dataset, config)
     if out is not None:
         errors += _levels(config) + _folder(config, out)
     raise_all(errors)
@@ -311,6 +313,32 @@ def _items(dataset: Dataset) -> list[UserError]:
     shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
     return [
         UserError("questions with true answers, false answers and a best one among the true, each once", shown, "Mend the data.")
+    ]
+
+
+def _questions(dataset: Dataset, config: AuditConfig) -> None:
+    """See that the questions can be used, and that they are enough to be split."""
+    raise_all(_items(dataset) + _few(dataset, config))
+
+
+def _few(dataset: Dataset, config: AuditConfig) -> list[UserError]:
+    """Data of which a part would have fewer questions than may be asked for by the setting of its name."""
+    least = {name: next(rule.ge for rule in AuditConfig.model_fields[name].metadata) for name in SPLITS}
+    try:
+        split = datasets.split(dataset.items, config.seed)
+    except UserError as error:
+        return [error]
+    held = {name: len(split.part(name)) for name in SPLITS}
+    if all(held[name] >= least[name] for name in SPLITS):
+        return []
+    need, leaves = (", ".join(f"{count} for {name}" for name, count in counts.items()) for counts in (least, held))
+    groups = len({item.group for item in dataset.items})
+    return [
+        UserError(
+            f"questions of which a split of 60/20/20 % leaves at least {need}",
+            f"{len(dataset.items)} questions in {groups} groups, which leave {leaves}",
+            "Give 20 or more (50 test questions need 250), each in a group of its own where they differ.",
+        )
     ]
 
 
