@@ -1,7 +1,9 @@
 """The front door: open models and questions are audited as named ones are, and nobody's model is changed."""
 
 import copy
+import html
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 import locus
+from locus.conclude.diagnosis import next_steps
 from locus.door.showing import bar
 from locus.errors import UserError
 from locus.models.model import Model
@@ -218,6 +221,13 @@ def test_a_run_shows_itself(audited, tmp_path):
         locus.open_run(tmp_path)
 
 
+def test_the_card_says_what_to_do_next(audited):
+    run = audited[3]
+    shown = html.unescape(run._repr_html_())
+    steps = next_steps(run.verdict.claims[0], run.verdict)
+    assert steps and all(step[:300] in shown for step in steps)
+
+
 def test_a_card_shows_a_strangers_text_harmless(run_copy):
     poison(run_copy)
     page = locus.open_run(run_copy)._repr_html_()
@@ -292,6 +302,8 @@ def test_a_behaviour_is_the_same_from_wherever_it_comes(tmp_path):
     texts = [[item.question for item in one.items] for one in (listed, framed, arrays, filed, mapped, *halves)]
     assert texts.count(texts[0]) == 7 and len({one.sha256 for one in (listed, framed, arrays, filed, *halves)}) == 1
     assert len(listed) == 30 and "30 questions" in repr(listed)
+    (code,) = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[1] / "docs" / "data.md").read_text(), re.M | re.S)
+    exec(compile(code, "data.md", "exec"), {})
     (one,) = locus.behaviour([{"question": "a", "true": "b", "false": "c"}]).items
     assert (one.wanted, one.unwanted) == (("b",), ("c",))
 
@@ -320,6 +332,16 @@ def test_wrong_rows_are_named():
         locus.behaviour(ROWS, fields={"best": "Bset"})
     with pytest.raises(UserError, match="a name, a path, a list"):
         locus.behaviour(7)
+
+
+def test_questions_that_are_too_few_to_be_split_are_refused_with_all_else_that_is_wrong():
+    with pytest.raises(UserError) as error:
+        locus.audit("planted:localized:3", ROWS[:9], "0.1", random=3)
+    said = str(error.value)
+    assert "2 things to fix" in said and "with which no p below 0.250" in said
+    assert "at least 4 for train, 2 for validation, 4 for test; received 9 questions in 9 groups, which leave 5" in said
+    with pytest.raises(UserError, match="at least 3 groups"):
+        locus.plan("planted:localized:3", [{**row, "group": str(n % 2)} for n, row in enumerate(ROWS)], "0.1")
 
 
 def test_a_data_set_of_the_hub_is_read_by_its_fields(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -262,7 +263,7 @@ def test_runs_side_by_side(run_copy, small_run):
     assert "not all judged by the same rule" in write(run_copy, [small_run]).read_text(encoding="utf-8")
 
 
-def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, monkeypatch, tmp_path):
+def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, monkeypatch, tmp_path, capsys):
     other = shutil.copytree(small_run, tmp_path / "other")
 
     def report(*arguments):
@@ -277,7 +278,11 @@ def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, mo
     assert report(run_copy, "--compare", other) == 0 and (run_copy / "report.html").read_text(encoding="utf-8") == page
     assert report("--compare", run_copy) == 2
     assert report(run_copy, other) == 0 and "Beside other runs" not in (run_copy / "report.html").read_text(encoding="utf-8")
-    assert (other / "figures").is_dir(), "each has its page and figures"
+    named = {Path(line) for line in capsys.readouterr().out.splitlines()}
+    assert named == {
+        one / name for one in (run_copy, other) for name in ("report.html", "figures", "cite.bib", "cite.enw", "cite.ris")
+    }
+    assert all(path.exists() for path in named), "each has its page and figures, and all that was written is named"
 
 
 def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_path):
