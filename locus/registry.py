@@ -95,10 +95,10 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("ce", "locus.metrics.ce:METRIC", "change of cross-entropy on other text; decides nothing"),
     ),
     "judges": (
-        Entry("local", "locus.judges.named:LOCAL", "boosted trees over references; or local:WEIGHTS"),
-        Entry("blind", "locus.judges.named:BLIND", "wording alone, the control"),
-        Entry("lm", "locus.judges.named:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
-        Entry("api", "locus.judges.named:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
+        Entry("local", "locus.judges.kind:LOCAL", "boosted trees over references; or local:WEIGHTS"),
+        Entry("blind", "locus.judges.kind:BLIND", "wording alone, the control"),
+        Entry("lm", "locus.judges.kind:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
+        Entry("api", "locus.judges.kind:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
     ),
     "executors": (
         Entry("serial", "locus.run.executors.serial:Serial", "bank after bank, in this process"),

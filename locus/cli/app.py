@@ -252,16 +252,16 @@ def judge_eval(
 ) -> None:
     """Measure judges against people's labels, and against one another; the wording-only control is always among them."""
     from locus import behaviours as datasets
-    from locus.judges import compare, named
+    from locus.judges import compare, kind
     from locus.judges.api import Endpoint
     from locus.report.terminal import judge_table
 
     outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
-        named.check_judge(name)
+        kind.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
-    opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
+    opened = [kind.open_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):

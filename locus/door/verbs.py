@@ -68,7 +68,7 @@ def audit(
 
     Example:
         >>> import locus
-        >>> run = locus.audit("planted:localized:3", claim="1.1", progress=False, sign=False)
+        >>> run = locus.audit("planted:localized:3", claim="1.1", epochs=4, train=36, progress=False, sign=False)
         >>> run.verdict.special.standing
         'supported'
 

@@ -11,7 +11,7 @@ from locus.behaviours.items import Dataset, content_hash
 from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.judges.api import ApiJudge
-from locus.judges.named import known_errors
+from locus.judges.kind import known_errors
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading

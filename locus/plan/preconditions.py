@@ -282,10 +282,10 @@ def _edits(config: AuditConfig) -> list[UserError]:
 def _judge(config: AuditConfig) -> list[UserError]:
     """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
     if config.judge != "none":
-        from locus.judges import named
         from locus.judges.api import Endpoint
+        from locus.judges.kind import check_judge
 
-        errors = _caught(named.check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        errors = _caught(check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
         if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
             errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
         return errors

@@ -20,7 +20,7 @@ from locus import behaviours as datasets
 from locus.boundary.incoming import regular
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
-from locus.judges import named
+from locus.judges import kind
 from locus.metrics.base import metric
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
@@ -140,7 +140,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     """
     config = settle(recorded.config, given, needs=("model", "data", "text"))
     if config.judge != "none":
-        named.check_judge(config.judge)
+        kind.check_judge(config.judge)
     planned = recorded.context
     if max(config.random, config.singles, config.seeds) > len(recorded.trials):
         raise VerificationError("the plan lists fewer trials than its settings make")
