@@ -55,18 +55,18 @@ def verify(
     A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
     against the run's fingerprints.
     """
-    found = locus.verify(run_or_receipt, expect=expect)
+    verification = locus.verify(run_or_receipt, expect=expect)
     from locus.report.terminal import verified_table
 
     shown = console()
-    verified_table(shown, found)
+    verified_table(shown, verification)
     if rerun:
         from locus.door.afterwards import repeated
         from locus.report.rerun import sentences
 
         named = flags(None, model=model, adapter=adapter, revision=revision, behaviour=behaviour, text=text)
         asked = flags(None, judge=judge, judge_url=judge_url, own=own, trust_remote_code=trust_remote_code)
-        for line in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
+        for line in sentences(repeated(verification, run_or_receipt, rerun, seed, **named, **asked)):
             shown.print(Text(line), soft_wrap=True)
 
 

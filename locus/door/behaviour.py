@@ -121,8 +121,8 @@ def taken(source: Any) -> tuple[str | None, Dataset | None]:
         return source, None
     if isinstance(source, Path):
         return str(source), None
-    found = behaviour(source)
-    return found.source, found.dataset
+    made = behaviour(source)
+    return made.source, made.dataset
 
 
 def _renamed(row: Any, fields: Mapping[str, str] | None) -> Any:

@@ -77,8 +77,8 @@ def audit(
     from locus.machine.threads import settle
 
     settle()
-    told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})
+    given = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given})
     from locus.plan.preconditions import early
 
     if out is not None:
@@ -148,8 +148,8 @@ def plan(
         >>> cost.trials, cost.macs > 0
         (29, True)
     """
-    told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})
+    given = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given})
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)

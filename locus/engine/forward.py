@@ -1,7 +1,7 @@
 """Run a row of question trees through the model, base or edited by a bank, and score only what is asked.
 
 An edit whose first site is in layer l never changes what enters layer l. The rows of a bank's edits therefore join the
-batch at their own first layer, from the base model's residual stream there: a Trunk holds it (or it is computed once for
+batch at their own first layer, from the base model's residual stream there: a ResidualCache holds it (or it is computed once for
 the row). Vocabulary log-probs are taken only at positions that predict a scored token, in chunks, with the gradient formed
 chunk by chunk in the forward, so the logits of a large vocabulary never exist whole.
 """
@@ -42,7 +42,7 @@ class Batch:
 
 
 def layer_inputs(model: Model, row: PackedRow) -> LayerInputs:
-    """How each layer is called for one row of a forest."""
+    """How each layer is called for one row of a trie."""
     tokens, positions, sees = (torch.from_numpy(array)[None] for array in (row.tokens, row.positions, row.sees))
     return model.calls(tokens, positions, sees)
 

@@ -66,7 +66,7 @@ def measures(
     """Every metric of answers, of every item.
 
     Args:
-        items: owner i of the forest is item i.
+        items: owner i of the trie is item i.
         trie: their question trees.
         logprobs: [sequences], under the model that is measured (nats).
         reference: [sequences], under the base model; without it there is no metric that is a gain over it.

@@ -133,7 +133,7 @@ class Model:
         return getattr(self.projections[layer], "bias", None) is not None
 
     def attention_input(self, kind: AttentionInput, layer: int) -> nn.Module:
-        """What makes a layer's queries, keys or values; `anatomy.input_slice` says where a head's are."""
+        """What makes a layer's queries, keys or values; `layout.input_slice` says where a head's are."""
         return self.layers[layer].get_submodule(self.shape.inputs[INPUTS.index(kind)])
 
     @contextmanager

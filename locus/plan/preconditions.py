@@ -40,10 +40,10 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
     """
     early(config, out, opened)
     if opened is not None and opened.model is not None:
-        found = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
+        wrong = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
     else:
-        found = _model(config)
-    raise_all(_edits(config) + _judge(config) + found)
+        wrong = _model(config)
+    raise_all(_edits(config) + _judge(config) + wrong)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
     _questions(dataset, config)
     return dataset
@@ -78,8 +78,8 @@ class TemplateNotice(UserWarning):
 
 def warn_of_template(notices: Sequence[str]) -> None:
     """Warn of a chat template that writes a date, leaves a thought open, or takes no notice of its variables."""
-    for said in notices:
-        notice(said, TemplateNotice)
+    for text in notices:
+        notice(text, TemplateNotice)
 
 
 def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
