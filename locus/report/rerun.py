@@ -166,13 +166,13 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     return plan_file.deal(replace(plan, banks=banks), context), context
 
 
-def _hold(context: JsonObject, name: str, found: str) -> None:
+def _hold(context: JsonObject, name: str, own: str) -> None:
     """Hold one part of what trials are run on against the plan's, as soon as it is known."""
-    _same({name: context.get(name)}, {name: found})
+    _same({name: context.get(name)}, {name: own})
 
 
-def _same(stated: JsonObject, found: JsonObject) -> None:
-    if difference := first_difference(stated, found):
+def _same(stated: JsonObject, own: JsonObject) -> None:
+    if difference := first_difference(stated, own):
         raise VerificationError(f"the trials would be run on something else: {difference}")
 
 
