@@ -78,7 +78,7 @@ def audit(
 
     settle()
     given = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given})
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out)
     from locus.plan.preconditions import early
 
     if out is not None:

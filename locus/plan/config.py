@@ -4,7 +4,7 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from locus.boundary.incoming import EXACT
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
+from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
 
 Read = Literal["layer", "heads", "constant"]
@@ -34,7 +35,10 @@ SINCE_FIRST: dict[str, object] = {
     "steering": ["shift"],
     "search": "adamw",
     "rounds": 15,
+    "rule": 3,
+    "least_gain": None,
 }
+RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
 
 
 def _day(value: Any) -> date:
@@ -165,7 +169,11 @@ class AuditConfig(settings.Settings):
         "so many epochs of small steps, as in the paper",
     )
     rounds: int = Field(15, ge=1, le=10_000, description="the most steps of a newton search; each costs what an epoch does")
-    taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
+    taus: tuple[PositiveFloat, ...] | Literal["auto"] = Field(
+        (0.1,),
+        description="of IPO (target 1/(2 tau) nats), or DPO's beta; auto: the target is how far apart the unedited model holds "
+        "the two sides of a typical question",
+    )
     lr_multipliers: tuple[PositiveFloat, ...] = Field(
         (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
     )
@@ -210,16 +218,40 @@ class AuditConfig(settings.Settings):
     # how the verdict is drawn
     alpha: float = Field(0.05, gt=0, lt=0.5, description="level of the tests; their intervals have level 1 - 2 alpha")
     tolerance: float = Field(0.25, gt=0, lt=1, description="margin of non-inferiority, as a share of the ceiling's gain")
+    least_gain: PositiveFloat | None = Field(
+        None,
+        description="what the ceiling must gain before a verdict is given, in the metric's own unit (shares as fractions); by "
+        "default 0.05 of a share, 0.5 nats",
+    )
+    rule: Literal[3, 4] = Field(4, description="version of the rule by which verdicts are drawn; 3 is the first edition's")
     sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
     seed: int = Field(0, ge=0, description="of splits, random Locations, starts and resampling")
     bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what a memory budget allows")
     tokens: int = Field(512, ge=32, description="token budget of a row")
+
+    @classmethod
+    def recorded(cls, config: Mapping[str, Any]) -> "AuditConfig":
+        """Settings as a plan has them; what it does not know is as it was when there was no such setting.
+
+        Raises:
+            pydantic.ValidationError: if they are none.
+        """
+        return cls.model_validate({**SINCE_FIRST, **config})
 
     def as_first(self) -> JsonObject:
         """As the first edition wrote it into plans: under its names, without what it did not have."""
         old = {new: name for name, new in RENAMED.items()}
         dumped = self.model_dump(mode="json")
         return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
+
+    @property
+    def n_taus(self) -> int:
+        """How many values of tau are tried."""
+        return 1 if self.taus == "auto" else len(self.taus)
+
+    def with_taus(self, taus: Sequence[float]) -> "AuditConfig":
+        """With these values of tau where the settings leave them to the unedited model."""
+        return self.model_copy(update={"taus": tuple(taus)}) if self.taus == "auto" else self
 
     @property
     def measures(self) -> tuple[Metric, ...]:
@@ -235,72 +267,14 @@ class AuditConfig(settings.Settings):
         return (*range(step, self.random, step), self.random)
 
 
-PRESETS: dict[str, dict[str, object]] = {
-    "quick": {
-        "train": 40,
-        "validation": 16,
-        "test": 50,
-        "features": "answer",
-        "lr_multipliers": (14.0,),
-        "epochs": 1,
-        "batch": 3,
-        "shift_random": 2,
-        "text_passages": 2,
-        "text_tokens": 64,
-    },
-    "standard": {
-        "judge": "local",
-        "claim_size": 8,
-        "train": 160,
-        "validation": 60,
-        "test": 160,
-        "random": 39,
-        "singles": 12,
-        "iti_strengths": (2.0, 5.0, 10.0, 15.0, 20.0),
-        "shift_random": 19,
-        "lr_multipliers": (5.0, 15.0),
-        "text_passages": 16,
-        "text_tokens": 128,
-    },
-    "paper": {
-        "judge": "local",
-        "claim_size": 16,
-        "random": 16,
-        "singles": 24,
-        "iti_strengths": (1.0, 2.0, 5.0, 10.0, 15.0, 20.0),
-        "shift_random": 16,
-        "taus": (0.1, 0.2, 0.3, 0.4, 0.5),
-        "batching": "pairs",
-        "text_passages": 100,
-        "text_tokens": 128,
-        # 16 random sets cannot reach a rank p below 1/17; the paper's size is run as it was, at the level it can reach.
-        "alpha": 0.06,
-        "sequential": False,
-    },
-}
-
-
-# A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
-PLANTED: dict[str, object] = {
-    "prompt": "bare",
-    "judge": "none",
-    "claim_size": 1,
-    "random": 19,  # of 24 heads
-    "singles": 0,
-    "features": "answer",
-    "lr_multipliers": (10.0,),
-    "epochs": 15,
-    "batch": 4,
-    "train": None,
-    "validation": None,
-    "test": None,
-    "text_passages": 0,
-    "bank": 11,
-}
-
-
-def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) -> AuditConfig:
+def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = False, **flags: Any) -> AuditConfig:
     """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
+
+    Args:
+        preset: quick, standard or paper.
+        file: with settings.
+        first: whether what is not given is as in the first edition, one of whose runs is gone on with.
+        **flags: settings by name.
 
     Raises:
         UserError: naming every unknown or wrong setting.
@@ -310,15 +284,17 @@ def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) ->
     preset = str(given.pop("preset", preset))
     if preset not in PRESETS:
         raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
-    if str(given.get("model", "")).startswith("planted:"):
+    planted = str(given.get("model", "")).startswith("planted:")
+    if planted:
         if str(given["model"]).count(":") == 1:
             given["model"] = f"{given['model']}:{given.get('seed', 0)}"
         given = {"data": given["model"], **PLANTED, **given}
     if str(given.get("data", "")).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
-    given = {**PRESETS[preset], "preset": preset, **given}
+    given = {**(SINCE_FIRST | FIRST_PRESETS[preset] if first else PRESETS[preset]), "preset": preset, **given}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
-    given.setdefault("metric", "mc2" if given.get("judge", "none") == "none" else "true_info")
+    unjudged = "mc2" if first or preset == "paper" or planted else "margin"
+    given.setdefault("metric", unjudged if given.get("judge", "none") == "none" else "true_info")
     return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 
 

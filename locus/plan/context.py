@@ -82,6 +82,11 @@ class AuditContext:
         part = self.parts["train"]
         return TrainingSet(self.model, part.trie, part.items, part.base.logprobs, part.base.residuals, self.config.tokens)
 
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """The values of tau that are tried: as the settings say, or as the unedited model's own margins ask for."""
+        return (self.training_set.typical_tau(self.config.reduce),) if self.config.taus == "auto" else self.config.taus
+
     def first_order(self, form: Rank1Form) -> FirstOrder:
         """The base model's linearisation at the training questions, with the threads of all that is the base model's."""
         if form not in self.linear:
@@ -178,5 +183,5 @@ def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
 
 def scored_parts(config: AuditConfig, trained: bool) -> tuple[str, ...]:
     """The parts on which an edit is scored. Validation questions only choose: with one setting there is nothing to choose."""
-    single = len(config.taus) * len(config.lr_multipliers) * len(config.full_forms) == 1
+    single = config.n_taus * len(config.lr_multipliers) * len(config.full_forms) == 1
     return ("test",) if single and trained else ("validation", "test")

@@ -126,6 +126,7 @@ def basis(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
+    asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
     return PlanBasis(
         schema_=schema,
@@ -154,6 +155,7 @@ def basis(
                 for name, part in items.items()
             }
         ),
+        **asked,
     )
 
 

@@ -238,7 +238,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     ]
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
-    grid = len(config.taus) * len(config.lr_multipliers) * len(config.reads) * config.seeds
+    grid = config.n_taus * len(config.lr_multipliers) * len(config.reads) * config.seeds
     if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")

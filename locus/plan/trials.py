@@ -25,6 +25,7 @@ from locus.sites.site import Location
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
 FIRST = 3  # random Locations from which ceiling and complement are searched for as well
+STAND_IN = (0.1,)  # for a tau that only the model can tell, where a plan is made to be counted
 FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
 
 
@@ -159,6 +160,7 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
         basis: what the trials are run on, and the verdict rule.
         budget: what a forward may hold, where the configuration does not say how many edits share one.
     """
+    config = config.with_taus(basis.taus or STAND_IN)
     unique = trials_of(config, layout, claims, basis.context)
     banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, budget))
     return Plan(unique, banks, tuple(claims), basis)
@@ -228,6 +230,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     grid = []
     newton = config.search == "newton"
+    assert config.taus != "auto", "values of tau"
     for tau, scale, number in product(config.taus, (0.0,) if newton else config.lr_multipliers, range(config.seeds)):
         recipe = TrainingRecipe(
             tau=tau,
