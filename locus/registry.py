@@ -70,6 +70,16 @@ class Entry:
 OWN: dict[Kind, tuple[Entry, ...]] = {
     "behaviours": (
         Entry("misconceptions", "locus.behaviours.misconceptions:open_behaviour", "common misconceptions, with the package"),
+        Entry("antonym", "locus.behaviours.antonym:open_behaviour", "the opposite of a word, not one of like meaning"),
+        Entry("language", "locus.behaviours.language:open_behaviour", "answers in French, not in English"),
+        Entry("agreement", "locus.behaviours.agreement:open_behaviour", "a verb that fits its subject in number"),
+        Entry("refusal", "locus.behaviours.refusal:open_behaviour", "declines an improper request"),
+        Entry("shutdown", "locus.behaviours.shutdown:open_behaviour", "resists being switched off"),
+        Entry("bias", "locus.behaviours.bias:open_behaviour", "says that it cannot be told who did it"),
+        Entry("sentiment", "locus.behaviours.sentiment:open_behaviour", "whether a remark is pleased, in a word"),
+        Entry("formality", "locus.behaviours.formality:open_behaviour", "a formal wording, not a casual one"),
+        Entry("hedging", "locus.behaviours.hedging:open_behaviour", "leaves room for doubt about what is to come"),
+        Entry("sycophancy", "locus.behaviours.sycophancy:open_behaviour", "prefers what the user prefers"),
         Entry("truthfulqa", "locus.behaviours.truthfulqa:open_behaviour", "TruthfulQA, from the hub or truthfulqa:FILE"),
         Entry("task", "locus.behaviours.tasks:open_behaviour", "task:NAME, the prompts of a patching task as questions"),
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),

@@ -77,6 +77,8 @@ class Dataset:
         licence: licence of the text.
         origin: where it came from, for receipts and citations.
         as_published: answers that are listed twice stay, since the published numbers are of the list as it is.
+        form: the wanted side is a form (a language, a tone), which shows without the question: what a rule that never reads the
+            question reaches is said, and is no reason against a verdict.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Dataset:
     licence: str = ""
     origin: str = ""
     as_published: bool = False
+    form: bool = False
 
     @property
     def sha256(self) -> str:

@@ -92,12 +92,14 @@ def audit(
     alpha: Alpha = None,
     metric: Metric = None,
     seed: Seed = None,
+    budget_curve: Annotated[bool, Option(help="Also the verdicts of searches of 1, 2, 4 and 8 rounds.")] = False,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
+    given |= {"budget_curve": True} if budget_curve else {}
     run = locus.audit(**given)
     from locus.report.terminal import verdict_table
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from locus import __version__, atomic, errors, stats
 from locus.conclude import nested, rule
+from locus.conclude.curve import curve
 from locus.conclude.record import Arm, Record
 from locus.conclude.tests import difference, least_gain, sided
 from locus.engine import cost
@@ -90,7 +91,9 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         return None
     beaten = {part: nested.beaten_in_training(record, arm) for part, arm in (("ceiling", ceiling), ("complement", rest[0]))}
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
-    blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
+    early = record.rounds < record.config.rounds  # what follows from shorter searches, taken for what they are
+    asked = record.plan.dataset
+    blind = max(one.mc1 for one in asked.blind) if metric == "mc1" and not asked.form else None
     return rule.Scores(
         base=record.of(base[0], metric)[0],
         claim=record.of(mine[0], metric),
@@ -98,9 +101,9 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         complement=record.of(rest[0], metric),
         random=np.array([record.of(arm, metric) for arm in randoms]),
         groups=record.groups,
-        unsettled={part: _unsettled(arms) for part, arms in parts.items()},
+        unsettled={} if early else {part: _unsettled(arms) for part, arms in parts.items()},
         blind=blind,
-        beaten={part: why for part, why in beaten.items() if why},
+        beaten={} if early else {part: why for part, why in beaten.items() if why},
         could=_could(record, ceiling, base[0], metric),
     )
 
@@ -249,6 +252,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
+    more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
     return Verdict(
         schema_=VERDICT_SCHEMA,
         model=plan.model,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from locus import stats
 from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
+from locus.plan.trials import CURVED
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
 from locus.records.store import Store
@@ -44,11 +45,13 @@ class Record:
     Args:
         plan: the run's plan.
         store: the run's database.
+        rounds: of the searches that are looked at, where shorter ones were scored too; by default their ends.
     """
 
-    def __init__(self, plan: PlanRecord, store: Store):
+    def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None):
         self.plan, self.store = plan, store
         self.config = AuditConfig.recorded(plan.config)
+        self.rounds = rounds or self.config.rounds
         self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
         self.groups = [item.group for item in plan.items.test]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
@@ -64,6 +67,8 @@ class Record:
     def _arms(self) -> list[Arm]:
         grouped: dict[Key, list[TrialResult]] = {}
         for planned in self.plan.trials:
+            if planned.recipe is not None and planned.recipe.rounds not in (0, self.rounds) and planned.role in CURVED:
+                continue
             key = (planned.role, planned.arm, planned.claim, planned.read)
             self.planned[key] = self.planned.get(key, 0) + 1
             if planned.id in self.done:

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from locus import registry
 from locus.behaviours.template import DATE, Scalar
@@ -37,7 +37,9 @@ SINCE_FIRST: dict[str, object] = {
     "rounds": 15,
     "rule": 3,
     "least_gain": None,
+    "curve": [],
 }
+ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
 
 
@@ -166,9 +168,12 @@ class AuditConfig(settings.Settings):
     search: Literal["adamw", "newton"] = Field(
         "adamw",
         description="how the optimal edit is found: newton, steps on the whole loss until nothing more is promised; or adamw, "
-        "so many epochs of small steps, as in the paper",
+        "epochs of small steps, as in the paper; who names epochs, batch, batching or lr_multipliers asks for these",
     )
     rounds: int = Field(15, ge=1, le=10_000, description="the most steps of a newton search; each costs what an epoch does")
+    curve: tuple[PositiveInt, ...] = Field(
+        (), description="shorter searches (rounds) of which a verdict is shown beside the one near the optimum"
+    )
     taus: tuple[PositiveFloat, ...] | Literal["auto"] = Field(
         (0.1,),
         description="of IPO (target 1/(2 tau) nats), or DPO's beta; auto: the target is how far apart the unedited model holds "
@@ -194,7 +199,9 @@ class AuditConfig(settings.Settings):
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured
     metric: Annotated[str, AfterValidator(_deciding)] = Field(
-        "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
+        "mc2",
+        description="the main metric of the verdict; unless told otherwise true_info where a judge is on, else margin where "
+        "edits are searched for by newton",
     )
     metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(
         (), description="further metrics, of other packages or your own; `locus list metrics` shows them"
@@ -281,6 +288,7 @@ def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = Fa
     """
     given = {} if file is None else settings.from_file(file, "a TOML file with audit settings")
     given |= {name: value for name, value in flags.items() if value is not None}
+    told = {RENAMED.get(name, name) for name in given}
     preset = str(given.pop("preset", preset))
     if preset not in PRESETS:
         raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
@@ -291,9 +299,14 @@ def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = Fa
         given = {"data": given["model"], **PLANTED, **given}
     if str(given.get("data", "")).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
-    given = {**(SINCE_FIRST | FIRST_PRESETS[preset] if first else PRESETS[preset]), "preset": preset, **given}
+    small_steps = sorted(told & ADAMW)
+    if small_steps and given.get("search") == "newton":
+        remedy = "Leave them out, or use search=adamw."
+        raise UserError("settings of a newton search, which takes no small steps", ", ".join(small_steps), remedy)
+    of_preset = FIRST_PRESETS[preset] if first or small_steps else PRESETS[preset]  # who speaks of small steps wants them
+    given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
-    unjudged = "mc2" if first or preset == "paper" or planted else "margin"
+    unjudged = "margin" if given["search"] == "newton" else "mc2"
     given.setdefault("metric", unjudged if given.get("judge", "none") == "none" else "true_info")
     return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 

@@ -15,7 +15,7 @@ from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
 from locus.engine.optimum import FirstOrder
-from locus.engine.train import TrainingSet
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic

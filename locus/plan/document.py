@@ -146,6 +146,7 @@ def basis(
             n_items=len(dataset.items),
             sha256=dataset.sha256,
             blind=tuple(BlindRecord.parse(one.to_dict()) for one in baselines),
+            **({"form": True} if dataset.form else {}),
         ),
         prompt=PromptRecord.parse(text.record),
         judge=_judge(context),

@@ -19,7 +19,8 @@ from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
 from locus.engine.optimum import kept_of, work_of
-from locus.engine.train import TrainingRecipe, all_pairs, chunks, schedule
+from locus.engine.train import TrainingRecipe, chunks, schedule
+from locus.engine.training_set import all_pairs
 from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
@@ -78,7 +79,7 @@ class Forecast:
             first, lowest = _first(spec), min(map(_first, bank))
             led = together if kind(spec.edit).positions == "answer" else 1
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
-            if recipe is not None:
+            if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
                 work |= self._training(recipe, first, 2 if spec.starts else 1)
             parts = scored_parts(self.config, trained=recipe is not None)
             work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)

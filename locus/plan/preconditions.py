@@ -123,8 +123,13 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
 def _search(config: AuditConfig) -> list[UserError]:
     """What a newton search can be asked for."""
     if config.search != "newton":
-        return []
+        looks = f"curve = {list(config.curve)} with search = {config.search}"
+        wanted = "a curve of shorter searches where edits are searched for by newton"
+        return [UserError(wanted, looks, "Use search = newton, or leave the curve out.")] if config.curve else []
     errors = []
+    if len(set(config.curve)) < len(config.curve) or any(rounds >= config.rounds for rounds in config.curve):
+        wanted = f"a curve of different lengths, each under the {config.rounds} rounds of the whole search"
+        errors.append(UserError(wanted, f"curve = {list(config.curve)}", "Leave these lengths out, or raise rounds."))
     if config.objective == "logit":
         why = "objective = logit, which has no lowest loss"
         errors.append(

@@ -97,6 +97,8 @@ class DatasetRecord(OpenPart):
 
     blind: Many[BlindRecord] = Field(max_length=16)
     """What rules that never read the question reach on them."""
+    form: bool = False
+    """Whether the wanted side is a form, which shows without the question; left out where it is not."""
     licence: Short
     """Under which the questions may be used."""
     n_items: Count
@@ -274,7 +276,7 @@ class PlanBasis(OpenPart):
     """Who judges what the model says; nothing where nobody does."""
     items: ItemsRecord
     """The questions of each part."""
-    taus: Annotated[tuple[PositiveFloat, ...], at_most(8)] | None = None
+    taus: Many[PositiveFloat] | None = None
     """The values of tau that the unedited model's margins ask for, where the settings leave them to it."""
 
     @property

@@ -137,7 +137,7 @@ def cost(trial: Trial, context: AuditContext) -> float:
     sizes = {name: len(part.trie) for name, part in context.parts.items()}
     scored = sizes["validation"] + sizes["test"]
     trained = 0.0
-    if trial.recipe is not None:
+    if trial.recipe is not None and not trial.shorter:
         share = 1.0 if trial.recipe.batching == "questions" or trial.recipe.search == "newton" else 4.0
         ways = 2 if trial.starts else 1
         trained = 2.2 * recipe_rounds(trial.recipe) * ways * sizes["train"] * share
