@@ -71,7 +71,7 @@ def audit(
 
     Example:
         >>> import locus
-        >>> run = locus.audit("planted:localized:3", claim="1.1", progress=False, sign=False)
+        >>> run = locus.audit("planted:localized:3", claim="1.1", epochs=4, train=36, progress=False, sign=False)
         >>> run.verdict.special.standing
         'supported'
 
@@ -80,7 +80,7 @@ def audit(
     from locus.machine.threads import settle
 
     settle()
-    told: dict[str, object] = {
+    given: dict[str, object] = {
         "adapter": adapter,
         "claim_size": claim_size,
         "random": random,
@@ -88,8 +88,8 @@ def audit(
         "metric": metric,
         "seed": seed,
     }
-    told |= {"lengths": LADDER} if budget_curve else {}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told}, out)
+    given |= {"lengths": LADDER} if budget_curve else {}
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out)
     from locus.plan.preconditions import early
 
     if out is not None:
@@ -159,8 +159,8 @@ def plan(
         >>> cost.trials, cost.macs > 0
         (29, True)
     """
-    told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})
+    given = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given})
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)

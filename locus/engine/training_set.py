@@ -56,7 +56,7 @@ class TrainingSet:
 
 
 def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:
-    """[pairs, 2] sequence indices (true, false) of one question; true answers come first in a forest's question."""
+    """[pairs, 2] sequence indices (true, false) of one question; true answers come first in a trie's question."""
     sequences = trie.sequences_of([owner])
     cut = len(items[owner].wanted)
     return np.array([(t, f) for t in sequences[:cut] for f in sequences[cut:]], dtype=np.int64)

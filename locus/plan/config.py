@@ -328,7 +328,7 @@ def learning_rate(n_heads: int, scale: float = 1.0) -> float:
 
 def settings_page() -> str:
     """All settings with their defaults and presets, as docs/configuration.md has them."""
-    said = [
+    lines = [
         "# Settings",
         "",
         "Every setting of `locus audit`, for `--set NAME=VALUE` and the TOML file of `--config`; some have a flag of their own.",
@@ -339,8 +339,8 @@ def settings_page() -> str:
     ]
     for name, field in AuditConfig.model_fields.items():
         shown = [_shown(PRESETS[preset][name]) if name in PRESETS[preset] else "" for preset in PRESETS]
-        said.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
-    return "\n".join(said) + "\n"
+        lines.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _shown(value: Any) -> str:

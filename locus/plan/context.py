@@ -109,7 +109,7 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
 
 
 def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
-    """Survey the base model on all parts: references, features, and the residual streams that edits share."""
+    """Run the base model over all parts: references, features, and the residual streams that edits share."""
     model, config = context.model, context.config
     tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
     if context.sample is not None:

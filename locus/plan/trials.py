@@ -160,7 +160,7 @@ class Plan:
         return next(trial for trial in self.trials if trial.id == identity)
 
 
-def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBasis, room: MemoryBudget) -> Plan:
+def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBasis, budget: MemoryBudget) -> Plan:
     """All trials for some claims.
 
     Args:
@@ -168,11 +168,11 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
         layout: of the model.
         claims: what is audited.
         basis: what the trials are run on, and the verdict rule.
-        room: what a forward may hold, where the configuration does not say how many edits share one.
+        budget: what a forward may hold, where the configuration does not say how many edits share one.
     """
     config = config.with_taus(basis.taus or STAND_IN)
     unique = trials_of(config, layout, claims, basis.context)
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, budget))
     return Plan(unique, banks, tuple(claims), basis)
 
 
@@ -262,7 +262,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     return grid
 
 
-def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room: MemoryBudget) -> list[list[Trial]]:
+def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budget: MemoryBudget) -> list[list[Trial]]:
     """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
 
     Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop; those
@@ -286,16 +286,16 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room:
             place = order[trial.claim, trial.read].index(trial.arm)
             look = 2 + next(index for index, count in enumerate(planned) if place < count)
         groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
-    most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
+    most, nbytes = (budget.edits, budget.nbytes) if config.bank is None else (config.bank, math.inf)
 
     def fits(bank: list[Trial]) -> bool:
         limit = most * FIXED if bank[0].recipe is None and config.bank is None else most
-        return len(bank) == 1 or (len(bank) <= limit and sum(room.takes(one, layout) for one in bank) <= nbytes)
+        return len(bank) == 1 or (len(bank) <= limit and sum(budget.takes(one, layout) for one in bank) <= nbytes)
 
     banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
         banks += _filled(sorted(groups[key], key=lambda trial: trial.first_layer), fits)  # stable: plan order within a layer
-    if room.apart and config.bank is None and len(banks) > 2:
+    if budget.apart and config.bank is None and len(banks) > 2:
         banks[-1:] = [[trial] for trial in banks[-1]]
     return [[*bank, *(one for trial in bank for one in shorter.get(trial.search, ()))] for bank in banks]
 

@@ -20,7 +20,7 @@ from locus import behaviours as datasets
 from locus.boundary.incoming import regular
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
-from locus.judges import named
+from locus.judges import kind
 from locus.metrics.base import metric
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
@@ -141,7 +141,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     """
     config = settle(recorded.config, given, needs=("model", "data", "text"))
     if config.judge != "none":
-        named.check_judge(config.judge)
+        kind.check_judge(config.judge)
     planned = recorded.context
     if max(config.random, config.singles, config.seeds) > len(recorded.trials):
         raise VerificationError("the plan lists fewer trials than its settings make")
@@ -169,13 +169,13 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     return plan_file.deal(replace(plan, banks=banks), context), context
 
 
-def _hold(context: JsonObject, name: str, found: str) -> None:
+def _hold(context: JsonObject, name: str, own: str) -> None:
     """Hold one part of what trials are run on against the plan's, as soon as it is known."""
-    _same({name: context.get(name)}, {name: found})
+    _same({name: context.get(name)}, {name: own})
 
 
-def _same(stated: JsonObject, found: JsonObject) -> None:
-    if difference := first_difference(stated, found):
+def _same(stated: JsonObject, own: JsonObject) -> None:
+    if difference := first_difference(stated, own):
         raise VerificationError(f"the trials would be run on something else: {difference}")
 
 

@@ -210,7 +210,7 @@ def _known(loss: float) -> float | None:
 
 
 def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
-    """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
+    """The unedited model's own scores, from its base pass, and what it says, which all trials are compared with."""
     result, metrics = Result(trial.id, TrialSpec.parse(trial.to_dict())), context.config.measures
     for name, part in context.parts.items():
         for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
