@@ -1,8 +1,8 @@
 """agreement: the verb that fits its subject in number, with another noun between them.
 
-A sentence with a gap, "The keys to the cabinet ___ on the table.", is to be filled with one of two forms of a verb. Each set of four
-sentences has subject and other noun in both numbers, so that either form is wanted twice, and the other noun tells nothing. A set
-is a group.
+A sentence with a gap, "The keys to the cabinet ___ on the table.", is to be filled with one of two forms of a verb. Each set of
+four sentences has subject and other noun in both numbers, so that either form is wanted twice, and the other noun tells nothing.
+A set is a group.
 
 Licence: CC0-1.0. Origin: written for this project.
 """

@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, ending, keyring, names, sizes, studies
+from locus.cli import afterwards, behaviours, ending, keyring, names, sizes, studies
 from locus.cli.options import flags, unless
 from locus.machine import threads
 
@@ -30,6 +30,7 @@ app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 app.command("list")(names.show)
+app.command("behaviours")(behaviours.show)
 console = terminal.console()
 
 
@@ -49,7 +50,7 @@ Data = Annotated[
     Option(
         "--data",
         "--behaviour",
-        help="misconceptions, truthfulqa, its CSV or JSON, or your own JSONL.",
+        help="misconceptions or another that `locus behaviours` shows, truthfulqa, its CSV or JSON, or your own JSONL.",
         show_default="misconceptions; a planted model's own",
     ),
 ]
