@@ -3,16 +3,15 @@
     python -m studies.behaviours.ceilings antonym language     # writes studies/behaviours/NAME.json
     python -m studies.behaviours.ceilings --collect            # writes locus/behaviours/figures.json from these
 
-The settings are those of `quick` with 60 training and up to 60 test questions, by the search for an optimum. A receipt holds the
-settings, the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the
-figures follow from it.
+The settings are those of `quick`, 40 training and 50 test questions, by the search for an optimum. A receipt holds the settings,
+the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
+follow from it.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from locus.run.setup import set_up
 from locus.stats.bootstrap import bootstrap_mean
 
 HERE = Path(__file__).parent
-SETTINGS = {"train": 60, "test": 60, "text_passages": 0, "search": "newton", "rounds": 6}
+SETTINGS = {"text_passages": 0, "search": "newton", "rounds": 6}
 LEVELS = {"base": 0.95, "ceiling": 0.95, "gain": 0.9}
 
 
@@ -48,14 +47,16 @@ def main() -> None:
         model = model or load_configured(resolve("quick"))
         receipt = _measured(name, model)
         (HERE / f"{name}.json").write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n")
-        print(json.dumps(_figures(receipt)), flush=True)
+        print(json.dumps(figures_of(receipt)), flush=True)
     if given.collect:
-        receipts = [json.loads((HERE / f"{name}.json").read_text()) for name in _measured_names()]
-        figures.PATH.write_text(json.dumps(list(map(_figures, receipts)), indent=1) + "\n")
+        figures.PATH.write_text(json.dumps(list(map(figures_of, receipts())), indent=1) + "\n")
+        print(table())
 
 
-def _measured_names() -> Iterable[str]:
-    return (name for name in registry.entries("behaviours") if (HERE / f"{name}.json").is_file())
+def receipts() -> list[dict[str, Any]]:
+    """What was measured, in the order of the registry."""
+    paths = (HERE / f"{name}.json" for name in registry.entries("behaviours"))
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
 def _measured(name: str, model: Model) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _measured(name: str, model: Model) -> dict[str, Any]:
     }
 
 
-def _figures(receipt: dict[str, Any]) -> dict[str, Any]:
+def figures_of(receipt: dict[str, Any]) -> dict[str, Any]:
     """The figures that follow from a receipt, groups of questions resampled."""
     questions = receipt["questions"]
     groups = [one["group"] for one in questions]
@@ -120,6 +121,26 @@ def _figures(receipt: dict[str, Any]) -> dict[str, Any]:
         **measured,
         "receipt": f"studies/behaviours/{receipt['behaviour']}.json",
     }
+
+
+def table() -> str:
+    """The figures as a table of Markdown."""
+    heads = "behaviour | kind | n | base MC1, % | ceiling MC1, % | gain, points | gain of MC2, points | gain, nats"
+    lines = [f"| {heads} |", "| --- " * 8 + "|"]
+    for receipt in receipts():
+        row = figures_of(receipt)
+        rates = [_span(row["mc1"][part], 100, "") for part in ("base", "ceiling")]
+        gains = [_span(row[metric]["gain"], scale, "+") for metric, scale in (("mc1", 100), ("mc2", 100), ("margin", 1))]
+        kind = "form" if receipt["data"]["form"] else "content"
+        name = f"[{row['behaviour']}](../{row['receipt']})"
+        cells = [name, kind, f"{row['test']} ({row['groups']})", *rates, *gains]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _span(value: list[float], scale: float, plus: str) -> str:
+    middle, low, high = (f"{scale * one:{plus}z.1f}" for one in value)
+    return f"{middle} ({low} to {high})"
 
 
 if __name__ == "__main__":
