@@ -89,6 +89,7 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         _embedded("sycophancy", "prefers what the user prefers"),
         Entry("truthfulqa", "locus.behaviours.truthfulqa:open_behaviour", "TruthfulQA, from the hub or truthfulqa:FILE"),
         Entry("task", "locus.behaviours.tasks:open_behaviour", "task:NAME, the prompts of a patching task as questions"),
+        Entry("exchange", "locus.behaviours.exchange:open_behaviour", "exchange:NAME, another with its sides exchanged"),
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),

@@ -14,6 +14,7 @@ from locus.behaviours.blind import logistic_baseline, negation_then_length
 from locus.behaviours.embedded import LICENCE
 from locus.behaviours.items import contradicted, problems, repeats
 from locus.cli.app import app
+from locus.errors import UserError
 from studies.behaviours import ceilings
 
 ROOT = Path(__file__).parents[1]
@@ -129,3 +130,33 @@ def test_the_command_lists_each_with_its_figures_and_receipt():
         measured = figures.of(behaviours.load(name))
         assert (measured.receipt if measured else "not measured") in row
         assert ("form" if name in FORM else "content") in row
+
+
+def test_sides_can_be_exchanged(tmp_path):
+    plain, turned = behaviours.load("bias"), behaviours.load("exchange:bias")
+    assert turned.name == "exchange:bias" and turned.form and turned.sha256 != plain.sha256
+    for one, other in zip(plain.items, turned.items, strict=True):
+        assert (other.wanted, other.unwanted, other.best) == (one.unwanted, one.wanted, one.unwanted[0])
+        assert (other.id, other.question, other.group) == (one.id, one.question, one.group)
+    assert behaviours.load("exchange:exchange:antonym") == behaviours.load("antonym")
+    (tmp_path / "x.jsonl").write_text('{"question": "Why?", "true": ["a"], "false": ["b", "c"]}\n')
+    assert behaviours.load(f"exchange:{tmp_path / 'x.jsonl'}").items[0].wanted == ("b", "c")
+    with pytest.raises(UserError, match="antonyms"):
+        behaviours.load("exchange:antonyms")
+
+
+def test_a_command_exchanges_the_sides_of_what_it_names(tmp_path):
+    def refused(*more):
+        return CliRunner().invoke(app, ["audit", "--out", str(tmp_path / "X"), "--exchange", *more]).exception
+
+    assert isinstance(refused(), UserError) and "no --data" in str(refused())
+    assert "'nothing.jsonl'" in str(refused("--data", "nothing.jsonl"))
+
+
+def test_what_comes_with_the_package_is_opened_where_a_plan_names_it():
+    from locus.report.consent import BUILT_IN
+
+    for name in EMBEDDED:
+        assert BUILT_IN["data"].fullmatch(name) and BUILT_IN["data"].fullmatch(f"exchange:{name}")
+    for name in ("exchange:x.jsonl", "antonym\n", "truthfulqa", "exchange:", "exchange:truthfulqa"):
+        assert not BUILT_IN["data"].fullmatch(name)

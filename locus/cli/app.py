@@ -16,7 +16,7 @@ import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
 from locus.cli import afterwards, behaviours, ending, keyring, names, sizes, studies
-from locus.cli.options import flags, unless
+from locus.cli.options import asked, flags, unless
 from locus.machine import threads
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ Data = Annotated[
         show_default="misconceptions; a planted model's own",
     ),
 ]
+Exchange = Annotated[bool, Option("--exchange", help="What is unwanted is wanted, and the other way round; as exchange:NAME.")]
 Claims = Annotated[
     list[str] | None,
     Option(
@@ -81,6 +82,7 @@ def audit(
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
+    exchange: Exchange = False,
     claim: Claims = None,
     claim_size: ClaimSize = None,
     random: Random = None,
@@ -91,7 +93,15 @@ def audit(
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
-    given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
+    given = flags(
+        settings,
+        out=out,
+        preset=unless(preset),
+        config=config,
+        model=model,
+        adapter=adapter,
+        behaviour=asked(behaviour, exchange),
+    )
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
     run = locus.audit(**given)
     from locus.report.terminal import verdict_table
@@ -106,6 +116,7 @@ def plan(
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
+    exchange: Exchange = False,
     claim: Claims = None,
     claim_size: ClaimSize = None,
     random: Random = None,
@@ -115,7 +126,15 @@ def plan(
     settings: Set = None,
 ) -> None:
     """Say what an audit would run and what it would take, before it is begun."""
-    given = flags(settings, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour, claim=claim)
+    given = flags(
+        settings,
+        preset=unless(preset),
+        config=config,
+        model=model,
+        adapter=adapter,
+        behaviour=asked(behaviour, exchange),
+        claim=claim,
+    )
     given |= flags(None, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed)
     for line in repr(locus.plan(**given)).splitlines():
         console.print(Text(line), soft_wrap=True)
@@ -126,6 +145,7 @@ def probe(
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
+    exchange: Exchange = False,
     size: ClaimSize = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
@@ -138,7 +158,15 @@ def probe(
     """Print the heads a probe ranks highest, with their validation accuracy."""
     if save is not None:
         outputs.check_file(save, "--save")
-    given = flags(settings, model=model, adapter=adapter, behaviour=behaviour, size=size, preset=unless(preset), config=config)
+    given = flags(
+        settings,
+        model=model,
+        adapter=adapter,
+        behaviour=asked(behaviour, exchange),
+        size=size,
+        preset=unless(preset),
+        config=config,
+    )
     found = locus.probe(**given, **flags(None, kind=kind, seed=seed))
     if save is not None:
         found.save(save)
