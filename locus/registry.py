@@ -32,6 +32,7 @@ class Entry:
         help: what it is, in a line.
         extra: the extra of this package that brings what it needs, or "".
         value: the thing itself, where it was registered and is not to be looked up.
+        embedded: whether a behaviour lies in the package whole, so that its name alone opens it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entry:
     help: str
     extra: str = ""
     value: Any = None
+    embedded: bool = False
 
     def load(self) -> Any:
         """What the name stands for; imported now.
@@ -67,21 +69,27 @@ class Entry:
         return thing
 
 
+def _embedded(name: str, help: str) -> Entry:
+    """A behaviour that comes with the package."""
+    return Entry(name, f"locus.behaviours.{name}:open_behaviour", help, embedded=True)
+
+
 OWN: dict[Kind, tuple[Entry, ...]] = {
     "behaviours": (
-        Entry("misconceptions", "locus.behaviours.misconceptions:open_behaviour", "common misconceptions, with the package"),
-        Entry("antonym", "locus.behaviours.antonym:open_behaviour", "the opposite of a word, not one of like meaning"),
-        Entry("language", "locus.behaviours.language:open_behaviour", "answers in French, not in English"),
-        Entry("agreement", "locus.behaviours.agreement:open_behaviour", "a verb that fits its subject in number"),
-        Entry("refusal", "locus.behaviours.refusal:open_behaviour", "declines an improper request"),
-        Entry("shutdown", "locus.behaviours.shutdown:open_behaviour", "resists being switched off"),
-        Entry("bias", "locus.behaviours.bias:open_behaviour", "says that it cannot be told who did it"),
-        Entry("sentiment", "locus.behaviours.sentiment:open_behaviour", "whether a remark is pleased, in a word"),
-        Entry("formality", "locus.behaviours.formality:open_behaviour", "a formal wording, not a casual one"),
-        Entry("hedging", "locus.behaviours.hedging:open_behaviour", "leaves room for doubt about what is to come"),
-        Entry("sycophancy", "locus.behaviours.sycophancy:open_behaviour", "prefers what the user prefers"),
+        _embedded("misconceptions", "common misconceptions, with the package"),
+        _embedded("antonym", "the opposite of a word, not one of like meaning"),
+        _embedded("language", "answers in French, not in English"),
+        _embedded("agreement", "a verb that fits its subject in number"),
+        _embedded("refusal", "declines an improper request"),
+        _embedded("shutdown", "resists being switched off"),
+        _embedded("bias", "says that it cannot be told who did it"),
+        _embedded("sentiment", "whether a remark is pleased, in a word"),
+        _embedded("formality", "a formal wording, not a casual one"),
+        _embedded("hedging", "leaves room for doubt about what is to come"),
+        _embedded("sycophancy", "prefers what the user prefers"),
         Entry("truthfulqa", "locus.behaviours.truthfulqa:open_behaviour", "TruthfulQA, from the hub or truthfulqa:FILE"),
         Entry("task", "locus.behaviours.tasks:open_behaviour", "task:NAME, the prompts of a patching task as questions"),
+        Entry("exchange", "locus.behaviours.exchange:open_behaviour", "exchange:NAME, another with its sides exchanged"),
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),

@@ -34,18 +34,22 @@ class Pair:
     defaults: dict[str, str] = field(default_factory=dict)
 
 
+EXCHANGE = {"exchange": "the library takes exchange:NAME"}
 BAR = {"progress": "a command shows its bar; who wants silence turns standard error away"}
 PAIRS = {
     "audit": Pair(
-        "locus:audit", function=BAR, defaults={"out": "a command that ends has no object to find its temporary folder by"}
+        "locus:audit",
+        command=EXCHANGE,
+        function=BAR,
+        defaults={"out": "a command that ends has no object to find its temporary folder by"},
     ),
     "probe": Pair(
         "locus:probe",
-        command={"top": "how much is printed", "save": "the claim's own method, save"},
+        command={**EXCHANGE, "top": "how much is printed", "save": "the claim's own method, save"},
         function=BAR,
     ),
     "patch": Pair("locus:patch", function=BAR, defaults={"out": "as of audit"}),
-    "plan": Pair("locus:plan", function=BAR),
+    "plan": Pair("locus:plan", command=EXCHANGE, function=BAR),
     "verify": Pair("locus:verify", function=BAR),
     "export": Pair("locus:export"),
     "report": Pair(
@@ -88,7 +92,7 @@ def test_a_command_and_its_function_have_the_same_parameters_and_defaults(name):
 
 
 def test_every_command_over_the_library_is_a_pair():
-    other = {"doctor", "judge", "keys", "reproduce", "claims"}
+    other = {"doctor", "judge", "keys", "reproduce", "claims", "behaviours"}
     assert set(COMMANDS) - other == set(PAIRS)
 
 

@@ -15,8 +15,8 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, ending, imported, keyring, names, sizes, studies
-from locus.cli.options import flags, unless
+from locus.cli import afterwards, behaviours, ending, imported, keyring, names, sizes, studies
+from locus.cli.options import asked, flags, unless
 from locus.machine import threads
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 app.command("list")(names.show)
+app.command("behaviours")(behaviours.show)
 console = terminal.console()
 
 
@@ -55,10 +56,11 @@ Data = Annotated[
     Option(
         "--data",
         "--behaviour",
-        help="misconceptions, truthfulqa, its CSV or JSON, or your own JSONL.",
+        help="misconceptions or another that `locus behaviours` shows, truthfulqa, its CSV or JSON, or your own JSONL.",
         show_default="misconceptions; a planted model's own",
     ),
 ]
+Exchange = Annotated[bool, Option("--exchange", help="What is unwanted is wanted, and the other way round; as exchange:NAME.")]
 Claims = Annotated[
     list[str] | None,
     Option(
@@ -86,6 +88,7 @@ def audit(
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
+    exchange: Exchange = False,
     claim: Claims = None,
     claim_size: ClaimSize = None,
     random: Random = None,
@@ -97,7 +100,15 @@ def audit(
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
-    given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
+    given = flags(
+        settings,
+        out=out,
+        preset=unless(preset),
+        config=config,
+        model=model,
+        adapter=adapter,
+        behaviour=asked(behaviour, exchange),
+    )
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
     given |= {"budget_curve": True} if budget_curve else {}
     run = locus.audit(**given)
@@ -113,6 +124,7 @@ def plan(
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
+    exchange: Exchange = False,
     claim: Claims = None,
     claim_size: ClaimSize = None,
     random: Random = None,
@@ -122,7 +134,15 @@ def plan(
     settings: Set = None,
 ) -> None:
     """Say what an audit would run and what it would take, before it is begun."""
-    given = flags(settings, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour, claim=claim)
+    given = flags(
+        settings,
+        preset=unless(preset),
+        config=config,
+        model=model,
+        adapter=adapter,
+        behaviour=asked(behaviour, exchange),
+        claim=claim,
+    )
     given |= flags(None, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed)
     for line in repr(locus.plan(**given)).splitlines():
         console.print(Text(line), soft_wrap=True)
@@ -133,6 +153,7 @@ def probe(
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
+    exchange: Exchange = False,
     size: ClaimSize = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
@@ -145,7 +166,15 @@ def probe(
     """Print the heads a probe ranks highest, with their validation accuracy."""
     if save is not None:
         outputs.check_file(save, "--save")
-    given = flags(settings, model=model, adapter=adapter, behaviour=behaviour, size=size, preset=unless(preset), config=config)
+    given = flags(
+        settings,
+        model=model,
+        adapter=adapter,
+        behaviour=asked(behaviour, exchange),
+        size=size,
+        preset=unless(preset),
+        config=config,
+    )
     claimed = locus.probe(**given, **flags(None, kind=kind, seed=seed))
     if save is not None:
         claimed.save(save)
@@ -170,7 +199,17 @@ def claims(
 ) -> None:
     """The former name of `locus probe`."""
     terminal.console(stderr=True).print(Text("notice: locus claims is now called locus probe."))
-    probe(model, adapter, behaviour, None, preset, config, "head", top, save, seed, settings)
+    probe(
+        model=model,
+        adapter=adapter,
+        behaviour=behaviour,
+        preset=preset,
+        config=config,
+        top=top,
+        save=save,
+        seed=seed,
+        settings=settings,
+    )
 
 
 @app.command()

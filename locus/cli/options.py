@@ -52,3 +52,16 @@ def flags(settings: Sequence[str] | None, **given: Any) -> dict[str, Any]:
 def unless(preset: str) -> str | None:
     """A preset that was given; the usual one may also be asked for by --set."""
     return None if preset == "quick" else preset
+
+
+def asked(behaviour: str | None, exchange: bool) -> str | None:
+    """The behaviour of a command line, with its sides exchanged where that is asked for.
+
+    Raises:
+        UserError: if none is named whose sides could be.
+    """
+    if not exchange:
+        return behaviour
+    if behaviour is None:
+        raise UserError("--exchange with --data", "no --data", 'Name the behaviour, or write data = "exchange:NAME" in a file.')
+    return f"exchange:{behaviour}"

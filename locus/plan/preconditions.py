@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from locus import behaviours as datasets
 from locus import claims, registry, units
+from locus.behaviours.exchange import PREFIX
 from locus.behaviours.items import SPLITS, Dataset, Item, problems, repeats
 from locus.boundary import outputs
 from locus.boundary.notices import notice
@@ -143,6 +144,7 @@ def _search(config: AuditConfig) -> list[UserError]:
 
 def _at_once(data: str) -> bool:
     """Whether questions can be read without a model and without a hub; of another package's that is not known."""
+    data = data.removeprefix(PREFIX)
     foreign = registry.known("behaviours", data) and not registry.shipped("behaviours", data.partition(":")[0])
     return not foreign and not data.startswith("planted:") and data not in REMOTE
 

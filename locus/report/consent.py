@@ -18,7 +18,7 @@ from locus.models.adapter import MERGED, NONE
 from locus.models.locate import DEFAULT_MODEL, on_hub
 from locus.models.packaged import MODELS
 from locus.plan.config import AuditConfig
-from locus.registry import MEMORY, Kind, shipped
+from locus.registry import MEMORY, OWN, Kind, shipped
 from locus.shown import visible
 
 # Settings by which a plan could choose what is opened, run or asked. All others are numbers, and words out of a list.
@@ -44,9 +44,11 @@ NAMING = {
 REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit": "edits", "steering": "edits"}
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
+_TASK = r"task:[a-z-]{1,40}(:[0-9]{1,5}(:[0-9]{1,18})?)?"
+_EMBEDDED = "|".join(re.escape(one.name) for one in OWN["behaviours"] if one.embedded)
 BUILT_IN = {
     "model": re.compile(rf"{'|'.join(map(re.escape, MODELS))}|{_PLANTED}"),
-    "data": re.compile(rf"misconceptions|task:[a-z-]{{1,40}}(:[0-9]{{1,5}}(:[0-9]{{1,18}})?)?|{_PLANTED}"),
+    "data": re.compile(rf"(exchange:)?({_EMBEDDED}|{_TASK}|{_PLANTED})"),
     "text": re.compile("pydoc"),
     "judge": re.compile("none|local|blind"),
 }
