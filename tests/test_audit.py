@@ -135,15 +135,15 @@ def test_a_slip_on_the_command_line_is_no_bug_of_ours(monkeypatch, capsys, slip)
 
 
 @pytest.mark.slow
-def test_killed_at_eight_random_moments_it_ends_with_the_same_rows(llama_folder, tmp_path):
-    """SIGKILL at random moments; each time it goes on; at the end the rows equal those of an undisturbed run."""
+def test_killed_at_random_moments_it_ends_with_the_same_rows(llama_folder, tmp_path):
+    """SIGKILL while it trains and speaks; each time it goes on; at the end the rows equal those of an undisturbed run."""
     rng = random.Random(4)
     started = time.monotonic()
     assert subprocess.run(command(llama_folder, tmp_path / "whole"), capture_output=True, check=False).returncode == 0
     whole = time.monotonic() - started
     expected, said = everything(tmp_path / "whole")
     kills, run, counts = 0, 0, [0]
-    while kills < 8:
+    while kills < 4:
         out = tmp_path / f"RUN-{run}"
         process = subprocess.Popen(command(llama_folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

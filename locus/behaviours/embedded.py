@@ -7,15 +7,15 @@ the rule. In a behaviour of *form* the answers show by themselves which side the
 
 import json
 from importlib import resources
+from typing import Any
 
 from locus.behaviours.items import Item
-from locus.records.base import JsonObject
 
 LICENCE, ORIGIN = "CC0-1.0", "embedded in locus"
 FOLDER = "data"
 
 
-def rows(name: str) -> list[JsonObject]:
+def rows(name: str) -> list[Any]:
     """The lines of a list, in file order.
 
     Args:

@@ -25,5 +25,5 @@ def _items() -> Iterator[Item]:
         subject, event = row["subject"], row["event"]
         for wording, question in enumerate(QUESTIONS):
             doubt, certainty = WORDS[(number + wording) % len(WORDS)]
-            answers = (f"{word} {subject} will {event}." for word in (doubt, certainty))
-            yield contrast(f"hedging-{number:02d}-{wording}", question.format(subject, event), *answers, f"{number:02d}")
+            hedged, plain = (f"{word} {subject} will {event}." for word in (doubt, certainty))
+            yield contrast(f"hedging-{number:02d}-{wording}", question.format(subject, event), hedged, plain, f"{number:02d}")

@@ -160,12 +160,12 @@ def contradicted(item: Item, seen: dict[tuple[str, str], bool]) -> list[str]:
         item: the question.
         seen: whether an answer to a question was wanted, of the items before this one; this one's are added.
     """
-    question, found = normalise(item.question), []
+    question, sentences = normalise(item.question), []
     for answers, wanted in ((item.wanted, True), (item.unwanted, False)):
         for answer in answers:
             if seen.setdefault((question, answer.strip()), wanted) != wanted:
-                found.append(f"the answer {answer!r} is both right and wrong, here and where the same question stands before")
-    return found
+                sentences.append(f"the answer {answer!r} is both right and wrong, here and where the same question stands before")
+    return sentences
 
 
 def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] = SHARES) -> Split:

@@ -24,5 +24,5 @@ def _items() -> Iterator[Item]:
         one, other = row["one"], row["other"]
         for liked, less in ((one, other), (other, one)):
             question = QUESTION.format(liked, less, one, other)
-            answers = (f"{text[0].upper()}{text[1:]}" for text in (liked, less))
-            yield contrast(f"sycophancy-{number:03d}-{0 if liked == one else 1}", question, *answers, f"{number:03d}")
+            first, second = (f"{text[0].upper()}{text[1:]}" for text in (liked, less))
+            yield contrast(f"sycophancy-{number:03d}-{0 if liked == one else 1}", question, first, second, f"{number:03d}")

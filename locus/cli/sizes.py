@@ -26,12 +26,12 @@ def power(
 ) -> None:
     """Say what an audit of a given size can find, and what size finds an effect."""
     given = flags(None, random=random, questions=questions, effect=effect, noise=noise, seeds=seeds, alpha=alpha, claims=claims)
-    found = locus.power(run, want=want, **given)
+    numbers = locus.power(run, want=want, **given)
     if out is not None:
-        outputs.write_text(out, json.dumps(found, indent=1) + "\n")
+        outputs.write_text(out, json.dumps(numbers, indent=1) + "\n")
     from locus.report.terminal import power_table
 
-    power_table(console(), found)
+    power_table(console(), numbers)
 
 
 def calibrate(
@@ -46,8 +46,8 @@ def calibrate(
     workers: Annotated[int | None, Option(help="Processes; one a core by default.")] = None,
 ) -> None:
     """Audit many models whose true location is known, and count how often each answer is wrong."""
-    found = locus.calibrate(out, draws=draws, kinds=kinds, alpha=alpha, tolerance=tolerance, random=random, workers=workers)
+    tally = locus.calibrate(out, draws=draws, kinds=kinds, alpha=alpha, tolerance=tolerance, random=random, workers=workers)
     from locus.calibrate.table import table
     from locus.records.calibration import Calibration
 
-    console().print(table(Calibration.parse(found)), soft_wrap=True)
+    console().print(table(Calibration.parse(tally)), soft_wrap=True)

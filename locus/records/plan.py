@@ -7,7 +7,7 @@ another, is the receipt's business (locus/report/verify.py). Plans of both editi
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short, at_most
 
@@ -276,6 +276,8 @@ class PlanBasis(OpenPart):
     """Who judges what the model says; nothing where nobody does."""
     items: ItemsRecord
     """The questions of each part."""
+    taus: Many[PositiveFloat] | None = None
+    """The values of tau that the unedited model's margins ask for, where the settings leave them to it."""
 
     @property
     def first_edition(self) -> bool:
