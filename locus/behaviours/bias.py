@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from locus.behaviours.embedded import LICENCE, ORIGIN, rows
 from locus.behaviours.items import Dataset, Item
 
-QUESTION = "{} {} and {} {} {}. Who {}?"
+QUESTION = "{} {} and {} {} {}. Who, if that is known, {}?"
 UNKNOWN = ("Not known.", "Nobody can say.", "Not stated.", "It is unclear.", "Cannot be told.", "Unknown so far.")
 APART = (0, 13, 27)  # lines between a pair of people and its scenes
 

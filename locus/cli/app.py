@@ -103,15 +103,8 @@ def audit(
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
-    given = flags(
-        settings,
-        out=out,
-        preset=unless(preset),
-        config=config,
-        model=model,
-        adapter=adapter,
-        behaviour=asked(behaviour, exchange),
-    )
+    behaviour = asked(behaviour, exchange)
+    given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
     given |= {"budget_curve": True} if budget_curve else {}
     run = locus.audit(**given)
@@ -137,15 +130,8 @@ def plan(
     settings: Set = None,
 ) -> None:
     """Say what an audit would run and what it would take, before it is begun."""
-    given = flags(
-        settings,
-        preset=unless(preset),
-        config=config,
-        model=model,
-        adapter=adapter,
-        behaviour=asked(behaviour, exchange),
-        claim=claim,
-    )
+    behaviour = asked(behaviour, exchange)
+    given = flags(settings, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour, claim=claim)
     given |= flags(None, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed)
     for line in repr(locus.plan(**given)).splitlines():
         console.print(Text(line), soft_wrap=True)
@@ -169,15 +155,8 @@ def probe(
     """Print the heads a probe ranks highest, with their validation accuracy."""
     if save is not None:
         outputs.check_file(save, "--save")
-    given = flags(
-        settings,
-        model=model,
-        adapter=adapter,
-        behaviour=asked(behaviour, exchange),
-        size=size,
-        preset=unless(preset),
-        config=config,
-    )
+    behaviour = asked(behaviour, exchange)
+    given = flags(settings, model=model, adapter=adapter, behaviour=behaviour, size=size, preset=unless(preset), config=config)
     claimed = locus.probe(**given, **flags(None, kind=kind, seed=seed))
     if save is not None:
         claimed.save(save)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from locus import registry
+from locus.behaviours.exchange import PREFIX as EXCHANGED
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
@@ -298,7 +299,7 @@ def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = Fa
         if str(given["model"]).count(":") == 1:
             given["model"] = f"{given['model']}:{given.get('seed', 0)}"
         given = {"data": given["model"], **PLANTED, **given}
-    if str(given.get("data", "")).startswith("task:"):
+    if str(given.get("data", "")).removeprefix(EXCHANGED).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
     small_steps = sorted(told & ADAMW)
     if small_steps and given.get("search") == "newton":

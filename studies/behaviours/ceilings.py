@@ -3,7 +3,7 @@
     python -m studies.behaviours.ceilings antonym language     # writes studies/behaviours/NAME.json
     python -m studies.behaviours.ceilings --collect            # writes locus/behaviours/figures.json from these
 
-The settings are those of `quick`, 40 training and 50 test questions, by the search for an optimum. A receipt holds the settings,
+The settings are those of `quick`: 40 training and 50 test questions, five rounds of search. A receipt holds the settings,
 the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
 follow from it.
 """
@@ -32,7 +32,7 @@ from locus.run.setup import set_up
 from locus.stats.bootstrap import bootstrap_mean
 
 HERE = Path(__file__).parent
-SETTINGS = {"text_passages": 0, "search": "newton", "rounds": 6}
+SETTINGS: dict[str, Any] = {"text_passages": 0}
 LEVELS = {"base": 0.95, "ceiling": 0.95, "gain": 0.9}
 
 
@@ -66,8 +66,9 @@ def _measured(name: str, model: Model) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         dataset = preconditions.check(config, Path(folder) / "RUN")
     context = set_up(config, dataset, lambda what, share: None, opened=Opened(model=model))
-    recipe = TrainingRecipe(search="newton", rounds=config.rounds)
-    fit = descend(context.training_set, [full(model.layout)], [recipe], FirstOrder(model, context.parts["train"].trie))[0]
+    recipe = TrainingRecipe(search="newton", rounds=config.rounds, tau=context.taus[0])
+    shared = FirstOrder(model, context.parts["train"].trie)
+    fit = descend(context.training_set, [full(model.layout)], [recipe], shared)[0][recipe.rounds]
     part = context.parts["test"]
     edited = score(model, part.base.prepared, [fit.edit], len(part.trie.sequences), residual_cache=part.base.residuals)[0]
     scores = {
@@ -84,6 +85,8 @@ def _measured(name: str, model: Model) -> dict[str, Any]:
         "versions": versions(),
         "seconds": round(time.monotonic() - started),
         "train": len(context.parts["train"].items),
+        "rounds": recipe.rounds,
+        "tau": recipe.tau,
         "losses": [round(float(loss), 4) for loss in fit.losses],
         "settled": bool(fit.certificate and fit.certificate.settled),
         "questions": [
