@@ -273,7 +273,7 @@ def promised(planted: Planted, read: str) -> dict[str, bool]:
     roles = planted.plan.roles
     result = {}
     for name, places in locations_of(planted).items():
-        reached = {role.writes for role in roles if role.place in places and role.writes is not None}
+        reached = {polarity for role in roles if role.place in places for polarity in role.writes}
         works = len(reached) == planted.plan.n_polarities
         if planted.plan.varying and works:
             carriers = {role.place for role in roles if role.reads == "truth"}
