@@ -209,11 +209,13 @@ def _settle(
 ) -> None:
     """Set the residual path's own polarity and the heads' natural push so that mean margins come out as planned."""
 
+    polarities = directions.polarities
+
     def margins() -> Array:
         """Mean margin in nats of "upper" against each other answer, signed towards the true one, [n_polarities]."""
         _assign(model, weights)
         states = _final_states(model, _prompts(size))
-        mean: Array = (bits[:, None] * states @ directions.polarities.T).mean(axis=0) * plan_.spread / np.sqrt(size.width)
+        mean: Array = (bits[:, None] * states @ polarities.T).mean(axis=0) * plan_.spread / np.sqrt(size.width)
         return mean
 
     questions = weights["model.embed_tokens.weight"][len(SPECIAL) : len(SPECIAL) + size.questions]
@@ -228,14 +230,14 @@ def _settle(
     before, strength = margins(), np.full(plan_.n_polarities, 0.1)
     outputs = {layer: weights[f"model.layers.{layer}.self_attn.o_proj.weight"] for layer in range(size.layers)}
     blank = {layer: output.copy() for layer, output in outputs.items()}
-    for _ in range(6):
+    for _ in range(3 if plan_.parts else 6):  # a small push moves margins in proportion
         for layer, output in outputs.items():
             output[:] = blank[layer]
         for role, carrier in pushing:
             assert role.writes, f"{role.place} pushes but can write no polarity"
             start = role.place[1] * size.head_dim
             for polarity in role.writes:
-                pushed = role.share * strength[polarity] * np.outer(directions.polarities[polarity], carrier)
+                pushed = role.share * strength[polarity] * np.outer(polarities[polarity], carrier)
                 outputs[role.place[0]][:, start : start + size.head_dim] += pushed
         strength *= (plan_.margin - before) / (margins() - before)
 

@@ -3,7 +3,7 @@
 The questions have parts. The answers to a question of part j differ along polarity j and along nothing else, and only heads whose
 output matrix can write polarity j can move them. Part 0 holds a share s of the questions, and the claimed head alone writes
 polarity 0. The rest is dealt evenly to `PARTS` = 8 further parts. Every other head writes a set of m of their polarities, all by one
-lever, with m = 0, 1, 2, 3, 4 for as many heads each.
+lever, with m = 0, 1, 2, 3, 4 for as many heads each, and m = 2 where the heads cannot be dealt so.
 
 What an ideal edit can reach, by hand. Along a polarity that its place can write, an edit reaches any margin: it reads something
 that is the same for all questions, and writes the lever. Along every other polarity the final state keeps its push, since nothing
@@ -69,7 +69,8 @@ def graded_plan(percent: int, layers: int, heads: int, rng: np.random.Generator)
     site, *others = (everywhere[index] for index in rng.permutation(len(everywhere)))
     roles = [Role(site, "truth", (0,), 1.0)]
     for number, place in enumerate(others):
-        if count := number % (MOST + 1):
+        even = number < len(others) // (MOST + 1) * (MOST + 1)
+        if count := number % (MOST + 1) if even else MOST // 2:
             roles.append(Role(place, "truth", _served(count, len(roles) % PARTS, rng), 1.0))
     share = percent / 100
     parts = (share, *[(1 - share) / PARTS] * PARTS)
