@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from locus import atomic
 from locus.behaviours.lines import FILE_BYTES
@@ -17,7 +17,6 @@ DRAWS, WORKERS = 100_000, 1024
 EXPECTED = "the folder of a calibration"
 
 
-Key = tuple[str | int | bool, ...]
 Job = TypeVar("Job")
 D = TypeVar("D", Draw, GradedDraw)
 
@@ -37,7 +36,7 @@ def check_counts(draws: int, workers: int | None) -> None:
 def gather(
     out: Path,
     setting: Part,
-    jobs: Mapping[Key, Job],
+    jobs: Mapping[Any, Job],
     record: type[D],
     work: Callable[[Job, Callable[[float], None]], D],
     workers: int | None,

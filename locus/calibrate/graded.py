@@ -2,8 +2,8 @@
 
 Search, rule and order are the audit's own: the claims and random Locations first, then ceiling and complements, which are also
 searched for from the best edit inside them. With `newton` the search is the engine's on the model itself. With `adamw` it is the
-planted models' bank (`locus.models.planted.bank`). Two things are cheaper than in an audit, and change no number: edits are scored
-by the bank's forward, and one audit gives the verdicts of fewer random Locations too, since the first of them are the same.
+planted models' bank (`locus.models.planted.bank`). Two things are cheaper than in an audit and change no number: edits are
+scored by the bank's forward, and one audit gives the verdict from fewer random Locations too, which are the first of them.
 """
 
 import time
@@ -17,7 +17,7 @@ import torch
 
 from locus.behaviours.items import Item, Split, split
 from locus.behaviours.prompts import prompt_format
-from locus.calibrate.draws import METRICS, truth_share
+from locus.calibrate.draws import truth_share
 from locus.claims import null
 from locus.conclude import nested, rule
 from locus.edits import Edit
@@ -41,7 +41,9 @@ from locus.sites.site import Location, Site
 
 Floats = npt.NDArray[np.float64]
 Places = tuple[Place, ...]
+Roles = dict[str, dict[str, list[Places]]]  # claim -> role -> places
 SHARES = (0.25, 0.4375, 0.3125)  # of 160 questions 40 to train on and 50 to test, as in the preset quick
+FEW, FEW_LAYERS = 39, 2  # random Locations for which half of the layers hold heads enough
 FEWER = 19  # random Locations from which a verdict is drawn besides
 TARGET = Training().target
 
@@ -73,13 +75,15 @@ def draw_graded(percent: int, seed: int, config: AuditConfig, steps: int) -> Gra
         steps: the most gradients of the whole loss that a search takes.
     """
     began = time.perf_counter()
-    planted = build(f"graded-{percent:02d}", seed, **GRADED)
+    planted = build(
+        f"graded-{percent:02d}", seed, **{**GRADED, "layers": FEW_LAYERS if config.random <= FEW else GRADED["layers"]}
+    )
     config = config.model_copy(update={"seed": seed, "sequential": False})
     parts, questions = split(planted.dataset.items, seed, SHARES), questions_of(planted)
-    roles, inner, outer = _places(planted, config)
-    search = _newton if config.search == "newton" else _adamw
-    found = search(planted, parts, [*inner, *outer], len(inner), steps)
+    roles, first, inner, outer = _places(planted, config)
     number = {place: index for index, place in enumerate([*inner, *outer])}
+    starts = [[number[one] for one in first if set(one) <= set(place)] for place in outer]
+    found = (_newton if config.search == "newton" else _adamw)(planted, parts, [*inner, *outer], starts, steps)
     before = unedited(planted.model, questions.part(parts.test)).double().numpy()
     at = {name: {role: [number[one] for one in group] for role, group in mine.items()} for name, mine in roles.items()}
     known = _Verdicts(planted, config, found, before)
@@ -89,7 +93,7 @@ def draw_graded(percent: int, seed: int, config: AuditConfig, steps: int) -> Gra
         percent=percent,
         seed=seed,
         claims=tuple(claim for name, places in at.items() for claim in known.of(name, places)),
-        ceiling=known.share(0 if not outer else number[outer[0]]),
+        ceiling=known.share(number[outer[0]]),
         unsettled=known.unsettled(at["planted"]),
         compared=len(held),
         beaten=int(beaten),
@@ -97,12 +101,17 @@ def draw_graded(percent: int, seed: int, config: AuditConfig, steps: int) -> Gra
     )
 
 
-def _places(planted: Planted, config: AuditConfig) -> tuple[dict[str, dict[str, list[Places]]], list[Places], list[Places]]:
-    """Claim -> role -> places; the places inside others, those from which others are searched for first; and the others."""
+def _places(planted: Planted, config: AuditConfig) -> tuple[Roles, list[Places], list[Places], list[Places]]:
+    """Claim -> role -> places.
+
+    Returns:
+        Those; the places from which others that contain them are searched for as well; all places of one head; and the others,
+        the ceiling before the rest.
+    """
     shape: Any = planted.model.config
     layers, heads = shape.num_hidden_layers, shape.num_attention_heads
     everywhere = tuple((layer, head) for layer in range(layers) for head in range(heads))
-    roles: dict[str, dict[str, list[Places]]] = {}
+    roles: Roles = {}
     for name, claim in planted.claims.items():
         location = Location.of(Site(*place) for place in claim.sites)
         drawn = null.draw_locations(location, layers, heads, config.random, config.seed, config.null)
@@ -113,13 +122,13 @@ def _places(planted: Planted, config: AuditConfig) -> tuple[dict[str, dict[str, 
             "ceiling": [everywhere],
         }
     first = [place for mine in roles.values() for place in (*mine["claim"], *mine["random"][:FIRST])]
-    inner = dict.fromkeys([*first, *(place for mine in roles.values() for place in mine["random"])])
+    inner = dict.fromkeys(place for mine in roles.values() for place in (*mine["claim"], *mine["random"]))
     outer = dict.fromkeys([everywhere, *(place for mine in roles.values() for place in mine["complement"])])
-    return roles, list(inner), list(outer)
+    return roles, first, list(inner), list(outer)
 
 
-def _newton(planted: Planted, parts: Split, places: Sequence[Places], n_inner: int, steps: int) -> Found:
-    """The engine's search at every place; those from the `n_inner`-th on are searched for from the best inside them as well."""
+def _newton(planted: Planted, parts: Split, places: Sequence[Places], starts: Sequence[Sequence[int]], steps: int) -> Found:
+    """The engine's search at every place; the last ones are searched for from the best of `starts` as well."""
     model = Model(planted.model, planted.tokenizer, planted.dataset.name)
     on = _training_set(model, [planted.dataset.items[index] for index in parts.train])
     shared, recipe = FirstOrder(model, on.trie), TrainingRecipe(tau=1 / (2 * TARGET), search="newton", rounds=steps)
@@ -130,13 +139,12 @@ def _newton(planted: Planted, parts: Split, places: Sequence[Places], n_inner: i
     def found(places: Sequence[Places], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
         return descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
 
-    fits, padded = found(places[:n_inner]), []
-    for place in places[n_inner:]:
-        inside = [fit for fit, one in zip(fits, places, strict=False) if set(one) <= set(place)]
+    fits, padded = found(places[: -len(starts)]), []
+    for place, inside in zip(places[-len(starts) :], starts, strict=True):
         outer = edit(place)
-        outer.pad(min(inside[: 2 * (1 + FIRST)], key=_loss).edit, model.weight)
+        outer.pad(min((fits[index] for index in inside), key=_loss).edit, model.weight)
         padded.append([outer])
-    fits += found(places[n_inner:], padded)
+    fits += found(places[-len(starts) :], padded)
     margins = _margins(planted, [fit.edit for fit in fits], questions_of(planted).part(parts.test))
     return Found(_start(fits), np.array([_loss(fit) for fit in fits]), np.array([fit.converged for fit in fits]), margins)
 
@@ -170,8 +178,8 @@ def _margins(planted: Planted, edits: Sequence[Edit], test: Questions) -> Floats
     return margins
 
 
-def _adamw(planted: Planted, parts: Split, places: Sequence[Places], n_inner: int, steps: int) -> Found:
-    """The bank's training at every place."""
+def _adamw(planted: Planted, parts: Split, places: Sequence[Places], starts: Sequence[Sequence[int]], steps: int) -> Found:
+    """The bank's training at every place; by epochs, nothing is searched for from elsewhere."""
     shape: Any = planted.model.config
     questions, grid = questions_of(planted), masks(places, shape.num_hidden_layers, shape.num_attention_heads, shape.head_dim)
     margins, losses = trained(planted.model, grid, questions.part(parts.train), questions.part(parts.test), Training(steps=steps))
@@ -192,10 +200,11 @@ class _Verdicts:
     def __init__(self, planted: Planted, config: AuditConfig, found: Found, before: Floats):
         self.planted, self.config, self.found = planted, config, found
         after = found.margins
-        self.scores = {
-            "mc2": (truth_share(before[None])[0], truth_share(after)),
-            "margin": (np.zeros(len(before)), (after - before).mean(axis=2)),
-        }
+        self.scores = (
+            (truth_share(before[None])[0], truth_share(after))
+            if config.metric == "mc2"
+            else (np.zeros(len(before)), (after - before).mean(axis=2))
+        )
         shares = 1 - found.losses / found.start
         # Only a search by the whole loss knows how much there is to gain.
         self.settled = found.settled | (shares >= NEAR) if config.search == "newton" else found.settled
@@ -209,32 +218,30 @@ class _Verdicts:
         return {role: round(float(np.mean(~self.settled[rows])), 4) for role, rows in at.items()}
 
     def of(self, name: str, at: dict[str, list[int]]) -> Iterable[GradedClaim]:
-        """The verdicts on a claim, by each metric, from all random Locations and from the first few."""
+        """The verdicts on a claim, from all random Locations and from the first few."""
         (site,) = self.planted.claims[name].sites
         shape: Any = self.planted.model.config
         everywhere = [(layer, head) for layer in range(shape.num_hidden_layers) for head in range(shape.num_attention_heads)]
         others = [self.planted.plan.reach([place]) for place in everywhere if place != site]
         reach = self.planted.plan.reach([site])
-        for metric in METRICS:
-            for count in sorted({min(FEWER, self.config.random), self.config.random}):
-                config = self.config.model_copy(update={"random": count, "metric": metric})
-                scores = self._scores(at, metric, count)
-                full = rule.conclude([scores], config)
-                early = rule.conclude([scores], config.model_copy(update={"sequential": True}))
-                yield GradedClaim(
-                    name=name,
-                    metric=metric,
-                    random=count,
-                    reach=round(reach, 6),
-                    lead=round(reach - sum(others) / len(others), 6),
-                    expected=answers(self.planted.plan, everywhere, site, config.tolerance),
-                    standings={question: one.standing for question, one in full.findings[0].by_question.items()},
-                    sequential={question: one.standing for question, one in early.findings[0].by_question.items()},
-                    rank_p=full.findings[0].special.rank_p,
-                )
+        for count in sorted({min(FEWER, self.config.random), self.config.random}):
+            config = self.config.model_copy(update={"random": count})
+            scores = self._scores(at, count)
+            full = rule.conclude([scores], config)
+            early = rule.conclude([scores], config.model_copy(update={"sequential": True}))
+            yield GradedClaim(
+                name=name,
+                random=count,
+                reach=round(reach, 6),
+                lead=round(reach - sum(others) / len(others), 6),
+                expected=answers(self.planted.plan, everywhere, site, config.tolerance),
+                standings={question: one.standing for question, one in full.findings[0].by_question.items()},
+                sequential={question: one.standing for question, one in early.findings[0].by_question.items()},
+                rank_p=full.findings[0].special.rank_p,
+            )
 
-    def _scores(self, at: dict[str, list[int]], metric: str, count: int) -> rule.Scores:
-        base, edited = self.scores[metric]
+    def _scores(self, at: dict[str, list[int]], count: int) -> rule.Scores:
+        base, edited = self.scores
         at = {**at, "random": at["random"][:count]}
         beaten = {role: self._beaten(at[role][0], [*at["claim"], *at["random"]]) for role in nested.OUTER}
         return rule.Scores(

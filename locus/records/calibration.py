@@ -149,8 +149,6 @@ class GradedClaim(OpenPart):
 
     name: Short
     """planted, or other: a head drawn from the others."""
-    metric: Short
-    """The metric that decides."""
     random: int
     """Random Locations."""
     reach: Number
@@ -202,6 +200,8 @@ class GradedSettings(OpenPart):
     """Margin of non-inferiority, as a share of the ceiling's gain."""
     random: int
     """Random Locations."""
+    metric: Short
+    """The metric that decides."""
     search: Short
     """How optimal edits are found."""
     steps: int
@@ -215,8 +215,6 @@ class GradedCell(OpenPart):
     """The share of the behaviour that the claimed head carries."""
     claim: Short
     """planted, or other."""
-    metric: Short
-    """The metric that decides."""
     random: int
     """Random Locations."""
     question: Short
@@ -244,8 +242,8 @@ class GradedSearch(OpenPart):
     """Audits."""
     short: int
     """Audits whose ceiling has gained less than 95 % of what could be gained in training loss."""
-    recognised: ShareCount
-    """Of these, how many say that the ceiling had not settled."""
+    recognised: ShareCount | None = None
+    """Of these, how many say that the ceiling had not settled; nothing where there are none."""
     unsettled: dict[Short, Number]
     """Part -> the mean share of its searches that had not settled."""
     compared: int

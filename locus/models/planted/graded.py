@@ -2,8 +2,8 @@
 
 The questions have parts. The answers to a question of part j differ along polarity j and along nothing else, and only heads whose
 output matrix can write polarity j can move them. Part 0 holds a share s of the questions, and the claimed head alone writes
-polarity 0. The rest is dealt evenly to `PARTS` = 8 further parts. Every other head writes a set of m of their polarities, all by one
-lever, with m = 0, 1, 2, 3, 4 for as many heads each, and m = 2 where the heads cannot be dealt so.
+polarity 0. The rest is dealt evenly to `PARTS` = 8 further parts. Every other head writes a set of m of their polarities, all by
+one lever, with m = 0, 1, 2, 3, 4 for as many heads each, and m = 2 where the heads cannot be dealt so.
 
 What an ideal edit can reach, by hand. Along a polarity that its place can write, an edit reaches any margin: it reads something
 that is the same for all questions, and writes the lever. Along every other polarity the final state keeps its push, since nothing
@@ -31,6 +31,7 @@ At the bound itself a question is not to be answered yes.
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from locus.models.planted.kinds import KnownClaim, Place, PlantedPlan, Role
 
 PARTS, MOST = 8, 4  # parts of the rest, and the most of them that one head serves
 # Heads enough that 99 random ones differ; as few layers and features as that allows; parts of whole questions for tenths of s.
-GRADED = {"width": 32, "layers": 4, "heads": 32, "n_questions": 160}
+GRADED: dict[str, Any] = {"width": 32, "layers": 4, "heads": 32, "n_questions": 160}
 LEAK = -0.05  # mean margin of the unedited model: what an edit anywhere can undo, 1 % of the target
 WIDE = 48.0  # spread: nine polarities share the final state's norm
 TOLERANCE = 0.25  # of the claims' known answers, as audits have it by default
@@ -77,7 +78,8 @@ def graded_plan(percent: int, layers: int, heads: int, rng: np.random.Generator)
     plan = PlantedPlan(tuple(roles), (site,), {}, n_polarities=1 + PARTS, parts=parts, margin=LEAK, spread=WIDE)
     other = others[int(rng.integers(len(others)))]
     claims = {
-        name: KnownClaim(name, (place,), answers(plan, everywhere, place)) for name, place in (("planted", site), ("other", other))
+        name: KnownClaim(name, (place,), answers(plan, everywhere, place))
+        for name, place in (("planted", site), ("other", other))
     }
     return replace(plan, claims=claims)
 
