@@ -65,6 +65,11 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def p_value(value: float) -> str:
+    """A p-value with three decimals; a dash for what is not defined."""
+    return "–" if not _known(value) else "under 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def share(value: float) -> str:
     """A round share: a level, a power, a part of the whole."""
     return f"{100 * value:.0f} %"

@@ -61,14 +61,14 @@ def test_checks_that_come_out_in_other_digits_are_said_with_what_may_be_the_caus
     plan["model"]["checks"][2] = plan["model"]["checks"][2].replace("(difference ", "(difference 1")
     plan["sha256"] = content_hash({name: value for name, value in plan.items() if name != "sha256"})
     (run / "plan.json").write_text(json.dumps(plan))
-    config = AuditConfig(**plan["config"])
+    config = AuditConfig.recorded(plan["config"])
     with using(2), pytest.warns(UserWarning, match="does not say"), pytest.raises(UserError, match="OMP_NUM_THREADS"):
         audit(config, run, sign=False)
 
 
 @pytest.mark.parametrize("run", ["interrupted"], indirect=True)
 def test_a_run_that_was_killed_goes_on_to_the_rows_of_the_undisturbed_one(run):
-    config = AuditConfig(**json.loads((run / "plan.json").read_text())["config"])
+    config = AuditConfig.recorded(json.loads((run / "plan.json").read_text())["config"])
     try:
         with using(2), pytest.warns(UserWarning, match="does not say with how many threads"):
             audit(config, run, sign=False)

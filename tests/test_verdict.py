@@ -1,5 +1,7 @@
 """The rule: what supports, what refutes, what is left open, and that looking early costs nothing in error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -245,3 +247,64 @@ def test_the_crossed_mean_by_hand():
     assert np.isnan(stats.crossed_mean(np.ones((1, 1, 5))).p_above(0))
     flat = stats.crossed_mean(np.ones((3, 1, 5)))
     assert (flat.p_above(0.5), flat.p_above(1.5)) == (0.125, 1.0)
+
+
+def invalid_by(one, config=CONFIG):
+    """The reason for which all four questions are invalid."""
+    found = verdict.conclude([one], config).findings[0].by_question
+    assert {finding.standing for finding in found.values()} == {"invalid"}
+    (reason,) = {finding.sentence for finding in found.values()}
+    return reason
+
+
+def test_a_gain_below_the_least_gain_gives_no_verdict_and_says_which_metric_could():
+    small = {"claim": 0.04, "ceiling": 0.04, "spread": 0.001, "noise": 0.01}
+    reason = invalid_by(scores(**small, could=("margin",)))
+    assert "gains +4.0 points, less than the least gain of 5.0 points" in reason and "--metric margin could give" in reason
+    assert "no other metric that was measured gains enough" in invalid_by(scores(**small))
+    for config in (CONFIG.model_copy(update={"least_gain": 0.03}), CONFIG.model_copy(update={"rule": 3})):
+        assert standings(scores(**small), config)["works"] == "supported"
+    half = CONFIG.model_copy(update={"metric": "margin"})
+    assert "less than the least gain of 0.500 nats" in invalid_by(scores(claim=0.4, ceiling=0.4), half)
+
+
+def test_what_the_unedited_model_saturates_gives_no_verdict():
+    one = scores(claim=0.019, ceiling=0.019, noise=0.002, spread=0.001)
+    full = replace(one, **{part: getattr(one, part) + 0.98 for part in ("base", "claim", "ceiling", "complement", "random")})
+    assert "already reaches 98.0 %, so that no edit can gain 5.0 points" in invalid_by(full)
+
+
+def test_a_claim_that_does_worse_than_every_random_location_is_refuted():
+    """Four looks: the lead's own test pays for all of them, and a rank below all others pays for one."""
+    config = AuditConfig(random=19, metric="margin", tolerance=0.02)
+    one = scores(claim=-0.05, random=0.25, spread=0.01, noise=0.5, n=12, seed=16)
+    special = verdict.conclude([one], config, look=19).findings[0].special
+    before = verdict.conclude([one], config.model_copy(update={"rule": 3}), look=19).findings[0].special
+    assert before.standing == "undecided" and special.standing == "refuted"
+    assert "worse than every one" in special.sentence and "rank 20 of 20" in special.sentence and special.interval[1] < 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("n", [12, 130])
+def test_the_interval_leaves_out_the_margin_just_where_its_test_decides(seed, n):
+    rng = np.random.default_rng(seed)
+    one = scores(claim=rng.uniform(0.5, 1.1), complement=rng.uniform(0.5, 1.1), random=0.7, noise=0.5, seed=seed, n=n)
+    found = verdict.conclude([one], CONFIG).findings[0]
+    bounds = {"works": -found.works.margin, "necessary": found.necessary.margin, "special": found.special.margin}
+    for name, bound in bounds.items():
+        finding = found.finding(name)
+        sides = {"p_refuted": finding.interval[1] < bound}
+        if name != "special":  # which is supported by its rank
+            sides["p"] = finding.interval[0] > bound
+        for p, outside in sides.items():
+            decided = getattr(finding, p)
+            assert abs(decided - CONFIG.alpha) < 5e-4 or outside == (decided <= CONFIG.alpha), (name, p)  # of 10,000 resamples
+
+
+def test_the_p_that_decides_stands_once_in_its_sentence_with_what_it_is_of():
+    found = verdict.conclude([scores(complement=1.0, random=0.6)], CONFIG).findings[0]
+    assert f"p = {found.special.p:.3f} over 60 questions and 19 random Locations" in found.special.sentence
+    assert "against it, over 60 questions" in found.necessary.sentence and found.necessary.deciding == (found.necessary.p_refuted,)
+    assert all(finding.sentence.count("p = ") == 1 for finding in found.by_question.values())
+    grouped = replace(scores(), groups=[str(index // 2) for index in range(N)])
+    assert "30 groups of questions" in verdict.conclude([grouped], CONFIG).findings[0].works.sentence

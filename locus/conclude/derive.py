@@ -14,7 +14,7 @@ import numpy as np
 from locus import __version__, atomic, errors, stats
 from locus.conclude import nested, rule
 from locus.conclude.record import Arm, Record
-from locus.conclude.tests import sided
+from locus.conclude.tests import difference, least_gain, sided
 from locus.engine import cost
 from locus.judges.base import commonest
 from locus.metrics.base import tabled
@@ -101,7 +101,19 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         unsettled={part: _unsettled(arms) for part, arms in parts.items()},
         blind=blind,
         beaten={part: why for part, why in beaten.items() if why},
+        could=_could(record, ceiling, base[0], metric),
     )
+
+
+def _could(record: Record, ceiling: Arm, base: Arm, metric: str) -> tuple[str, ...]:
+    """Other metrics by which the ceiling gains as much as a verdict needs."""
+    gains = {
+        name: np.nanmean(record.of(ceiling, name).mean(axis=0) - record.of(base, name)[0])
+        for name in (beside(record) if record.config.rule >= 4 else ())
+        if name != metric
+    }
+    least = {name: least_gain(record.config.model_copy(update={"metric": name, "least_gain": None})) for name in gains}
+    return tuple(name for name, gain in gains.items() if (floor := least[name]) is not None and gain >= floor)
 
 
 def ceiling_of(record: Record) -> Arm | None:
@@ -181,10 +193,9 @@ def gain(record: Record) -> Gain | None:
         return None
     metric, config = record.config.metric, record.config
     edited, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
-    level = 1 - 2 * config.alpha
-    one = stats.paired_bootstrap(edited, plain, level=level, groups=record.groups, seed=config.seed, draws=2000)
+    one = difference(edited, plain, edited - plain, config, record.groups)
     ends = (_plain(one.low), _plain(one.high))
-    return Gain(estimate=_plain(one.value), interval=ends, level=level, n=one.n, margin_share=config.tolerance)
+    return Gain(estimate=_plain(one.value), interval=ends, level=one.level, n=one.n, margin_share=config.tolerance)
 
 
 def variance(record: Record, claim: str, read: str) -> Variance | None:

@@ -48,7 +48,7 @@ class Record:
 
     def __init__(self, plan: PlanRecord, store: Store):
         self.plan, self.store = plan, store
-        self.config = AuditConfig.model_validate(plan.config)
+        self.config = AuditConfig.recorded(plan.config)
         self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
         self.groups = [item.group for item in plan.items.test]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]

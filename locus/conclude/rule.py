@@ -21,15 +21,16 @@ import numpy as np
 from locus import stats, units
 from locus.conclude import nested
 from locus.conclude import tests as findings
+from locus.conclude.sentences import PLACES, overall, sentences
 from locus.conclude.tests import UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
-from locus.plan.config import AuditConfig
+from locus.plan.config import RULES, AuditConfig
 from locus.records.base import JsonObject
 from locus.records.findings import QUESTIONS, Finding, Findings, Standing
 from locus.records.place import NEAR
 
 __all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
 
-VERSION = "rule/3"
+VERSIONS = tuple(f"rule/{number}" for number in RULES)
 UNSCORED, UNSETTLED = 0.2, 0.2  # shares from which on a question cannot be put
 ASKED: dict[str, Callable[[Scores, AuditConfig], Test]] = {
     "works": findings.works,
@@ -44,29 +45,6 @@ LEANS = {
     "special": {"supported": "random", "refuted": "claim"},
     "unique": {"supported": "random", "refuted": "claim"},
     "necessary": {"supported": "complement", "refuted": "ceiling"},
-}
-PLACES = {"claim": "the claim", "ceiling": "the ceiling", "complement": "everywhere but the claim", "random": "random Locations"}
-SAID = {
-    "works": {
-        "supported": "Editing there works as well as editing everywhere",
-        "refuted": "Editing there falls short of editing everywhere",
-        "undecided": "Whether editing there is as good as editing everywhere is open",
-    },
-    "special": {
-        "supported": "The claimed Location is better than random Locations",
-        "refuted": "The claimed Location is no better than random Locations, within the margin",
-        "undecided": "Whether the claimed Location is better than random Locations is open",
-    },
-    "unique": {
-        "supported": "Hardly any other Location does as well",
-        "refuted": "Other Locations do as well",
-        "undecided": "Whether other Locations do as well is open",
-    },
-    "necessary": {
-        "supported": "The claimed Location is needed",
-        "refuted": "The claimed Location is not needed",
-        "undecided": "Whether the claimed Location is needed is open",
-    },
 }
 
 
@@ -92,9 +70,14 @@ def rule(config: AuditConfig) -> JsonObject:
         "near_from": NEAR,
         "ceiling_overfitted": "a place inside it leads on test questions by more than the margin, at alpha",
     }
+    fourth: JsonObject = {
+        "least_gain": findings.least_gain(config),
+        "last": "special is refuted, too, with all random Locations, if none does worse than the claim and its lead is below 0",
+    }
     return {
         **(searched if config.search == "newton" else {}),
-        "version": VERSION,
+        **(fourth if config.rule >= 4 else {}),
+        "version": f"rule/{config.rule}",
         "metric": config.metric,
         "alpha": config.alpha,
         "margin": config.tolerance,
@@ -150,6 +133,8 @@ def _at(claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[s
         if of_places and count < planned[-1]:
             supported = np.ones(len(tests))
         refuted = np.minimum(1.0, stats.holm([test.p_refuted for test in tests]) * (len(planned) if of_places else 1))
+        if count == planned[-1]:
+            refuted = np.fmin(refuted, stats.holm([test.p_last for test in tests]))
         for index, test in enumerate(tests):
             if refusals[index]:
                 answers[index][question] = _invalid(refusals[index], effects[index][0], count if of_places else 0)
@@ -169,6 +154,8 @@ def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig
     if not p <= config.alpha:
         effect = f"{units.difference(gain.value, config.metric)}, {findings.span(gain, config.metric)}"
         return f"the ceiling itself has no clear effect ({effect}); nothing can be compared with it"
+    if config.rule >= 4 and (small := findings.too_small(scores, config)):
+        return small
     reached = float(np.nanmean(scores.mean("ceiling")))
     if scores.blind is not None and scores.blind >= reached:
         blind, ceiling = units.amount(scores.blind, config.metric), units.amount(reached, config.metric)
@@ -183,14 +170,16 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
     part = LEANS[question].get(standing, "")
     share = scores.unsettled.get(part, 0.0)
     why = _misled(question, scores, config)
-    sentence = f"{SAID[question][standing]}: {test.words}."
+    words = test.words if config.rule < 4 else f"{test.words}; {_decided(standing, p, test, scores, config)}"
+    last = config.rule >= 4 and standing == "refuted" and test.p_last <= config.alpha
+    sentence = f"{sentences(config.rule)[question]['last' if last else standing]}: {words}."
     if why:
-        standing, sentence = "invalid", f"Cannot be answered: {why}; {test.words}."
+        standing, sentence = "invalid", f"Cannot be answered: {why}; {words}."
     elif share > UNSETTLED:
         standing = "invalid"
         sentence = (
             f"Cannot be answered: training had not settled at {PLACES[part]} ({units.share(share)}), "
-            f"so the optimal edit may do more there than was seen; {test.words}."
+            f"so the optimal edit may do more there than was seen; {words}."
         )
     one = test.estimate
     return Finding(
@@ -207,6 +196,19 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
         to_decide=test.to_decide if standing == "undecided" else "",
         **{name: _number(value) for name, value in test.more.items()},
     )
+
+
+def _decided(standing: str, p: tuple[float, float], test: Test, scores: Scores, config: AuditConfig) -> str:
+    """The p that decides, or the two that could have, with what they are of."""
+    groups = len(set(scores.groups))
+    asked = f"{groups} questions" if groups == len(scores.groups) else f"{groups} groups of questions"
+    over = f"{asked} and {test.n_random} random Locations" if test.n_random else asked
+    for_it, against = map(units.p_value, p)
+    if standing == "supported":
+        return f"p = {for_it} over {over}"
+    if standing == "refuted":
+        return f"p = {against} against it, over {over}"
+    return f"p = {for_it} for it and {against} against it, over {over}"
 
 
 def _misled(question: str, scores: Scores, config: AuditConfig) -> str:
@@ -236,39 +238,3 @@ def _invalid(why: str, gain: stats.Estimate, n_random: int) -> Finding:
 
 def _number(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
-
-
-def overall(answers: Findings) -> str:
-    """One sentence from the four standings."""
-    standing = {name: finding.standing for name, finding in answers.by_question.items()}
-    if set(standing.values()) == {"invalid"}:
-        return "No verdict: the question could not be put (see the reasons)."
-    if standing["works"] == "refuted" and standing["special"] == "supported":
-        return (
-            "The claimed Location beats random Locations but falls short of editing everywhere: at most part of the behaviour is "
-            "there."
-        )
-    if standing["works"] == "refuted":
-        return (
-            "Editing the claimed Location falls short of editing everywhere: no evidence from editing that the behaviour is "
-            "there."
-        )
-    if standing["special"] == "refuted":
-        return (
-            "Editing the claimed Location works no better than editing random Locations: the edit is no evidence of localization."
-        )
-    if standing["special"] == "supported" and standing["works"] == "supported":
-        more = [
-            {"supported": "hardly any other Location does as well", "refuted": "other Locations do as well too"}.get(
-                standing["unique"], "whether it is the only one is open"
-            ),
-            {"supported": "and nothing works without it", "refuted": "and it can be done without it"}.get(
-                standing["necessary"], "and whether it is needed is open"
-            ),
-        ]
-        return f"Editing the claimed Location works and beats random Locations; {', '.join(more)}."
-    if standing["special"] == "supported":
-        return "The claimed Location is better than random Locations; whether it reaches the ceiling is open."
-    if standing["special"] == "invalid":
-        return "No verdict: whether the claimed Location is special could not be asked (see the reason)."
-    return "Undecided: whether the claimed Location is better than random Locations is open."

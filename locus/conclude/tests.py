@@ -7,6 +7,7 @@ Source of the questions: Wang & Veitch 2025, sections 4 to 7; of the contrast: r
 Design and analysis of non-inferiority mortality trials in oncology.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from scipy import stats as distributions
 
 from locus import stats, units
+from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
 from locus.stats.estimate import unit_values
 
@@ -36,6 +38,7 @@ class Scores:
         unsettled: share of trainings that had not settled, by part (claim, ceiling, complement, random).
         blind: what the best question-blind rule reaches in this metric, or None if that was not measured.
         beaten: part -> why its optimum was not reached, where a place inside it ends at a lower training loss.
+        could: other metrics by which the ceiling gains as much as a verdict needs.
     """
 
     base: Floats
@@ -47,6 +50,7 @@ class Scores:
     unsettled: dict[str, float] = field(default_factory=dict)
     blind: float | None = None
     beaten: dict[str, str] = field(default_factory=dict)
+    could: tuple[str, ...] = ()
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
@@ -76,6 +80,7 @@ class Test:
         to_decide: what would settle it if it stays open.
         n_random: random Locations used.
         more: other numbers worth keeping.
+        p_last: that a claim which no random Location does worse than does so by chance; NaN where that refutes nothing.
     """
 
     estimate: stats.Estimate
@@ -86,6 +91,7 @@ class Test:
     to_decide: str
     n_random: int = 0
     more: dict[str, float | int | None] = field(default_factory=dict)
+    p_last: float = math.nan
 
 
 def span(estimate: stats.Estimate, metric: str, margin: float | None = None) -> str:
@@ -94,12 +100,19 @@ def span(estimate: stats.Estimate, metric: str, margin: float | None = None) -> 
     return f"{units.share(estimate.level)} interval {low} to {high}"
 
 
-def _margin(value: float, metric: str) -> str:
-    return f"margin {units.difference(value, metric, unit=False, sign=False, margin=value)}"
+def _margin(value: float, config: AuditConfig) -> str:
+    margin = f"margin {units.difference(value, config.metric, unit=False, sign=False, margin=value)}"
+    return f"{margin}, {units.share(config.tolerance)} of the ceiling's gain" if config.rule >= 4 else margin
 
 
 def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[float, float]:
-    """One-sided p-values that the mean of a per-question contrast lies above and below zero.
+    """One-sided p-values that the mean of a per-question contrast lies above and below zero."""
+    above, below = _sided(contrast, config, groups)
+    return above.p, below.p
+
+
+def _sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[stats.MarginTest, stats.MarginTest]:
+    """One-sided tests that the mean of a per-question contrast lies above and below zero.
 
     t for few distinct values (what 0/1 scores give) and from 100 questions on; a studentised bootstrap for smooth scores of
     fewer questions, where t errs up to twice as often as it says when losses are skewed (studies/coverage.md).
@@ -109,7 +122,7 @@ def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[flo
     smooth = len(asked) < SMALL and len(np.unique(asked)) > len(asked) / 2
     method, nothing = ("bootstrap" if smooth else "t"), np.zeros_like(contrast)
     above, below = (
-        stats.noninferiority(one, nothing, 0.0, alpha=config.alpha, method=method, groups=groups, seed=config.seed).p
+        stats.noninferiority(one, nothing, 0.0, alpha=config.alpha, method=method, groups=groups, seed=config.seed)
         for one in (contrast, -contrast)
     )
     return above, below
@@ -117,11 +130,28 @@ def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[flo
 
 def effect(scores: Scores, config: AuditConfig) -> tuple[stats.Estimate, float]:
     """The ceiling's gain with its interval, and the one-sided p that there is one."""
-    level = 1 - 2 * config.alpha
-    gain = stats.paired_bootstrap(
-        scores.mean("ceiling"), scores.base, level=level, groups=scores.groups, seed=config.seed, draws=2000
-    )
+    gain = difference(scores.mean("ceiling"), scores.base, scores.gain, config, scores.groups)
     return gain, sided(scores.gain, config, scores.groups)[0]
+
+
+def least_gain(config: AuditConfig) -> float | None:
+    """What the ceiling must gain before a verdict is given, in the main metric's own unit; None where nothing is declared."""
+    return config.least_gain if config.least_gain is not None else metric(config.metric).least_gain
+
+
+def too_small(scores: Scores, config: AuditConfig) -> str:
+    """Why a gain is too small to be asked where it comes from, and which metric could; ""  where it is not."""
+    least, gain = least_gain(config), _known(scores.gain)
+    if least is None or not gain < least:
+        return ""
+    reached = _known(scores.base)
+    why = f"the ceiling gains {units.difference(gain, config.metric)}, less than the least gain of "
+    why += units.difference(least, config.metric, sign=False)
+    if units.is_share(config.metric) and reached + least > 1:
+        why = f"the unedited model already reaches {units.amount(reached, config.metric)}, so that no edit can gain "
+        why += units.difference(least, config.metric, sign=False)
+    could = ", ".join(scores.could)
+    return f"{why}; {f'--metric {could} could give a verdict' if could else 'no other metric that was measured gains enough'}"
 
 
 def _known(values: Floats) -> float:
@@ -133,10 +163,10 @@ def works(scores: Scores, config: AuditConfig) -> Test:
     """Non-inferiority of the claim's edit to the ceiling."""
     claim, ceiling, margin = scores.mean("claim"), scores.mean("ceiling"), config.tolerance * scores.gain
     contrast = claim - ceiling + margin
-    one = _difference(claim, ceiling, config, scores.groups)
+    one = difference(claim, ceiling, contrast, config, scores.groups)
     least = _known(margin)
     gap = units.difference(one.value, config.metric, margin=least)
-    words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
+    words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric, least)}; {_margin(least, config)})"
     permutation = stats.paired_permutation(claim, ceiling, groups=scores.groups, seed=config.seed)
     return Test(
         one,
@@ -155,13 +185,18 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     claim, random, margin = scores.mean("claim"), scores.mean("random"), config.tolerance * scores.gain
     ours, theirs = _mean(claim, scores.groups), np.array([_mean(place, scores.groups) for place in random])
     rank, parametric = stats.monte_carlo_rank(ours, theirs), stats.parametric_p(ours, theirs)
-    lead = stats.crossed_mean((claim - random)[:, None, :], scores.groups).interval(1 - 2 * config.alpha)
+    level, least = 1 - 2 * config.alpha, _known(margin)
+    ahead = stats.crossed_mean((claim - random)[:, None, :], scores.groups)
     short = stats.crossed_mean((claim - random - margin)[:, None, :], scores.groups)
-    least = _known(margin)
+    lead = ahead.interval(level)
     gap = units.difference(lead.value, config.metric, margin=least)
-    words = (
-        f"{gap} against the mean of {len(random)} random Locations ({span(lead, config.metric, least)}), rank p = {rank.p:.3f}"
-    )
+    inside = span(lead, config.metric, least)
+    words = f"{gap} against the mean of {len(random)} random Locations ({inside}), rank p = {rank.p:.3f}"
+    if config.rule >= 4:
+        lead = _moved(short.interval(level), lead.value)
+        inside = f"{span(lead, config.metric, least)}; {_margin(least, config)}"
+        place = f"{1 + rank.reached} of {1 + rank.n}" if rank.reached is not None else "unknown"
+        words = f"{gap} against the mean of {len(random)} random Locations ({inside}), rank {place}"
     more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
     return Test(
         lead,
@@ -172,6 +207,7 @@ def special(scores: Scores, config: AuditConfig) -> Test:
         _more_places(ours, theirs, config),
         len(random),
         more,
+        np.fmax(stats.monte_carlo_rank(ours, theirs, greater=False).p, ahead.p_below(0.0)) if config.rule >= 4 else math.nan,
     )
 
 
@@ -214,12 +250,10 @@ def necessary(scores: Scores, config: AuditConfig) -> Test:
     """What the optimal edit everywhere but there loses against the ceiling."""
     ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.tolerance * scores.gain
     contrast = ceiling - rest - margin
-    one = _difference(ceiling, rest, config, scores.groups)
+    one = difference(ceiling, rest, contrast, config, scores.groups)
     least = _known(margin)
     loss = units.difference(one.value, config.metric, sign=False, margin=least)
-    words = (
-        f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config.metric)})"
-    )
+    words = f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config)})"
     return Test(one, *sided(contrast, config, scores.groups), least, words, _more_questions(contrast, config, scores.groups))
 
 
@@ -228,8 +262,21 @@ def _nothing_drawn() -> Test:
     return Test(stats.Estimate(nan, nan, nan, 0, 0.9, "none", reason=why), nan, nan, nan, why, "random Locations")
 
 
-def _difference(a: Floats, b: Floats, config: AuditConfig, groups: list[str]) -> stats.Estimate:
-    return stats.paired_bootstrap(a, b, level=1 - 2 * config.alpha, groups=groups, seed=config.seed, draws=2000)
+def difference(a: Floats, b: Floats, contrast: Floats, config: AuditConfig, groups: list[str]) -> stats.Estimate:
+    """The mean of a - b, with the interval of the test that decides.
+
+    The test is of a contrast, which carries the margin's own error; its interval is moved back by the mean margin, so that it
+    leaves out the margin just where one of the two one-sided tests has p under alpha. Before rule 4 it was a bootstrap of a - b.
+    """
+    if config.rule < 4:
+        return stats.paired_bootstrap(a, b, level=1 - 2 * config.alpha, groups=groups, seed=config.seed, draws=2000)
+    return _moved(_sided(contrast, config, groups)[0].estimate, _mean(a - b, groups))
+
+
+def _moved(interval: stats.Estimate, value: float) -> stats.Estimate:
+    """An interval moved to where another value is its estimate."""
+    by = value - interval.value
+    return replace(interval, value=value, low=interval.low + by, high=interval.high + by)
 
 
 def _mean(scores: Floats, groups: list[str]) -> float:

@@ -53,7 +53,7 @@ class Run:
         """The settings that it was run with."""
         from locus.plan.config import AuditConfig
 
-        return AuditConfig.model_validate(self._material.plan.config)
+        return AuditConfig.recorded(self._material.plan.config)
 
     @property
     def finished(self) -> bool:

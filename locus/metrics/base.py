@@ -20,6 +20,7 @@ from locus.records.place import PlaceResult
 
 Floats = npt.NDArray[np.float64]
 SHARE = "share"
+LEAST_GAINS = {SHARE: 0.05, "nats": 0.5}
 # What verdicts and tables hold besides metrics, under other names.
 TAKEN = frozenset(PlaceResult.model_fields) | frozenset(
     "claim gain role strength chosen label kind text question n "
@@ -105,6 +106,8 @@ class Metric:
         page: place among the page's columns; None leaves it out.
         terminal: in which of the terminal's tables it stands: those of judged runs, of others, always or never.
         beside: whether findings by it stand beside the main metric's wherever it is measured.
+        least_gain: what the ceiling must gain before a verdict is drawn from it, in its own unit; 5 points of a share and half a
+            nat unless told otherwise, and nothing for other units.
     """
 
     name: str
@@ -124,6 +127,7 @@ class Metric:
     page: int | None = 50
     terminal: Literal["always", "judged", "unjudged", "never"] = "always"
     beside: bool = True
+    least_gain: float | None = None
 
     def __post_init__(self) -> None:
         """Raises UserError for a name that could not be a setting's or is taken, and a label or unit that is empty."""
@@ -132,6 +136,8 @@ class Metric:
             raise UserError(wanted, f"{self.name!r:.80}", "Name it otherwise.")
         heading = self.heading or f"{self.label}, {'%' if self.is_share else self.unit}"
         object.__setattr__(self, "heading", heading)
+        if self.least_gain is None:
+            object.__setattr__(self, "least_gain", LEAST_GAINS.get(self.unit))
         object.__setattr__(self, "axis", self.axis or heading)
         object.__setattr__(self, "column", self.column or f"{self.label} {'%' if self.is_share else self.unit}")
 

@@ -43,7 +43,7 @@ def planned(recorded: PlanRecord) -> list[JsonObject]:
     Raises:
         VerificationError: if the plan lists far fewer trials than that, or its claims are no claims about its model.
     """
-    config, layout, claims = _once(AuditConfig.model_validate(recorded.config)), _layout(recorded), claims_of(recorded)
+    config, layout, claims = _once(AuditConfig.recorded(recorded.config)), _layout(recorded), claims_of(recorded)
     try:
         for claim in claims:
             claim.check(str(recorded.context.get("model")), layout.n_layers, layout.n_heads)
@@ -67,7 +67,7 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
     Raises:
         VerificationError: with the first that is another.
     """
-    config, claims, open_ones = AuditConfig.model_validate(recorded.config), claims_of(recorded), []
+    config, claims, open_ones = AuditConfig.recorded(recorded.config), claims_of(recorded), []
     if len(claims) != len(config.claims):
         raise VerificationError(f"the plan audits {len(claims)} claim(s), its settings name {len(config.claims)}")
     for source, claim in zip(config.claims, claims, strict=True):

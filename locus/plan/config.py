@@ -34,7 +34,10 @@ SINCE_FIRST: dict[str, object] = {
     "steering": ["shift"],
     "search": "adamw",
     "rounds": 15,
+    "rule": 3,
+    "least_gain": None,
 }
+RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
 
 
 def _day(value: Any) -> date:
@@ -210,10 +213,25 @@ class AuditConfig(settings.Settings):
     # how the verdict is drawn
     alpha: float = Field(0.05, gt=0, lt=0.5, description="level of the tests; their intervals have level 1 - 2 alpha")
     tolerance: float = Field(0.25, gt=0, lt=1, description="margin of non-inferiority, as a share of the ceiling's gain")
+    least_gain: PositiveFloat | None = Field(
+        None,
+        description="what the ceiling must gain before a verdict is given, in the metric's own unit (shares as fractions); by "
+        "default 0.05 of a share, 0.5 nats",
+    )
+    rule: Literal[3, 4] = Field(4, description="version of the rule by which verdicts are drawn; 3 is the first edition's")
     sequential: bool = Field(True, description="draw random Locations only until the verdict can no longer change")
     seed: int = Field(0, ge=0, description="of splits, random Locations, starts and resampling")
     bank: int | None = Field(None, ge=1, description="edits trained in one forward; by default what a memory budget allows")
     tokens: int = Field(512, ge=32, description="token budget of a row")
+
+    @classmethod
+    def recorded(cls, config: Mapping[str, Any]) -> "AuditConfig":
+        """Settings as a plan has them; what it does not know is as it was when there was no such setting.
+
+        Raises:
+            pydantic.ValidationError: if they are none.
+        """
+        return cls.model_validate({**SINCE_FIRST, **config})
 
     def as_first(self) -> JsonObject:
         """As the first edition wrote it into plans: under its names, without what it did not have."""

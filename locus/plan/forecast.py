@@ -46,7 +46,7 @@ class Forecast:
 
     def __init__(self, plan: PlanRecord, dataset: Dataset, model: Model, said: Generation | None = None):
         self.plan, self.model, self.said = plan, model, said or {}
-        self.config, self.layers = AuditConfig.model_validate(plan.config), model.layout.n_layers
+        self.config, self.layers = AuditConfig.recorded(plan.config), model.layout.n_layers
         self.text = PromptFormat(**plan.prompt.to_json())
         known = {item.id: item for item in dataset.items}
         self.items = {name: tuple(known[one.id] for one in part) for name, part in plan.items.by_part.items()}

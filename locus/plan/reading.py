@@ -31,7 +31,7 @@ def read_plan(out: Path) -> PlanRecord:
         if (schema := content.get("schema")) in PLAN_SCHEMAS:
             plan = PlanRecord.parse(content)
             _check_own(plan.config)
-            AuditConfig.model_validate(plan.config)
+            AuditConfig.recorded(plan.config)
             return plan
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         received = f"{str(path)!r} ({type(error).__name__}: {str(error)[:160]})"

@@ -46,6 +46,12 @@ class Finding(Part):
     worse: float | None = None
     """Of `unique`: random Locations that are shown to be inferior."""
 
+    @property
+    def deciding(self) -> tuple[float | None, ...]:
+        """The p by which it is supported or refuted; where it is open, that which would support it and that which would refute."""
+        known = {"supported": (self.p,), "refuted": (self.p_refuted,), "undecided": (self.p, self.p_refuted)}
+        return known.get(self.standing, ())
+
 
 class _FourAnswers:
     """Whatever answers the four questions."""

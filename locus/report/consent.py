@@ -17,7 +17,7 @@ from locus.models import own_code
 from locus.models.adapter import MERGED, NONE
 from locus.models.locate import DEFAULT_MODEL, on_hub
 from locus.models.packaged import MODELS
-from locus.plan.config import SINCE_FIRST, AuditConfig
+from locus.plan.config import AuditConfig
 from locus.registry import MEMORY, Kind, shipped
 from locus.shown import visible
 
@@ -134,7 +134,7 @@ def settle(
 def _read(recorded: Mapping[str, Any], where: str) -> AuditConfig:
     """Recorded settings, those of the first edition with what it did where it had no setting."""
     try:
-        return AuditConfig.model_validate(SINCE_FIRST | dict(recorded))
+        return AuditConfig.recorded(recorded)
     except (ValidationError, TypeError) as error:
         raise UserError(f"a {where} with settings of an audit", visible(error, LONGEST), "Check where it comes from.") from error
 

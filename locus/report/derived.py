@@ -80,7 +80,7 @@ def copied_store(folder: Path, plan: PlanRecord | None = None) -> Iterator[Store
 
 def _most_bytes(plan: PlanRecord) -> int:
     """More than what all that a plan asks for takes in a store, with its log: scores, reasons, and what edited models say."""
-    config = AuditConfig.model_validate(plan.config)
+    config = AuditConfig.recorded(plan.config)
     items = sum(map(len, plan.items.by_part.values())) + config.text_passages
     spoken = config.max_new_tokens * TOKEN_BYTES if config.judge != "none" else 0
     trial = TRIAL_BYTES + len(json.dumps(plan.trials[-1].to_json())) + items * (ROWS * ROW_BYTES + spoken)
@@ -97,13 +97,13 @@ def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     Raises:
         VerificationError: with the first that does not.
     """
-    if plan.rule.get("version") != verdict.VERSION:
-        judged = str(plan.rule.get("version"))[:40]
-        raise VerificationError(f"the run was judged by {judged}, this version of locus judges by {verdict.VERSION}")
+    if plan.rule.get("version") not in verdict.VERSIONS:
+        judged, known = str(plan.rule.get("version"))[:40], " and ".join(verdict.VERSIONS)
+        raise VerificationError(f"the run was judged by {judged}, this version of locus judges by {known}")
     fixed = {"sha256": content_hash(plan.hashed), "rule_sha256": content_hash(plan.rule)}
     same({"sha256": body.plan.sha256, "rule_sha256": body.plan.rule_sha256}, fixed, "the plan's")
     same({"sha256": plan.sha256, "rule_sha256": plan.rule_sha256}, fixed, "the plan's own")
-    _follows("the rule", plan.rule, verdict.rule(AuditConfig.model_validate(plan.config)), "the settings")
+    _follows("the rule", plan.rule, verdict.rule(AuditConfig.recorded(plan.config)), "the settings")
     context = content_hash(plan.context)
     for trial in plan.trials:
         if trial.context != context or trial.id != content_hash([TRIAL, trial.spec])[:16]:

@@ -87,9 +87,10 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         figure_names: names of the figures that were written.
     """
     environment = html.environment()
-    environment.filters |= {"amount": units.amount, "bare": units.bare, "difference": units.difference}
+    shown = {"amount": units.amount, "bare": units.bare, "difference": units.difference, "p_value": units.p_value}
+    environment.filters |= shown
     plan, verdict = material.plan, material.verdict
-    config, rows = AuditConfig.model_validate(plan.config), table(material)
+    config, rows = AuditConfig.recorded(plan.config), table(material)
     columns, effect_columns, judged_columns = _columns(config.measures)
     places = words.random_places(verdict, material.places["random"])
     return html.render(
