@@ -72,7 +72,13 @@ def grade(
             f"1 to {MOST_RANDOM} random Locations", str(config.random), "A graded plant has 128 heads: mend --random."
         )
     setting = GradedSettings(
-        alpha=config.alpha, margin=config.tolerance, random=config.random, metric=config.metric, search=config.search, steps=steps
+        rule=f"rule/{config.rule}",
+        alpha=config.alpha,
+        margin=config.tolerance,
+        random=config.random,
+        metric=config.metric,
+        search=config.search,
+        steps=steps,
     )
     jobs = {(percent, seed): (percent, seed, config, steps) for seed in range(draws) for percent in dict.fromkeys(percents)}
     tallied = tally(gather(out, setting, jobs, GradedDraw, _work, workers, progress), setting)
@@ -143,7 +149,7 @@ def table(tallied: GradedCalibration) -> str:
     """The tally as Markdown: each number of random Locations apart."""
     one = tallied.settings
     lines = [
-        f"Audits of {tallied.draws} graded planted models; alpha = {one.alpha:g}, margin = {one.margin:g} of the ceiling's gain, "
+        f"Audits of {tallied.draws} graded planted models; {markdown(one.rule)}, alpha = {one.alpha:g}, margin = {one.margin:g} of the ceiling's gain, "
         f"metric {markdown(one.metric)}, search {markdown(one.search)} with at most {one.steps} steps.",
     ]
     for random in sorted({cell.random for cell in tallied.cells}):

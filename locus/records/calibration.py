@@ -194,6 +194,8 @@ class GradedDraw(OpenPart):
 class GradedSettings(OpenPart):
     """What the rates of a graded calibration are of."""
 
+    rule: Short
+    """By which verdicts are drawn."""
     alpha: Number
     """Level of the tests."""
     margin: Number
