@@ -243,7 +243,8 @@ class _Verdicts:
     def _scores(self, at: dict[str, list[int]], count: int) -> rule.Scores:
         base, edited = self.scores
         at = {**at, "random": at["random"][:count]}
-        beaten = {role: self._beaten(at[role][0], [*at["claim"], *at["random"]]) for role in nested.OUTER}
+        inside = {"ceiling": [*at["claim"], *at["random"]], "complement": at["random"]}
+        beaten = {role: self._beaten(at[role][0], inner) for role, inner in inside.items()}
         return rule.Scores(
             base=base,
             claim=edited[at["claim"]],

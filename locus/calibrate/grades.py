@@ -149,8 +149,8 @@ def table(tallied: GradedCalibration) -> str:
     """The tally as Markdown: each number of random Locations apart."""
     one = tallied.settings
     lines = [
-        f"Audits of {tallied.draws} graded planted models; {markdown(one.rule)}, alpha = {one.alpha:g}, margin = {one.margin:g} of the ceiling's gain, "
-        f"metric {markdown(one.metric)}, search {markdown(one.search)} with at most {one.steps} steps.",
+        f"Audits of {tallied.draws} graded planted models; {markdown(one.rule)}, alpha = {one.alpha:g}, margin = {one.margin:g} "
+        f"of the ceiling's gain, metric {markdown(one.metric)}, search {markdown(one.search)} with at most {one.steps} steps.",
     ]
     for random in sorted({cell.random for cell in tallied.cells}):
         for claim, called in (("planted", "the planted head"), ("other", "a head drawn from the others")):
