@@ -1,6 +1,7 @@
 """Graded planted models: what each place can reach, by hand; and the calibration over the share that the claimed head carries."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from locus.models.planted.named import load_named, planted_named
 from locus.plan.config import resolve
 from locus.records.calibration import GradedDraw, GradedSettings
 
+GRADED_STUDY = Path(__file__).parents[1] / "studies" / "graded"
 SMALL = {"width": 32, "layers": 2, "heads": 16, "n_questions": 80}  # 31 other heads: six of each m, and one more that serves two
 
 
@@ -247,3 +249,18 @@ def test_what_cannot_be_graded_is_refused(tmp_path):
     refused = CliRunner().invoke(app, ["calibrate", "--out", str(out), "--shares", "0.4", "--draws", "0"]).exception
     assert isinstance(refused, UserError) and "--draws" in str(refused)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in GRADED_STUDY.glob("*/settings.json")), ids=lambda path: path.name
+)
+def test_the_committed_tables_follow_from_their_draws(folder):
+    lines = (folder / "draws.jsonl").read_text().splitlines()
+    draws = [GradedDraw.parse(json.loads(line)) for line in lines]
+    assert [json.dumps(draw.to_json()) for draw in draws] == lines
+    assert len({draw.key for draw in draws}) == len(draws)
+    tallied = grades.tally(draws, GradedSettings.parse(json.loads((folder / "settings.json").read_text())))
+    assert json.dumps(tallied.to_json(), indent=1) + "\n" == (folder / "graded.json").read_text()
+    assert grades.table(tallied) == (folder / "graded.md").read_text()
+    # No place of an audit ended above one that lies inside it.
+    assert sum(draw.beaten for draw in draws) == 0
