@@ -21,6 +21,7 @@ from locus.models.planted.graded import LEAK, percent_of
 from locus.models.planted.named import load_named, planted_named
 from locus.plan.config import resolve
 from locus.records.calibration import GradedDraw, GradedSettings
+from locus.report.terminal.results import _truth
 
 GRADED_STUDY = Path(__file__).parents[1] / "studies" / "graded"
 SMALL = {"width": 32, "layers": 2, "heads": 16, "n_questions": 80}  # 31 other heads: six of each m, and one more that serves two
@@ -144,6 +145,7 @@ def test_names():
     assert planted_named("planted:graded-40:3").plan.parts[0] == 0.4
     model = load_named("planted:graded-40:3")
     assert model.layout.n_layers * model.layout.n_heads == 128  # 99 random heads beside a claim
+    assert _truth("planted:graded-40:3").startswith("Planted: 40 % of the work is done at ")
     with pytest.raises(UserError, match="graded-00 to graded-100"):
         planted_named("planted:graded-4:3")
     with pytest.raises(UserError, match="at least 24 heads"):
@@ -229,7 +231,10 @@ def test_the_tally_by_hand():
     twenty, thirty = tallied.searches
     assert (twenty.short, twenty.recognised.count, twenty.compared, twenty.beaten) == (2, 1, 30, 3)
     assert thirty.recognised is None
-    assert "| 0.2 | 3 | 2 | 50.0 [" in grades.table(tallied)
+    text = grades.table(tallied)
+    assert "| 0.2 | 3 | 2 | 50.0 [" in text
+    # Special was said once in four audits in which it is false.
+    assert "| 19 | planted | special | 25.0 [0.6, 80.6] of 4 | - |" in text
 
 
 def test_what_cannot_be_graded_is_refused(tmp_path):

@@ -156,6 +156,12 @@ def table(tallied: GradedCalibration) -> str:
         for claim, called in (("planted", "the planted head"), ("other", "a head drawn from the others")):
             lines += ["", f"Claim: {called}; {random} random Locations. In percent of audits [exact 95 % interval].", ""]
             lines += _rates([cell for cell in tallied.cells if (cell.random, cell.claim) == (random, claim)])
+    lines += ["", "Over all s of which the truth is known, in percent of audits.", ""]
+    lines += [
+        "| random Locations | claim | question | yes where no is right | no where yes is right |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += _wrong(tallied.cells)
     lines += ["", "How far the searches came.", ""]
     lines += [
         "| s | audits | ceiling short | recognised | unsettled: claim, random, ceiling, complement, % | beaten | seconds |",
@@ -178,6 +184,24 @@ def _rates(cells: Sequence[GradedCell]) -> list[str]:
         mine = {cell.question: cell for cell in cells if cell.percent == percent}
         lines.append(f"| {percent / 100:g} | {mine['works'].n} | {' | '.join(_answers(mine[name]) for name in QUESTIONS)} |")
     return lines
+
+
+def _wrong(cells: Sequence[GradedCell]) -> list[str]:
+    """A line for every number of random Locations, claim and question: how often it was answered falsely, whatever s."""
+    groups: dict[tuple[int, str, str], list[GradedCell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.random, cell.claim, cell.question), []).append(cell)
+    lines = []
+    for (random, claim, question), mine in groups.items():
+        falsely = [one.false for one in mine if one.expected == "refuted"]
+        missed = [one.missed for one in mine if one.expected == "supported"]
+        lines.append(f"| {random} | {claim} | {question} | {_pooled(falsely)} | {_pooled(missed)} |")
+    return lines
+
+
+def _pooled(shares: Sequence[ShareCount]) -> str:
+    n = sum(share.n for share in shares)
+    return f"{_percent(share_of(sum(share.count for share in shares), n))} of {n}" if n else "-"
 
 
 def _answers(cell: GradedCell) -> str:
