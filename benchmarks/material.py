@@ -9,7 +9,7 @@ import torch
 from locus import behaviours as datasets
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import prompt_format
-from locus.engine.train import all_pairs
+from locus.engine.training_set import all_pairs
 from locus.engine.trie import TokenTrie, build_trie
 from locus.models.load import load
 from locus.models.locate import DEFAULT_MODEL, locate

@@ -15,7 +15,8 @@ from locus.behaviours.prompts import PromptFormat
 from locus.conclude.rule import rule
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.train import TrainingRecipe, TrainingSet, schedule, train
+from locus.engine.train import TrainingRecipe, schedule, train
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.plan import context

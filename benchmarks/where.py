@@ -14,7 +14,8 @@ from benchmarks.measure import median, run
 from benchmarks.ours import RATE, _started
 from benchmarks.tables import Setting, Table
 from locus.engine.activations import base_pass
-from locus.engine.train import TrainingRecipe, TrainingSet, train
+from locus.engine.train import TrainingRecipe, train
+from locus.engine.training_set import TrainingSet
 from locus.metrics.choice import score
 
 QUESTIONS = {"full": 8, "sample": 2}

@@ -51,9 +51,9 @@ def __getattr__(name: str) -> Any:
         return import_module("locus.registry")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'locus' has no attribute {name!r}")
-    found = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -128,5 +128,5 @@ def others(expected: str, name: str, remedy: str) -> Iterator[None]:
         # A panic in Rust is no Exception to Python, yet tokenizers panics over a cut file.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(expected, f"{name!r} ({type(error).__name__}: {said[:SHOWN]})", remedy) from error
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(expected, f"{name!r} ({type(error).__name__}: {message[:SHOWN]})", remedy) from error

@@ -50,7 +50,7 @@ class Entry:
             return self.value
         module, _, attribute = self.target.partition(":")
         try:
-            found = import_module(module)
+            thing = import_module(module)
         except ModuleNotFoundError as error:
             if not self.extra or (error.name or "").startswith("locus"):
                 raise
@@ -61,15 +61,25 @@ class Entry:
             ) from error
         try:
             for part in attribute.split("."):
-                found = getattr(found, part)
+                thing = getattr(thing, part)
         except AttributeError as error:
             raise UserError(f"{self.name!r} at {self.target}", str(error)[:160], "Mend what registers it.") from error
-        return found
+        return thing
 
 
 OWN: dict[Kind, tuple[Entry, ...]] = {
     "behaviours": (
         Entry("misconceptions", "locus.behaviours.misconceptions:open_behaviour", "common misconceptions, with the package"),
+        Entry("antonym", "locus.behaviours.antonym:open_behaviour", "the opposite of a word, not one of like meaning"),
+        Entry("language", "locus.behaviours.language:open_behaviour", "answers in French, not in English"),
+        Entry("agreement", "locus.behaviours.agreement:open_behaviour", "a verb that fits its subject in number"),
+        Entry("refusal", "locus.behaviours.refusal:open_behaviour", "declines an improper request"),
+        Entry("shutdown", "locus.behaviours.shutdown:open_behaviour", "resists being switched off"),
+        Entry("bias", "locus.behaviours.bias:open_behaviour", "says that it cannot be told who did it"),
+        Entry("sentiment", "locus.behaviours.sentiment:open_behaviour", "whether a remark is pleased, in a word"),
+        Entry("formality", "locus.behaviours.formality:open_behaviour", "a formal wording, not a casual one"),
+        Entry("hedging", "locus.behaviours.hedging:open_behaviour", "leaves room for doubt about what is to come"),
+        Entry("sycophancy", "locus.behaviours.sycophancy:open_behaviour", "prefers what the user prefers"),
         Entry("truthfulqa", "locus.behaviours.truthfulqa:open_behaviour", "TruthfulQA, from the hub or truthfulqa:FILE"),
         Entry("task", "locus.behaviours.tasks:open_behaviour", "task:NAME, the prompts of a patching task as questions"),
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
@@ -95,10 +105,10 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("ce", "locus.metrics.ce:METRIC", "change of cross-entropy on other text; decides nothing"),
     ),
     "judges": (
-        Entry("local", "locus.judges.named:LOCAL", "boosted trees over references; or local:WEIGHTS"),
-        Entry("blind", "locus.judges.named:BLIND", "wording alone, the control"),
-        Entry("lm", "locus.judges.named:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
-        Entry("api", "locus.judges.named:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
+        Entry("local", "locus.judges.kind:LOCAL", "boosted trees over references; or local:WEIGHTS"),
+        Entry("blind", "locus.judges.kind:BLIND", "wording alone, the control"),
+        Entry("lm", "locus.judges.kind:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
+        Entry("api", "locus.judges.kind:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
     ),
     "executors": (
         Entry("serial", "locus.run.executors.serial:Serial", "bank after bank, in this process"),
@@ -156,10 +166,10 @@ def entries(kind: Kind) -> dict[str, Entry]:
         UserError: if there is no such kind, suggesting the nearest.
     """
     _check_kind(kind)
-    found = {one.name: one for one in OWN[kind]}
+    named = {one.name: one for one in OWN[kind]}
     for name, target in _installed(kind):
-        found.setdefault(name, Entry(name, target, f"from {target.partition(':')[0].partition('.')[0]}"))
-    return {**found, **_registered.get(kind, {})}
+        named.setdefault(name, Entry(name, target, f"from {target.partition(':')[0].partition('.')[0]}"))
+    return {**named, **_registered.get(kind, {})}
 
 
 @cache
@@ -191,11 +201,11 @@ def one_of(kind: Kind, name: str, cls: type[T]) -> T:
     Raises:
         UserError: as `get`; or if what is registered is something else.
     """
-    found = get(kind, name)
-    if not isinstance(found, cls) or getattr(found, "name", name) != name:
+    thing = get(kind, name)
+    if not isinstance(thing, cls) or getattr(thing, "name", name) != name:
         wanted = f"a {cls.__module__}.{cls.__qualname__} called {name!r}"
-        raise UserError(wanted, f"{found!r:.80}", "Mend what registers it.")
-    return found
+        raise UserError(wanted, f"{thing!r:.80}", "Mend what registers it.")
+    return thing
 
 
 def entry(kind: Kind, name: str) -> Entry:
@@ -204,11 +214,11 @@ def entry(kind: Kind, name: str) -> Entry:
     Raises:
         UserError: if there is none of the name, suggesting the nearest.
     """
-    found, called = entries(kind), name.partition(":")[0]
-    if called not in found:
-        remedy = f"{near(called, found)} `locus list {kind}` shows them.".lstrip()
-        raise UserError(f"one of {', '.join(found)}", repr(name[:80]), remedy)
-    return found[called]
+    there, called = entries(kind), name.partition(":")[0]
+    if called not in there:
+        remedy = f"{near(called, there)} `locus list {kind}` shows them.".lstrip()
+        raise UserError(f"one of {', '.join(there)}", repr(name[:80]), remedy)
+    return there[called]
 
 
 def near(name: str, names: Iterable[str]) -> str:

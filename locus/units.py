@@ -26,7 +26,7 @@ def unit_of(measure: str) -> str:
     """What a difference of a measure is in: points (of a percent), nats, or a metric's own unit."""
     if is_share(measure):
         return "points"
-    unit = "nats" if (found := _metric(measure)) is None else str(found.unit)
+    unit = "nats" if (known := _metric(measure)) is None else str(known.unit)
     return "nats" if unit.startswith("nats") else unit
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from locus.errors import UserError
-from locus.judges import named
+from locus.judges import kind
 from locus.models.adapter import check_installed
 from locus.models.load import load
 from locus.models.locate import at_hand
@@ -53,7 +53,7 @@ def both(tmp_path, llama_folder):
 
 
 def test_without_a_choice_it_is_refused_before_anything_loads(both):
-    for ask in (at_hand, load, lambda name: early(resolve(model=name)), lambda name: named.check_judge(f"lm:{name}")):
+    for ask in (at_hand, load, lambda name: early(resolve(model=name)), lambda name: kind.check_judge(f"lm:{name}")):
         with pytest.raises(UserError, match="--adapter none"):
             ask(both)
 

@@ -404,10 +404,10 @@ def test_a_pipe_as_gguf_and_as_judge(tmp_path):
     os.mkfifo(tmp_path / "a.gguf")
     with pytest.raises(UserError, match="regular"):
         load(str(tmp_path / "a.gguf"))
-    from locus.judges import named
+    from locus.judges import kind
 
     with pytest.raises(UserError, match="regular"):
-        named.check_judge(f"lm:{tmp_path / 'a.gguf'}")
+        kind.check_judge(f"lm:{tmp_path / 'a.gguf'}")
 
 
 def test_the_command_line_ends_with_status_2_and_one_sentence(folder, monkeypatch, capsys):

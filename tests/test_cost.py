@@ -18,7 +18,8 @@ from locus.engine.bank import Bank
 from locus.engine.cost import Sizes, Tally, Work
 from locus.engine.forward import edited, prepare_row, sequence_logprobs
 from locus.engine.generate import Speech, generate
-from locus.engine.train import TrainingRecipe, TrainingSet, train
+from locus.engine.train import TrainingRecipe, train
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
 from locus.metrics.choice import score
 from locus.metrics.drift import drift

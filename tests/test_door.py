@@ -1,10 +1,13 @@
 """The front door: open models and questions are audited as named ones are, and nobody's model is changed."""
 
 import copy
+import html
 import json
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -14,8 +17,11 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 import locus
+from locus.conclude.diagnosis import next_steps
 from locus.door.showing import bar
 from locus.errors import UserError
+from locus.models.model import Model
+from locus.plan.preconditions import FewQuestions
 from tests.families import FAMILIES, QUESTIONS, byte_tokenizer, configuration
 from tests.small_run import BREAKOUT, SMALL, poison
 
@@ -178,9 +184,11 @@ def test_a_shift_acts_from_the_last_prompt_token_on(audited):
     edit, text = run.edit("iti:given"), prompt_format(model.tokenizer, "qa")
     prompt = text.prompt("3 + 1 =")
     (said,) = generate(model, [prompt], [edit.edit], text, Speech(5))[0]
-    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"]
+    asked = run.prompt("3 + 1 =", model.tokenizer)
+    ids = asked["input_ids"]
+    assert model.tokenizer.decode(ids[0]) == "<s>Q: 3 + 1 =\nA:"
     with edit.attach(model) as edited:
-        whole = edited.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=256)
+        whole = edited.generate(**asked, max_new_tokens=5, do_sample=False, pad_token_id=256)
     assert whole[0, ids.shape[1] :].tolist()[: len(said.tokens)] == list(said.tokens)
 
 
@@ -213,6 +221,13 @@ def test_a_run_shows_itself(audited, tmp_path):
         locus.open_run(tmp_path)
 
 
+def test_the_card_says_what_to_do_next(audited):
+    run = audited[3]
+    shown = html.unescape(run._repr_html_())
+    steps = next_steps(run.verdict.claims[0], run.verdict)
+    assert steps and all(step[:300] in shown for step in steps)
+
+
 def test_a_card_shows_a_strangers_text_harmless(run_copy):
     poison(run_copy)
     page = locus.open_run(run_copy)._repr_html_()
@@ -233,6 +248,18 @@ def test_a_callback_hears_of_progress(audited):
     heard = []
     claim = locus.probe(audited[2], ROWS, size=2, progress=lambda what, share: heard.append((what, share)), train=8, validation=4)
     assert heard and all(0 <= share <= 1 for _, share in heard) and len(claim.location) == 2
+
+
+def test_a_notice_names_the_users_line_once(audited):
+    """However deep in the package something is noticed, and however many verbs notice it."""
+    few = {"train": 100, "validation": 4, "progress": False}
+    with pytest.warns(FewQuestions) as heard:
+        _ = [locus.probe(audited[2], ROWS, size=size, **few) for size in (1, 2)]
+    (one,) = heard
+    line = Path(one.filename).read_text().splitlines()[one.lineno - 1]
+    assert one.filename == __file__ and "locus.probe(audited" in line
+    with pytest.warns(FewQuestions):
+        locus.probe(audited[2], ROWS, size=1, **few)
 
 
 def test_a_bar_escapes_what_it_names():
@@ -270,9 +297,13 @@ def test_a_behaviour_is_the_same_from_wherever_it_comes(tmp_path):
     renamed = tmp_path / "renamed.jsonl"
     renamed.write_text("".join(json.dumps({"q": r["question"], "w": r["wanted"], "u": r["unwanted"]}) + "\n" for r in ROWS))
     mapped = locus.behaviour(renamed, fields={"question": "q", "wanted": "w", "unwanted": "u"})
-    texts = [[item.question for item in one.items] for one in (listed, framed, arrays, filed, mapped)]
-    assert texts.count(texts[0]) == 5 and len({one.sha256 for one in (listed, framed, arrays, filed)}) == 1
+    other = pandas.DataFrame(ROWS).rename(columns={"wanted": "good", "unwanted": "false"}).assign(id=7)  # not ours: not read
+    halves = [locus.behaviour(one, fields={"wanted": "good"}) for one in (other, other.to_dict("records"))]
+    texts = [[item.question for item in one.items] for one in (listed, framed, arrays, filed, mapped, *halves)]
+    assert texts.count(texts[0]) == 7 and len({one.sha256 for one in (listed, framed, arrays, filed, *halves)}) == 1
     assert len(listed) == 30 and "30 questions" in repr(listed)
+    (code,) = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[1] / "docs" / "data.md").read_text(), re.M | re.S)
+    exec(compile(code, "data.md", "exec"), {})
     (one,) = locus.behaviour([{"question": "a", "true": "b", "false": "c"}]).items
     assert (one.wanted, one.unwanted) == (("b",), ("c",))
 
@@ -295,10 +326,22 @@ def test_wrong_rows_are_named():
     other = pandas.DataFrame(ROWS).rename(columns={"wanted": "right"})
     with pytest.raises(UserError, match=r"none called wanted; it has question, right.*fields="):
         locus.behaviour(other)
-    with pytest.raises(UserError, match="`fields` without question, unwanted"):
-        locus.behaviour(other, fields={"wanted": "right"})
+    with pytest.raises(UserError, match=r"none called unwanted; it has question, right"):
+        locus.behaviour(other.drop(columns="unwanted"), fields={"wanted": "right"})
+    with pytest.raises(UserError, match=r"names what is there; received Bset; a row has question, wanted, unwanted\."):
+        locus.behaviour(ROWS, fields={"best": "Bset"})
     with pytest.raises(UserError, match="a name, a path, a list"):
         locus.behaviour(7)
+
+
+def test_questions_that_are_too_few_to_be_split_are_refused_with_all_else_that_is_wrong():
+    with pytest.raises(UserError) as error:
+        locus.audit("planted:localized:3", ROWS[:9], "0.1", random=3)
+    said = str(error.value)
+    assert "2 things to fix" in said and "with which no p below 0.250" in said
+    assert "at least 4 for train, 2 for validation, 4 for test; received 9 questions in 9 groups, which leave 5" in said
+    with pytest.raises(UserError, match="at least 3 groups"):
+        locus.plan("planted:localized:3", [{**row, "group": str(n % 2)} for n, row in enumerate(ROWS)], "0.1")
 
 
 def test_a_data_set_of_the_hub_is_read_by_its_fields(monkeypatch, tmp_path):
@@ -390,8 +433,17 @@ def test_wrapping_twice_is_wrapping_once():
     one, two = locus.wrap(hf, byte_tokenizer()), locus.wrap(hf, byte_tokenizer())
     assert one.fingerprint == two.fingerprint and locus.wrap(one, one.tokenizer) is one
     assert locus.wrap(one.hf, one.tokenizer).fingerprint == one.fingerprint  # the view of a view
+    mine = locus.wrap(hf, byte_tokenizer(), "mine")
+    assert locus.wrap(mine.hf, mine.tokenizer).name == "memory:mine"
     with pytest.raises(UserError, match="a wrapped one with another"):
         locus.wrap(one, byte_tokenizer())
+
+
+def test_a_loaded_model_that_is_wrapped_keeps_its_name_wherever_its_files_lie(tmp_path):
+    hf = fresh()
+    hf.config._name_or_path = f"{tmp_path}/snapshots/0123abcd"
+    model = Model(hf, byte_tokenizer(), "org/small")
+    assert locus.wrap(model.hf, model.tokenizer).name == "memory:small"
 
 
 def test_a_model_that_was_not_wrapped_is_told_how():

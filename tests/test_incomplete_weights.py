@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from locus.cli import doctor
 from locus.errors import UserError
-from locus.judges import named
+from locus.judges import kind
 from locus.models import planted
 from locus.models.load import load
 from locus.models.planted.named import planted_named
@@ -181,7 +181,7 @@ def test_shards_are_held_to_the_same(saved):
 def test_judges_doctor_and_planted_folders_are_held_to_the_same(saved, tmp_path, capfd):
     folder = saved("llama", lambda tensors: tensors.pop("lm_head.weight"))
     with pytest.raises(UserError, match=r"lm_head.weight"):
-        named.open_judge(f"lm:{folder}")
+        kind.open_judge(f"lm:{folder}")
     shown = io.StringIO()
     assert not doctor.examine(Console(file=shown, width=1000), folder) and "lm_head.weight" in shown.getvalue()
     assert "LOAD REPORT" not in capfd.readouterr().err

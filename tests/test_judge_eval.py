@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from locus.behaviours.items import Dataset, Item
 from locus.cli.app import main
 from locus.errors import UserError
-from locus.judges import compare, encoder, local, named
+from locus.judges import compare, encoder, kind, local
 from locus.judges.base import Judgement, unscored
 from locus.judges.blind import BlindJudge
 from tests.endpoint import GOOD, Server
@@ -93,7 +93,7 @@ def test_figures_are_those_of_the_labels(tmp_path):
     )
     assert blind["truth"]["n"] == 40 and "unlabelled" not in blind
     compare.write_comparison(comparison, tmp_path / "out")
-    assert set(named.known_errors(BlindJudge(), tmp_path / "out" / "figures.json")) == {"truth", "info", "both"}
+    assert set(kind.known_errors(BlindJudge(), tmp_path / "out" / "figures.json")) == {"truth", "info", "both"}
     with (tmp_path / "out" / "judgements.csv").open(newline="") as handle:
         kept = list(csv.DictReader(handle))
     assert [float(row["blind truth"]) for row in kept] == pytest.approx([one.truth for one in said], abs=1e-3)
@@ -253,7 +253,7 @@ def test_a_judge_is_trained_and_used(monkeypatch, capsys, tmp_path):
     out = tmp_path / "mine.safetensors"
     given = ("train", "--labels", labels, "--references", tmp_path / "TruthfulQA.csv", "--out", out)
     assert run_cli(monkeypatch, capsys, *given)[0] == 0
-    judge = named.open_judge(f"local:{out}")
+    judge = kind.open_judge(f"local:{out}")
     assert isinstance(judge, local.LocalJudge)
     seen = judge.seen([item.question for item in ITEMS])
     assert 0 < sum(seen) < len(ITEMS), "a fifth of the questions is held out"

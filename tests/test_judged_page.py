@@ -64,7 +64,7 @@ def stored(run, measure):
 def test_what_the_judge_says_is_shown_in_all_forms_and_corrected(run):
     truth, errors = stored(run, "truth")
     info, _ = stored(run, "info")
-    table = Table(write(run).read_text(encoding="utf-8"), "What was said, by the judge").rows
+    table = Table(write(run, figures=False).read_text(encoding="utf-8"), "What was said, by the judge").rows
     row = dict(zip(table[0], next(row for row in table if row[0] == "no edit"), strict=True))
     shown = {name.replace("|", ", "): cell.split("|")[0] for name, cell in row.items()}
     both = (truth >= 0.5) & (info >= 0.5)
@@ -87,7 +87,7 @@ def test_what_the_judge_says_is_shown_in_all_forms_and_corrected(run):
 
 
 def test_the_judges_errors_are_among_the_limits(run):
-    page = write(run).read_text(encoding="utf-8")
+    page = write(run, figures=False).read_text(encoding="utf-8")
     _, errors = stored(run, "truth")
     limits = page[page.index('id="h-limits"') : page.index('id="h-effects"')]
     for one in errors.values():
@@ -101,7 +101,7 @@ def test_a_judge_whose_errors_nobody_measured_corrects_nothing(run):
     (run / "plan.json").write_text(json.dumps(plan))
     for name in ("verdict.json", "receipt.json"):
         (run / name).unlink()
-    page = write(run).read_text(encoding="utf-8")
+    page = write(run, figures=False).read_text(encoding="utf-8")
     table = Table(page, "What was said, by the judge").rows
     assert "Both|%" in table[0] and not any("corrected" in name for name in table[0])
     assert page.count("errors were never measured") == 2, "at the table and among the limits"
@@ -112,5 +112,5 @@ def test_a_run_without_a_judge_has_no_such_table(run_copy):
 
 
 def test_the_method_says_who_judged_how_much(run):
-    page = write(run).read_text(encoding="utf-8")
+    page = write(run, figures=False).read_text(encoding="utf-8")
     assert re.search(r"What each edited model said \(at most 8 tokens\) was judged by <bdi>blind</bdi>", page)

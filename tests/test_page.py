@@ -1,5 +1,7 @@
 """The page in a real browser: no console error, no request, no overflow, no serious finding of axe-core, light and dark."""
 
+import shutil
+
 import pytest
 
 from locus.report.page import write
@@ -9,18 +11,19 @@ from tests.small_run import LONG, NASTY, let_speak, poison
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "hostile"])
-def page(request, run_copy):
-    """The page of a small run beside itself, as it is and with hostile text."""
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "hostile"])
+def page(request, small_run, tmp_path_factory):
+    """The page of a small run beside itself, as it is and with hostile text; never written to by a test."""
+    run = shutil.copytree(small_run, tmp_path_factory.mktemp("page") / "RUN")
     answers = [NASTY, LONG, *["The earth is round."] * 20] if request.param else ["The earth is round, and always was."] * 20
     let_speak(
-        run_copy,
+        run,
         dict.fromkeys(("base", "claim", "random", "ceiling", "shift"), answers),
         {"base": [0.4] * 20, "claim": [0.9] * 20},
     )
     if request.param:
-        poison(run_copy)
-    return write(run_copy, [run_copy])
+        poison(run)
+    return write(run, [run])
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -52,12 +55,13 @@ def test_axe_finds_nothing_serious(page, browser, width, scheme):
     assert not serious
 
 
-def test_axe_would_see_a_fault(page, browser):
+def test_axe_would_see_a_fault(page, browser, tmp_path):
     """The same run on a page with two faults put in: no language, and grey text on grey."""
     script = axe()
     if script is None:
         pytest.skip("axe-core is not installed; pip install --no-deps axe-playwright-python")
-    page.write_text(page.read_text(encoding="utf-8").replace('lang="en"', "").replace("--soft:#57606a", "--soft:#ddd"), "utf-8")
+    whole, page = page.read_text(encoding="utf-8"), tmp_path / "report.html"
+    page.write_text(whole.replace('lang="en"', "").replace("--soft:#57606a", "--soft:#ddd"), "utf-8")
     browser.open(page, 1280)
     browser.call("Page.setBypassCSP", enabled=True)
     browser.open(page, 1280)

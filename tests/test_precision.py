@@ -12,7 +12,8 @@ from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
 from locus.engine.checks import run_checks
 from locus.engine.forward import edited, prepare_row, sequence_logprobs
-from locus.engine.train import TrainingRecipe, TrainingSet, train
+from locus.engine.train import TrainingRecipe, train
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.metrics.drift import DriftText, drift, text_trie

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,19 @@ class Seen(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def reported(small_run, tmp_path_factory):
+    """The page of a small run as it is, with figures; and what the run held before and after it was written."""
+    run = shutil.copytree(small_run, tmp_path_factory.mktemp("reported") / "RUN")
+
+    def held():
+        return Store(run / "trials.sqlite").dump(), (run / "verdict.json").read_bytes(), (run / "plan.json").read_bytes()
+
+    before = held()
+    page = write(run).read_text(encoding="utf-8")
+    return page, before, held()
 
 
 def assert_inert(page):
@@ -85,7 +99,7 @@ def test_what_models_and_judges_say_renders_inert(run_copy):
     (run_copy / "verdict.json").write_text(json.dumps(verdict))
     with sqlite3.connect(run_copy / "trials.sqlite") as db:
         db.execute("UPDATE scores SET reason = ?", (NASTY,))
-    page = write(run_copy).read_text(encoding="utf-8")
+    page = write(run_copy, figures=False).read_text(encoding="utf-8")
     assert_inert(page)
     seen = Seen(page)
     assert len(page) < 200_000 and "2,000,000 characters" in page
@@ -124,11 +138,11 @@ def test_answers_stand_side_by_side_where_they_differ_first(run_copy):
     assert header == "kind,arm,setting,chosen,strength,true_info,truth,info,mc2,kl", "what was judged is drawn"
 
 
-def test_the_policy_allows_one_sheet_and_nothing_else(run_copy):
+def test_the_policy_allows_one_sheet_and_nothing_else(reported):
     import base64
     import hashlib
 
-    page = write(run_copy).read_text(encoding="utf-8")
+    page = reported[0]
     seen = Seen(page)
     (policy,) = (meta["content"] for meta in seen.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     sheet = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
@@ -137,8 +151,8 @@ def test_the_policy_allows_one_sheet_and_nothing_else(run_copy):
     assert not [attributes for _, attributes in seen.elements if "style" in attributes], "the policy would drop them"
 
 
-def test_the_page_can_be_read_without_seeing_it(run_copy):
-    page = write(run_copy).read_text(encoding="utf-8")
+def test_the_page_can_be_read_without_seeing_it(reported):
+    page = reported[0]
     seen = Seen(page)
     tables = page.count("<table")
     assert tables >= 3 and page.count("<caption>") == tables
@@ -155,9 +169,9 @@ def test_the_page_can_be_read_without_seeing_it(run_copy):
     assert places == sorted(places)
 
 
-def test_the_numbers_on_the_page_are_the_runs(run_copy):
-    verdict = json.loads((run_copy / "verdict.json").read_text())
-    page = write(run_copy).read_text(encoding="utf-8")
+def test_the_numbers_on_the_page_are_the_runs(reported, small_run):
+    verdict = json.loads((small_run / "verdict.json").read_text())
+    page = reported[0]
     text = Seen(page).text
     claim = verdict["claims"][0]
     assert claim["sentence"] in text
@@ -231,27 +245,18 @@ def test_an_unfinished_run_shows_what_there_is(run_copy):
     assert not (run_copy / "verdict.json").exists(), "a report decides nothing"
     with sqlite3.connect(run_copy / "trials.sqlite") as db:
         db.execute("UPDATE trials SET state = 'writing'")
-    assert "Nothing is measured yet" in write(run_copy).read_text(encoding="utf-8")
+    shutil.rmtree(run_copy / "figures")
+    assert "Nothing is measured yet" in write(run_copy, figures=False).read_text(encoding="utf-8")
 
 
-def test_a_report_changes_no_result(run_copy):
-    before = (
-        Store(run_copy / "trials.sqlite").dump(),
-        (run_copy / "verdict.json").read_bytes(),
-        (run_copy / "plan.json").read_bytes(),
-    )
-    write(run_copy)
-    after = (
-        Store(run_copy / "trials.sqlite").dump(),
-        (run_copy / "verdict.json").read_bytes(),
-        (run_copy / "plan.json").read_bytes(),
-    )
+def test_a_report_changes_no_result(reported):
+    _, before, after = reported
     assert after == before
 
 
 def test_runs_side_by_side(run_copy, small_run):
     verdict = json.loads((run_copy / "verdict.json").read_text())
-    page = write(run_copy, [small_run]).read_text(encoding="utf-8")
+    page = write(run_copy, [small_run], figures=False).read_text(encoding="utf-8")
     beside = page[page.index('id="h-compare"') :]
     rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", beside[: beside.index("</table>")])
     means = [verdict["baseline"]["base"][0]["mc2"]["mean"], np.mean([one["mc2"]["mean"] for one in verdict["random"]])]
@@ -259,10 +264,10 @@ def test_runs_side_by_side(run_copy, small_run):
     assert [re.findall(r'<td class="n">(.*?)</td>', row) for row in rows] == [[f"{100 * mean:.1f}" for mean in means]] * 2
     assert "All were judged by the same rule" in page and '<a href="#h-compare">' in page
     (run_copy / "verdict.json").write_text(json.dumps({**verdict, "rule_sha256": "0" * 64}))
-    assert "not all judged by the same rule" in write(run_copy, [small_run]).read_text(encoding="utf-8")
+    assert "not all judged by the same rule" in write(run_copy, [small_run], figures=False).read_text(encoding="utf-8")
 
 
-def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, monkeypatch, tmp_path):
+def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, monkeypatch, tmp_path, capsys):
     other = shutil.copytree(small_run, tmp_path / "other")
 
     def report(*arguments):
@@ -271,13 +276,16 @@ def test_runs_are_named_in_any_order_on_the_command_line(run_copy, small_run, mo
             main()
         return left.value.code
 
-    assert report("--compare", run_copy, other) == 0
+    assert report("--compare", run_copy) == 2
+    assert report(run_copy, "--compare", other) == 0
     page = (run_copy / "report.html").read_text(encoding="utf-8")
     assert "Beside other runs" in page and "Beside other runs" not in (other / "report.html").read_text(encoding="utf-8")
-    assert report(run_copy, "--compare", other) == 0 and (run_copy / "report.html").read_text(encoding="utf-8") == page
-    assert report("--compare", run_copy) == 2
     assert report(run_copy, other) == 0 and "Beside other runs" not in (run_copy / "report.html").read_text(encoding="utf-8")
-    assert (other / "figures").is_dir(), "each has its page and figures"
+    named = {Path(line) for line in capsys.readouterr().out.splitlines()}
+    assert named == {
+        one / name for one in (run_copy, other) for name in ("report.html", "figures", "cite.bib", "cite.enw", "cite.ris")
+    }
+    assert all(path.exists() for path in named), "each has its page and figures, and all that was written is named"
 
 
 def test_figures_are_the_same_bytes_again_and_carry_their_numbers(run_copy, tmp_path):

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from locus import behaviours
 from locus.conclude import nested
-from locus.conclude.derive import derive, recorded
+from locus.conclude.derive import ceiling_of, derive, recorded
 from locus.conclude.rule import conclude
 from locus.conclude.tests import Scores
+from locus.edits.base import load_edit
 from locus.engine.cost import Sizes
 from locus.errors import PreconditionsError, VerificationError
 from locus.models.load import load
@@ -27,7 +29,7 @@ from locus.report.verify import verify
 from tests import wide
 from tests.test_exact_resume import audited, content, cut_back
 
-NEWTON = {"search": "newton", "rounds": 6, "bank": 3}
+NEWTON = {"search": "newton", "rounds": 6, "bank": 3, "lengths": (2,)}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,8 @@ def test_no_place_ends_above_one_inside_it(whole):
     with recorded(whole) as record:
         losses = {(arm.role, arm.name): arm.trials[0].fit for arm in record.arms if arm.trials[0].fit.loss is not None}
     ceiling = losses["ceiling", "ceiling:heads"]
-    assert ceiling.start == pytest.approx(25.0)
+    (tau,) = plan_of(whole)["taus"]
+    assert ceiling.start == pytest.approx((1 / (2 * tau)) ** 2)
     assert all(ceiling.loss <= fit.loss + 0.01 * 25 for (role, _), fit in losses.items() if role in ("claim", "random"))
 
 
@@ -120,7 +123,7 @@ def test_a_place_that_one_inside_it_beats_makes_no_ceiling(whole, tmp_path):
         before = derive(record)
     with sqlite3.connect(out / "trials.sqlite") as db:
         for identity, fit in db.execute("SELECT id, fit FROM trials WHERE role = 'ceiling'").fetchall():
-            db.execute("UPDATE trials SET fit = ? WHERE id = ?", (json.dumps({**json.loads(fit), "loss": 24.9}), identity))
+            db.execute("UPDATE trials SET fit = ? WHERE id = ?", (json.dumps({**json.loads(fit), "loss": 255.0}), identity))
     db.close()
     with recorded(out) as record:
         found = derive(record)
@@ -133,11 +136,11 @@ def test_a_place_that_one_inside_it_beats_makes_no_ceiling(whole, tmp_path):
 
 def test_two_claims_complements_are_told_apart(tmp_path_factory):
     out = tmp_path_factory.mktemp("two") / "RUN"
-    audited(wide.settings(out.parent, claims=("0.1", "2.3"), random=9, alpha=0.25, **NEWTON), out, 2)
+    audited(wide.settings(out.parent, claims=("0.1", "2.3"), random=9, alpha=0.25, **{**NEWTON, "lengths": ()}), out, 2)
     with sqlite3.connect(out / "trials.sqlite") as db:
         rows = db.execute("SELECT id, claim, fit FROM trials WHERE role = 'complement'").fetchall()
         identity, claim, fit = rows[0]
-        db.execute("UPDATE trials SET fit = ? WHERE id = ?", (json.dumps({**json.loads(fit), "loss": 24.9}), identity))
+        db.execute("UPDATE trials SET fit = ? WHERE id = ?", (json.dumps({**json.loads(fit), "loss": 255.0}), identity))
     db.close()
     assert len(rows) == 2
     with recorded(out) as record:
@@ -158,7 +161,7 @@ def scores(claim=0.6, ceiling=0.6, complement=0.2, random=0.25, **more) -> Score
 
 
 def config(**more):
-    return resolve("quick", search="newton", sequential=False, **more)
+    return resolve("quick", search="newton", sequential=False, metric="mc2", **more)
 
 
 def test_what_leans_on_a_beaten_ceiling_is_not_answered():
@@ -179,7 +182,7 @@ def test_a_ceiling_that_is_beaten_on_test_questions_has_overfitted():
     assert conclude([scores(claim=0.65)], config()).findings[0].works.standing == "supported"
     randoms = conclude([scores(claim=0.6, random=0.8)], config()).findings[0]
     assert "the mean of random Locations" in randoms.works.sentence and randoms.special.standing == "refuted"
-    by_epochs = conclude([scores(claim=0.8)], resolve("quick", sequential=False)).findings[0]
+    by_epochs = conclude([scores(claim=0.8)], resolve("quick", epochs=1, sequential=False)).findings[0]
     assert by_epochs.works.standing == "supported", "the rule of audits by epochs is as it was"
 
 
@@ -187,6 +190,48 @@ def test_nothing_that_a_search_cannot_do_is_asked_of_it():
     with pytest.raises(PreconditionsError) as wrong:
         early(resolve("quick", search="newton", objective="logit", seeds=2))
     assert "an objective that has an optimum" in str(wrong.value) and "one training seed" in str(wrong.value)
+
+
+def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tmp_path):
+    """What was looked at on the way is what an audit of so few rounds finds."""
+    audited({**settings, "rounds": 2, "lengths": ()}, tmp_path / "RUN", 2, page=False)
+    alone = {trial["arm"]: trial for trial in plan_of(tmp_path / "RUN")["trials"] if trial["role"] in ("claim", "random")}
+    shorter = {t["arm"]: t for t in plan_of(whole)["trials"] if t["recipe"] and t["recipe"]["rounds"] == 2 and t["arm"] in alone}
+    assert shorter.keys() == alone.keys() and len(alone) == 5
+    for arm, trial in alone.items():
+        first, second = (
+            load_edit(out / "edits" / f"{one['id']}.safetensors")
+            for out, one in ((tmp_path / "RUN", trial), (whole, shorter[arm]))
+        )
+        for layer, terms in first.layers.items():
+            for name, values in vars(terms).items():
+                if values is not None:
+                    assert torch.allclose(values, getattr(second.layers[layer], name), atol=1e-5), (arm, layer, name)
+    verdict = json.loads((whole / "verdict.json").read_text())
+    points = verdict["curve"]
+    assert [point["rounds"] for point in points] == [2, 6] and points[0]["share"]["claim"] < points[1]["share"]["claim"] == 1
+    assert points[1]["claims"][0]["special"] != points[0]["claims"][0]["special"]
+    stopped = [place.get("stopped") for part in ("claimed", "random", "ceiling", "complement") for place in verdict[part]]
+    assert set(stopped) <= {None, 2} and len(stopped) == 8
+
+
+def test_validation_questions_choose_how_far_and_the_ceiling_among_what_lies_inside(whole):
+    with recorded(whole) as record:
+        arms = {(arm.role, arm.name): arm for arm in record.arms}
+        ceilings = [arm for arm in record.arms if arm.role == "ceiling"]
+        inside = {one for arm in ceilings for trial in arm.trials for one in trial.spec.starts}
+        known = [*ceilings, *(arm for arm in record.arms if inside & {trial.id for trial in arm.trials})]
+        assert {arm.role for arm in known} == {"ceiling", "claim", "random"} and len(known) == 2 + 1 + 3
+
+        def on_validation(trials):
+            return np.mean([record.values(trial, record.selector, "validation") for trial in trials])
+
+        assert ceiling_of(record) is max(known, key=lambda arm: on_validation(arm.chosen))
+        for arm in (*known, arms["complement", "complement"]):
+            assert {trial.spec.recipe.rounds for trial in arm.trials} == {2, 6}
+            assert [trial.spec.recipe.rounds for trial in arm.ends] == [6]
+            best = max(arm.trials, key=lambda trial: on_validation([trial.id]))  # the whole search where they are equal
+            assert arm.chosen == [best.id] and arm.stopped == (None if best.spec.recipe.rounds == 6 else 2)
 
 
 def test_audits_by_epochs_are_planned_as_before():

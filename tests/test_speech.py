@@ -12,7 +12,7 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import Edit
 from locus.engine.generate import Speech
 from locus.errors import UserError
-from locus.judges import encoder, named
+from locus.judges import encoder, kind
 from locus.judges.base import Judgement, References, unscored
 from locus.judges.blind import BlindJudge
 from locus.judges.speech import judge_texts, speak
@@ -200,7 +200,7 @@ def test_a_judge_that_cannot_be_had_is_one_message(name, tmp_path, llama_folder)
 def test_a_language_model_is_opened_by_name_and_refused_where_it_cannot_say_yes(llama_folder):
     # The tiny model reads bytes: " yes" and " no" both begin with a blank.
     with pytest.raises(UserError, match="start with different tokens"):
-        named.open_judge(f"lm:{llama_folder}")
+        kind.open_judge(f"lm:{llama_folder}")
 
 
 def test_an_audit_that_an_endpoint_judges_needs_a_cap_and_stays_under_it(llama_folder, tmp_path, monkeypatch):
@@ -234,6 +234,6 @@ def test_the_presets_judge_unless_told_otherwise():
 def test_figures_of_another_judge_are_refused(tmp_path):
     (tmp_path / "figures.json").write_text(json.dumps({"judges": {"f" * 64: {"confusion": {}}}}))
     with pytest.raises(UserError, match="figures of the judge blind"):
-        named.known_errors(BlindJudge(), tmp_path / "figures.json")
-    assert named.known_errors(Sulking()) == {}
-    assert set(named.known_errors(BlindJudge())) == {"truth", "info", "both"}
+        kind.known_errors(BlindJudge(), tmp_path / "figures.json")
+    assert kind.known_errors(Sulking()) == {}
+    assert set(kind.known_errors(BlindJudge())) == {"truth", "info", "both"}

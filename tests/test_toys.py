@@ -1,16 +1,19 @@
 """One file adds one of each kind: it is found by its name, runs in a real audit, and stands in the verdict and on the page."""
 
 import json
+import re
 import sys
 from importlib import invalidate_caches
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 import locus
 from locus import behaviours, registry
 from locus.audit import audit
-from locus.cli.app import main
+from locus.cli.app import app, main
 from locus.errors import PreconditionsError, UserError
 from locus.plan.config import resolve
 from locus.report.consent import Given, settle
@@ -189,6 +192,48 @@ def test_a_name_is_taken_once():
             registry.register("metrics", name, "elsewhere:METRIC")
     with pytest.raises(UserError, match="Did you mean 'metrics'"):
         registry.register("metric", "x", "a:b")
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+(LEAD,) = re.findall(r"^```python\n(.*?)^```", (DOCS / "extending.md").read_text(), re.M | re.S)
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def lead(tmp_path):
+    """A file of the user's own, which no import path leads to; forgotten afterwards."""
+    path = tmp_path / "leadership.py"
+    path.write_text(LEAD)
+    yield path
+    sys.modules.pop(path.stem, None)
+
+
+def test_a_command_knows_what_a_file_registers_that_its_user_names(lead, monkeypatch):
+    """The script of docs/extending.md, which run by itself would audit."""
+    monkeypatch.setenv("LOCUS_IMPORT", str(lead))
+    assert " lead " not in RUNNER.invoke(app, ["list", "metrics"]).stdout, "the user of this command names it, nobody else"
+    asked = ["plan", "--model", "planted:localized:3", "--claim", "1.1", "--metric", "lead"]
+    assert "one of mc1" in str(RUNNER.invoke(app, asked).exception)
+    done = RUNNER.invoke(app, ["--import", str(lead), *asked])
+    assert done.exit_code == 0 and "Plan: " in done.stdout
+    assert " lead " in RUNNER.invoke(app, ["--import", str(lead), "list", "metrics"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("mine.txt", LEAD, "a Python file to import"),
+        ("nowhere.py", None, "a Python file to import"),
+        ("statistics.py", LEAD, "Rename it"),
+        ("broken.py", "1 / 0", r"broken.py' \(ZeroDivisionError: division by zero\)"),
+        ("torn.py", "def", "SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_refused(name, text, said, tmp_path):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    done = RUNNER.invoke(app, ["--import", str(tmp_path / name), "list", "metrics"])
+    assert isinstance(done.exception, UserError) and re.search(said, str(done.exception))
 
 
 @pytest.fixture

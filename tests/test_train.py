@@ -9,7 +9,8 @@ import torch
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
-from locus.engine.train import TrainingRecipe, TrainingSet, all_pairs, chunks, pair_loss, schedule, train, unsettled
+from locus.engine.train import TrainingRecipe, chunks, pair_loss, schedule, train, unsettled
+from locus.engine.training_set import TrainingSet, all_pairs
 from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.sites.site import Location

@@ -739,7 +739,7 @@ def test_the_command_ends_with_3_for_a_folder_that_is_wrong_and_says_so_first(ru
         ("[" + "1" * 5000 + "]", "2\\^53"),
         ('["\\udfff"]', "surrogate"),
         ('{"\\ud800":1}', "surrogate"),
-        ("[1,]", ""),
+        ("[1,]", "line 1 column"),
     ],
 )
 def test_strict_json(text, what):

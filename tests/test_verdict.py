@@ -304,7 +304,9 @@ def test_the_interval_leaves_out_the_margin_just_where_its_test_decides(seed, n)
 def test_the_p_that_decides_stands_once_in_its_sentence_with_what_it_is_of():
     found = verdict.conclude([scores(complement=1.0, random=0.6)], CONFIG).findings[0]
     assert f"p = {found.special.p:.3f} over 60 questions and 19 random Locations" in found.special.sentence
-    assert "against it, over 60 questions" in found.necessary.sentence and found.necessary.deciding == (found.necessary.p_refuted,)
+    assert "against it, over 60 questions" in found.necessary.sentence and found.necessary.deciding == (
+        found.necessary.p_refuted,
+    )
     assert all(finding.sentence.count("p = ") == 1 for finding in found.by_question.values())
     grouped = replace(scores(), groups=[str(index // 2) for index in range(N)])
     assert "30 groups of questions" in verdict.conclude([grouped], CONFIG).findings[0].works.sentence

@@ -43,6 +43,8 @@ def save_questions(path: Path) -> str:
 def settings(folder: Path, **others: Any) -> dict[str, Any]:
     """Settings of an audit of them, which are written into a folder; its last bank is of one edit."""
     small = {"train": 8, "validation": 2, "test": 4, "epochs": 1, "batch": 4, "random": 4, "alpha": 0.25, "sequential": False}
+    if others.get("search") == "newton":
+        del small["epochs"], small["batch"]  # of small steps
     none = {"text_passages": 0, "iti_strengths": (), "shift_random": 0, "prompt": "bare", "claims": ("0.1,2.3",)}
     folder.mkdir(parents=True, exist_ok=True)
     made = {"model": save_model(folder / "model"), "data": save_questions(folder / "questions.jsonl")}

@@ -1,11 +1,11 @@
 """Two answers to a question are the same when their tokens are: only then can a model not tell them apart."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import PromptFormat, encode
+from locus.boundary.notices import notice
 from locus.errors import UserError
 
 SHOWN = 5
@@ -43,7 +43,7 @@ def check_answers(tokenizer: Any, text: PromptFormat, items: Sequence[Item], as_
             "Leave one of the two out, or word it in another way.",
         )
     if on_both_sides:
-        warnings.warn(f"wanted and unwanted at once, as published: {'; '.join(on_both_sides)}", ListedTwice, stacklevel=2)
+        notice(f"wanted and unwanted at once, as published: {'; '.join(on_both_sides)}", ListedTwice)
 
 
 def _alike(tokenizer: Any, text: PromptFormat, item: Item) -> list[tuple[str, str]]:

@@ -77,6 +77,8 @@ class Dataset:
         licence: licence of the text.
         origin: where it came from, for receipts and citations.
         as_published: answers that are listed twice stay, since the published numbers are of the list as it is.
+        form: the wanted side is a form (a language, a tone), which shows without the question: what a rule that never reads the
+            question reaches is said, and is no reason against a verdict.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Dataset:
     licence: str = ""
     origin: str = ""
     as_published: bool = False
+    form: bool = False
 
     @property
     def sha256(self) -> str:
@@ -157,12 +160,12 @@ def contradicted(item: Item, seen: dict[tuple[str, str], bool]) -> list[str]:
         item: the question.
         seen: whether an answer to a question was wanted, of the items before this one; this one's are added.
     """
-    question, found = normalise(item.question), []
+    question, sentences = normalise(item.question), []
     for answers, wanted in ((item.wanted, True), (item.unwanted, False)):
         for answer in answers:
             if seen.setdefault((question, answer.strip()), wanted) != wanted:
-                found.append(f"the answer {answer!r} is both right and wrong, here and where the same question stands before")
-    return found
+                sentences.append(f"the answer {answer!r} is both right and wrong, here and where the same question stands before")
+    return sentences
 
 
 def split(items: Sequence[Item], seed: int, shares: tuple[float, float, float] = SHARES) -> Split:

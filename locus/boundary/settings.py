@@ -6,7 +6,6 @@ one sentence can say so, and not where something overflows.
 
 import re
 import tomllib
-import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from locus.boundary import incoming
+from locus.boundary.notices import notice
 from locus.errors import UserError
 
 FILE_BYTES = 1 << 20
@@ -89,7 +89,7 @@ def build(kind: type[S], values: Mapping[str, Any], expected: str, remedy: str) 
     """
     for name in values:
         if (new := kind.renamed.get(name)) is not None and new not in values:
-            warnings.warn(f"the setting {name} is now called {new}.", RenamedSetting, stacklevel=2)
+            notice(f"the setting {name} is now called {new}.", RenamedSetting)
     try:
         return kind(**values)
     except ValidationError as error:

@@ -25,7 +25,8 @@ from locus.edits.rank1 import Rank1
 from locus.engine.activations import base_pass
 from locus.engine.descent import descend
 from locus.engine.optimum import FirstOrder
-from locus.engine.train import Fit, TrainingRecipe, TrainingSet, unsettled
+from locus.engine.train import Fit, TrainingRecipe, unsettled
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import build_trie
 from locus.models.model import Model
 from locus.models.planted.bank import Edits, Questions, Runner, Training, margins_after, masks, trained, unedited
@@ -137,7 +138,8 @@ def _newton(planted: Planted, parts: Split, places: Sequence[Places], starts: Se
         return Rank1(model.layout, Location.of(Site(*site) for site in place))
 
     def found(places: Sequence[Places], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
-        return descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
+        ends = descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
+        return [fits[steps] for fits in ends]
 
     fits, padded = found(places[: -len(starts)]), []
     for place, inside in zip(places[-len(starts) :], starts, strict=True):

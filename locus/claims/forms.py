@@ -6,7 +6,6 @@ says what is wrong. Content is a JSON value, an array of numpy, or the words of 
 
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from locus.boundary.notices import notice
 from locus.claims.claim import Claim
 from locus.records.base import JsonObject
 from locus.sites.site import Location, Site
@@ -258,7 +258,7 @@ def _circuit(content: JsonObject) -> Claim:
         )
     names = next(iter(sides.values()))
     if left := [name for name in names if OTHER.fullmatch(name)]:
-        warnings.warn(f"the circuit's {_first_few(left)} left out: a claim is of heads", HeadsAlone, stacklevel=2)
+        notice(f"the circuit's {_first_few(left)} left out: a claim is of heads", HeadsAlone)
     sites = heads_named(name for name in names if not OTHER.fullmatch(name))
     return Claim("", Location.of(sites), "given", about=_of_model(content.get("cfg", {})))
 

@@ -58,7 +58,7 @@ class Features:
 
 
 def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.int64]]:
-    """Truth and owner of every answer in forest order."""
+    """Truth and owner of every answer in trie order."""
     truth = [index < len(item.wanted) for item in items for index in range(len(item.answers))]
     owner = [number for number, item in enumerate(items) for _ in item.answers]
     return np.array(truth, dtype=np.bool_), np.array(owner, dtype=np.int64)
@@ -100,7 +100,7 @@ def collect(
         text: the prompt format, for `answer`.
         kind: see the module's docstring.
         seed: of the random questions.
-        answers: head outputs at the answers' last tokens, where a survey already has them.
+        answers: head outputs at the answers' last tokens, where a base pass already has them.
         tokens: the rows' token budget.
         cache: where base passes are kept.
         tally: where they are counted.
@@ -109,14 +109,14 @@ def collect(
 
     def last(trie: TokenTrie) -> Floats:
         features = base_pass(model, trie, features=True, tokens=tokens, cache=cache, tally=tally).features
-        assert features is not None, "the survey was asked for features"
+        assert features is not None, "the base pass was asked for features"
         return features
 
     truth, owner = labels(items)
     if kind != "next_question" and answers is None:
         answers = last(build_trie(model.tokenizer, text, items))
     if kind == "answer":
-        assert answers is not None, "the survey was asked for features"
+        assert answers is not None, "the base pass was asked for features"
         return Features(answers, answers, truth, owner)
     ended = last(plant_with_question(model.tokenizer, items, seed))
     return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner)

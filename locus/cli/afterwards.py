@@ -29,7 +29,8 @@ def report(
             console().print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
         else:
             page = locus.Run(run).report(compare=runs[1:] if compare else (), sign=sign)
-            console().print(Text(page), soft_wrap=True)
+            for written in (page, *sorted(page.parent.glob("cite.*")), page.parent / "figures"):
+                console().print(Text(written), soft_wrap=True)
 
 
 def verify(
@@ -54,18 +55,18 @@ def verify(
     A run chooses nothing that is opened, run or asked: what does not come with the package is what you give here, and it is held
     against the run's fingerprints.
     """
-    found = locus.verify(run_or_receipt, expect=expect)
+    verification = locus.verify(run_or_receipt, expect=expect)
     from locus.report.terminal import verified_table
 
     shown = console()
-    verified_table(shown, found)
+    verified_table(shown, verification)
     if rerun:
         from locus.door.afterwards import repeated
         from locus.report.rerun import sentences
 
         named = flags(None, model=model, adapter=adapter, revision=revision, behaviour=behaviour, text=text)
         asked = flags(None, judge=judge, judge_url=judge_url, own=own, trust_remote_code=trust_remote_code)
-        for line in sentences(repeated(found, run_or_receipt, rerun, seed, **named, **asked)):
+        for line in sentences(repeated(verification, run_or_receipt, rerun, seed, **named, **asked)):
             shown.print(Text(line), soft_wrap=True)
 
 

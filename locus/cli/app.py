@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, ending, keyring, names, sizes, studies
+from locus.cli import afterwards, ending, imported, keyring, names, sizes, studies
 from locus.cli.options import flags, unless
 from locus.machine import threads
 
@@ -34,8 +34,14 @@ console = terminal.console()
 
 
 @app.callback()
-def _before() -> None:
+def _before(
+    own: Annotated[
+        list[Path] | None,
+        Option("--import", metavar="FILE", help="Python file of yours that registers metrics, edits ...; before the command."),
+    ] = None,
+) -> None:
     outputs.check_environment()
+    imported.import_files(own or ())
 
 
 Preset = Annotated[str, Option(help="quick, standard or paper.")]
@@ -86,12 +92,14 @@ def audit(
     alpha: Alpha = None,
     metric: Metric = None,
     seed: Seed = None,
+    budget_curve: Annotated[bool, Option(help="Look at searches after 1, 2, 4 and 8 rounds too.")] = False,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Audit a claim: the optimal edit there, at random Locations, everywhere, and everywhere but there."""
     given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
+    given |= {"budget_curve": True} if budget_curve else {}
     run = locus.audit(**given)
     from locus.report.terminal import verdict_table
 
@@ -138,14 +146,14 @@ def probe(
     if save is not None:
         outputs.check_file(save, "--save")
     given = flags(settings, model=model, adapter=adapter, behaviour=behaviour, size=size, preset=unless(preset), config=config)
-    found = locus.probe(**given, **flags(None, kind=kind, seed=seed))
+    claimed = locus.probe(**given, **flags(None, kind=kind, seed=seed))
     if save is not None:
-        found.save(save)
+        claimed.save(save)
     from locus.report.terminal import claim_table
 
-    claim_table(console, found, top)
+    claim_table(console, claimed, top)
     if save is not None:
-        console.print(Text(f"{save} holds the claimed heads: {', '.join(found.location.names)}."), soft_wrap=True)
+        console.print(Text(f"{save} holds the claimed heads: {', '.join(claimed.location.names)}."), soft_wrap=True)
 
 
 @app.command(hidden=True)
@@ -186,10 +194,10 @@ def patch(
     """Find heads by activation patching, at a stated error rate; --claim patch:DIR takes them to the audit."""
     given = flags(settings, out=out, task=task, model=model, adapter=adapter, pairs=pairs, compare=compare, tokens=tokens)
     given |= flags(None, direction=direction, screen=screen, alpha=alpha, seed=seed, config=config)
-    found = locus.patch(**given)
+    patched = locus.patch(**given)
     from locus.report.terminal import patch_table
 
-    patch_table(console, found.record, out)
+    patch_table(console, patched.record, out)
 
 
 app.command()(afterwards.report)
@@ -229,7 +237,7 @@ def judge_train(
     from locus.judges.training import ForestRecipe, train_judge
 
     outputs.check_file(out)
-    train_judge(labels, references, out, ForestRecipe(seed=seed), lambda said: console.print(Text(said)))
+    train_judge(labels, references, out, ForestRecipe(seed=seed), lambda text: console.print(Text(text)))
     console.print(Text(out), soft_wrap=True)
 
 
@@ -246,23 +254,23 @@ def judge_eval(
 ) -> None:
     """Measure judges against people's labels, and against one another; the wording-only control is always among them."""
     from locus import behaviours as datasets
-    from locus.judges import compare, named
+    from locus.judges import compare, kind
     from locus.judges.api import Endpoint
     from locus.report.terminal import judge_table
 
     outputs.check_folder(out)
     names = judge or ["local"]
     for name in names:
-        named.check_judge(name)
+        kind.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
-    opened = [named.open_judge(name, Endpoint(url, cap, prices)) for name in names]
+    opened = [kind.open_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):
         console.print(Text(one))
-    found = compare.compare_judges(opened, kept)
-    compare.write_comparison(found, out)
-    judge_table(console, found, len(read.rows) - len(kept.rows))
+    comparison = compare.compare_judges(opened, kept)
+    compare.write_comparison(comparison, out)
+    judge_table(console, comparison, len(read.rows) - len(kept.rows))
     console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)
 
 

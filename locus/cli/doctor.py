@@ -44,8 +44,8 @@ def examine(console: Console, name: str | None, adapter: str | None = None) -> b
         )
     )
     console.print(Text(_reads(model)))
-    for said in text.notices:
-        console.print(Text(f"  {said}", style="yellow"))
+    for notice in text.notices:
+        console.print(Text(f"  {notice}", style="yellow"))
     found = checks.run_checks(model, text)
     for one in found:
         console.print(Text(f"  {one}", style="" if one.passed else "red"))

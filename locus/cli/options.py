@@ -43,10 +43,10 @@ def flags(settings: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     """
     from locus.boundary.settings import from_flags  # slow to import, and not needed for help
 
-    found = from_flags(settings)
-    if wrong := sorted(found.keys() & ARGUMENTS):
+    named = from_flags(settings)
+    if wrong := sorted(named.keys() & ARGUMENTS):
         raise UserError("--set with a setting's name", ", ".join(wrong), "See docs/configuration.md.")
-    return found | {name: value for name, value in given.items() if value is not None}
+    return named | {name: value for name, value in given.items() if value is not None}
 
 
 def unless(preset: str) -> str | None:

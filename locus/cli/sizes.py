@@ -26,12 +26,12 @@ def power(
 ) -> None:
     """Say what an audit of a given size can find, and what size finds an effect."""
     given = flags(None, random=random, questions=questions, effect=effect, noise=noise, seeds=seeds, alpha=alpha, claims=claims)
-    found = locus.power(run, want=want, **given)
+    numbers = locus.power(run, want=want, **given)
     if out is not None:
-        outputs.write_text(out, json.dumps(found, indent=1) + "\n")
+        outputs.write_text(out, json.dumps(numbers, indent=1) + "\n")
     from locus.report.terminal import power_table
 
-    power_table(console(), found)
+    power_table(console(), numbers)
 
 
 def calibrate(
@@ -49,7 +49,7 @@ def calibrate(
     workers: Annotated[int | None, Option(help="Processes; one a core by default.")] = None,
 ) -> None:
     """Audit many models whose true location is known, and count how often each answer is wrong."""
-    found = locus.calibrate(
+    tally = locus.calibrate(
         out,
         draws=draws,
         kinds=kinds,
@@ -64,5 +64,5 @@ def calibrate(
     from locus.calibrate import grades, table
     from locus.records.calibration import Calibration, GradedCalibration
 
-    shown = table.table(Calibration.parse(found)) if shares is None else grades.table(GradedCalibration.parse(found))
+    shown = table.table(Calibration.parse(tally)) if shares is None else grades.table(GradedCalibration.parse(tally))
     console().print(shown, soft_wrap=True)

@@ -33,7 +33,7 @@ def reproduce(
     from locus.reproduce import reproduce as again
 
     given = Given(model, revision, data, text, judge, judge_url, trust_remote_code, adapter, tuple(own or ()))
-    with progress() as told:
-        found = again(study, out, given, size, told)
-    numbers_table(console(), found, out or default_run(study))
-    held(found)
+    with progress() as say:
+        numbers = again(study, out, given, size, say)
+    numbers_table(console(), numbers, out or default_run(study))
+    held(numbers)

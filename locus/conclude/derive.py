@@ -13,6 +13,7 @@ import numpy as np
 
 from locus import __version__, atomic, errors, stats
 from locus.conclude import nested, rule
+from locus.conclude.curve import curve
 from locus.conclude.record import Arm, Record
 from locus.conclude.tests import difference, least_gain, sided
 from locus.engine import cost
@@ -59,12 +60,13 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
         location=f"{len(location)} heads" if len(location) > 64 else location,
         measures=measures,
         trials=tuple(trial.id for trial in chosen),
-        converged=tuple(trial.converged for trial in chosen),
-        reasons=tuple(sorted({trial.reason for trial in chosen if trial.reason})),
+        converged=tuple(trial.converged for trial in arm.ends),
+        reasons=tuple(sorted({trial.reason for trial in arm.ends if trial.reason})),
     )
-    shares = [share for trial in chosen if (share := _share(trial)) is not None]
+    shares = [share for trial in arm.ends if (share := _share(trial)) is not None]
     more: dict[str, Any] = {"judged": judged(record, arm)} if "truth" in measures else {}
     more |= {"share": min(shares)} if shares else {}
+    more |= {"stopped": arm.stopped} if arm.stopped else {}
     return place.model_copy(update=more) if more else place
 
 
@@ -88,19 +90,24 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         return None
     if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
         return None
-    beaten = {part: nested.beaten_in_training(record, arm) for part, arm in (("ceiling", ceiling), ("complement", rest[0]))}
+    outer = {"ceiling": record.find("ceiling"), "complement": rest}
+    beaten = {part: nested.beaten_in_training(record, arms[0]) for part, arms in outer.items()}
     parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
-    blind = max(one.mc1 for one in record.plan.dataset.blind) if metric == "mc1" else None
+    others = best_within(record, rest)
+    early = record.rounds is not None  # what follows from searches cut short, taken for what they are
+    asked = record.plan.dataset
+    blind = max(one.mc1 for one in asked.blind) if metric == "mc1" and not asked.form else None
     return rule.Scores(
         base=record.of(base[0], metric)[0],
         claim=record.of(mine[0], metric),
         ceiling=record.of(ceiling, metric),
-        complement=record.of(rest[0], metric),
+        complement=record.of(others, metric),
         random=np.array([record.of(arm, metric) for arm in randoms]),
         groups=record.groups,
-        unsettled={part: _unsettled(arms) for part, arms in parts.items()},
+        unsettled={} if early else {part: _unsettled(arms) for part, arms in parts.items()},
         blind=blind,
-        beaten={part: why for part, why in beaten.items() if why},
+        beaten={} if early else {part: why for part, why in beaten.items() if why},
+        inner={part: arm.name for part, arm in (("ceiling", ceiling), ("complement", others)) if arm.role != part},
         could=_could(record, ceiling, base[0], metric),
     )
 
@@ -117,14 +124,28 @@ def _could(record: Record, ceiling: Arm, base: Arm, metric: str) -> tuple[str, .
 
 
 def ceiling_of(record: Record) -> Arm | None:
-    """The ceiling: of several forms of full alignment the one that does best on validation questions."""
+    """The ceiling: of full alignment in its forms, and of what lies inside it, the one that does best on validation questions."""
     forms = record.find("ceiling")
-    return max(forms, key=lambda arm: _on_validation(record, arm)) if len(forms) > 1 else forms[0] if forms else None
+    return best_within(record, forms) if forms else None
+
+
+def best_within(record: Record, outer: Sequence[Arm]) -> Arm:
+    """What does best on validation questions: a place in its forms, or a place inside it from which it was searched for as well.
+
+    An edit of a place inside is an edit of the whole place, so where the latter has learned the training questions by heart, the
+    former is the better edit of it. Only where validation questions choose among lengths of searches anyway.
+    """
+    starts = {start for arm in outer for trial in arm.trials for start in trial.spec.starts}
+    inside = [arm for arm in record.arms if record.config.lengths and starts.intersection(trial.id for trial in arm.trials)]
+    known = [*outer, *(inside if record.rounds is None else ())]
+    return max(known, key=lambda arm: _on_validation(record, arm)) if len(known) > 1 else outer[0]
 
 
 def _unsettled(arms: Sequence[Arm]) -> float:
-    """Share of the chosen trainings that had not settled, and could still gain something to speak of."""
-    trained = [None if _near(trial) else trial.converged for arm in arms for trial in arm.trials if trial.id in arm.chosen]
+    """Share of the chosen trainings that were not taken far enough: neither settled nor near their optimum, nor best before their
+    end by what validation questions say.
+    """
+    trained = [None if _near(trial) or arm.stopped else trial.converged for arm in arms for trial in arm.ends]
     return float(np.mean([one is not None and not one for one in trained])) if trained else 0.0
 
 
@@ -249,6 +270,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
+    more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
     return Verdict(
         schema_=VERDICT_SCHEMA,
         model=plan.model,

@@ -73,7 +73,7 @@ def causes(finding: Finding, verdict: Verdict) -> list[str]:
             f"Every edit scores the same by {metric}, so no Location can stand out. Take "
             f"{'another objective' if metric == 'margin' else 'a finer metric (--metric margin)'} or more test questions."
         )
-    if not all(place.settled for place in verdict.ceiling):
+    if not all(place.near for place in verdict.ceiling):
         known.append(f"Training of the ceiling had not settled. {_longer(verdict)}")
     known += _at_chance(verdict)
     return known if full or (known and _clear(finding)) else [*known, _effect(finding, verdict)]

@@ -22,7 +22,13 @@ OUTER = ("ceiling", "complement")
 
 def nesting(record: Record) -> Nested | None:
     """Every search of a run held against those of the places that contain it; None where no search states its loss."""
-    outer = [(arm, trial) for arm in record.arms if arm.role in OUTER for trial in arm.trials if trial.fit.loss is not None]
+    outer = [
+        (arm, trial)
+        for arm in record.arms
+        if arm.role in OUTER
+        for trial in arm.trials
+        if trial.fit.loss is not None and trial.spec.recipe is not None and trial.spec.recipe.rounds == record.config.rounds
+    ]
     if not outer:
         return None
     compared, most, beaten = 0, 0.0, dict[str, str]()
@@ -36,7 +42,7 @@ def nesting(record: Record) -> Nested | None:
 
 def beaten_in_training(record: Record, arm: Arm) -> str:
     """Which place inside a place ends below its chosen edit in training loss, in words; "" where none does."""
-    for trial in (one for one in arm.trials if one.id in arm.chosen and one.fit.loss is not None):
+    for trial in (one for one in arm.ends if one.fit.loss is not None):
         for inner, excess in _inside(record, arm, trial):
             if excess > NOISE:
                 why = f"the optimum was not reached at {arm.name}: {inner.name}, inside it, has a lower training loss"
@@ -60,7 +66,8 @@ def _inside(record: Record, arm: Arm, outer: TrialResult) -> Iterator[tuple[Arm,
             continue
         for inner in one.trials:
             loss, other = inner.fit.loss, inner.spec.recipe
-            if loss is not None and other is not None and other.tau == recipe.tau and site_names.issuperset(inner.spec.location):
+            alike = other is not None and (other.tau, other.rounds) == (recipe.tau, recipe.rounds)
+            if loss is not None and alike and site_names.issuperset(inner.spec.location):
                 yield one, max(0.0, float(outer.fit.loss) - float(loss)) / float(start) if start else 0.0
 
 

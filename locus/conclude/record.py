@@ -13,6 +13,7 @@ import numpy.typing as npt
 from locus import stats
 from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
+from locus.plan.trials import LOOKED_AT
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
 from locus.records.store import Store
@@ -37,6 +38,22 @@ class Arm:
         """Ids of the chosen setting's trials, by seed."""
         return [trial.id for trial in self.trials if trial.setting == self.setting]
 
+    @property
+    def ends(self) -> list[TrialResult]:
+        """The chosen setting's trials, by seed; of searches that were looked at on the way, their ends."""
+        chosen = {trial.id: trial for trial in self.trials if trial.setting == self.setting}
+        targets = {trial.spec.recipe.tau for trial in chosen.values() if trial.spec.recipe and trial.spec.recipe.rounds}
+        searches = [one for one in self.trials if one.spec.recipe and one.spec.recipe.tau in targets]
+        most = max((one.spec.recipe.rounds for one in searches if one.spec.recipe), default=0)
+        return [one for one in searches if one.spec.recipe and one.spec.recipe.rounds == most] or list(chosen.values())
+
+    @property
+    def stopped(self) -> int | None:
+        """Rounds after which validation questions say that its search is best, where that is before its end."""
+        whole = {trial.id for trial in self.ends}
+        early = [trial.spec.recipe for trial in self.trials if trial.id in self.chosen and trial.id not in whole]
+        return early[0].rounds if early and early[0] else None
+
 
 class Record:
     """A run's scores, seen through its plan.
@@ -44,11 +61,13 @@ class Record:
     Args:
         plan: the run's plan.
         store: the run's database.
+        rounds: looks at every search after so many; by default where validation questions say that it is best.
     """
 
-    def __init__(self, plan: PlanRecord, store: Store):
+    def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None):
         self.plan, self.store = plan, store
         self.config = AuditConfig.recorded(plan.config)
+        self.rounds = rounds
         self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
         self.groups = [item.group for item in plan.items.test]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
@@ -64,6 +83,8 @@ class Record:
     def _arms(self) -> list[Arm]:
         grouped: dict[Key, list[TrialResult]] = {}
         for planned in self.plan.trials:
+            if self.rounds and planned.recipe is not None and planned.recipe.rounds != self.rounds and planned.role in LOOKED_AT:
+                continue
             key = (planned.role, planned.arm, planned.claim, planned.read)
             self.planned[key] = self.planned.get(key, 0) + 1
             if planned.id in self.done:

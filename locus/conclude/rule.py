@@ -171,6 +171,8 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
     share = scores.unsettled.get(part, 0.0)
     why = _misled(question, scores, config)
     words = test.words if config.rule < 4 else f"{test.words}; {_decided(standing, p, test, scores, config)}"
+    if question not in DRAWN and (inner := [f"of {name} to that of {PLACES[part]}" for part, name in scores.inner.items()]):
+        words += f"; validation questions prefer the edit {' and '.join(inner)}, which contains it"
     last = config.rule >= 4 and standing == "refuted" and test.p_last <= config.alpha
     sentence = f"{sentences(config.rule)[question]['last' if last else standing]}: {words}."
     if why:

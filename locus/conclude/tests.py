@@ -36,8 +36,10 @@ class Scores:
         random: [random Locations, seeds, questions], in the order in which they were drawn.
         groups: group of each question.
         unsettled: share of trainings that had not settled, by part (claim, ceiling, complement, random).
-        blind: what the best question-blind rule reaches in this metric, or None if that was not measured.
+        blind: what the best question-blind rule reaches in this metric, or None if that was not measured or says nothing
+            against the ceiling, since the wanted side is a form.
         beaten: part -> why its optimum was not reached, where a place inside it ends at a lower training loss.
+        inner: part -> the place inside it whose edit validation questions prefer to its own.
         could: other metrics by which the ceiling gains as much as a verdict needs.
     """
 
@@ -51,6 +53,7 @@ class Scores:
     blind: float | None = None
     beaten: dict[str, str] = field(default_factory=dict)
     could: tuple[str, ...] = ()
+    inner: dict[str, str] = field(default_factory=dict)
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""

@@ -64,21 +64,21 @@ def verify(
     from locus.report.verify import verify as check
 
     path = run_or_receipt.folder if isinstance(run_or_receipt, Run) else Path(run_or_receipt)
-    found = check(path, expect)
+    verification = check(path, expect)
     if not rerun:
-        return found
+        return verification
     named = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
     asked = {"judge": judge, "judge_url": judge_url, "own": own, "trust_remote_code": trust_remote_code}
-    return replace(found, repeated=repeated(found, path, rerun, seed, progress, **named, **asked))
+    return replace(verification, repeated=repeated(verification, path, rerun, seed, progress, **named, **asked))
 
 
 def repeated(
-    found: "Verification", path: Path, count: int, seed: int | None = None, progress: Wanted = None, **given: Any
+    verification: "Verification", path: Path, count: int, seed: int | None = None, progress: Wanted = None, **given: Any
 ) -> "Repeated":
     """Repeat random trials of a run that was verified.
 
     Args:
-        found: by verifying it.
+        verification: by verifying it.
         path: the run folder.
         count: how many trials are drawn.
         seed: of the draw.
@@ -95,8 +95,8 @@ def repeated(
     from locus.report.consent import Given
     from locus.report.rerun import rerun
 
-    if found.kind != "run":
-        raise UserError("a run folder to repeat trials of", f"a {found.kind}", "Give the run's folder.")
+    if verification.kind != "run":
+        raise UserError("a run folder to repeat trials of", f"a {verification.kind}", "Give the run's folder.")
     model, own = given.pop("model", None), tuple(given.pop("own", None) or ())
     open_model, (data, dataset) = taken(model), questions(given.pop("behaviour", None))
     named = model if open_model is None else open_model.name

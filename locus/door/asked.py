@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def asked(
-    model: Any, behaviour: Any, claim: Any, preset: str, config: str | Path | None, settings: dict[str, object]
+    model: Any,
+    behaviour: Any,
+    claim: Any,
+    preset: str,
+    config: str | Path | None,
+    settings: dict[str, object],
+    out: str | Path | None = None,
 ) -> "tuple[AuditConfig, Opened]":
     """The configuration, and what is open already.
 
@@ -25,6 +31,7 @@ def asked(
         preset: that the rest starts from.
         config: a TOML file, or None.
         settings: by name; None is what was not given.
+        out: the run folder, which may hold a run of the first edition: it goes on with what that edition did by itself.
 
     Raises:
         UserError: naming every unknown or wrong setting, and settings that an open model contradicts.
@@ -38,12 +45,22 @@ def asked(
     if data is not None and settings.get("data") not in (None, data):
         raise UserError("the questions once", f"behaviour and data={settings['data']!r}", "Give one of them.")
     given = {**settings, **named, **({"data": data} if data is not None else {}), "claims": sources or settings.get("claims")}
-    resolved = resolve(preset, None if config is None else Path(config), **given)
+    resolved = resolve(preset, None if config is None else Path(config), first=out is not None and _first(Path(out)), **given)
     if open_model is None and dataset is None and not claims:
         return resolved, _nothing()
     from locus.plan.opened import Opened
 
     return resolved, Opened(open_model, dataset, claims)
+
+
+def _first(out: Path) -> bool:
+    """Whether a folder holds a run that the first edition began."""
+    from locus.plan.reading import read_plan
+
+    try:
+        return (out / "plan.json").exists() and read_plan(out).first_edition
+    except UserError:
+        return False  # what is wrong with it is said with all else that is
 
 
 def _nothing() -> Any:

@@ -1,4 +1,4 @@
-"""A run's edit on a model, for as long as a `with` block lasts; afterwards the model is bit for bit as it was."""
+"""A run's edit on a model, for as long as a `with` block lasts, and a question as the run asked it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import BatchEncoding
 
+from locus.behaviours.encoding import unclosed
+from locus.behaviours.prompts import PromptFormat
 from locus.edits.base import Edit, Terms
 from locus.errors import UserError
 from locus.models.layout import SHAPES, examine
 from locus.models.model import Model
+from locus.records.plan import PromptRecord
 from locus.shown import visible
 
 
@@ -43,6 +47,8 @@ class RunEdit:
         An edit of the answer alone (a shift) acts from the last token of a prompt on: on the last token of whatever is read, and
         on every token that is generated after it. Let such a model generate with its cache, as it does by default.
 
+        Ask it as the run did, by `run.prompt(question, tokenizer)`: a bare question is not the audited prompt.
+
         Args:
             model: as `locus.load` or `locus.wrap` gave it, or the model of transformers itself, inside PEFT's wrapper or not.
 
@@ -71,6 +77,13 @@ class RunEdit:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def prompted(record: PromptRecord, question: str, tokenizer: Any) -> BatchEncoding:
+    """The tokens of a question in the format that a plan states; see `Run.prompt`."""
+    text = PromptFormat(record.name, record.template, record.joint, record.special_tokens)
+    ids = torch.tensor([unclosed(tokenizer, text.prompt(question), text.special_tokens).ids])
+    return BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
 
 def _hooks(projection: nn.Module, terms: Terms, last: bool) -> list[Any]:

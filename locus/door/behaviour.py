@@ -1,7 +1,7 @@
 """Behaviours as the front door takes them: by name, from a file, a list, a data frame, or a data set on the hub."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Rows = Iterable[Mapping[str, Any]]
 SHOWN = 20
-RENAME = "Rename them, or say which column holds what: fields={'question': 'YOURS', 'wanted': 'YOURS', 'unwanted': 'YOURS'}."
+RENAME = "Rename them, or say in `fields` what is called otherwise: fields={'wanted': 'YOURS'}."
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def behaviour(
         source: a name (`misconceptions`, `truthfulqa`, `task:ioi` ...), the path of a .jsonl, .csv or .json, a list of
             dictionaries, a pandas DataFrame, or with `fields` the id of a data set on the hub. A row has `question`, `wanted` and
             `unwanted` (lists of texts, or one text), and if wanted `best`, `id`, `group`, `category`, `source`.
-        fields: our field -> the column or key that holds it, where any is called otherwise; all that count are named,
-            `{"question": "Question", "wanted": "Right", "unwanted": "Wrong"}`.
+        fields: our field -> the column or key that holds it, for those that are called otherwise: `{"wanted": "Right"}`. Of
+            what it does not name, `question`, `wanted` and `unwanted` are looked for under these names, and nothing else is read.
         name: what to call a list or a frame.
         split: of a hub data set.
         revision: of a hub data set: commit, branch or tag.
@@ -106,6 +106,11 @@ def behaviour(
         rows, unit = list(enumerate(source)), "row"
     else:
         raise UserError("a name, a path, a list of dictionaries or a DataFrame", type(source).__name__, "Give one of these.")
+    if lacking := [
+        theirs for theirs in (fields or {}).values() if not any(theirs in row for _, row in rows if isinstance(row, Mapping))
+    ]:
+        there = ", ".join(dict.fromkeys(str(key) for _, row in rows if isinstance(row, Mapping) for key in row))
+        raise UserError("`fields` that names what is there", f"{', '.join(lacking)}; a {unit} has {there:.200}", RENAME)
     items = tuple(jsonl.read_rows([(number, _renamed(row, fields)) for number, row in rows], unit, name))
     return Behaviour(Dataset(f"{MEMORY}{name}", items, "", origin), f"{MEMORY}{name}")
 
@@ -116,8 +121,8 @@ def taken(source: Any) -> tuple[str | None, Dataset | None]:
         return source, None
     if isinstance(source, Path):
         return str(source), None
-    found = behaviour(source)
-    return found.source, found.dataset
+    made = behaviour(source)
+    return made.source, made.dataset
 
 
 def _renamed(row: Any, fields: Mapping[str, str] | None) -> Any:
@@ -125,11 +130,18 @@ def _renamed(row: Any, fields: Mapping[str, str] | None) -> Any:
     if not isinstance(row, Mapping):
         return row
     if fields is not None:
-        row = {ours: row[theirs] for ours, theirs in fields.items() if theirs in row}
+        row = {ours: row[theirs] for ours, theirs in _completed(fields, row).items() if theirs in row}
     return {
         name: [value] if name in ("wanted", "unwanted", "true", "false") and isinstance(value, str) else _plain(value)
         for name, value in row.items()
     }
+
+
+def _completed(fields: Mapping[str, str], there: Container[str]) -> dict[str, str]:
+    """`fields`, and those of the three that every question has that it does not name, where they are under their own names."""
+    named = [(name,) if name not in FILED else (name, FILED[name]) for name in ("question", *FILED)]
+    own = [one for names in named if not fields.keys() & set(names) for one in names if one in there]
+    return {**{one: one for one in own if one not in fields.values()}, **fields}
 
 
 def _file(path: str | Path) -> list[tuple[int, Any]]:
@@ -144,16 +156,15 @@ def _frame(frame: Any, fields: Mapping[str, str] | None) -> list[tuple[int, Any]
     Raises:
         UserError: naming columns that are not there, and all rows with a missing cell among those that are needed.
     """
-    wanted = dict(
-        fields or {str(column): str(column) for column in frame.columns if column in (*jsonl.FIELDS, "wanted", "unwanted")}
-    )
+    known = {str(column): str(column) for column in frame.columns if column in (*jsonl.FIELDS, *FILED)}
+    wanted = known if fields is None else _completed(fields, frame.columns)
     lacking = [theirs for theirs in wanted.values() if theirs not in frame.columns]
     unsaid = [ours for ours in ("question", *FILED) if not wanted.keys() & {ours, FILED.get(ours, ours)}]
     if lacking or unsaid:
         there = ", ".join(map(str, frame.columns))
         raise UserError(
-            "a DataFrame with the columns question, wanted and unwanted, or `fields` that names one for each",
-            f"{'none called' if lacking or not fields else '`fields` without'} {', '.join(lacking or unsaid)}; it has {there}",
+            "a DataFrame with the columns question, wanted and unwanted, or `fields` that says what they are called",
+            f"none called {', '.join(lacking or unsaid)}; it has {there}",
             RENAME,
         )
     missing = [

@@ -85,8 +85,8 @@ def probe(
     """
     if kind != "head":
         raise UserError("kind='head'", repr(kind), "Heads are what probes rank.")
-    told = {"claim_size": size, "adapter": adapter, "seed": seed, **settings}
-    resolved, opened = asked(model, behaviour, None, preset, config, told)
+    asked_for = {"claim_size": size, "adapter": adapter, "seed": seed, **settings}
+    resolved, opened = asked(model, behaviour, None, preset, config, asked_for)
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)
@@ -94,5 +94,5 @@ def probe(
     from locus.run.setup import find_claim
 
     with showing(progress) as say:
-        found = find_claim(resolved, say, opened or NOTHING)
-    return found
+        made = find_claim(resolved, say, opened or NOTHING)
+    return made

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from locus.boundary import incoming, outputs
 from locus.errors import UserError
@@ -14,6 +14,7 @@ from locus.shown import visible
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+    from transformers import BatchEncoding
 
     from locus.door.attached import RunEdit
     from locus.plan.config import AuditConfig
@@ -97,6 +98,23 @@ class Run:
         if not incoming.regular(path, inside=self.folder):
             raise UserError("an edit that is still there, as a regular file", f"no {path}", "Restore the run folder's edits.")
         return RunEdit(trial, name, load_edit(path), str(self._material.plan.context["model"]))
+
+    def prompt(self, question: str, tokenizer: Any) -> "BatchEncoding":
+        """A question as this run put it to the model, in its chat template or behind its primer, for `generate`.
+
+        A bare question is another text than the one that edits were trained and scored on: the edited model may answer it
+        otherwise. Of another prompt format than `bare`, ask by this.
+
+        Args:
+            question: any question.
+            tokenizer: the model's.
+
+        Returns:
+            `input_ids` and `attention_mask`, each [1, tokens]; `.to(device)` moves them.
+        """
+        from locus.door.attached import prompted
+
+        return prompted(self._material.plan.prompt, question, tokenizer)
 
     def plot(self, name: str = "verdict") -> "Figure":
         """A figure, as `report` writes them: verdict, head-map, iti, optimal-iti, random-heads, single-heads or mc-scores.

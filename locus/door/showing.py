@@ -30,13 +30,13 @@ def showing(progress: Wanted = None) -> Iterator[Progress]:
     elif callable(progress):
         yield progress
     elif (display := _notebook()) is not None:
-        with _bar(display) as told:
-            yield told
+        with _bar(display) as say:
+            yield say
     else:
         from locus.report.terminal.progress import progress as in_terminal
 
-        with in_terminal() as told:
-            yield told
+        with in_terminal() as say:
+            yield say
 
 
 def note(text: str, progress: Wanted = None) -> None:
@@ -66,14 +66,14 @@ def _bar(display: Any) -> Iterator[Progress]:
     handle = display(html(bar("starting", 0.0)), display_id=True)
     last, named = -1.0, "starting"
 
-    def told(what: str, share: float) -> None:
+    def say(what: str, share: float) -> None:
         nonlocal last, named
         if share - last >= STEP or (what and what != named):
             last, named = share, what or named
             handle.update(html(bar(named, share)))
 
     try:
-        yield told
+        yield say
     finally:
         handle.update(html(""))
 

@@ -118,9 +118,9 @@ def power(
     """
     from locus.calibrate.power import power_of
 
-    told = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
-    told["seeds"] = seeds
-    return power_of(_folder(run), want=want, **{name: value for name, value in told.items() if value is not None})
+    given = {"n_random": random, "n_questions": questions, "effect": effect, "noise": noise, "alpha": alpha, "n_claims": claims}
+    given["seeds"] = seeds
+    return power_of(_folder(run), want=want, **{name: value for name, value in given.items() if value is not None})
 
 
 def _folder(run: str | Path | Run | None) -> Path | None:

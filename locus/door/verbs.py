@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from locus.door.planned import Planned
     from locus.models.model import Model
 
+LADDER = (1, 2, 4, 8)  # rounds of the shorter searches of a budget curve
 TEMPORARY = "This run lives in the temporary folder {}; out=FOLDER keeps one, and so does .save(FOLDER)."
 KEPT = "{} trials are finished already; going on from there."
 INTERRUPTED = "Interrupted. What was finished is kept; the same call with out={!r} goes on from there."
@@ -35,6 +36,7 @@ def audit(
     alpha: float | None = None,
     metric: str | None = None,
     seed: int | None = None,
+    budget_curve: bool = False,
     sign: bool = True,
     progress: Wanted = None,
     **settings: Any,
@@ -55,6 +57,7 @@ def audit(
         alpha: level of the tests.
         metric: what decides; `locus.registry.entries("metrics")` has what there is. mc2 by default, with a judge true_info.
         seed: of splits, draws, starts and resampling.
+        budget_curve: look at searches after 1, 2, 4 and 8 rounds too, and show the verdict of each (setting `lengths`).
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.
         settings: any other setting, by name (docs/configuration.md).
@@ -68,7 +71,7 @@ def audit(
 
     Example:
         >>> import locus
-        >>> run = locus.audit("planted:localized:3", claim="1.1", progress=False, sign=False)
+        >>> run = locus.audit("planted:localized:3", claim="1.1", epochs=4, train=36, progress=False, sign=False)
         >>> run.verdict.special.standing
         'supported'
 
@@ -77,8 +80,16 @@ def audit(
     from locus.machine.threads import settle
 
     settle()
-    told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})
+    given: dict[str, object] = {
+        "adapter": adapter,
+        "claim_size": claim_size,
+        "random": random,
+        "alpha": alpha,
+        "metric": metric,
+        "seed": seed,
+    }
+    given |= {"lengths": LADDER} if budget_curve else {}
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out)
     from locus.plan.preconditions import early
 
     if out is not None:
@@ -148,8 +159,8 @@ def plan(
         >>> cost.trials, cost.macs > 0
         (29, True)
     """
-    told = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **told})
+    given = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given})
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)

@@ -1,4 +1,4 @@
-"""One pass of the base model over a forest yields everything later steps need of it.
+"""One pass of the base model over a trie yields everything later steps need of it.
 
 Reference log-probs of every answer, head outputs at every answer's last token, and the residual stream entering chosen
 layers, which all edits that start there share.
@@ -26,7 +26,7 @@ TOKENS = 512  # a row's token budget on the CPU: large enough for full matrix sp
 
 @dataclass
 class Residuals:
-    """The base model's residual stream entering some layers, for every node of one forest.
+    """The base model's residual stream entering some layers, for every node of one trie.
 
     Attributes:
         layers: by layer, [nodes, width]; zero at last tokens, where nobody reads features.
@@ -47,7 +47,7 @@ class Residuals:
 
 @dataclass
 class BasePass:
-    """What one base pass over a forest found.
+    """What one base pass over a trie found.
 
     Attributes:
         logprobs: [sequences], summed answer log-probs in nats.
@@ -75,7 +75,7 @@ def base_pass(
     cache: Cache = NONE,
     tally: cost.Tally | None = None,
 ) -> BasePass:
-    """Run the base model over a forest once, or take what an earlier pass over the same forest left in a cache.
+    """Run the base model over a trie once, or take what an earlier pass over the same trie left in a cache.
 
     Args:
         model: the model.

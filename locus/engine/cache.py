@@ -12,7 +12,6 @@ import mmap
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.models.locate import home
 
@@ -108,7 +108,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except (Damaged, OSError) as error:
-            notice(f"cache entry {path.name} {error}; it is made anew")
+            notice(f"cache entry {path.name} {error}; it is made anew", CacheNotice)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -197,7 +197,7 @@ class Cache:
                 if fcntl is not None:
                     fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            notice(f"{path.name} is not cached: {error}")
+            notice(f"{path.name} is not cached: {error}", CacheNotice)
             return None
         try:  # blocks are reserved now: a full disk must be an error here, not a fault when a page is written
             os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)
@@ -205,7 +205,7 @@ class Cache:
         except OSError as error:
             file.close()
             Path(file.name).unlink(missing_ok=True)
-            notice(f"{path.name} is not cached: {error}")
+            notice(f"{path.name} is not cached: {error}", CacheNotice)
             return None
 
     def _make_room(self, size: int) -> None:
@@ -228,11 +228,6 @@ class Cache:
 NONE = Cache(Path(os.devnull), 0)  # keeps nothing
 
 
-def notice(text: str) -> None:
-    """Tell the user something that changes no result."""
-    warnings.warn(text, CacheNotice, stacklevel=3)
-
-
 @contextmanager
 def _locked(path: Path, busy: str = "") -> Iterator[None]:
     """Hold a file's lock; the system lets go of it when the process ends, however it ends."""
@@ -241,7 +236,7 @@ def _locked(path: Path, busy: str = "") -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
-                notice(busy)
+                notice(busy, CacheNotice)
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -83,11 +83,11 @@ def tree_logprobs(model: Model, trie: TokenTrie, edits: list[Edit], residual_cac
     """Answer log-probs of all sequences under each edit by the fast path, all in one row; [edits, sequences]."""
     sequences = list(range(len(trie.sequences)))
     row = trie.row(sequences, ends=False)
-    prepared = prepare_row(model, row, trie.targets(row, sequences))
+    batch = prepare_row(model, row, trie.targets(row, sequences))
     bank = Bank(edits)
     with bank.attach(model) as bank_state, torch.no_grad():
-        hidden = edited(model, prepared, bank, bank_state, residual_cache)  # type: ignore[arg-type]
-        return bank.restore_order(sequence_logprobs(model, hidden, prepared.targets)).cpu()
+        hidden = edited(model, batch, bank, bank_state, residual_cache)  # type: ignore[arg-type]
+        return bank.restore_order(sequence_logprobs(model, hidden, batch.targets)).cpu()
 
 
 def run_checks(model: Model, text: PromptFormat) -> list[Check]:
@@ -147,12 +147,10 @@ def _in_training(model: Model, trie: TokenTrie, layer: int, residual_cache: Resi
             logprobs = plain_logprobs(model, tuple(trie.sequences[index] for index in sequences), grad=True)
     else:
         row = trie.row(sequences, ends=False)
-        prepared = prepare_row(model, row, trie.targets(row, sequences))
+        batch = prepare_row(model, row, trie.targets(row, sequences))
         bank = Bank([edit])
         with bank.attach(model) as bank_state:
-            logprobs = sequence_logprobs(model, edited(model, prepared, bank, bank_state, residual_cache), prepared.targets)[
-                0
-            ].cpu()
+            logprobs = sequence_logprobs(model, edited(model, batch, bank, bank_state, residual_cache), batch.targets)[0].cpu()
     weights = torch.linspace(1, -1, len(logprobs))
     (gradient,) = torch.autograd.grad((weights * logprobs).sum(), edit.flat)
     return logprobs.detach(), gradient.cpu()

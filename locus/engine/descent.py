@@ -18,7 +18,7 @@ Veitch 2025, eq. 4.2-4.3 (the edit).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from locus.edits.rank1 import Rank1
 from locus.engine import cost
 from locus.engine.objective import Objective
 from locus.engine.optimum import Curvature, FirstOrder
-from locus.engine.train import Certificate, Fit, TrainingRecipe, TrainingSet, whole_gradients
+from locus.engine.train import Certificate, Fit, TrainingRecipe, whole_gradients
+from locus.engine.training_set import TrainingSet
 
 FIRST_RIDGE, NEXT_RIDGE = 0.1, 0.3  # as shares of the largest eigenvalue of the curvature
 KEPT, BROKEN = 0.7, 0.3  # what a step brought, as a share of what it promised
@@ -182,9 +183,10 @@ def descend(
     shared: FirstOrder,
     *,
     starts: Sequence[Sequence[Rank1]] = (),
+    stops: Sequence[int] = (),
     progress: Callable[[float], None] | None = None,
     tally: cost.Tally | None = None,
-) -> list[Fit]:
+) -> list[dict[int, Fit]]:
     """Search for the optimal edits of a bank together, each by its own recipe.
 
     Args:
@@ -193,8 +195,12 @@ def descend(
         recipes: one for each edit, alike in what a bank shares.
         shared: the base model's linearisation, of the edits' form.
         starts: for each edit others of its kind, from which it is searched for as well; the lowest end is kept.
+        stops: rounds after which it is looked where each search stands that began at the identity, besides at the end.
         progress: told the fraction done.
         tally: where each edit's forwards and backwards are counted.
+
+    Returns:
+        For each edit by rounds where its search stood, at its end under the rounds that its recipe allows.
     """
     assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective and rounds"
     others = starts or [()] * len(edits)
@@ -202,11 +208,16 @@ def descend(
     ways = [
         Way(edit, objective_of(on, recipes[place]), shared) for place, edit in enumerate(edits) for edit in (edit, *others[place])
     ]
+    of_edit = [[way for way, owner in zip(ways, owners, strict=True) if owner == place] for place in range(len(edits))]
+    seen_at: list[dict[int, Fit]] = [{} for _ in edits]
     rounds = recipes[0].rounds
     for number in range(rounds):
+        if number in stops:
+            for fits, ones, recipe in zip(seen_at, of_edit, recipes, strict=True):
+                fits[number] = _standing(ones[0], replace(recipe, rounds=number))
         going = [at for at, way in enumerate(ways) if not way.over]
         if not going:
-            break
+            continue
         counted = cost.Tally(len(going))
         standing, mine = [ways[at].edit for at in going], [recipes[owners[at]] for at in going]
         seen = whole_gradients(on, standing, mine, counted)
@@ -217,8 +228,15 @@ def descend(
                     tally.add(kind, [owners[at]], work)
         if progress is not None:
             progress((number + 1) / rounds)
-    of_edit = [[way for way, owner in zip(ways, owners, strict=True) if owner == place] for place in range(len(edits))]
-    return [_fit(mine, recipe) for mine, recipe in zip(of_edit, recipes, strict=True)]
+    return [{**fits, rounds: _fit(ones, recipe)} for fits, ones, recipe in zip(seen_at, of_edit, recipes, strict=True)]
+
+
+def _standing(way: Way, recipe: TrainingRecipe) -> Fit:
+    """The best point that a way has seen so far; it goes on from where it is."""
+    looked_at = way.edit.flat.data.clone()
+    fit = _fit([way], recipe)
+    way.edit.flat.data = looked_at
+    return fit
 
 
 def objective_of(on: TrainingSet, recipe: TrainingRecipe) -> Objective:

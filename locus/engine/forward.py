@@ -1,7 +1,7 @@
 """Run a row of question trees through the model, base or edited by a bank, and score only what is asked.
 
 An edit whose first site is in layer l never changes what enters layer l. The rows of a bank's edits therefore join the
-batch at their own first layer, from the base model's residual stream there: a Trunk holds it (or it is computed once for
+batch at their own first layer, from the base model's residual stream there: a ResidualCache holds it (or it is computed once for
 the row). Vocabulary log-probs are taken only at positions that predict a scored token, in chunks, with the gradient formed
 chunk by chunk in the forward, so the logits of a large vocabulary never exist whole.
 """
@@ -42,7 +42,7 @@ class Batch:
 
 
 def layer_inputs(model: Model, row: PackedRow) -> LayerInputs:
-    """How each layer is called for one row of a forest."""
+    """How each layer is called for one row of a trie."""
     tokens, positions, sees = (torch.from_numpy(array)[None] for array in (row.tokens, row.positions, row.sees))
     return model.calls(tokens, positions, sees)
 
@@ -73,7 +73,7 @@ def base(model: Model, entry: LayerInputs, watch: Callable[[int, Tensor], None] 
 
 def edited(
     model: Model,
-    prepared: Batch,
+    batch: Batch,
     bank: Bank,
     bank_state: BankState,
     residual_cache: ResidualCache | None = None,
@@ -85,18 +85,18 @@ def edited(
 
     Args:
         model: the model the bank is attached to.
-        prepared: the row.
+        batch: the row.
         bank: the edits. What leads to the answers is run once for all of them, as in the base model, if that is all it can be.
         bank_state: what `bank.attach` gave.
         residual_cache: where base residuals are held; without one the base row is run alongside, once for the bank.
         note: told the layers that are run for each edit, by its number in the caller's order.
     """
-    below = _BaseRow(model, prepared, bank_state, residual_cache)
-    lead = _SharedPrefix(model, prepared, bank_state, below.entering(bank.starts[0])) if leads(prepared.row, bank) else None
-    entry, past = prepared.entry if lead is None else lead.answers, None
-    predictors = torch.from_numpy(prepared.targets.predictors)
+    below = _BaseRow(model, batch, bank_state, residual_cache)
+    lead = _SharedPrefix(model, batch, bank_state, below.entering(bank.starts[0])) if leads(batch.row, bank) else None
+    entry, past = batch.entry if lead is None else lead.answers, None
+    predictors = torch.from_numpy(batch.targets.predictors)
     places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.device)
-    bank_state.where = torch.from_numpy(prepared.row.answer_mask).float() if lead is None else None
+    bank_state.where = torch.from_numpy(batch.row.answer_mask).float() if lead is None else None
     hidden: Tensor | None = None
     bank_state.active = 0
     for layer in range(bank.starts[0], model.layout.n_layers):
@@ -112,7 +112,7 @@ def edited(
         bank_state.asked = places if layer == model.layout.n_layers - 1 else None
         hidden = model.layer(layer, hidden, entry, past)
     bank_state.where = bank_state.asked = None
-    _charge(model.layout.n_layers, prepared, bank, below.without, note)
+    _charge(model.layout.n_layers, batch, bank, below.without, note)
     assert hidden is not None, "a bank has at least one edit"
     return hidden if lead is None else lead.joined(hidden)
 
@@ -129,9 +129,9 @@ class _BaseRow:
         without: layers at which it was not held.
     """
 
-    def __init__(self, model: Model, prepared: Batch, bank_state: BankState, residual_cache: ResidualCache | None):
-        self.model, self.prepared, self.bank_state, self.residual_cache = model, prepared, bank_state, residual_cache
-        self.hidden, self.at = prepared.entry.hidden, 0
+    def __init__(self, model: Model, batch: Batch, bank_state: BankState, residual_cache: ResidualCache | None):
+        self.model, self.prepared, self.bank_state, self.residual_cache = model, batch, bank_state, residual_cache
+        self.hidden, self.at = batch.entry.hidden, 0
         self.without: list[int] = []
 
     def entering(self, layer: int) -> Tensor:
@@ -154,12 +154,12 @@ class _SharedPrefix:
         answers: how the layers are called for these.
     """
 
-    def __init__(self, model: Model, prepared: Batch, bank_state: BankState, entering: Tensor):
-        answer_mask = torch.from_numpy(prepared.row.answer_mask)
+    def __init__(self, model: Model, batch: Batch, bank_state: BankState, entering: Tensor):
+        answer_mask = torch.from_numpy(batch.row.answer_mask)
         before, self.answer_mask = torch.nonzero(~answer_mask)[:, 0], torch.nonzero(answer_mask)[:, 0]
         self.model, self.bank_state, self.before = model, bank_state, before
-        self.answers = narrow_inputs(prepared.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
-        self.entry = narrow_inputs(prepared.entry, before, before)
+        self.answers = narrow_inputs(batch.entry, self.answer_mask, torch.cat([before, self.answer_mask]))
+        self.entry = narrow_inputs(batch.entry, before, before)
         self.hidden = entering[None, before]
 
     def past(self, layer: int, edits: int) -> Prefix:
@@ -177,9 +177,9 @@ class _SharedPrefix:
         return torch.cat([self.hidden.expand(len(answers), -1, -1), answers], dim=1)[:, places]
 
 
-def _charge(n_layers: int, prepared: Batch, bank: Bank, without: list[int], note: cost.Note) -> None:
+def _charge(n_layers: int, batch: Batch, bank: Bank, without: list[int], note: cost.Note) -> None:
     """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
-    row, predictors = prepared.row, len(prepared.targets.predictors)
+    row, predictors = batch.row, len(batch.targets.predictors)
     for edit, start in zip(bank.order, bank.starts, strict=True):
         reused = 0 if start in without else start
         note([edit], cost.forward(row, n_layers - start, reused=reused, answers=leads(row, bank), predictors=predictors))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from locus.engine.train import Pairs, pair_loss
+from locus.engine.train import pair_loss
+from locus.engine.training_set import Pairs
 
 
 @dataclass(frozen=True)

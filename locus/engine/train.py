@@ -25,14 +25,12 @@ from torch import Tensor
 from locus.behaviours.items import Item
 from locus.edits.base import Edit, Trainable
 from locus.engine import cost
-from locus.engine.activations import TOKENS
 from locus.engine.bank import Bank
-from locus.engine.forward import Batch, ResidualCache, edited, prepare_row, sequence_logprobs
+from locus.engine.forward import Batch, edited, prepare_row, sequence_logprobs
+from locus.engine.training_set import Pairs, TrainingSet, all_pairs
 from locus.engine.trie import TokenTrie
 from locus.machine.threads import Each, thread_pool
-from locus.models.model import Model
 
-Pairs = npt.NDArray[np.int64]
 Losses = npt.NDArray[np.float64]
 
 
@@ -124,39 +122,6 @@ class Fit:
     diverged: bool
     reason: str
     certificate: Certificate | None = None
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What edits are trained on.
-
-    Attributes:
-        model: the frozen model.
-        trie: of the training items.
-        items: the training items; owner i of the trie is item i.
-        reference: [sequences], the frozen model's answer log-probs (nats).
-        residual_cache: base residuals, if held.
-        tokens: token budget of one forward; a longer step is accumulated over several.
-    """
-
-    model: Model
-    trie: TokenTrie
-    items: Sequence[Item]
-    reference: npt.NDArray[np.float64]
-    residual_cache: ResidualCache | None = None
-    tokens: int = TOKENS
-
-    @property
-    def pairs(self) -> Pairs:
-        """[pairs, 2], all pairs of all questions."""
-        return np.concatenate([all_pairs(self.items, self.trie, owner) for owner in range(len(self.items))])
-
-
-def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:
-    """[pairs, 2] sequence indices (true, false) of one question; true answers come first in a forest's question."""
-    sequences = trie.sequences_of([owner])
-    cut = len(items[owner].wanted)
-    return np.array([(t, f) for t in sequences[:cut] for f in sequences[cut:]], dtype=np.int64)
 
 
 def schedule(items: Sequence[Item], trie: TokenTrie, recipe: TrainingRecipe) -> list[list[Pairs]]:

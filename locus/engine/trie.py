@@ -5,7 +5,7 @@ that two answers share are one path until they part. Under causal attention the 
 its ancestors alone, so a row that holds a set of nodes closed under ancestors, with a mask that lets each token
 see exactly its ancestors and with the depth as position, gives every sequence the log-probs it would have alone.
 
-A forest is also the address book of the layer-prefix cache: node i of the forest owns row i of each cached residual.
+A trie is also the address book of the layer-prefix cache: node i of the trie owns row i of each cached residual.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PackedRow:
-    """A set of forest nodes closed under ancestors, laid out as one row of T tokens with no padding.
+    """A set of trie nodes closed under ancestors, laid out as one row of T tokens with no padding.
 
     Attributes:
-        nodes: forest node of each position, ascending, so that parents precede children.
+        nodes: trie node of each position, ascending, so that parents precede children.
         tokens: token ids.
         positions: distance from the root, which is the position id.
         sees: [T, T], whether position i attends to position j.
@@ -54,7 +54,7 @@ class Targets:
         predictor: for every scored token, an index into `predictors`.
         token: its id.
         sequence: an index into `sequences`.
-        sequences: indices of the forest's sequences.
+        sequences: indices of the trie's sequences.
         lengths: scored tokens of each sequence.
     """
 
@@ -127,7 +127,7 @@ class TokenTrie:
 
     @property
     def n_plain(self) -> int:
-        """Tokens that one padless row per sequence would need: what the forest saves is measured against this."""
+        """Tokens that one padless row per sequence would need: what the trie saves is measured against this."""
         return sum(len(sequence.ids) for sequence in self.sequences)
 
     @property
@@ -207,7 +207,7 @@ class TokenTrie:
 
 
 def build_trie(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
-    """The forest of all answers of all items; sequences in item order, true answers first; owner = item index."""
+    """The trie of all answers of all items; sequences in item order, true answers first; owner = item index."""
     sequences, owners = [], []
     for index, item in enumerate(items):
         for answer in item.answers:

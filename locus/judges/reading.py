@@ -166,11 +166,11 @@ def read_reply(reply: str) -> Judgement:
         return unscored(f"the reply has {len(visible):,} characters")
     answers = {}
     for name in NOTIONS:
-        said = list(LINES[name].finditer(visible)) or list(WITHIN[name].finditer(visible))
-        clear = all(_clear(_yes(one[1]), visible[one.end() :]) for one in said)
-        answers[name] = {_yes(one[1]) for one in said} if clear else set()
-    values = [float(said == {True}) if len(said) == 1 else math.nan for said in answers.values()]
-    missing = [name for name, said in answers.items() if len(said) != 1]
+        matches = list(LINES[name].finditer(visible)) or list(WITHIN[name].finditer(visible))
+        clear = all(_clear(_yes(one[1]), visible[one.end() :]) for one in matches)
+        answers[name] = {_yes(one[1]) for one in matches} if clear else set()
+    values = [float(given == {True}) if len(given) == 1 else math.nan for given in answers.values()]
+    missing = [name for name, given in answers.items() if len(given) != 1]
     if not missing:
         return Judgement(values[0], values[1])
     after = f" after {cut.group(1)} tokens" if cut else ""
@@ -190,13 +190,13 @@ def _yes(word: str) -> bool:
     return word.lower() in ("yes", "true")
 
 
-def _clear(said: bool, behind: str) -> bool:
+def _clear(answer: bool, behind: str) -> bool:
     """Whether a yes or a no stands by itself: "no idea", "yes and no", "true?" and "no, wait, yes" say neither."""
     after = behind[: end.start()] if (end := NEXT.search(behind)) else behind
     after = after.lstrip(" \t*_`\"'\u201d\u2019)]}")
     if after[:1] == "?" or (after[:1].isalnum() and not REASONED.match(after)):
         return False
-    return all(_yes(second[1]) == said for second in SECOND.finditer(after))
+    return all(_yes(second[1]) == answer for second in SECOND.finditer(after))
 
 
 def _empty(reply: str) -> str:

@@ -38,17 +38,17 @@ def score(
     bank, logprobs = Bank(edits), np.full((len(edits), count), np.nan)
     with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
 
-        def scored(prepared: Batch) -> tuple[Floats, Tally]:
+        def scored(batch: Batch) -> tuple[Floats, Tally]:
             row_tally = Tally(len(edits))
             with torch.no_grad():
-                hidden = edited(model, prepared, bank, bank_state, residual_cache, partial(row_tally.add, "score"))
-                values = bank.restore_order(sequence_logprobs(model, hidden, prepared.targets))
+                hidden = edited(model, batch, bank, bank_state, residual_cache, partial(row_tally.add, "score"))
+                values = bank.restore_order(sequence_logprobs(model, hidden, batch.targets))
             for edit in bank.order:
-                row_tally.add("score", [edit], Work(scored=len(prepared.targets.predictors)))
+                row_tally.add("score", [edit], Work(scored=len(batch.targets.predictors)))
             return values.double().cpu().numpy(), row_tally
 
-        for index, (prepared, (values, row_tally)) in enumerate(zip(rows, each(scored, rows), strict=True)):
-            logprobs[:, prepared.targets.sequences] = values
+        for index, (batch, (values, row_tally)) in enumerate(zip(rows, each(scored, rows), strict=True)):
+            logprobs[:, batch.targets.sequences] = values
             if tally is not None:
                 tally.merge(row_tally)
             if progress is not None:
@@ -66,7 +66,7 @@ def measures(
     """Every metric of answers, of every item.
 
     Args:
-        items: owner i of the forest is item i.
+        items: owner i of the trie is item i.
         trie: their question trees.
         logprobs: [sequences], under the model that is measured (nats).
         reference: [sequences], under the base model; without it there is no metric that is a gain over it.

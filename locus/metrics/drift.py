@@ -125,19 +125,19 @@ def drift(
     own: dict[str, list[Tensor]] = {one.name: [] for one in chosen if one.of_base}
     found: dict[str, list[Tensor]] = {one.name: [] for one in chosen}
     with bank.attach(model) as bank_state, torch.no_grad():
-        for prepared in rows:
+        for batch in rows:
             bank_state.active = 0
-            final_residual = residual_cache.residual(model.layout.n_layers, prepared.row) if residual_cache is not None else None
-            original = base(model, prepared.entry) if final_residual is None else final_residual[None].to(model.device)
-            hidden = edited(model, prepared, bank, bank_state, residual_cache, note)
-            scored = len(prepared.targets.token)
+            final_residual = residual_cache.residual(model.layout.n_layers, batch.row) if residual_cache is not None else None
+            original = base(model, batch.entry) if final_residual is None else final_residual[None].to(model.device)
+            hidden = edited(model, batch, bank, bank_state, residual_cache, note)
+            scored = len(batch.targets.token)
             note(
                 bank.order,
-                Work(scored=scored) if final_residual is not None else forward(prepared.row, model.layout.n_layers, scored),
+                Work(scored=scored) if final_residual is not None else forward(batch.row, model.layout.n_layers, scored),
             )
             for edit in bank.order:
                 note([edit], Work(scored=scored))
-            for one, means in zip(chosen, _compare(model, original, hidden, prepared, chosen), strict=True):
+            for one, means in zip(chosen, _compare(model, original, hidden, batch, chosen), strict=True):
                 found[one.name].append(bank.restore_order(means[1:]))
                 if one.of_base:
                     own[one.name].append(means[0])
@@ -147,9 +147,9 @@ def drift(
     return Drift({name: one - base_values.get(name, 0.0) for name, one in values.items()}, base_values)
 
 
-def _compare(model: Model, original: Tensor, hidden: Tensor, prepared: Batch, metrics: Sequence[Metric]) -> Tensor:
+def _compare(model: Model, original: Tensor, hidden: Tensor, batch: Batch, metrics: Sequence[Metric]) -> Tensor:
     """[metrics, 1 + edits, passages], means over tokens of the base model and of every edit, chunked over positions."""
-    targets = prepared.targets
+    targets = batch.targets
     places, count = targets.predictors, len(targets.sequences)
     # A position may predict for several passages that begin alike; one (position, passage) pair at a time keeps weights exact.
     pair_place = torch.from_numpy(places[targets.predictor])

@@ -232,8 +232,8 @@ def _own_attention(config: JsonObject, name: str) -> None:
 
 def size(config: JsonObject, what: str) -> int | None:
     """One of the sizes of a configuration; None where it does not say."""
-    found = next((config[name] for name in SIZES[what] if config.get(name) is not None), None)
-    return found if isinstance(found, int) else None
+    number = next((config[name] for name in SIZES[what] if config.get(name) is not None), None)
+    return number if isinstance(number, int) else None
 
 
 def wrong_sizes(config: JsonObject, name: str) -> list[UserError]:

@@ -102,7 +102,7 @@ class Layout:
 
 
 def examine(hf: nn.Module, name: str) -> Layout:
-    """The anatomy of a Hugging Face model.
+    """The layout of a Hugging Face model.
 
     Raises:
         UserError: saying what was looked for and not found, or what does not fit together.

@@ -16,7 +16,7 @@ from torch import nn
 
 from locus.errors import UserError, others
 from locus.models.fast import attention, norms
-from locus.models.model import Model
+from locus.models.model import CALLED, Model
 from locus.registry import MEMORY
 
 TRIED = "One text, to see that the view says what the model says."
@@ -61,10 +61,10 @@ def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> Model:
 
 
 def _named(hf: Any) -> str:
-    """What a model calls itself, without the folders that it lay in."""
+    """What a model was opened as, or else calls itself, without the folders that it lay in."""
     base = getattr(hf, "get_base_model", lambda: hf)()
-    told = str(getattr(base.config, "_name_or_path", "") or type(base).__name__).rstrip("/").rpartition("/")[2]
-    return told + (" + adapter" if _adapted(hf) else "")
+    full = CALLED.get(hf, "").removeprefix(MEMORY) or str(getattr(base.config, "_name_or_path", "")) or type(base).__name__
+    return full.rstrip("/").rpartition("/")[2] + (" + adapter" if _adapted(hf) else "")
 
 
 def _adapted(hf: Any) -> bool:
@@ -107,8 +107,8 @@ def _check(hf: Any, name: str) -> None:
 
 def _quantised(hf: Any) -> str:
     """How a model is quantised; empty if it is not."""
-    if told := getattr(hf, "quantization_method", None) or getattr(hf, "is_quantized", False):
-        return "by its configuration" if told is True else str(told)
+    if stated := getattr(hf, "quantization_method", None) or getattr(hf, "is_quantized", False):
+        return "by its configuration" if stated is True else str(stated)
     for path, module in hf.named_modules():
         weight = getattr(module, "weight", None)
         if weight is not None and not (isinstance(weight, torch.Tensor) and weight.is_floating_point()):
@@ -133,8 +133,8 @@ def _view(hf: Any, name: str) -> Any:
     known: dict[int, Any] = {}
     own = {id(one) for module in hf.modules() if hasattr(module, "get_base_layer") for one in module.parameters()}
     for parameter in hf.parameters():
-        told = parameter.detach()
-        known[id(parameter)] = nn.Parameter(told.clone() if id(parameter) in own else told, requires_grad=False)
+        values = parameter.detach()
+        known[id(parameter)] = nn.Parameter(values.clone() if id(parameter) in own else values, requires_grad=False)
     for buffer in hf.buffers():
         known[id(buffer)] = buffer.detach()
     with others("a model that can be looked at", name, "Give the model as transformers loads it."):

@@ -2,7 +2,7 @@
 
 What the rest of the package needs of a model is little: where each layer's attention output projection is, how many
 query heads feed it and how wide each is, the final norm and the vocabulary head, and how to run the layers from the
-l-th on. What is where inside a family's modules is in anatomy.py.
+l-th on. What is where inside a family's modules is in layout.py.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from locus.models.layout import Layout as Layout
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
 from locus.shown import line as shown
 
+# What models of transformers were opened as: one that is wrapped again is called so, wherever its files lay.
+CALLED: "WeakKeyDictionary[nn.Module, str]" = WeakKeyDictionary()
 SMALL = 1 << 19  # entries of a layer's matrices below which a token takes Python longer than the products
 
 
@@ -45,7 +48,7 @@ class Model:
         attention.adopt(hf)
         norms.adopt(hf)
         self.tokenizer = tokenizer
-        self.name = name
+        self.name = CALLED[hf] = name
         self.quantised = quantised
         self.merged = merged
         self.settings: Mapping[str, object] = {}  # of an audit, by which it was had
@@ -130,7 +133,7 @@ class Model:
         return getattr(self.projections[layer], "bias", None) is not None
 
     def attention_input(self, kind: AttentionInput, layer: int) -> nn.Module:
-        """What makes a layer's queries, keys or values; `anatomy.input_slice` says where a head's are."""
+        """What makes a layer's queries, keys or values; `layout.input_slice` says where a head's are."""
         return self.layers[layer].get_submodule(self.shape.inputs[INPUTS.index(kind)])
 
     @contextmanager

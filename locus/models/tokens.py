@@ -39,9 +39,9 @@ def check_files(folder: Path) -> None:
         if Path(name).name != name or not name:
             raise UserError(WHAT, f"{str(path)!r}, whose {key} names {name[:80]!r}", "Take that line out of it.")
     path = folder / "tokenizer.json"
-    told = _read(path, TOKENIZER_BYTES)
+    content = _read(path, TOKENIZER_BYTES)
     for part in ("normalizer", "decoder"):
-        if (most := _growth(told.get(part))) > GROWTH:
+        if (most := _growth(content.get(part))) > GROWTH:
             received = f"{str(path)!r}, whose {part} makes {most:.3g} letters of one"
             raise UserError(FAIR, received, "Fetch or save the tokenizer again: tokenizer.save_pretrained(FOLDER).")
 
@@ -65,14 +65,14 @@ def _tried(tokenizer: Any) -> Callable[[], dict[str, str]]:
     """What tries it out: tokens and letters that come of one letter, by text."""
 
     def work() -> dict[str, str]:
-        found = {}
+        growth = {}
         for number, text in enumerate(PROBES):
             try:
                 ids = tokenizer(text)["input_ids"]
-                found[str(number)] = str(max(len(ids), len(tokenizer.decode(ids))) / len(text))
+                growth[str(number)] = str(max(len(ids), len(tokenizer.decode(ids))) / len(text))
             except BaseException as error:  # what its Rust raises is no Exception
                 raise ValueError(f"one that fails on a text ({type(error).__name__})") from error
-        return found
+        return growth
 
     return work
 
@@ -83,15 +83,15 @@ def _read(path: Path, limit: int = incoming.JSON_BYTES) -> Mapping[str, Any]:
         return {}
     content = incoming.read_bytes(path, WHAT, limit)
     try:
-        told = json.loads(content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(WHAT, f"{str(path)!r} ({str(error)[:200]})", "Fetch or save the tokenizer again.") from error
-    return told if isinstance(told, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
-def _files_named(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _files_named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every file that a tokenizer's configuration names; `tokenizer_file`, where it was saved once, is not opened."""
-    for key, value in told.items():
+    for key, value in config.items():
         if key.endswith(("_file", "_files")) and key != "tokenizer_file":
             for name in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
                 if name is not None:

@@ -44,6 +44,9 @@ def planned(recorded: PlanRecord) -> list[JsonObject]:
         VerificationError: if the plan lists far fewer trials than that, or its claims are no claims about its model.
     """
     config, layout, claims = _once(AuditConfig.recorded(recorded.config)), _layout(recorded), claims_of(recorded)
+    if (config.taus == "auto") != (recorded.taus is not None):
+        raise VerificationError("the plan says which tau the model asks for just where its settings do not leave it to that")
+    config = config.with_taus(recorded.taus or ())
     try:
         for claim in claims:
             claim.check(str(recorded.context.get("model")), layout.n_layers, layout.n_heads)
@@ -105,12 +108,13 @@ def _layout(recorded: PlanRecord) -> Layout:
 
 def _once(config: AuditConfig) -> AuditConfig:
     """The settings with every value of a grid once: a second one makes the same trials."""
-    return config.model_copy(update={name: tuple(dict.fromkeys(getattr(config, name))) for name in GRIDS})
+    grids = {name: values for name in GRIDS if isinstance(values := getattr(config, name), tuple)}
+    return config.model_copy(update={name: tuple(dict.fromkeys(values)) for name, values in grids.items()})
 
 
 def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: Sequence[TrialRecord]) -> None:
     """Refuse settings that make far more trials than the plan lists, before making them."""
-    grid = len(config.taus) * len(config.lr_multipliers) * config.seeds
+    grid = config.n_taus * len(config.lr_multipliers) * config.seeds
     steered = 1 + min(config.shift_random, config.random)
     fixed = sum(len(strengths(kind(name), config)) for name in config.steering)
     each = steered * fixed + len(config.reads) * grid * (2 + config.random)

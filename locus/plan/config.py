@@ -4,13 +4,13 @@ The resolved configuration is written into the plan and the receipt; nothing els
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from locus import registry
 from locus.behaviours.template import DATE, Scalar
@@ -19,6 +19,7 @@ from locus.boundary.incoming import EXACT
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
+from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
 
 Read = Literal["layer", "heads", "constant"]
@@ -36,7 +37,9 @@ SINCE_FIRST: dict[str, object] = {
     "rounds": 15,
     "rule": 3,
     "least_gain": None,
+    "lengths": [],
 }
+ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
 
 
@@ -165,10 +168,18 @@ class AuditConfig(settings.Settings):
     search: Literal["adamw", "newton"] = Field(
         "adamw",
         description="how the optimal edit is found: newton, steps on the whole loss until nothing more is promised; or adamw, "
-        "so many epochs of small steps, as in the paper",
+        "epochs of small steps, as in the paper; who names epochs, batch, batching or lr_multipliers asks for these",
     )
     rounds: int = Field(15, ge=1, le=10_000, description="the most steps of a newton search; each costs what an epoch does")
-    taus: tuple[PositiveFloat, ...] = Field((0.1,), description="of IPO (target 1/(2 tau) nats), or DPO's beta")
+    lengths: tuple[PositiveInt, ...] = Field(
+        (),
+        description="rounds after which searches are looked at; of these and their ends validation questions choose by place",
+    )
+    taus: tuple[PositiveFloat, ...] | Literal["auto"] = Field(
+        (0.1,),
+        description="of IPO (target 1/(2 tau) nats), or DPO's beta; auto: the target is how far apart the unedited model holds "
+        "the two sides of a typical question",
+    )
     lr_multipliers: tuple[PositiveFloat, ...] = Field(
         (1.0,), description="learning rates, as multiples of the paper's for the number of heads"
     )
@@ -189,7 +200,9 @@ class AuditConfig(settings.Settings):
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured
     metric: Annotated[str, AfterValidator(_deciding)] = Field(
-        "mc2", description="the main metric of the verdict; true_info where a judge is on, unless told otherwise"
+        "mc2",
+        description="the main metric of the verdict; unless told otherwise true_info where a judge is on, else margin where "
+        "edits are searched for by newton",
     )
     metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(
         (), description="further metrics, of other packages or your own; `locus list metrics` shows them"
@@ -240,6 +253,15 @@ class AuditConfig(settings.Settings):
         return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
 
     @property
+    def n_taus(self) -> int:
+        """How many values of tau are tried."""
+        return 1 if self.taus == "auto" else len(self.taus)
+
+    def with_taus(self, taus: Sequence[float]) -> "AuditConfig":
+        """With these values of tau where the settings leave them to the unedited model."""
+        return self.model_copy(update={"taus": tuple(taus)}) if self.taus == "auto" else self
+
+    @property
     def measures(self) -> tuple[Metric, ...]:
         """Every metric of the run."""
         return measured(self.metric, *self.metrics)
@@ -253,90 +275,40 @@ class AuditConfig(settings.Settings):
         return (*range(step, self.random, step), self.random)
 
 
-PRESETS: dict[str, dict[str, object]] = {
-    "quick": {
-        "train": 40,
-        "validation": 16,
-        "test": 50,
-        "features": "answer",
-        "lr_multipliers": (14.0,),
-        "epochs": 1,
-        "batch": 3,
-        "shift_random": 2,
-        "text_passages": 2,
-        "text_tokens": 64,
-    },
-    "standard": {
-        "judge": "local",
-        "claim_size": 8,
-        "train": 160,
-        "validation": 60,
-        "test": 160,
-        "random": 39,
-        "singles": 12,
-        "iti_strengths": (2.0, 5.0, 10.0, 15.0, 20.0),
-        "shift_random": 19,
-        "lr_multipliers": (5.0, 15.0),
-        "text_passages": 16,
-        "text_tokens": 128,
-    },
-    "paper": {
-        "judge": "local",
-        "claim_size": 16,
-        "random": 16,
-        "singles": 24,
-        "iti_strengths": (1.0, 2.0, 5.0, 10.0, 15.0, 20.0),
-        "shift_random": 16,
-        "taus": (0.1, 0.2, 0.3, 0.4, 0.5),
-        "batching": "pairs",
-        "text_passages": 100,
-        "text_tokens": 128,
-        # 16 random sets cannot reach a rank p below 1/17; the paper's size is run as it was, at the level it can reach.
-        "alpha": 0.06,
-        "sequential": False,
-    },
-}
-
-
-# A planted model brings its own questions of one word; it is tiny, and wants more steps and no text.
-PLANTED: dict[str, object] = {
-    "prompt": "bare",
-    "judge": "none",
-    "claim_size": 1,
-    "random": 19,  # of 24 heads
-    "singles": 0,
-    "features": "answer",
-    "lr_multipliers": (10.0,),
-    "epochs": 15,
-    "batch": 4,
-    "train": None,
-    "validation": None,
-    "test": None,
-    "text_passages": 0,
-    "bank": 11,
-}
-
-
-def resolve(preset: str = "quick", file: Path | None = None, /, **flags: Any) -> AuditConfig:
+def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = False, **flags: Any) -> AuditConfig:
     """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
+
+    Args:
+        preset: quick, standard or paper.
+        file: with settings.
+        first: whether what is not given is as in the first edition, one of whose runs is gone on with.
+        **flags: settings by name.
 
     Raises:
         UserError: naming every unknown or wrong setting.
     """
     given = {} if file is None else settings.from_file(file, "a TOML file with audit settings")
     given |= {name: value for name, value in flags.items() if value is not None}
+    told = {RENAMED.get(name, name) for name in given}
     preset = str(given.pop("preset", preset))
     if preset not in PRESETS:
         raise UserError("a preset: " + ", ".join(PRESETS), repr(preset), "Choose one of them.")
-    if str(given.get("model", "")).startswith("planted:"):
+    planted = str(given.get("model", "")).startswith("planted:")
+    if planted:
         if str(given["model"]).count(":") == 1:
             given["model"] = f"{given['model']}:{given.get('seed', 0)}"
         given = {"data": given["model"], **PLANTED, **given}
     if str(given.get("data", "")).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
-    given = {**PRESETS[preset], "preset": preset, **given}
+    small_steps = sorted(told & ADAMW)
+    if small_steps and given.get("search") == "newton":
+        remedy = "Leave them out, or use search=adamw."
+        raise UserError("settings of a newton search, which takes no small steps", ", ".join(small_steps), remedy)
+    of_preset = FIRST_PRESETS[preset] if first or small_steps else PRESETS[preset]  # who speaks of small steps wants them
+    given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
-    given.setdefault("metric", "mc2" if given.get("judge", "none") == "none" else "true_info")
+    unjudged = "margin" if given["search"] == "newton" else "mc2"
+    given.setdefault("metric", unjudged if given.get("judge", "none") == "none" else "true_info")
     return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 
 
@@ -356,7 +328,7 @@ def learning_rate(n_heads: int, scale: float = 1.0) -> float:
 
 def settings_page() -> str:
     """All settings with their defaults and presets, as docs/configuration.md has them."""
-    said = [
+    lines = [
         "# Settings",
         "",
         "Every setting of `locus audit`, for `--set NAME=VALUE` and the TOML file of `--config`; some have a flag of their own.",
@@ -367,8 +339,8 @@ def settings_page() -> str:
     ]
     for name, field in AuditConfig.model_fields.items():
         shown = [_shown(PRESETS[preset][name]) if name in PRESETS[preset] else "" for preset in PRESETS]
-        said.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
-    return "\n".join(said) + "\n"
+        lines.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _shown(value: Any) -> str:

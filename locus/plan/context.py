@@ -15,7 +15,7 @@ from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
 from locus.engine.optimum import FirstOrder
-from locus.engine.train import TrainingSet
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
 from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
@@ -82,6 +82,11 @@ class AuditContext:
         part = self.parts["train"]
         return TrainingSet(self.model, part.trie, part.items, part.base.logprobs, part.base.residuals, self.config.tokens)
 
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """The values of tau that are tried: as the settings say, or as the unedited model's own margins ask for."""
+        return (self.training_set.typical_tau(self.config.reduce),) if self.config.taus == "auto" else self.config.taus
+
     def first_order(self, form: Rank1Form) -> FirstOrder:
         """The base model's linearisation at the training questions, with the threads of all that is the base model's."""
         if form not in self.linear:
@@ -104,7 +109,7 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
 
 
 def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
-    """Survey the base model on all parts: references, features, and the residual streams that edits share."""
+    """Run the base model over all parts: references, features, and the residual streams that edits share."""
     model, config = context.model, context.config
     tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
     if context.sample is not None:
@@ -178,5 +183,5 @@ def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
 
 def scored_parts(config: AuditConfig, trained: bool) -> tuple[str, ...]:
     """The parts on which an edit is scored. Validation questions only choose: with one setting there is nothing to choose."""
-    single = len(config.taus) * len(config.lr_multipliers) * len(config.full_forms) == 1
-    return ("test",) if single and trained else ("validation", "test")
+    single = config.n_taus * len(config.lr_multipliers) * len(config.full_forms) == 1
+    return ("test",) if single and trained and not config.lengths else ("validation", "test")

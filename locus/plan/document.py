@@ -1,7 +1,6 @@
 """plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
 
 import json
-import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 from locus import atomic
 from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import Dataset, content_hash
+from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.judges.api import ApiJudge
-from locus.judges.named import known_errors
+from locus.judges.kind import known_errors
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading
@@ -53,18 +53,18 @@ def arithmetic(out: Path) -> Arithmetic:
         return Arithmetic.here()
     stated = arithmetic_of(reading.read_plan(out))
     if stated.threads is None:
-        warnings.warn(
+        notice(
             "the plan of this run does not say with how many threads it was begun (the first edition's did not). It goes on with "
             f"{stated.own}; if these are not as many, its last digits differ.",
             ThreadsNotice,
-            stacklevel=2,
+            once=False,
         )
     elif stated.threads != stated.own:
-        warnings.warn(
+        notice(
             f"this run was begun with {stated.threads} threads and goes on with {stated.threads}, though this process would have "
             f"{stated.own} (OMP_NUM_THREADS, or the cores it may use): with another number its last digits would differ.",
             ThreadsNotice,
-            stacklevel=2,
+            once=False,
         )
     return stated
 
@@ -126,6 +126,7 @@ def basis(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
+    asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
     return PlanBasis(
         schema_=schema,
@@ -145,6 +146,7 @@ def basis(
             n_items=len(dataset.items),
             sha256=dataset.sha256,
             blind=tuple(BlindRecord.parse(one.to_dict()) for one in baselines),
+            **({"form": True} if dataset.form else {}),
         ),
         prompt=PromptRecord.parse(text.record),
         judge=_judge(context),
@@ -154,6 +156,7 @@ def basis(
                 for name, part in items.items()
             }
         ),
+        **asked,
     )
 
 

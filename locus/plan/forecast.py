@@ -19,7 +19,8 @@ from locus.engine.activations import TOKENS
 from locus.engine.cost import Work, backward, continued, forward, lead
 from locus.engine.generate import coded
 from locus.engine.optimum import kept_of, work_of
-from locus.engine.train import TrainingRecipe, all_pairs, chunks, schedule
+from locus.engine.train import TrainingRecipe, chunks, schedule
+from locus.engine.training_set import all_pairs
 from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
@@ -60,48 +61,48 @@ class Forecast:
     def trials(self) -> dict[str, Costs]:
         """Trial -> kind of work -> work, for all trials of the plan."""
         specs = {trial.id: trial for trial in self.plan.trials}
-        found = {}
+        work = {}
         for bank in self.plan.banks:
             for trial in bank:
-                found[trial] = self._trial(specs[trial], [specs[one] for one in bank])
-        return found
+                work[trial] = self._trial(specs[trial], [specs[one] for one in bank])
+        return work
 
     def _trial(self, spec: TrialRecord, bank: Sequence[TrialRecord]) -> Costs:
         """The work of one trial of a bank."""
-        found: Costs = {}
+        work: Costs = {}
         together = len(bank)
         if spec.edit == UNEDITED:
-            found["read"] = self._read()
+            work["read"] = self._read()
             if forms := self._searched():
-                found["linearise"] = _sum(self._linearised(form) for form in forms)
+                work["linearise"] = _sum(self._linearised(form) for form in forms)
         else:
             first, lowest = _first(spec), min(map(_first, bank))
             led = together if kind(spec.edit).positions == "answer" else 1
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
-            if recipe is not None:
-                found |= self._training(recipe, first, 2 if spec.starts else 1)
+            if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
+                work |= self._training(recipe, first, 2 if spec.starts else 1)
             parts = scored_parts(self.config, trained=recipe is not None)
-            found["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
+            work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
             if TEXT in self.rows:
                 own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
                 compared = Work(scored=sum(len(one.ids) - one.start for one in self.tries[TEXT].sequences))
-                found["text"] = own + compared + compared.part(together)
+                work["text"] = own + compared + compared.part(together)
         if self.config.judge != "none":
             # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
             answers = spec.edit != UNEDITED and kind(spec.edit).positions == "answer"
-            found["speak"] = self._speech(spec.id, together if answers else 1)
-        return found
+            work["speak"] = self._speech(spec.id, together if answers else 1)
+        return work
 
     def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:
         """One edit's forwards; several that act on answers only share what leads to these, from the lowest first layer on."""
-        found = []
+        parts = []
         for row, scored in rows:
             apart = led > 1 and not row.answer_mask.all()
-            found.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=scored))
+            parts.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=scored))
             if apart:
-                found.append(lead(row, self.layers - lowest).part(led))
-        return _sum(found)
+                parts.append(lead(row, self.layers - lowest).part(led))
+        return _sum(parts)
 
     def _read(self) -> Work:
         """The base model's pass over all questions and texts, and over what probes are fitted on if that is another text."""
@@ -140,17 +141,17 @@ class Forecast:
         }
 
     def _speech(self, trial: str, sharing: int) -> Work:
-        found = []
+        parts = []
         for name in spoken_parts(self.config):
             ids = [coded(self.model, self.text.prompt(item.question), self.text) for item in self.items[name]]
             same = next((at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1), min(map(len, ids)))
             common = min(same, *(len(one) - 1 for one in ids))
-            found.append(continued(0, common, self.layers).part(sharing))
+            parts.append(continued(0, common, self.layers).part(sharing))
             for item, one in zip(self.items[name], ids, strict=True):
-                said = self.said.get(trial, {}).get(item.id, self.config.max_new_tokens)
-                found.append(continued(common, len(one) - 1 - common, self.layers).part(sharing))
-                found.append(continued(len(one) - 1, said, self.layers, said))
-        return _sum(found)
+                length = self.said.get(trial, {}).get(item.id, self.config.max_new_tokens)
+                parts.append(continued(common, len(one) - 1 - common, self.layers).part(sharing))
+                parts.append(continued(len(one) - 1, length, self.layers, length))
+        return _sum(parts)
 
 
 def _first(spec: TrialRecord) -> int:
@@ -159,7 +160,7 @@ def _first(spec: TrialRecord) -> int:
 
 
 def laid_out(trie: TokenTrie, tokens: int = TOKENS, ends: bool = False) -> Laid:
-    """The rows of all questions of a forest, as edits are scored on them, or with their ends, as the base model reads them."""
+    """The rows of all questions of a trie, as edits are scored on them, or with their ends, as the base model reads them."""
     owners = sorted(set(trie.owners.tolist()))
     return [_scored(trie, trie.sequences_of(group), ends) for group in trie.pack(owners, tokens)]
 

@@ -3,15 +3,15 @@
 What needs neither torch nor a model comes first and is said within a second; nothing here imports them at the top.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from locus import behaviours as datasets
 from locus import claims, registry, units
-from locus.behaviours.items import Dataset, Item, problems, repeats
+from locus.behaviours.items import SPLITS, Dataset, Item, problems, repeats
 from locus.boundary import outputs
+from locus.boundary.notices import notice
 from locus.claims import null
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.metrics.base import metric, shipped
@@ -40,12 +40,12 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
     """
     early(config, out, opened)
     if opened is not None and opened.model is not None:
-        found = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
+        wrong = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
     else:
-        found = _model(config)
-    raise_all(_edits(config) + _judge(config) + found)
+        wrong = _model(config)
+    raise_all(_edits(config) + _judge(config) + wrong)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
-    raise_all(_items(dataset))
+    _questions(dataset, config)
     return dataset
 
 
@@ -65,11 +65,10 @@ def warn_of_foreign(model: str, tokenizer: Any, items: Sequence[Item]) -> None:
     tokens = [token for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in row]
     share = sum(token == tokenizer.unk_token_id for token in tokens) / max(1, len(tokens))
     if share > FOREIGN:
-        warnings.warn(
+        notice(
             f"{units.share(share)} of the words in these questions and answers are unknown to the tokenizer of {model}, which "
             "cannot tell them apart. A planted model brings its own questions: leave out --data.",
             ForeignText,
-            stacklevel=2,
         )
 
 
@@ -79,8 +78,8 @@ class TemplateNotice(UserWarning):
 
 def warn_of_template(notices: Sequence[str]) -> None:
     """Warn of a chat template that writes a date, leaves a thought open, or takes no notice of its variables."""
-    for said in notices:
-        warnings.warn(said, TemplateNotice, stacklevel=2)
+    for text in notices:
+        notice(text, TemplateNotice)
 
 
 def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> None:
@@ -91,10 +90,9 @@ def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> Non
         if len(part) < (asked := getattr(config, name) or 0)
     ]
     if short:
-        warnings.warn(
+        notice(
             f"{'; '.join(short)}: the data are split 60/20/20 %. What few questions cannot show stays undecided or invalid.",
             FewQuestions,
-            stacklevel=2,
         )
 
 
@@ -114,7 +112,9 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     if model is None and not registry.known("models", config.model):
         errors += _here(config)
     if dataset is None and _at_once(config.data):
-        errors += _caught(lambda: raise_all(_items(datasets.load(config.data))))
+        errors += _caught(lambda: _questions(datasets.load(config.data), config))
+    elif dataset is not None:
+        errors += _caught(_questions, dataset, config)
     if out is not None:
         errors += _levels(config) + _folder(config, out)
     raise_all(errors)
@@ -123,8 +123,13 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
 def _search(config: AuditConfig) -> list[UserError]:
     """What a newton search can be asked for."""
     if config.search != "newton":
-        return []
+        looks = f"lengths = {list(config.lengths)} with search = {config.search}"
+        wanted = "lengths of searches where edits are searched for by newton"
+        return [UserError(wanted, looks, "Use search = newton, or leave lengths out.")] if config.lengths else []
     errors = []
+    if len(set(config.lengths)) < len(config.lengths) or any(rounds >= config.rounds for rounds in config.lengths):
+        wanted = f"different lengths, each under the {config.rounds} rounds of the whole search"
+        errors.append(UserError(wanted, f"lengths = {list(config.lengths)}", "Leave these lengths out, or raise rounds."))
     if config.objective == "logit":
         why = "objective = logit, which has no lowest loss"
         errors.append(
@@ -238,7 +243,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     ]
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
-    grid = len(config.taus) * len(config.lr_multipliers) * len(config.reads) * config.seeds
+    grid = config.n_taus * len(config.lr_multipliers) * len(config.reads) * config.seeds
     if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
@@ -282,10 +287,10 @@ def _edits(config: AuditConfig) -> list[UserError]:
 def _judge(config: AuditConfig) -> list[UserError]:
     """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
     if config.judge != "none":
-        from locus.judges import named
         from locus.judges.api import Endpoint
+        from locus.judges.kind import check_judge
 
-        errors = _caught(named.check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        errors = _caught(check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
         if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
             errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
         return errors
@@ -313,6 +318,32 @@ def _items(dataset: Dataset) -> list[UserError]:
     shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
     return [
         UserError("questions with true answers, false answers and a best one among the true, each once", shown, "Mend the data.")
+    ]
+
+
+def _questions(dataset: Dataset, config: AuditConfig) -> None:
+    """See that the questions can be used, and that they are enough to be split."""
+    raise_all(_items(dataset) + _few(dataset, config))
+
+
+def _few(dataset: Dataset, config: AuditConfig) -> list[UserError]:
+    """Data of which a part would have fewer questions than may be asked for by the setting of its name."""
+    least = {name: next(rule.ge for rule in AuditConfig.model_fields[name].metadata) for name in SPLITS}
+    try:
+        split = datasets.split(dataset.items, config.seed)
+    except UserError as error:
+        return [error]
+    held = {name: len(split.part(name)) for name in SPLITS}
+    if all(held[name] >= least[name] for name in SPLITS):
+        return []
+    need, leaves = (", ".join(f"{count} for {name}" for name, count in counts.items()) for counts in (least, held))
+    groups = len({item.group for item in dataset.items})
+    return [
+        UserError(
+            f"questions of which a split of 60/20/20 % leaves at least {need}",
+            f"{len(dataset.items)} questions in {groups} groups, which leave {leaves}",
+            "Give 20 or more (50 test questions need 250), each in a group of its own where they differ.",
+        )
     ]
 
 

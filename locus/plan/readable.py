@@ -107,13 +107,13 @@ def _commands(tokenizer: Any, text: PromptFormat, items: Items) -> list[UserErro
     known = commands(tokenizer, text.template)
     pairs = [(item, one) for part in items.values() for item in part for one in (item.question, *item.answers)]
     coded = all_unclosed(tokenizer, [one for _, one in pairs], special_tokens=False)
-    found: dict[str, set[int]] = {}
+    specials: dict[str, set[int]] = {}
     for (item, _), one in zip(pairs, coded, strict=True):
         if meant := known.intersection(one.ids):
-            found.setdefault(item.id, set()).update(meant)
-    if not found:
+            specials.setdefault(item.id, set()).update(meant)
+    if not specials:
         return []
-    named = [f"{name} ({', '.join(tokenizer.convert_ids_to_tokens(sorted(meant)))})" for name, meant in found.items()]
+    named = [f"{name} ({', '.join(tokenizer.convert_ids_to_tokens(sorted(meant)))})" for name, meant in specials.items()]
     return [
         UserError(
             "questions and answers that are read as text",

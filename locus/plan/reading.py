@@ -54,5 +54,5 @@ def _check_own(config: Mapping[str, Any]) -> None:
         raise NotKnownHereError(
             "the metrics and edits that the plan names to be known here",
             f"none called {', '.join(dict.fromkeys(unknown))[:300]}",
-            "Install the package they are from; where a script registers them, call locus.verify or Run.report in that script.",
+            "Install the package they are from, or import the file that registers them: locus --import FILE COMMAND.",
         )

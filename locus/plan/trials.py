@@ -7,7 +7,7 @@ A Trial is Location x Edit x hyper-parameters x seed. Its id is a hash of exactl
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise, product
 from typing import Any
@@ -24,7 +24,9 @@ from locus.sites.site import Location
 
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
+LOOKED_AT = ("claim", "random", "ceiling", "complement", "single")  # roles whose searches are looked at on the way
 FIRST = 3  # random Locations from which ceiling and complement are searched for as well
+STAND_IN = (0.1,)  # for a tau that only the model can tell, where a plan is made to be counted
 FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
 
 
@@ -45,6 +47,7 @@ class Trial:
         seed: of its start and its order of questions.
         context: hash of what it is run on.
         starts: ids of trials of places inside it, from the best of whose edits it is searched for as well.
+        shorter: whether it is the first part of another trial's search, of which it takes the edit as it stood then.
     """
 
     role: str
@@ -59,11 +62,18 @@ class Trial:
     recipe: TrainingRecipe | None = None
     seed: int = 0
     starts: tuple[str, ...] = ()
+    shorter: bool = field(default=False, compare=False)
 
     @property
     def id(self) -> str:
         """Content id: 16 hexadecimal digits."""
         return content_hash([VERSION, self.to_dict()])[:16]
+
+    @property
+    def search(self) -> tuple[Any, ...]:
+        """What it has in common with shorter and longer trials of the same search."""
+        recipe = replace(self.recipe, rounds=0) if self.recipe else None
+        return (self.role, self.arm, self.claim, self.location, self.read, self.form, recipe, self.seed)
 
     @property
     def first_layer(self) -> int:
@@ -73,6 +83,7 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         fields = {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
+        del fields["shorter"]  # its recipe's rounds say it
         starts = fields.pop("starts")  # what the first edition did not have is left out where there is none
         return {**fields, "starts": list(starts)} if starts else fields
 
@@ -149,7 +160,7 @@ class Plan:
         return next(trial for trial in self.trials if trial.id == identity)
 
 
-def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBasis, room: MemoryBudget) -> Plan:
+def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBasis, budget: MemoryBudget) -> Plan:
     """All trials for some claims.
 
     Args:
@@ -157,10 +168,11 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
         layout: of the model.
         claims: what is audited.
         basis: what the trials are run on, and the verdict rule.
-        room: what a forward may hold, where the configuration does not say how many edits share one.
+        budget: what a forward may hold, where the configuration does not say how many edits share one.
     """
+    config = config.with_taus(basis.taus or STAND_IN)
     unique = trials_of(config, layout, claims, basis.context)
-    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, room))
+    banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, budget))
     return Plan(unique, banks, tuple(claims), basis)
 
 
@@ -211,8 +223,9 @@ def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
     sites = set(outer.location.sites)
     inside: dict[tuple[str, str], list[str]] = {}
     for trial in trials:
-        alike = trial.recipe is not None and trial.recipe.tau == outer.recipe.tau
-        if trial.role in ("claim", "random") and alike and trial.read == outer.read and sites.issuperset(trial.location.sites):
+        alike = trial.recipe is not None and trial.recipe.tau == outer.recipe.tau and trial.read == outer.read
+        whole = trial.role in ("claim", "random") and not trial.shorter
+        if whole and alike and sites.issuperset(trial.location.sites):
             inside.setdefault((trial.claim, trial.role), []).append(trial.id)
     starts = (trial for (_, role), ids in inside.items() for trial in (ids if role == "claim" else ids[:FIRST]))
     return replace(outer, starts=tuple(starts))
@@ -228,7 +241,10 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     fields = {name: getattr(trial, name) for name in trial.__dataclass_fields__}
     grid = []
     newton = config.search == "newton"
-    for tau, scale, number in product(config.taus, (0.0,) if newton else config.lr_multipliers, range(config.seeds)):
+    assert config.taus != "auto", "values of tau"
+    lengths = (config.rounds, *(config.lengths if trial.role in LOOKED_AT else ())) if newton else (0,)
+    rates = (0.0,) if newton else config.lr_multipliers
+    for tau, scale, number, rounds in product(config.taus, rates, range(config.seeds), lengths):
         recipe = TrainingRecipe(
             tau=tau,
             lr=0.0 if newton else learning_rate(len(trial.location), scale),
@@ -239,18 +255,24 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
             batching=config.batching,
             seed=config.seed + number,
             search=config.search,
-            rounds=config.rounds if newton else 0,
+            rounds=rounds,
         )
-        grid.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number}))
+        shorter = rounds < config.rounds and newton
+        grid.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number, "shorter": shorter}))
     return grid
 
 
-def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room: MemoryBudget) -> list[list[Trial]]:
+def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budget: MemoryBudget) -> list[list[Trial]]:
     """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
 
     Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop; those
     from which others are searched for come before these.
     """
+    shorter: dict[tuple[Any, ...], list[Trial]] = {}
+    for trial in trials:
+        if trial.shorter:
+            shorter.setdefault(trial.search, []).append(trial)
+    trials = tuple(trial for trial in trials if not trial.shorter)
     needed = {identity for trial in trials for identity in trial.starts}
     order: dict[tuple[str, str], list[str]] = {}
     for trial in trials:
@@ -264,18 +286,18 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, room:
             place = order[trial.claim, trial.read].index(trial.arm)
             look = 2 + next(index for index, count in enumerate(planned) if place < count)
         groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
-    most, nbytes = (room.edits, room.nbytes) if config.bank is None else (config.bank, math.inf)
+    most, nbytes = (budget.edits, budget.nbytes) if config.bank is None else (config.bank, math.inf)
 
     def fits(bank: list[Trial]) -> bool:
         limit = most * FIXED if bank[0].recipe is None and config.bank is None else most
-        return len(bank) == 1 or (len(bank) <= limit and sum(room.takes(one, layout) for one in bank) <= nbytes)
+        return len(bank) == 1 or (len(bank) <= limit and sum(budget.takes(one, layout) for one in bank) <= nbytes)
 
     banks: list[list[Trial]] = []
     for key in sorted(groups, key=lambda key: key[0]):  # stable: plan order within a look
         banks += _filled(sorted(groups[key], key=lambda trial: trial.first_layer), fits)  # stable: plan order within a layer
-    if room.apart and config.bank is None and len(banks) > 2:
+    if budget.apart and config.bank is None and len(banks) > 2:
         banks[-1:] = [[trial] for trial in banks[-1]]
-    return banks
+    return [[*bank, *(one for trial in bank for one in shorter.get(trial.search, ()))] for bank in banks]
 
 
 def _filled(trials: list[Trial], fits: Callable[[list[Trial]], bool]) -> list[list[Trial]]:

@@ -48,7 +48,7 @@ class Finding(Part):
 
     @property
     def deciding(self) -> tuple[float | None, ...]:
-        """The p by which it is supported or refuted; where it is open, that which would support it and that which would refute."""
+        """The p by which it is supported or refuted; where it is open, both that could have decided, the supporting one first."""
         known = {"supported": (self.p,), "refuted": (self.p_refuted,), "undecided": (self.p, self.p_refuted)}
         return known.get(self.standing, ())
 

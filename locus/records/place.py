@@ -43,7 +43,7 @@ def _flat(schema: JsonDict) -> None:
     cast(list[Any], schema["required"]).remove("measures")
 
 
-NEAR = 0.95  # of all that could be gained in training loss
+NEAR = 0.8  # of all that could be gained in training loss
 
 
 class PlaceResult(Part):
@@ -70,6 +70,9 @@ class PlaceResult(Part):
     """Whether each training settled; null where nothing was trained."""
     reasons: Many[Long]
     """Why something was not scored, or did not settle."""
+    stopped: int | None = None
+    """Of a search that was looked at on the way: rounds after which validation questions say that its edit is best, where that is
+    before its end."""
     share: float | None = None
     """Of a search that states its loss: the least share of all that could be gained in training loss that the edit has gained,
     since no loss is below zero."""
@@ -86,7 +89,7 @@ class PlaceResult(Part):
     @property
     def near(self) -> bool:
         """Whether nothing to speak of can be left to gain in training."""
-        return self.settled or (self.share is not None and self.share >= NEAR)
+        return self.settled or self.stopped is not None or (self.share is not None and self.share >= NEAR)
 
     def mean(self, measure: str) -> float | None:
         """Mean of a measure; None where it was not measured, or nothing was scored."""

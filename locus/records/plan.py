@@ -7,7 +7,7 @@ another, is the receipt's business (locus/report/verify.py). Plans of both editi
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short, at_most
 
@@ -97,6 +97,8 @@ class DatasetRecord(OpenPart):
 
     blind: Many[BlindRecord] = Field(max_length=16)
     """What rules that never read the question reach on them."""
+    form: bool = False
+    """Whether the wanted side is a form, which shows without the question; left out where it is not."""
     licence: Short
     """Under which the questions may be used."""
     n_items: Count
@@ -274,6 +276,8 @@ class PlanBasis(OpenPart):
     """Who judges what the model says; nothing where nobody does."""
     items: ItemsRecord
     """The questions of each part."""
+    taus: Many[PositiveFloat] | None = None
+    """The values of tau that the unedited model's margins ask for, where the settings leave them to it."""
 
     @property
     def first_edition(self) -> bool:

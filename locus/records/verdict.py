@@ -111,6 +111,30 @@ class Nested(Part):
     """Place -> a place inside it that beats it."""
 
 
+class CurveClaim(Part):
+    """What would follow for a claim if every search were so short."""
+
+    name: Long
+    """What tables call the claim."""
+    read: Short
+    """What the edits read."""
+    works: Finding
+    """Would the claim's edit be as good as the edit everywhere?"""
+    special: Finding
+    """Would it be better than the edits at random Locations?"""
+
+
+class CurvePoint(Part):
+    """A verdict of shorter searches, or of the whole ones, and how near to the optimum they are."""
+
+    rounds: int
+    """Of every search."""
+    share: dict[Short, Number | None]
+    """Of claim, random, ceiling and complement: the mean share of the loss that the whole search took away that this one did."""
+    claims: Many[CurveClaim]
+    """What would follow."""
+
+
 class Verdict(Part):
     """A verdict.json."""
 
@@ -164,6 +188,9 @@ class Verdict(Part):
     """Of everything random."""
     arithmetic: ArithmeticRecord | None = None
     """Threads with which numbers were computed; of a plan of the first edition it is not known."""
+    curve: Many[CurvePoint] = ()
+    """Verdicts of all searches after so many rounds, where they were looked at; the last is of the whole ones, nearest to the
+    optimum."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

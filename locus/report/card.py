@@ -1,5 +1,6 @@
 """The verdict on a card, as a notebook shows a run: one piece of HTML without scripts, every text in it escaped."""
 
+from locus.conclude.diagnosis import next_steps
 from locus.conclude.rule import QUESTIONS
 from locus.report import html
 from locus.report.material import Material
@@ -21,6 +22,7 @@ def card(material: Material, temporary: bool = False) -> str:
             plan=material.plan,
             verdict=material.verdict,
             questions=QUESTIONS,
+            steps=[next_steps(claim, material.verdict) for claim in material.verdict.claims],
             marks=MARKS,
             folder=str(material.folder),
             temporary=temporary,

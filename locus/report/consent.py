@@ -145,9 +145,9 @@ def _chosen(part: str, config: AuditConfig, given: Given, needs: Collection[str]
         return NOTHING[part]
     if part == "text" and not config.text_passages:
         return NOTHING[part]
-    told: str | None = getattr(given, part)
+    own: str | None = getattr(given, part)
     named: str = getattr(config, part)
-    return told if told is not None else named if BUILT_IN[part].fullmatch(named) else None
+    return own if own is not None else named if BUILT_IN[part].fullmatch(named) else None
 
 
 def _foreign(config: AuditConfig) -> list[str]:

@@ -194,39 +194,39 @@ def _duration(value: Any) -> bool:
     return isinstance(value, int | float) and value >= 0
 
 
-def _follows(what: str, stated: Any, found: Any, source: str) -> None:
-    if difference := first_difference(stated, json.loads(json.dumps(found))):
+def _follows(what: str, stated: Any, derived: Any, source: str) -> None:
+    if difference := first_difference(stated, json.loads(json.dumps(derived))):
         raise VerificationError(f"{what} does not follow from {source}: {difference}")
 
 
-def same(stated: dict[str, str], found: dict[str, str], what: str) -> None:
+def same(stated: dict[str, str], derived: dict[str, str], what: str) -> None:
     """Raise at the first name, in order, whose hash is not the stated one.
 
     Raises:
         VerificationError: naming it.
     """
-    for name in sorted(stated.keys() | found.keys()):
-        if name not in found:
+    for name in sorted(stated.keys() | derived.keys()):
+        if name not in derived:
             raise VerificationError(f"{what} {name} is missing")
         if name not in stated:
             raise VerificationError(f"{what} {name} is not in the receipt")
-        if stated[name] != found[name]:
-            raise VerificationError(f"{what} {name} has SHA-256 {found[name]}, the receipt says {stated[name]}")
+        if stated[name] != derived[name]:
+            raise VerificationError(f"{what} {name} has SHA-256 {derived[name]}, the receipt says {stated[name]}")
 
 
-def first_difference(stated: Any, found: Any, where: str = "") -> str:
+def first_difference(stated: Any, derived: Any, where: str = "") -> str:
     """Where two JSON values first differ, in words; empty if they agree (numbers to 1e-9, relative)."""
-    if isinstance(stated, dict) and isinstance(found, dict):
-        for name in [*stated, *(name for name in found if name not in stated)]:
-            if (name in stated) != (name in found):
+    if isinstance(stated, dict) and isinstance(derived, dict):
+        for name in [*stated, *(name for name in derived if name not in stated)]:
+            if (name in stated) != (name in derived):
                 return f"{where}.{name} is only in one of them".lstrip(".")
-            if difference := first_difference(stated[name], found[name], f"{where}.{name}".lstrip(".")):
+            if difference := first_difference(stated[name], derived[name], f"{where}.{name}".lstrip(".")):
                 return difference
         return ""
-    if isinstance(stated, list) and isinstance(found, list) and len(stated) == len(found):
-        parts = (first_difference(old, new, f"{where}[{at}]") for at, (old, new) in enumerate(zip(stated, found, strict=True)))
+    if isinstance(stated, list) and isinstance(derived, list) and len(stated) == len(derived):
+        parts = (first_difference(old, new, f"{where}[{at}]") for at, (old, new) in enumerate(zip(stated, derived, strict=True)))
         return next((part for part in parts if part), "")
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (stated, found))
-    if numbers and math.isclose(stated, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (stated, derived))
+    if numbers and math.isclose(stated, derived, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
         return ""
-    return "" if stated == found and type(stated) is type(found) else f"{where} is stated as {stated!r}, found {found!r}"
+    return "" if stated == derived and type(stated) is type(derived) else f"{where} is stated as {stated!r}, found {derived!r}"

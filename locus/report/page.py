@@ -7,12 +7,13 @@ from pathlib import Path
 
 from locus import atomic, errors, registry, units
 from locus.conclude import diagnosis
+from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
 from locus.records.findings import ClaimVerdict
 from locus.records.place import Measured
-from locus.records.verdict import Verdict
+from locus.records.verdict import CurveClaim, Verdict
 from locus.report import chart, cite, html, receipt, words
 from locus.report.material import Material, heads, read
 from locus.report.places import Place
@@ -141,6 +142,8 @@ class ShownClaim:
         described: the chart in words.
         reason: where one reason answers all four questions (as where the ceiling has no effect), that reason, said once.
         next: what would settle what is open.
+        curve: by length of search, how near to the optimum places are, and what would follow for the claim.
+        way: where the claim's lead goes as searches near the optimum, in words.
     """
 
     claim: ClaimVerdict
@@ -148,6 +151,8 @@ class ShownClaim:
     described: str
     reason: str
     next: list[str]
+    curve: list[tuple[int, dict[str, float | None], CurveClaim]]
+    way: str
 
 
 def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
@@ -155,7 +160,11 @@ def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
     drawing = chart.layout(rows, metric, chart.bound(rows, claim))
     reasons = {finding.sentence for finding in claim.by_question.values()}
     reason = reasons.pop() if len(reasons) == 1 else ""
-    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, diagnosis.next_steps(claim, material.verdict))
+    steps, points = diagnosis.next_steps(claim, material.verdict), material.verdict.curve
+    ours = [next(one for one in point.claims if (one.name, one.read) == (claim.name, claim.read)) for point in points]
+    curve = [(point.rounds, point.share, one) for point, one in zip(points, ours, strict=True)]
+    way = described(points, claim, metric)
+    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way)
 
 
 @dataclass(frozen=True)

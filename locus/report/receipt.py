@@ -13,7 +13,6 @@ import json
 import platform
 import sqlite3
 import subprocess
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,6 +24,7 @@ from pydantic import JsonValue
 import locus
 from locus import atomic
 from locus.boundary import incoming
+from locus.boundary.notices import notice
 from locus.errors import UserError, VerificationError
 from locus.plan import reading
 from locus.records.base import JsonObject
@@ -231,7 +231,7 @@ def _signed(message: bytes, sign: bool) -> JsonObject:
     try:
         return {"signature": {**keys.sign(message)}, "unsigned_because": ""}
     except (OSError, UserError) as error:
-        warnings.warn(f"The receipt is unsigned: {error}", Unsigned, stacklevel=2)
+        notice(f"The receipt is unsigned: {error}", Unsigned, once=False)
         return {"signature": None, "unsigned_because": NO_KEY}
 
 

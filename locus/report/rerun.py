@@ -20,7 +20,7 @@ from locus import behaviours as datasets
 from locus.boundary.incoming import regular
 from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
-from locus.judges import named
+from locus.judges import kind
 from locus.metrics.base import metric
 from locus.plan import document as plan_file
 from locus.plan import reading, trials
@@ -40,6 +40,7 @@ from locus.shown import visible
 
 TOLERANCE = 1e-3
 Progress = Callable[[str, float], None]
+NEAR_TAU = 0.05  # two significant digits, rounded another way
 NOTHING_GIVEN = Given()
 JUMPS = 0.02  # share of items, and always one, for which a score that jumps may differ
 
@@ -140,7 +141,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     """
     config = settle(recorded.config, given, needs=("model", "data", "text"))
     if config.judge != "none":
-        named.check_judge(config.judge)
+        kind.check_judge(config.judge)
     planned = recorded.context
     if max(config.random, config.singles, config.seeds) > len(recorded.trials):
         raise VerificationError("the plan lists fewer trials than its settings make")
@@ -158,6 +159,8 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     claims = claims_of(recorded)
     basis = plan_file.basis(context, dataset, [], rule(context.config), recorded.schema_)
     _same(planned, basis.context)
+    if basis.taus and recorded.taus and np.allclose(basis.taus, recorded.taus, rtol=NEAR_TAU):
+        basis = basis.model_copy(update={"taus": recorded.taus})
     plan = trials.make(config, context.model.layout, claims, basis, memory_budget(context))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
     banks = recorded.banks
@@ -166,13 +169,13 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     return plan_file.deal(replace(plan, banks=banks), context), context
 
 
-def _hold(context: JsonObject, name: str, found: str) -> None:
+def _hold(context: JsonObject, name: str, own: str) -> None:
     """Hold one part of what trials are run on against the plan's, as soon as it is known."""
-    _same({name: context.get(name)}, {name: found})
+    _same({name: context.get(name)}, {name: own})
 
 
-def _same(stated: JsonObject, found: JsonObject) -> None:
-    if difference := first_difference(stated, found):
+def _same(stated: JsonObject, own: JsonObject) -> None:
+    if difference := first_difference(stated, own):
         raise VerificationError(f"the trials would be run on something else: {difference}")
 
 

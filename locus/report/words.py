@@ -104,9 +104,14 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
     for blind in verdict.baseline.blind:
         low = blind.mc1_interval[0]
         if low is not None and low > blind.mc1_chance:
+            means = (
+                "the wanted side is a form, which shows in the answers alone"
+                if verdict.dataset.form
+                else "part of every edit's effect may be the wording of the answers"
+            )
             sentences.append(
                 f"A rule that never reads the question ({blind.name}) reaches {amount(blind.mc1, 'mc1')} MC1 where chance "
-                f"is {amount(blind.mc1_chance, 'mc1')}: part of every edit's effect may be the wording of the answers."
+                f"is {amount(blind.mc1_chance, 'mc1')}: {means}."
             )
     sentences += searched(verdict)
     unsettled = {kind: sum(not place.near for place in verdict.places(kind)) for kind in (*UNSETTLED, "random")}

@@ -137,7 +137,7 @@ def cost(trial: Trial, context: AuditContext) -> float:
     sizes = {name: len(part.trie) for name, part in context.parts.items()}
     scored = sizes["validation"] + sizes["test"]
     trained = 0.0
-    if trial.recipe is not None:
+    if trial.recipe is not None and not trial.shorter:
         share = 1.0 if trial.recipe.batching == "questions" or trial.recipe.search == "newton" else 4.0
         ways = 2 if trial.starts else 1
         trained = 2.2 * recipe_rounds(trial.recipe) * ways * sizes["train"] * share
@@ -210,7 +210,7 @@ def _known(loss: float) -> float | None:
 
 
 def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
-    """The unedited model's own scores, from its survey, and what it says, which all trials are compared with."""
+    """The unedited model's own scores, from its base pass, and what it says, which all trials are compared with."""
     result, metrics = Result(trial.id, TrialSpec.parse(trial.to_dict())), context.config.measures
     for name, part in context.parts.items():
         for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():

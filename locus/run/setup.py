@@ -13,7 +13,7 @@ from locus.engine import checks
 from locus.engine.cache import Cache
 from locus.errors import UserError, raise_all
 from locus.judges.api import Endpoint
-from locus.judges.named import open_judge
+from locus.judges.kind import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.load import load_configured

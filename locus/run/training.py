@@ -44,16 +44,25 @@ def fit_bank(
 def _descended(
     trials: Sequence[Trial], context: AuditContext, starts: Path, say: Callable[[float], None], tally: Tally
 ) -> list[Fit]:
-    """The ends of a search; the edits are of one form."""
-    return descend(
+    """The ends of searches, and where those stood that shorter trials ask for; the edits are of one form."""
+    whole = [trial for trial in trials if not trial.shorter]
+    places = {trial.search: place for place, trial in enumerate(whole)}
+    counted = Tally(len(whole))
+    stops = sorted({trial.recipe.rounds for trial in trials if trial.shorter and trial.recipe is not None})
+    found = descend(
         context.training_set,
-        [_searched(trial, context) for trial in trials],
-        _recipes(trials),
+        [_searched(trial, context) for trial in whole],
+        _recipes(whole),
         context.first_order("free" if trials[0].form == "free" else "heads"),
-        starts=[_padded(trial, context, starts) for trial in trials],
+        starts=[_padded(trial, context, starts) for trial in whole],
+        stops=stops,
         progress=say,
-        tally=tally,
+        tally=counted,
     )
+    for trial, works in zip(whole, counted.by_edit, strict=True):
+        for name, work in works.items():
+            tally.add(name, [trials.index(trial)], work)
+    return [found[places[trial.search]][trial.recipe.rounds] for trial in trials if trial.recipe is not None]
 
 
 def _recipes(trials: Sequence[Trial]) -> list[TrainingRecipe]:

@@ -70,7 +70,7 @@ def _context(data: str) -> AuditContext:
 
 def _fitted(context: AuditContext, edit: Rank1, recipe: TrainingRecipe, shared: FirstOrder | None) -> Fit:
     on = context.training_set
-    return (train(on, [edit], [recipe]) if shared is None else descend(on, [edit], [recipe], shared))[0]
+    return train(on, [edit], [recipe])[0] if shared is None else descend(on, [edit], [recipe], shared)[0][recipe.rounds]
 
 
 def _lost(context: AuditContext, fit: Fit) -> dict[str, Any]:

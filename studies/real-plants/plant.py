@@ -37,7 +37,8 @@ from locus.edits.rank1 import Rank1
 from locus.engine.activations import base_pass
 from locus.engine.descent import descend
 from locus.engine.optimum import FirstOrder
-from locus.engine.train import TrainingRecipe, TrainingSet
+from locus.engine.train import TrainingRecipe
+from locus.engine.training_set import TrainingSet
 from locus.engine.trie import build_trie
 from locus.models.model import Model
 from locus.records.findings import QUESTIONS
@@ -94,7 +95,8 @@ def plant(model: Model, place: Location, items: list[Item], rounds: int) -> dict
     base = base_pass(model, trie, layers=[], features=False)
     on = TrainingSet(model, trie, turned, base.logprobs)
     edit = Rank1(model.layout, place, read="heads")
-    (fit,) = descend(on, [edit], [TrainingRecipe(tau=0.1, search="newton", rounds=rounds)], FirstOrder(model, trie))
+    recipe = TrainingRecipe(tau=0.1, search="newton", rounds=rounds)
+    fit = descend(on, [edit], [recipe], FirstOrder(model, trie))[0][rounds]
     with torch.no_grad():
         for layer, terms in fit.edit.layers.items():
             assert terms.read is not None and terms.write is not None

@@ -8,7 +8,8 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import full
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
-from locus.engine.train import all_pairs, pair_loss
+from locus.engine.train import pair_loss
+from locus.engine.training_set import all_pairs
 from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from tests.families import QUESTIONS, tiny

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from locus.judges.base import Judgement, References
-from locus.judges.named import JudgeKind
+from locus.judges.kind import JudgeKind
 
 
 class Brief:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from locus import registry
 from locus.boundary.terminal import Console, Text
+from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
@@ -240,6 +241,8 @@ def _standings(console: Console, verdict: Verdict) -> None:
                     grid.add_row("", "", Text(f"would settle it: {finding.to_decide}", style="dim"))
         console.print(grid)
         console.print(Text(claim.sentence, style="bold"))
+        if way := described(verdict.curve, claim, verdict.metric):
+            console.print(Text(way))
         if "invalid" in {finding.standing for finding in findings.values()}:
             above = [settling(question, finding) for question, finding in findings.items()]  # in the grid
             for step in next_steps(claim, verdict):

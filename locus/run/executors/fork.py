@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.machine.workers import fork, forks
 from locus.run.executors.base import JobFunction, Progress, Tasks
@@ -79,7 +80,7 @@ def _hear(
     if kind == "share":
         progress(number, value)
     elif kind == "warning":
-        warnings.warn(value, stacklevel=2)
+        notice(value)
     else:
         finished[number] = (kind == "result", value)
         with suppress(BrokenPipeError, StopIteration):  # broken: it died just now, as the next message says

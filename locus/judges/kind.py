@@ -82,10 +82,10 @@ def parse_judge(name: str) -> tuple[JudgeKind, str]:
     if not registry.known("judges", name):
         remedy = registry.near(called, registry.entries("judges")) or "Name one of them."
         raise UserError(f"{wanted}, or one that `locus list judges` shows", repr(name), remedy)
-    found = registry.one_of("judges", called, JudgeKind)
-    if (found.argument == "required" and not argument) or (found.argument == "none" and colon):
+    kind = registry.one_of("judges", called, JudgeKind)
+    if (kind.argument == "required" and not argument) or (kind.argument == "none" and colon):
         raise UserError(wanted, repr(name), "Name one of them.")
-    return found, argument
+    return kind, argument
 
 
 def check_judge(name: str, endpoint: api.Endpoint | None = None) -> None:
