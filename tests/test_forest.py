@@ -78,7 +78,7 @@ def test_edits_of_the_answer_share_what_leads_to_it(shaped, name):
 
 def answer_edit(model, place: str, seed: int, scale: float = 0.5) -> Edit:
     draw = torch.Generator().manual_seed(seed)
-    features = model.layout.d_in
+    features = model.layout.d_in(0)
     location = Location.parse(place)
     layers = {
         layer: Terms(

@@ -156,7 +156,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
     claims = claims_of(recorded)
-    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded.schema_)
+    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded)
     _same(planned, basis.context)
     plan = trials.make(config, context.model.layout, claims, basis, memory_budget(context))
     # Which trials share a forward is the run's: on a device with other memory they would be grouped otherwise.
