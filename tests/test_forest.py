@@ -134,7 +134,7 @@ def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeyp
     gradients = []
     for apart in (True, False):
         if not apart:
-            monkeypatch.setattr("locus.engine.forward.leads", lambda row, bank: False)
+            monkeypatch.setattr("locus.engine.forward.leads", lambda model, row, bank: False)
         edits = [Rank1(model.layout, Location.parse(place), seed=2) for place in ("1.1,2.0", "0.2")]
         for edit in edits:
             edit.positions = "answer"

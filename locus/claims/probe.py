@@ -34,7 +34,8 @@ class Features:
     """Head outputs of labelled answers.
 
     Attributes:
-        bank: [answers, layers, heads, head_dim], of the most heads of any layer and the widest, 0 where there is none; what probes and directions are fitted on.
+        bank: [answers, layers, heads, head_dim], what probes and directions are fitted on; of as many heads and as wide as any
+            layer's, 0 where a layer has none.
         spread: the bank sigma is taken from (the same, but for ITI's two banks).
         truth: [answers].
         owner: [answers], index of the item.
@@ -125,7 +126,7 @@ def collect(
 
 
 def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]:
-    """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers; NaN where a layer has no such head."""
+    """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers; NaN where there is none."""
     _, n_layers, n_heads, _ = train.bank.shape
     accuracy = np.full((n_layers, n_heads), np.nan)
     for layer in range(n_layers):
@@ -143,11 +144,8 @@ def claim(train: Features, validation: Features, size: int) -> Claim:
     table = accuracies(train, validation)
     n_heads = table.shape[1]
     order = np.argsort(-table.reshape(-1), kind="stable")
-    sites = [
-        site
-        for index in order
-        if np.isfinite(table[(site := Site(int(index) // n_heads, int(index) % n_heads)).layer, site.head])
-    ]
+    there = order[np.isfinite(table.reshape(-1)[order])]
+    sites = [Site(int(index) // n_heads, int(index) % n_heads) for index in there]
     scores = {str(site): float(table[site.layer, site.head]) for site in sites}
     about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
     return Claim("probe", Location.of(sites[:size]), "probe", scores, about)

@@ -1,8 +1,8 @@
 """Row by row: every text of a tree as a row of its own, for models that cannot be given a tree.
 
-A model that keeps a state across tokens (a recurrence, a convolution), or whose layers cannot be run one by one, is run whole over
-the texts, padded behind. What is asked of a place in the tree is read off any text that runs through it: under a causal model it
-is the same in all of them. Nothing is shared and nothing reused, which costs what the tree had spared.
+A model that keeps a state across tokens (a recurrence, a convolution), or whose layers cannot be run one by one, is run whole
+over the texts, padded behind. What is asked of a place in the tree is read off any text that runs through it: under a causal
+model it is the same in all of them. Nothing is shared and nothing reused, which costs what the tree had spared.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from locus.engine.bank import BankState
-from locus.engine.trie import PackedRow
+from locus.engine.trie import Ints, PackedRow
 from locus.models.model import Model
 
 
@@ -34,7 +34,7 @@ class Texts:
     column: Tensor
 
 
-def _paths(row: PackedRow) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _paths(row: PackedRow) -> list[Ints]:
     """The places of every text, from its first token to its last."""
     leaves = np.flatnonzero(row.sees.sum(axis=0) == 1)  # seen by themselves alone
     return [np.flatnonzero(row.sees[leaf]) for leaf in leaves]

@@ -1,8 +1,8 @@
 """What a model is checked for when it is loaded: every shortcut against the plain path, on this very model.
 
 Nothing downstream can be right if these do not hold. Each check says what was compared and how far apart the two were. A shortcut
-that does not hold is switched off by itself; a model is refused only if it does not hold row by row either. Where tokens are sent to
-experts, a tie that rounding decides otherwise makes a difference far above what is allowed, and counts as one.
+that does not hold is switched off by itself; a model is refused only if it does not hold row by row either. Where tokens are sent
+to experts, a tie that rounding decides otherwise makes a difference far above what is allowed, and counts as one.
 """
 
 import hashlib
@@ -75,8 +75,8 @@ def plain_logprobs(
 ) -> Tensor:
     """Summed answer log-probs (nats) with one padded row per answer: the slow path that everything is held against.
 
-    It is transformers' own, attention and norms too; with `grad` differentiable in an edit that is attached. Padding behind needs no
-    positions, which some models do not take.
+    It is transformers' own, attention and norms too; with `grad` differentiable in an edit that is attached. Padding behind needs
+    no positions, which some models do not take.
     """
     logprobs = []
     pad = model.tokenizer.pad_token_id or 0
@@ -114,8 +114,8 @@ def tree_logprobs(model: Model, trie: TokenTrie, edits: list[Edit], residual_cac
 def run_checks(model: Model, text: PromptFormat) -> list[Check]:
     """All checks, on two questions; a second or two on a small model.
 
-    A shortcut that fails is switched off for this model (`model.off` says why), and what is left is checked again, until it holds or
-    there is none left to blame: only what fails row by row as well is a failed check in the end.
+    A shortcut that fails is switched off for this model (`model.off` says why), and what is left is checked again, until it holds
+    or there is none left to blame: only what fails row by row as well is a failed check in the end.
     """
     about = _Material.of(model, text)
     while True:
@@ -198,13 +198,9 @@ def _checks(model: Model, about: _Material) -> list[Check]:
     if model.trees and (longer := _beyond(model, trie)):
         gap(f"a tree longer than a window of {longer} equals rows", (TREES,), lambda: _long(model, longer))
     texts = [trie.sequences[index].ids for index in ends]
-    for shortcut, name in ((SPEECH, "texts that go on side by side"), (CACHE, "a text that goes on")):
-        if shortcut == CACHE or takes(SPEECH):
-            gap(
-                f"{name} equal{'s' if shortcut == CACHE else ''} being read anew",
-                (shortcut,),
-                lambda one=shortcut: said(model, texts, one),
-            )
+    if takes(SPEECH):
+        gap("texts that go on side by side equal being read anew", (SPEECH,), lambda: said(model, texts, SPEECH))
+    gap("a text that goes on equals being read anew", (CACHE,), lambda: said(model, texts, CACHE))
     return checks
 
 
@@ -218,20 +214,18 @@ def _sharing_prompts(model: Model, trie: TokenTrie, layer: int) -> tuple[Tensor,
 def _beyond(model: Model, trie: TokenTrie) -> int:
     """The longest window that the configuration speaks of and no question here exceeds; 0 if there is none, or none so short."""
     known = max(len(sequence.ids) for sequence in trie.sequences)
-    return max(
-        (size for size in spoken_of(model.hf.config) if known - 8 < size <= WINDOW and size + 24 < model.context), default=0
-    )
+    most = min(WINDOW, model.context - 24)
+    return max((size for size in spoken_of(model.hf.config) if known - 8 < size <= most), default=0)
 
 
 def _long(model: Model, size: int) -> tuple[Tensor, Tensor]:
     """A tree of two texts that are longer than a window and part well before it, and the texts in plain rows."""
     draw = torch.Generator().manual_seed(0)
     known = int(model.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-    parts = [torch.randint(3, max(4, min(known, 200)), (count,), generator=draw).tolist() for count in (size // 4, size, size)]
-    texts = tuple(TokenSequence((*parts[0], *branch), size + len(parts[0]) - 8) for branch in parts[1:])
-    return tree_logprobs(model, TokenTrie(texts), [_some_edit(model, model.layout.headed[0], scale=0.0)])[0], plain_logprobs(
-        model, texts
-    )
+    trunk, *branches = (torch.randint(0, known, (count,), generator=draw).tolist() for count in (size // 4, size, size))
+    texts = tuple(TokenSequence((*trunk, *branch), size + len(trunk) - 8) for branch in branches)
+    nothing = _some_edit(model, model.layout.headed[0], scale=0.0)
+    return tree_logprobs(model, TokenTrie(texts), [nothing])[0], plain_logprobs(model, texts)
 
 
 def _in_training(model: Model, trie: TokenTrie, layer: int, held: ResidualCache | None = None) -> tuple[Tensor, Tensor]:

@@ -105,9 +105,8 @@ def edited(
         return read_texts(model, prepared.row, bank_state)
     residual_cache = residual_cache if RESIDUALS not in model.off else None
     below = _BaseRow(model, prepared, bank_state, residual_cache)
-    lead = (
-        _SharedPrefix(model, prepared, bank_state, below.entering(bank.starts[0])) if leads(model, prepared.row, bank) else None
-    )
+    apart = leads(model, prepared.row, bank)
+    lead = _SharedPrefix(model, prepared, bank_state, below.entering(bank.starts[0])) if apart else None
     entry, past = prepared.entry if lead is None else lead.answers, None
     predictors = torch.from_numpy(prepared.targets.predictors)
     places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.device)

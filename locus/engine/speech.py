@@ -1,7 +1,7 @@
 """Speech without slots: one prompt after the other, whose rows, the edits, are of one length all the way.
 
-So a cache may keep whatever an architecture keeps, states of recurrences too, and is the model's own. Where that does not say what
-the model says of the whole text, there is none, and the text is read anew for every token.
+So a cache may keep whatever an architecture keeps, states of recurrences too, and is the model's own. Where that does not say
+what the model says of the whole text, there is none, and the text is read anew for every token.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,8 @@
 """Where things are inside a causal language model, found by watching one short forward; no architecture is known by name.
 
-- The layers are the list of modules whose outputs feed one another, in which attention happens. Where no list is such a chain (a
-  model that mixes several streams, or does something between its layers), each attention is a layer, and the model is only run whole.
+- The layers are the list of modules whose outputs feed one another, in which attention happens. Where no list is such a chain
+  (a model that mixes several streams, or does something between its layers), each attention is a layer, and the model is only
+  run whole.
 - A layer's output projection is the first linear map after its attention that gives the stream's width of what the heads say, and
   not of what went into the attention.
 - What lies between the last layer and the vocabulary head is followed from output to input; what is made of the head's output is
@@ -10,6 +11,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -108,7 +110,7 @@ class _Seen:
 
     def __init__(self, hf: Any):
         self.hf = hf
-        self.paths = {id(module): path for path, module in hf.named_modules()}
+        self.paths: dict[int, str] = {id(module): path for path, module in hf.named_modules()}
         try:
             self.probe: Probe = probe(hf, use_cache=False)
         except Exception as error:
@@ -178,9 +180,10 @@ class _Seen:
         assert logits is not None, "seen"
         for call in reversed(self.probe.calls):
             weight, result = getattr(call.module, "weight", None), call.result
-            if isinstance(weight, Tensor) and weight.ndim == 2 and result is not None and result.shape[-1] == logits.shape[-1]:
-                if call.first is not None and weight.shape == (logits.shape[-1], call.first.shape[-1]):
-                    return call
+            if not isinstance(weight, Tensor) or result is None or call.first is None:
+                continue
+            if result.shape[-1] == logits.shape[-1] and weight.shape == (logits.shape[-1], call.first.shape[-1]):
+                return call
         raise Unknown("looked for a vocabulary head, a matrix whose outputs are the logits, and saw none")
 
     def _made_of_logits(self, head: Call) -> tuple[float, float | None]:
@@ -213,7 +216,7 @@ class _Seen:
         raise Unknown("its logits are neither a multiple of what the vocabulary head gives nor soft-capped")
 
     def _chain(self) -> list[Call]:
-        """The calls of the layers: the list whose members feed one another and hold attention, the longest if there are several."""
+        """The calls of the layers: the longest list whose members feed one another and hold all attention."""
         best: list[Call] = []
         for _, modules in self.hf.named_modules():
             if not isinstance(modules, nn.ModuleList) or not len(modules):
@@ -222,7 +225,7 @@ class _Seen:
             if any(len(one) != 1 for one in calls):
                 continue
             chain = [one[0] for one in calls]
-            feeds = all(_place(after, before.result) is not None for before, after in zip(chain, chain[1:], strict=False))
+            feeds = all(_place(after, before.result) is not None for before, after in pairwise(chain))
             streams = all(
                 call.result is not None and call.result.ndim == 3 and call.result.shape[:2] == (1, LENGTH) for call in chain
             )
@@ -250,10 +253,8 @@ class _Seen:
     def _owner(self, one: Attention) -> Call:
         """The innermost call around an attention in which its output projection is called, too."""
         for call in reversed(one.within):
-            inside = [other for other in self.probe.calls if call in other.parents and other.start > one.when]
-            if any(
-                isinstance(getattr(other.module, "weight", None), Tensor) and other.module.weight.ndim == 2 for other in inside
-            ):
+            inside = (other for other in self.probe.calls if call in other.parents and other.start > one.when)
+            if any(_linear(other) is not None for other in inside):
                 return call
         return one.within[-1]
 
@@ -293,6 +294,8 @@ class _Seen:
             if any(entry.ndim >= 2 for entry in call.module.parameters())
             and (projection is None or (call is not projection and call not in projection.parents))
             and call.result is not None
+            and call.first is not None
+            and call.first.shape == call.result.shape[:2] + call.first.shape[2:]
             and call.result.shape[-1] == width
             and not same(call.result, layer.result)
         ]
@@ -318,7 +321,7 @@ class _Seen:
 
     def _stream(self, chain: Sequence[Call]) -> int | str:
         """How a layer is handed the stream."""
-        places = [_place(after, before.result) for before, after in zip(chain, chain[1:], strict=False)]
+        places = [_place(after, before.result) for before, after in pairwise(chain)]
         known = [place for place in places if place is not None]
         return known[0] if known else 0
 
@@ -332,7 +335,7 @@ class _Seen:
             return None
         for layer in (call.module for call in chain):
             for call in with_cache.of(layer):
-                places = [*enumerate(call.args), *call.kwargs.items()]
+                places: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
                 found = next((place for place, value in places if isinstance(value, Cache)), None)
                 if found is not None:
                     return found - 1 if isinstance(found, int) and isinstance(self._stream(chain), int) else found
@@ -340,17 +343,16 @@ class _Seen:
 
     def _parallel(self, chain: Sequence[Call], sized: Sequence[tuple[LayerLayout, LayerParts]]) -> bool:
         """Whether the MLP of a layer with heads reads what its attention reads, or begins before attention has ended."""
-        for call, (size, parts) in zip(chain, sized, strict=True):
+        modules = dict(self.hf.named_modules())
+        for layer, (size, parts) in zip(chain, sized, strict=True):
             if size.n_heads and parts.mlp:
-                modules = dict(self.hf.named_modules())
                 (mlp, *_), (projection, *_) = (self.probe.of(modules[path]) for path in (parts.mlp, parts.output))
-                early = [other.first for other in self.probe.calls if other.start < projection.start and call in other.parents]
-                results = [other.result for other in self.probe.calls if other.end < projection.start and call in other.parents]
-                feeds = [
-                    mlp.first,
-                    *(other.first for other in self.probe.calls if other.result is not None and same(other.result, mlp.first)),
-                ]
-                return mlp.start < projection.start or any(same(one, known) for one in feeds for known in [*early, *results])
+                inside = [call for call in self.probe.calls if layer in call.parents]
+                known = [call.first for call in inside if call.start < projection.start]
+                known += [call.result for call in inside if call.end < projection.start]
+                # A norm of its own may lie between, which reads what the attention's reads.
+                read = [mlp.first, *(call.first for call in inside if call.result is not None and same(call.result, mlp.first))]
+                return mlp.start < projection.start or any(same(one, other) for one in read for other in known)
         return False
 
 
@@ -395,7 +397,8 @@ def _transposed(call: Call, inputs: Tensor, path: str) -> bool:
 
 def _place(call: Call, value: Tensor | None) -> int | str | None:
     """Where among a call's arguments a tensor is."""
-    for place, one in [*enumerate(call.args), *call.kwargs.items()]:
+    places: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
+    for place, one in places:
         if value is not None and same(one, value):
             return place
     return None

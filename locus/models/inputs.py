@@ -86,7 +86,7 @@ def _run(model: "Model", layer: int, hidden: Tensor, entry: Any) -> tuple[list[t
 
 
 def _made(states: Tensor | None, n_heads: int, cut: list[tuple[nn.Module, Tensor]]) -> tuple[nn.Module, list[slice]] | None:
-    """The one map that states [1, heads, T, width] are made by, and the features of each of so many heads; None if there is none."""
+    """The one map that makes states [1, heads, T, width], and the features of each of so many heads; None if there is none."""
     if states is None or not states.requires_grad:
         return None
     states = states.reshape(-1, *states.shape[-2:])

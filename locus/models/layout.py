@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import JsonValue
+
 from locus.records.base import JsonObject
 
 AttentionInput = Literal["query", "key", "value"]
@@ -54,13 +56,13 @@ class Layout:
     @classmethod
     def of(cls, shape: str, d_model: int, layers: tuple[LayerLayout, ...]) -> "Layout":
         """From what each layer has."""
-        most = (max(getattr(one, name) for one in layers) for name in ("n_heads", "n_kv_heads", "d_head"))
-        return cls(shape, len(layers), *most, d_model, () if len(set(layers)) == 1 else layers)
+        heads, kv_heads, width = (max(getattr(one, name) for one in layers) for name in ("n_heads", "n_kv_heads", "d_head"))
+        return cls(shape, len(layers), heads, kv_heads, width, d_model, () if len(set(layers)) == 1 else layers)
 
     def to_dict(self) -> JsonObject:
         """As plans and saved edits have it, under the first edition's names."""
         sizes: JsonObject = {FILED.get(name, name): value for name, value in vars(self).items() if name != "layers"}
-        listed = [[one.n_heads, one.n_kv_heads, one.d_head] for one in self.layers]
+        listed: list[JsonValue] = [[one.n_heads, one.n_kv_heads, one.d_head] for one in self.layers]
         return {**sizes, "layers": listed} if listed else sizes
 
     @classmethod

@@ -98,7 +98,7 @@ def load(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     first(tokenizer, context(config))
     # What transformers chooses (SDPA where there is one), except where attention logits are soft-capped, which SDPA cannot do.
-    way = {"attn_implementation": "eager"} if setting(config.get_text_config(), "attn_logit_softcapping") else {}
+    way: dict[str, Any] = {"attn_implementation": "eager"} if setting(config.get_text_config(), "attn_logit_softcapping") else {}
     hf: Any = fill(folder, name, dtype=kind, trust_remote_code=trust_remote_code, **way)
     called = name
     if extra is not None:

@@ -1,8 +1,8 @@
 """A causal language model as the rest of the package sees it, and how its layers are run.
 
 What the package needs of a model is little: where each layer's attention output projection is, how many query heads feed it and
-how wide each is, what follows the last layer, and how to run the layers from the l-th on. `discovery` finds it by watching the model.
-A model whose layers cannot be run so is run whole, row by row; `off` says of every shortcut that it does not allow why.
+how wide each is, what follows the last layer, and how to run the layers from the l-th on. `discovery` finds it by watching the
+model. A model whose layers cannot be run so is run whole, row by row; `off` says of every shortcut that it does not allow why.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from locus.models.inputs import AttentionInputs, find_inputs
 from locus.models.layout import AttentionInput, context, setting
 from locus.models.layout import Layout as Layout
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
-from locus.models.shortcuts import TREES
+from locus.models.shortcuts import TREES, WITH_TREES
 from locus.models.windows import NO_WINDOW, Window, seen_windows
 from locus.shown import line as shown
 
@@ -114,9 +114,10 @@ class Model:
 
     def do_without(self, shortcut: str, reason: str) -> None:
         """From now on do without a shortcut, for the given reason; without trees the model is run whole, row by row."""
-        self.off[shortcut] = reason
         if shortcut == TREES:
+            self.off = {name: why for name, why in self.off.items() if name not in WITH_TREES}
             self.norm = nn.Identity()  # what is read of it is what enters the vocabulary head
+        self.off[shortcut] = reason
 
     @property
     def trees(self) -> bool:
@@ -183,7 +184,7 @@ class Model:
 
     def projection(self, layer: int) -> nn.Module:
         """The output projection of a layer that has heads."""
-        projection = self.projections[layer]
+        projection: nn.Module | None = self.projections[layer]
         assert projection is not None, f"layer {layer} has heads"
         return projection
 
@@ -306,10 +307,10 @@ class Model:
             args = (*args[:place], past, *args[place + 1 :])
         elif past is not None and place is not None:
             kwargs = {**kwargs, place: past}
-        if isinstance(stream, int):
-            output = self.layers[index](*args[:stream], hidden, *args[stream:], **kwargs)
+        if isinstance(stream, str):
+            output = self.layers[index](*args, **{**kwargs, stream: hidden})
         else:
-            output = self.layers[index](*args, **{stream: hidden}, **kwargs)
+            output = self.layers[index](*args[:stream], hidden, *args[stream:], **kwargs)
         hidden_out: Tensor = output[0] if isinstance(output, tuple) else output
         return hidden_out
 
@@ -322,7 +323,8 @@ class Model:
         """
         self.check_tokens(tokens)
         entered: list[Tensor] = []
-        own, head, entries = vars(self.head).get("forward"), self.head, int(self.head.weight.shape[0])  # type: ignore[operator]
+        head: Any = self.head
+        own, entries = vars(head).get("forward"), len(head.weight)
 
         def forward(hidden: Tensor, *_: Any, **__: Any) -> Tensor:
             entered.append(hidden)
@@ -388,7 +390,7 @@ class _Tail(nn.Sequential):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """All of it, in order."""
-        output: Tensor = super().forward(hidden)
+        output: Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
         return output if self.factor == 1.0 else output * self.factor
 
 

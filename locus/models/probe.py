@@ -7,7 +7,7 @@ function. Who computes it, and what becomes of it, is read from the calls around
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ class Attention:
         if self.value is None or self.value.ndim < 3:
             return self.n_heads
         heads = self.value.detach().reshape(-1, *self.value.shape[-2:])
-        return 1 + sum(not torch.equal(one, other) for one, other in zip(heads[:-1], heads[1:], strict=True))
+        return 1 + sum(not torch.equal(one, other) for one, other in pairwise(heads))
 
     @property
     def d_value(self) -> int | None:
@@ -119,9 +119,8 @@ class _Attentions(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name == "scaled_dot_product_attention":
-            self._attended(
-                *(args[place] if len(args) > place else kwargs[key] for place, key in enumerate(("query", "key", "value")))
-            )
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            self._attended(named["query"], named["key"], named["value"])
         elif name in ("softmax", "_softmax") and isinstance(output, Tensor):
             self._softmax(output)
         elif name in PRODUCTS and isinstance(output, Tensor):

@@ -1,4 +1,4 @@
-"""The shortcuts by which the engine spares work, each of which is held against the plain path and switched off alone where it fails.
+"""The shortcuts by which the engine spares work: each is held against the plain path, and switched off alone where it fails.
 
 `Model.off` says of every shortcut that a model does not allow why; plan and page say it on.
 """
@@ -11,6 +11,7 @@ BANKS = "banks"
 LEFT = "left padding"
 SPEECH = "speech"
 CACHE = "cache"
+WITH_TREES = (RESIDUALS, LAST_MLP, PROMPTS, LEFT, SPEECH)  # which rest on layers that are run one by one
 
 # What is done where the shortcut is not taken.
 WITHOUT = {

@@ -81,7 +81,8 @@ def _window(call: "LayerCall", count: int, sizes: list[int]) -> Window:
 
 def _longer(model: "Model", windows: list[Window]) -> list[Window]:
     """The same with windows that are too long to be asked for, as the configuration states them."""
-    config: Any = model.hf.config.get_text_config()  # type: ignore[operator]
+    hf: Any = model.hf
+    config = hf.config.get_text_config()
     size, kinds = setting(config, "sliding_window"), setting(config, "layer_types")
     if not isinstance(size, int) or size + 4 <= LONGEST or setting(config, "use_sliding_window") is False:
         return windows

@@ -147,7 +147,7 @@ class Run:
 def _module(model: Model, kind: Kind, layer: int) -> nn.Module:
     if kind in ("query", "key", "value"):
         return model.attention_input(attention_input(kind), layer)[0]
-    module = (model.mlps if kind == "mlp" else model.projections)[layer]
+    module: nn.Module | None = (model.mlps if kind == "mlp" else model.projections)[layer]
     if module is None:
         what = "an MLP as one module" if kind == "mlp" else "attention"
         raise UserError(f"a layer with {what}", f"layer {layer} of {model.name}, in which none was seen", "Patch other sites.")

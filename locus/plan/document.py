@@ -110,7 +110,7 @@ def basis(
         dataset: the questions.
         baselines: what rules that never read the question reach.
         rule: by which the verdict will be reached.
-        old: the plan that the run was begun with, which lacks what came later: a run that the first edition began goes on under it.
+        old: the plan that the run was begun with, under which it goes on; it lacks what came later.
     """
     config, model = context.config, context.model
     items, text, sample = context.items, context.prompt, context.sample

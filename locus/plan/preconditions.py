@@ -204,7 +204,9 @@ def _heads(folder: str) -> tuple[int, ...] | None:
     may differ in them, which is seen where the model is loaded."""
     config = read_config(Path(folder) / "config.json")
     layers, heads = size(config, "layers"), size(config, "heads")
-    alike = len(set(config.get("layer_types") or [""])) == 1 and "layers_block_type" not in config
+    kinds = config.get("layer_types")
+    alike = not isinstance(kinds, list) or all(kind == kinds[0] for kind in kinds)
+    alike = alike and "layers_block_type" not in config
     return (heads,) * layers if layers and heads and alike else None
 
 

@@ -130,7 +130,7 @@ def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
     Args:
         query: [rows, heads, T, width].
         key: [rows, key-value heads, S, width].
-        value: the same.
+        value: the same; its width may be another.
         mask: additive, [1, 1, T, S].
         scaling: of the scores; without it one over the root of the width.
     """
@@ -143,5 +143,5 @@ def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
         key.reshape(rows * shared, n_keys, width).transpose(1, 2),
         alpha=width**-0.5 if scaling is None else scaling,
     )
-    output = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, n_keys, width))
-    return output.view(rows, heads, length, width).transpose(1, 2)
+    output = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, n_keys, -1))
+    return output.view(rows, heads, length, -1).transpose(1, 2)

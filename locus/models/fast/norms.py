@@ -74,11 +74,8 @@ def _is(module: nn.Module, weight: Tensor, epsilon: float) -> bool:
             given = module(x)
         except Exception:  # one that takes more than that, a gate
             return False
-        return (
-            isinstance(given, Tensor)
-            and given.shape == x.shape
-            and bool(torch.allclose(given, _Normed.apply(x, weight, epsilon), rtol=1e-5, atol=1e-6))
-        )  # type: ignore[no-untyped-call]
+        ours: Tensor = _Normed.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+        return isinstance(given, Tensor) and given.shape == x.shape and torch.allclose(given, ours, rtol=1e-5, atol=1e-6)
 
 
 def _forward(own: Any, epsilon: float) -> Any:
