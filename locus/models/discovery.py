@@ -9,7 +9,7 @@
   seen by putting known numbers in its place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -110,6 +110,7 @@ class _Seen:
 
     def __init__(self, hf: Any):
         self.hf = hf
+        self.cached: Probe | None = None
         self.paths: dict[int, str] = {id(module): path for path, module in hf.named_modules()}
         try:
             self.probe: Probe = probe(hf, use_cache=False)
@@ -196,9 +197,11 @@ class _Seen:
             return known
 
         try:
-            logits = probe(self.hf, grid, head.module, use_cache=False).logits
+            with_known = self.cached = self._with_cache(grid, head.module)
+            with_known = with_known or probe(self.hf, grid, head.module, use_cache=False)
         except Exception as error:
             raise Unknown(f"it does not take other numbers in place of the vocabulary head's ({_said(error)})") from error
+        logits = with_known.logits
         assert logits is not None, "the same call as before"
         made = logits[0, -1, : len(points)].double().cpu()
         wide = points[: len(made)].double()
@@ -207,13 +210,19 @@ class _Seen:
         low = torch.finfo(logits.dtype).eps ** 0.5
         slope, most = float(made[1]), float(made[6])
         if slope and bool(torch.allclose(made, wide * slope, rtol=4 * low, atol=1e-6)):
-            return (1.0 if slope == 1.0 else slope), None
+            return _short(slope), None
         if most > abs(slope):
-            scale = most * float(torch.atanh(torch.tensor(slope / most, dtype=torch.float64)))
-            scale = float(round(scale)) if abs(scale - round(scale)) < 1e-5 else scale
+            scale = _short(most * float(torch.atanh(torch.tensor(slope / most, dtype=torch.float64))))
             if bool(torch.allclose(made, most * torch.tanh(wide * scale / most), rtol=1e-2 if low > 1e-3 else 1e-4, atol=1e-4)):
                 return scale, most
         raise Unknown("its logits are neither a multiple of what the vocabulary head gives nor soft-capped")
+
+    def _with_cache(self, grid: Callable[[Tensor], Tensor], head: nn.Module) -> Probe | None:
+        """A probe that keeps keys and values, with known numbers in the head's place; None where the model cannot."""
+        try:
+            return probe(self.hf, grid, head, use_cache=True)
+        except Exception:  # whatever it needs for that
+            return None
 
     def _chain(self) -> list[Call]:
         """The calls of the layers: the longest list whose members feed one another and hold all attention."""
@@ -329,12 +338,10 @@ class _Seen:
         """How a layer is handed a cache, seen in a forward that has one."""
         from transformers.cache_utils import Cache
 
-        try:
-            with_cache = probe(self.hf, use_cache=True)
-        except Exception:
+        if self.cached is None:
             return None
         for layer in (call.module for call in chain):
-            for call in with_cache.of(layer):
+            for call in self.cached.of(layer):
                 places: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
                 found = next((place for place, value in places if isinstance(value, Cache)), None)
                 if found is not None:
@@ -415,6 +422,12 @@ def _factor(value: Tensor, wanted: Tensor | None) -> float | None:
     factor = float((value * wanted).sum() / value.square().sum().clamp_min(1e-30))
     near = bool(torch.allclose(value * factor, wanted, rtol=1e-5, atol=float(wanted.abs().max()) * 1e-6))
     return factor if near and factor > 0 else None
+
+
+def _short(value: float) -> float:
+    """A number as it was written, as far as rounding in float32 lets one see."""
+    shorter = (float(f"{value:.{digits}g}") for digits in range(1, 7))
+    return next((one for one in shorter if abs(one - value) <= 4e-7 * abs(value)), value)
 
 
 def _general(paths: Sequence[str]) -> str:

@@ -305,7 +305,7 @@ class Model:
         place, stream = self.parts.past, self.parts.stream
         if past is not None and isinstance(place, int):
             args = (*args[:place], past, *args[place + 1 :])
-        elif past is not None and place is not None:
+        elif past is not None and isinstance(place, str):
             kwargs = {**kwargs, place: past}
         if isinstance(stream, str):
             output = self.layers[index](*args, **{**kwargs, stream: hidden})

@@ -38,19 +38,26 @@ def tried(family: str) -> Row:
         hf = build(family)
     except NotBuilt as error:
         return {"result": "not built", "why": str(error)[:300]}
+    row, model = seen(hf, family)
+    return row if model is None else {**row, "logits": logits_gap(model), "gradient": gradient_gap(model), **_trained(model)}
+
+
+def seen(hf: Any, family: str) -> tuple[Row, Model | None]:
+    """What the checks find of a model, and the model if it passes them."""
     row: Row = {"class": type(hf).__name__}
     try:
         model = Model(hf, byte_tokenizer(), family)
         checks = run_checks(model, prompt_format(model.tokenizer, "qa"))
     except UserError as error:
-        return {**row, "result": "refused", "why": error.received.partition("): ")[2] or error.received}
+        return {**row, "result": "refused", "why": error.received.partition("): ")[2] or error.received}, None
     failed = [str(one) for one in checks if not one.passed]
     if failed:
-        return {**row, "result": "refused", "why": f"row by row, it says something else than in plain rows: {failed[0]}"[:300]}
+        why = f"row by row, it says something else than in plain rows: {failed[0]}"[:300]
+        return {**row, "result": "refused", "why": why}, None
     result = "row by row" if TREES in model.off else "in part" if model.off else "complete"
     largest = max(one.difference for one in checks)
-    row |= {"result": result, "layout": str(model.layout), "without": model.off, "checks": len(checks), "largest": largest}
-    return {**row, "logits": logits_gap(model), "gradient": gradient_gap(model), **_trained(model)}
+    found = {"result": result, "layout": str(model.layout), "without": model.off, "checks": len(checks), "largest": largest}
+    return {**row, **found}, model
 
 
 def _trained(model: Model) -> Row:

@@ -118,7 +118,8 @@ def _whole(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, m
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     short = query.requires_grad and query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= FEW
-    if short and mask is not None and mask.shape[:2] == (1, 1) and mask.shape[2:] == query.shape[2:3] + key.shape[2:3]:
+    added = mask is not None and mask.dtype == query.dtype and mask.shape == (1, 1, query.shape[2], key.shape[2])
+    if short and added and mask is not None:
         return products(query, key, value, mask, kwargs.get("scaling"))
     output: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return output
