@@ -272,7 +272,7 @@ def test_models_that_are_handed_over_are_watched_before_anything_else():
         (lambda hf: delattr(hf.model, "norm"), "cannot read a few tokens"),
         (lambda hf: delattr(hf.model.layers[1], "mlp"), "cannot read a few tokens"),
         (lambda hf: setattr(hf.model, "layers", torch.nn.ModuleList()), "attention"),
-        (lambda hf: setattr(hf, "lm_head", torch.nn.Identity()), "a vocabulary head"),
+        (lambda hf: setattr(hf, "lm_head", torch.nn.Identity()), "its logits are neither"),
         (lambda hf: setattr(hf.model.layers[2].self_attn, "o_proj", Narrowed()), "a linear map from what the 4 heads"),
     ):
         hf = type(source.hf)(source.hf.config.__class__(**source.hf.config.to_dict()))

@@ -12,6 +12,7 @@ from locus.engine.checks import run_checks
 from locus.engine.generate import Speech, generate
 from locus.engine.trie import build_trie
 from locus.errors import UserError
+from locus.models.inputs import attention_input
 from locus.models.model import Model
 from locus.sites.site import Location
 from studies.models.compare import gradient_gap, logits_gap
@@ -143,7 +144,7 @@ def test_it_is_complete_and_gives_what_it_gives_by_itself():
 def test_its_queries_keys_and_values_are_found_in_one_matrix():
     model = zebra()
     for place, kind in enumerate(("value", "query", "key")):
-        module, slices = model.attention_input(kind, 1)
+        module, slices = attention_input(model, kind, 1)
         assert module is model.layers[1].body.combed
         assert [one.start for one in slices] == [40 * place + 10 * head for head in range(4)]
 
@@ -159,7 +160,7 @@ def test_with_a_state_across_tokens_it_is_read_row_by_row_and_has_sites_where_it
     found = base_pass(model, build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:2]), features=True)
     assert found.features is not None and not found.features[:, 1].any() and found.features[:, [0, 2]].all()
     with pytest.raises(UserError, match="of every head of layer 1"):
-        model.attention_input("query", 1)
+        attention_input(model, "query", 1)
 
 
 def test_it_speaks_the_same_by_slots_and_a_prompt_at_a_time():

@@ -117,7 +117,11 @@ def run_checks(model: Model, text: PromptFormat) -> list[Check]:
     A shortcut that fails is switched off for this model (`model.off` says why), and what is left is checked again, until it holds
     or there is none left to blame: only what fails row by row as well is a failed check in the end.
     """
-    about = _Material.of(model, text)
+    try:
+        about = _Material.of(model, text)
+    except Exception as error:  # whatever an architecture does with a batch, or with an edit
+        why = f"{type(error).__name__}: {str(error)[:160]}"
+        return [Check("plain rows can be read, and edited", math.inf, 0.0, (), why)]
     while True:
         checks = _checks(model, about)
         blamed = ((one, shortcut) for one in checks if not one.passed for shortcut in one.rests_on if shortcut not in model.off)

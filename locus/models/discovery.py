@@ -20,6 +20,18 @@ from torch import Tensor, nn
 from locus.errors import UserError
 from locus.models.layout import LayerLayout, Layout
 from locus.models.probe import LENGTH, Attention, Call, Probe, probe, tokens_of
+from locus.models.traces import (
+    Unknown,
+    as_written,
+    factor_of,
+    general_path,
+    heads_of,
+    in_words,
+    is_transposed,
+    linear_input,
+    place_of,
+    same,
+)
 
 EXPECTED = "a causal LM whose attention heads feed a linear map into the residual stream"
 REMEDY = "A model of another kind cannot be audited: it has no heads whose outputs could be edited."
@@ -76,10 +88,6 @@ class Parts:
     whole: str = ""
 
 
-class Unknown(Exception):
-    """What was looked for and what was seen instead."""
-
-
 def discover(hf: Any, name: str) -> tuple[Layout, Parts]:
     """Watch a model read a few tokens, and say how large it is and where its parts are.
 
@@ -96,15 +104,6 @@ def discover(hf: Any, name: str) -> tuple[Layout, Parts]:
         raise UserError(EXPECTED, f"{name} ({type(hf).__name__}): {error}", REMEDY) from error
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are tensors of the same numbers."""
-    if one is other:
-        return isinstance(one, Tensor)
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.shape != other.shape or one.device != other.device:
-        return False
-    return one.dtype == other.dtype and torch.equal(one, other)
-
-
 class _Seen:
     """A model and what a probe of it showed."""
 
@@ -115,7 +114,7 @@ class _Seen:
         try:
             self.probe: Probe = probe(hf, use_cache=False)
         except Exception as error:
-            raise Unknown(f"it cannot read a few tokens by themselves ({_said(error)})") from error
+            raise Unknown(f"it cannot read a few tokens by themselves ({in_words(error)})") from error
         if self.probe.logits is None or self.probe.logits.shape[1] != LENGTH:
             raise Unknown("it gives no logits for each token that it reads")
         if not self._causal():
@@ -132,7 +131,7 @@ class _Seen:
         with torch.no_grad():
             other = self.hf(input_ids=tokens, use_cache=False).logits
         gap = (other[:, :kept] - seen[:, :kept]).abs().max() / seen.abs().max().clamp_min(1e-12)
-        return float(gap) <= (1e-3 if seen.dtype == torch.float32 else 0.05)
+        return float(gap) <= (2e-5 if seen.dtype == torch.float32 else 0.02)
 
     def path(self, call: Call) -> str:
         """Of a call's module."""
@@ -157,12 +156,12 @@ class _Seen:
         sized = [self._layer(call, group, width) for call, group in zip(chain, groups, strict=True)]
         if not any(size.n_heads for size, _ in sized):
             raise Unknown("looked for attention in its layers, and saw none")
-        shape = _general([parts.output for size, parts in sized if size.n_heads])
+        shape = general_path([parts.output for size, parts in sized if size.n_heads])
         stream, past = self._stream(chain), self._past(chain) if not whole else None
         parts = Parts(
             layers=tuple(parts for _, parts in sized),
             stream=stream,
-            tuples=tuple(len(call.output) if isinstance(call.output, tuple) else 0 for call in chain),
+            tuples=tuple(len(call.output) if isinstance(call.output, tuple | list) else 0 for call in chain),
             past=past,
             tail=tail[0] if tail else (),
             factor=tail[1] if tail else 1.0,
@@ -200,7 +199,7 @@ class _Seen:
             with_known = self.cached = self._with_cache(grid, head.module)
             with_known = with_known or probe(self.hf, grid, head.module, use_cache=False)
         except Exception as error:
-            raise Unknown(f"it does not take other numbers in place of the vocabulary head's ({_said(error)})") from error
+            raise Unknown(f"it does not take other numbers in place of the vocabulary head's ({in_words(error)})") from error
         logits = with_known.logits
         assert logits is not None, "the same call as before"
         made = logits[0, -1, : len(points)].double().cpu()
@@ -210,9 +209,9 @@ class _Seen:
         low = torch.finfo(logits.dtype).eps ** 0.5
         slope, most = float(made[1]), float(made[6])
         if slope and bool(torch.allclose(made, wide * slope, rtol=4 * low, atol=1e-6)):
-            return _short(slope), None
+            return as_written(slope), None
         if most > abs(slope):
-            scale = _short(most * float(torch.atanh(torch.tensor(slope / most, dtype=torch.float64))))
+            scale = as_written(most * float(torch.atanh(torch.tensor(slope / most, dtype=torch.float64))))
             if bool(torch.allclose(made, most * torch.tanh(wide * scale / most), rtol=1e-2 if low > 1e-3 else 1e-4, atol=1e-4)):
                 return scale, most
         raise Unknown("its logits are neither a multiple of what the vocabulary head gives nor soft-capped")
@@ -234,7 +233,7 @@ class _Seen:
             if any(len(one) != 1 for one in calls):
                 continue
             chain = [one[0] for one in calls]
-            feeds = all(_place(after, before.result) is not None for before, after in pairwise(chain))
+            feeds = all(place_of(after, before.result) is not None for before, after in pairwise(chain))
             streams = all(
                 call.result is not None and call.result.ndim == 3 and call.result.shape[:2] == (1, LENGTH) for call in chain
             )
@@ -263,7 +262,7 @@ class _Seen:
         """The innermost call around an attention in which its output projection is called, too."""
         for call in reversed(one.within):
             inside = (other for other in self.probe.calls if call in other.parents and other.start > one.when)
-            if any(_linear(other) is not None for other in inside):
+            if any(linear_input(other) is not None for other in inside):
                 return call
         return one.within[-1]
 
@@ -277,15 +276,15 @@ class _Seen:
         for other in self.probe.calls:
             if other.start < one.when or call not in other.parents:
                 continue
-            if (inputs := _linear(other)) is None or any(inputs is early or same(inputs, early) for early in read):
+            if (inputs := linear_input(other)) is None or any(inputs is early or same(inputs, early) for early in read):
                 continue
             result = other.result
             if result is None or result.shape[-1] != width or width == 0:
                 looked.append(f"{self.path(other)} ({inputs.shape[-1]} to {other.module.weight.shape})"[:80])
                 continue
-            n_heads, d_head = _heads(one, int(inputs.shape[-1]), self.path(other))
+            n_heads, d_head = heads_of(one, int(inputs.shape[-1]), self.path(other))
             kv = one.n_kv_heads if n_heads == one.n_heads else n_heads
-            transposed = _transposed(other, inputs, self.path(other))
+            transposed = is_transposed(other, inputs, self.path(other))
             kv = kv if n_heads % kv == 0 else n_heads
             parts = LayerParts(self.path(call), self.path(other), transposed, self._mlp(call, other, width))
             return LayerLayout(n_heads, kv, d_head), parts
@@ -317,7 +316,7 @@ class _Seen:
         """Modules from the last layer to the head, and a factor before it; None where something else is done there."""
         value, after, paths = chain[-1].result, chain[-1].end, list[str]()
         while value is not None:
-            if (factor := _factor(value, head.first)) is not None:
+            if (factor := factor_of(value, head.first)) is not None:
                 return tuple(paths), factor
             for call in self.probe.calls:
                 if call.start > after and call not in head.parents and call is not head and same(call.first, value):
@@ -330,7 +329,7 @@ class _Seen:
 
     def _stream(self, chain: Sequence[Call]) -> int | str:
         """How a layer is handed the stream."""
-        places = [_place(after, before.result) for before, after in pairwise(chain)]
+        places = [place_of(after, before.result) for before, after in pairwise(chain)]
         known = [place for place in places if place is not None]
         return known[0] if known else 0
 
@@ -361,83 +360,3 @@ class _Seen:
                 read = [mlp.first, *(call.first for call in inside if call.result is not None and same(call.result, mlp.first))]
                 return mlp.start < projection.start or any(same(one, other) for one in read for other in known)
         return False
-
-
-def _linear(call: Call) -> Tensor | None:
-    """What enters a linear map; None if the call is of none."""
-    weight, inputs = getattr(call.module, "weight", None), call.first
-    plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point()
-    return inputs if plain and inputs is not None and inputs.shape[-1] in weight.shape else None  # type: ignore[union-attr]
-
-
-def _heads(one: Attention, features: int, path: str) -> tuple[int, int]:
-    """How many heads feed a projection and how wide each is. Where heads are joined in pairs, a pair is one."""
-    said = f"looked for {one.n_heads} heads in the {features} features that enter {path}"
-    if one.d_value is None:
-        if features % one.n_heads:
-            raise Unknown(said)
-        return one.n_heads, features // one.n_heads
-    heads, left = divmod(features, one.d_value)
-    if left or not heads or one.n_heads % heads:
-        raise Unknown(f"{said}, and saw that each says {one.d_value}")
-    return heads, one.d_value
-
-
-def _transposed(call: Call, inputs: Tensor, path: str) -> bool:
-    """Whether a linear map's weight is stored as [input, output], from what it makes of its input."""
-    weight, bias = call.module.weight, getattr(call.module, "bias", None)
-    result = call.result
-    if next(call.module.children(), None) is not None:  # it wraps a linear map, with an adapter beside it
-        return False
-    assert result is not None and isinstance(weight, Tensor), "a linear map"
-    given = (result if bias is None else result - bias).reshape(-1, result.shape[-1]).float()
-    rows = inputs.reshape(-1, inputs.shape[-1]).float()
-    allowed = 0.05 if inputs.dtype != torch.float32 else 1e-3
-    for transposed in (False, True):
-        matrix = weight.float() if transposed else weight.float().T
-        if matrix.shape == (rows.shape[1], given.shape[1]):
-            gap = (rows @ matrix - given).abs().max() / given.abs().max().clamp_min(1e-12)
-            if float(gap) <= allowed:
-                return transposed
-    raise Unknown(f"looked for a linear map at {path}, and saw that it gives something else than its matrix and bias say")
-
-
-def _place(call: Call, value: Tensor | None) -> int | str | None:
-    """Where among a call's arguments a tensor is."""
-    places: list[tuple[int | str, Any]] = [*enumerate(call.args), *call.kwargs.items()]
-    for place, one in places:
-        if value is not None and same(one, value):
-            return place
-    return None
-
-
-def _factor(value: Tensor, wanted: Tensor | None) -> float | None:
-    """By which a tensor must be multiplied to be another, 1 if they are the same; None if there is no such number."""
-    if wanted is None or value.shape[-1] != wanted.shape[-1] or value.numel() < wanted.numel():
-        return None
-    value = value.reshape(-1, value.shape[-1])[-len(wanted.reshape(-1, wanted.shape[-1])) :].double()
-    wanted = wanted.reshape(-1, wanted.shape[-1]).double()
-    if bool((value == wanted).all()):
-        return 1.0
-    factor = float((value * wanted).sum() / value.square().sum().clamp_min(1e-30))
-    near = bool(torch.allclose(value * factor, wanted, rtol=1e-5, atol=float(wanted.abs().max()) * 1e-6))
-    return factor if near and factor > 0 else None
-
-
-def _short(value: float) -> float:
-    """A number as it was written, as far as rounding in float32 lets one see."""
-    shorter = (float(f"{value:.{digits}g}") for digits in range(1, 7))
-    return next((one for one in shorter if abs(one - value) <= 4e-7 * abs(value)), value)
-
-
-def _general(paths: Sequence[str]) -> str:
-    """Paths that differ in a number, as one."""
-    columns = list(zip(*(path.split(".") for path in paths), strict=False))
-    if len({path.count(".") for path in paths}) > 1:
-        return paths[0]
-    return ".".join(parts[0] if len(set(parts)) == 1 else "*" for parts in columns)
-
-
-def _said(error: Exception) -> str:
-    """An error of somebody else's in a few words."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:140]}"

@@ -5,7 +5,7 @@ head's query (key, value) then lies in the outputs of the map that makes it, in 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from locus.errors import UserError
 from locus.models.fast import attention
 from locus.models.layout import INPUTS, AttentionInput
+from locus.models.model import Model
 from locus.models.probe import Attention, recorded, tokens_of
-
-if TYPE_CHECKING:
-    from locus.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,19 @@ class AttentionInputs:
         return self.made[kind]
 
 
-def find_inputs(model: "Model", layer: int) -> AttentionInputs:
+def attention_input(model: Model, kind: AttentionInput, layer: int) -> tuple[nn.Module, list[slice]]:
+    """What makes a layer's queries, keys or values, and which of its outputs are each head's.
+
+    Raises:
+        UserError: if no one module does.
+    """
+    if layer not in model.inputs:
+        model.inputs[layer] = find_inputs(model, layer)
+    found: AttentionInputs = model.inputs[layer]
+    return found.of(kind, layer)
+
+
+def find_inputs(model: Model, layer: int) -> AttentionInputs:
     """What makes a layer's queries, keys and values."""
     if not model.trees or not model.layout.heads[layer]:
         return AttentionInputs({})
@@ -64,7 +74,7 @@ def find_inputs(model: "Model", layer: int) -> AttentionInputs:
     return AttentionInputs(found)
 
 
-def _run(model: "Model", layer: int, hidden: Tensor, entry: Any) -> tuple[list[tuple[nn.Module, Tensor]], Attention | None]:
+def _run(model: Model, layer: int, hidden: Tensor, entry: Any) -> tuple[list[tuple[nn.Module, Tensor]], Attention | None]:
     """A layer's linear maps with what they gave, cut off, and its last attention."""
     cut: list[tuple[nn.Module, Tensor]] = []
 

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from locus.errors import UserError
 from locus.models.discovery import discover
 from locus.models.fast import attention, norms
-from locus.models.inputs import AttentionInputs, find_inputs
-from locus.models.layout import AttentionInput, context, setting
 from locus.models.layout import Layout as Layout
+from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
 from locus.models.shortcuts import TREES, WITH_TREES
 from locus.models.windows import NO_WINDOW, Window, seen_windows
@@ -42,6 +41,7 @@ class Model:
     Attributes:
         off: by shortcut, why this model does not allow it; see shortcuts.py for all of them.
         checked: whether every shortcut was held against the plain path.
+        inputs: what makes the inputs of a layer's attention, once it was asked for (inputs.py).
 
     Raises:
         UserError: if no attention heads are found whose outputs could be edited.
@@ -69,7 +69,7 @@ class Model:
         self.windows: list[Window] = [NO_WINDOW] * self.layout.n_layers
         self.checked = False
         self._fingerprint: str | None = None
-        self._inputs: dict[int, AttentionInputs] = {}
+        self.inputs: dict[int, Any] = {}
         attention.adopt(hf)
         norms.adopt(hf)
         self.eager: bool = setting(config, "_attn_implementation") == "eager"
@@ -81,7 +81,8 @@ class Model:
             self.do_without(TREES, self.parts.whole)
             return
         try:
-            self.windows = seen_windows(self)
+            known = int(self.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+            self.windows = seen_windows(self.hf.config, self.layout.n_layers, self._mask_of_every_layer, known)
             gap = self._tree_gap()
         except Exception as error:
             self.do_without(TREES, f"its layers cannot be given the mask of a tree ({type(error).__name__}: {str(error)[:120]})")
@@ -91,6 +92,12 @@ class Model:
             listed = ", ".join(mixing[:4]) + (" ..." if len(mixing) > 4 else "")
             told = f"it keeps a state across tokens in layers {listed}" if mixing else f"logits in a tree differ by {gap:.2g}"
             self.do_without(TREES, told)
+
+    def _mask_of_every_layer(self, tokens: Tensor, seen: Tensor) -> list[Tensor | None]:
+        """The masks [.., T, T] that the model gives its layers for tokens [1, T]."""
+        count = tokens.shape[1]
+        given = ([*call.args, *call.kwargs.values()] for call in self.called(tokens, seen))
+        return [next((one for one in values if is_mask(one, count)), None) for values in given]
 
     def _tree_gap(self) -> float:
         """How far logits at the ends of a tree of two branches are from those of the branches by themselves."""
@@ -197,16 +204,6 @@ class Model:
         """Whether the output projection of a layer has a bias."""
         return getattr(self.projection(layer), "bias", None) is not None
 
-    def attention_input(self, kind: AttentionInput, layer: int) -> tuple[nn.Module, list[slice]]:
-        """What makes a layer's queries, keys or values, and which of its outputs are each head's.
-
-        Raises:
-            UserError: if no one module does.
-        """
-        if layer not in self._inputs:
-            self._inputs[layer] = find_inputs(self, layer)
-        return self._inputs[layer].of(kind, layer)
-
     @contextmanager
     def _bypassed(self) -> Iterator[list["LayerCall"]]:
         """Replace every layer by one that records how it is called and passes its input on."""
@@ -311,7 +308,7 @@ class Model:
             output = self.layers[index](*args, **{**kwargs, stream: hidden})
         else:
             output = self.layers[index](*args[:stream], hidden, *args[stream:], **kwargs)
-        hidden_out: Tensor = output[0] if isinstance(output, tuple) else output
+        hidden_out: Tensor = output[0] if isinstance(output, tuple | list) else output
         return hidden_out
 
     def read(self, tokens: Tensor, real: Tensor) -> Tensor:

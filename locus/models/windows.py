@@ -3,16 +3,14 @@
 The masks are asked of the model for a text that is longer than any window its configuration speaks of; no layer is run for that.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from locus.models.layout import setting
-
-if TYPE_CHECKING:
-    from locus.models.model import LayerCall, Model
+from locus.models.layout import context, setting
 
 SPEAKS = ("window", "chunk", "local")  # of how settings are called that limit how far back is seen
 LONGEST = 8200  # tokens of a mask that is asked for: 270 MB
@@ -45,29 +43,31 @@ def spoken_of(config: Any) -> list[int]:
     return sorted({value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 1})
 
 
-def seen_windows(model: "Model") -> list[Window]:
-    """The window of every layer."""
-    sizes = spoken_of(model.hf.config)
-    asked = [size for size in sizes if size + 4 <= min(LONGEST, model.context)]
-    if not sizes:
-        return [NO_WINDOW] * model.layout.n_layers
-    windows = [NO_WINDOW] * model.layout.n_layers
+def seen_windows(config: Any, n_layers: int, masks: Callable[[Tensor, Tensor], list[Tensor | None]], known: int) -> list[Window]:
+    """The window of every layer.
+
+    Args:
+        config: of the model.
+        n_layers: of the model.
+        masks: gives the mask of every layer for tokens [1, T] under a mask of these.
+        known: tokens that the model has embeddings for.
+    """
+    sizes = spoken_of(config)
+    asked = [size for size in sizes if size + 4 <= min(LONGEST, context(config))]
+    windows = [NO_WINDOW] * n_layers
     if asked:
         count = max(asked) + 4
-        tokens = torch.full((1, count), 3) % int(model.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
         seen = torch.ones(1, count, dtype=torch.long)
         seen[0, 0] = 0  # padded, without which a mask may be left out
-        windows = [_window(call, count, asked) for call in model.called(tokens, seen)]
-    return windows if len(asked) == len(sizes) else _longer(model, windows)
+        windows = [_window(mask, asked) for mask in masks(torch.full((1, count), 3) % known, seen)]
+    return windows if len(asked) == len(sizes) else _longer(config.get_text_config(), windows)
 
 
-def _window(call: "LayerCall", count: int, sizes: list[int]) -> Window:
+def _window(mask: Tensor | None, sizes: list[int]) -> Window:
     """The window of a layer by the mask that it is given."""
-    mask = next(
-        (one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor) and one.shape[-2:] == (count, count)), None
-    )
     if mask is None:
         return NO_WINDOW
+    count = mask.shape[-1]
     rows = mask.reshape(-1, count, count)[0, -2:]
     sees = rows if rows.dtype == torch.bool else rows > -1.0
     earlier, last = (int(row.nonzero()[0]) for row in sees)
@@ -79,10 +79,8 @@ def _window(call: "LayerCall", count: int, sizes: list[int]) -> Window:
     return NO_WINDOW if chunk is None else Window(chunk, chunked=True)
 
 
-def _longer(model: "Model", windows: list[Window]) -> list[Window]:
+def _longer(config: Any, windows: list[Window]) -> list[Window]:
     """The same with windows that are too long to be asked for, as the configuration states them."""
-    hf: Any = model.hf
-    config = hf.config.get_text_config()
     size, kinds = setting(config, "sliding_window"), setting(config, "layer_types")
     if not isinstance(size, int) or size + 4 <= LONGEST or setting(config, "use_sliding_window") is False:
         return windows

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from locus.models import inputs
 from locus.models.layout import AttentionInput, Layout
 from locus.models.model import Model
 
@@ -57,7 +58,7 @@ class Component:
             return slice(None)
         if self.kind == "head":
             return model.layout.slice(self.layer, self.head)
-        return model.attention_input(attention_input(self.kind), self.layer)[1][self.head]
+        return inputs.attention_input(model, attention_input(self.kind), self.layer)[1][self.head]
 
     def exists(self, layout: Layout) -> bool:
         """Whether a model has it."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from locus.engine.prefix import Prefix, Recorder, States, cut, n_shared_columns
 from locus.errors import UserError
+from locus.models import inputs
 from locus.models.model import LayerInputs, Model
 from locus.models.shortcuts import LEFT, TREES
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
@@ -146,7 +147,7 @@ class Run:
 
 def _module(model: Model, kind: Kind, layer: int) -> nn.Module:
     if kind in ("query", "key", "value"):
-        return model.attention_input(attention_input(kind), layer)[0]
+        return inputs.attention_input(model, attention_input(kind), layer)[0]
     module: nn.Module | None = (model.mlps if kind == "mlp" else model.projections)[layer]
     if module is None:
         what = "an MLP as one module" if kind == "mlp" else "attention"

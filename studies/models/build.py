@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 LAYERS = 4
 WINDOW = 7
 LENGTH = 40
-SIZES: dict[int | bool | float, str] = {
+SIZES: dict[int, str] = {
     384: "vocab_size vocab_size_per_layer_input",
     64: "hidden_size n_embd d_model dim embedding_size word_embed_proj_dim embed_dim out_hidden_size projection_dim emb_dim "
     "embedding_dim lru_width attention_hidden_size dim_model",
@@ -42,7 +42,7 @@ SIZES: dict[int | bool | float, str] = {
     128: "mamba_d_ssm",
     512: "index_topk max_position_embeddings n_positions n_ctx max_seq_len block_size context_length max_position_embedding",
     3: "conv_L_cache",
-    0: "num_kv_shared_layers num_nextn_predict_layers zero_expert_num dropout attention_dropout",
+    0: "num_kv_shared_layers num_nextn_predict_layers zero_expert_num",
     256: "pad_token_id",
     257: "bos_token_id",
     258: "eos_token_id",
@@ -55,7 +55,7 @@ SIZES: dict[int | bool | float, str] = {
     305: "boi_token_index boi_token_id",
     306: "eoi_token_index eoi_token_id",
 }
-KNOWN: dict[str, Any] = {name: size for size, names in SIZES.items() for name in names.split()} | {"is_decoder": True}
+KNOWN: dict[str, Any] = {name: size for size, names in SIZES.items() for name in names.split()} | {"is_decoder": True, "dropout": 0.0, "attention_dropout": 0.0}
 WINDOWS = "sliding_window swa_window sliding_window_size attention_window_size".split()
 WIDTHS = "head_dim kv_channels swa_head_dim".split()
 SPECIAL: dict[str, dict[str, Any]] = {

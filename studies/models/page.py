@@ -48,8 +48,8 @@ def section(rows: dict[str, Row], versions: dict[str, str]) -> str:
         *_wrapped(
             f"Of {len(rows)} families of causal LMs in transformers {versions['transformers']}, {built} could be built tiny with "
             f"random weights, and were tried with torch {versions['torch']} on a CPU in float32: "
-            f"{counts['complete']} are complete, {counts['in part']} complete but for a shortcut, {counts['row by row']} work row by row, "
-            f"and {counts['refused']} are refused."
+            f"{counts['complete']} are complete, {counts['in part']} complete but for a shortcut, "
+            f"{counts['row by row']} work row by row, and {counts['refused']} are refused."
         ),
         "",
     ]

@@ -28,7 +28,7 @@ from studies.models.build import LENGTH, NotBuilt, build
 from studies.models.compare import gradient_gap, logits_gap
 from tests.families import QUESTIONS, byte_tokenizer
 
-SECONDS = 150
+SECONDS = 300
 Row = dict[str, Any]
 
 
