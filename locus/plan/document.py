@@ -92,7 +92,7 @@ def deal(plan: Plan, context: AuditContext) -> Plan:
     settled = replace(
         known,
         bank=known.bank or (1 if fit == known.own <= trained else known.own),
-        held=known.held or len(context.parts["test"].base.residuals.layers),
+        held=known.held or max(1, len(context.parts["test"].base.residuals.layers)),  # one that is run whole holds none
     )
     context.arithmetic = replace(settled, at_once=fit if settled.bank == 1 else 1)
     return plan if plan.basis.first_edition else replace(plan, arithmetic=ArithmeticRecord.parse(settled.stated))
