@@ -1,11 +1,14 @@
 """A family that nobody has seen, with names of its own and the usual parts, needs no line in the package."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+import locus
 from locus.behaviours.prompts import prompt_format
 from locus.engine.activations import base_pass
 from locus.engine.checks import run_checks
@@ -177,3 +180,17 @@ def test_a_model_that_looks_ahead_is_refused():
     hf.herd.forward = lambda ids, *rest: ZebraBody.forward(hf.herd, ids, torch.zeros(1, 1, ids.shape[1], ids.shape[1]))
     with pytest.raises(UserError, match="no decoder"):
         Model(hf, byte_tokenizer(), "zebra")
+
+
+def test_an_audit_of_it_says_what_it_was_run_without(tmp_path):
+    model = zebra(sways=[1])
+    rows = [{"question": one.question, "true": list(one.wanted), "false": list(one.unwanted)} for one in QUESTIONS]
+    few = {"random": 3, "alpha": 0.3, "text_passages": 0, "search": "newton", "rounds": 3}
+    run = locus.audit(model, locus.behaviour(rows), "0.1", out=tmp_path / "run", preset="quick", **few)
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert plan["model"]["anatomy"]["layers"] == [[4, 4, 10], [0, 0, 0], [4, 4, 10]]
+    assert "state across tokens" in plan["model"]["without"]["trees"]
+    places = {head for trial in plan["trials"] for head in trial["location"]}
+    assert places == {f"{layer}.{head}" for layer in (0, 2) for head in range(4)}
+    assert len(run.verdict.claims) == 1
+    assert "does not allow every shortcut" in (tmp_path / "run" / "report.html").read_text()

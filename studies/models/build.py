@@ -55,7 +55,8 @@ SIZES: dict[int, str] = {
     305: "boi_token_index boi_token_id",
     306: "eoi_token_index eoi_token_id",
 }
-KNOWN: dict[str, Any] = {name: size for size, names in SIZES.items() for name in names.split()} | {"is_decoder": True, "dropout": 0.0, "attention_dropout": 0.0}
+KNOWN: dict[str, Any] = {name: size for size, names in SIZES.items() for name in names.split()}
+KNOWN |= {"is_decoder": True, "dropout": 0.0, "attention_dropout": 0.0}
 WINDOWS = "sliding_window swa_window sliding_window_size attention_window_size".split()
 WIDTHS = "head_dim kv_channels swa_head_dim".split()
 SPECIAL: dict[str, dict[str, Any]] = {

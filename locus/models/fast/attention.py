@@ -145,4 +145,4 @@ def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
         alpha=width**-0.5 if scaling is None else scaling,
     )
     output = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, n_keys, -1))
-    return output.view(rows, heads, length, -1).transpose(1, 2)
+    return output.view(rows, heads, length, -1).transpose(1, 2).contiguous()
