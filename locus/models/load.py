@@ -98,8 +98,8 @@ def load(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     first(tokenizer, context(config))
     # What transformers chooses (SDPA where there is one), except where attention logits are soft-capped, which SDPA cannot do.
-    way: dict[str, Any] = {"attn_implementation": "eager"} if setting(config.get_text_config(), "attn_logit_softcapping") else {}
-    hf: Any = fill(folder, name, dtype=kind, trust_remote_code=trust_remote_code, **way)
+    capped = setting(config.get_text_config(), "attn_logit_softcapping")
+    hf: Any = fill(folder, name, dtype=kind, trust_remote_code=trust_remote_code, attn_implementation="eager" if capped else None)
     called = name
     if extra is not None:
         called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"

@@ -363,10 +363,10 @@ class LayerCall:
 
     hidden: Tensor
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
 
     @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], stream: int | str) -> "LayerCall":
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: int | str) -> "LayerCall":
         """Take the stream out of a call's arguments."""
         if isinstance(stream, int):
             return cls(args[stream], (*args[:stream], *args[stream + 1 :]), kwargs)

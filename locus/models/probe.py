@@ -4,7 +4,7 @@ An attention is seen where it is computed: as a softmax over pairs of tokens bet
 function. Who computes it, and what becomes of it, is read from the calls around it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -34,7 +34,7 @@ class Call:
     parents: tuple["Call", ...]
     start: int
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
     end: int = -1
     output: Any = None
 
