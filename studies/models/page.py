@@ -82,7 +82,7 @@ def _reason(why: str) -> str:
 
 
 def _without(row: Row) -> str:
-    return "; ".join(f"{name}: {_plain(why)}" for name, why in row["without"].items())
+    return "; ".join(f"{name}: {_plain(why)}" for name, why in sorted(row["without"].items()))
 
 
 def _plain(text: str) -> str:
