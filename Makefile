@@ -7,7 +7,7 @@ PIP_FLAGS := --disable-pip-version-check -q -c constraints.txt
 STAMP := $(VENV)/.stamp
 RUN ?= runs/demo
 
-.PHONY: demo test lint bench oracles docs clean
+.PHONY: demo test lint bench models oracles docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,9 @@ oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval,
 
 bench: $(BENCH)/.stamp  ## speed against peers and the floor; those in benchmarks/results are kept: make bench TABLES="1 3 --again"
 	$(BENCH)/bin/python -m benchmarks $(TABLES)
+
+models: $(STAMP)  ## try every family of causal LMs that transformers knows, and write docs/models.md
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m studies.models
 
 $(DOCS)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS)

@@ -71,7 +71,7 @@ def _given(model: str, data: str, count: int, edits: int) -> tuple[Model, list[s
     made = []
     for _ in range(edits):
         layer = int(generator.integers(layout.n_layers))
-        vector = torch.from_numpy(generator.normal(size=layout.d_in) * SIZE).float()
+        vector = torch.from_numpy(generator.normal(size=layout.d_in(layer)) * SIZE).float()
         location = Location.parse(",".join(f"{layer}.{head}" for head in range(layout.n_heads)))
         made.append(Edit("shift", location, layout, {layer: Terms(shift=vector)}, "all"))
     return frozen, [text.prompt(item.question) for item in items], made, text

@@ -15,7 +15,6 @@ from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
-from locus.records.plan import FIRST_PLAN
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
@@ -54,12 +53,12 @@ def audit(
         # The claims, the plan with its rule, and the trials the store still lacks.
         layout = context.model.layout
         made = [opened.claims.get(source) or make_claim(source, config, context) for source in config.claims]
-        schema = plan_file.schema_of(out)
-        made = made if schema == FIRST_PLAN else named_apart(made)
+        old = plan_file.begun(out)
+        made = made if old is not None and old.first_edition else named_apart(made)
         for claim in made:
-            claim.check(context.model.fingerprint, layout.n_layers, layout.n_heads, config.model)
+            claim.check(context.model.fingerprint, layout.heads, config.model)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        basis = plan_file.basis(context, dataset, baselines, rule(config), schema)
+        basis = plan_file.basis(context, dataset, baselines, rule(config), old)
         plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)

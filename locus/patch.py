@@ -119,7 +119,9 @@ def find(
 
 def short_agrees(model: Model, pairs: Sequence[PatchPair]) -> bool:
     """Whether patched runs that start at the first differing token equal whole ones on this very model."""
-    patches = [(Component("head", layer, 0),) for layer in (0, model.layout.n_layers // 2)]
+    patches = [
+        (Component("head", layer, 0),) for layer in {model.layout.headed[0], model.layout.headed[len(model.layout.headed) // 2]}
+    ]
     values = [
         patch_maps(model, pairs[:4], patches, How(batching=Batching(4, None, 4096, short)))[0].patched for short in (True, False)
     ]

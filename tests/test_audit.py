@@ -255,11 +255,14 @@ def test_an_architecture_without_output_projection_is_refused_by_what_was_looked
 
     from locus.models.model import Model
 
-    class Odd(torch.nn.Module):
+    class Odd(torch.nn.Linear):
         config = type("C", (), {"num_attention_heads": 2})()
 
-    with pytest.raises(UserError, match=r"looked for model\.layers\.\*\.self_attn\.o_proj"):
-        Model(Odd(), None, "odd")
+        def get_input_embeddings(self):
+            return None
+
+    with pytest.raises(UserError, match="cannot read a few tokens"):
+        Model(Odd(3, 3), None, "odd")
 
 
 def test_flags_files_and_presets_say_the_same_things(tmp_path):

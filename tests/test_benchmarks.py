@@ -49,7 +49,7 @@ def test_the_base_pass_is_counted_as_it_runs(laid):
         base_pass(model, trie)
     # Every token sees its ancestors and itself, twice multiplied in each layer; last tokens are not read.
     seen = int((trie.row(range(3), ends=False).positions + 1).sum())
-    assert floor.base_macs(model, trie) == counter.total + 3 * 2 * model.layout.d_in * seen
+    assert floor.base_macs(model, trie) == counter.total + 3 * 2 * model.layout.d_in(0) * seen
 
 
 @pytest.mark.parametrize("first", [0, 2])
@@ -61,7 +61,7 @@ def test_training_is_counted_as_it_runs(laid, first):
     with Products() as counter, bank.attach(model) as bank_state:
         hidden = edited(model, prepared, bank, bank_state, residual_cache)
         sequence_logprobs(model, hidden, prepared.targets).sum().backward()
-    attention = model.layout.d_in * int(prepared.row.sees.sum())
+    attention = model.layout.d_in(0) * int(prepared.row.sees.sum())
     layers = 3 - first
     mine = floor.edit_macs(model, prepared.row, prepared.targets, first, backward=True)
     assert mine == counter.total + (2 * layers + 4 * (layers - 1)) * attention

@@ -254,7 +254,7 @@ def test_an_architecture_of_another_shape(tmp_path, family):
     sizes = {"vocab_size": 384}
     if family == "bert":
         config = BertConfig(
-            **sizes, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32, is_decoder=True
+            **sizes, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32, is_decoder=False
         )
         BertLMHeadModel(config).save_pretrained(tmp_path)
     else:
@@ -266,23 +266,27 @@ def test_an_architecture_of_another_shape(tmp_path, family):
         load(str(tmp_path))
 
 
-def test_models_that_are_handed_over_are_examined_whole():
+def test_models_that_are_handed_over_are_watched_before_anything_else():
     source = tiny("llama")
     for spoil, word in (
-        (lambda hf: setattr(hf.config, "num_attention_heads", 0), "num_attention_heads"),
-        (lambda hf: vars(hf.config).update(num_attention_heads=None), "num_attention_heads"),
-        (lambda hf: setattr(hf.config, "num_key_value_heads", 3), "3 key-value heads"),
-        (lambda hf: delattr(hf.model, "norm"), "model.norm"),
-        (lambda hf: delattr(hf.model.layers[1], "mlp"), "model.layers.*.mlp"),
-        (lambda hf: setattr(hf.model, "layers", torch.nn.ModuleList()), "a layer in model.layers"),
-        (lambda hf: setattr(hf, "lm_head", None), "a vocabulary head"),
-        (lambda hf: setattr(hf.model.layers[2].self_attn, "o_proj", torch.nn.Identity()), "o_proj.weight"),
+        (lambda hf: delattr(hf.model, "norm"), "cannot read a few tokens"),
+        (lambda hf: delattr(hf.model.layers[1], "mlp"), "cannot read a few tokens"),
+        (lambda hf: setattr(hf.model, "layers", torch.nn.ModuleList()), "attention"),
+        (lambda hf: setattr(hf, "lm_head", torch.nn.Identity()), "its logits are neither"),
+        (lambda hf: setattr(hf.model.layers[2].self_attn, "o_proj", Narrowed()), "a linear map from what the 4 heads"),
     ):
         hf = type(source.hf)(source.hf.config.__class__(**source.hf.config.to_dict()))
         spoil(hf)
         with pytest.raises(UserError) as refused:
             Model(hf, source.tokenizer, "odd")
         assert word in str(refused.value)
+
+
+class Narrowed(torch.nn.Module):
+    """What the heads say, cut to the stream's width by no matrix."""
+
+    def forward(self, outputs):
+        return outputs[..., :32]
 
 
 @pytest.mark.parametrize("device", ["abc", "cuda:99", "cuda:x", "", "meta"])

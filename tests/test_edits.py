@@ -62,7 +62,7 @@ def projection_changes(model, edit: Edit) -> dict[int, torch.Tensor]:
     """By layer, how the projection's input differs with and without the edit, given the *same* incoming features."""
     changes = {}
     for layer, projection in enumerate(model.projections):
-        o = torch.randn(1, 5, model.layout.d_in, generator=torch.Generator().manual_seed(layer))
+        o = torch.randn(1, 5, model.layout.d_in(layer), generator=torch.Generator().manual_seed(layer))
         seen = []
         handle = None
         with torch.no_grad(), Bank([edit]).attach(model):
@@ -98,7 +98,7 @@ def test_only_the_named_heads_are_written(model, kind):
     touched = set()
     for layer, change in projection_changes(model, edit).items():
         for head in range(model.layout.n_heads):
-            if change[..., model.layout.slice(head)].abs().max() > 0:
+            if change[..., model.layout.slice(layer, head)].abs().max() > 0:
                 touched.add((layer, head))
     assert touched <= named
     if kind != "full-free":  # the free form writes behind the projection, into the residual stream
@@ -132,7 +132,7 @@ def test_a_bank_gives_each_edit_what_it_gives_alone(model, items):
 
 def test_a_rank1_edit_is_the_formula(llama):
     # o' = o + <a, o> b by hand, in float64, on one vector
-    o = torch.arange(1.0, llama.layout.d_in + 1) / 10
+    o = torch.arange(1.0, llama.layout.d_in(0) + 1) / 10
     a, b = torch.zeros_like(o), torch.zeros_like(o)
     a[0], a[5] = 2.0, -1.0  # <a, o> = 2 * 0.1 - 1 * 0.6 = -0.4
     b[3] = 10.0  # so only feature 3 moves, by -4
@@ -149,7 +149,7 @@ def test_a_rank1_edit_is_the_formula(llama):
 
 def test_a_shift_is_an_output_bias(llama):
     edit = make("shift", llama)
-    o = torch.randn(1, 4, llama.layout.d_in)
+    o = torch.randn(1, 4, llama.layout.d_in(2))
     projection, terms = llama.projections[2], edit.layers[2]
     with Bank([edit]).attach(llama):
         moved = projection(o)
@@ -203,10 +203,10 @@ def test_a_foreign_file_is_refused(tmp_path):
 def test_locations():
     location = Location.parse("2.3, 0.1")
     assert str(location) == "0.1,2.3" and location.layers == (0, 2) and location.heads(2) == (3,)
-    assert len(location.complement(3, 4)) == 10 and Site(0, 1) not in location.complement(3, 4).sites
+    assert len(location.complement((4,) * 3)) == 10 and Site(0, 1) not in location.complement((4,) * 3).sites
     with pytest.raises(UserError, match=r"layer\.head.*'1-2'"):
         Location.parse("0.1,1-2")
     with pytest.raises(UserError, match="more than once"):
         Location.parse("0.1,0.1")
     with pytest.raises(UserError, match=r"2\.4"):
-        Location.parse("2.4").check(3, 4)
+        Location.parse("2.4").check((4,) * 3)

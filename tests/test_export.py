@@ -126,7 +126,7 @@ def test_what_has_no_exact_form_is_refused(llama, tmp_path):
 
 
 def test_answer_only_edits_are_exported_with_a_warning(llama, tmp_path):
-    terms = Terms(read=torch.ones(llama.layout.d_in), write=torch.ones(llama.layout.d_in))
+    terms = Terms(read=torch.ones(llama.layout.d_in(0)), write=torch.ones(llama.layout.d_in(0)))
     edit = Edit("rank1", PLACES, llama.layout, {0: terms}, "answer")
     assert export.save_peft(llama, edit, tmp_path) == [export.EVERYWHERE]
 

@@ -102,7 +102,7 @@ def test_equal_to_hooks_written_by_hand(model, position):
         for index, (component,) in enumerate(patches):
             mlp = component.kind == "mlp"
             module = model.layers[component.layer].mlp if mlp else model.projections[component.layer]
-            features = slice(None) if component.head is None else layout.slice(component.head)
+            features = slice(None) if component.head is None else layout.slice(component.layer, component.head)
             held = []
 
             def before(_, args, held=held, features=features):

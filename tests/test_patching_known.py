@@ -79,8 +79,8 @@ def test_a_dormant_direction_is_told_from_one_that_is_used():
     # What the sleeper carries and writes nowhere, and what it can write the polarity from and never moves.
     size = model.layout.d_head
     with torch.no_grad():
-        value = planted.model.model.layers[layer].self_attn.v_proj.weight[model.layout.slice(head)]
-        output = planted.model.model.layers[layer].self_attn.o_proj.weight[:, model.layout.slice(head)]
+        value = planted.model.model.layers[layer].self_attn.v_proj.weight[model.layout.slice(layer, head)]
+        output = planted.model.model.layers[layer].self_attn.o_proj.weight[:, model.layout.slice(layer, head)]
     carries = value @ torch.from_numpy(planted.directions["truth"]).float()
     writes = torch.from_numpy(planted.directions.polarities[0]).float() @ output
     carries, writes = carries / carries.norm(), writes / writes.norm()
@@ -94,7 +94,7 @@ def test_a_dormant_direction_is_told_from_one_that_is_used():
     working = Model(used.model, used.tokenizer, used.dataset.name)
     (layer, head) = used.truth[0]
     with torch.no_grad():
-        value = used.model.model.layers[layer].self_attn.v_proj.weight[working.layout.slice(head)]
+        value = used.model.model.layers[layer].self_attn.v_proj.weight[working.layout.slice(layer, head)]
     direction = value @ torch.from_numpy(used.directions["truth"]).float()
     dormancy_measured = dormancy(working, planted_pairs(used, 40), Component("head", layer, head), direction)
     assert not dormancy_measured.dormant and dormancy_measured.along.mean() == pytest.approx(

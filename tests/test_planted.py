@@ -533,7 +533,7 @@ def test_names():
     model = load_named("planted:decoy:3")
     assert model.layout.n_layers * model.layout.n_heads == 24
     # More features than the residual stream is wide: what is edited is the input of the output projection.
-    assert model.layout.d_in == 32
+    assert model.layout.d_in(0) == 32
     assert planted_named("planted:decoy:3:shuffled").shuffled
     for wrong in ("planted:", "planted:nothing:3", "planted:decoy:x", "planted:decoy:3:twin", "decoy:3"):
         with pytest.raises(UserError, match="planted:KIND:SEED"):

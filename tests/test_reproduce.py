@@ -123,7 +123,7 @@ def test_small_keeps_the_first_single_heads_of_a_study_that_has_no_random_locati
     (study / "receipt.json").write_text(json.dumps(receipt))
     small = settings(study, Given(data="misconceptions"), small=True)
     assert (small.random, small.singles, small.shift_random, small.alpha) == (0, 3, 0, 0.05)
-    few, many = (null.draw_locations(Location.parse("0.0"), 30, 9, count, 1, "uniform") for count in (3, 24))
+    few, many = (null.draw_locations(Location.parse("0.0"), (9,) * 30, count, 1, "uniform") for count in (3, 24))
     assert [each.location for each in few] == [each.location for each in many[:3]]
 
 

@@ -78,7 +78,7 @@ def test_edits_of_the_answer_share_what_leads_to_it(shaped, name):
 
 def answer_edit(model, place: str, seed: int, scale: float = 0.5) -> Edit:
     draw = torch.Generator().manual_seed(seed)
-    features = model.layout.d_in
+    features = model.layout.d_in(0)
     location = Location.parse(place)
     layers = {
         layer: Terms(
@@ -134,7 +134,7 @@ def test_gradients_go_through_answers_alone_as_through_whole_rows(model, monkeyp
     gradients = []
     for apart in (True, False):
         if not apart:
-            monkeypatch.setattr("locus.engine.forward.leads", lambda row, bank: False)
+            monkeypatch.setattr("locus.engine.forward.leads", lambda model, row, bank: False)
         edits = [Rank1(model.layout, Location.parse(place), seed=2) for place in ("1.1,2.0", "0.2")]
         for edit in edits:
             edit.positions = "answer"

@@ -115,7 +115,7 @@ def _places(planted: Planted, config: AuditConfig) -> tuple[Roles, list[Places],
     roles: Roles = {}
     for name, claim in planted.claims.items():
         location = Location.of(Site(*place) for place in claim.sites)
-        drawn = null.draw_locations(location, layers, heads, config.random, config.seed, config.null)
+        drawn = null.draw_locations(location, [heads] * layers, config.random, config.seed, config.null)
         roles[name] = {
             "claim": [claim.sites],
             "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in drawn],
@@ -170,7 +170,7 @@ def _start(fits: Sequence[Fit]) -> float:
 def _margins(planted: Planted, edits: Sequence[Edit], test: Questions) -> Floats:
     """[edits, test questions, pairs] by the bank's forward."""
     layout, runner = edits[0].layout, Runner(planted.model)
-    numbers = torch.zeros(2, len(edits), layout.n_layers, layout.d_in)
+    numbers = torch.zeros(2, len(edits), layout.n_layers, layout.d_in(0))
     for row, edit in enumerate(edits):
         for layer, terms in edit.layers.items():
             assert terms.read is not None and terms.write is not None, "an edit that reads the layer"

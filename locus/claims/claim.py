@@ -40,19 +40,18 @@ class Claim:
             "about": self.about,
         }
 
-    def check(self, fingerprint: str, n_layers: int, n_heads: int, model: str = "") -> None:
+    def check(self, fingerprint: str, heads: Sequence[int], model: str = "") -> None:
         """That it can be a claim about a model.
 
         Args:
             fingerprint: of the model.
-            n_layers: of the model.
-            n_heads: query heads a layer.
+            heads: query heads of each layer.
             model: its name, which a circuit's own is held against.
 
         Raises:
             UserError: as `fits`, or if the claim was found on other weights, or in a model of another name.
         """
-        self.fits(n_layers, n_heads)
+        self.fits(heads)
         names = [str(name).casefold().rstrip("/").rpartition("/")[2] for name in (self.about.get("circuit_of", ""), model)]
         if all(names) and names[0] not in names[1] and names[1] not in names[0]:
             raise UserError(
@@ -69,13 +68,14 @@ class Claim:
                 f"--claim {','.join(self.location.names)}.",
             )
 
-    def fits(self, n_layers: int, n_heads: int) -> None:
-        """That a model of this shape has its heads.
+    def fits(self, heads: Sequence[int]) -> None:
+        """That a model with so many heads in each layer has its own.
 
         Raises:
             UserError: if the model lacks a head, or the claim is a mask, or a circuit, of another shape.
         """
-        self.location.check(n_layers, n_heads)
+        self.location.check(heads)
+        n_layers, n_heads = len(heads), max(heads)
         stated, sizes = self.about.get("circuit_sizes", {}), {"n_layers": n_layers, "n_heads": n_heads}
         if other := [f"{name} = {size}" for name, size in stated.items() if size != sizes.get(name)]:
             raise UserError(

@@ -3,6 +3,7 @@
 `uniform` draws heads uniformly over the model, as the paper does; `layer` keeps the claim's number of heads in every layer.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,15 +15,12 @@ from locus.sites.site import Location, Site
 Match = Literal["uniform", "layer"]
 
 
-def draw_locations(
-    location: Location, n_layers: int, n_heads: int, count: int, seed: int, match: Match = "uniform"
-) -> list[Claim]:
+def draw_locations(location: Location, heads: Sequence[int], count: int, seed: int, match: Match = "uniform") -> list[Claim]:
     """Random Locations of the claim's size, none repeated, none equal to the claim; the first k do not depend on `count`.
 
     Args:
         location: the claim's heads.
-        n_layers: of the model.
-        n_heads: query heads a layer.
+        heads: query heads of each layer.
         count: how many.
         seed: of the draws.
         match: what they share with the claim besides the size.
@@ -30,25 +28,26 @@ def draw_locations(
     Raises:
         UserError: if the model has fewer such Locations.
     """
-    possible = capacity(location, n_layers, n_heads, match)
+    possible = capacity(location, heads, match)
     if count > possible:
         raise UserError(
             f"at most {possible:.0f} random Locations of {len(location)} head(s) "
-            f"({match} over {n_layers} layers of {n_heads} heads, the claim's own left out)",
+            f"({match} over {_sizes(heads)}, the claim's own left out)",
             str(count),
             "Ask for fewer, or for a claim of more heads.",
         )
+    sites = Location.everything(heads).sites
     generator = np.random.default_rng([seed, len(location), 0 if match == "uniform" else 1])
     locations: dict[Location, None] = {}
     while len(locations) < count:
         if match == "uniform":
-            picks = generator.choice(n_layers * n_heads, size=len(location), replace=False)
-            candidate = Location.of(Site(int(pick) // n_heads, int(pick) % n_heads) for pick in picks)
+            picks = generator.choice(len(sites), size=len(location), replace=False)
+            candidate = Location.of(sites[int(pick)] for pick in picks)
         else:
             candidate = Location.of(
                 Site(layer, int(head))
                 for layer in location.layers
-                for head in generator.choice(n_heads, size=len(location.heads(layer)), replace=False)
+                for head in generator.choice(heads[layer], size=len(location.heads(layer)), replace=False)
             )
         if candidate != location:
             locations.setdefault(candidate)
@@ -58,10 +57,15 @@ def draw_locations(
     ]
 
 
-def capacity(location: Location, n_layers: int, n_heads: int, match: Match) -> float:
+def _sizes(heads: Sequence[int]) -> str:
+    alike = f"{len(heads)} layers of {heads[0]} heads"
+    return alike if len(set(heads)) == 1 else f"{sum(heads)} heads in {sum(map(bool, heads))} of {len(heads)} layers"
+
+
+def capacity(location: Location, heads: Sequence[int], match: Match) -> float:
     """How many Locations other than the claim itself can be drawn."""
     from math import comb, prod
 
     if match == "uniform":
-        return comb(n_layers * n_heads, len(location)) - 1
-    return prod(comb(n_heads, len(location.heads(layer))) for layer in location.layers) - 1
+        return comb(sum(heads), len(location)) - 1
+    return prod(comb(heads[layer], len(location.heads(layer))) for layer in location.layers) - 1

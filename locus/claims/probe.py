@@ -34,16 +34,19 @@ class Features:
     """Head outputs of labelled answers.
 
     Attributes:
-        bank: [answers, layers, heads, head_dim], what probes and directions are fitted on.
+        bank: [answers, layers, heads, head_dim], what probes and directions are fitted on; of as many heads and as wide as any
+            layer's, 0 where a layer has none.
         spread: the bank sigma is taken from (the same, but for ITI's two banks).
         truth: [answers].
         owner: [answers], index of the item.
+        heads: how many each layer has; empty where all have as many.
     """
 
     bank: Floats
     spread: Floats
     truth: Bools
     owner: npt.NDArray[np.int64]
+    heads: tuple[int, ...] = ()
 
     def first(self, items: int) -> "Features":
         """Only the answers of the first items (the training questions)."""
@@ -54,7 +57,7 @@ class Features:
         return self._where(self.owner >= items)
 
     def _where(self, mask: Bools) -> "Features":
-        return Features(self.bank[mask], self.spread[mask], self.truth[mask], self.owner[mask])
+        return Features(self.bank[mask], self.spread[mask], self.truth[mask], self.owner[mask], self.heads)
 
 
 def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.int64]]:
@@ -117,19 +120,22 @@ def collect(
         answers = last(build_trie(model.tokenizer, text, items))
     if kind == "answer":
         assert answers is not None, "the base pass was asked for features"
-        return Features(answers, answers, truth, owner)
+        return Features(answers, answers, truth, owner, model.layout.heads)
     ended = last(plant_with_question(model.tokenizer, items, seed))
-    return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner)
+    return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner, model.layout.heads)
 
 
 def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]:
-    """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers."""
+    """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers; NaN where there is none."""
     _, n_layers, n_heads, _ = train.bank.shape
-    accuracy = np.empty((n_layers, n_heads))
+    accuracy = np.full((n_layers, n_heads), np.nan)
     for layer in range(n_layers):
-        weights, intercepts = fit_probes(train.bank[:, layer].transpose(1, 0, 2), train.truth)
-        scores = np.einsum("nhd,hd->nh", validation.bank[:, layer].astype(np.float64), weights) + intercepts
-        accuracy[layer] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
+        there = train.heads[layer] if train.heads else n_heads
+        if not there:
+            continue
+        weights, intercepts = fit_probes(train.bank[:, layer, :there].transpose(1, 0, 2), train.truth)
+        scores = np.einsum("nhd,hd->nh", validation.bank[:, layer, :there].astype(np.float64), weights) + intercepts
+        accuracy[layer, :there] = ((scores > 0) == validation.truth[:, None]).mean(axis=0)
     return accuracy
 
 
@@ -138,7 +144,8 @@ def claim(train: Features, validation: Features, size: int) -> Claim:
     table = accuracies(train, validation)
     n_heads = table.shape[1]
     order = np.argsort(-table.reshape(-1), kind="stable")
-    sites = [Site(int(index) // n_heads, int(index) % n_heads) for index in order]
+    there = order[np.isfinite(table.reshape(-1)[order])]
+    sites = [Site(int(index) // n_heads, int(index) % n_heads) for index in there]
     scores = {str(site): float(table[site.layer, site.head]) for site in sites}
     about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
     return Claim("probe", Location.of(sites[:size]), "probe", scores, about)

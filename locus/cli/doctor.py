@@ -18,6 +18,7 @@ from locus.models.layout import UNLIMITED
 from locus.models.load import load
 from locus.models.locate import DEFAULT_MODEL, home
 from locus.models.model import Model
+from locus.models.shortcuts import told
 
 
 def examine(console: Console, name: str | None, adapter: str | None = None) -> bool:
@@ -38,10 +39,7 @@ def examine(console: Console, name: str | None, adapter: str | None = None) -> b
     layout = model.layout
     text = prompt_format(model.tokenizer)
     console.print(
-        Text(
-            f"model {model.name}: {layout.shape} shape, {layout.n_layers} layers x {layout.n_heads} query heads "
-            f"({layout.n_kv_heads} key-value) of {layout.d_head}, prompt format {text.name}"
-        )
+        Text(f"model {model.name}: {layout} ({layout.n_kv_heads} key-value) at {layout.shape}, prompt format {text.name}")
     )
     console.print(Text(_reads(model)))
     for notice in text.notices:
@@ -49,6 +47,8 @@ def examine(console: Console, name: str | None, adapter: str | None = None) -> b
     found = checks.run_checks(model, text)
     for one in found:
         console.print(Text(f"  {one}", style="" if one.passed else "red"))
+    for said in told(model.off):
+        console.print(Text(f"  {said}", style="yellow"))
     return all(one.passed for one in found)
 
 

@@ -13,7 +13,7 @@ from locus.behaviours.encoding import unclosed
 from locus.behaviours.prompts import PromptFormat
 from locus.edits.base import Edit, Terms
 from locus.errors import UserError
-from locus.models.layout import SHAPES, examine
+from locus.models.discovery import discover
 from locus.models.model import Model
 from locus.records.plan import PromptRecord
 from locus.shown import visible
@@ -60,17 +60,15 @@ class RunEdit:
         """
         hf = model.hf if isinstance(model, Model) else model
         base = getattr(hf, "get_base_model", lambda: hf)()
-        layout = examine(base, type(base).__name__)
+        layout, parts = discover(base, type(base).__name__) if not isinstance(model, Model) else (model.layout, model.parts)
         if layout != self.edit.layout:
             raise UserError(f"a model with {self.edit.layout}", f"one with {layout}", "Attach it to the model it was made for.")
         if isinstance(model, Model) and model.fingerprint != self.model:
             received = f"{model.name} with {model.fingerprint[:12]}"
             raise UserError(f"weights {self.model[:12]}, for which the edit was made", received, "Attach it to that model.")
-        shape = SHAPES[layout.shape]
-        layers: Any = base.get_submodule(shape.blocks)
         handles = []
         for place, terms in self.edit.layers.items():
-            projection = layers[place].get_submodule(shape.output)
+            projection = base.get_submodule(parts.layers[place].output)
             handles += _hooks(projection, terms, self.edit.positions == "answer")
         try:
             yield hf

@@ -27,7 +27,7 @@ from locus.plan.forecast import Forecast
 from locus.plan.opened import Opened
 from locus.records.plan import ArithmeticRecord
 from locus.shown import visible
-from locus.sites.site import Location, Site
+from locus.sites.site import Location
 
 REACHED = 0.75  # of a matrix product's rate, by trials on a CPU (docs/cost.md)
 SIDE, SECONDS = 1024, 0.2  # of the product that is timed, and how long
@@ -110,11 +110,11 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
             made.append(opened.claims.get(source) or given(source))
             continue
         notes.append(f"The claim that {source} would find is reckoned as a random Location of its size.")
-        first = Location.of(Site(place // layout.n_heads, place % layout.n_heads) for place in range(config.claim_size))
-        (place,) = null.draw_locations(first, layout.n_layers, layout.n_heads, 1, config.seed)
+        first = Location(Location.everything(layout.heads).sites[: config.claim_size])
+        (place,) = null.draw_locations(first, layout.heads, 1, config.seed)
         made.append(Claim(source, place.location, source))
     for claim in made:
-        claim.check(model.fingerprint, layout.n_layers, layout.n_heads)
+        claim.check(model.fingerprint, layout.heads)
     no_baselines: list[BlindScore] = []
     basis = document.basis(context, dataset, no_baselines, rule(config))
     trie = build_trie(model.tokenizer, context.prompt, context.items["train"])

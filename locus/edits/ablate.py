@@ -30,7 +30,9 @@ def ablate(
     assert to == "zero" or means is not None, "mean ablation needs the means"
     layers = {}
     for layer in location.layers:
-        mask = head_mask(layout, location.heads(layer))
-        filled = None if means is None or to == "zero" else torch.from_numpy(means[layer].reshape(-1)).float() * mask
+        mask = head_mask(layout, layer, location.heads(layer))
+        size, filled = layout.layer(layer), None
+        if means is not None and to == "mean":
+            filled = torch.from_numpy(means[layer, : size.n_heads, : size.d_head].reshape(-1)).float() * mask
         layers[layer] = Terms(keep=1 - mask, shift=filled)
     return Edit("ablate", location, layout, layers, positions, {"to": to})

@@ -155,23 +155,24 @@ def _edit_of(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, name = key.split(".")
-        size = layout.d_model if name == "out" else layout.d_in
-        if name not in TERMS or int(layer) not in range(layout.n_layers) or tensor.shape != (size,):
+        within = int(layer) in range(layout.n_layers)
+        size = layout.d_model if name == "out" else layout.d_in(int(layer)) if within else 0
+        if name not in TERMS or not within or tensor.shape != (size,):
             raise ValueError(f"a tensor {key[:80]!r} of shape {tuple(tensor.shape)}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"a tensor {key[:80]!r} that is not finite")
         layers.setdefault(int(layer), {})[name] = tensor
     location = Location.parse(about["location"]) if about["location"] else Location(())
-    location.check(layout.n_layers, layout.n_heads)
+    location.check(layout.heads)
     if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
         raise ValueError("neither positions nor what it is about")
     terms = {layer: Terms(**tensors_of_layer) for layer, tensors_of_layer in layers.items()}
     return Edit(str(about["kind"]), location, layout, terms, about["positions"], about["about"])
 
 
-def head_mask(layout: Layout, heads: tuple[int, ...]) -> Tensor:
-    """[features] of ones on some heads' slices and zeros elsewhere."""
-    mask = torch.zeros(layout.d_in)
+def head_mask(layout: Layout, layer: int, heads: tuple[int, ...]) -> Tensor:
+    """[features] of ones on some heads' slices of a layer and zeros elsewhere."""
+    mask = torch.zeros(layout.d_in(layer))
     for head in heads:
-        mask[layout.slice(head)] = 1.0
+        mask[layout.slice(layer, head)] = 1.0
     return mask

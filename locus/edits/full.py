@@ -12,7 +12,7 @@ from locus.sites.site import Location
 
 def full(layout: Layout, form: Rank1Form = "heads", seed: int = 0) -> Rank1:
     """The trainable edit of all heads of all layers."""
-    everywhere = Location.everything(layout.n_layers, layout.n_heads)
+    everywhere = Location.everything(layout.heads)
     return Rank1(layout, everywhere, read="layer", form=form, seed=seed, kind="full")
 
 

@@ -10,6 +10,7 @@ identity (b = 0) with a drawn as PEFT draws lora_A, since both zero is a saddle 
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -52,9 +53,11 @@ class Rank1(Trainable):
         about = {"read": read, "form": form, "seed": seed}
         super().__init__(kind, location, layout, {}, positions, about)
         self.read, self.form = read, form
-        self._masks = {layer: head_mask(layout, location.heads(layer)) for layer in location.layers}
-        self._n_read = 0 if read == "constant" else layout.d_in
-        self._n_write = layout.d_model if form == "free" else layout.d_in
+        self._masks = {layer: head_mask(layout, layer, location.heads(layer)) for layer in location.layers}
+        self._n_read = {layer: 0 if read == "constant" else layout.d_in(layer) for layer in self._masks}
+        self._n_write = {layer: layout.d_model if form == "free" else layout.d_in(layer) for layer in self._masks}
+        sizes = [self._n_read[layer] + self._n_write[layer] for layer in self._masks]
+        self._begins = dict(zip(self._masks, accumulate([0, *sizes]), strict=False))
         self.flat = torch.nn.Parameter(self._start(seed))
         self.layers = _Live(self)
 
@@ -69,25 +72,23 @@ class Rank1(Trainable):
         n_written = (
             self.layout.d_model * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
         )
-        reads = {"layer": self.layout.d_in * len(self._masks), "constant": 0}
+        reads = {"layer": sum(self._n_read.values()), "constant": 0}
         return n_written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
 
     def _start(self, seed: int) -> Tensor:
-        bound = 1 / math.sqrt(self.layout.d_in)
         blocks = []
         for layer in self._masks:
+            bound = 1 / math.sqrt(self.layout.d_in(layer))
             generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
-            blocks.append(torch.empty(self._n_read).uniform_(-bound, bound, generator=generator))
-            blocks.append(torch.zeros(self._n_write))
+            blocks.append(torch.empty(self._n_read[layer]).uniform_(-bound, bound, generator=generator))
+            blocks.append(torch.zeros(self._n_write[layer]))
         return torch.cat(blocks)
 
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, masked, differentiable in `flat`."""
         if layer not in self._masks:
             return None
-        size = self._n_read + self._n_write
-        begin = list(self._masks).index(layer) * size
-        a, b = self.flat[begin : begin + self._n_read], self.flat[begin + self._n_read : begin + size]
+        a, b = (self.flat[place] for place in self.places(layer))
         mask = self._masks[layer].to(b.device)
         if self.read == "constant":
             return Terms(shift=b * mask)
@@ -103,15 +104,18 @@ class Rank1(Trainable):
         """[d_in] of ones where it may write into a layer's head outputs."""
         return self._masks[layer]
 
+    def places(self, layer: int) -> tuple[slice, slice]:
+        """Where a layer's a and b lie among `flat`'s numbers, one behind the other."""
+        begin, cut = self._begins[layer], self._begins[layer] + self._n_read[layer]
+        return slice(begin, cut), slice(cut, cut + self._n_write[layer])
+
     def _part(self, layer: int, write: bool) -> Tensor:
         """A layer's b (or a) as a view of `flat`'s numbers."""
-        size = self._n_read + self._n_write
-        begin = list(self._masks).index(layer) * size
-        return self.flat.data[begin + self._n_read : begin + size] if write else self.flat.data[begin : begin + self._n_read]
+        return self.flat.data[self.places(layer)[write]]
 
     def set_read(self, layer: int, read: Tensor) -> None:
         """Set a layer's a; an edit that reads a constant has none."""
-        if self._n_read:
+        if self._n_read[layer]:
             self._part(layer, write=False).copy_(read)
 
     def pad(self, inner: Edit, weight: Callable[[int], Tensor]) -> None:
@@ -142,13 +146,12 @@ class Rank1(Trainable):
             By what each of its numbers was multiplied.
         """
         scale = torch.ones_like(self.flat.data)
-        size = self._n_read + self._n_write
-        for number, layer in enumerate(self._masks if self._n_read else ()):
+        for layer in self._masks if self.read != "constant" else ():
             read, write = self._part(layer, write=False), self._part(layer, write=True)
             if float(write.norm()) > 0 and float(read.norm()) > 0:
                 factor = (write.norm() / read.norm()).sqrt()
-                here = scale[number * size : (number + 1) * size]
-                here[: self._n_read], here[self._n_read :] = factor, 1 / factor
+                reads, writes = self.places(layer)
+                scale[reads], scale[writes] = factor, 1 / factor
         self.flat.data.mul_(scale)
         return scale
 

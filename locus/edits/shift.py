@@ -54,9 +54,10 @@ def shift(layout: Layout, location: Location, directions: Directions, alpha: flo
     """The ITI shift at a Location with strength alpha (in standard deviations)."""
     layers = {}
     for layer in location.layers:
-        vector = torch.zeros(layout.d_in)
+        vector = torch.zeros(layout.d_in(layer))
         for head in location.heads(layer):
-            vector[layout.slice(head)] = torch.from_numpy(directions.unit[layer, head] * directions.sigma[layer, head])
+            along = torch.from_numpy(directions.unit[layer, head] * directions.sigma[layer, head])
+            vector[layout.slice(layer, head)] = along[: layout.layer(layer).d_head]
         layers[layer] = Terms(shift=alpha * vector)
     return Edit("shift", location, layout, layers, positions, {"alpha": alpha})
 

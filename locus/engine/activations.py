@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from locus.engine import cost
+from locus.engine.alone import spread, texts_of
 from locus.engine.cache import NONE, Cache
 from locus.engine.forward import Batch, base, prepare_row, sequence_logprobs
 from locus.engine.trie import PackedRow, TokenTrie
 from locus.machine import threads
-from locus.models.model import Model
+from locus.models.model import Layout, Model
 
 TOKENS = 512  # a row's token budget on the CPU: large enough for full matrix speed, small enough for T x T masks
 
@@ -53,7 +54,8 @@ class BasePass:
         logprobs: [sequences], summed answer log-probs in nats.
         lengths: [sequences], scored tokens.
         residuals: residual streams of the layers asked for.
-        features: [sequences, layers, heads, head_dim] at each sequence's last token, or None if not asked for.
+        features: [sequences, layers, heads, head_dim] at each sequence's last token, of the most heads of any layer and the
+            widest, 0 where a layer has none; or None if not asked for.
         prepared: rows ready to score edits with: without the sequences' last tokens.
     """
 
@@ -80,7 +82,8 @@ def base_pass(
     Args:
         model: the model.
         trie: the question trees.
-        layers: layers whose entering residual stream is kept; n_layers stands for what leaves the last one.
+        layers: layers whose entering residual stream is kept; n_layers stands for what leaves the last one. Of a model that is
+            run whole none is.
         features: whether to keep head outputs at each sequence's last token.
         tokens: the rows' token budget.
         progress: told the fraction done.
@@ -91,7 +94,7 @@ def base_pass(
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
     if features:
         shapes["features"] = ((count, layout.n_layers, layout.n_heads, layout.d_head), torch.float32)
-    for layer in sorted(set(layers)):
+    for layer in sorted(set(layers)) if model.trees else ():
         shapes[f"residual-{layer}"] = ((len(trie), layout.d_model), model.dtype)
     owners = sorted(trie._of_owner)
     about = {"model": model.numerics, "forest": trie.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
@@ -112,7 +115,8 @@ def base_pass(
         tally.add("read", [0], cost.Work())
         for prepared in run_rows if missing else []:
             scored = len(prepared.targets.predictors) if "logprobs" in missing else 0
-            tally.add("read", [0], cost.forward(prepared.row, layout.n_layers, scored))
+            row = prepared.row if model.trees else spread(prepared.row)
+            tally.add("read", [0], cost.forward(row, layout.n_layers, scored))
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.int64)
     streams = {int(name.split("-")[1]): values for name, values in results.items() if name.startswith("residual-")}
     outputs = results["features"].numpy() if features else None
@@ -143,13 +147,12 @@ def _base_pass(
             if f"residual-{layer}" in into:
                 outputs_of_row.append((f"residual-{layer}", nodes, hidden[0].cpu()))
 
-        ends = torch.from_numpy(trie.ends(prepared.row, sequences.tolist())) if "features" in into else None
+        ends = _places(model, prepared.row, trie.ends(prepared.row, sequences.tolist())) if "features" in into else None
         with torch.no_grad(), recorder.at(ends) as outputs:
-            hidden = base(model, prepared.entry, keep)
+            hidden = base(model, prepared, keep)
             keep(layout.n_layers, hidden)
             if ends is not None:
-                stacked = torch.stack([outputs[layer] for layer in range(layout.n_layers)], dim=1)
-                outputs_of_row.append(("features", sequences, stacked.view(len(ends), layout.n_layers, layout.n_heads, -1)))
+                outputs_of_row.append(("features", sequences, _by_head(layout, outputs)))
             if "logprobs" in into:
                 outputs_of_row.append(
                     ("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu())
@@ -174,12 +177,31 @@ def rows_of(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int = 
     return prepared
 
 
+def _places(model: Model, row: PackedRow, positions: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Row and column of a forward's batch at which positions of a tree's row are read."""
+    at = torch.from_numpy(positions)
+    if model.trees:
+        return torch.zeros_like(at), at
+    texts = texts_of(row)
+    return texts.text[at], texts.column[at]
+
+
+def _by_head(layout: Layout, outputs: dict[int, Tensor]) -> Tensor:
+    """[positions, layers, heads, head_dim] from each layer's features."""
+    count = len(next(iter(outputs.values())))
+    by_head = torch.zeros(count, layout.n_layers, layout.n_heads, layout.d_head)
+    for layer, values in outputs.items():
+        size = layout.layer(layer)
+        by_head[:, layer, : size.n_heads, : size.d_head] = values.view(count, size.n_heads, size.d_head)
+    return by_head
+
+
 class _HeadOutputs(threading.local):
-    """Records the output projections' inputs at some positions of a one-row batch, for each thread those of its own row."""
+    """Records the output projections' inputs at some places of a batch, for each thread those of its own row."""
 
     def __init__(self, model: Model):
         self.model = model
-        self.positions: Tensor | None = None
+        self.places: tuple[Tensor, Tensor] | None = None
         self.found: dict[int, Tensor] = {}
 
     def __enter__(self) -> "_HeadOutputs":
@@ -187,20 +209,22 @@ class _HeadOutputs(threading.local):
         for layer, projection in enumerate(self.model.projections):
 
             def record(_: torch.nn.Module, args: tuple[Tensor, ...], layer: int = layer) -> None:
-                if self.positions is not None:
-                    self.found[layer] = args[0][0, self.positions.to(args[0].device)].float().cpu()
+                if self.places is not None:
+                    rows, columns = (one.to(args[0].device) for one in self.places)
+                    self.found[layer] = args[0][rows, columns].float().cpu()
 
-            self.handles.append(projection.register_forward_pre_hook(record))
+            if projection is not None:
+                self.handles.append(projection.register_forward_pre_hook(record))
         return self
 
     @contextmanager
-    def at(self, positions: Tensor | None) -> Iterator[dict[int, Tensor]]:
-        """Record inside a `with` block at these positions, if any: {layer: [positions, features]}."""
-        self.positions, self.found = positions, {}
+    def at(self, places: tuple[Tensor, Tensor] | None) -> Iterator[dict[int, Tensor]]:
+        """Record inside a `with` block at these rows and columns, if any: {layer: [places, features]}."""
+        self.places, self.found = places, {}
         try:
             yield self.found
         finally:
-            self.positions = None
+            self.places = None
 
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:

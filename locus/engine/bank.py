@@ -8,6 +8,7 @@ nothing. Rows never mix, so each edit's outputs and gradients are those it would
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,9 +100,9 @@ class Bank:
         bank_state = BankState(active=len(self))
         handles = []
         for layer, projection in enumerate(model.projections):
-            if self.touches(layer):
+            if projection is not None and self.touches(layer):
                 handles += self._hooks(layer, projection, bank_state)
-        handles += _narrowed(model.mlps[-1], bank_state)
+        handles += _narrowed(model.mlps[-1], bank_state) if model.mlps[-1] is not None else []
         try:
             yield bank_state
         finally:
@@ -167,9 +168,11 @@ def _narrowed(mlp: nn.Module, bank_state: BankState) -> list[torch.utils.hooks.R
         bank_state.length = args[0].shape[1]
         return args if bank_state.asked is None else (args[0][:, bank_state.asked], *args[1:])
 
-    def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def after(_: nn.Module, __: tuple[Tensor, ...], output: Any) -> Any:
         if bank_state.asked is None:
             return output
+        if isinstance(output, tuple):  # what comes beside it (where a token was sent) is not asked for
+            return (after(_, __, output[0]), *output[1:])
         padded = output.new_zeros(len(output), bank_state.length, output.shape[-1])
         return padded.index_copy(1, bank_state.asked, output)
 

@@ -10,11 +10,13 @@ what they have in common.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
+from locus.engine.alone import spread
 from locus.engine.trie import PackedRow
 from locus.models.model import Model
 from locus.records.cost import Cost, Seconds, Took
@@ -54,17 +56,33 @@ class Sizes:
 
     @classmethod
     def of(cls, model: Model) -> "Sizes":
-        """Of a loaded model; all its layers are alike."""
-        first = model.layers[0]
-        matrices = {name: entry.numel() for name, entry in first.named_parameters() if entry.ndim == 2}
-
-        def within(path: str) -> int:
-            return sum(size for name, size in matrices.items() if name.startswith(f"{path}."))
-
-        mlp = within(model.shape.mlp)
-        after = within(model.shape.output) + (0 if model.parallel else mlp)
+        """Of a loaded model; of layers that are not alike, their mean."""
+        layout, experts = model.layout, model.parts.routed
+        layers = [_matrices(layer, experts) for layer in model.layers]
+        mlps = [0 if mlp is None else _matrices(mlp, experts) for mlp in model.mlps]
+        outputs = [0 if output is None else _matrices(output, None) for output in model.projections]
+        features = [layout.d_in(layer) for layer in range(layout.n_layers)]
+        layer, mlp, output, width = (round(sum(sizes) / layout.n_layers) for sizes in (layers, mlps, outputs, features))
         head = int(model.head.weight.numel())  # type: ignore[operator]
-        return cls(model.layout.n_layers, sum(matrices.values()), after, mlp, model.layout.d_in, head)
+        return cls(layout.n_layers, layer, output + (0 if model.parallel else mlp), mlp, width, head)
+
+
+def _matrices(module: nn.Module, experts: tuple[int, int] | None) -> int:
+    """Entries of a module's matrices that a token goes through: of experts, those of as many as it is sent to."""
+    total = 0
+    for name, entry in module.named_parameters():
+        if entry.ndim == 2 and not (experts and _listed(module, name, experts[1])):
+            total += entry.numel()
+        elif experts is not None and entry.ndim in (2, 3) and (entry.ndim == 2 or entry.shape[0] == experts[1]):
+            total += entry.numel() * experts[0] // experts[1]
+    return total
+
+
+def _listed(module: nn.Module, name: str, count: int) -> bool:
+    """Whether a parameter belongs to one of so many modules in a list."""
+    steps = name.split(".")
+    holders = (module.get_submodule(".".join(steps[:depth])) for depth in range(1, len(steps)))
+    return any(isinstance(one, nn.ModuleList) and len(one) == count for one in holders)
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,13 @@ def backward(row: PackedRow, layers: int, scored: int, parallel: bool = False) -
     """
     bare = 0 if parallel and layers == 1 else len(row) - scored
     return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _attended_pairs(row), scored, bare=bare)
+
+
+def back(model: Model, row: PackedRow, start: int, scored: int) -> Work:
+    """The way back in a model to what an edit of layer `start` changed there: over a tree, or over all of its texts apart."""
+    if model.trees:
+        return backward(row, model.layout.n_layers - start, scored, model.parallel)
+    return replace(backward(spread(row), model.layout.n_layers, scored, model.parallel), bare=0)
 
 
 def linearised(lengths: Sequence[int], scored: int, n_layers: int) -> Work:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from locus.engine import cost
+from locus.engine.alone import read_texts, spread
 from locus.engine.bank import Bank, BankState
 from locus.engine.prefix import Prefix, Recorder, narrow_inputs
 from locus.engine.trie import PackedRow, Targets
 from locus.models.model import LayerInputs, Model
+from locus.models.shortcuts import LAST_MLP, PROMPTS, RESIDUALS
 
 HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
 PANEL = 1 << 20  # of them, on a CPU: 4 MiB, about what its caches hold
@@ -34,7 +36,13 @@ class ResidualCache(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """A row, how the layers are called for it, and what to score: made once, used every epoch by every edit."""
+    """A row, how the layers are called for it, and what to score: made once, used every epoch by every edit.
+
+    Attributes:
+        row: of a tree.
+        entry: how the layers are called for it; empty where the model is run whole.
+        targets: what is scored.
+    """
 
     row: PackedRow
     entry: LayerInputs
@@ -49,25 +57,25 @@ def layer_inputs(model: Model, row: PackedRow) -> LayerInputs:
 
 def prepare_row(model: Model, row: PackedRow, targets: Targets) -> Batch:
     """Make a row ready to run."""
-    return Batch(row, layer_inputs(model, row), targets)
+    return Batch(row, layer_inputs(model, row) if model.trees else LayerInputs(torch.empty(0), []), targets)
 
 
-def base(model: Model, entry: LayerInputs, watch: Callable[[int, Tensor], None] | None = None, upto: int | None = None) -> Tensor:
-    """The base model's residual stream after its last layer, or entering layer `upto`; [1, T, width].
+def base(model: Model, prepared: Batch, watch: Callable[[int, Tensor], None] | None = None) -> Tensor:
+    """The base model's residual stream after its last layer, [1, T, width]; or what enters the head of one that is run whole.
 
     Args:
         model: the model.
-        entry: how its layers are called for a row.
-        watch: called with (layer, residual entering it) on the way.
-        upto: the layer to stop before.
+        prepared: the row.
+        watch: called with (layer, residual entering it) on the way, if layers are run one by one.
     """
-    hidden = entry.hidden
-    last = model.layout.n_layers if upto is None else upto
+    hidden = prepared.entry.hidden
     with torch.no_grad():
-        for layer in range(last):
+        if not model.trees:
+            return read_texts(model, prepared.row)
+        for layer in range(model.layout.n_layers):
             if watch is not None:
                 watch(layer, hidden)
-            hidden = model.layer(layer, hidden, entry)
+            hidden = model.layer(layer, hidden, prepared.entry)
     return hidden
 
 
@@ -91,8 +99,14 @@ def edited(
         residual_cache: where base residuals are held; without one the base row is run alongside, once for the bank.
         note: told the layers that are run for each edit, by its number in the caller's order.
     """
+    if not model.trees:
+        bank_state.active = len(bank)
+        note_alone(model, batch, bank, note)
+        return read_texts(model, batch.row, bank_state)
+    residual_cache = residual_cache if RESIDUALS not in model.off else None
     below = _BaseRow(model, batch, bank_state, residual_cache)
-    lead = _SharedPrefix(model, batch, bank_state, below.entering(bank.starts[0])) if leads(batch.row, bank) else None
+    apart = leads(model, batch.row, bank)
+    lead = _SharedPrefix(model, batch, bank_state, below.entering(bank.starts[0])) if apart else None
     entry, past = batch.entry if lead is None else lead.answers, None
     predictors = torch.from_numpy(batch.targets.predictors)
     places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.device)
@@ -103,23 +117,31 @@ def edited(
         joining = bank.starts.count(layer)
         if joining:
             entering = below.entering(layer)
-            rows = (entering if lead is None else entering[lead.answer_mask])[None].expand(joining, -1, -1)
+            rows = (entering if lead is None else entering[lead.answer_mask])[None].expand(joining, -1, -1).contiguous()
             hidden = rows if hidden is None else torch.cat([hidden, rows])
             bank_state.active += joining
         assert hidden is not None, "the first layer has joining edits"
         if lead is not None:
             past = lead.past(layer, bank_state.active)
-        bank_state.asked = places if layer == model.layout.n_layers - 1 else None
+        bank_state.asked = places if layer == model.layout.n_layers - 1 and LAST_MLP not in model.off else None
         hidden = model.layer(layer, hidden, entry, past)
     bank_state.where = bank_state.asked = None
-    _charge(model.layout.n_layers, batch, bank, below.without, note)
+    _charge(model, batch, bank, below.without, note)
     assert hidden is not None, "a bank has at least one edit"
     return hidden if lead is None else lead.joined(hidden)
 
 
-def leads(row: PackedRow, bank: Bank) -> bool:
+def leads(model: Model, row: PackedRow, bank: Bank) -> bool:
     """Whether what leads to a row's answers is run apart: the same for all edits of a bank, since they act on answers only."""
-    return len(bank) > 1 and bank.answers_only and not row.answer_mask.all()
+    shared = model.trees and model.parts.past is not None and PROMPTS not in model.off
+    return shared and len(bank) > 1 and bank.answers_only and not row.answer_mask.all()
+
+
+def note_alone(model: Model, prepared: Batch, bank: Bank, note: cost.Note) -> None:
+    """Charge each edit all texts of a row, each through all layers."""
+    texts = spread(prepared.row)
+    for edit in bank.order:
+        note([edit], cost.forward(texts, model.layout.n_layers))
 
 
 class _BaseRow:
@@ -165,7 +187,7 @@ class _SharedPrefix:
     def past(self, layer: int, edits: int) -> Prefix:
         """Run a layer; its keys and values, for the answers under so many edits."""
         recorder = Recorder()
-        if layer == self.model.layout.n_layers - 1:
+        if layer == self.model.layout.n_layers - 1 and LAST_MLP not in self.model.off:
             self.bank_state.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
         with _silenced(self.bank_state), torch.no_grad():
             self.hidden = self.model.layer(layer, self.hidden, self.entry, recorder)
@@ -177,13 +199,14 @@ class _SharedPrefix:
         return torch.cat([self.hidden.expand(len(answers), -1, -1), answers], dim=1)[:, places]
 
 
-def _charge(n_layers: int, batch: Batch, bank: Bank, without: list[int], note: cost.Note) -> None:
+def _charge(model: Model, batch: Batch, bank: Bank, without: list[int], note: cost.Note) -> None:
     """Each edit's own layers to it; the base row's, up to the joining layers that were not held, to all that needed them."""
-    row, predictors = batch.row, len(batch.targets.predictors)
+    row, predictors, n_layers = batch.row, len(batch.targets.predictors), model.layout.n_layers
+    apart = leads(model, row, bank)
     for edit, start in zip(bank.order, bank.starts, strict=True):
         reused = 0 if start in without else start
-        note([edit], cost.forward(row, n_layers - start, reused=reused, answers=leads(row, bank), predictors=predictors))
-    if leads(row, bank):
+        note([edit], cost.forward(row, n_layers - start, reused=reused, answers=apart, predictors=predictors))
+    if apart:
         note(bank.order, cost.lead(row, n_layers - bank.starts[0]))
     for lower, layer in pairwise([0, *without]):
         edits = [edit for edit, start in zip(bank.order, bank.starts, strict=True) if start in without and start >= layer]
@@ -229,7 +252,8 @@ def sequence_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
 class _LogProbs(torch.autograd.Function):
     """log softmax(head(h))[token] for given (row, token) pairs, a panel of the vocabulary at a time.
 
-    With z = W h (soft-capped: c tanh(z / c)), d log p_t / d h = W_t f_t - W^T (p * f), f the cap's slope (1 without a cap).
+    With z = s W h (soft-capped: c tanh(z / c)), d log p_t / d h = s (W_t f_t - W^T (p * f)), f the cap's slope (1 without a cap)
+    and s the model's own scale of logits.
     Each panel's logits are used up while they are at hand: for the scored tokens in it, the sum of exponentials, and the second
     term, both relative to the largest logit so far. Only [rows, width] is kept for the backward.
     """
@@ -274,4 +298,5 @@ class _LogProbs(torch.autograd.Function):
         per_row = torch.zeros(ctx.shape[0], device=grad.device).index_add(0, rows, grad)
         grad_normed = -per_row[:, None] * means.float()
         grad_normed.index_add_(0, rows, (grad * slopes)[:, None] * weight[tokens].float())
+        grad_normed = grad_normed if ctx.model.scale == 1.0 else grad_normed * ctx.model.scale
         return grad_normed.to(means.dtype), None, None, None

@@ -10,10 +10,11 @@ that they are part of the record.
 
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,8 +26,10 @@ from locus.edits.base import Edit
 from locus.engine.bank import BankState
 from locus.engine.cost import Tally, Work, continued
 from locus.engine.slots import RowBank, Slots, TokenReader
+from locus.engine.speech import WholeReader, said
 from locus.errors import UserError
 from locus.models.model import Model
+from locus.models.shortcuts import CACHE, SPEECH
 from locus.sites.site import Location
 
 ROWS = 64  # texts at once on the CPU: the weights are read once a token for all of them
@@ -148,13 +151,36 @@ def generate(
     # Every edit holds the states of the shared beginning, so their number is bounded like that of the rows.
     for first in range(0, len(all_edits) if prompts else 0, rows):
         group = [*all_edits[first : first + rows], base]
-        batch = GenerationBatch(model, group, settings, ends, rows)
+        batch = _way(model)(model, group, settings, ends, rows)
         batch.tally, batch.first = tally, first
         pending = [
             _Row(edit, prompt, tokens[prompt], draws[prompt]) for prompt in range(len(prompts)) for edit in range(len(group) - 1)
         ]
         generations += batch.run(pending, tick)
     return generations or [[] for _ in all_edits]
+
+
+def _way(model: Model) -> "type[GenerationBatch]":
+    """How a model speaks: with slots where it was seen to say the same, else a prompt at a time."""
+    if not model.checked:
+        draw = torch.Generator().manual_seed(0)
+        known = int(model.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        texts = [torch.randint(0, known, (length,), generator=draw).tolist() for length in (9, 14)]
+        for shortcut in (SPEECH, CACHE):
+            if shortcut not in model.off and (shortcut == CACHE or model.trees):
+                _try(model, texts, shortcut)
+    return WholeTextsBatch if SPEECH in model.off or not model.trees else GenerationBatch
+
+
+def _try(model: Model, texts: Sequence[Sequence[int]], shortcut: str) -> None:
+    try:
+        one, other = said(model, texts, shortcut)
+        gap = float((one - other).abs().nan_to_num(math.inf).max())
+        reason = "" if gap <= (2e-3 if model.dtype == torch.float32 else 0.6) else f"log-probs differ by {gap:.1e}"
+    except Exception as error:  # whatever an architecture does with a cache that is not its own
+        reason = f"{type(error).__name__}: {str(error)[:160]}"
+    if reason:
+        model.do_without(shortcut, reason)
 
 
 class GenerationBatch:
@@ -281,6 +307,31 @@ class GenerationBatch:
 
     def _tensor(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(tokens, dtype=torch.long, device=self.model.device)
+
+
+class WholeTextsBatch(GenerationBatch):
+    """Edits that speak together to one prompt after the other, as `speech` has it."""
+
+    def run(self, pending: list[_Row], tick: Callable[[], None]) -> list[list[Generation]]:
+        """Finish all rows, with a tick for each; [edits][prompts]."""
+        prompts = sorted({row.prompt for row in pending})
+        generations = [[Generation("", (), "end")] * len(prompts) for _ in range(len(self.bank.edits) - 1)]
+        whole = WholeReader(self.model)
+        self.reader: Any = whole
+        with torch.no_grad(), self.bank.attach(self.model) as self.bank_state:
+            whole.bank_state = self.bank_state
+            for prompt in prompts:
+                live = [row for row in pending if row.prompt == prompt]
+                before = len(live[0].ids) - 1
+                self.note([row.edit for row in live], continued(0, before, self.model.layout.n_layers))
+                self.bank.seat(self.bank_state, [self.source[row.edit] for row in live])
+                texts: Any = whole.read(self._tensor([row.ids[:-1] for row in live]))
+                self.bank.seat(self.bank_state, [row.edit for row in live])
+                while not all(row.stopped for row in live):
+                    for row in self._step(live, texts):
+                        generations[row.edit][row.prompt] = self._finished(row)
+                        tick()
+        return generations
 
 
 def choose_tokens(logits: Tensor, settings: Speech, uniform: Tensor | None = None) -> Tensor:

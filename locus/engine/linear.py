@@ -19,7 +19,7 @@ from torch import Tensor
 from locus.edits.rank1 import Rank1, Rank1Form
 from locus.engine.forward import _LogProbs
 from locus.engine.trie import TokenTrie
-from locus.models.model import LayerInputs, Model
+from locus.models.model import Model
 
 ROW_TOKENS = 1024  # of all rows of one forward: its activations are held for the way back
 
@@ -104,11 +104,8 @@ def gradients_of(
         edit: under which the model is run; the base model by default.
         form: with respect to what enters the projections (heads) or to what they give (free); an edit's own, where there is one.
     """
-    count = answers.tokens.shape[1]
-    sees = torch.ones(count, count, dtype=torch.bool).tril()[None]
-    entry = model.calls(answers.tokens, torch.arange(count)[None], sees)
     with _Watched(model, layers, edit, form) as watched, torch.enable_grad():
-        hidden = _through(model, entry, layers[0])
+        hidden = _through(model, answers, layers[0]) if model.trees else model.read(answers.tokens, answers.real)
         normed = model.norm(hidden[answers.row.to(hidden.device), answers.place.to(hidden.device)])
         rows = torch.arange(len(answers.row), device=normed.device)
         scores: Tensor = _LogProbs.apply(normed, rows, answers.token.to(normed.device), model)  # type: ignore[no-untyped-call]
@@ -130,19 +127,22 @@ def jacobian_of(edit: Rank1, parts: Iterable[Gradients], count: int) -> tuple[Te
         count: answers in all.
     """
     jacobian, logprobs = torch.zeros(count, edit.flat.numel()), torch.zeros(count, dtype=torch.float64)
-    size = edit.flat.numel() // len(edit.layers)
     for part in parts:
         rows = list(part.answers.sequences)
         logprobs[rows] = part.logprobs.double().cpu()
         real = part.answers.real
-        for number, layer in enumerate(edit.layers):
+        for layer in edit.layers:
+            reads, writes = edit.places(layer)
             read, write = edit.jacobian(layer, part.inputs[layer], part.gradients[layer], real)
-            jacobian[rows, number * size : (number + 1) * size] = torch.cat([read, write], dim=1).cpu()
+            jacobian[rows, reads.start : writes.stop] = torch.cat([read, write], dim=1).cpu()
     return jacobian, logprobs
 
 
-def _through(model: Model, entry: LayerInputs, first: int) -> Tensor:
+def _through(model: Model, answers: Answers, first: int) -> Tensor:
     """The last layer's output; the way back begins at the first layer that is asked for."""
+    count = answers.tokens.shape[1]
+    sees = torch.ones(count, count, dtype=torch.bool).tril()[None]
+    entry = model.calls(answers.tokens, torch.arange(count)[None], sees)
     hidden = entry.hidden
     with torch.no_grad():
         for layer in range(first):
@@ -164,7 +164,7 @@ class _Watched:
     def __enter__(self) -> "_Watched":
         self.handles = []
         for layer in self.layers:
-            projection = self.model.projections[layer]
+            projection = self.model.projection(layer)
             self.handles.append(projection.register_forward_pre_hook(self._before(layer, self.free)))
             if self.free:
                 self.handles.append(projection.register_forward_hook(self._after(layer)))

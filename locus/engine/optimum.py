@@ -75,7 +75,7 @@ class FirstOrder:
         layout = model.layout
         self.kept = kept_of(trie, layout, form, nbytes, seed)
         self.work = work_of(trie, self.kept, layout.n_layers)
-        layers = range(layout.n_layers)
+        layers = layout.headed
         self.parts = [_packed(gradients_of(model, part, layers, form=form)) for part in answers_of(trie, self.kept)]
 
     def begin(self, edit: Rank1, objective: Objective) -> tuple[Curvature, Tensor]:
@@ -127,8 +127,8 @@ def work_of(trie: TokenTrie, kept: Sequence[int], n_layers: int) -> Work:
 
 def kept_of(trie: TokenTrie, layout: Layout, form: Rank1Form = "heads", nbytes: int = HELD_BYTES, seed: int = 0) -> list[int]:
     """Answers of as many questions as there is room for, in an order drawn from the seed; of one question at least."""
-    width = layout.d_in + (layout.d_model if form == "free" else layout.d_in)
-    room = nbytes // (2 * layout.n_layers * width)
+    widths = (layout.d_in(layer) + (layout.d_model if form == "free" else layout.d_in(layer)) for layer in layout.headed)
+    room = nbytes // (2 * sum(widths))
     kept: list[int] = []
     taken = 0
     for owner in np.random.default_rng(seed).permutation(np.unique(trie.owners)):

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from locus.edits.base import Edit, Terms
 from locus.engine.bank import Bank, BankState
 from locus.models.model import Model
+from locus.models.windows import NO_WINDOW, Window
 
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -128,7 +129,7 @@ class TokenReader:
 
     def __init__(self, model: Model):
         self.model = model
-        self._masks: dict[int | None, Tensor] = {}
+        self._masks: dict[Window, Tensor] = {}
 
     @contextmanager
     def attached(self) -> Iterator["TokenReader"]:
@@ -137,7 +138,7 @@ class TokenReader:
         handles = [
             layer.register_forward_pre_hook(self._hook(window), with_kwargs=True)
             for layer, window in zip(self.model.layers, windows, strict=True)
-            if window is not None
+            if window != NO_WINDOW
         ]
         try:
             yield self
@@ -145,10 +146,12 @@ class TokenReader:
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, window: int | None) -> Any:
+    def _hook(self, window: Window) -> Any:
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            mask = self._masks[window]
+
             def put(value: Any) -> Any:
-                return self._masks[window] if isinstance(value, Tensor) and value.ndim == 4 else value
+                return mask if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-2:] == mask.shape[-2:] else value
 
             return tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}
 
@@ -157,10 +160,10 @@ class TokenReader:
     def _see(self, positions: Tensor, reach: int) -> None:
         """Additive masks [rows or 1, 1, T, reach]: a token sees the slots up to its own, as far back as the window goes."""
         slots = torch.arange(reach, device=positions.device)
-        distance = positions[:, :, None] - slots
+        queries = positions[:, :, None]
         self._masks = {}
-        for window in {None, *self.model.windows}:
-            allowed = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        for window in {NO_WINDOW, *self.model.windows}:
+            allowed = (queries >= slots) & window.reaches(queries, slots)
             mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=positions.device)
             self._masks[window] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
 
@@ -181,5 +184,5 @@ class TokenReader:
         cache.at(positions, reach)
         placed = positions.expand(len(tokens), -1)
         return module(
-            input_ids=tokens, attention_mask=self._masks[None], position_ids=placed, past_key_values=cache, use_cache=True
+            input_ids=tokens, attention_mask=self._masks[NO_WINDOW], position_ids=placed, past_key_values=cache, use_cache=True
         )

@@ -301,7 +301,7 @@ class _Run:
         scored = len(prepared.targets.predictors)
         for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
             tally.add("train", [edit], cost.Work(scored=scored))
-            back = cost.backward(prepared.row, self.model.layout.n_layers - start, scored, self.model.parallel)
+            back = cost.back(self.model, prepared.row, start, scored)
             tally.add("gradient", [edit], back)
         return grads, loss.detach().sum(dim=1).double().cpu().numpy(), tally
 

@@ -20,6 +20,7 @@ from locus.behaviours.encoding import all_unclosed
 from locus.behaviours.items import content_hash
 from locus.behaviours.prompts import TokenSequence
 from locus.edits.base import Edit
+from locus.engine.alone import spread
 from locus.engine.bank import Bank
 from locus.engine.cost import Tally, Work, forward
 from locus.engine.forward import HEAD_CHUNK, Batch, ResidualCache, base, edited
@@ -128,12 +129,14 @@ def drift(
         for batch in rows:
             bank_state.active = 0
             final_residual = residual_cache.residual(model.layout.n_layers, batch.row) if residual_cache is not None else None
-            original = base(model, batch.entry) if final_residual is None else final_residual[None].to(model.device)
+            original = base(model, batch) if final_residual is None else final_residual[None].to(model.device)
             hidden = edited(model, batch, bank, bank_state, residual_cache, note)
             scored = len(batch.targets.token)
             note(
                 bank.order,
-                Work(scored=scored) if final_residual is not None else forward(batch.row, model.layout.n_layers, scored),
+                Work(scored=scored)
+                if final_residual is not None
+                else forward(batch.row if model.trees else spread(batch.row), model.layout.n_layers, scored),
             )
             for edit in bank.order:
                 note([edit], Work(scored=scored))

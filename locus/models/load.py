@@ -11,7 +11,7 @@ from locus import registry
 from locus.errors import UserError, others
 from locus.models import own_code, tokens
 from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, merge
-from locus.models.layout import context
+from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
 from locus.models.weights import fill
@@ -97,9 +97,9 @@ def load(
     with others("a configuration of a causal LM", name, remedy), own_code.refused(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     first(tokenizer, context(config))
-    # SDPA, except where attention logits are soft-capped, which SDPA cannot do.
-    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-    hf: Any = fill(folder, name, dtype=kind, attn_implementation=attention, trust_remote_code=trust_remote_code)
+    # What transformers chooses (SDPA where there is one), except where attention logits are soft-capped, which SDPA cannot do.
+    capped = setting(config.get_text_config(), "attn_logit_softcapping")
+    hf: Any = fill(folder, name, dtype=kind, trust_remote_code=trust_remote_code, attn_implementation="eager" if capped else None)
     called = name
     if extra is not None:
         called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"

@@ -16,6 +16,7 @@ from torch import nn
 
 from locus.errors import UserError, others
 from locus.models.fast import attention, norms
+from locus.models.layout import setting
 from locus.models.model import CALLED, Model
 from locus.registry import MEMORY
 
@@ -51,13 +52,24 @@ def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> Model:
     _check(hf, called)
     check_tokenizer(tokenizer, called)
     seen = _view(hf, called)
-    seen.set_attn_implementation("eager" if getattr(seen.config, "attn_logit_softcapping", None) else "sdpa")
+    _plain_attention(seen)
     model = Model(seen, tokenizer, called, merged=_adapted(hf))
     check_fit(tokenizer, model)
     if _adapted(hf):
         _compare(hf, model)
     model.settings = {"model": called, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
     return model
+
+
+def _plain_attention(hf: Any) -> None:
+    """Attention of torch, or where an architecture has none of that, or soft-caps its logits, written out."""
+    capped = setting(hf.config.get_text_config(), "attn_logit_softcapping")
+    for way in ("eager",) if capped else ("sdpa", "eager"):
+        try:
+            hf.set_attn_implementation(way)
+            return
+        except ValueError:  # there is no such way for it
+            continue
 
 
 def _named(hf: Any) -> str:
@@ -147,7 +159,7 @@ def _view(hf: Any, name: str) -> Any:
             seen = seen.merge_and_unload(safe_merge=True)
     else:
         seen = getattr(seen, "get_base_model", lambda: seen)()
-    if getattr(seen.config, "_attn_implementation", None) == attention.NAME:
+    if setting(seen.config, "_attn_implementation") == attention.NAME:
         seen.set_attn_implementation("sdpa")
     return seen
 

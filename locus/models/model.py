@@ -1,8 +1,8 @@
-"""Load a causal language model and run its layers.
+"""A causal language model as the rest of the package sees it, and how its layers are run.
 
-What the rest of the package needs of a model is little: where each layer's attention output projection is, how many
-query heads feed it and how wide each is, the final norm and the vocabulary head, and how to run the layers from the
-l-th on. What is where inside a family's modules is in layout.py.
+What the package needs of a model is little: where each layer's attention output projection is, how many query heads feed it and
+how wide each is, what follows the last layer, and how to run the layers from the l-th on. `discovery` finds it by watching the
+model. A model whose layers cannot be run so is run whole, row by row; `off` says of every shortcut that it does not allow why.
 """
 
 import hashlib
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from locus.errors import UserError
+from locus.models.discovery import discover
 from locus.models.fast import attention, norms
-from locus.models.layout import INPUTS, SHAPES, AttentionInput, context, examine, parallel, windows
 from locus.models.layout import Layout as Layout
+from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
+from locus.models.shortcuts import TREES, WITH_TREES
+from locus.models.windows import NO_WINDOW, Window, seen_windows
 from locus.shown import line as shown
 
 # What models of transformers were opened as: one that is wrapped again is called so, wherever its files lay.
@@ -38,33 +41,98 @@ class Model:
         quantised: whether the weights were once quantised (said in the limits of a report).
         merged: whether an adapter was merged into the weights, which are then to be had under no other name.
 
+    Attributes:
+        off: by shortcut, why this model does not allow it; see shortcuts.py for all of them.
+        checked: whether every shortcut was held against the plain path.
+        inputs: what makes the inputs of a layer's attention, once it was asked for (inputs.py).
+
     Raises:
-        UserError: if no attention output projection of a known shape is found.
+        UserError: if no attention heads are found whose outputs could be edited.
     """
 
     def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False, merged: bool = False):
-        self.layout = examine(hf, name)
         self.hf = hf.eval().requires_grad_(False)
-        attention.adopt(hf)
-        norms.adopt(hf)
+        self.layout, self.parts = discover(hf, name)
+        self.off: dict[str, str] = {}
         self.tokenizer = tokenizer
         self.name = CALLED[hf] = name
         self.quantised = quantised
         self.merged = merged
         self.settings: Mapping[str, object] = {}  # of an audit, by which it was had
-        self.shape = SHAPES[self.layout.shape]
-        self.layers: Sequence[nn.Module] = list(hf.get_submodule(self.shape.blocks))  # type: ignore[call-overload]
-        self.projections = [layer.get_submodule(self.shape.output) for layer in self.layers]
-        self.mlps = [layer.get_submodule(self.shape.mlp) for layer in self.layers]
-        self.norm = hf.get_submodule(self.shape.norm)
-        self.head: nn.Module = hf.get_output_embeddings()  # type: ignore[operator]
+        modules = dict(hf.named_modules())
+        self.layers: Sequence[nn.Module] = [modules[one.path] for one in self.parts.layers]
+        self.projections = [modules[one.output] if one.output else None for one in self.parts.layers]
+        self.mlps = [modules[one.mlp] if one.mlp else None for one in self.parts.layers]
+        self.norm = _tail([modules[path] for path in self.parts.tail], self.parts.factor)
+        self.head: nn.Module = modules[self.parts.head]
+        self.scale, self.softcap = self.parts.scale, self.parts.softcap
+        self.parallel = self.parts.parallel
         config: Any = hf.config
-        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.eager: bool = getattr(config, "_attn_implementation", "sdpa") == "eager"
-        self.windows = windows(config, self.layout.n_layers)
-        self.parallel = parallel(config)
         self.context = context(config)
+        self.windows: list[Window] = [NO_WINDOW] * self.layout.n_layers
+        self.checked = False
         self._fingerprint: str | None = None
+        self.inputs: dict[int, Any] = {}
+        attention.adopt(hf)
+        norms.adopt(hf)
+        self.eager: bool = setting(config, "_attn_implementation") == "eager"
+        self._settle()
+
+    def _settle(self) -> None:
+        """See whether the layers can be run one by one over a row of a tree, as a first forward shows; checks show more."""
+        if self.parts.whole:
+            self.do_without(TREES, self.parts.whole)
+            return
+        try:
+            known = int(self.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+            self.windows = seen_windows(self.hf.config, self.layout.n_layers, self._mask_of_every_layer, known)
+            gap = self._tree_gap()
+        except Exception as error:
+            self.do_without(TREES, f"its layers cannot be given the mask of a tree ({type(error).__name__}: {str(error)[:120]})")
+            return
+        if not gap <= (2e-3 if self.dtype == torch.float32 else 0.6):
+            mixing = [str(layer) for layer, count in enumerate(self.layout.heads) if not count]
+            listed = ", ".join(mixing[:4]) + (" ..." if len(mixing) > 4 else "")
+            told = f"it keeps a state across tokens in layers {listed}" if mixing else f"logits in a tree differ by {gap:.2g}"
+            self.do_without(TREES, told)
+
+    def _mask_of_every_layer(self, tokens: Tensor, seen: Tensor) -> list[Tensor | None]:
+        """The masks [.., T, T] that the model gives its layers for tokens [1, T]."""
+        count = tokens.shape[1]
+        given = ([*call.args, *call.kwargs.values()] for call in self.called(tokens, seen))
+        return [next((one for one in values if is_mask(one, count)), None) for values in given]
+
+    def _tree_gap(self) -> float:
+        """How far logits at the ends of a tree of two branches are from those of the branches by themselves."""
+        vocabulary = int(self.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        trunk, branches = [5, 9, 6, 11, 8], ([7, 4, 12], [10, 3, 13, 4, 9])
+        tokens = torch.tensor([[one % vocabulary for one in (*trunk, *branches[0], *branches[1])]])
+        count, start, split = tokens.shape[1], len(trunk), len(trunk) + len(branches[0])
+        positions = torch.cat([torch.arange(split), torch.arange(start, count - len(branches[0]))])[None]
+        sees = torch.ones(count, count, dtype=torch.bool).tril()
+        sees[split:, start:split] = False
+        entry, worst = self.calls(tokens, positions, sees[None]), 0.0
+        with torch.no_grad():
+            hidden = entry.hidden
+            for layer in range(self.layout.n_layers):
+                hidden = self.layer(layer, hidden, entry)
+            logits = self.logits(hidden)[0]
+            for places in ([*range(split)], [*range(start), *range(split, count)]):
+                alone = self.hf(input_ids=tokens[:, places].to(self.device), use_cache=False).logits[0, -1].float()
+                worst = max(worst, float((logits[places[-1]] - alone).abs().nan_to_num(torch.inf).max()))
+        return worst
+
+    def do_without(self, shortcut: str, reason: str) -> None:
+        """From now on do without a shortcut, for the given reason; without trees the model is run whole, row by row."""
+        if shortcut == TREES:
+            self.off = {name: why for name, why in self.off.items() if name not in WITH_TREES}
+            self.norm = nn.Identity()  # what is read of it is what enters the vocabulary head
+        self.off[shortcut] = reason
+
+    @property
+    def trees(self) -> bool:
+        """Whether answers are read in trees, layer by layer; else each is a row of its own, and the model is run whole."""
+        return TREES not in self.off
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +147,8 @@ class Model:
     @property
     def n_threads(self) -> int:
         """Threads that can work on this model at once: torch's own number on a CPU; one where Python would be all they share."""
+        if not self.trees:
+            return 1  # what is put in the head's place belongs to one forward
         matrices = sum(entry.numel() for entry in self.layers[0].parameters() if entry.ndim == 2)
         return torch.get_num_threads() if self.device.type == "cpu" and matrices >= SMALL else 1
 
@@ -100,8 +170,7 @@ class Model:
     def __repr__(self) -> str:
         layout = self.layout
         known = f", weights {self._fingerprint[:12]}" if self._fingerprint else ""
-        shape = f"{layout.n_layers} layers x {layout.n_heads} heads of {layout.d_head}"
-        return f"<{shown(self.name, 120)}: {shape}, {str(self.dtype).removeprefix('torch.')} on {self.device}{known}>"
+        return f"<{shown(self.name, 120)}: {layout}, {str(self.dtype).removeprefix('torch.')} on {self.device}{known}>"
 
     @property
     def numerics(self) -> dict[str, object]:
@@ -116,43 +185,60 @@ class Model:
         return {
             "weights": self.fingerprint,
             "config": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
-            "attention": str(getattr(config, "_attn_implementation", None)),
+            "attention": str(setting(config, "_attn_implementation")),
             "dtype": str(self.dtype),
             "device": device,
             "threads": torch.get_num_threads(),
             "versions": [torch.__version__, __version__],
         }
 
+    def projection(self, layer: int) -> nn.Module:
+        """The output projection of a layer that has heads."""
+        projection: nn.Module | None = self.projections[layer]
+        assert projection is not None, f"layer {layer} has heads"
+        return projection
+
     def weight(self, layer: int) -> Tensor:
         """The output projection W of a layer as [width, features], whatever way round it is stored."""
-        weight: Tensor = self.projections[layer].weight
-        return weight.T if type(self.projections[layer]).__name__ == "Conv1D" else weight
+        weight: Tensor = self.projection(layer).weight  # type: ignore[assignment]
+        return weight.T if self.parts.layers[layer].transposed else weight
 
     def has_bias(self, layer: int) -> bool:
         """Whether the output projection of a layer has a bias."""
-        return getattr(self.projections[layer], "bias", None) is not None
-
-    def attention_input(self, kind: AttentionInput, layer: int) -> nn.Module:
-        """What makes a layer's queries, keys or values; `layout.input_slice` says where a head's are."""
-        return self.layers[layer].get_submodule(self.shape.inputs[INPUTS.index(kind)])
+        return getattr(self.projection(layer), "bias", None) is not None
 
     @contextmanager
-    def _bypassed(self) -> Iterator[list[tuple[tuple[Any, ...], dict[str, object]]]]:
+    def _bypassed(self) -> Iterator[list["LayerCall"]]:
         """Replace every layer by one that records how it is called and passes its input on."""
-        calls: list[tuple[tuple[Any, ...], dict[str, object]]] = []
-        originals = [layer.forward for layer in self.layers]
+        calls: list[LayerCall] = []
+        own = [vars(layer).get("forward") for layer in self.layers]
 
-        def recorder(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            calls.append((args, kwargs))
-            return hidden
+        def recorder(size: int) -> Any:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                call = LayerCall.of(args, kwargs, self.parts.stream)
+                calls.append(call)
+                return (call.hidden, *[None] * (size - 1)) if size else call.hidden
+
+            return forward
 
         try:
-            for layer in self.layers:
-                layer.forward = recorder
+            for layer, size in zip(self.layers, self.parts.tuples, strict=True):
+                layer.forward = recorder(size)
             yield calls
         finally:
-            for layer, original in zip(self.layers, originals, strict=True):
-                layer.forward = original
+            for layer, forward in zip(self.layers, own, strict=True):
+                if forward is None:
+                    del layer.forward
+                else:
+                    layer.forward = forward
+
+    def called(self, tokens: Tensor, attention_mask: Tensor, positions: Tensor | None = None) -> list["LayerCall"]:
+        """How the model itself calls its layers, of which none is run, for tokens [rows, T] under a mask."""
+        backbone: Any = self.hf.base_model
+        placed = {} if positions is None else {"position_ids": positions.to(self.device)}
+        with self._bypassed() as calls, torch.no_grad():
+            backbone(input_ids=tokens.to(self.device), attention_mask=attention_mask.to(self.device), use_cache=False, **placed)
+        return calls
 
     def calls(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> "LayerInputs":
         """Ask the model itself what each layer would be called with, without running any layer.
@@ -167,6 +253,25 @@ class Model:
         Raises:
             UserError: if a token is none of the model's.
         """
+        self.check_tokens(tokens)
+        masks = self._masks(positions, sees)
+        placed, count = [], tokens.shape[1]
+        calls = self.called(tokens, masks[NO_WINDOW], positions)
+        for call, window in zip(calls, self.windows, strict=True):
+            mask = masks[window]
+
+            def put(value: Any, mask: Tensor = mask) -> Any:
+                return mask if is_mask(value, count) else value
+
+            placed.append((tuple(put(value) for value in call.args), {key: put(value) for key, value in call.kwargs.items()}))
+        return LayerInputs(calls[0].hidden, placed)
+
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Refuse a token that the model has no embedding for.
+
+        Raises:
+            UserError: naming it.
+        """
         rows = self.hf.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         if tokens.numel() and int(tokens.max()) >= rows:
             raise UserError(
@@ -174,39 +279,15 @@ class Model:
                 f"token {int(tokens.max())}, {self.tokenizer.convert_ids_to_tokens(int(tokens.max()))!r}",
                 "Take the text that holds it out of the data.",
             )
-        masks = self._masks(positions, sees)
-        embedded: list[Tensor] = []
-        handle = self.norm.register_forward_pre_hook(lambda _, args: embedded.append(args[0]))
-        backbone: Any = self.hf.base_model
-        try:
-            with self._bypassed() as calls, torch.no_grad():
-                backbone(
-                    input_ids=tokens.to(self.device),
-                    attention_mask=masks[None],
-                    position_ids=positions.to(self.device),
-                    use_cache=False,
-                )
-        finally:
-            handle.remove()
-        placed = []
-        for (args, kwargs), window in zip(calls, self.windows, strict=True):
-            mask = masks[window]
 
-            def put(value: Any, mask: Tensor = mask) -> Any:
-                return mask if isinstance(value, Tensor) and value.ndim == 4 else value
-
-            placed.append((tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}))
-        return LayerInputs(embedded[0], placed)
-
-    def _masks(self, positions: Tensor, sees: Tensor) -> dict[int | None, Tensor]:
+    def _masks(self, positions: Tensor, sees: Tensor) -> dict[Window, Tensor]:
         """Additive masks [rows or 1, 1, T, T], one for every attention window the model uses."""
-        distance = positions[:, :, None] - positions[:, None, :]
         itself = torch.eye(sees.shape[1], dtype=torch.bool)[None]
-        masks: dict[int | None, Tensor] = {}
+        masks: dict[Window, Tensor] = {}
         stretches = attention.cut(sees[0].numpy()) if len(sees) == 1 else []
-        for window in {None, *self.windows}:
+        for window in {NO_WINDOW, *self.windows}:
             # A padded query that saw nothing would be NaN; it sees itself, and nothing real sees it.
-            allowed = (sees if window is None else sees & (distance < window)) | itself
+            allowed = (sees & window.reaches(positions[:, :, None], positions[:, None, :])) | itself
             mask = torch.zeros(allowed.shape, dtype=self.dtype)
             masks[window] = attention.attach(mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device), stretches)
         return masks
@@ -221,14 +302,42 @@ class Model:
             past: a cache whose `update` is given the keys and values of these tokens and gives those of all.
         """
         args, kwargs = entry.calls[index]
-        place = self.shape.past
+        place, stream = self.parts.past, self.parts.stream
         if past is not None and isinstance(place, int):
             args = (*args[:place], past, *args[place + 1 :])
-        elif past is not None:
-            kwargs = {**kwargs, str(place): past}
-        output = self.layers[index](hidden, *args, **kwargs)
-        hidden_out: Tensor = output[0] if isinstance(output, tuple) else output
+        elif past is not None and isinstance(place, str):
+            kwargs = {**kwargs, place: past}
+        if isinstance(stream, str):
+            output = self.layers[index](*args, **{**kwargs, stream: hidden})
+        else:
+            output = self.layers[index](*args[:stream], hidden, *args[stream:], **kwargs)
+        hidden_out: Tensor = output[0] if isinstance(output, tuple | list) else output
         return hidden_out
+
+    def read(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Run the model whole over rows; what enters the vocabulary head, [rows, T, width], which is not run.
+
+        Args:
+            tokens: [rows, T], padded behind.
+            real: [rows, T], false where a row is padded.
+        """
+        self.check_tokens(tokens)
+        entered: list[Tensor] = []
+        head: Any = self.head
+        own, entries = vars(head).get("forward"), len(head.weight)
+
+        def forward(hidden: Tensor, *_: Any, **__: Any) -> Tensor:
+            entered.append(hidden)
+            return hidden.new_zeros(1).expand(*hidden.shape[:-1], entries)
+
+        try:
+            head.forward = forward
+            self.hf(input_ids=tokens.to(self.device), attention_mask=real.long().to(self.device), use_cache=False)
+        finally:
+            del head.forward
+            if own is not None:
+                head.forward = own
+        return entered[0].view(*tokens.shape, -1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
@@ -239,6 +348,7 @@ class Model:
         weight: Tensor = self.head.weight  # type: ignore[assignment]
         bias: Tensor | None = getattr(self.head, "bias", None)
         raw = nn.functional.linear(normed, weight[tokens], None if bias is None else bias[tokens]).float()
+        raw = raw if self.scale == 1.0 else raw * self.scale
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
 
 
@@ -248,3 +358,41 @@ class LayerInputs:
 
     hidden: Tensor
     calls: list[tuple[tuple[Any, ...], dict[str, object]]]
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """How a layer is called: with the stream [rows, T, width] and the rest of its arguments."""
+
+    hidden: Tensor
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: int | str) -> "LayerCall":
+        """Take the stream out of a call's arguments."""
+        if isinstance(stream, int):
+            return cls(args[stream], (*args[:stream], *args[stream + 1 :]), kwargs)
+        return cls(kwargs[stream], args, {key: value for key, value in kwargs.items() if key != stream})
+
+
+def is_mask(value: Any, count: int) -> bool:
+    """Whether an argument is a mask over pairs of so many tokens."""
+    return isinstance(value, Tensor) and value.ndim == 4 and value.shape[-2:] == (count, count)
+
+
+class _Tail(nn.Sequential):
+    """What lies between the last layer and the vocabulary head, with a factor."""
+
+    def __init__(self, modules: Sequence[nn.Module], factor: float):
+        super().__init__(*modules)
+        self.factor = factor
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """All of it, in order."""
+        output: Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
+        return output if self.factor == 1.0 else output * self.factor
+
+
+def _tail(modules: Sequence[nn.Module], factor: float) -> nn.Module:
+    return modules[0] if len(modules) == 1 and factor == 1.0 else _Tail(modules, factor)

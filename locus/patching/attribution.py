@@ -120,7 +120,7 @@ def _estimate(model: Model, products: Sites, base: Run, patch: Patch) -> Tensor:
     """[rows], the products added up over a patch's positions and features."""
     total = torch.zeros(len(base.batch), device=model.device)
     for component in patch:
-        by_position = products[component.kind, component.layer][..., component.features(model.layout)].sum(-1)
+        by_position = products[component.kind, component.layer][..., component.features(model)].sum(-1)
         where = base.batch.where(component.position)
         # Padding holds no value worth patching, and no real token depends on it.
         mask = base.batch.real if where is None else where

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from locus.models import inputs
 from locus.models.layout import AttentionInput, Layout
+from locus.models.model import Model
 
 Kind = Literal["head", "query", "key", "value", "attention", "mlp", "residual"]
 HOOKED: tuple[Kind, ...] = ("query", "key", "value", "head", "attention", "mlp")
@@ -50,17 +52,21 @@ class Component:
         """Whether its head is a key-value head."""
         return self.kind in ("key", "value")
 
-    def features(self, layout: Layout) -> slice:
+    def features(self, model: Model) -> slice:
         """Its features in what is held of its kind and layer."""
         if self.head is None:
             return slice(None)
-        return layout.slice(self.head) if self.kind == "head" else layout.input_slice(attention_input(self.kind), self.head)
+        if self.kind == "head":
+            return model.layout.slice(self.layer, self.head)
+        return inputs.attention_input(model, attention_input(self.kind), self.layer)[1][self.head]
 
     def exists(self, layout: Layout) -> bool:
         """Whether a model has it."""
         layers = layout.n_layers + (self.kind == "residual")
-        heads = layout.n_kv_heads if self.shared else layout.n_heads
-        return 0 <= self.layer < layers and 0 <= (self.head or 0) < heads
+        if not 0 <= self.layer < layers:
+            return False
+        heads = layout.kv_heads if self.shared else layout.heads
+        return self.kind in ("residual", "mlp") or 0 <= (self.head or 0) < heads[self.layer]
 
 
 Patch = tuple[Component, ...]

@@ -32,14 +32,13 @@ def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[lis
     Returns:
         The patches in that order, and what the sets share with the heads; None where there is no other head.
     """
-    shape = layout.n_layers, layout.n_heads
-    everything = Location.everything(*shape).sites
+    everything = Location.everything(layout.heads).sites
     other_heads = [site for site in everything if site not in location.sites]
     if not other_heads:
         return None
-    match: null.Match = "layer" if null.capacity(location, *shape, "layer") >= count else "uniform"
-    possible = int(min(count, null.capacity(location, *shape, match)))
-    random_locations = [claim.location for claim in null.draw_locations(location, *shape, possible, seed, match)]
+    match: null.Match = "layer" if null.capacity(location, layout.heads, "layer") >= count else "uniform"
+    possible = int(min(count, null.capacity(location, layout.heads, match)))
+    random_locations = [claim.location for claim in null.draw_locations(location, layout.heads, possible, seed, match)]
     places = [location, Location.of(other_heads), *random_locations]
     return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
 

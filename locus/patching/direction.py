@@ -88,7 +88,7 @@ def dormancy(
     Raises:
         UserError: if the direction is of another size or zero, or the pairs differ in length.
     """
-    where = component.features(model.layout)
+    where = component.features(model)
     clean, corrupted = (
         run_batch(model, batch_of(model, prompts, [dict(pair.spans) for pair in pairs]), (component.kind,))
         for prompts in ([pair.clean for pair in pairs], [pair.corrupted for pair in pairs])

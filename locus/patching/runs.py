@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from locus.engine.prefix import Prefix, Recorder, States, cut, n_shared_columns
 from locus.errors import UserError
+from locus.models import inputs
 from locus.models.model import LayerInputs, Model
+from locus.models.shortcuts import LEFT, TREES
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
 
 Side = Literal["right", "left"]
@@ -100,6 +102,11 @@ def batch_of(
         raise UserError(
             f"prompts of 1 to {model.context} tokens", f"lengths {sorted(set(lengths))}", "Shorten or remove the prompts."
         )
+    if not model.trees:
+        remedy = "Audit it instead, which runs a model whole."
+        raise UserError("a model whose layers can be run one by one, to patch it", f"{model.name}: {model.off[TREES]}", remedy)
+    if side == "left" and LEFT in model.off:
+        raise UserError("a side on which this model can be padded", f"left, where {model.off[LEFT]}", "Pad on the right.")
     longest = max(lengths)
     tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
     real = torch.zeros(len(prompts), longest, dtype=torch.bool)
@@ -140,8 +147,11 @@ class Run:
 
 def _module(model: Model, kind: Kind, layer: int) -> nn.Module:
     if kind in ("query", "key", "value"):
-        return model.attention_input(attention_input(kind), layer)
-    module: nn.Module = (model.mlps if kind == "mlp" else model.projections)[layer]
+        return inputs.attention_input(model, attention_input(kind), layer)[0]
+    module: nn.Module | None = (model.mlps if kind == "mlp" else model.projections)[layer]
+    if module is None:
+        what = "an MLP as one module" if kind == "mlp" else "attention"
+        raise UserError(f"a layer with {what}", f"layer {layer} of {model.name}, in which none was seen", "Patch other sites.")
     return module
 
 
@@ -276,8 +286,7 @@ def _check(model: Model, base: Run, source: Run, patches: Sequence[Patch]) -> No
     for component in {component for patch in patches for component in patch}:
         if not component.exists(layout):
             raise UserError(
-                f"components of a model with {layout.n_layers} layers of {layout.n_heads} query heads "
-                f"and {layout.n_kv_heads} key-value heads",
+                f"components of a model with {layout} and {layout.n_kv_heads} key-value heads",
                 str(component),
                 "Layers and heads are counted from zero.",
             )
@@ -317,7 +326,7 @@ def _replaced(model: Model, value: Tensor, source: Tensor, batch: PairBatch, sit
     replaced = value.clone()
     grouped = replaced.view(-1, len(batch), *value.shape[1:])
     for index, component in sites:
-        features = component.features(model.layout)
+        features = component.features(model)
         mask = batch.where(component.position)
         new = source[..., features]
         if mask is not None:

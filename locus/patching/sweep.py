@@ -250,15 +250,16 @@ def heads(layout: Layout, positions: Iterable[int | str | None] = (None,), kind:
     return [
         (Component(kind, layer, head, position),)
         for position in positions
-        for layer in range(layout.n_layers)
-        for head in range(layout.n_kv_heads if kind in ("key", "value") else layout.n_heads)
+        for layer, count in enumerate(layout.kv_heads if kind in ("key", "value") else layout.heads)
+        for head in range(count)
     ]
 
 
 def outputs(layout: Layout, kind: Kind, positions: Iterable[int | str | None] = (None,)) -> list[Patch]:
     """Every layer's attention output, MLP output or entering residual stream on its own."""
     assert kind not in HEADED, "heads() lists heads"
-    return [(Component(kind, layer, None, position),) for position in positions for layer in range(layout.n_layers)]
+    layers = layout.headed if kind == "attention" else range(layout.n_layers)
+    return [(Component(kind, layer, None, position),) for position in positions for layer in layers]
 
 
 def window(layout: Layout, kind: Kind, centre: int, width: int, position: int | str | None = None) -> Patch:

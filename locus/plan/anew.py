@@ -49,7 +49,7 @@ def planned(recorded: PlanRecord) -> list[JsonObject]:
     config = config.with_taus(recorded.taus or ())
     try:
         for claim in claims:
-            claim.check(str(recorded.context.get("model")), layout.n_layers, layout.n_heads)
+            claim.check(str(recorded.context.get("model")), layout.heads)
         _bearable(config, layout, claims, recorded.trials)
         made = trials_of(config, layout, claims, recorded.context)
     except UserError as error:
@@ -90,7 +90,7 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
 
 def _probed(claim: Claim, size: int, layout: Layout) -> None:
     """Hold a probe's claim against the scores by which it says it was chosen."""
-    sites = Location.everything(layout.n_layers, layout.n_heads).sites
+    sites = Location.everything(layout.heads).sites
     try:
         best: list[Site] = sorted(sites, key=lambda site: -claim.scores[str(site)])[:size]  # stable, as where it was made
     except KeyError as error:
@@ -122,6 +122,6 @@ def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: 
     whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
     # Claims of one name share the random Locations that they have in common.
     alike = max(Counter(claim.name for claim in claims).values())
-    sites = prod((layout.n_layers, layout.n_heads, len(claims), len(config.reads)))  # a claim, and everywhere but there
+    sites = prod((sum(layout.heads), len(claims), len(config.reads)))  # a claim, and everywhere but there
     if each * len(claims) + whole > len(listed) * alike or sites > alike * sum(len(trial.location) for trial in listed):
         raise VerificationError("the plan lists fewer trials than its settings make")

@@ -21,6 +21,7 @@ from locus.judges.base import Judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
+from locus.models.shortcuts import BANKS
 from locus.plan.config import AuditConfig
 from locus.plan.trials import MemoryBudget
 
@@ -155,12 +156,20 @@ def memory_budget(context: AuditContext) -> MemoryBudget:
 
 def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudget:
     """The same, from the trees of the training questions."""
-    longest = max(trie.size([owner]) for owner in set(trie.owners.tolist()))
+    longest = max(_longest(model, trie, owner) for owner in set(trie.owners.tolist()))
     tokens, itemsize = max(longest, min(config.tokens, config.batch * longest)), model.dtype.itemsize
     if model.device.type == "cpu":
-        return MemoryBudget(tokens=tokens, itemsize=itemsize)
+        return MemoryBudget(tokens=tokens, itemsize=itemsize, edits=1 if BANKS in model.off else 3)
     nbytes = torch.cuda.get_device_properties(model.device).total_memory // 2
-    return MemoryBudget(nbytes=nbytes, edits=64, apart=False, tokens=tokens, itemsize=itemsize)
+    return MemoryBudget(nbytes=nbytes, edits=1 if BANKS in model.off else 64, apart=False, tokens=tokens, itemsize=itemsize)
+
+
+def _longest(model: Model, trie: TokenTrie, owner: int) -> int:
+    """Tokens that one question takes: of its tree, or of all its texts where the model is run row by row."""
+    if model.trees:
+        return trie.size([owner])
+    lengths = [len(trie.sequences[index].ids) for index in trie.sequences_of([owner])]
+    return len(lengths) * max(lengths)
 
 
 def _features(context: AuditContext, tally: Tally) -> Features:

@@ -28,7 +28,6 @@ from locus.records.plan import (
     ItemRecord,
     ItemsRecord,
     JudgeRecord,
-    LayoutRecord,
     ModelRecord,
     PlanBasis,
     PlanRecord,
@@ -38,9 +37,9 @@ from locus.records.plan import (
 from locus.records.store import Store
 
 
-def schema_of(out: Path) -> PlanSchema:
-    """The schema of the plan in a run folder; today's where there is none."""
-    return reading.read_plan(out).schema_ if (out / "plan.json").exists() else PLAN_SCHEMA
+def begun(out: Path) -> PlanRecord | None:
+    """The plan in a run folder, under which the run goes on; None where there is none."""
+    return reading.read_plan(out) if (out / "plan.json").exists() else None
 
 
 class ThreadsNotice(UserWarning):
@@ -93,14 +92,14 @@ def deal(plan: Plan, context: AuditContext) -> Plan:
     settled = replace(
         known,
         bank=known.bank or (1 if fit == known.own <= trained else known.own),
-        held=known.held or len(context.parts["test"].base.residuals.layers),
+        held=known.held or max(1, len(context.parts["test"].base.residuals.layers)),  # one that is run whole holds none
     )
     context.arithmetic = replace(settled, at_once=fit if settled.bank == 1 else 1)
     return plan if plan.basis.first_edition else replace(plan, arithmetic=ArithmeticRecord.parse(settled.stated))
 
 
 def basis(
-    context: AuditContext, dataset: Dataset, baselines: list[BlindScore], rule: JsonObject, schema: PlanSchema = PLAN_SCHEMA
+    context: AuditContext, dataset: Dataset, baselines: list[BlindScore], rule: JsonObject, old: PlanRecord | None = None
 ) -> PlanBasis:
     """The plan but for the trials: configuration, what it is run on, and the rule.
 
@@ -111,7 +110,7 @@ def basis(
         dataset: the questions.
         baselines: what rules that never read the question reach.
         rule: by which the verdict will be reached.
-        schema: a run that the first edition began goes on under its plan, which lacks what came later.
+        old: the plan that the run was begun with, under which it goes on; it lacks what came later.
     """
     config, model = context.config, context.model
     items, text, sample = context.items, context.prompt, context.sample
@@ -127,6 +126,7 @@ def basis(
         "tokens": config.tokens,
     }
     asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
+    schema: PlanSchema = PLAN_SCHEMA if old is None else old.schema_
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
     return PlanBasis(
         schema_=schema,
@@ -134,12 +134,7 @@ def basis(
         context=identity,
         rule=rule,
         rule_sha256=content_hash(rule),
-        model=ModelRecord(
-            name=model.name,
-            quantised=model.quantised,
-            anatomy=LayoutRecord.parse(model.layout.to_dict()),
-            checks=tuple(context.checked),
-        ),
+        model=_model(context, old),
         dataset=DatasetRecord(
             name=dataset.name,
             licence=dataset.licence,
@@ -158,6 +153,23 @@ def basis(
         ),
         **asked,
     )
+
+
+def _model(context: AuditContext, old: PlanRecord | None) -> ModelRecord:
+    """Which model it is; in words and with the checks of the plan that the run was begun with, if it was."""
+    model, sizes, checks = context.model, context.model.layout.to_dict(), tuple(context.checked)
+    if old is not None:
+        sizes["shape"] = old.model.anatomy.shape
+        known = {_checked(one) for one in old.model.checks}
+        checks = tuple(one for one in checks if _checked(one) in known)
+    told: JsonObject = {"without": dict(model.off)} if model.off else {}
+    about = {"name": model.name, "quantised": model.quantised, "anatomy": sizes, "checks": list(checks)}
+    return ModelRecord.parse({**about, **told})
+
+
+def _checked(check: str) -> str:
+    """What a check compared, without what it found."""
+    return check.partition(" (")[0]
 
 
 def _judge(context: AuditContext) -> JudgeRecord | None:

@@ -16,7 +16,8 @@ from locus.claims.probe import plant_with_question
 from locus.edits.kind import kind
 from locus.edits.rank1 import Rank1Form
 from locus.engine.activations import TOKENS
-from locus.engine.cost import Work, backward, continued, forward, lead
+from locus.engine.alone import spread
+from locus.engine.cost import Work, back, continued, forward, lead
 from locus.engine.generate import coded
 from locus.engine.optimum import kept_of, work_of
 from locus.engine.train import TrainingRecipe, chunks, schedule
@@ -24,6 +25,7 @@ from locus.engine.training_set import all_pairs
 from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.model import Model
+from locus.models.shortcuts import PROMPTS
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
@@ -55,7 +57,7 @@ class Forecast:
         if self.config.text_passages:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
-        self.rows = {name: laid_out(trie, self.config.tokens) for name, trie in self.tries.items()}
+        self.rows = {name: self._laid_out(trie, self.config.tokens) for name, trie in self.tries.items()}
         self._trained: dict[tuple[Any, ...], Laid] = {}
 
     def trials(self) -> dict[str, Costs]:
@@ -67,6 +69,13 @@ class Forecast:
                 work[trial] = self._trial(specs[trial], [specs[one] for one in bank])
         return work
 
+    def _laid_out(self, trie: TokenTrie, tokens: int = TOKENS, ends: bool = False) -> Laid:
+        """The rows of a forest, or the texts in them where the model is run row by row."""
+        return [self._row(*one) for one in laid_out(trie, tokens, ends)]
+
+    def _row(self, row: PackedRow, scored: int) -> tuple[PackedRow, int]:
+        return (row, scored) if self.model.trees else (spread(row), scored)
+
     def _trial(self, spec: TrialRecord, bank: Sequence[TrialRecord]) -> Costs:
         """The work of one trial of a bank."""
         work: Costs = {}
@@ -77,7 +86,9 @@ class Forecast:
                 work["linearise"] = _sum(self._linearised(form) for form in forms)
         else:
             first, lowest = _first(spec), min(map(_first, bank))
-            led = together if kind(spec.edit).positions == "answer" else 1
+            shares = self.model.trees and self.model.parts.past is not None and PROMPTS not in self.model.off
+            led = together if shares and kind(spec.edit).positions == "answer" else 1
+            first, lowest = (first, lowest) if self.model.trees else (0, 0)
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
             if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
                 work |= self._training(recipe, first, 2 if spec.starts else 1)
@@ -98,8 +109,8 @@ class Forecast:
         """One edit's forwards; several that act on answers only share what leads to these, from the lowest first layer on."""
         parts = []
         for row, scored in rows:
-            apart = led > 1 and not row.answer_mask.all()
-            parts.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=scored))
+            apart, asked = led > 1 and not row.answer_mask.all(), scored if self.model.trees else None
+            parts.append(forward(row, self.layers - first, scored, first, answers=apart, predictors=asked))
             if apart:
                 parts.append(lead(row, self.layers - lowest).part(led))
         return _sum(parts)
@@ -107,11 +118,11 @@ class Forecast:
     def _read(self) -> Work:
         """The base model's pass over all questions and texts, and over what probes are fitted on if that is another text."""
         tries, budget = self.tries.items(), self.config.tokens
-        laid = [one for name, trie in tries for one in laid_out(trie, budget, featured(name, self.config))]
+        laid = [one for name, trie in tries for one in self._laid_out(trie, budget, featured(name, self.config))]
         if self.config.features != "answer":
             items = self.items["train"] + self.items["validation"]
             other = plant_with_question(self.model.tokenizer, items, self.config.seed)
-            laid += laid_out(other, self.config.tokens, ends=True)
+            laid += self._laid_out(other, self.config.tokens, ends=True)
         return _sum(forward(row, self.layers, scored) for row, scored in laid)
 
     def _searched(self) -> list[Rank1Form]:
@@ -133,11 +144,11 @@ class Forecast:
             else:
                 steps = [step for epoch in schedule(items, trie, recipe) for step in epoch]
             used = [sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, trie, self.config.tokens)]
-            self._trained[key] = [_scored(trie, sequences) for sequences in used]
-        rows, layers = self._trained[key], self.layers - first
+            self._trained[key] = [self._row(*_scored(trie, sequences)) for sequences in used]
+        rows = self._trained[key]
         return {
-            "train": _sum(forward(row, layers, scored, first, predictors=scored) for row, scored in rows),
-            "gradient": _sum(backward(row, layers, scored, self.model.parallel) for row, scored in rows),
+            "train": self._forwards(rows, first, first, 1),
+            "gradient": _sum(back(self.model, row, first, scored) for row, scored in rows),
         }
 
     def _speech(self, trial: str, sharing: int) -> Work:

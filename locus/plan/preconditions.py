@@ -41,7 +41,7 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
     """
     early(config, out, opened)
     if opened is not None and opened.model is not None:
-        wrong = _fits(config, (opened.model.layout.n_layers, opened.model.layout.n_heads))
+        wrong = _fits(config, opened.model.layout.heads)
     else:
         wrong = _model(config)
     raise_all(_edits(config) + _judge(config) + wrong)
@@ -186,36 +186,40 @@ def _claims(config: AuditConfig) -> list[UserError]:
     return errors
 
 
-def _fits(config: AuditConfig, shape: tuple[int, int] | None) -> list[UserError]:
-    """Claims of heads that a model of this many layers and heads has, with room for the random Locations."""
-    if shape is None:
+def _fits(config: AuditConfig, heads: tuple[int, ...] | None) -> list[UserError]:
+    """Claims of heads that a model with so many in each layer has, with room for the random Locations."""
+    if heads is None:
         return []
     errors = []
     for source in config.claims:
         if claims.is_heuristic(source):
-            if config.claim_size >= shape[0] * shape[1]:
-                wanted = f"a claim of fewer than all {shape[0] * shape[1]} heads"
+            if config.claim_size >= sum(heads):
+                wanted = f"a claim of fewer than all {sum(heads)} heads"
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
             continue
         try:
             claim = claims.given(source)
         except UserError:
             continue  # said already
-        wrong = _caught(claim.fits, *shape)
-        errors += wrong or _caught(null.draw_locations, claim.location, *shape, config.random, config.seed, config.null)
+        wrong = _caught(claim.fits, heads)
+        errors += wrong or _caught(null.draw_locations, claim.location, heads, config.random, config.seed, config.null)
     return errors
 
 
-def _shape(folder: str) -> tuple[int, int] | None:
-    """Layers and query heads from a folder's config.json, by any family's names; None if it does not say."""
+def _heads(folder: str) -> tuple[int, ...] | None:
+    """Query heads of each layer from a folder's config.json, by any name that they go by; None if it does not say, or if layers
+    may differ in them, which is seen where the model is loaded."""
     config = read_config(Path(folder) / "config.json")
     layers, heads = size(config, "layers"), size(config, "heads")
-    return (layers, heads) if layers and heads else None
+    kinds = config.get("layer_types")
+    alike = not isinstance(kinds, list) or all(kind == kinds[0] for kind in kinds)
+    alike = alike and "layers_block_type" not in config
+    return (heads,) * layers if layers and heads and alike else None
 
 
 def _here(config: AuditConfig) -> list[UserError]:
     """What is wrong with a model that can be looked at at once, or with the claims about it."""
-    return _caught(lambda: raise_all(_fits(config, _shape(folder)) if (folder := at_hand(config.model, config.adapter)) else []))
+    return _caught(lambda: raise_all(_fits(config, _heads(folder)) if (folder := at_hand(config.model, config.adapter)) else []))
 
 
 def _model(config: AuditConfig) -> list[UserError]:
@@ -225,14 +229,14 @@ def _model(config: AuditConfig) -> list[UserError]:
     if config.model.startswith("planted:"):
         from locus.models.planted.kinds import COMPACT  # the planted models come later in the flow
 
-        return _fits(config, (COMPACT["layers"], COMPACT["heads"]))
+        return _fits(config, (COMPACT["heads"],) * COMPACT["layers"])
 
     def claimed() -> None:
         place = locate(config.model, config.adapter)[0]
         if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
             place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
         own_code.check_own_code(config.model, place, config.trust_remote_code)
-        raise_all(_fits(config, _shape(place)))
+        raise_all(_fits(config, _heads(place)))
 
     return _caught(claimed)
 

@@ -183,7 +183,7 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     context, edit = content_hash(identity), kind(config.edit)
     trials = [Trial("base", "base", "", Location(()), UNEDITED, context)]
     for claim in claims:
-        randoms = null.draw_locations(claim.location, layout.n_layers, layout.n_heads, config.random, config.seed, config.null)
+        randoms = null.draw_locations(claim.location, layout.heads, config.random, config.seed, config.null)
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
         for fixed in map(kind, config.steering):
             for (role, place), alpha in product(steered, strengths(fixed, config)):
@@ -193,11 +193,11 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
             places = [("claim", claim), *(("random", random) for random in randoms)]
             for role, place in places:
                 trials += _grid(config, Trial(role, place.name, claim.name, place.location, edit.name, context, read=read))
-            rest = claim.location.complement(layout.n_layers, layout.n_heads)
+            rest = claim.location.complement(layout.heads)
             trials += _grid(
                 config, Trial("complement", "complement", claim.name, rest, edit.rest or edit.name, context, read=read)
             )
-    everywhere = Location.everything(layout.n_layers, layout.n_heads)
+    everywhere = Location.everything(layout.heads)
     for fixed in map(kind, config.steering if config.shift_everywhere else ()):
         for alpha in strengths(fixed, config):
             arm = f"{fixed.called or fixed.name}:everywhere"
@@ -208,7 +208,7 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     if config.singles:
         one = Location(everywhere.sites[:1])
         for read, single in product(
-            config.reads, null.draw_locations(one, layout.n_layers, layout.n_heads, config.singles, config.seed + 1, "uniform")
+            config.reads, null.draw_locations(one, layout.heads, config.singles, config.seed + 1, "uniform")
         ):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, edit.name, context, read=read))

@@ -45,9 +45,24 @@ class LayoutRecord(OpenPart):
     n_layers: int = Field(ge=1, le=100_000)
     """Layers."""
     shape: Short = ""
-    """Where what is inside a layer's modules; the name of a family's arrangement."""
+    """Where the output projections are, as a path; in the first edition, the name of a family's arrangement."""
     width: int = Field(ge=1, le=1 << 24)
     """Width of the residual stream (d_model)."""
+    layers: Many[Many[Count]] = Field(default=(), max_length=100_000)
+    """Where layers are not alike: of each, its query heads (0 for none), key-value heads, and the width of a head."""
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Query heads of each layer."""
+        return tuple(one[0] for one in self.layers) if self.layers else (self.n_heads,) * self.n_layers
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        sizes = (self.n_heads, self.n_kv_heads, self.head_dim)
+        within = all(len(one) == 3 and all(size <= most for size, most in zip(one, sizes, strict=True)) for one in self.layers)
+        if self.layers and not (len(self.layers) == self.n_layers and within):
+            raise ValueError("layers: not as many, or of other sizes, than the whole")
+        return self
 
 
 class ModelRecord(OpenPart):
@@ -57,6 +72,8 @@ class ModelRecord(OpenPart):
     """Its sizes."""
     checks: Many[Short]
     """Each shortcut of the engine held against the plain path on this model, with the difference found."""
+    without: Annotated[dict[Short, Short], at_most(100)] = Field(default_factory=dict)
+    """Shortcuts that this model does not allow, and why: it was run without them."""
     name: Short
     """Hub id, folder, file, or planted:KIND:SEED."""
     quantised: bool

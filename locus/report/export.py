@@ -44,7 +44,7 @@ EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at
 
 def module_path(model: Model, layer: int) -> str:
     """Where a layer's output projection is in the Hugging Face model."""
-    return f"{model.shape.blocks}.{layer}.{model.shape.output}"
+    return model.parts.layers[layer].output
 
 
 def lora(model: Model, edit: Edit) -> dict[int, tuple[Tensor, Tensor]]:
@@ -93,7 +93,7 @@ def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = Non
         "lora_alpha": 1,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": type(model.projections[0]).__name__ == "Conv1D",
+        "fan_in_fan_out": any(model.parts.layers[layer].transposed for layer in factors),
         "inference_mode": True,
     }
     save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt", "base_model_sha256": model.fingerprint})
@@ -153,11 +153,11 @@ def _with_bias(model: Model) -> Any:
     """A copy on the CPU whose output projections have biases; new ones, also those of q, k and v, are zero."""
     source: Any = model.hf
     config = copy.deepcopy(source.config)
-    if not model.has_bias(0):
+    if not model.has_bias(model.layout.headed[0]):
         config.attention_bias = True
     fresh = type(source)(config).to(model.dtype).eval()
     fresh.generation_config = copy.deepcopy(source.generation_config)  # else made anew from the configuration, with less in it
-    if any(fresh.get_submodule(module_path(model, layer)).bias is None for layer in range(model.layout.n_layers)):
+    if any(fresh.get_submodule(module_path(model, layer)).bias is None for layer in model.layout.headed):
         raise UserError(
             "an architecture whose attention output projection can have a bias",
             f"{type(source).__name__}, which has none whatever its configuration says",

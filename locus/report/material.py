@@ -171,7 +171,7 @@ def settings(record: Record) -> list[SettingRow]:
 
 
 def heads(material: Material) -> list[list[HeadCell]]:
-    """The layer x head map, by layer and by head."""
+    """The layer x head map, by layer and by head; a layer without heads has an empty row."""
     plan, metric = material.plan, material.verdict.metric
     layout = plan.model.anatomy
     scores: dict[str, float] = {}
@@ -196,4 +196,4 @@ def heads(material: Material) -> list[list[HeadCell]]:
             name, score, shade, claims.get(name, []), list(dict.fromkeys(random.get(name, []))), alone.get(name), metric
         )
 
-    return [[cell(f"{layer}.{head}") for head in range(layout.n_heads)] for layer in range(layout.n_layers)]
+    return [[cell(f"{layer}.{head}") for head in range(count)] for layer, count in enumerate(layout.heads)]

@@ -157,7 +157,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
     claims = claims_of(recorded)
-    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded.schema_)
+    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded)
     _same(planned, basis.context)
     if basis.taus and recorded.taus and np.allclose(basis.taus, recorded.taus, rtol=NEAR_TAU):
         basis = basis.model_copy(update={"taus": recorded.taus})

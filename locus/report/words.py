@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from locus.metrics.base import Metric
+from locus.models.shortcuts import told
 from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
@@ -124,6 +125,9 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
         sentences.append(f"Read mode “{visible(read, 20)}”: {READS.get(read, 'unknown')}. The verdict holds for this mode.")
     if plan.model.quantised:
         sentences.append("The weights come from a quantised file: the model is close to the published one, and not the same.")
+    if plan.model.without:
+        done = "; ".join(visible(one, 300) for one in told(plan.model.without))
+        sentences.append(f"This model does not allow every shortcut. It was run without, to the same results: {done}.")
     if (plan.config.get("seeds") or 1) == 1:
         sentences.append("One training seed a place: spread between seeds is not measured.")
     if len(verdict.claims) > 1:

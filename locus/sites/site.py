@@ -55,9 +55,9 @@ class Location:
         return cls.of(sites)
 
     @classmethod
-    def everything(cls, n_layers: int, n_heads: int) -> "Location":
-        """All heads of a model."""
-        return cls(tuple(Site(layer, head) for layer in range(n_layers) for head in range(n_heads)))
+    def everything(cls, heads: Sequence[int]) -> "Location":
+        """All heads of a model that has so many in each layer."""
+        return cls(tuple(Site(layer, head) for layer, count in enumerate(heads) for head in range(count)))
 
     def __len__(self) -> int:
         return len(self.sites)
@@ -79,22 +79,23 @@ class Location:
         """Its heads in one layer, in order."""
         return tuple(site.head for site in self.sites if site.layer == layer)
 
-    def complement(self, n_layers: int, n_heads: int) -> "Location":
-        """All heads of a model that are not in this Location."""
+    def complement(self, heads: Sequence[int]) -> "Location":
+        """All heads of a model, with so many in each layer, that are not in this Location."""
         own = set(self.sites)
-        return Location(tuple(site for site in self.everything(n_layers, n_heads).sites if site not in own))
+        return Location(tuple(site for site in self.everything(heads).sites if site not in own))
 
-    def check(self, n_layers: int, n_heads: int) -> None:
-        """Refuse heads that the model does not have.
+    def check(self, heads: Sequence[int]) -> None:
+        """Refuse heads that a model with so many in each layer does not have.
 
         Raises:
             UserError: naming every such head.
         """
-        absent = [str(site) for site in self.sites if site.layer >= n_layers or site.head >= n_heads]
+        absent = [str(site) for site in self.sites if site.layer >= len(heads) or site.head >= heads[site.layer]]
         if absent:
+            last = max((layer for layer, count in enumerate(heads) if count), default=0)
+            counts = " or ".join(map(str, sorted(set(heads))))
             raise UserError(
-                f"heads of a model with {n_layers} layers and {n_heads} query heads a layer "
-                f"(0.0 to {n_layers - 1}.{n_heads - 1})",
+                f"heads of a model with {len(heads)} layers and {counts} query heads a layer (0.0 to {last}.{heads[last] - 1})",
                 ", ".join(absent),
                 "Heads are written layer.head and counted from zero; use query heads, not key-value heads.",
             )

@@ -43,7 +43,7 @@ def main() -> None:
     context = _context(given.data)
     layout = context.model.layout
     four = Location.parse("12.3,14.0,5.1,20.2")  # only their number matters
-    random_locations = {one.name: one.location for one in null.draw_locations(four, layout.n_layers, layout.n_heads, 3, 0)}
+    random_locations = {one.name: one.location for one in null.draw_locations(four, layout.heads, 3, 0)}
     names = given.places.split(",")
     edits = [full(layout) if name == "everywhere" else Rank1(layout, random_locations[name]) for name in names]
     if given.epochs:

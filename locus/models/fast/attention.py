@@ -17,6 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from locus.models.layout import setting
+from locus.models.probe import tokens_of
+
 NAME = "locus_stretches"  # in transformers' registry of attention functions
 LENGTH = 64  # tokens of a stretch: a call costs, too
 WORTH = 0.7  # share of all pairs above which a row is left whole
@@ -63,20 +66,30 @@ def narrowed(mask: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def adopt(hf: Any) -> None:
-    """Let a model that uses SDPA use this; any other is left as it is."""
+    """Let a model that uses SDPA use this; any other, and one that then says something else, is left as it is."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    if getattr(hf.config, "_attn_implementation", None) == "sdpa":
-        AttentionInterface.register(NAME, attend)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
-        hf.set_attn_implementation(NAME)
+    if setting(hf.config, "_attn_implementation") != "sdpa":
+        return
+    tokens = tokens_of(hf)
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    with torch.no_grad():
+        own_logits = hf(input_ids=tokens, use_cache=False).logits
+        try:
+            hf.set_attn_implementation(NAME)
+            gap = (hf(input_ids=tokens, use_cache=False).logits - own_logits).abs().max()
+        except Exception:  # whatever it is that an architecture does with the name of its attention
+            gap = own_logits.new_tensor(torch.inf)
+    if not float(gap) <= 1e-3 * max(1.0, float(own_logits.abs().max())):
+        hf.set_attn_implementation("sdpa")
 
 
 @contextmanager
 def own(hf: Any) -> Iterator[None]:
     """A model's attention as it is without this, for comparisons."""
-    ours = getattr(hf.config, "_attn_implementation", None) == NAME
+    ours = setting(hf.config, "_attn_implementation") == NAME
     if ours:
         hf.set_attn_implementation("sdpa")
     try:
@@ -105,7 +118,8 @@ def _whole(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, m
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     short = query.requires_grad and query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= FEW
-    if short and mask is not None and len(mask) == 1 and mask.shape[2:] == query.shape[2:3] + key.shape[2:3]:
+    added = mask is not None and mask.dtype == query.dtype and mask.shape == (1, 1, query.shape[2], key.shape[2])
+    if short and added and mask is not None:
         return products(query, key, value, mask, kwargs.get("scaling"))
     output: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return output
@@ -117,7 +131,7 @@ def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
     Args:
         query: [rows, heads, T, width].
         key: [rows, key-value heads, S, width].
-        value: the same.
+        value: the same; its width may be another.
         mask: additive, [1, 1, T, S].
         scaling: of the scores; without it one over the root of the width.
     """
@@ -130,5 +144,5 @@ def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: f
         key.reshape(rows * shared, n_keys, width).transpose(1, 2),
         alpha=width**-0.5 if scaling is None else scaling,
     )
-    output = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, n_keys, width))
-    return output.view(rows, heads, length, width).transpose(1, 2)
+    output = torch.bmm(scores.softmax(dim=-1), value.reshape(rows * shared, n_keys, -1))
+    return output.view(rows, heads, length, -1).transpose(1, 2).contiguous()

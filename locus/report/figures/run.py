@@ -77,7 +77,7 @@ def head_map(material: Material) -> Drawing:
         for head, one in enumerate(line)
     ]
     columns = ("layer", "head", "probe accuracy", "claimed", "random Locations", "single head")
-    height = min(7.0, 1.0 + 0.13 * len(grid) * max(0.5, min(1.5, 12 / max(1, len(grid[0])))))
+    height = min(7.0, 1.0 + 0.13 * len(grid) * max(0.5, min(1.5, 12 / max(1, *map(len, grid)))))
     return Drawing("head-map", columns, rows, height, _draw_map)
 
 
