@@ -1,7 +1,7 @@
 """What the unedited model reaches on each behaviour of the package, and what the optimal edit of all heads reaches.
 
     python -m studies.behaviours.ceilings antonym language     # writes studies/behaviours/NAME.json
-    python -m studies.behaviours.ceilings --collect            # writes locus/behaviours/figures.json from these
+    python -m studies.behaviours.ceilings --collect            # writes locus/behaviours/figures.json and the table of docs/behaviours.md
 
 The settings are those of `quick`: 40 training and 50 test questions, five rounds of search. A receipt holds the settings,
 the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
@@ -32,6 +32,7 @@ from locus.run.setup import set_up
 from locus.stats.bootstrap import bootstrap_mean
 
 HERE = Path(__file__).parent
+PAGE, BEGIN, END = HERE.parents[1] / "docs/behaviours.md", "<!-- figures -->", "<!-- end of figures -->"
 SETTINGS: dict[str, Any] = {"text_passages": 0}
 LEVELS = {"base": 0.95, "ceiling": 0.95, "gain": 0.9}
 
@@ -50,7 +51,8 @@ def main() -> None:
         print(json.dumps(figures_of(receipt)), flush=True)
     if given.collect:
         figures.PATH.write_text(json.dumps(list(map(figures_of, receipts())), indent=1) + "\n")
-        print(table())
+        before, begin, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{begin}\n{table()}\n{END}{rest.partition(END)[2]}")
 
 
 def receipts() -> list[dict[str, Any]]:
