@@ -115,7 +115,7 @@ def forge(run: Path, judged: bool = False, **settings) -> Path:
     if judged:
         name = plan["config"]["judge"]
         plan["judge"] = {"name": name, "fingerprint": "0" * 64, "confusion": {}, "seen": None}
-    plan["rule"] = verdict.rule(AuditConfig(**plan["config"]))
+    plan["rule"] = verdict.rule(AuditConfig.recorded(plan["config"]))
     plan["rule_sha256"] = content_hash(plan["rule"])
     plan["sha256"] = content_hash({name: part for name, part in plan.items() if name != "sha256"})
     (run / "plan.json").write_text(json.dumps(plan, indent=1, sort_keys=True) + "\n")

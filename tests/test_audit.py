@@ -13,6 +13,7 @@ from locus.audit import audit
 from locus.cli.app import main
 from locus.errors import PreconditionsError, UserError
 from locus.plan.config import AuditConfig, learning_rate, resolve
+from locus.plan.preconditions import early
 from locus.records.store import Store
 
 SMALL = {
@@ -267,6 +268,20 @@ def test_flags_files_and_presets_say_the_same_things(tmp_path):
     assert (found.preset, found.random, found.claims, found.claim_size) == ("standard", 30, ("1.2",), 8)
     assert resolve("paper").singles == 24 and resolve("paper").taus == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert AuditConfig(**resolve("quick").model_dump()) == resolve("quick")
+
+
+def test_who_speaks_of_small_steps_has_them_and_else_edits_are_searched_for():
+    plain, stepped, first = resolve("quick"), resolve("quick", epochs=3), resolve("quick", first=True)
+    assert (plain.search, plain.taus, plain.metric, plain.rule) == ("newton", "auto", "margin", 4)
+    assert (stepped.search, stepped.taus, stepped.metric, stepped.epochs) == ("adamw", (0.1,), "mc2", 3)
+    assert (first.search, first.lr_multipliers, first.metric, first.rule) == ("adamw", (14.0,), "mc2", 3)
+    assert resolve("paper").search == resolve("quick", model="planted:localized").search == "adamw"
+    with pytest.raises(UserError, match="small steps; received batch, epochs"):
+        resolve("quick", search="newton", epochs=3, batch=2)
+    with pytest.raises(UserError, match="each under the 5 rounds of the whole search"):
+        early(resolve("quick", lengths=(5,)))
+    with pytest.raises(UserError, match="lengths of searches where edits are searched for by newton"):
+        early(resolve("quick", epochs=1, lengths=(5,)))
 
 
 def test_learning_rates_pass_through_the_papers_points():

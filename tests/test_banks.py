@@ -66,7 +66,7 @@ def test_the_budget_reckons_with_what_autograd_keeps(shaped, first):
 
 
 def plan(**more):
-    config = resolve("quick", claims=("0.1,1.2",), random=19, sequential=False, **more)
+    config = resolve("quick", search="adamw", claims=("0.1,1.2",), random=19, sequential=False, **more)
     claim = Claim("given", Location.parse("0.1,1.2"), "given")
     return lambda layout, room: make(config, layout, [claim], PlanBasis.model_construct(context={}), room)
 

@@ -63,6 +63,24 @@ def test_power_is_drawn_as_given_and_the_same_again(tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == first
 
 
+def test_graded_answers_are_drawn_by_share_with_exact_intervals(tmp_path):
+    nothing = {"count": 0, "n": 4, "share": 0.0, "low": 0.0, "high": 0.5}
+
+    def cell(percent, claim, supported, n):
+        counts = {"supported": supported, "refuted": n - supported, "undecided": 0, "invalid": 0}
+        about = {"percent": percent, "claim": claim, "random": 19, "question": "special", "expected": "", "n": n}
+        return {**about, "false": nothing, "missed": nothing, "all": counts, "sequential": counts}
+
+    settings = {"rule": "rule/4", "alpha": 0.05, "margin": 0.25, "random": 19, "metric": "mc2", "search": "newton", "steps": 15}
+    cells = [cell(60, "planted", 3, 4), cell(20, "planted", 0, 4), cell(20, "other", 4, 4)]
+    (tmp_path / "graded.json").write_text(json.dumps({"settings": settings, "draws": 8, "cells": cells, "searches": []}))
+    assert errors.write(tmp_path) == ["graded"]
+    low, high = rows_of(tmp_path / "figures", "graded")[1], rows_of(tmp_path / "figures", "graded")[0]
+    assert [(float(one["s"]), float(one["share"])) for one in (low, high)] == [(0.2, 0.0), (0.6, 0.75)]
+    # Clopper-Pearson of 0 of 4: upper bound 1 - 0.025^(1/4).
+    assert float(low["high"]) == pytest.approx(1 - 0.025**0.25)
+
+
 @pytest.mark.parametrize("content", ["{}", "[1]", "{", '{"rows": []}', '{"curve": 3, "effects": [], "want": 1}'])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "other.json").write_text(content)

@@ -270,7 +270,7 @@ def test_a_plan_with_the_right_hash_and_other_trials_is_not_gone_on_with(run_cop
     plan["trials"][0]["arm"] = "another"
     (run_copy / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(UserError, match="another one: trials differ"):
-        audit(AuditConfig(**plan["config"]), run_copy)
+        audit(AuditConfig.recorded(plan["config"]), run_copy)
 
 
 def test_a_models_own_code_is_not_run_and_nobody_is_asked_on_the_terminal(traps, llama_folder, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from locus.behaviours.items import Item
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1, full
 from locus.engine.activations import base_pass
@@ -17,6 +18,28 @@ from locus.engine.trie import build_trie
 from locus.metrics.choice import score
 from locus.sites import Location
 from tests.families import QUESTIONS, tiny
+
+
+def test_the_target_is_how_far_apart_the_base_model_holds_a_typical_question():
+    """Two questions of one wanted and one unwanted answer, and of two by one.
+
+    Margins by question: -3 - 1 = -4, and the mean of (2 - 0, 4 - 0) = 3; sqrt((16 + 9) / 2) = 3.54, or 3.5 with two digits. By
+    the token, answers of two tokens each: half of that, 1.8 of 1.77.
+    """
+
+    class Trie:
+        sequences = [type("Sequence", (), {"ids": [0] * 5, "start": 3})] * 5
+        owners = np.array([0, 0, 1, 1, 1])
+
+        def sequences_of(self, owners):
+            return np.flatnonzero(np.isin(self.owners, owners))
+
+    items = [Item("a", "?", ("w",), ("u",), "w", "a"), Item("b", "?", ("v", "w"), ("u",), "w", "b")]
+    on = TrainingSet(None, Trie(), items, np.array([-3.0, 1.0, 2.0, 4.0, 0.0]))
+    assert on.typical_tau("sum") == pytest.approx(1 / 7) and on.typical_tau("mean") == pytest.approx(1 / 3.6)
+    same = TrainingSet(None, Trie(), items, np.zeros(5))
+    assert same.typical_tau("sum") == pytest.approx(1.0), "half a nat is the least target"
+
 
 KINDS = {
     "layer": {"read": "layer"},

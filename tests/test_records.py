@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from locus.records.base import Part
-from locus.records.calibration import Calibration, Draw
+from locus.records.calibration import Calibration, Draw, GradedCalibration
 from locus.records.findings import QUESTIONS, Findings
 from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
@@ -25,6 +25,7 @@ KINDS_OF_FILE: dict[str, type[Part]] = {
     "receipt.json": Receipt,
     "patch.json": PatchRecord,
     "calibration.json": Calibration,
+    "graded.json": GradedCalibration,
 }
 FILES = sorted(path for folder in FOLDERS for name in KINDS_OF_FILE for path in folder.rglob(name))
 VERDICTS = [path for path in FILES if path.name == "verdict.json"]

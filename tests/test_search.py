@@ -11,7 +11,7 @@ import torch
 
 from locus import behaviours
 from locus.conclude import nested
-from locus.conclude.derive import derive, recorded
+from locus.conclude.derive import ceiling_of, derive, recorded
 from locus.conclude.rule import conclude
 from locus.conclude.tests import Scores
 from locus.edits.base import load_edit
@@ -213,6 +213,25 @@ def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tm
     assert points[1]["claims"][0]["special"] != points[0]["claims"][0]["special"]
     stopped = [place.get("stopped") for part in ("claimed", "random", "ceiling", "complement") for place in verdict[part]]
     assert set(stopped) <= {None, 2} and len(stopped) == 8
+
+
+def test_validation_questions_choose_how_far_and_the_ceiling_among_what_lies_inside(whole):
+    with recorded(whole) as record:
+        arms = {(arm.role, arm.name): arm for arm in record.arms}
+        ceilings = [arm for arm in record.arms if arm.role == "ceiling"]
+        inside = {one for arm in ceilings for trial in arm.trials for one in trial.spec.starts}
+        known = [*ceilings, *(arm for arm in record.arms if inside & {trial.id for trial in arm.trials})]
+        assert {arm.role for arm in known} == {"ceiling", "claim", "random"} and len(known) == 2 + 1 + 3
+
+        def on_validation(trials):
+            return np.mean([record.values(trial, record.selector, "validation") for trial in trials])
+
+        assert ceiling_of(record) is max(known, key=lambda arm: on_validation(arm.chosen))
+        for arm in (*known, arms["complement", "complement"]):
+            assert {trial.spec.recipe.rounds for trial in arm.trials} == {2, 6}
+            assert [trial.spec.recipe.rounds for trial in arm.ends] == [6]
+            best = max(arm.trials, key=lambda trial: on_validation([trial.id]))  # the whole search where they are equal
+            assert arm.chosen == [best.id] and arm.stopped == (None if best.spec.recipe.rounds == 6 else 2)
 
 
 def test_audits_by_epochs_are_planned_as_before():

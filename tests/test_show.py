@@ -140,7 +140,7 @@ def test_the_defaults_that_the_help_shows_are_the_presets():
                 expected = getattr(resolve(preset), option.name)
                 assert float(values_of_preset.get(preset, quick)) == expected, (option.name, preset)
     assert checked == ["claim_size", "random", "alpha", "seed"]
-    assert resolve("quick").metric == "mc2" and resolve("standard").metric == "true_info"
+    assert resolve("quick").metric == "margin" and resolve("standard").metric == "true_info"
 
 
 def test_verify_says_what_it_checked(small_run):

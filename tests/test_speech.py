@@ -226,8 +226,8 @@ def test_a_metric_of_speech_needs_a_judge(tmp_path, llama_folder):
 
 def test_the_presets_judge_unless_told_otherwise():
     assert (resolve("standard").judge, resolve("standard").metric) == ("local", "true_info")
-    assert (resolve("standard", judge="none").metric, resolve("standard", metric="mc1").metric) == ("mc2", "mc1")
-    assert (resolve("quick").judge, resolve("quick").metric) == ("none", "mc2")
+    assert (resolve("standard", judge="none").metric, resolve("standard", metric="mc1").metric) == ("margin", "mc1")
+    assert (resolve("quick").judge, resolve("quick").metric) == ("none", "margin")
     assert resolve("standard", model="planted:localized").judge == "none"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from locus.behaviours.items import Dataset
 
@@ -51,9 +52,10 @@ def of(dataset: Dataset) -> Figures | None:
     if row is None:
         return None
     plain = {name: row[name] for name in ("model", "train", "test", "groups", "settled", "receipt")}
-    return Figures(**plain, **{part: {name: tuple(row[name][part]) for name in METRICS} for part in ("base", "ceiling", "gain")})
+    parts = {part: {name: tuple(row[name][part]) for name in METRICS} for part in ("base", "ceiling", "gain")}
+    return Figures(**plain, base=parts["base"], ceiling=parts["ceiling"], gain=parts["gain"])
 
 
 @cache
-def _rows() -> dict[str, dict]:
+def _rows() -> dict[str, Any]:
     return {row["sha256"]: row for row in json.loads(PATH.read_text(encoding="utf-8"))}

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from locus.behaviours.items import split
 from locus.calibrate.heuristics import heuristics_right
 from locus.claims import null
 from locus.conclude import rule as verdict
 from locus.engine.train import unsettled
-from locus.models.planted.bank import Training, masks, optimal_margins, unedited
+from locus.models.planted.bank import Training, masks, trained, unedited
 from locus.models.planted.build import Planted, build
 from locus.models.planted.certificate import questions_of
 from locus.models.planted.kinds import COMPACT, KnownClaim, Place
@@ -125,14 +124,8 @@ def _edit(
     train, test = questions.part(split_.train), questions.part(split_.test)
     training = Training(read=read)
     grid = masks(places, shape.num_hidden_layers, shape.num_attention_heads, shape.head_dim)
-    losses = np.zeros((training.steps, len(places)))
-    step = np.zeros(len(places), dtype=np.int64)
-
-    def watch(rows: Tensor, step_losses: Tensor) -> None:
-        losses[step[rows.numpy()], rows.numpy()] = step_losses.numpy()
-        step[rows.numpy()] += 1
-
-    after = optimal_margins(planted.model, grid, train, test, training, watch).double().numpy()
+    margins, losses = trained(planted.model, grid, train, test, training)
+    after = margins.double().numpy()
     before = unedited(planted.model, test).double().numpy()
     settled = np.array([not unsettled(losses[:, place]) for place in range(len(places))])
     scores = {

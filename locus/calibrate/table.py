@@ -5,15 +5,13 @@ finish, so a calibration that was killed goes on where it stopped; the tally is 
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from locus import atomic, stats
-from locus.behaviours.lines import FILE_BYTES
-from locus.boundary import incoming, outputs
+from locus import stats
+from locus.calibrate.gathered import check_counts, gather
 from locus.errors import UserError
 from locus.models.planted.kinds import KINDS
 from locus.plan.config import AuditConfig
@@ -25,7 +23,6 @@ from locus.shown import markdown
 ALL = (*KINDS, "shuffled")
 STANDINGS = ("supported", "refuted", "undecided", "invalid")
 LEVEL = 0.95
-DRAWS, WORKERS = 100_000, 1024
 Job = tuple[str, int, bool, AuditConfig]
 
 
@@ -57,55 +54,21 @@ def calibrate(
     unknown = [kind for kind in kinds if kind not in ALL]
     if unknown or len(set(kinds)) < len(kinds):
         raise UserError(f"different kinds among {', '.join(ALL)}", f"{', '.join(map(repr, kinds))}", "Mend --kinds.")
-    if not 1 <= draws <= DRAWS:
-        raise UserError(f"1 to {DRAWS:,} draws", str(draws), "Mend --draws.")
-    if workers is not None and not 1 <= workers <= WORKERS:
-        raise UserError(f"1 to {WORKERS} processes", str(workers), "Mend --workers.")
+    check_counts(draws, workers)
     setting = CalibrationSettings(alpha=config.alpha, margin=config.tolerance, random=config.random)
-    results = _read_draws(out, setting)
-    have = {(one.kind, one.seed, one.shuffled) for one in results}
-    jobs = [job for job in _jobs(kinds, draws, config) if job[:3] not in have]
-    total, n_done = len(jobs) + len(results), len(results)
-    with (out / "draws.jsonl").open("a", encoding="utf-8") as file:
-        for result in _run(jobs, workers or os.cpu_count() or 1):
-            file.write(json.dumps(result.to_json()) + "\n")
-            file.flush()
-            results.append(result)
-            n_done += 1
-            progress(f"{result.kind} {result.seed}", n_done / total)
-    keys = {job[:3] for job in _jobs(kinds, draws, config)}
-    tallied = tally([one for one in results if (one.kind, one.seed, one.shuffled) in keys], setting)
+    jobs = {(kind, seed, shuffled): (kind, seed, shuffled, config) for kind, seed, shuffled in _wanted(kinds, draws)}
+    seen = gather(out, setting, jobs, Draw, _work, workers, progress)
+    tallied = tally([one for one in seen if one.key in jobs], setting)
     (out / "calibration.json").write_text(json.dumps(tallied.to_json(), indent=1) + "\n", encoding="utf-8")
     (out / "calibration.md").write_text(table(tallied), encoding="utf-8")
     return tallied
 
 
-def _jobs(kinds: tuple[str, ...], draws: int, config: AuditConfig) -> Iterator[Job]:
+def _wanted(kinds: tuple[str, ...], draws: int) -> Iterator[tuple[str, int, bool]]:
     """Kind by kind within each seed, so that an unfinished calibration has all kinds; shuffled twins go round the kinds."""
     for seed in range(draws):
         for kind in kinds:
-            if kind == "shuffled":
-                yield KINDS[seed % len(KINDS)], seed, True, config
-            else:
-                yield kind, seed, False, config
-
-
-def _read_draws(out: Path, setting: CalibrationSettings) -> list[Draw]:
-    """The draws a folder holds; a last line cut short by a kill is dropped."""
-    outputs.check_folder(out)
-    atomic.folder(out)
-    about, path, expected = out / "settings.json", out / "draws.jsonl", "the folder of a calibration"
-    if about.exists() and (old := incoming.read_json(about, expected, inside=out)) != setting.to_json():
-        raise UserError(f"draws with {setting.to_json()}", str(old)[:200], "Give another --out.")
-    atomic.replace(about, json.dumps(setting.to_json()) + "\n")
-    content = incoming.read_bytes(path, expected, FILE_BYTES, inside=out) if path.exists() else b""
-    *finished, unfinished = content.split(b"\n")  # every finished line ends in a newline
-    if unfinished:
-        atomic.replace(path, b"".join(line + b"\n" for line in finished))
-    try:
-        return [Draw.parse(incoming.parse_json(line)) for line in finished]
-    except ValueError as error:
-        raise UserError(expected, f"{str(path)!r} ({str(error)[:200]})", "Remove the line, or give another --out.") from error
+            yield (KINDS[seed % len(KINDS)], seed, True) if kind == "shuffled" else (kind, seed, False)
 
 
 def _work(job: Job, say: Callable[[float], None]) -> Draw:
@@ -114,12 +77,6 @@ def _work(job: Job, say: Callable[[float], None]) -> Draw:
 
     with using(1):
         return draw_audits(*job)
-
-
-def _run(jobs: list[Job], workers: int) -> Iterator[Draw]:
-    from locus.run.executors import side_by_side  # imports torch
-
-    yield from side_by_side(jobs, _work, workers, lambda place, share: None)
 
 
 def tally(draws: Sequence[Draw], setting: CalibrationSettings) -> Calibration:
@@ -155,7 +112,7 @@ def tally(draws: Sequence[Draw], setting: CalibrationSettings) -> Calibration:
         rows=tuple(_row(key, outcomes) for key, outcomes in sorted(cells.items())),
         saved={name: sum(shares) / len(shares) for name, shares in sorted(saved.items())},
         named={
-            kind: {name: _share(sum(outcomes), len(outcomes)) for name, outcomes in by_heuristic.items()}
+            kind: {name: share_of(sum(outcomes), len(outcomes)) for name, outcomes in by_heuristic.items()}
             for kind, by_heuristic in sorted(heuristics_of_kind.items())
         },
         rank_p={name: tuple(values) for name, values in ranks.items()},
@@ -164,7 +121,7 @@ def tally(draws: Sequence[Draw], setting: CalibrationSettings) -> Calibration:
 
 def _row(key: tuple[str, str, str, str, str, str], outcomes: list[tuple[str, str]]) -> CalibrationRow:
     kind, claim, read, metric, question, expected = key
-    full, early = (_counts(expected, standings) for standings in zip(*outcomes, strict=True))
+    full, early = (counts_of(expected, standings) for standings in zip(*outcomes, strict=True))
     return CalibrationRow(
         kind=kind,
         claim=claim,
@@ -178,16 +135,16 @@ def _row(key: tuple[str, str, str, str, str, str], outcomes: list[tuple[str, str
     )
 
 
-def _counts(expected: str, standings: Sequence[str]) -> StandingCounts:
+def counts_of(expected: str, standings: Sequence[str]) -> StandingCounts:
     counts, n = Counter(standings), len(standings)
     counted = StandingCounts.parse({name: counts[name] for name in STANDINGS})
     if not expected:
         return counted
     wrong = sum(counts[name] for name in ("supported", "refuted") if name != expected)
-    return counted.model_copy(update={"right": _share(counts[expected], n), "wrong": _share(wrong, n)})
+    return counted.model_copy(update={"right": share_of(counts[expected], n), "wrong": share_of(wrong, n)})
 
 
-def _share(count: int, n: int) -> ShareCount:
+def share_of(count: int, n: int) -> ShareCount:
     """A count with its share and exact interval."""
     share = stats.clopper_pearson(count, n, level=LEVEL)
     return ShareCount(count=count, n=n, share=share.value, low=share.low, high=share.high)
@@ -238,7 +195,7 @@ def aims(rows: Sequence[CalibrationRow], metric: str = "mc2", way: Way = "all") 
         ]
         if rows_of_aim:
             count = sum(row.by_way(way).of(aim.standing) for row in rows_of_aim)
-            pooled.append((aim.label, _share(count, sum(row.n for row in rows_of_aim))))
+            pooled.append((aim.label, share_of(count, sum(row.n for row in rows_of_aim))))
     return pooled
 
 

@@ -23,7 +23,7 @@ def report(
     if compare and len(runs) < 2:
         raise UserError("two runs or more to set side by side", "one", "Name the others too: locus report --compare RUN RUN.")
     for run in runs[:1] if compare else runs:
-        if run.is_file() or (run / "calibration.json").is_file():
+        if run.is_file() or any((run / name).is_file() for name in ("calibration.json", "graded.json")):
             from locus.report.figures import errors
 
             console().print(Text(f"wrote figures: {', '.join(errors.write(run))}"))

@@ -74,7 +74,10 @@ Random = Annotated[int | None, Option(help="Random Locations.", show_default="19
 Alpha = Annotated[float | None, Option(help="Level of the tests.", show_default="0.05; paper: 0.06")]
 Metric = Annotated[
     str | None,
-    Option(help="What decides; `locus list metrics` shows what there is.", show_default="mc2; with a judge: true_info"),
+    Option(
+        help="What decides; `locus list metrics` shows what there is.",
+        show_default="margin (mc2 of small steps); with a judge: true_info",
+    ),
 ]
 Seed = Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")]
 Set = Annotated[list[str] | None, Option("--set", help="Any other setting, as name=value; may be repeated.")]
@@ -178,7 +181,17 @@ def claims(
 ) -> None:
     """The former name of `locus probe`."""
     terminal.console(stderr=True).print(Text("notice: locus claims is now called locus probe."))
-    probe(model, adapter, behaviour, None, preset, config, "head", top, save, seed, settings)
+    probe(
+        model=model,
+        adapter=adapter,
+        behaviour=behaviour,
+        preset=preset,
+        config=config,
+        top=top,
+        save=save,
+        seed=seed,
+        settings=settings,
+    )
 
 
 @app.command()

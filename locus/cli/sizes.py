@@ -43,11 +43,26 @@ def calibrate(
         float, Option("--tolerance", "--margin", help="Margin of non-inferiority, as a share of the ceiling's gain.")
     ] = 0.25,
     random: Annotated[int, Option(help="Random Locations.")] = 19,
+    shares: Annotated[str | None, Option(help="Audit graded models of these shares instead: 0,0.4,0.9 or all.")] = None,
+    search: Annotated[str, Option(help="Of graded models: newton or adamw.")] = "newton",
+    steps: Annotated[int | None, Option(help="Of graded models: most steps of a search.", show_default="an audit's")] = None,
     workers: Annotated[int | None, Option(help="Processes; one a core by default.")] = None,
 ) -> None:
     """Audit many models whose true location is known, and count how often each answer is wrong."""
-    tally = locus.calibrate(out, draws=draws, kinds=kinds, alpha=alpha, tolerance=tolerance, random=random, workers=workers)
-    from locus.calibrate.table import table
-    from locus.records.calibration import Calibration
+    tally = locus.calibrate(
+        out,
+        draws=draws,
+        kinds=kinds,
+        alpha=alpha,
+        tolerance=tolerance,
+        random=random,
+        shares=shares,
+        search=search,
+        steps=steps,
+        workers=workers,
+    )
+    from locus.calibrate import grades, table
+    from locus.records.calibration import Calibration, GradedCalibration
 
-    console().print(table(Calibration.parse(tally)), soft_wrap=True)
+    shown = table.table(Calibration.parse(tally)) if shares is None else grades.table(GradedCalibration.parse(tally))
+    console().print(shown, soft_wrap=True)

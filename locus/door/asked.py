@@ -59,7 +59,7 @@ def _first(out: Path) -> bool:
 
     try:
         return (out / "plan.json").exists() and read_plan(out).first_edition
-    except UserError:
+    except (UserError, OSError):
         return False  # what is wrong with it is said with all else that is
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from locus.door.run import Run
 from locus.door.showing import Wanted, showing
+from locus.errors import UserError
 from locus.records.base import JsonObject
 from locus.records.power import PowerOfRun
 
@@ -17,10 +18,15 @@ def calibrate(
     alpha: float = 0.05,
     tolerance: float = 0.25,
     random: int = 19,
+    shares: str | Sequence[float] | None = None,
+    search: str = "newton",
+    steps: int | None = None,
     workers: int | None = None,
     progress: Wanted = None,
 ) -> JsonObject:
     """Audit many models whose true location is known, and count how often each answer is wrong.
+
+    With `shares` the models are graded: the claimed head carries a share of the behaviour, and other heads carry the rest.
 
     Args:
         out: folder; the same call again goes on where it stopped.
@@ -29,23 +35,48 @@ def calibrate(
         alpha: level of the tests.
         tolerance: margin of non-inferiority, as a share of the ceiling's gain.
         random: random Locations.
+        shares: of graded models, whole percents, such as `0,0.4,0.9` or `all` for 0, 0.1, ... 0.9; `draws` is of each.
+        search: of graded models, how optimal edits are found: newton or adamw.
+        steps: of graded models, the most steps of a search; fewer than an audit takes make it under-trained.
         workers: processes; one a core by default.
         progress: as of `audit`.
 
     Returns:
-        The tally, as in `calibration.json`.
+        The tally, as in `calibration.json`, or `graded.json`.
 
     Raises:
-        UserError: for an unknown kind, or a folder with draws of other settings.
+        UserError: for an unknown kind or share, or a folder with draws of other settings.
     """
+    from locus.calibrate.grades import grade
     from locus.calibrate.table import ALL
     from locus.calibrate.table import calibrate as run_calibration
     from locus.plan.config import resolve
 
-    config = resolve(alpha=alpha, tolerance=tolerance, random=random)
+    config = resolve(alpha=alpha, tolerance=tolerance, random=random, search=search)
+    if shares is not None:
+        if kinds is not None:
+            raise UserError("either kinds of planted model or shares of graded ones", "both", "Leave out --kinds or --shares.")
+        with showing(progress) as say:
+            return grade(Path(out), draws, _shares(shares), config, steps, workers, say).to_json()
+    if steps is not None:
+        raise UserError("--steps with --shares", "--steps alone", "Name the shares of graded models, or leave out --steps.")
     chosen = ALL if kinds is None else tuple(kinds.split(",") if isinstance(kinds, str) else kinds)
     with showing(progress) as say:
         return run_calibration(Path(out), draws, chosen, config, workers, say).to_json()
+
+
+def _shares(given: str | Sequence[float]) -> Sequence[float]:
+    """Shares as a command line has them."""
+    from locus.calibrate.grades import SHARES
+
+    if not isinstance(given, str):
+        return given
+    if given == "all":
+        return SHARES
+    try:
+        return [float(one) for one in given.split(",")]
+    except ValueError as error:
+        raise UserError("shares such as 0,0.4,0.9, or all", repr(given[:80]), "Mend --shares.") from error
 
 
 def power(

@@ -55,7 +55,8 @@ def audit(
         claim_size: heads of a probe claim.
         random: random Locations.
         alpha: level of the tests.
-        metric: what decides; `locus.registry.entries("metrics")` has what there is. mc2 by default, with a judge true_info.
+        metric: what decides; `locus.registry.entries("metrics")` has what there is. margin by default (mc2 where
+            edits are trained by small steps), with a judge true_info.
         seed: of splits, draws, starts and resampling.
         budget_curve: look at searches after 1, 2, 4 and 8 rounds too, and show the verdict of each (setting `lengths`).
         sign: sign the receipt with your key.

@@ -10,7 +10,7 @@ what the step taught of the curvature is kept. Ridge and radius follow how far s
 The first step, from the unedited model, needs no gradient of its own: it is the Gauss-Newton step of the shared linearisation.
 Every place gets the same procedure and the same stopping rule. A search is *settled* when the last `STRETCH` steps that were
 taken brought together less than `SETTLED` of the loss at the start, and the next step promises less than that too; or when it
-promises nothing at all. Steps that were refused say nothing of an optimum.
+promises nothing, as where an edit can do nothing. Steps that were refused say nothing of an optimum.
 
 Sources: Nocedal & Wright 2006, algorithms 7.4 and 4.1; Levenberg 1944 and Marquardt 1963 (the ridge as trust region); Wang &
 Veitch 2025, eq. 4.2-4.3 (the edit).
@@ -39,6 +39,7 @@ LEAST, MOST = 0.1, 0.5  # of a step that was not taken, what the next one may be
 PROMISING_RIDGE = 0.1  # a promise is reckoned with a ridge no larger than this
 MEMORY = 10  # differences of gradients
 SETTLED, STRETCH = 0.01, 3
+NOTHING = 1e-4  # of the loss at the start: where no more is promised, float rounding decides whether a step is taken
 
 
 class Way:
@@ -81,7 +82,7 @@ class Way:
     @property
     def settled(self) -> bool:
         """Whether neither the last steps brought nor the next one promises anything to speak of."""
-        return self.losses != [] and (self.promised == 0 or (self._brought() < SETTLED and self.promised < SETTLED))
+        return self.losses != [] and (self.promised < NOTHING or (self._brought() < SETTLED and self.promised < SETTLED))
 
     def _brought(self) -> float:
         """Share of the loss at the start by which the last steps together lowered it; infinite before there were enough."""

@@ -305,7 +305,8 @@ def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = Fa
     if small_steps and given.get("search") == "newton":
         remedy = "Leave them out, or use search=adamw."
         raise UserError("settings of a newton search, which takes no small steps", ", ".join(small_steps), remedy)
-    of_preset = FIRST_PRESETS[preset] if first or small_steps else PRESETS[preset]  # who speaks of small steps wants them
+    stepped = first or bool(small_steps) or given.get("search") == "adamw"  # who speaks of small steps wants them
+    of_preset = FIRST_PRESETS[preset] if stepped else PRESETS[preset]
     given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
     unjudged = "margin" if given["search"] == "newton" else "mc2"

@@ -111,6 +111,8 @@ class MemoryBudget:
 
         An edit that is not trained keeps nothing for the way back: it holds one layer's at a time.
         """
+        if trial.shorter:
+            return 0  # a point of a search that is there anyway
         layers = layout.n_layers - trial.first_layer if trial.recipe is not None else 1
         ways = 2 if trial.starts else 1
         return 14 * ways * layout.d_model * self.itemsize * self.tokens * layers

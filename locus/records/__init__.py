@@ -1,6 +1,6 @@
 """Records: what is written down of a run, and how it is read again."""
 
-from locus.records.calibration import Calibration
+from locus.records.calibration import Calibration, GradedCalibration
 from locus.records.cost import Cost, Seconds, Took
 from locus.records.findings import ClaimVerdict, Finding, Findings, Standing
 from locus.records.patch import PatchRecord
@@ -15,6 +15,7 @@ __all__ = [
     "Cost",
     "Finding",
     "Findings",
+    "GradedCalibration",
     "JudgedShares",
     "Measured",
     "PatchRecord",

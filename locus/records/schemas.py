@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from locus.records.base import Part
-from locus.records.calibration import Calibration, Draw
+from locus.records.calibration import Calibration, Draw, GradedCalibration, GradedDraw
 from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
@@ -19,6 +19,8 @@ RECORDS: dict[str, type[Part]] = {
     "patch": PatchRecord,
     "calibration": Calibration,
     "draw": Draw,
+    "graded": GradedCalibration,
+    "graded-draw": GradedDraw,
 }
 
 

@@ -43,7 +43,7 @@ NAMING = {
 # Settings that name what is registered.
 REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit": "edits", "steering": "edits"}
 PARTS = ("model", "data", "text", "judge")
-_PLANTED = r"planted:[a-z-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
+_PLANTED = r"planted:[a-z0-9-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 _TASK = r"task:[a-z-]{1,40}(:[0-9]{1,5}(:[0-9]{1,18})?)?"
 _EMBEDDED = "|".join(re.escape(one.name) for one in OWN["behaviours"] if one.embedded)
 BUILT_IN = {

@@ -6,8 +6,10 @@ Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 12-1
 
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy import special
 
@@ -40,11 +42,22 @@ def resamples(values: Array, draws: int, seed: int) -> Iterator[Array]:
     """
     if draws < 1:
         raise UserError("at least 1 bootstrap draw", repr(draws), f"Use about {DRAWS}.")
-    rng = np.random.default_rng(seed)
     n = len(values)
+    if draws * n <= CHUNK:
+        yield values[_picked(n, draws, seed)]
+        return
+    rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // n)
     for start in range(0, draws, rows):
         yield values[rng.integers(0, n, size=(min(rows, draws - start), n))]
+
+
+@lru_cache(maxsize=2)
+def _picked(n: int, draws: int, seed: int) -> npt.NDArray[np.int64]:
+    """[draws, n], which values resamples hold. A verdict resamples the same questions again and again, and always alike."""
+    picked = np.random.default_rng(seed).integers(0, n, size=(draws, n))
+    picked.flags.writeable = False
+    return picked
 
 
 def resampled_means(values: Array, draws: int, seed: int) -> Array:

@@ -3,6 +3,7 @@
 from locus.models.planted.build import Planted, build
 from locus.models.planted.certificate import certify
 from locus.models.planted.folder import load_planted, save_planted
+from locus.models.planted.graded import GRADED
 from locus.models.planted.kinds import COMPACT, KINDS, KnownClaim
 
-__all__ = ["COMPACT", "KINDS", "KnownClaim", "Planted", "build", "certify", "load_planted", "save_planted"]
+__all__ = ["COMPACT", "GRADED", "KINDS", "KnownClaim", "Planted", "build", "certify", "load_planted", "save_planted"]

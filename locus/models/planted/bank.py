@@ -13,11 +13,13 @@ code (a test compares it with both).
 Source: Wang & Veitch 2025, equations 4.2 and 4.3; the loss is minimised, with target 1 / (2 tau) for h.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -192,7 +194,7 @@ class Edits:
         return outputs + (outputs @ weights_in[:, :, None]) * write
 
 
-def masks(locations: list[tuple[Place, ...]], layers: int, heads: int, head_dim: int) -> Tensor:
+def masks(locations: Sequence[tuple[Place, ...]], layers: int, heads: int, head_dim: int) -> Tensor:
     """[K, layers, heads * head_dim], 1 where a location lets an edit write."""
     grid = torch.zeros(len(locations), layers, heads)
     for index, places in enumerate(locations):
@@ -225,6 +227,7 @@ def margins_after(runner: Runner, edits: Edits, questions: Questions) -> Tensor:
     return torch.einsum("knw,npw->knp", states, questions.contrasts)
 
 
+Losses = npt.NDArray[np.float64]
 Watch = Callable[[Tensor, Tensor], None]
 
 
@@ -298,6 +301,18 @@ def optimal_margins(
         edits = fit_edits(runner, initial(mask[same_start], start, training), train, before, training, partial(watch, same_start))
         result[same_start] = margins_after(runner, edits, test)
     return result
+
+
+def trained(model: Any, mask: Tensor, train: Questions, test: Questions, training: Training) -> tuple[Tensor, Losses]:
+    """The same, with the [steps, K] losses on the way."""
+    losses = np.zeros((training.steps, len(mask)))
+    step = np.zeros(len(mask), dtype=np.int64)
+
+    def watch(rows: Tensor, step_losses: Tensor) -> None:
+        losses[step[rows.numpy()], rows.numpy()] = step_losses.numpy()
+        step[rows.numpy()] += 1
+
+    return optimal_margins(model, mask, train, test, training, watch), losses
 
 
 def ablated_margins(model: Any, mask: Tensor, questions: Questions) -> Tensor:

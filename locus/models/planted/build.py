@@ -14,15 +14,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from locus.behaviours.items import Dataset
 from locus.errors import UserError
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
-from locus.models.planted.kinds import KINDS, KnownClaim, Place, PlantedPlan, plan
+from locus.models.planted.graded import graded_plan, percent_of
+from locus.models.planted.kinds import KINDS, MARGIN, SPREAD, KnownClaim, Place, PlantedPlan, plan
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
 from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant_role
 from locus.records.base import JsonObject
 
-MARGIN = -0.5  # nats by which the unedited model prefers the false answer; small, because an edit anywhere can undo it
-SPREAD = 16.0  # logit difference of a final state that lies wholly along the polarity, whatever the width
 OWN_LOGIT = 12.0  # mean logit of a question's own answers, to which the polarity adds
 END_LOGIT = 20.0  # mean logit of the end-of-text token after an answer
+__all__ = ["MARGIN", "SPREAD", "Planted", "build"]
 BOS, EOS = SPECIAL.index("<s>"), SPECIAL.index("</s>")
 
 
@@ -31,7 +31,7 @@ class Planted:
     """A model whose true location is known by construction.
 
     Attributes:
-        kind: one of `kinds.KINDS`.
+        kind: one of `kinds.KINDS`, or graded-PERCENT.
         seed: what everything was drawn from.
         shuffled: whether the labels of true and false were shuffled, so that no edit can generalise.
         model: float32, evaluation mode.
@@ -75,7 +75,7 @@ def build(
     """Draw a planted model.
 
     Args:
-        kind: one of `kinds.KINDS`.
+        kind: one of `kinds.KINDS`, or graded-PERCENT.
         seed: of everything; the shuffled-label twin of a seed has the same weights.
         width: of the residual stream, at least 16; a head has width // heads features, and at least 4.
         layers: at least 2.
@@ -92,15 +92,18 @@ def build(
         )
     # One child of the seed for each thing that is drawn, so that asking for shuffled labels moves nothing else.
     places, shapes, labels = (np.random.default_rng(child) for child in _seeds(kind, seed))
-    plan_ = plan(kind, layers, heads, places)
-    n_answers = plan_.n_polarities + 1
+    percent = percent_of(kind)
+    plan_ = plan(kind, layers, heads, places) if percent is None else graded_plan(percent, layers, heads, places)
+    n_answers = 2 if plan_.parts else plan_.n_polarities + 1
     head_dim = max(4, width // heads // 2 * 2)
     size = PlantedSize(width, layers, heads, head_dim, width, n_questions, n_answers)
     bits = np.ones(n_questions)
     if plan_.varying:
         bits[places.permutation(n_questions)[: n_questions // 2]] = -1.0
+    if width < plan_.n_polarities + 16:
+        raise UserError(f"a width of at least {plan_.n_polarities + 16} for {kind}", str(width), "Ask for a larger model.")
     directions = draw_directions(width, plan_.n_polarities, shapes)
-    model = _draw_model(size, plan_, directions, bits, shapes)
+    model = _draw_model(size, plan_, directions, bits, _differences(plan_, size, places), shapes)
     name = f"planted-{kind}{'-shuffled' if shuffled else ''}-{seed}"
     dataset = make_dataset(name, bits, n_answers, shuffled, labels)
     claims = {name: _invalid(claim) for name, claim in plan_.claims.items()} if shuffled else plan_.claims
@@ -109,8 +112,26 @@ def build(
 
 
 def _seeds(kind: str, seed: int) -> list[np.random.SeedSequence]:
-    kind_number = KINDS.index(kind) if kind in KINDS else len(KINDS)
-    return np.random.SeedSequence([seed, kind_number]).spawn(3)
+    percent = percent_of(kind)
+    named = [KINDS.index(kind) if kind in KINDS else len(KINDS)]
+    return np.random.SeedSequence([seed, *named, *([] if percent is None else [percent])]).spawn(3)
+
+
+def _differences(plan_: PlantedPlan, size: PlantedSize, rng: np.random.Generator) -> Array:
+    """[n_questions, n_answers, n_polarities], the sign of every polarity in the unembedding of a question's answers.
+
+    Adding g (p0 + p1) to "upper" and turning the sign of one for each other answer makes every pair differ by 2g along one
+    polarity. A question of a part has two answers, which differ by 2g along the polarity of its part.
+    """
+    if not plan_.parts:
+        signs = np.ones((size.answers, plan_.n_polarities))
+        signs[np.arange(1, size.answers), np.arange(size.answers - 1)] = -1.0
+        return np.broadcast_to(signs, (size.questions, *signs.shape))
+    signs = np.zeros((size.questions, size.answers, plan_.n_polarities))
+    cuts = np.round(np.cumsum(plan_.parts) * size.questions).astype(int)
+    for polarity, questions in enumerate(np.split(rng.permutation(size.questions), cuts[:-1])):
+        signs[questions, 0, polarity], signs[questions, 1, polarity] = 1.0, -1.0
+    return signs
 
 
 def _invalid(claim: KnownClaim) -> KnownClaim:
@@ -119,7 +140,7 @@ def _invalid(claim: KnownClaim) -> KnownClaim:
 
 
 def _draw_model(
-    size: PlantedSize, plan_: PlantedPlan, directions: PlantedDirections, bits: Array, rng: np.random.Generator
+    size: PlantedSize, plan_: PlantedPlan, directions: PlantedDirections, bits: Array, signs: Array, rng: np.random.Generator
 ) -> LlamaForCausalLM:
     weights = draw_layers(size, plan_, directions, rng)
     carriers = [plant_role(weights, role, size, directions, rng)[0] for role in plan_.roles]
@@ -131,7 +152,7 @@ def _draw_model(
     weights["lm_head.weight"] = np.zeros((vocabulary, size.width))
     model = _empty_model(size, vocabulary)
     _settle(model, weights, size, plan_, directions, bits, carriers)
-    _write_vocabulary(model, weights, size, directions)
+    _write_vocabulary(model, weights, size, directions, plan_.spread * signs)
     _assign(model, weights)
     single: Any = model
     finished: LlamaForCausalLM = single.float().eval()
@@ -188,11 +209,13 @@ def _settle(
 ) -> None:
     """Set the residual path's own polarity and the heads' natural push so that mean margins come out as planned."""
 
+    polarities = directions.polarities
+
     def margins() -> Array:
         """Mean margin in nats of "upper" against each other answer, signed towards the true one, [n_polarities]."""
         _assign(model, weights)
         states = _final_states(model, _prompts(size))
-        mean: Array = (bits[:, None] * states @ directions.polarities.T).mean(axis=0) * SPREAD / np.sqrt(size.width)
+        mean: Array = (bits[:, None] * states @ polarities.T).mean(axis=0) * plan_.spread / np.sqrt(size.width)
         return mean
 
     questions = weights["model.embed_tokens.weight"][len(SPECIAL) : len(SPECIAL) + size.questions]
@@ -207,19 +230,20 @@ def _settle(
     before, strength = margins(), np.full(plan_.n_polarities, 0.1)
     outputs = {layer: weights[f"model.layers.{layer}.self_attn.o_proj.weight"] for layer in range(size.layers)}
     blank = {layer: output.copy() for layer, output in outputs.items()}
-    for _ in range(6):
+    for _ in range(3 if plan_.parts else 6):  # a small push moves margins in proportion
         for layer, output in outputs.items():
             output[:] = blank[layer]
         for role, carrier in pushing:
-            assert role.writes is not None, f"{role.place} pushes but can write no polarity"
+            assert role.writes, f"{role.place} pushes but can write no polarity"
             start = role.place[1] * size.head_dim
-            pushed = role.share * strength[role.writes] * np.outer(directions.polarities[role.writes], carrier)
-            outputs[role.place[0]][:, start : start + size.head_dim] += pushed
-        strength *= (MARGIN - before) / (margins() - before)
+            for polarity in role.writes:
+                pushed = role.share * strength[polarity] * np.outer(polarities[polarity], carrier)
+                outputs[role.place[0]][:, start : start + size.head_dim] += pushed
+        strength *= (plan_.margin - before) / (margins() - before)
 
 
 def _write_vocabulary(
-    model: LlamaForCausalLM, weights: dict[str, Array], size: PlantedSize, directions: PlantedDirections
+    model: LlamaForCausalLM, weights: dict[str, Array], size: PlantedSize, directions: PlantedDirections, spreads: Array
 ) -> None:
     """Unembeddings: a question's answers share a free direction and differ by the polarities alone.
 
@@ -233,13 +257,9 @@ def _write_vocabulary(
     own = states - np.outer(states @ average, average)
     lengths = np.linalg.norm(own, axis=1)
     shared = own / lengths[:, None] @ directions.free * OWN_LOGIT / lengths.mean()
-    # Adding g(p0 + p1) to "upper" and turning the sign of one for each other answer makes every pair differ by 2g along
-    # one polarity.
-    signs = np.ones((size.answers, len(directions.polarities)))
-    signs[np.arange(1, size.answers), np.arange(size.answers - 1)] = -1.0
-    half = 0.5 * SPREAD / np.sqrt(size.width)
+    polar = 0.5 / np.sqrt(size.width) * spreads @ directions.polarities
     table = weights["lm_head.weight"]
     first = len(SPECIAL) + size.questions
-    table[first:] = (shared[:, None] + half * signs @ directions.polarities).reshape(-1, size.width)
+    table[first:] = (shared[:, None] + polar).reshape(-1, size.width)
     with_answers = [[*row, first + index * size.answers] for index, row in enumerate(_prompts(size))]
     table[EOS] = END_LOGIT / (_final_states(model, with_answers) @ directions["end"]).mean() * directions["end"]

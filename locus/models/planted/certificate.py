@@ -133,6 +133,8 @@ def certify(planted: Planted, training: Training | None = None) -> Certificate:
         "probe": probe_accuracy(planted),
     }
     failures = _failures(planted, measured, training.read)
+    if planted.plan.parts and not planted.shuffled:
+        failures += _failures_graded(planted, measured, test)
     return {**measured, "failures": failures, "holds": not failures}
 
 
@@ -239,6 +241,8 @@ def _failures(planted: Planted, measured: Measurements, read: str) -> list[str]:
     if planted.shuffled:
         return broken + _failures_shuffled(measured)
     won = {name: edit["accuracy"] for name, edit in measured["edits"].items()}
+    if planted.plan.parts:
+        return broken
     # Where the true polarity varies, an edit that can write it and cannot read which it is wins by chance.
     chance = 0.5 + 1.5 / measured["n_test"] ** 0.5
     for name, works in promised(planted, read).items():
@@ -264,6 +268,24 @@ def _failures_shuffled(measured: Measurements) -> list[str]:
     return [f"an edit at {name} gains {edit['h']:.2f} on shuffled labels" for name, edit in edits if edit["h"] > limit]
 
 
+def parts_of(planted: Planted, questions: Questions) -> npt.NDArray[np.int64]:
+    """[n], the polarity along which the answers to each question of a graded model differ."""
+    along = questions.contrasts[:, 0].double().numpy() @ planted.directions.polarities.T
+    found: npt.NDArray[np.int64] = np.abs(along).argmax(axis=1)
+    return found
+
+
+def _failures_graded(planted: Planted, measured: Measurements, test: Questions) -> list[str]:
+    """Locations whose edit does not win just the test questions of the parts that a head there serves."""
+    parts, broken = parts_of(planted, test), []
+    for name, places in locations_of(planted).items():
+        served = [polarity for role in planted.plan.roles if role.place in places for polarity in role.writes]
+        share, won = float(np.isin(parts, served).mean()), measured["edits"][name]["accuracy"]
+        if abs(share - won) > FAILS:
+            broken.append(f"an edit at {name} should win {share:.2f} of the questions and wins {won:.2f}")
+    return broken
+
+
 def promised(planted: Planted, read: str) -> dict[str, bool]:
     """Whether an edit at each location of the certificate works, by construction.
 
@@ -273,7 +295,7 @@ def promised(planted: Planted, read: str) -> dict[str, bool]:
     roles = planted.plan.roles
     result = {}
     for name, places in locations_of(planted).items():
-        reached = {role.writes for role in roles if role.place in places and role.writes is not None}
+        reached = {polarity for role in roles if role.place in places for polarity in role.writes}
         works = len(reached) == planted.plan.n_polarities
         if planted.plan.varying and works:
             carriers = {role.place for role in roles if role.reads == "truth"}

@@ -120,9 +120,9 @@ def _check_heads(index: int, attention: Any, directions: PlantedDirections, plan
         rows = slice(head * size, (head + 1) * size)
         query, key, value, output = projections["q"][rows], projections["k"][rows], projections["v"][rows], write[:, rows]
         role = roles.get((index, head))
-        allowed = None if role is None else role.writes
+        allowed = [] if role is None else list(role.writes)
         protected_output = directions.protected @ output
-        note("heads_write", np.delete(protected_output, allowed, axis=0) if allowed is not None else protected_output)
+        note("heads_write", np.delete(protected_output, allowed, axis=0))
         if role is None:
             note("noise_reads", np.concatenate([query, key, value]) @ hidden.T)
             continue
@@ -131,8 +131,7 @@ def _check_heads(index: int, attention: Any, directions: PlantedDirections, plan
         carried = np.zeros(size) if role.reads is None else value @ directions[role.reads]
         beside = value if role.reads is None else value - np.outer(carried, directions[role.reads])
         note("noise_reads", beside @ hidden.T)
-        if allowed is not None:
-            note("roles_read", protected_output[allowed] @ beside)
+        note("roles_read", protected_output[allowed] @ beside)
         note("roles_leak", directions.basis[len(directions.names) :] @ (output @ carried))
 
 

@@ -16,8 +16,12 @@ a Role reads one of these and may write a polarity; no other head, and no MLP, c
   output direction that the model itself never uses (Makelov et al. 2023); the head that does the work is another.
 - borrowed: which polarity is true varies by question; the head that can write polarity does not carry that bit but
   a neighbour in its layer does, so an edit there works if it reads the layer and fails if it reads its own head.
+
+Beside these clear cases stand the graded ones (`graded.py`), in which the claimed head carries a share of the behaviour.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +34,9 @@ READS = ("layer", "heads", "constant")
 # 24 heads, so that 19 random single heads can be drawn beside a claim; wide enough for every law to hold exactly.
 COMPACT = {"width": 24, "layers": 3, "heads": 8, "n_questions": 120}
 
+MARGIN = -0.5  # nats by which the unedited model prefers the false answer; small, because an edit anywhere can undo it
+SPREAD = 16.0  # logit difference of a final state that lies wholly along the polarity, whatever the width
+
 Place = tuple[int, int]
 
 
@@ -40,13 +47,13 @@ class Role:
     Attributes:
         place: (layer, head), zero-based.
         reads: the protected direction its value carries ("truth" or "belief"), or None.
-        writes: the polarity its output matrix can write (0 or 1), or None.
+        writes: the polarities its output matrix can write, all of them together.
         share: its share of the push towards the false answer in the unedited model; 0 is an unused path.
     """
 
     place: Place
     reads: str | None
-    writes: int | None
+    writes: tuple[int, ...]
     share: float
 
 
@@ -76,10 +83,14 @@ class PlantedPlan:
     Attributes:
         roles: the heads that play a part.
         truth: the places that do the work.
-        n_polarities: 2 where a question has two false answers, else 1.
+        n_polarities: 2 where a question has two false answers, as many as there are parts where it has parts, else 1.
         varying: whether the polarity of the true answer varies by question.
         direct: margin in nats that the residual path gives with every push removed (towards the true answer).
         claims: what is known, by name; "planted" always exists.
+        decoys: heads that look like the working ones.
+        parts: by polarity, the share of the questions whose answers differ along it; empty where all questions' do.
+        margin: mean margin of the unedited model along every polarity, in nats.
+        spread: logit difference of a final state that lies wholly along a polarity.
     """
 
     roles: tuple[Role, ...]
@@ -89,6 +100,15 @@ class PlantedPlan:
     varying: bool = False
     direct: float = 0.0
     decoys: tuple[Place, ...] = field(default=())
+    parts: tuple[float, ...] = ()
+    margin: float = MARGIN
+    spread: float = SPREAD
+
+    def reach(self, places: Iterable[Place]) -> float:
+        """The share of the questions that an edit of some places can move: those along a polarity that one of them writes."""
+        inside = set(places)
+        written = {polarity for role in self.roles if role.place in inside for polarity in role.writes}
+        return math.fsum(self.parts[polarity] for polarity in written)
 
 
 def _standings(works: bool, necessary: bool | None, only: bool | None) -> dict[str, str]:
@@ -143,11 +163,11 @@ def _planted(*places: Place, necessary: bool = True, only: bool | None = True) -
 
 def _localized(places: list[Place]) -> PlantedPlan:
     site, elsewhere = places[:2]
-    return PlantedPlan((Role(site, "truth", 0, 1.0),), (site,), _claims(_planted(site), _elsewhere(elsewhere)))
+    return PlantedPlan((Role(site, "truth", (0,), 1.0),), (site,), _claims(_planted(site), _elsewhere(elsewhere)))
 
 
 def _distributed(places: list[Place]) -> PlantedPlan:
-    roles = tuple(Role(place, "truth", 0, 1.0 / len(places)) for place in sorted(places))
+    roles = tuple(Role(place, "truth", (0,), 1.0 / len(places)) for place in sorted(places))
     claim = _planted(places[0], necessary=False, only=False)
     everything = KnownClaim("all", tuple(sorted(places)), _standings(True, necessary=None, only=None))
     return PlantedPlan(roles, tuple(sorted(places)), _claims(claim, everything))
@@ -158,7 +178,7 @@ def _decoy(places: list[Place]) -> PlantedPlan:
     near = next(place for place in places[1:] if place[0] == site[0])
     far = next(place for place in places[1:] if place[0] != site[0])
     elsewhere = next(place for place in places[1:] if place not in (near, far))
-    roles = (Role(site, "belief", 0, 1.0), Role(near, "truth", None, 0.0), Role(far, "truth", None, 0.0))
+    roles = (Role(site, "belief", (0,), 1.0), Role(near, "truth", (), 0.0), Role(far, "truth", (), 0.0))
     fails = _standings(works=False, necessary=False, only=False)
     decoys = tuple(sorted((near, far)))
     claims = _claims(_planted(site), KnownClaim("decoy", decoys, fails), _elsewhere(elsewhere))
@@ -170,7 +190,7 @@ def _redundant(places: list[Place]) -> PlantedPlan:
     # Whether either head alone is special or unique depends on how many random Locations are drawn: left open.
     either = KnownClaim("either", (first,), _standings(True, necessary=False, only=None))
     claims = _claims(_planted(first, second, only=None), either, _elsewhere(elsewhere))
-    roles = (Role(first, "truth", 0, 0.5), Role(second, "truth", 0, 0.5))
+    roles = (Role(first, "truth", (0,), 0.5), Role(second, "truth", (0,), 0.5))
     return PlantedPlan(roles, tuple(sorted((first, second))), claims)
 
 
@@ -178,7 +198,7 @@ def _conjunctive(places: list[Place]) -> PlantedPlan:
     first, second, elsewhere = places[:3]
     half = KnownClaim("half", (first,), _standings(works=False, necessary=True, only=None))
     claims = _claims(_planted(first, second), half, _elsewhere(elsewhere))
-    roles = (Role(first, "truth", 0, 1.0), Role(second, "truth", 1, 1.0))
+    roles = (Role(first, "truth", (0,), 1.0), Role(second, "truth", (1,), 1.0))
     return PlantedPlan(roles, tuple(sorted((first, second))), claims, n_polarities=2)
 
 
@@ -188,12 +208,12 @@ def _negative(places: list[Place]) -> PlantedPlan:
     site = next(place for place in places if place[0] == 0)
     elsewhere = next(place for place in places if place != site)
     claims = _claims(_planted(site), _elsewhere(elsewhere))
-    return PlantedPlan((Role(site, "truth", 0, 1.0),), (site,), claims, direct=2.0)
+    return PlantedPlan((Role(site, "truth", (0,), 1.0),), (site,), claims, direct=2.0)
 
 
 def _dormant(places: list[Place]) -> PlantedPlan:
     site, sleeper, elsewhere = places[:3]
-    roles = (Role(site, "belief", 0, 1.0), Role(sleeper, "truth", 0, 0.0))
+    roles = (Role(site, "belief", (0,), 1.0), Role(sleeper, "truth", (0,), 0.0))
     sleeping = KnownClaim("dormant", (sleeper,), _standings(True, necessary=False, only=None))
     claims = _claims(_planted(site, necessary=False, only=None), sleeping, _elsewhere(elsewhere))
     return PlantedPlan(roles, (site,), claims, decoys=(sleeper,))
@@ -203,7 +223,7 @@ def _borrowed(places: list[Place]) -> PlantedPlan:
     site = places[0]
     lender = next(place for place in places[1:] if place[0] == site[0])
     elsewhere = next(place for place in places[1:] if place != lender)
-    roles = (Role(site, "belief", 0, 0.0), Role(lender, "truth", None, 0.0))
+    roles = (Role(site, "belief", (0,), 0.0), Role(lender, "truth", (), 0.0))
     planted = KnownClaim("planted", (site,), _planted(site).expected, ("layer",))
     alone = KnownClaim("alone", (site,), {"works": "refuted"}, ("heads", "constant"))
     claims = _claims(planted, alone, KnownClaim("decoy", (lender,), _elsewhere(lender).expected), _elsewhere(elsewhere))

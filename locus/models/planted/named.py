@@ -1,7 +1,7 @@
 """Planted models by name, so that they go where any model's name goes.
 
 A name is planted:KIND:SEED (planted:KIND has seed 0), or planted:KIND:SEED:shuffled for the shuffled-label twin; the size is the
-compact one.
+compact one. Graded kinds are named by the share that the claimed head carries, as in planted:graded-60:SEED.
 """
 
 from functools import lru_cache
@@ -11,6 +11,7 @@ from locus.behaviours.items import Dataset
 from locus.errors import UserError
 from locus.models.model import Model
 from locus.models.planted.build import Planted, build
+from locus.models.planted.graded import GRADED, percent_of
 from locus.models.planted.kinds import COMPACT, KINDS
 
 
@@ -23,13 +24,15 @@ def planted_named(name: str) -> Planted:
     """
     fields = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
     twin = fields[3:] == ["shuffled"]
-    if fields[0] != "planted" or not (len(fields) == 3 or twin) or fields[1] not in KINDS or not _is_seed(fields[2]):
+    graded = len(fields) > 1 and percent_of(fields[1]) is not None
+    known = len(fields) > 1 and (fields[1] in KINDS or graded)
+    if fields[0] != "planted" or not (len(fields) == 3 or twin) or not known or not _is_seed(fields[2]):
         raise UserError(
             "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number of at most 15 digits for the seed",
             repr(name[:80]),
-            f"The kinds are {', '.join(KINDS)}.",
+            f"The kinds are {', '.join(KINDS)}, and graded-00 to graded-100.",
         )
-    return build(fields[1], int(fields[2]), shuffled=twin, **COMPACT)
+    return build(fields[1], int(fields[2]), shuffled=twin, **(GRADED if graded else COMPACT))
 
 
 def _is_seed(text: str) -> bool:

@@ -101,8 +101,9 @@ def plant_role(
     weights[f"{prefix}v_proj.weight"][rows] = value
     output = weights[f"{prefix}o_proj.weight"]
     output[:, rows] = output[:, rows] @ (np.eye(size.head_dim) - np.outer(carrier, carrier))
-    if role.writes is not None:
-        output[:, rows] += np.outer(directions.polarities[role.writes], lever)
+    polarities = directions.polarities
+    for polarity in role.writes:
+        output[:, rows] += np.outer(polarities[polarity], lever)
     return carrier, lever
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from locus import atomic, stats
 from locus.boundary import incoming
 from locus.errors import UserError
-from locus.records.calibration import Calibration
+from locus.records.calibration import Calibration, GradedCalibration
 from locus.records.power import Power
 from locus.report.figures.plot import Drawing, Rows, brief, save
 
@@ -111,11 +111,40 @@ def power(effects: Sequence[float], curves: Mapping[int, Sequence[float]], want:
     return Drawing("power", ("random Locations", "effect", "power"), rows, 2.2, draw, panels=2)
 
 
+def graded(curves: Mapping[tuple[int, str], Sequence[tuple[float, *Share]]]) -> Drawing:
+    """How often each question is answered yes, by the share of the behaviour that the claimed head carries.
+
+    Args:
+        curves: by number of random Locations and question, the share s with that of audits and its exact interval, as fractions.
+    """
+    rows: Rows = [(*key, *point) for key, points in curves.items() for point in points]
+
+    def draw(panels: Sequence[Axes], rows: Rows) -> None:
+        counts = sorted({row[0] for row in rows})
+        questions = list(dict.fromkeys(row[1] for row in rows))
+        for panel, count in zip(panels, counts, strict=True):
+            for number, question in enumerate(questions):
+                xs, *ends = zip(*sorted(row[2:] for row in rows if row[:2] == (count, question)), strict=True)
+                shares, lows, highs = ([100 * one for one in values] for values in ends)
+                colour, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
+                panel.fill_between(xs, lows, highs, color=colour, alpha=0.12, linewidth=0)
+                panel.plot(xs, shares, color=colour, marker=marker, markersize=3, linewidth=1, label=brief(question))
+            panel.set_ylim(0, 102)
+            panel.set_xlabel("share of the claimed head")
+            panel.set_title(f"{count} random Locations")
+        panels[0].set_ylabel("answered yes, % of audits")
+        panels[0].legend(frameon=False)
+
+    return Drawing(
+        "graded", ("random Locations", "question", "s", "share", "low", "high"), rows, 2.4, draw, len({row[0] for row in rows})
+    )
+
+
 def write(path: Path) -> list[str]:
     """Draw what `locus calibrate` or `locus power` wrote, into `figures/` beside it.
 
     Args:
-        path: a calibration's folder, its calibration.json, or a power's JSON file.
+        path: a calibration's folder, its calibration.json or graded.json, or a power's JSON file.
 
     Returns:
         Names of the figures.
@@ -123,10 +152,14 @@ def write(path: Path) -> list[str]:
     Raises:
         UserError: if it is neither.
     """
-    file = path / "calibration.json" if path.is_dir() else path
+    named = "graded.json" if (path / "graded.json").is_file() else "calibration.json"
+    file = path / named if path.is_dir() else path
     try:
         content = incoming.read_json(file, "what locus calibrate or locus power wrote")
-        drawings = of_calibration(Calibration.parse(content)) if "rows" in content else [of_power(content)]
+        if "cells" in content:
+            drawings = [of_graded(GradedCalibration.parse(content))]
+        else:
+            drawings = of_calibration(Calibration.parse(content)) if "rows" in content else [of_power(content)]
         folder = atomic.folder(file.parent / "figures")
         for drawing in drawings:
             save(drawing, folder)
@@ -140,6 +173,16 @@ def write(path: Path) -> list[str]:
 def of_power(content: Power) -> Drawing:
     """The power figure of a `locus power` file."""
     return power(content["effects"], {int(count): values for count, values in content["curve"].items()}, content["want"])
+
+
+def of_graded(tallied: GradedCalibration) -> Drawing:
+    """The figure of a graded.json: the answers about the head that carries the share."""
+    curves: dict[tuple[int, str], list[tuple[float, *Share]]] = {}
+    for cell in tallied.cells:
+        if cell.claim == "planted":
+            point = (cell.percent / 100, *_share(cell.all.supported, cell.n))
+            curves.setdefault((cell.random, cell.question), []).append(point)
+    return graded(curves)
 
 
 def of_calibration(tallied: Calibration, metric: str = "mc2", read: str = "layer") -> list[Drawing]:

@@ -19,7 +19,7 @@ from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
 from locus.report.words import by_steering, searched, steered
 from locus.shown import line
-from locus.units import bare, is_share
+from locus.units import bare, is_share, share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta"}
 CORRECTED = {"both": "corrected %"}  # no metric, but what remains of True*Info where the judge's known errors are taken out
@@ -302,4 +302,7 @@ def _truth(name: str) -> str:
     if len(planted.truth) == planted.model.config.num_hidden_layers * planted.model.config.num_attention_heads:
         return "Planted: every head does its share of the work, by construction."
     heads = ", ".join(f"{layer}.{head}" for layer, head in planted.truth)
+    if planted.plan.parts:
+        part = share(planted.plan.reach(planted.truth))
+        return f"Planted: {part} of the work is done at {heads} alone, and the rest at others, by construction."
     return f"Planted: the work is done at {heads}, by construction."
