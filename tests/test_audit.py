@@ -278,8 +278,8 @@ def test_who_speaks_of_small_steps_has_them_and_else_edits_are_searched_for():
     assert resolve("paper").search == resolve("quick", model="planted:localized").search == "adamw"
     with pytest.raises(UserError, match="small steps; received batch, epochs"):
         resolve("quick", search="newton", epochs=3, batch=2)
-    with pytest.raises(UserError, match="each under the 5 rounds of the whole search"):
-        early(resolve("quick", lengths=(5,)))
+    with pytest.raises(UserError, match="each under the 6 rounds of the whole search"):
+        early(resolve("quick", lengths=(6,)))
     with pytest.raises(UserError, match="lengths of searches where edits are searched for by newton"):
         early(resolve("quick", epochs=1, lengths=(5,)))
 
