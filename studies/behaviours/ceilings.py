@@ -1,10 +1,10 @@
 """What the unedited model reaches on each behaviour of the package, and what the optimal edit of all heads reaches.
 
     python -m studies.behaviours.ceilings antonym language     # writes studies/behaviours/NAME.json
-    python -m studies.behaviours.ceilings --collect            # writes locus/behaviours/figures.json and the table of docs/behaviours.md
+    python -m studies.behaviours.ceilings --collect            # writes figures.json of the package, and its table in docs
 
-The settings are those of `quick`: 40 training and 50 test questions, five rounds of search. A receipt holds the settings,
-the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
+The settings are those of `quick`: 40 training and 50 test questions, as many rounds as it takes. A receipt holds the
+settings, the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
 follow from it.
 """
 
@@ -130,6 +130,8 @@ def figures_of(receipt: dict[str, Any]) -> dict[str, Any]:
 
 def table() -> str:
     """The figures as a table of Markdown."""
+    if not receipts():
+        return "None is measured yet."
     heads = "behaviour | kind | n | base MC1, % | ceiling MC1, % | gain, points | gain of MC2, points | gain, nats"
     lines = [f"| {heads} |", "| --- " * 8 + "|"]
     for receipt in receipts():
