@@ -3,8 +3,8 @@
     python -m studies.behaviours.ceilings antonym language     # writes studies/behaviours/NAME.json
     python -m studies.behaviours.ceilings --collect            # writes figures.json of the package, and its table in docs
 
-The settings are those of `quick`: 40 training and 50 test questions, as many rounds as it takes. A receipt holds the
-settings, the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
+The settings are those of `quick`: 40 training and 50 test questions, as many rounds as it takes. A receipt holds the settings,
+the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
 follow from it.
 """
 
