@@ -72,6 +72,7 @@ def rule(config: AuditConfig) -> JsonObject:
     }
     fourth: JsonObject = {
         "least_gain": findings.least_gain(config),
+        "special_needs": "the mean of claim - random - margin above 0, besides the rank",
         "last": "special is refuted, too, with all random Locations, if none does worse than the claim and its lead is below 0",
     }
     return {

@@ -182,7 +182,11 @@ def works(scores: Scores, config: AuditConfig) -> Test:
 
 
 def special(scores: Scores, config: AuditConfig) -> Test:
-    """The claim's rank among random Locations; refuted if its lead over their mean is under the margin."""
+    """The claim's rank among random Locations, and its lead over their mean, which refutes it where it is under the margin.
+
+    To support it both are asked for since rule 4: a claim that is truly ahead of every random Location by less than the margin
+    ranks first, too.
+    """
     if not len(scores.random):
         return _nothing_drawn()
     claim, random, margin = scores.mean("claim"), scores.mean("random"), config.tolerance * scores.gain
@@ -203,7 +207,7 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
     return Test(
         lead,
-        rank.p,
+        rank.p if config.rule < 4 else float(np.maximum(rank.p, short.p_above(0.0))),
         short.p_below(0.0),
         least,
         words,
