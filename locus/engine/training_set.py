@@ -46,8 +46,8 @@ class TrainingSet:
         """The tau of IPO whose target 1 / (2 tau) is how far apart the unedited model holds the sides of a typical question.
 
         An edit that reaches it turns such a question round, whichever side the model is on: a target that is neither reached
-        already nor out of reach, and never under the paper's. It is the root mean square over questions of their mean margin (nats; per token if reduce =
-        mean), with two significant digits, so that another machine's rounding gives the same.
+        already nor out of reach, and never under the paper's. It is the root mean square over questions of their mean margin
+        (nats; per token if reduce = mean), with two significant digits, so that another machine's rounding gives the same.
         """
         gains = self.reference / [len(one.ids) - one.start if reduce == "mean" else 1 for one in self.trie.sequences]
         every = (all_pairs(self.items, self.trie, owner) for owner in range(len(self.items)))
