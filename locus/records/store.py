@@ -94,7 +94,8 @@ class Store:
         taken by SQLite for the code's answer, and lost.
         """
         over, ended = allocate_lock(), allocate_lock()  # a Ctrl-C that falls into threading's own waiting breaks its locks
-        over.acquire(), ended.acquire()
+        over.acquire()
+        ended.acquire()
         try:
             start_new_thread(_stop_after, (self.db, seconds, over, ended))
             yield

@@ -129,8 +129,8 @@ class CurvePoint(Part):
 
     rounds: int
     """Of every search."""
-    share: dict[Short, Number | None]
-    """Of claim, random, ceiling and complement: the mean share of the loss that the whole search took away that this one did."""
+    share: dict[Short, Number]
+    """Of each role (claim, random, ceiling ...): the mean share of the loss that the whole search took away that this one did."""
     claims: Many[CurveClaim]
     """What would follow."""
 
