@@ -129,7 +129,7 @@ class CurvePoint(Part):
 
     rounds: int
     """Of every search."""
-    share: dict[Short, Number]
+    share: dict[Short, Number | None]
     """Of each role (claim, random, ceiling ...): the mean share of the loss that the whole search took away that this one did."""
     claims: Many[CurveClaim]
     """What would follow."""

@@ -151,7 +151,7 @@ class ShownClaim:
     described: str
     reason: str
     next: list[str]
-    curve: list[tuple[int, dict[str, int | float], CurveClaim]]
+    curve: list[tuple[int, dict[str, int | float | None], CurveClaim]]
     way: str
 
 
