@@ -42,7 +42,7 @@ def curve(record: Record, conclude: Conclude) -> tuple[CurvePoint, ...]:
         shares: dict[str, list[float]] = {}
         for key in sorted(gained.keys() & here.keys()):
             shares.setdefault(key[0], []).append(here[key] / gained[key])
-        means = {role: float(np.mean(values)) for role, values in shares.items()}
+        means: dict[str, int | float | None] = {role: float(np.mean(values)) for role, values in shares.items()}
         points.append(CurvePoint(rounds=rounds, share=means, claims=tuple(claims)))
     return tuple(points)
 
