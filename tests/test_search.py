@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import locus
 from locus import behaviours
 from locus.conclude import nested
 from locus.conclude.derive import ceiling_of, derive, recorded
@@ -244,3 +245,11 @@ def test_audits_by_epochs_are_planned_as_before():
     assert {"search", "rounds"}.isdisjoint(trial.to_dict()["recipe"]) and "starts" not in trial.to_dict()
     searched = replace(trial, recipe=TrainingRecipe(search="newton", rounds=4))
     assert searched.id != trial.id and replace(searched, starts=("0" * 16,)).id != searched.id
+
+
+def test_a_budget_curve_looks_at_what_is_shorter_than_the_search():
+    run = locus.audit(
+        "planted:localized:3", claim="1.1", search="newton", rounds=3, budget_curve=True, progress=False, sign=False
+    )
+    assert run.config.lengths == (1, 2) and [point.rounds for point in run.verdict.curve] == [1, 2, 3]
+    assert run.verdict.special.standing == "supported"
