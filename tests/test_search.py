@@ -12,7 +12,7 @@ import torch
 import locus
 from locus import behaviours
 from locus.conclude import nested
-from locus.conclude.derive import ceiling_of, derive, recorded
+from locus.conclude.derive import ceiling_of, derive, gain, recorded
 from locus.conclude.rule import conclude
 from locus.conclude.tests import Scores
 from locus.edits.base import load_edit
@@ -227,7 +227,8 @@ def test_validation_questions_choose_how_far_and_the_ceiling_among_what_lies_ins
         def on_validation(trials):
             return np.mean([record.values(trial, record.selector, "validation") for trial in trials])
 
-        assert ceiling_of(record) is max(known, key=lambda arm: on_validation(arm.chosen))
+        best = max(known, key=lambda arm: on_validation(arm.chosen))
+        assert ceiling_of(record) is best and gain(record).inner == (None if best.role == "ceiling" else best.name)
         for arm in (*known, arms["complement", "complement"]):
             assert {trial.spec.recipe.rounds for trial in arm.trials} == {2, 6}
             assert [trial.spec.recipe.rounds for trial in arm.ends] == [6]

@@ -221,7 +221,8 @@ def gain(record: Record) -> Gain | None:
     edited, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
     one = difference(edited, plain, sided(edited - plain, config, record.groups), config, record.groups)
     ends = (_plain(one.low), _plain(one.high))
-    return Gain(estimate=_plain(one.value), interval=ends, level=one.level, n=one.n, margin_share=config.tolerance)
+    found = Gain(estimate=_plain(one.value), interval=ends, level=one.level, n=one.n, margin_share=config.tolerance)
+    return found if best.role == "ceiling" else found.model_copy(update={"inner": best.name})
 
 
 def variance(record: Record, claim: str, read: str) -> Variance | None:

@@ -41,6 +41,9 @@ class Gain(Part):
     """Groups of questions."""
     margin_share: float
     """The share of the gain that is the margin."""
+    inner: Long | None = None
+    """The place inside it whose edit validation questions prefer to the one that was searched for everywhere, if there is one:
+    then that is the ceiling's edit."""
 
 
 class Unscored(Part):
