@@ -279,6 +279,9 @@ def test_who_speaks_of_small_steps_has_them_and_else_edits_are_searched_for():
     assert (stepped.search, stepped.taus, stepped.metric, stepped.epochs) == ("adamw", (0.1,), "mc2", 3)
     assert (first.search, first.lr_multipliers, first.metric, first.rule) == ("adamw", (14.0,), "mc2", 3)
     assert resolve("paper").search == resolve("quick", model="planted:localized").search == "adamw"
+    assert resolve("quick", objective="dpo").taus == (0.1,)
+    with pytest.raises(UserError, match="which alone has a target; received taus = auto with objective = dpo"):
+        early(resolve("quick", objective="dpo", taus="auto"))
     with pytest.raises(UserError, match="small steps; received batch, epochs"):
         resolve("quick", search="newton", epochs=3, batch=2)
     with pytest.raises(UserError, match="each under the 6 rounds of the whole search"):

@@ -72,6 +72,7 @@ def test_graded_answers_are_drawn_by_share_with_exact_intervals(tmp_path):
         return {**about, "false": nothing, "missed": nothing, "all": counts, "sequential": counts}
 
     settings = {"rule": "rule/4", "alpha": 0.05, "margin": 0.25, "random": 19, "metric": "mc2", "search": "newton", "steps": 15}
+    settings["near"] = 0.8
     cells = [cell(60, "planted", 3, 4), cell(20, "planted", 0, 4), cell(20, "other", 4, 4)]
     (tmp_path / "graded.json").write_text(json.dumps({"settings": settings, "draws": 8, "cells": cells, "searches": []}))
     assert errors.write(tmp_path) == ["graded"]

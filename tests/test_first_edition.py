@@ -10,6 +10,7 @@ from locus.audit import audit
 from locus.behaviours.items import content_hash
 from locus.conclude import derive as conclude
 from locus.conclude.record import Record
+from locus.door.asked import asked
 from locus.errors import UserError
 from locus.machine.threads import using
 from locus.plan import reading
@@ -82,3 +83,12 @@ def test_a_run_that_was_killed_goes_on_to_the_rows_of_the_undisturbed_one(run):
     assert store.dump() == rows and len(rows) == 3744
     store.close()
     assert verify(run).kind == "run"
+
+
+@pytest.mark.parametrize("run", ["interrupted", "uninterrupted"], indirect=True)
+def test_the_command_that_began_a_run_goes_on_with_it(run, tmp_path):
+    """Presets have changed since; what was not said then is as it was then, and in a new folder as it is now."""
+    recorded = AuditConfig.recorded(json.loads((run / "plan.json").read_text())["config"])
+    command = {"sequential": False, "bank": recorded.bank, "seed": recorded.seed}
+    again, anew = (asked(recorded.model, None, None, "quick", None, command, out)[0] for out in (run, tmp_path / "NEW"))
+    assert again == recorded and again.rule == 3 and anew.rule == 4

@@ -23,8 +23,8 @@ from tests.families import QUESTIONS, tiny
 def test_the_target_is_how_far_apart_the_base_model_holds_a_typical_question():
     """Two questions of one wanted and one unwanted answer, and of two by one.
 
-    Margins by question: -3 - 1 = -4, and the mean of (2 - 0, 4 - 0) = 3; sqrt((16 + 9) / 2) = 3.54, or 3.5 with two digits. By
-    the token, answers of two tokens each: half of that, 1.8 of 1.77.
+    Margins by question: -6 - 2 = -8, and the mean of (4 - 0, 8 - 0) = 6; sqrt((64 + 36) / 2) = 7.07, or 7.1 with two digits. By
+    the token, answers of two tokens each: half of that, 3.5 of 3.54.
     """
 
     class Trie:
@@ -35,10 +35,10 @@ def test_the_target_is_how_far_apart_the_base_model_holds_a_typical_question():
             return np.flatnonzero(np.isin(self.owners, owners))
 
     items = [Item("a", "?", ("w",), ("u",), "w", "a"), Item("b", "?", ("v", "w"), ("u",), "w", "b")]
-    on = TrainingSet(None, Trie(), items, np.array([-3.0, 1.0, 2.0, 4.0, 0.0]))
-    assert on.typical_tau("sum") == pytest.approx(1 / 7) and on.typical_tau("mean") == pytest.approx(1 / 3.6)
+    on = TrainingSet(None, Trie(), items, np.array([-6.0, 2.0, 4.0, 8.0, 0.0]))
+    assert on.typical_tau("sum") == pytest.approx(1 / 14.2) and on.typical_tau("mean") == pytest.approx(1 / 7)
     same = TrainingSet(None, Trie(), items, np.zeros(5))
-    assert same.typical_tau("sum") == pytest.approx(1.0), "half a nat is the least target"
+    assert same.typical_tau("sum") == pytest.approx(0.1) and same.typical_tau("mean") == pytest.approx(0.5), "the paper's"
 
 
 KINDS = {

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from locus.cli.app import main
 from locus.errors import UserError
 from locus.records.plan import PlanRecord
 from locus.records.store import Store
-from locus.records.verdict import Verdict
+from locus.records.verdict import Gain, Verdict
 from locus.report import chart, cite, words
 from locus.report.figures.plot import CALLED
 from locus.report.html import isolated
@@ -350,6 +351,15 @@ def test_amounts_have_units_and_undefined_is_no_number(value, measure, shown):
 def test_ticks_are_round_and_inside():
     assert chart.ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert chart.ticks(-0.013, 0.031) == pytest.approx([-0.01, 0.0, 0.01, 0.02, 0.03])
+
+
+def test_the_band_of_a_chart_begins_at_the_ceiling_that_is_tested():
+    """Its own search reaches .6; the edit of a place inside it, which validation questions prefer, gains .7 over a base of .2."""
+    rows = [chart.ChartRow(kind, kind, mean, mean, mean, 5) for kind, mean in (("base", 0.2), ("ceiling", 0.6))]
+    claim = SimpleNamespace(works=SimpleNamespace(margin=0.1))
+    own = Gain(estimate=0.4, interval=(0.3, 0.5), level=0.9, n=5, margin_share=0.25)
+    inner = own.model_copy(update={"estimate": 0.7, "inner": "probe"})
+    assert [round(chart.bound(rows, claim, gain), 9) for gain in (None, own, inner)] == [0.5, 0.5, 0.8]
 
 
 def test_a_chart_keeps_the_order_of_values():

@@ -48,7 +48,9 @@ def study(tmp_path):
 def test_every_committed_receipt_holds_and_says_what_is_not_there(folder):
     found = verify(folder)
     assert found.kind == "excerpt" and found.signed_by and found.line.startswith("intact, incomplete, signed by an unknown key")
-    assert "verdict.json" in dict(found.held)["files"] and "plan.json" in found.absent
+    there = (folder / "verdict.json").exists()
+    assert ("verdict.json" in dict(found.held)["files"], "verdict.json" in found.absent) == (there, not there)
+    assert "plan.json" in found.absent
     assert verify(folder / "receipt.json").id == found.id
 
 

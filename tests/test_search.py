@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import locus
 from locus import behaviours
 from locus.conclude import nested
-from locus.conclude.derive import ceiling_of, derive, recorded
+from locus.conclude.derive import ceiling_of, derive, gain, recorded
 from locus.conclude.rule import conclude
 from locus.conclude.tests import Scores
 from locus.edits.base import load_edit
@@ -226,7 +227,8 @@ def test_validation_questions_choose_how_far_and_the_ceiling_among_what_lies_ins
         def on_validation(trials):
             return np.mean([record.values(trial, record.selector, "validation") for trial in trials])
 
-        assert ceiling_of(record) is max(known, key=lambda arm: on_validation(arm.chosen))
+        best = max(known, key=lambda arm: on_validation(arm.chosen))
+        assert ceiling_of(record) is best and gain(record).inner == (None if best.role == "ceiling" else best.name)
         for arm in (*known, arms["complement", "complement"]):
             assert {trial.spec.recipe.rounds for trial in arm.trials} == {2, 6}
             assert [trial.spec.recipe.rounds for trial in arm.ends] == [6]
@@ -244,3 +246,11 @@ def test_audits_by_epochs_are_planned_as_before():
     assert {"search", "rounds"}.isdisjoint(trial.to_dict()["recipe"]) and "starts" not in trial.to_dict()
     searched = replace(trial, recipe=TrainingRecipe(search="newton", rounds=4))
     assert searched.id != trial.id and replace(searched, starts=("0" * 16,)).id != searched.id
+
+
+def test_a_budget_curve_looks_at_what_is_shorter_than_the_search():
+    run = locus.audit(
+        "planted:localized:3", claim="1.1", search="newton", rounds=3, budget_curve=True, progress=False, sign=False
+    )
+    assert run.config.lengths == (1, 2) and [point.rounds for point in run.verdict.curve] == [1, 2, 3]
+    assert run.verdict.special.standing == "supported"

@@ -158,6 +158,7 @@ def hostile_folder(tmp_path):
         ["verify", FILE],
         ["verify", str(RUNS / "judged"), "--expect", FILE],
         ["power", FILE],
+        ["behaviours", FILE],
         ["calibrate", "--out", "OUT", "--kinds", FILE],
         ["doctor", "--model", FILE],
         ["judge", "train", "--labels", FILE, "--references", FILE, "--out", "OUT"],

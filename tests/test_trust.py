@@ -419,6 +419,9 @@ MADE_BY_HAND = {
     "a model with more heads": lambda plan: plan["model"]["anatomy"].update(n_layers=1000),
     "a million random Locations": _other_settings("random", 10**6),
     "a grid of a million": _other_settings("taus", [0.1 + k / 10**6 for k in range(10**6)]),
+    "a search looked at a million times": lambda plan: plan["config"].update(
+        search="newton", rounds=10**4, lengths=[1 + k for k in range(10**6)]
+    ),
 }
 
 

@@ -109,7 +109,8 @@ def test_the_margin_carries_the_error_of_the_gain_it_is_a_share_of():
 
 def test_best_of_twenty_by_a_negligible_lead_is_refuted():
     one = scores(claim=1.0, random=0.98, spread=0.001, noise=0.001)
-    assert findings.special(one, CONFIG).p_supported == pytest.approx(1 / 20)
+    assert findings.special(one, CONFIG.model_copy(update={"rule": 3})).p_supported == pytest.approx(1 / 20)
+    assert findings.special(one, CONFIG).p_supported > 0.99
     assert standings(one)["special"] == "refuted"
 
 
@@ -282,6 +283,15 @@ def test_a_claim_that_does_worse_than_every_random_location_is_refuted():
     before = verdict.conclude([one], config.model_copy(update={"rule": 3}), look=19).findings[0].special
     assert before.standing == "undecided" and special.standing == "refuted"
     assert "worse than every one" in special.sentence and "rank 20 of 20" in special.sentence and special.interval[1] < 0
+
+
+def test_a_rank_alone_does_not_make_a_claim_special():
+    """A claim ahead of every Location by about the margin of .25: too near to it to tell."""
+    one = scores(claim=0.7, random=0.5, spread=0.01, noise=0.2)
+    special = verdict.conclude([one], CONFIG).findings[0].special
+    assert special.rank_p == 0.05 and special.standing == "undecided" and special.p > 0.05
+    assert standings(one, CONFIG.model_copy(update={"rule": 3}))["special"] == "supported"
+    assert standings(scores(claim=1.0, random=0.5, spread=0.01, noise=0.2))["special"] == "supported"
 
 
 @pytest.mark.parametrize("seed", range(10))

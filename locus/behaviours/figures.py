@@ -57,5 +57,5 @@ def of(dataset: Dataset) -> Figures | None:
 
 
 @cache
-def _rows() -> dict[str, Any]:
+def _rows() -> Mapping[str, Any]:
     return {row["sha256"]: row for row in json.loads(PATH.read_text(encoding="utf-8"))}

@@ -79,6 +79,7 @@ def grade(
         metric=config.metric,
         search=config.search,
         steps=steps,
+        near=NEAR,
     )
     jobs = {(percent, seed): (percent, seed, config, steps) for seed in range(draws) for percent in dict.fromkeys(percents)}
     tallied = tally(gather(out, setting, jobs, GradedDraw, _work, workers, progress), setting)
@@ -107,7 +108,7 @@ def tally(draws: Sequence[GradedDraw], setting: GradedSettings) -> GradedCalibra
         for claim in draw.claims:
             groups.setdefault((draw.percent, claim.name, claim.random), []).append(claim)
     cells = [_cell(key, question, claims) for key, claims in sorted(groups.items()) for question in QUESTIONS]
-    searches = tuple(_search(percent, mine) for percent, mine in sorted(by_percent.items()))
+    searches = tuple(_search(percent, mine, float(setting.near)) for percent, mine in sorted(by_percent.items()))
     return GradedCalibration(settings=setting, draws=len(draws), cells=tuple(cells), searches=searches)
 
 
@@ -130,8 +131,8 @@ def _cell(key: tuple[int, str, int], question: str, claims: Sequence[GradedClaim
     )
 
 
-def _search(percent: int, draws: Sequence[GradedDraw]) -> GradedSearch:
-    short = [draw for draw in draws if draw.ceiling < NEAR]
+def _search(percent: int, draws: Sequence[GradedDraw], near: float) -> GradedSearch:
+    short = [draw for draw in draws if draw.ceiling < near]
     known = share_of(sum(draw.unsettled["ceiling"] > 0 for draw in short), len(short)) if short else None
     return GradedSearch(
         percent=percent,

@@ -12,7 +12,6 @@ import numpy as np
 from locus import units
 from locus.conclude.record import Record
 from locus.conclude.rule import Verdicts
-from locus.plan.trials import LOOKED_AT
 from locus.records.findings import ClaimVerdict
 from locus.records.verdict import CurveClaim, CurvePoint
 
@@ -40,10 +39,10 @@ def curve(record: Record, conclude: Conclude) -> tuple[CurvePoint, ...]:
             for claim, found in zip(record.plan.claims, concluded.findings, strict=True):
                 claims.append(CurveClaim(name=claim.name, read=read, works=found.works, special=found.special))
         here = _gained(at)
-        shares = {
-            role: [here[key] / whole for key, whole in gained.items() if key[0] == role and key in here] for role in LOOKED_AT
-        }
-        means = {role: float(np.mean(values)) if values else None for role, values in shares.items()}
+        shares: dict[str, list[float]] = {}
+        for key in sorted(gained.keys() & here.keys()):
+            shares.setdefault(key[0], []).append(here[key] / gained[key])
+        means: dict[str, int | float | None] = {role: float(np.mean(values)) for role, values in shares.items()}
         points.append(CurvePoint(rounds=rounds, share=means, claims=tuple(claims)))
     return tuple(points)
 
@@ -54,7 +53,7 @@ def _gained(record: Record) -> dict[tuple[str, ...], float]:
     for arm in record.arms:
         fits = [trial.fit for trial in arm.trials if trial.id in arm.chosen]
         taken = [one.start - one.loss for one in fits if one.start is not None and one.loss is not None]
-        if arm.role in LOOKED_AT and taken and min(taken) > 0:
+        if taken and min(taken) > 0:
             gains[arm.role, arm.name, arm.claim, arm.read] = float(np.mean(taken))
     return gains
 

@@ -90,10 +90,14 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
         return None
     if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
         return None
-    outer = {"ceiling": record.find("ceiling"), "complement": rest}
-    beaten = {part: nested.beaten_in_training(record, arms[0]) for part, arms in outer.items()}
-    parts = {"claim": mine, "ceiling": [ceiling], "complement": rest, "random": randoms}
     others = best_within(record, rest)
+    # Where an edit inside is preferred, the search of the whole place is still what its optimum hangs on.
+    outer = {"ceiling": (ceiling, record.find("ceiling")), "complement": (others, rest)}
+    beaten = {
+        part: next(filter(None, (nested.beaten_in_training(record, arm) for arm in ([best] if best.role == part else arms))), "")
+        for part, (best, arms) in outer.items()
+    }
+    parts = {"claim": mine, "ceiling": [ceiling], "complement": [others], "random": randoms}
     early = record.rounds is not None  # what follows from searches cut short, taken for what they are
     asked = record.plan.dataset
     blind = max(one.mc1 for one in asked.blind) if metric == "mc1" and not asked.form else None
@@ -115,10 +119,11 @@ def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores
 def _could(record: Record, ceiling: Arm, base: Arm, metric: str) -> tuple[str, ...]:
     """Other metrics by which the ceiling gains as much as a verdict needs."""
     gains = {
-        name: np.nanmean(record.of(ceiling, name).mean(axis=0) - record.of(base, name)[0])
+        name: record.of(ceiling, name).mean(axis=0) - record.of(base, name)[0]
         for name in (beside(record) if record.config.rule >= 4 else ())
         if name != metric
     }
+    gains = {name: float(np.nanmean(values)) for name, values in gains.items() if np.isfinite(values).any()}
     least = {name: least_gain(record.config.model_copy(update={"metric": name, "least_gain": None})) for name in gains}
     return tuple(name for name, gain in gains.items() if (floor := least[name]) is not None and gain >= floor)
 
@@ -200,7 +205,7 @@ def singles(record: Record) -> list[PlaceResult]:
     ps = []
     for arm in arms:
         contrast = record.of(arm, metric).mean(axis=0) - ceiling + record.config.tolerance * (ceiling - plain)
-        ps.append(sided(contrast, record.config, record.groups)[0])
+        ps.append(sided(contrast, record.config, record.groups).above)
     return [
         place.model_copy(update={"p_works": _plain(p), "p_works_bh": _plain(float(adjusted))})
         for place, p, adjusted in zip(places, ps, stats.benjamini_hochberg(ps), strict=True)
@@ -214,9 +219,10 @@ def gain(record: Record) -> Gain | None:
         return None
     metric, config = record.config.metric, record.config
     edited, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
-    one = difference(edited, plain, edited - plain, config, record.groups)
+    one = difference(edited, plain, sided(edited - plain, config, record.groups), config, record.groups)
     ends = (_plain(one.low), _plain(one.high))
-    return Gain(estimate=_plain(one.value), interval=ends, level=one.level, n=one.n, margin_share=config.tolerance)
+    found = Gain(estimate=_plain(one.value), interval=ends, level=one.level, n=one.n, margin_share=config.tolerance)
+    return found if best.role == "ceiling" else found.model_copy(update={"inner": best.name})
 
 
 def variance(record: Record, claim: str, read: str) -> Variance | None:

@@ -12,6 +12,7 @@ from locus.conclude.tests import POWER
 from locus.metrics.base import metric as metric_named
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.verdict import Gain, Verdict
+from locus.shown import visible
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
 FEW = 30  # test questions below which most of what is wrong is that there are so few
@@ -107,7 +108,8 @@ def gained(gain: Gain, metric: str) -> str:
     """What the ceiling gains over no edit, which is what every margin is a share of."""
     margin = gain.margin_share * abs(gain.estimate or 0.0)
     low, high = (units.difference(end, metric, unit=False, margin=margin) for end in gain.interval)
-    gains = f"The optimal edit everywhere gains {units.difference(gain.estimate, metric, margin=margin)} over no edit"
+    whose = f" (that of {visible(gain.inner, 60)}, inside it, by validation questions)" if gain.inner else ""
+    gains = f"The optimal edit everywhere{whose} gains {units.difference(gain.estimate, metric, margin=margin)} over no edit"
     interval = f"{units.share(gain.level)} interval {low} to {high}"
     return f"{gains} ({interval}); the margin is {units.share(gain.margin_share)} of that."
 

@@ -80,7 +80,7 @@ def overfitted(scores: Scores, config: AuditConfig) -> str:
         inner["the mean of random Locations"] = np.nanmean(scores.mean("random"), axis=0)
     for name, values in inner.items():
         lead = values - ceiling
-        if float(np.nanmean(lead)) > max(margin, 0.0) and sided(lead, config, scores.groups)[0] <= config.alpha:
+        if float(np.nanmean(lead)) > max(margin, 0.0) and sided(lead, config, scores.groups).above <= config.alpha:
             ahead = units.difference(float(np.nanmean(lead)), config.metric)
             return (
                 f"the ceiling has overfitted: nothing inside it has a lower training loss, yet on test questions {name} is "

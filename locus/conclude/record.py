@@ -13,7 +13,6 @@ import numpy.typing as npt
 from locus import stats
 from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
-from locus.plan.trials import LOOKED_AT
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
 from locus.records.store import Store
@@ -83,7 +82,7 @@ class Record:
     def _arms(self) -> list[Arm]:
         grouped: dict[Key, list[TrialResult]] = {}
         for planned in self.plan.trials:
-            if self.rounds and planned.recipe is not None and planned.recipe.rounds != self.rounds and planned.role in LOOKED_AT:
+            if self.rounds and planned.recipe is not None and planned.recipe.rounds != self.rounds:
                 continue
             key = (planned.role, planned.arm, planned.claim, planned.read)
             self.planned[key] = self.planned.get(key, 0) + 1

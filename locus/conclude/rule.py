@@ -72,6 +72,7 @@ def rule(config: AuditConfig) -> JsonObject:
     }
     fourth: JsonObject = {
         "least_gain": findings.least_gain(config),
+        "special_needs": "the mean of claim - random - margin above 0, besides the rank",
         "last": "special is refuted, too, with all random Locations, if none does worse than the claim and its lead is below 0",
     }
     return {
@@ -202,8 +203,9 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
 
 def _decided(standing: str, p: tuple[float, float], test: Test, scores: Scores, config: AuditConfig) -> str:
     """The p that decides, or the two that could have, with what they are of."""
-    groups = len(set(scores.groups))
-    asked = f"{groups} questions" if groups == len(scores.groups) else f"{groups} groups of questions"
+    scored = [group for group, value in zip(scores.groups, scores.mean("claim"), strict=True) if np.isfinite(value)]
+    groups = len(set(scored))
+    asked = f"{groups} questions" if groups == len(scored) else f"{groups} groups of questions"
     over = f"{asked} and {test.n_random} random Locations" if test.n_random else asked
     for_it, against = map(units.p_value, p)
     if standing == "supported":

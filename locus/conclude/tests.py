@@ -108,14 +108,17 @@ def _margin(value: float, config: AuditConfig) -> str:
     return f"{margin}, {units.share(config.tolerance)} of the ceiling's gain" if config.rule >= 4 else margin
 
 
-def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[float, float]:
-    """One-sided p-values that the mean of a per-question contrast lies above and below zero."""
-    above, below = _sided(contrast, config, groups)
-    return above.p, below.p
+@dataclass(frozen=True)
+class Sided:
+    """One-sided tests that the mean of a per-question contrast lies above and below zero, and its interval by the same method."""
+
+    above: float
+    below: float
+    interval: stats.Estimate
 
 
-def _sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[stats.MarginTest, stats.MarginTest]:
-    """One-sided tests that the mean of a per-question contrast lies above and below zero.
+def sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> Sided:
+    """Test whether the mean of a per-question contrast lies above or below zero.
 
     t for few distinct values (what 0/1 scores give) and from 100 questions on; a studentised bootstrap for smooth scores of
     fewer questions, where t errs up to twice as often as it says when losses are skewed (studies/coverage.md).
@@ -128,13 +131,13 @@ def _sided(contrast: Floats, config: AuditConfig, groups: list[str]) -> tuple[st
         stats.noninferiority(one, nothing, 0.0, alpha=config.alpha, method=method, groups=groups, seed=config.seed)
         for one in (contrast, -contrast)
     )
-    return above, below
+    return Sided(above.p, below.p, above.estimate)
 
 
 def effect(scores: Scores, config: AuditConfig) -> tuple[stats.Estimate, float]:
     """The ceiling's gain with its interval, and the one-sided p that there is one."""
-    gain = difference(scores.mean("ceiling"), scores.base, scores.gain, config, scores.groups)
-    return gain, sided(scores.gain, config, scores.groups)[0]
+    test = sided(scores.gain, config, scores.groups)
+    return difference(scores.mean("ceiling"), scores.base, test, config, scores.groups), test.above
 
 
 def least_gain(config: AuditConfig) -> float | None:
@@ -143,7 +146,7 @@ def least_gain(config: AuditConfig) -> float | None:
 
 
 def too_small(scores: Scores, config: AuditConfig) -> str:
-    """Why a gain is too small to be asked where it comes from, and which metric could; ""  where it is not."""
+    """Why a gain is too small to be asked where it comes from, and which metric could; "" where it is not."""
     least, gain = least_gain(config), _known(scores.gain)
     if least is None or not gain < least:
         return ""
@@ -166,14 +169,16 @@ def works(scores: Scores, config: AuditConfig) -> Test:
     """Non-inferiority of the claim's edit to the ceiling."""
     claim, ceiling, margin = scores.mean("claim"), scores.mean("ceiling"), config.tolerance * scores.gain
     contrast = claim - ceiling + margin
-    one = difference(claim, ceiling, contrast, config, scores.groups)
+    test = sided(contrast, config, scores.groups)
+    one = difference(claim, ceiling, test, config, scores.groups)
     least = _known(margin)
     gap = units.difference(one.value, config.metric, margin=least)
     words = f"the claim's edit is at {gap} from the ceiling ({span(one, config.metric, least)}; {_margin(least, config)})"
     permutation = stats.paired_permutation(claim, ceiling, groups=scores.groups, seed=config.seed)
     return Test(
         one,
-        *sided(contrast, config, scores.groups),
+        test.above,
+        test.below,
         least,
         words,
         _more_questions(contrast, config, scores.groups),
@@ -182,7 +187,11 @@ def works(scores: Scores, config: AuditConfig) -> Test:
 
 
 def special(scores: Scores, config: AuditConfig) -> Test:
-    """The claim's rank among random Locations; refuted if its lead over their mean is under the margin."""
+    """The claim's rank among random Locations, and its lead over their mean, which refutes it where it is under the margin.
+
+    To support it both are asked for since rule 4: a claim that is truly ahead of every random Location by less than the margin
+    ranks first, too.
+    """
     if not len(scores.random):
         return _nothing_drawn()
     claim, random, margin = scores.mean("claim"), scores.mean("random"), config.tolerance * scores.gain
@@ -203,7 +212,7 @@ def special(scores: Scores, config: AuditConfig) -> Test:
     more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
     return Test(
         lead,
-        rank.p,
+        rank.p if config.rule < 4 else float(np.maximum(rank.p, short.p_above(0.0))),
         short.p_below(0.0),
         least,
         words,
@@ -253,11 +262,12 @@ def necessary(scores: Scores, config: AuditConfig) -> Test:
     """What the optimal edit everywhere but there loses against the ceiling."""
     ceiling, rest, margin = scores.mean("ceiling"), scores.mean("complement"), config.tolerance * scores.gain
     contrast = ceiling - rest - margin
-    one = difference(ceiling, rest, contrast, config, scores.groups)
+    test = sided(contrast, config, scores.groups)
+    one = difference(ceiling, rest, test, config, scores.groups)
     least = _known(margin)
     loss = units.difference(one.value, config.metric, sign=False, margin=least)
     words = f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config)})"
-    return Test(one, *sided(contrast, config, scores.groups), least, words, _more_questions(contrast, config, scores.groups))
+    return Test(one, test.above, test.below, least, words, _more_questions(contrast, config, scores.groups))
 
 
 def _nothing_drawn() -> Test:
@@ -265,15 +275,15 @@ def _nothing_drawn() -> Test:
     return Test(stats.Estimate(nan, nan, nan, 0, 0.9, "none", reason=why), nan, nan, nan, why, "random Locations")
 
 
-def difference(a: Floats, b: Floats, contrast: Floats, config: AuditConfig, groups: list[str]) -> stats.Estimate:
+def difference(a: Floats, b: Floats, test: Sided, config: AuditConfig, groups: list[str]) -> stats.Estimate:
     """The mean of a - b, with the interval of the test that decides.
 
-    The test is of a contrast, which carries the margin's own error; its interval is moved back by the mean margin, so that it
+    That is of a contrast, which carries the margin's own error; its interval is moved back by the mean margin, so that it
     leaves out the margin just where one of the two one-sided tests has p under alpha. Before rule 4 it was a bootstrap of a - b.
     """
     if config.rule < 4:
         return stats.paired_bootstrap(a, b, level=1 - 2 * config.alpha, groups=groups, seed=config.seed, draws=2000)
-    return _moved(_sided(contrast, config, groups)[0].estimate, _mean(a - b, groups))
+    return _moved(test.interval, _mean(a - b, groups))
 
 
 def _moved(interval: stats.Estimate, value: float) -> stats.Estimate:

@@ -58,7 +58,8 @@ def audit(
         metric: what decides; `locus.registry.entries("metrics")` has what there is. margin by default (mc2 where
             edits are trained by small steps), with a judge true_info.
         seed: of splits, draws, starts and resampling.
-        budget_curve: look at searches after 1, 2, 4 and 8 rounds too, and show the verdict of each (setting `lengths`).
+        budget_curve: look at searches after 1, 2, 4 and 8 rounds too, where they are longer, and show the verdict of each
+            (setting `lengths`).
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.
         settings: any other setting, by name (docs/configuration.md).
@@ -89,8 +90,9 @@ def audit(
         "metric": metric,
         "seed": seed,
     }
-    given |= {"lengths": LADDER} if budget_curve else {}
     resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out)
+    if budget_curve:
+        resolved = resolved.model_copy(update={"lengths": tuple(rounds for rounds in LADDER if rounds < resolved.rounds)})
     from locus.plan.preconditions import early
 
     if out is not None:

@@ -14,7 +14,7 @@ from locus.engine.trie import TokenTrie
 from locus.models.model import Model
 
 Pairs = npt.NDArray[np.int64]
-LEAST_TARGET = 0.5  # nats
+LEAST_TARGET = {"sum": 5.0, "mean": 1.0}  # nats, of an answer and of a token: the paper's, of tau = 0.1 and 0.5
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class TrainingSet:
         """The tau of IPO whose target 1 / (2 tau) is how far apart the unedited model holds the sides of a typical question.
 
         An edit that reaches it turns such a question round, whichever side the model is on: a target that is neither reached
-        already nor out of reach. It is the root mean square over questions of their mean margin (nats; per token if reduce =
-        mean), with two significant digits, so that another machine's rounding gives the same.
+        already nor out of reach, and never under the paper's. It is the root mean square over questions of their mean margin
+        (nats; per token if reduce = mean), with two significant digits, so that another machine's rounding gives the same.
         """
         gains = self.reference / [len(one.ids) - one.start if reduce == "mean" else 1 for one in self.trie.sequences]
         every = (all_pairs(self.items, self.trie, owner) for owner in range(len(self.items)))
         margins = np.array([np.mean(gains[pairs[:, 0]] - gains[pairs[:, 1]]) for pairs in every])
-        return 1 / (2 * max(LEAST_TARGET, float(f"{np.sqrt(np.mean(margins**2)):.2g}")))
+        return 1 / (2 * max(LEAST_TARGET[reduce], float(f"{np.sqrt(np.mean(margins**2)):.2g}")))
 
 
 def all_pairs(items: Sequence[Item], trie: TokenTrie, owner: int) -> Pairs:

@@ -20,7 +20,7 @@ from locus.records.base import JsonObject
 from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location, Site
 
-GRIDS = ("taus", "lr_multipliers", "iti_strengths", "reads", "full_forms")
+GRIDS = ("taus", "lr_multipliers", "lengths", "iti_strengths", "reads", "full_forms")
 
 
 def claims_of(recorded: PlanRecord) -> list[Claim]:
@@ -114,7 +114,7 @@ def _once(config: AuditConfig) -> AuditConfig:
 
 def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: Sequence[TrialRecord]) -> None:
     """Refuse settings that make far more trials than the plan lists, before making them."""
-    grid = config.n_taus * len(config.lr_multipliers) * config.seeds
+    grid = config.grid * config.seeds
     steered = 1 + min(config.shift_random, config.random)
     fixed = sum(len(strengths(kind(name), config)) for name in config.steering)
     each = steered * fixed + len(config.reads) * grid * (2 + config.random)

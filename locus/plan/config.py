@@ -254,9 +254,10 @@ class AuditConfig(settings.Settings):
         return {old.get(name, name): value for name, value in dumped.items() if name not in SINCE_FIRST}
 
     @property
-    def n_taus(self) -> int:
-        """How many values of tau are tried."""
-        return 1 if self.taus == "auto" else len(self.taus)
+    def grid(self) -> int:
+        """How many trainings, or points of a search, there are of every place: of these validation questions choose."""
+        taus = 1 if self.taus == "auto" else len(self.taus)
+        return taus * (1 + len(self.lengths) if self.search == "newton" else len(self.lr_multipliers))
 
     def with_taus(self, taus: Sequence[float]) -> "AuditConfig":
         """With these values of tau where the settings leave them to the unedited model."""
@@ -308,6 +309,8 @@ def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = Fa
     stepped = first or bool(small_steps) or given.get("search") == "adamw"  # who speaks of small steps wants them
     of_preset = FIRST_PRESETS[preset] if stepped else PRESETS[preset]
     given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
+    if given.get("objective", "ipo") != "ipo" and "taus" not in told:
+        given["taus"] = (0.1,)  # only IPO has a target
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
     unjudged = "margin" if given["search"] == "newton" else "mc2"
     given.setdefault("metric", unjudged if given.get("judge", "none") == "none" else "true_info")

@@ -192,5 +192,5 @@ def spoken_parts(config: AuditConfig) -> tuple[str, ...]:
 
 def scored_parts(config: AuditConfig, trained: bool) -> tuple[str, ...]:
     """The parts on which an edit is scored. Validation questions only choose: with one setting there is nothing to choose."""
-    single = config.n_taus * len(config.lr_multipliers) * len(config.full_forms) == 1
-    return ("test",) if single and trained and not config.lengths else ("validation", "test")
+    single = config.grid * len(config.full_forms) == 1
+    return ("test",) if single and trained else ("validation", "test")

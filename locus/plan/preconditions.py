@@ -123,6 +123,9 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
 
 def _search(config: AuditConfig) -> list[UserError]:
     """What a newton search can be asked for."""
+    if config.taus == "auto" and config.objective != "ipo":
+        received = f"taus = auto with objective = {config.objective}"
+        return [UserError("taus = auto with objective = ipo, which alone has a target", received, "Give --set taus=[0.1].")]
     if config.search != "newton":
         looks = f"lengths = {list(config.lengths)} with search = {config.search}"
         wanted = "lengths of searches where edits are searched for by newton"
@@ -249,7 +252,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     ]
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
-    grid = config.n_taus * len(config.lr_multipliers) * len(config.reads) * config.seeds
+    grid = config.grid * len(config.reads) * config.seeds
     if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")

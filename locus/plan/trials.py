@@ -24,7 +24,6 @@ from locus.sites.site import Location
 
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
-LOOKED_AT = ("claim", "random", "ceiling", "complement", "single")  # roles whose searches are looked at on the way
 FIRST = 3  # random Locations from which ceiling and complement are searched for as well
 STAND_IN = (0.1,)  # for a tau that only the model can tell, where a plan is made to be counted
 FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
@@ -244,7 +243,7 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
     grid = []
     newton = config.search == "newton"
     assert config.taus != "auto", "values of tau"
-    lengths = (config.rounds, *(config.lengths if trial.role in LOOKED_AT else ())) if newton else (0,)
+    lengths = (config.rounds, *config.lengths) if newton else (0,)
     rates = (0.0,) if newton else config.lr_multipliers
     for tau, scale, number, rounds in product(config.taus, rates, range(config.seeds), lengths):
         recipe = TrainingRecipe(

@@ -208,6 +208,8 @@ class GradedSettings(OpenPart):
     """How optimal edits are found."""
     steps: int
     """The most gradients of the whole loss that a search takes."""
+    near: Number
+    """Of all that could be gained in training loss, the share from which a search counts as near the optimum."""
 
 
 class GradedCell(OpenPart):
@@ -243,7 +245,7 @@ class GradedSearch(OpenPart):
     n: int
     """Audits."""
     short: int
-    """Audits whose ceiling has gained less than 95 % of what could be gained in training loss."""
+    """Audits whose ceiling is not near the optimum."""
     recognised: ShareCount | None = None
     """Of these, how many say that the ceiling had not settled; nothing where there are none."""
     unsettled: dict[Short, Number]

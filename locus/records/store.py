@@ -6,8 +6,8 @@ lacks. Readers may look while it runs (write-ahead log).
 
 import json
 import sqlite3
-import threading
 import time
+from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -93,14 +93,15 @@ class Store:
         A clock beside it stops it. Python code that SQLite calls back would not do: a Ctrl-C that falls into such code is
         taken by SQLite for the code's answer, and lost.
         """
-        over = threading.Event()
-        clock = threading.Thread(target=_stop_after, args=(self.db, seconds, over), daemon=True)
-        clock.start()
+        over, ended = allocate_lock(), allocate_lock()  # a Ctrl-C that falls into threading's own waiting breaks its locks
+        over.acquire()
+        ended.acquire()
         try:
+            start_new_thread(_stop_after, (self.db, seconds, over, ended))
             yield
         finally:
-            over.set()
-            clock.join()
+            over.release()
+            ended.acquire(timeout=1.0)  # so that what comes later is not stopped
 
     def _migrate(self) -> None:
         """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
@@ -290,11 +291,14 @@ def reading(path: Path) -> Iterator[Store]:
         store.close()
 
 
-def _stop_after(db: sqlite3.Connection, seconds: float, over: threading.Event) -> None:
+def _stop_after(db: sqlite3.Connection, seconds: float, over: LockType, ended: LockType) -> None:
     """Once the time is up, stop what the database does, again and again until its user has noticed."""
-    over.wait(seconds)
-    while not over.wait(0.05):
-        db.interrupt()
+    try:
+        if not over.acquire(timeout=seconds):
+            while not over.acquire(timeout=0.05):
+                db.interrupt()
+    finally:
+        ended.release()
 
 
 def _check_files(path: Path) -> None:

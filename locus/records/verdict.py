@@ -41,6 +41,9 @@ class Gain(Part):
     """Groups of questions."""
     margin_share: float
     """The share of the gain that is the margin."""
+    inner: Long | None = None
+    """The place inside it whose edit validation questions prefer to the one that was searched for everywhere, if there is one:
+    then that is the ceiling's edit."""
 
 
 class Unscored(Part):
@@ -130,7 +133,7 @@ class CurvePoint(Part):
     rounds: int
     """Of every search."""
     share: dict[Short, Number | None]
-    """Of claim, random, ceiling and complement: the mean share of the loss that the whole search took away that this one did."""
+    """Of each role (claim, random, ceiling ...): the mean share of the loss that the whole search took away that this one did."""
     claims: Many[CurveClaim]
     """What would follow."""
 

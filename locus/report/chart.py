@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from locus.metrics.base import metric as metric_named
 from locus.records.findings import ClaimVerdict
+from locus.records.verdict import Gain
 from locus.report.material import Material
 from locus.report.places import Place
 from locus.report.words import counted, steered
@@ -108,14 +109,24 @@ def verdict_rows(material: Material, claim: ClaimVerdict) -> list[ChartRow]:
         label = f"optimal edits at {counted(len(means), 'random Location')}"
         rows.append(ChartRow(label, "random", math.fsum(means) / len(means), means[0], means[-1], len(means), means))
     rows += [place_row(f"optimal edit at the claim ({name})", "claim", place, metric) for place in mine("claimed")]
-    rows += [place_row("ceiling: optimal edit everywhere", "ceiling", place, metric) for place in places["ceiling"]]
+    inner = material.verdict.gain is not None and material.verdict.gain.inner
+    label = "everywhere: its own search" if inner else "ceiling: optimal edit everywhere"
+    rows += [place_row(label, "ceiling", place, metric) for place in places["ceiling"]]
     return [row for row in rows if row]
 
 
-def bound(rows: list[ChartRow], claim: ClaimVerdict) -> float | None:
-    """Where being as good as the ceiling begins: its mean less the margin; None where no margin was drawn."""
+def bound(rows: list[ChartRow], claim: ClaimVerdict, gain: Gain | None) -> float | None:
+    """Where being as good as the ceiling begins: its mean less the margin; None where no margin was drawn.
+
+    Args:
+        rows: as `verdict_rows` gives them.
+        claim: whose margin it is.
+        gain: the ceiling's, whose edit may be that of a place inside it.
+    """
     margin = claim.works.margin
     means = [row.mean for row in rows if row.kind == "ceiling"]
+    if gain is not None and gain.inner and gain.estimate is not None:
+        means = [row.mean + gain.estimate for row in rows if row.kind == "base"]
     return None if margin is None or not means else float(max(means) - margin)
 
 

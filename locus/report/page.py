@@ -151,13 +151,13 @@ class ShownClaim:
     described: str
     reason: str
     next: list[str]
-    curve: list[tuple[int, dict[str, float | None], CurveClaim]]
+    curve: list[tuple[int, dict[str, int | float | None], CurveClaim]]
     way: str
 
 
 def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
     metric, rows = material.verdict.metric, chart.verdict_rows(material, claim)
-    drawing = chart.layout(rows, metric, chart.bound(rows, claim))
+    drawing = chart.layout(rows, metric, chart.bound(rows, claim, material.verdict.gain))
     reasons = {finding.sentence for finding in claim.by_question.values()}
     reason = reasons.pop() if len(reasons) == 1 else ""
     steps, points = diagnosis.next_steps(claim, material.verdict), material.verdict.curve
@@ -249,7 +249,8 @@ def _short(name: str) -> str:
 
 def _ceiling(verdict: Verdict, place: Place) -> str:
     """The ceiling's label; its form is named where there are several."""
-    return "optimal edit everywhere (ceiling" + (f", {_short(place.name)})" if len(verdict.ceiling) > 1 else ")")
+    called = "its own search" if verdict.gain is not None and verdict.gain.inner else "ceiling"
+    return f"optimal edit everywhere ({called}" + (f", {_short(place.name)})" if len(verdict.ceiling) > 1 else ")")
 
 
 def _cells(place: Place) -> dict[str, Measured]:

@@ -1,9 +1,9 @@
 """What the unedited model reaches on each behaviour of the package, and what the optimal edit of all heads reaches.
 
     python -m studies.behaviours.ceilings antonym language     # writes studies/behaviours/NAME.json
-    python -m studies.behaviours.ceilings --collect            # writes locus/behaviours/figures.json from these
+    python -m studies.behaviours.ceilings --collect            # writes figures.json of the package, and its table in docs
 
-The settings are those of `quick`: 40 training and 50 test questions, five rounds of search. A receipt holds the settings,
+The settings are those of `quick`: 40 training and 50 test questions, as many rounds as it takes. A receipt holds the settings,
 the hashes of questions, split and model, the versions, the loss after every round, and each test question's scores: the figures
 follow from it.
 """
@@ -32,6 +32,7 @@ from locus.run.setup import set_up
 from locus.stats.bootstrap import bootstrap_mean
 
 HERE = Path(__file__).parent
+PAGE, BEGIN, END = HERE.parents[1] / "docs/behaviours.md", "<!-- figures -->", "<!-- end of figures -->"
 SETTINGS: dict[str, Any] = {"text_passages": 0}
 LEVELS = {"base": 0.95, "ceiling": 0.95, "gain": 0.9}
 
@@ -50,7 +51,8 @@ def main() -> None:
         print(json.dumps(figures_of(receipt)), flush=True)
     if given.collect:
         figures.PATH.write_text(json.dumps(list(map(figures_of, receipts())), indent=1) + "\n")
-        print(table())
+        before, begin, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{begin}\n{table()}\n{END}{rest.partition(END)[2]}")
 
 
 def receipts() -> list[dict[str, Any]]:
@@ -128,6 +130,8 @@ def figures_of(receipt: dict[str, Any]) -> dict[str, Any]:
 
 def table() -> str:
     """The figures as a table of Markdown."""
+    if not receipts():
+        return "None is measured yet."
     heads = "behaviour | kind | n | base MC1, % | ceiling MC1, % | gain, points | gain of MC2, points | gain, nats"
     lines = [f"| {heads} |", "| --- " * 8 + "|"]
     for receipt in receipts():

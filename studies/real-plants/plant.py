@@ -21,6 +21,7 @@ done again. The planted model lies in WORK/CELL-SEED/model until its audit has e
 
 import argparse
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -44,7 +45,7 @@ from locus.models.model import Model
 from locus.records.findings import QUESTIONS
 from locus.sites.site import Location, Site
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 CELLS = ("claimed", "elsewhere", "everywhere")
 CLAIMED = 4  # heads
 PLANTING = 40  # questions that the behaviour is planted with; the audit has others
@@ -120,9 +121,9 @@ def row(cell: str, seed: int, work: Path, settings: dict[str, Any], rounds: int)
     lines = [{"question": one.question, "wanted": list(one.wanted), "unwanted": list(one.unwanted)} for one in items[PLANTING:]]
     (home / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     planted = time.monotonic()
-    run = locus.audit(
-        str(home / "model"),
-        str(home / "questions.jsonl"),
+    run = locus.audit(  # by relative names, so that no record names a folder of this machine
+        f"./{home.name}/model",
+        f"./{home.name}/questions.jsonl",
         ",".join(map(str, claimed.sites)),
         out=home / "run",
         seed=seed,
@@ -170,16 +171,18 @@ def main() -> None:
     rows = HERE / "rows.jsonl"
     held = rows.read_text().splitlines() if rows.exists() else []
     done = {(one["cell"], one["seed"]) for one in map(json.loads, held)}
+    given.work.mkdir(parents=True, exist_ok=True)
+    os.chdir(given.work)
     for seed in range(given.seeds):
         for cell in given.cells.split(","):
             if (cell, seed) in done:
                 continue
-            found = row(cell, seed, given.work, settings, given.rounds)
+            found = row(cell, seed, Path(), settings, given.rounds)
             with rows.open("a") as file:
                 file.write(json.dumps(found) + "\n")
             print(json.dumps({name: found[name] for name in ("cell", "seed", "seconds")}), flush=True)
             if not given.keep:
-                shutil.rmtree(given.work / f"{cell}-{seed}")
+                shutil.rmtree(f"{cell}-{seed}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ At the bound itself a question is not to be answered yes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +40,7 @@ from locus.models.planted.kinds import KnownClaim, Place, PlantedPlan, Role
 
 PARTS, MOST = 8, 4  # parts of the rest, and the most of them that one head serves
 # Heads enough that 99 random ones differ; as few layers and features as that allows; parts of whole questions for tenths of s.
-GRADED: dict[str, Any] = {"width": 32, "layers": 4, "heads": 32, "n_questions": 160}
+GRADED: Mapping[str, Any] = {"width": 32, "layers": 4, "heads": 32, "n_questions": 160}
 LEAK = -0.05  # mean margin of the unedited model: what an edit anywhere can undo, 1 % of the target
 WIDE = 48.0  # spread: nine polarities share the final state's norm
 TOLERANCE = 0.25  # of the claims' known answers, as audits have it by default

@@ -38,7 +38,7 @@ def verdict_figures(material: Material) -> list[Drawing]:
         height = 0.5 + 0.27 * len(rows)
         for row in shown:
             rows += [(f"random Location {place}", "dot", factor * dot, None, None) for place, dot in enumerate(row.dots)]
-        if (good := chart.bound(shown, claim)) is not None:
+        if (good := chart.bound(shown, claim, material.verdict.gain)) is not None:
             rows.append(("as good as the ceiling from", "bound", factor * good, None, None))
         name = "verdict" if number == 0 else f"verdict-{number + 1}"
         figures.append(Drawing(name, ("edit", "kind", metric, "low", "high"), rows, height, _verdict(axis(metric))))
