@@ -77,6 +77,7 @@ class FirstOrder:
         self.work = work_of(trie, self.kept, layout.n_layers)
         layers = layout.headed
         self.parts = [_packed(gradients_of(model, part, layers, form=form)) for part in answers_of(trie, self.kept)]
+        self.roots: dict[tuple[object, ...], Tensor] = {}
 
     def begin(self, edit: Rank1, objective: Objective) -> tuple[Curvature, Tensor]:
         """Turn an edit at the identity to where the loss falls: its reading vectors are set to what the gradient asks for.
@@ -101,10 +102,16 @@ class FirstOrder:
         return replace(objective, pairs=objective.pairs[np.isin(objective.pairs, self.kept).all(axis=1)])
 
     def _curved(self, jacobian: Tensor, used: Objective) -> Curvature:
-        _, matrix = used.slope_and_curvature(torch.zeros(self.count, dtype=torch.float64))
-        weights, basis = torch.linalg.eigh(matrix[self.kept][:, self.kept])
-        root = (basis * weights.clamp(min=0).sqrt()) @ basis.T
-        return Curvature.of((root @ jacobian[self.kept].double()).float())
+        return Curvature.of((self._root(used) @ jacobian[self.kept].double()).float())
+
+    def _root(self, used: Objective) -> Tensor:
+        """The root of H at the base model, which every place of an objective shares."""
+        key = (used.kind, used.tau, used.divide.numpy().tobytes(), used.pairs.tobytes())
+        if key not in self.roots:
+            _, matrix = used.slope_and_curvature(torch.zeros(self.count, dtype=torch.float64))
+            weights, basis = torch.linalg.eigh(matrix[self.kept][:, self.kept])
+            self.roots[key] = (basis * weights.clamp(min=0).sqrt()) @ basis.T
+        return self.roots[key]
 
     def _read(self, edit: Rank1, layer: int, weights: Tensor) -> Tensor:
         """[d_in], the first right singular vector of the weighted sum of g o' of a layer, rows masked to what may be written."""

@@ -78,13 +78,22 @@ def resampled_t(values: Array, draws: int, seed: int) -> Array:
     Returns:
         [draws].
     """
+    return _t_of(np.ascontiguousarray(values, dtype=np.float64).tobytes(), draws, seed)
+
+
+@lru_cache(maxsize=8)
+def _t_of(held: bytes, draws: int, seed: int) -> Array:
+    """`resampled_t` of values [n] given by their bytes. A test and its interval ask for the same."""
+    values = np.frombuffer(held)
     centre, chunks = values.mean(), []
     for chunk in resamples(values, draws, seed):
         shift = chunk.mean(axis=1) - centre
         error = chunk.std(axis=1, ddof=1) / np.sqrt(len(values))
         with np.errstate(divide="ignore", invalid="ignore"):
             chunks.append(np.where(shift == 0.0, 0.0, shift / error))
-    return np.concatenate(chunks)
+    found: Array = np.concatenate(chunks)
+    found.flags.writeable = False
+    return found
 
 
 def bca_shares(values: Array, means: Array, level: float) -> tuple[float, float]:
