@@ -176,6 +176,7 @@ def test_a_trainable_edit_speaks_with_its_present_terms(llama):
 
 
 def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, monkeypatch):
+    monkeypatch.setattr(llama, "checked", True)  # else it is first seen how it can speak
     reads, read = [], TokenReader.read
     monkeypatch.setattr(
         TokenReader, "read", lambda self, *args: (reads.append((args[1], tuple(args[0].shape))), read(self, *args))

@@ -184,8 +184,9 @@ def test_a_model_that_looks_ahead_is_refused():
 
 def test_an_audit_of_it_says_what_it_was_run_without(tmp_path):
     model = zebra(sways=[1])
-    rows = [{"question": one.question, "true": list(one.wanted), "false": list(one.unwanted)} for one in QUESTIONS]
-    few = {"random": 3, "alpha": 0.3, "text_passages": 0, "search": "newton", "rounds": 3}
+    asked = [(f"{turn}. {one.question}", one) for turn in range(3) for one in QUESTIONS]
+    rows = [{"question": text, "true": list(one.wanted), "false": list(one.unwanted)} for text, one in asked]
+    few = {"random": 3, "alpha": 0.3, "text_passages": 0, "search": "newton", "rounds": 3, "lengths": ()}
     run = locus.audit(model, locus.behaviour(rows), "0.1", out=tmp_path / "run", preset="quick", **few)
     plan = json.loads((tmp_path / "run" / "plan.json").read_text())
     assert plan["model"]["anatomy"]["layers"] == [[4, 4, 10], [0, 0, 0], [4, 4, 10]]

@@ -110,6 +110,7 @@ class _Seen:
     def __init__(self, hf: Any):
         self.hf = hf
         self.cached: Probe | None = None
+        self.silent: Probe | None = None
         self.paths: dict[int, str] = {id(module): path for path, module in hf.named_modules()}
         try:
             self.probe: Probe = probe(hf, use_cache=False)
@@ -278,6 +279,8 @@ class _Seen:
                 continue
             if (inputs := linear_input(other)) is None or any(inputs is early or same(inputs, early) for early in read):
                 continue
+            if one.value is not None and not self._of_heads(other, inputs):
+                continue
             result = other.result
             if result is None or result.shape[-1] != width or width == 0:
                 looked.append(f"{self.path(other)} ({inputs.shape[-1]} to {other.module.weight.shape})"[:80])
@@ -292,6 +295,16 @@ class _Seen:
             f"looked for a linear map from what the {one.n_heads} heads of {self.path(call)} say to the stream's width {width}, "
             f"and saw {', '.join(looked[:3]) or 'none'}"
         )
+
+    def _of_heads(self, call: Call, seen: Tensor) -> bool:
+        """Whether what enters a linear map is made of what heads say: where they say nothing, it is the same at every token."""
+        if self.silent is None:
+            try:
+                self.silent = probe(self.hf, silenced=True, use_cache=False)
+            except Exception as error:
+                raise Unknown(f"it cannot do without what its heads say ({in_words(error)})") from error
+        inputs = self.silent.of(call.module)[self.probe.of(call.module).index(call)].first
+        return inputs is not None and float((inputs - inputs[:, :1]).abs().max()) <= 1e-6 * float(seen.abs().max())
 
     def _mlp(self, layer: Call, projection: Call | None, width: int) -> str:
         """What a layer adds to the stream besides attention, where that is one module; else ""."""

@@ -68,7 +68,8 @@ def find_inputs(model: Model, layer: int) -> AttentionInputs:
         return AttentionInputs({})
     found: dict[AttentionInput, tuple[nn.Module, list[slice]]] = {}
     for kind in INPUTS:
-        made = _made(getattr(seen, kind), model.layout.layer(layer).n_kv_heads if kind != "query" else seen.n_heads, cut)
+        with torch.enable_grad():  # whoever asks may have switched it off
+            made = _made(getattr(seen, kind), model.layout.layer(layer).n_kv_heads if kind != "query" else seen.n_heads, cut)
         if made is not None:
             found[kind] = made
     return AttentionInputs(found)

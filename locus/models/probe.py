@@ -110,32 +110,34 @@ class Probe:
 class _Attentions(TorchFunctionMode):
     """Notes attention as it is computed."""
 
-    def __init__(self, probe: Probe, stack: list[Call], clock: Iterator[int]):
+    def __init__(self, probe: Probe, stack: list[Call], clock: Iterator[int], silenced: bool = False):
         super().__init__()
-        self.probe, self.stack, self.clock = probe, stack, clock
+        self.probe, self.stack, self.clock, self.silenced = probe, stack, clock, silenced
         self.product: tuple[Tensor, Tensor] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "")
+        name, attended = getattr(func, "__name__", ""), False
         if name == "scaled_dot_product_attention":
             named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
-            self._attended(named["query"], named["key"], named["value"])
+            attended = self._attended(named["query"], named["key"], named["value"])
         elif name in ("softmax", "_softmax") and isinstance(output, Tensor):
             self._softmax(output)
         elif name in PRODUCTS and isinstance(output, Tensor):
             tensors = [one for one in args if isinstance(one, Tensor)]
-            self._product(tensors[-2:], output)
+            attended = self._product(tensors[-2:], output)
         elif name == "topk" and isinstance(args[0], Tensor) and args[0].ndim >= 2:
             k = args[1] if len(args) > 1 else kwargs["k"]
             if args[0].shape[-1] != self.probe.length:  # else of tokens
                 self.probe.routed.append((int(k), int(args[0].shape[-1])))
-        return output
+        return torch.zeros_like(output) if attended and self.silenced else output
 
-    def _attended(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        if query.ndim == 4 and query.shape[2] == self.probe.length:
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
+        seen = query.ndim == 4 and query.shape[2] == self.probe.length
+        if seen:
             heads = int(query.shape[0] * query.shape[1])
             self.probe.attentions.append(Attention(next(self.clock), tuple(self.stack), heads, query, key, value))
+        return seen
 
     def _softmax(self, weights: Tensor) -> None:
         length, shape = self.probe.length, weights.shape
@@ -146,16 +148,19 @@ class _Attentions(TorchFunctionMode):
             seen.query, seen.key = self.product
         self.probe.attentions.append(seen)
 
-    def _product(self, factors: list[Tensor], output: Tensor) -> None:
+    def _product(self, factors: list[Tensor], output: Tensor) -> bool:
+        """Whether the product is one of attention with values."""
         length, last = self.probe.length, self.probe.attentions[-1] if self.probe.attentions else None
         if len(factors) != 2 or output.ndim < 3:
-            return
+            return False
         if last is not None and last.value is None and last.weights is not None:
             shape = factors[0].shape
-            if len(shape) >= 3 and shape[-2] == length and last.weights.shape[:-1] == shape[:-1]:
+            if len(shape) >= 3 and shape[-2:] == last.weights.shape[-2:] and factors[0].numel() == last.weights.numel():
                 last.value, last.weights = factors[1], None
+                return True
         elif output.shape[-2:] == (length, length):
             self.product = factors[0], factors[1].transpose(-1, -2)
+        return False
 
 
 def _numbers(value: Any) -> bool:
@@ -163,8 +168,14 @@ def _numbers(value: Any) -> bool:
 
 
 @contextmanager
-def recorded(hf: nn.Module, length: int) -> Iterator[Probe]:
-    """Record all that a model does in a `with` block; its modules are left as they were."""
+def recorded(hf: nn.Module, length: int, silenced: bool = False) -> Iterator[Probe]:
+    """Record all that a model does in a `with` block; its modules are left as they were.
+
+    Args:
+        hf: the model, or a part of it.
+        length: tokens of its rows.
+        silenced: whether all heads say nothing.
+    """
     probe, stack, clock = Probe(length), list[Call](), count()
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -176,7 +187,7 @@ def recorded(hf: nn.Module, length: int) -> Iterator[Probe]:
         call = stack.pop()
         call.end, call.output = next(clock), output
 
-    with ExitStack() as hooks, _Attentions(probe, stack, clock):
+    with ExitStack() as hooks, _Attentions(probe, stack, clock, silenced):
         for module in hf.modules():
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
@@ -191,19 +202,26 @@ def tokens_of(hf: Any, length: int = LENGTH) -> Tensor:
     return (torch.arange(3, length + 3) % max(1, entries))[None].to(weight.device)
 
 
-def probe(hf: Any, grid: Callable[[Tensor], Tensor] | None = None, head: nn.Module | None = None, **options: Any) -> Probe:
+def probe(
+    hf: Any,
+    grid: Callable[[Tensor], Tensor] | None = None,
+    head: nn.Module | None = None,
+    silenced: bool = False,
+    **options: Any,
+) -> Probe:
     """One short forward of a causal LM.
 
     Args:
         hf: the model.
         grid: put in place of what the vocabulary head gives, to see what is made of it.
         head: that head.
+        silenced: whether all heads say nothing: what is made of what they say is then the same at every token.
         options: of the call.
     """
     tokens = tokens_of(hf)
     handle = None if head is None or grid is None else head.register_forward_hook(lambda _, __, output: grid(output))
     try:
-        with torch.no_grad(), recorded(hf, tokens.shape[1]) as found:
+        with torch.no_grad(), recorded(hf, tokens.shape[1], silenced) as found:
             found.logits = hf(input_ids=tokens, **options).logits.detach()
     finally:
         if handle is not None:
