@@ -216,6 +216,44 @@ def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tm
     assert set(stopped) <= {None, 2} and len(stopped) == 8
 
 
+def test_a_second_search_says_what_the_first_one_left(settings, whole, tmp_path):
+    """The same edits as without it, to the bit; what it gains is what a search of so many more rounds finds, at least half."""
+    audited({**settings, "rounds": 2, "lengths": (), "further": 4}, tmp_path / "RUN", 2, page=True)
+    audited({**settings, "rounds": 2, "lengths": ()}, tmp_path / "ONCE", 2, page=False)
+    plan, once = plan_of(tmp_path / "RUN"), plan_of(tmp_path / "ONCE")
+    twice = {trial["arm"] for trial in plan["trials"] if trial.get("further")}
+    assert twice == {"given", "random-00", "random-01", "random-02", "ceiling:heads", "ceiling:free"}
+    alike = {trial["arm"]: trial["id"] for trial in once["trials"]}
+    for trial in plan["trials"]:
+        if trial["role"] in ("claim", "random", "ceiling"):
+            edits = [
+                out / "edits" / f"{one}.safetensors"
+                for out, one in ((tmp_path / "RUN", trial["id"]), (tmp_path / "ONCE", alike[trial["arm"]]))
+            ]
+            first, second = map(load_edit, edits)
+            for layer, terms in first.layers.items():
+                for name, values in vars(terms).items():
+                    assert values is None or torch.equal(values, getattr(second.layers[layer], name))
+    verdict = json.loads((tmp_path / "RUN" / "verdict.json").read_text())
+    gained = verdict["second"]["gained"]
+    assert gained.keys() == {"given of given, read layer", "ceiling:heads", "ceiling:free"} | {
+        f"random-0{number} of given, read layer" for number in range(3)
+    }
+    with recorded(tmp_path / "RUN") as short, recorded(whole) as long:
+        ends = {
+            (arm.role, arm.name): max(arm.trials, key=lambda one: one.spec.recipe.rounds).fit
+            for arm in long.arms
+            if arm.role in ("claim", "random")
+        }
+        for arm in short.arms:
+            fit = arm.trials[0].fit
+            if (arm.role, arm.name) in ends and fit.second is not None:
+                assert fit.second <= fit.loss and fit.loss - fit.second > 0.5 * (fit.loss - ends[arm.role, arm.name].loss) > 0, (
+                    arm.name
+                )
+    assert "A second search from the ends of 6 of them" in (tmp_path / "RUN" / "report.html").read_text()
+
+
 def test_validation_questions_choose_how_far_and_the_ceiling_among_what_lies_inside(whole):
     with recorded(whole) as record:
         arms = {(arm.role, arm.name): arm for arm in record.arms}

@@ -276,6 +276,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
+    more |= {} if (second := nested.searched_twice(record)) is None else {"second": second}
     more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
     return Verdict(
         schema_=VERDICT_SCHEMA,

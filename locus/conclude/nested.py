@@ -14,7 +14,7 @@ from locus.conclude.record import Arm, Record
 from locus.conclude.tests import Scores, sided
 from locus.plan.config import AuditConfig
 from locus.records.result import TrialResult
-from locus.records.verdict import Nested
+from locus.records.verdict import Nested, SecondSearch
 
 NOISE = 0.01  # share of the loss at the start by which a place inside may be below: sums are taken in other orders
 OUTER = ("ceiling", "complement")
@@ -38,6 +38,20 @@ def nesting(record: Record) -> Nested | None:
             if excess > NOISE:
                 beaten.setdefault(_label(arm), inner.name)
     return Nested(compared=compared, violated=len(beaten), most=most, beaten=beaten)
+
+
+def searched_twice(record: Record) -> SecondSearch | None:
+    """What second searches gained; None where there was none."""
+    gained: dict[str, float] = {}
+    for arm in record.arms:
+        for trial in arm.trials:
+            start, loss, second = trial.fit.start, trial.fit.loss, trial.fit.second
+            if start and loss is not None and second is not None:
+                share = max(0.0, float(loss) - float(second)) / float(start)
+                gained[_label(arm)] = max(share, gained.get(_label(arm), 0.0))
+    if not gained:
+        return None
+    return SecondSearch(rounds=record.config.further, gained=gained, most=max(gained.values()))
 
 
 def beaten_in_training(record: Record, arm: Arm) -> str:

@@ -16,6 +16,7 @@ Sources: Nocedal & Wright 2006, algorithms 7.4 and 4.1; Levenberg 1944 and Marqu
 Veitch 2025, eq. 4.2-4.3 (the edit).
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -49,10 +50,11 @@ class Way:
         edit: at the identity, to begin with the shared step; or anywhere, to go on from there.
         objective: what is minimised.
         shared: the base model's linearisation.
+        place: of the edit in its bank.
     """
 
-    def __init__(self, edit: Rank1, objective: Objective, shared: FirstOrder):
-        self.edit, self.objective, self.shared = edit, objective, shared
+    def __init__(self, edit: Rank1, objective: Objective, shared: FirstOrder, place: int = 0):
+        self.edit, self.objective, self.shared, self.place = edit, objective, shared, place
         self.start = float(objective.loss(torch.zeros(shared.count, dtype=torch.float64)))
         self.losses: list[float] = []  # after every round
         self.taken: list[float] = []  # where the search stood, step by step
@@ -184,6 +186,7 @@ def descend(
     *,
     starts: Sequence[Sequence[Rank1]] = (),
     stops: Sequence[int] = (),
+    further: Sequence[int] = (),
     progress: Callable[[float], None] | None = None,
     tally: cost.Tally | None = None,
 ) -> list[dict[int, Fit]]:
@@ -196,6 +199,7 @@ def descend(
         shared: the base model's linearisation, of the edits' form.
         starts: for each edit others of its kind, from which it is searched for as well; the lowest end is kept.
         stops: rounds after which it is looked where each search stands that began at the identity, besides at the end.
+        further: for each edit the most rounds of a second search, from its end; what that comes to is noted, and not used.
         progress: told the fraction done.
         tally: where each edit's forwards and backwards are counted.
 
@@ -204,37 +208,72 @@ def descend(
     """
     assert len({recipe.shared for recipe in recipes}) == 1, "edits of one bank share objective and rounds"
     others = starts or [()] * len(edits)
-    owners = [place for place in range(len(edits)) for _ in range(1 + len(others[place]))]
     ways = [
-        Way(edit, objective_of(on, recipes[place]), shared) for place, edit in enumerate(edits) for edit in (edit, *others[place])
+        Way(edit, objective_of(on, recipes[place]), shared, place)
+        for place, edit in enumerate(edits)
+        for edit in (edit, *others[place])
     ]
-    of_edit = [[way for way, owner in zip(ways, owners, strict=True) if owner == place] for place in range(len(edits))]
+    of_edit = [[way for way in ways if way.place == place] for place in range(len(edits))]
     seen_at: list[dict[int, Fit]] = [{} for _ in edits]
     rounds = recipes[0].rounds
     for number in range(rounds):
         if number in stops:
             for fits, ones, recipe in zip(seen_at, of_edit, recipes, strict=True):
                 fits[number] = _standing(ones[0], replace(recipe, rounds=number))
-        going = [at for at, way in enumerate(ways) if not way.over]
-        if not going:
-            continue
-        counted = cost.Tally(len(going))
-        standing, mine = [ways[at].edit for at in going], [recipes[owners[at]] for at in going]
-        seen = whole_gradients(on, standing, mine, counted)
-        for at, (loss, gradient), works in zip(going, seen, counted.by_edit, strict=True):
-            ways[at].tell(loss, gradient)
-            if tally is not None:
-                for kind, work in works.items():
-                    tally.add(kind, [owners[at]], work)
+        _advance(on, ways, recipes, tally)
         if progress is not None:
             progress((number + 1) / rounds)
-    return [{**fits, rounds: _fit(ones, recipe)} for fits, ones, recipe in zip(seen_at, of_edit, recipes, strict=True)]
+    ends = [min(map(_End, ones), key=lambda end: end.certificate.loss) for ones in of_edit]
+    if any(further):
+        ends = _second(on, ends, recipes, further, shared, tally)
+    return [{**fits, rounds: _fit(end, recipe)} for fits, end, recipe in zip(seen_at, ends, recipes, strict=True)]
+
+
+def _advance(on: TrainingSet, ways: Sequence[Way], recipes: Sequence[TrainingRecipe], tally: cost.Tally | None) -> None:
+    """Take all ways that are not over a point further, in one forward and backward."""
+    going = [way for way in ways if not way.over]
+    if not going:
+        return
+    counted = cost.Tally(len(going))
+    seen = whole_gradients(on, [way.edit for way in going], [recipes[way.place] for way in going], counted)
+    for way, (loss, gradient), works in zip(going, seen, counted.by_edit, strict=True):
+        way.tell(loss, gradient)
+        if tally is not None:
+            for kind, work in works.items():
+                tally.add(kind, [way.place], work)
+
+
+def _second(
+    on: TrainingSet,
+    ends: Sequence["_End"],
+    recipes: Sequence[TrainingRecipe],
+    further: Sequence[int],
+    shared: FirstOrder,
+    tally: cost.Tally | None,
+) -> list["_End"]:
+    """The same ends, of which some know what a second search from there has come to; it begins with nothing learned."""
+    ways = [
+        Way(copy.deepcopy(end.way.edit), end.way.objective, shared, place) for place, end in enumerate(ends) if further[place]
+    ]
+    for number in range(max(further)):
+        _advance(on, [way for way in ways if number < further[way.place]], recipes, tally)
+    lowest = {way.place: min(way.loss, ends[way.place].certificate.loss) for way in ways}
+    for place, loss in lowest.items():
+        ends[place].certificate = replace(ends[place].certificate, second=loss)
+    return list(ends)
+
+
+class _End:
+    """The lowest point of a way that was seen so far."""
+
+    def __init__(self, way: Way):
+        self.way, self.certificate = way, way.end()
 
 
 def _standing(way: Way, recipe: TrainingRecipe) -> Fit:
     """The best point that a way has seen so far; it goes on from where it is."""
     looked_at = way.edit.flat.data.clone()
-    fit = _fit([way], recipe)
+    fit = _fit(_End(way), recipe)
     way.edit.flat.data = looked_at
     return fit
 
@@ -245,12 +284,10 @@ def objective_of(on: TrainingSet, recipe: TrainingRecipe) -> Objective:
     return Objective(on.pairs, lengths if recipe.reduce == "mean" else torch.ones_like(lengths), recipe.tau, recipe.objective)
 
 
-def _fit(ways: Sequence[Way], recipe: TrainingRecipe) -> Fit:
-    """The best end of an edit's ways."""
-    ends = [way.end() for way in ways]
-    best = min(range(len(ways)), key=lambda place: ends[place].loss)
-    way, end = ways[best], ends[best]
-    about: dict[str, object] = {"recipe": recipe.to_json(), "converged": end.settled, "diverged": not math.isfinite(end.loss)}
-    about |= {"certificate": asdict(end)}
-    losses = np.array([way.start, *way.losses])
-    return Fit(way.edit.frozen(about), losses, end.settled, not math.isfinite(end.loss), end.reason, end)
+def _fit(end: _End, recipe: TrainingRecipe) -> Fit:
+    """The edit at an end."""
+    way, known = end.way, end.certificate
+    diverged = not math.isfinite(known.loss)
+    about: dict[str, object] = {"recipe": recipe.to_json(), "converged": known.settled, "diverged": diverged}
+    about |= {"certificate": asdict(known)}
+    return Fit(way.edit.frozen(about), np.array([way.start, *way.losses]), known.settled, diverged, known.reason, known)

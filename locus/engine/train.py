@@ -93,6 +93,7 @@ class Certificate:
         rounds: gradients of the whole loss that were taken.
         settled: whether the search ended by itself.
         reason: why not, or "".
+        second: the loss after a second search, from the end of this one; None where there was none.
     """
 
     start: float
@@ -101,6 +102,7 @@ class Certificate:
     rounds: int
     settled: bool
     reason: str
+    second: float | None = None
 
 
 @dataclass(frozen=True)

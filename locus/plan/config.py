@@ -39,6 +39,7 @@ SINCE_FIRST: dict[str, object] = {
     "rule": 3,
     "least_gain": None,
     "lengths": [],
+    "further": 0,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -175,6 +176,13 @@ class AuditConfig(settings.Settings):
     lengths: tuple[PositiveInt, ...] = Field(
         (),
         description="rounds after which searches are looked at; of these and their ends validation questions choose by place",
+    )
+    further: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="the most steps of a second search, from the ends of those at the claims, everywhere and at three random "
+        "Locations; what it gains in training loss is stated, and its edits are not used",
     )
     taus: tuple[PositiveFloat, ...] | Literal["auto"] = Field(
         (0.1,),

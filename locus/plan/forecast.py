@@ -91,7 +91,7 @@ class Forecast:
             first, lowest = (first, lowest) if self.model.trees else (0, 0)
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
             if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
-                work |= self._training(recipe, first, 2 if spec.starts else 1)
+                work |= self._training(recipe, first, recipe.rounds * (2 if spec.starts else 1) + spec.further)
             parts = scored_parts(self.config, trained=recipe is not None)
             work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
             if TEXT in self.rows:
@@ -134,13 +134,13 @@ class Forecast:
         trie = self.tries["train"]
         return work_of(trie, kept_of(trie, self.model.layout, form, seed=self.config.seed), self.layers)
 
-    def _training(self, recipe: TrainingRecipe, first: int, ways: int) -> Costs:
-        """The work of training; of a search by the whole loss the most, since it ends when it has settled."""
+    def _training(self, recipe: TrainingRecipe, first: int, rounds: int) -> Costs:
+        """The work of training; of a search by the whole loss the most, so many rounds, since it ends when it has settled."""
         trie, items = self.tries["train"], self.items["train"]
-        if (key := (*recipe.shared, ways)) not in self._trained:
+        if (key := (*recipe.shared, rounds)) not in self._trained:
             if recipe.search == "newton":
                 whole = np.concatenate([all_pairs(items, trie, owner) for owner in range(len(items))])
-                steps = [whole] * (recipe.rounds * ways)
+                steps = [whole] * rounds
             else:
                 steps = [step for epoch in schedule(items, trie, recipe) for step in epoch]
             used = [sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, trie, self.config.tokens)]

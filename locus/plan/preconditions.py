@@ -129,7 +129,11 @@ def _search(config: AuditConfig) -> list[UserError]:
     if config.search != "newton":
         looks = f"lengths = {list(config.lengths)} with search = {config.search}"
         wanted = "lengths of searches where edits are searched for by newton"
-        return [UserError(wanted, looks, "Use search = newton, or leave lengths out.")] if config.lengths else []
+        errors = [UserError(wanted, looks, "Use search = newton, or leave lengths out.")] if config.lengths else []
+        if config.further:
+            received = f"further = {config.further} with search = {config.search}"
+            errors.append(UserError("further = 0 where edits are trained by epochs", received, "Use search = newton."))
+        return errors
     errors = []
     if len(set(config.lengths)) < len(config.lengths) or any(rounds >= config.rounds for rounds in config.lengths):
         wanted = f"different lengths, each under the {config.rounds} rounds of the whole search"

@@ -47,7 +47,7 @@ FIRST_PRESETS: dict[str, dict[str, object]] = {
 SEARCHED: dict[str, object] = {"search": "newton", "taus": "auto", "lr_multipliers": (1.0,)}
 PRESETS: dict[str, dict[str, object]] = {
     "quick": {**FIRST_PRESETS["quick"], **SEARCHED, "rounds": 6, "lengths": (3,)},
-    "standard": {**FIRST_PRESETS["standard"], **SEARCHED, "lengths": (5,)},
+    "standard": {**FIRST_PRESETS["standard"], **SEARCHED, "lengths": (5,), "further": 10},
     "paper": FIRST_PRESETS["paper"],
 }
 

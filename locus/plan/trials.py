@@ -46,6 +46,7 @@ class Trial:
         seed: of its start and its order of questions.
         context: hash of what it is run on.
         starts: ids of trials of places inside it, from the best of whose edits it is searched for as well.
+        further: the most steps of a second search, from its end, whose edit is not used.
         shorter: whether it is the first part of another trial's search, of which it takes the edit as it stood then.
     """
 
@@ -61,6 +62,7 @@ class Trial:
     recipe: TrainingRecipe | None = None
     seed: int = 0
     starts: tuple[str, ...] = ()
+    further: int = 0
     shorter: bool = field(default=False, compare=False)
 
     @property
@@ -83,8 +85,9 @@ class Trial:
         """As JSON."""
         fields = {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
         del fields["shorter"]  # its recipe's rounds say it
-        starts = fields.pop("starts")  # what the first edition did not have is left out where there is none
-        return {**fields, "starts": list(starts)} if starts else fields
+        # What the first edition did not have is left out where there is none.
+        starts, further = fields.pop("starts"), fields.pop("further")
+        return {**fields, **({"starts": list(starts)} if starts else {}), **({"further": further} if further else {})}
 
 
 @dataclass(frozen=True)
@@ -190,8 +193,10 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
                 trials.append(Trial(role, arm, claim.name, place.location, fixed.name, context, alpha=alpha))
         for read in config.reads:
             places = [("claim", claim), *(("random", random) for random in randoms)]
-            for role, place in places:
-                trials += _grid(config, Trial(role, place.name, claim.name, place.location, edit.name, context, read=read))
+            for number, (role, place) in enumerate(places):
+                further = config.further if number <= FIRST else 0
+                trial = Trial(role, place.name, claim.name, place.location, edit.name, context, read=read, further=further)
+                trials += _grid(config, trial)
             rest = claim.location.complement(layout.heads)
             trials += _grid(
                 config, Trial("complement", "complement", claim.name, rest, edit.rest or edit.name, context, read=read)
@@ -203,7 +208,8 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
             trials.append(Trial("shift-everywhere", arm, "", everywhere, fixed.name, context, alpha=alpha))
     best = edit.everywhere or edit.name
     for form in config.full_forms:
-        trials += _grid(config, Trial("ceiling", f"ceiling:{form}", "", everywhere, best, context, read="layer", form=form))
+        trial = Trial("ceiling", f"ceiling:{form}", "", everywhere, best, context, read="layer", form=form)
+        trials += _grid(config, replace(trial, further=config.further))
     if config.singles:
         one = Location(everywhere.sites[:1])
         for read, single in product(
@@ -259,7 +265,8 @@ def _grid(config: AuditConfig, trial: Trial) -> list[Trial]:
             rounds=rounds,
         )
         shorter = rounds < config.rounds and newton
-        grid.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number, "shorter": shorter}))
+        further = 0 if shorter else trial.further
+        grid.append(Trial(**{**fields, "recipe": recipe, "seed": config.seed + number, "shorter": shorter, "further": further}))
     return grid
 
 

@@ -206,6 +206,8 @@ class TrialSpec(OpenPart):
     """Of its start and its order of questions."""
     starts: Many[Id] = Field(default=(), max_length=PLACES)
     """Trials of places inside it, from the best of whose edits it is searched for as well."""
+    further: Count = 0
+    """The most steps of a second search from its end, whose edit is not used; 0 where there is none."""
 
 
 class TrialRecord(TrialSpec):

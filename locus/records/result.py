@@ -23,6 +23,8 @@ class FitRecord(OpenPart):
     """The same under the edit."""
     promised: Number | None = None
     """Share of `start` by which the next step would lower the loss, by the quadratic model at the end."""
+    second: Number | None = None
+    """Mean loss after a second search, from the end of the first; nothing where there was none."""
 
 
 class TrialResult(Part):

@@ -114,6 +114,17 @@ class Nested(Part):
     """Place -> a place inside it that beats it."""
 
 
+class SecondSearch(Part):
+    """What second searches gained, from the ends of those at some places; their edits are not used."""
+
+    rounds: int
+    """The most steps of one."""
+    gained: dict[Short, Number]
+    """Place -> by which the training loss was lowered once more, as a share of the loss at the start."""
+    most: Number
+    """The largest of these."""
+
+
 class CurveClaim(Part):
     """What would follow for a claim if every search were so short."""
 
@@ -194,6 +205,8 @@ class Verdict(Part):
     curve: Many[CurvePoint] = ()
     """Verdicts of all searches after so many rounds, where they were looked at; the last is of the whole ones, nearest to the
     optimum."""
+    second: SecondSearch | None = None
+    """What a second search would gain, where a sample of places was searched twice."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

@@ -81,6 +81,12 @@ def searched(verdict: Verdict) -> list[str]:
     if places:
         least = f"; the others have at least {share(min(left))} of all that could be gained in training loss" if left else ""
         sentences.append(f"Searches for the optimum: {len(places) - len(left)} of {len(places)} settled{least}.")
+    if (second := verdict.second) is not None:
+        where = max(second.gained, key=lambda name: float(second.gained[name]))
+        sentences.append(
+            f"A second search from the ends of {len(second.gained)} of them, of up to {second.rounds} rounds, lowered the loss "
+            f"by at most {share(float(second.most))} of the loss at the start ({visible(where, 60)}); its edits are not used."
+        )
     if (nested := verdict.nested) is not None:
         pairs = f"{counted(nested.compared, 'pair')} of a place and one inside it, {nested.violated} with the inner one ahead"
         sentences.append(

@@ -140,7 +140,7 @@ def cost(trial: Trial, context: AuditContext) -> float:
     if trial.recipe is not None and not trial.shorter:
         share = 1.0 if trial.recipe.batching == "questions" or trial.recipe.search == "newton" else 4.0
         ways = 2 if trial.starts else 1
-        trained = 2.2 * recipe_rounds(trial.recipe) * ways * sizes["train"] * share
+        trained = 2.2 * (recipe_rounds(trial.recipe) * ways + trial.further) * sizes["train"] * share
     return (trained + scored) * (depth + 0.2) + (SPOKEN * sizes["test"] if context.judge else 0.0)
 
 
@@ -200,6 +200,7 @@ def _result(trial: Trial, fit: Fit | None) -> Result:
         )
         if (end := fit.certificate) is not None:
             known = {"start": end.start, "loss": _known(end.loss), "promised": _known(end.promised)}
+            known |= {} if end.second is None else {"second": _known(end.second)}
             result.fit = FitRecord.parse({**result.fit.to_json(), **known})
     return result
 

@@ -56,6 +56,7 @@ def _descended(
         context.first_order("free" if trials[0].form == "free" else "heads"),
         starts=[_padded(trial, context, starts) for trial in whole],
         stops=stops,
+        further=[trial.further for trial in whole],
         progress=say,
         tally=counted,
     )
