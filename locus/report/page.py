@@ -14,7 +14,7 @@ from locus.plan.config import AuditConfig
 from locus.records.findings import ClaimVerdict
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Verdict
-from locus.report import chart, cite, html, receipt, words
+from locus.report import chart, cite, html, rates, receipt, words
 from locus.report.material import Material, heads, read
 from locus.report.places import Place
 from locus.shown import visible
@@ -100,7 +100,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         plan=plan,
         config=config,
         verdict=verdict,
-        claims=[_shown(material, claim) for claim in verdict.claims],
+        claims=[_shown(material, claim, config) for claim in verdict.claims],
         rows=rows,
         settings=(steered := [row for row in material.settings if row.role == "shift"]),
         steered=" and ".join(dict.fromkeys(words.steering(row.name) for row in steered)),
@@ -153,9 +153,11 @@ class ShownClaim:
     next: list[str]
     curve: list[tuple[int, dict[str, int | float | None], CurveClaim]]
     way: str
+    rates: dict[str, str]
+    unmeasured: str
 
 
-def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
+def _shown(material: Material, claim: ClaimVerdict, config: AuditConfig) -> ShownClaim:
     metric, rows = material.verdict.metric, chart.verdict_rows(material, claim)
     drawing = chart.layout(rows, metric, chart.bound(rows, claim, material.verdict.gain))
     reasons = {finding.sentence for finding in claim.by_question.values()}
@@ -164,7 +166,8 @@ def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
     ours = [next(one for one in point.claims if (one.name, one.read) == (claim.name, claim.read)) for point in points]
     curve = [(point.rounds, point.share, one) for point, one in zip(points, ours, strict=True)]
     way = described(points, claim, metric)
-    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way)
+    wrong = rates.error_rates(claim.by_question, config)
+    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way, *wrong)
 
 
 @dataclass(frozen=True)

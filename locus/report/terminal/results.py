@@ -13,10 +13,13 @@ from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
+from locus.plan.config import AuditConfig
+from locus.plan.reading import read_plan
 from locus.records.findings import Finding, Findings
 from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
+from locus.report.rates import error_rates
 from locus.report.words import by_steering, searched, steered
 from locus.shown import line
 from locus.units import bare, is_share, share
@@ -54,7 +57,7 @@ def verdict_table(console: Console, verdict: Verdict, out: Path) -> None:
     console.print(Text(" ".join([MEANS, *(captions[name] for name in headings if name in captions)]), style="dim"))
     if verdict.judge is not None:
         console.print(Text(_about_judge(verdict, verdict.judge), style="dim"))
-    _standings(console, verdict)
+    _standings(console, verdict, AuditConfig.recorded(read_plan(out).config))
     _notes(console, verdict)
     console.print()
     console.print(Text(cost.cost_line(verdict.seconds, verdict.cost), style="dim"))
@@ -219,7 +222,7 @@ def _about_judge(verdict: Verdict, judge: JudgeRecord) -> str:
     return " ".join(parts)
 
 
-def _standings(console: Console, verdict: Verdict) -> None:
+def _standings(console: Console, verdict: Verdict, config: AuditConfig) -> None:
     """What follows for every claim: four answers, one sentence, and the answers by other metrics."""
     if verdict.gain is not None:
         console.print()
@@ -228,6 +231,7 @@ def _standings(console: Console, verdict: Verdict) -> None:
         heads, findings = ", ".join(claim.location), claim.by_question
         console.print()
         console.print(Text(f"Claim {line(claim.name, NAME)}: heads {heads}; read {claim.read}; by {verdict.metric}"))
+        wrong, unmeasured = error_rates(findings, config)
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True)
@@ -239,7 +243,11 @@ def _standings(console: Console, verdict: Verdict) -> None:
                 grid.add_row(f"  {question}", _mark(finding), Text(finding.sentence))
                 if finding.to_decide:
                     grid.add_row("", "", Text(f"would settle it: {finding.to_decide}", style="dim"))
+                if wrong[question]:
+                    grid.add_row("", "", Text(wrong[question], style="dim"))
         console.print(grid)
+        if unmeasured:
+            console.print(Text(unmeasured, style="dim"))
         console.print(Text(claim.sentence, style="bold"))
         if way := described(verdict.curve, claim, verdict.metric):
             console.print(Text(way))

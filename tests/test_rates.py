@@ -1,0 +1,50 @@
+"""How often answers are wrong: the package's counts are those of the draws, and stand beside answers under the same settings alone."""
+
+import json
+
+import pytest
+
+from locus.plan.config import AuditConfig, resolve
+from locus.records.calibration import GradedDraw
+from locus.records.findings import Finding
+from locus.report import rates
+from studies.graded.rates import FOLDERS, HERE, counted
+
+NEWTON = resolve("quick")
+
+
+def test_the_package_has_what_the_draws_say():
+    assert json.loads(rates.PATH.read_text()) == counted().to_json(), "run: python -m studies.graded.rates"
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if (HERE / name / "draws.jsonl").is_file()])
+def test_the_counts_are_those_of_the_draws_themselves(name):
+    """Counted once more, a line a draw: yes where no is right in every draw of that share, and the other way about."""
+    draws = [GradedDraw.parse(json.loads(line)) for line in (HERE / name / "draws.jsonl").read_text().splitlines()]
+    (kind,) = (one for one in rates.measured().kinds if one.source == f"studies/graded/{name}")
+    claims = [(draw.percent, claim) for draw in draws for claim in draw.claims if claim.random == kind.random]
+    right = {(percent, claim.name): set() for percent, claim in claims}
+    for percent, claim in claims:
+        right[percent, claim.name].add(claim.expected["special"])
+    known = [claim for percent, claim in claims if right[percent, claim.name] == {"refuted"}]
+    said = sum(claim.standings["special"] == "supported" for claim in known)
+    assert (kind.false["special"].count, kind.false["special"].n) == (said, len(known)) and known
+
+
+def test_it_stands_beside_answers_under_the_same_settings_alone():
+    said = rates.error_rate("special", "supported", NEWTON)
+    assert said.startswith("In ") and "where the answer is no, this was said in" in said and "at most" in said
+    for other in ({"alpha": 0.1}, {"tolerance": 0.3}, {"metric": "mc1"}, {"search": "adamw"}, {"rule": 3}):
+        assert rates.error_rate("works", "supported", AuditConfig(**{**NEWTON.model_dump(), **other})) == ""
+    fewer = AuditConfig(**{**NEWTON.model_dump(), "random": 18, "alpha": NEWTON.alpha})
+    assert rates.error_rate("special", "supported", fewer) == "" != rates.error_rate("works", "supported", fewer)
+    for standing in ("undecided", "invalid"):
+        assert rates.error_rate("special", standing, NEWTON) == ""
+
+
+def test_where_nothing_was_measured_that_is_said_once():
+    answered = {"works": Finding(standing="supported", sentence="x"), "special": Finding(standing="undecided", sentence="y")}
+    other = NEWTON.model_copy(update={"alpha": 0.1})
+    assert rates.error_rates(answered, other) == ({"works": "", "special": ""}, rates.NOT_MEASURED)
+    open_ones = {"works": Finding(standing="undecided", sentence="x")}
+    assert rates.error_rates(open_ones, other) == ({"works": ""}, "")
