@@ -1,4 +1,4 @@
-"""How often answers are wrong: the package's counts are those of the draws, and stand beside answers under the same settings alone."""
+"""How often answers are wrong: the package counts what draws say, and says it beside answers under the same settings alone."""
 
 import json
 

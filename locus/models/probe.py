@@ -155,7 +155,9 @@ class _Attentions(TorchFunctionMode):
             return False
         if last is not None and last.value is None and last.weights is not None:
             shape = factors[0].shape
-            if len(shape) >= 3 and shape[-2:] == last.weights.shape[-2:] and factors[0].numel() == last.weights.numel():
+            alike = shape[:-1] == last.weights.shape[:-1]  # of which a column may have been left off, that no token stands in
+            flat = shape[-2:] == last.weights.shape[-2:] and factors[0].numel() == last.weights.numel()
+            if len(shape) >= 3 and shape[-2] == length and (alike or flat):
                 last.value, last.weights = factors[1], None
                 return True
         elif output.shape[-2:] == (length, length):
