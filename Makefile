@@ -41,7 +41,7 @@ $(BENCH)/.stamp: pyproject.toml constraints.txt
 
 oracles: $(BENCH)/.stamp  ## compare with what others wrote (TRL, PEFT, lm-eval, statsmodels)
 	$(BENCH)/bin/python -m pytest -m oracle tests/oracles
-	$(BENCH)/bin/python -m pytest tests/test_export.py
+	$(BENCH)/bin/python -m pytest tests/test_export.py tests/test_export_families.py
 
 bench: $(BENCH)/.stamp  ## speed against peers and the floor; those in benchmarks/results are kept: make bench TABLES="1 3 --again"
 	$(BENCH)/bin/python -m benchmarks $(TABLES)

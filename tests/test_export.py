@@ -20,7 +20,7 @@ from locus.models.load import load
 from locus.models.model import Model
 from locus.plan.config import resolve
 from locus.records.store import Store
-from locus.report import export
+from locus.report import baked, export, lora
 from locus.report.consent import Given
 from locus.sites.site import Location
 from tests.families import tiny
@@ -73,8 +73,8 @@ def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
     edit = edits_of(model.layout)[kind]
     merged = copy.deepcopy(model.hf)
     with torch.no_grad():
-        for layer, (down, up) in export.lora(model, edit).items():
-            projection = merged.get_submodule(export.module_path(model, layer))
+        for layer, (down, up) in lora.lora(model, edit).items():
+            projection = merged.get_submodule(lora.module_path(model, layer))
             change = up @ down
             projection.weight += change.T if type(projection).__name__ == "Conv1D" else change
     expected = hooked(model, edit)
@@ -86,7 +86,7 @@ def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
 def test_peft_loads_the_adapter_and_gives_the_same_logits(model, kind, tmp_path):
     peft = pytest.importorskip("peft", reason=NO_PEFT)
     edit = edits_of(model.layout)[kind]
-    assert export.save_peft(model, edit, tmp_path) == []
+    assert lora.save_peft(model, edit, tmp_path) == []
     loaded = peft.PeftModel.from_pretrained(copy.deepcopy(model.hf), str(tmp_path)).eval()
     torch.testing.assert_close(logits(loaded), hooked(model, edit), atol=1e-5, rtol=1e-5)
 
@@ -95,11 +95,10 @@ def test_a_shift_baked_as_a_bias_gives_the_same_logits(model, tmp_path):
     edit = steered(model.layout)
     if any(model.name.endswith(family) for family in BIASLESS):
         with pytest.raises(UserError, match="hook"):
-            export.baked(model, edit)
+            baked.baked(model, edit)
         return
     before = logits(model.hf)
-    baked = export.baked(model, edit)
-    baked.save_pretrained(tmp_path)
+    baked.baked(model, edit).save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
     expected = hooked(model, edit)
     assert (expected - before).abs().max() > 0.01
@@ -109,26 +108,26 @@ def test_a_shift_baked_as_a_bias_gives_the_same_logits(model, tmp_path):
 
 def test_a_learned_constant_is_a_bias_too(llama):
     edit = moved(Rank1(llama.layout, PLACES, read="constant"))
-    torch.testing.assert_close(logits(export.baked(llama, edit)), hooked(llama, edit), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(baked.baked(llama, edit)), hooked(llama, edit), atol=1e-5, rtol=1e-5)
 
 
 def test_what_has_no_exact_form_is_refused(llama, tmp_path):
     rank1 = moved(Rank1(llama.layout, PLACES))
     for wrong in (steered(llama.layout), ablate(llama.layout, PLACES)):
         with pytest.raises(UserError, match="rank-1 edit"):
-            export.save_peft(llama, wrong, tmp_path)
+            lora.save_peft(llama, wrong, tmp_path)
     for wrong in (rank1, ablate(llama.layout, PLACES)):
         with pytest.raises(UserError, match="shift or a constant"):
-            export.baked(llama, wrong)
+            baked.baked(llama, wrong)
     with pytest.raises(UserError, match="an edit of a model with"):
-        export.save_peft(tiny("gpt2"), rank1, tmp_path)
+        lora.save_peft(tiny("gpt2"), rank1, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_answer_only_edits_are_exported_with_a_warning(llama, tmp_path):
     terms = Terms(read=torch.ones(llama.layout.d_in(0)), write=torch.ones(llama.layout.d_in(0)))
     edit = Edit("rank1", PLACES, llama.layout, {0: terms}, "answer")
-    assert export.save_peft(llama, edit, tmp_path) == [export.EVERYWHERE]
+    assert lora.save_peft(llama, edit, tmp_path) == [lora.EVERYWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +146,11 @@ def test_trials_of_a_run_are_exported_by_id(finished, llama_folder, tmp_path):
     ids = {trial["role"]: trial["id"] for trial in plan["trials"]}
     # One epoch of training settles nothing, and who loads the adapter is told.
     given = Given(model=llama_folder)
-    lies = export.LIES.format(place=llama_folder)
+    lies = lora.LIES.format(place=llama_folder)
     assert export.export_edit(finished, ids["claim"], tmp_path / "claim", given=given) == [lies, export.UNSETTLED]
     assert (tmp_path / "claim" / "adapter_model.safetensors").is_file()
-    assert export.export_edit(finished, ids["shift"], tmp_path / "shift", given=given) == [export.EVERYWHERE]
-    assert json.loads((tmp_path / "shift" / "export.json").read_text())["notes"] == [export.EVERYWHERE]
+    assert export.export_edit(finished, ids["shift"], tmp_path / "shift", given=given) == [lora.EVERYWHERE]
+    assert json.loads((tmp_path / "shift" / "export.json").read_text())["notes"] == [lora.EVERYWHERE]
     assert load(str(tmp_path / "shift"), device="cpu").has_bias(0)
     with pytest.raises(UserError, match="none of that name"):
         export.export_edit(finished, ids["base"], tmp_path / "base", given=given)
@@ -188,7 +187,7 @@ def test_the_adapter_of_a_planted_model_brings_its_model(tmp_path):
 
     model = load_named("planted:localized:0")
     edit = moved(Rank1(model.layout, Location.parse("1.2")))
-    assert export.save_peft(model, edit, tmp_path) == [export.LIES.format(place=tmp_path / "base")]
+    assert lora.save_peft(model, edit, tmp_path) == [lora.LIES.format(place=tmp_path / "base")]
     named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert torch.equal(logits(load(named, device="cpu").hf), logits(model.hf))
     peft = pytest.importorskip("peft")
@@ -212,7 +211,7 @@ def test_an_adapter_names_its_base_by_its_whole_path_and_its_fingerprint(finishe
 
 def test_an_adapter_of_a_hub_model_names_its_id_and_revision(llama, tmp_path):
     hub = Model(copy.deepcopy(llama.hf), llama.tokenizer, "somebody/some-model")
-    assert export.save_peft(hub, moved(Rank1(llama.layout, PLACES)), tmp_path, "a" * 40) == []
+    assert lora.save_peft(hub, moved(Rank1(llama.layout, PLACES)), tmp_path, "a" * 40) == []
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (settings["base_model_name_or_path"], settings["revision"]) == ("somebody/some-model", "a" * 40)
     assert (tmp_path / "README.md").read_text().startswith('---\nbase_model: "somebody/some-model"\nlibrary_name: peft\n---\n')
@@ -225,7 +224,7 @@ def test_a_baked_bias_keeps_what_the_base_had_beside_its_weights(llama_folder, t
     (home / "generation_config.json").write_text(json.dumps(generation))
     (home / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     base, out = load(str(home), device="cpu"), tmp_path / "out"
-    export.baked(base, steered(base.layout)).save_pretrained(out)
+    baked.baked(base, steered(base.layout)).save_pretrained(out)
     base.tokenizer.save_pretrained(out)
     kept = json.loads((out / "generation_config.json").read_text())
     assert {name: kept[name] for name in generation} == generation
@@ -263,7 +262,7 @@ def test_a_baked_bias_gives_the_same_logits_on_the_packaged_model(big_model):
         expected = hooked(big_model, edit)
         assert (expected - before).abs().max() > 0.1, "the edit does something"
         scale = float(expected.abs().max())
-        torch.testing.assert_close(logits(export.baked(big_model, edit)) / scale, expected / scale, atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(baked.baked(big_model, edit)) / scale, expected / scale, atol=1e-5, rtol=0)
 
 
 @pytest.mark.big
@@ -281,7 +280,7 @@ def test_peft_gives_the_same_logits_on_the_packaged_model(big_model, tmp_path):
         expected = hooked(big_model, edit)
         assert (expected - before).abs().max() > 0.1, "the edit does something"
         (tmp_path / name).mkdir()
-        export.save_peft(big_model, edit, tmp_path / name)
+        lora.save_peft(big_model, edit, tmp_path / name)
         loaded = peft.PeftModel.from_pretrained(copy.deepcopy(big_model.hf), str(tmp_path / name)).eval()
         scale = float(expected.abs().max())
         torch.testing.assert_close(logits(loaded) / scale, expected / scale, atol=1e-5, rtol=0)

@@ -6,19 +6,13 @@ import shutil
 import torch
 
 from locus import behaviours as datasets
-from locus.behaviours.encoding import added_by
-from locus.behaviours.prompts import prompt_format
 from locus.boundary.terminal import Console, Text
 from locus.conclude.derive import versions
-from locus.engine import checks
+from locus.door.examined import examine as examine_model
 from locus.engine.cache import Cache
 from locus.errors import UserError
 from locus.metrics.drift import load_text
-from locus.models.layout import UNLIMITED
-from locus.models.load import load
-from locus.models.locate import DEFAULT_MODEL, home
-from locus.models.model import Model
-from locus.models.shortcuts import told
+from locus.models.locate import home
 
 
 def examine(console: Console, name: str | None, adapter: str | None = None) -> bool:
@@ -31,33 +25,11 @@ def examine(console: Console, name: str | None, adapter: str | None = None) -> b
         _report(console, f"data {source}", lambda source=source: f"{len(datasets.load(source).items)} questions")
     for source in ("pydoc", "openwebtext"):
         _report(console, f"text {source}", lambda source=source: f"{len(load_text(source, 4).passages)} passages")
-    try:
-        model = load(name or DEFAULT_MODEL, adapter=adapter)
-    except UserError as error:
-        console.print(Text(f"model: {error}", style="red"))
-        return False
-    layout = model.layout
-    text = prompt_format(model.tokenizer)
-    console.print(
-        Text(f"model {model.name}: {layout} ({layout.n_kv_heads} key-value) at {layout.shape}, prompt format {text.name}")
-    )
-    console.print(Text(_reads(model)))
-    for notice in text.notices:
-        console.print(Text(f"  {notice}", style="yellow"))
-    found = checks.run_checks(model, text)
-    for one in found:
-        console.print(Text(f"  {one}", style="" if one.passed else "red"))
-    for said in told(model.off):
-        console.print(Text(f"  {said}", style="yellow"))
-    return all(one.passed for one in found)
-
-
-def _reads(model: Model) -> str:
-    """How much the model reads, and what its tokenizer adds to a text, in one line."""
-    before, behind = (" ".join(model.tokenizer.convert_ids_to_tokens(ids)) for ids in added_by(model.tokenizer))
-    limit = "without a limit that it states" if model.context == UNLIMITED else f"up to {model.context:,} tokens"
-    closing = f"{behind} behind it (left off)" if behind else "nothing behind it"
-    return f"  reads {limit}; its tokenizer puts {before or 'nothing'} before a text, {closing}"
+    found = examine_model(name, adapter)
+    for line in str(found).splitlines():
+        style = "red" if "refused" in line or "FAIL" in line else "yellow" if line.strip() in (*found.why, *found.notices) else ""
+        console.print(Text(line, style=style))
+    return found.standing != "refused"
 
 
 def _cached() -> str:

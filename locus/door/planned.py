@@ -16,14 +16,16 @@ from locus.conclude.rule import rule
 from locus.door.showing import Progress
 from locus.engine.cost import Sizes
 from locus.engine.trie import build_trie
+from locus.errors import raise_all
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.load import load_configured
 from locus.models.model import Model
-from locus.plan import document, preconditions, trials
+from locus.plan import document, preconditions, readable, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, budget_of, choose
 from locus.plan.forecast import Forecast
+from locus.plan.memory import Memory, memory_of
 from locus.plan.opened import Opened
 from locus.records.plan import ArithmeticRecord
 from locus.shown import visible
@@ -57,6 +59,7 @@ class Planned:
         questions: used, by part.
         by_role: cost of each kind of trial.
         rate: multiply-adds a second of this machine's matrix product, just measured.
+        memory: what the audit would hold.
         notes: what is reckoned otherwise than it would be run.
     """
 
@@ -65,6 +68,7 @@ class Planned:
     questions: dict[str, int]
     by_role: dict[str, Cost]
     rate: float
+    memory: Memory
     notes: tuple[str, ...]
 
     @property
@@ -87,9 +91,9 @@ class Planned:
         lines = [f"Plan: {visible(self.model, 120)} on {visible(self.behaviour, 120)} ({used} questions)"]
         rows = [*self.by_role.items(), ("all", Cost(self.trials, self.macs, self.seconds))]
         lines += [f"  {'trials of':<18}{'number':>8}{'multiply-adds':>16}{'about':>12}"]
-        lines += [f"  {role:<18}{one.trials:>8,}{one.macs:>16.3g}{_told(one.seconds):>12}" for role, one in rows]
+        lines += [f"  {role:<18}{one.trials:>8,}{one.macs:>16.3g}{in_words(one.seconds):>12}" for role, one in rows]
         lines += [f"  At {REACHED:.0%} of {self.rate:.3g} multiply-adds a second. {' '.join(self.notes)}".rstrip()]
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  Memory of about {self.memory}"])
 
 
 def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
@@ -119,8 +123,11 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     basis = document.basis(context, dataset, no_baselines, rule(config))
     trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
-    plan = replace(trials.make(config, layout, made, basis, budget_of(model, config, trie)), arithmetic=threads)
-    works = Forecast(plan.record, dataset, model).trials()
+    budget = budget_of(model, config, trie)
+    plan = replace(trials.make(config, layout, made, basis, budget), arithmetic=threads)
+    forecast = Forecast(plan.record, dataset, model)
+    works = forecast.trials()
+    memory = memory_of(model, plan, forecast.tries, budget, context.arithmetic.own)
     sizes, rate = Sizes.of(model), matrix_rate(model.device)
     macs: dict[str, list[float]] = {}
     for trial in plan.trials:
@@ -130,7 +137,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
         notes.append("Speech is reckoned at its longest; judging is not counted.")
     progress("", 1.0)
     questions = {name: len(part) for name, part in context.items.items()}
-    return Planned(model.name, dataset.name, questions, costs, rate, tuple(notes))
+    return Planned(model.name, dataset.name, questions, costs, rate, memory, tuple(notes))
 
 
 def _loaded(config: AuditConfig) -> Model:
@@ -144,6 +151,7 @@ def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContex
     preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     text = prompt_format(model.tokenizer, name=config.prompt, day=config.template_date, variables=config.template_variables)
+    raise_all(readable.problems(model.tokenizer, model.context, text, items, sample, config))
     return AuditContext(model, config, split, items, text, sample, (), arithmetic=Arithmetic.here())
 
 
@@ -164,5 +172,6 @@ def matrix_rate(device: torch.device) -> float:
     return float(SIDE**3 / np.median(taken))
 
 
-def _told(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """A time as one says it."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

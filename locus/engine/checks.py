@@ -7,10 +7,11 @@ to experts, a tie that rounding decides otherwise makes a difference far above w
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -130,6 +131,16 @@ def run_checks(model: Model, text: PromptFormat) -> list[Check]:
             model.checked = True
             return checks
         model.do_without(shortcut, failed.reason or f"{failed.name}: they differ by {failed.difference:.1e}")
+
+
+Standing = Literal["complete", "in part", "row by row", "refused"]
+
+
+def standing(model: Model, found: Sequence[Check]) -> Standing:
+    """What can be audited of a model whose checks have been run: all, all but for a shortcut, row by row, or nothing."""
+    if not all(one.passed for one in found):
+        return "refused"
+    return "row by row" if not model.trees else "in part" if model.off else "complete"
 
 
 @dataclass(frozen=True)

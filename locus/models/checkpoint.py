@@ -200,13 +200,13 @@ def read_config(path: Path) -> JsonObject:
     _own_attention(config, str(path))
     about = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     raise_all(wrong_sizes(about, str(path)))
-    if config.get("quantization_config"):
-        method = about.get("quantization_config", config["quantization_config"])
-        method = method.get("quant_method") if isinstance(method, dict) else method
+    if packed := about.get("quantization_config") or config.get("quantization_config"):
+        method = packed.get("quant_method") if isinstance(packed, dict) else packed
         raise UserError(
             "weights as plain numbers",
             f"{str(path)!r} with a quantization_config ({method or 'of no method'})",
-            "Take the model as it was before it was quantised, or a GGUF file, which is unpacked here.",
+            "Take the model as it was before it was quantised, or a GGUF file, which is unpacked here; or open it with the "
+            "package that reads it, and give locus.wrap what its dequantize(dtype=torch.float32) gives.",
         )
     if config.get("transformers_weights") not in (None, WEIGHTS, INDEX):
         raise UserError(CONFIG, f"{str(path)!r}, whose transformers_weights names another file", "Name it model.safetensors.")

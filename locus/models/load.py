@@ -99,7 +99,8 @@ def load(
     first(tokenizer, context(config))
     # What transformers chooses (SDPA where there is one), except where attention logits are soft-capped, which SDPA cannot do.
     capped = setting(config.get_text_config(), "attn_logit_softcapping")
-    hf: Any = fill(folder, name, dtype=kind, trust_remote_code=trust_remote_code, attn_implementation="eager" if capped else None)
+    attention = "eager" if capped else None
+    hf: Any = fill(folder, name, config=config, dtype=kind, trust_remote_code=trust_remote_code, attn_implementation=attention)
     called = name
     if extra is not None:
         called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"

@@ -89,6 +89,13 @@ def _check(hf: Any, name: str) -> None:
     Raises:
         UserError: with the first thing that stands in the way.
     """
+    if any(hasattr(module, "_hf_hook") for module in hf.modules()):
+        raise UserError(
+            "a model on one device, without hooks that move its weights",
+            f"{name}, spread by accelerate (device_map)",
+            "Load it with device_map='cpu' or 'cuda'; or, if all of it is on one device, call "
+            "accelerate.hooks.remove_hook_from_module(model, recurse=True).",
+        )
     tensors = [*hf.parameters(), *hf.buffers()]
     if any(one.is_meta for one in tensors):
         raise UserError("a model with its weights in memory", f"{name} on the device 'meta'", "Load its weights first.")
@@ -96,7 +103,7 @@ def _check(hf: Any, name: str) -> None:
         raise UserError(
             "a model whose weights are plain numbers in float32 or bfloat16",
             f"{name}, quantised ({strange})",
-            "Load it without quantisation, or call its dequantize().",
+            "Load it without quantisation, or wrap what its dequantize(dtype=torch.float32) gives.",
         )
     kinds = {one.dtype for one in hf.parameters()} - {torch.float32, torch.bfloat16}
     if kinds:

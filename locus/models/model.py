@@ -159,7 +159,7 @@ class Model:
             digest = hashlib.sha256(type(self.hf).__name__.encode())
             for key, tensor in sorted(self.hf.state_dict().items()):
                 digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 

@@ -46,6 +46,7 @@ def fill(
     name: str,
     read_tensor: Callable[[str], Tensor | None] | None = None,
     *,
+    config: Any = None,
     trust_remote_code: bool = False,
     **options: Any,
 ) -> Any:
@@ -55,17 +56,16 @@ def fill(
         folder: that `checkpoint.check_folder` found nothing wrong with, or the folder of a GGUF file.
         name: what the user calls it, for the errors.
         read_tensor: reads a tensor of the checkpoint by the model's name for it; of safetensors by default.
+        config: its configuration, where that is known: whoever reads images beside text is a causal LM, too.
         trust_remote_code: run code that comes with the model.
         options: of `from_pretrained`.
 
     Raises:
         UserError: if it cannot be loaded, or a tensor is missing, unexpected, of another shape, infinite or not a number.
     """
-    from transformers import AutoModelForCausalLM
-
     remedy = "Fetch or save the model again; locus loads causal LMs from safetensors or GGUF."
     with others("a causal LM", name, remedy), own_code.refused(name, folder), _quiet(), _unexcused() as gaps:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _reader(config).from_pretrained(
             folder,
             use_safetensors=True,
             output_loading_info=True,
@@ -84,6 +84,14 @@ def fill(
         raise UserError("the base model alone", f"{name!r}, into which an adapter was loaded", "Take its adapter elsewhere.")
     sound(hf, name)
     return hf
+
+
+def _reader(config: Any) -> Any:
+    """The class of transformers that opens models of a configuration: as causal LMs, or as those that read images beside text."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    kinds: tuple[Any, ...] = (AutoModelForCausalLM, AutoModelForImageTextToText)
+    return next((one for one in kinds if type(config) in one._model_mapping), AutoModelForCausalLM)
 
 
 def refuse(gaps: Gaps, name: str) -> None:

@@ -98,7 +98,9 @@ class Forecast:
                 own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
                 compared = Work(scored=sum(len(one.ids) - one.start for one in self.tries[TEXT].sequences))
-                work["text"] = own + compared + compared.part(together)
+                # What is run whole has nothing held of the base model, which reads each passage once more for the bank.
+                anew = Work() if self.model.trees else _sum(forward(row, self.layers) for row, _ in self.rows[TEXT])
+                work["text"] = own + compared + (anew + compared).part(together)
         if self.config.judge != "none":
             # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
             answers = spec.edit != UNEDITED and kind(spec.edit).positions == "answer"
@@ -144,10 +146,10 @@ class Forecast:
             else:
                 steps = [step for epoch in schedule(items, trie, recipe) for step in epoch]
             used = [sorted(set(pairs.reshape(-1).tolist())) for step in steps for pairs in chunks(step, trie, self.config.tokens)]
-            self._trained[key] = [self._row(*_scored(trie, sequences)) for sequences in used]
+            self._trained[key] = [_scored(trie, sequences) for sequences in used]
         rows = self._trained[key]
         return {
-            "train": self._forwards(rows, first, first, 1),
+            "train": self._forwards([self._row(*one) for one in rows], first, first, 1),
             "gradient": _sum(back(self.model, row, first, scored) for row, scored in rows),
         }
 

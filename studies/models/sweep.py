@@ -17,12 +17,11 @@ from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
-from locus.engine.checks import run_checks
+from locus.engine.checks import run_checks, standing
 from locus.engine.train import TrainingRecipe, TrainingSet, train
 from locus.engine.trie import build_trie
 from locus.errors import UserError
 from locus.models.model import Model
-from locus.models.shortcuts import TREES
 from locus.sites.site import Location
 from studies.models.build import LENGTH, NotBuilt, build
 from studies.models.compare import gradient_gap, logits_gap
@@ -54,9 +53,14 @@ def seen(hf: Any, family: str) -> tuple[Row, Model | None]:
     if failed:
         why = f"row by row, it says something else than in plain rows: {failed[0]}"[:300]
         return {**row, "result": "refused", "why": why}, None
-    result = "row by row" if TREES in model.off else "in part" if model.off else "complete"
     largest = max(one.difference for one in checks)
-    found = {"result": result, "layout": str(model.layout), "without": model.off, "checks": len(checks), "largest": largest}
+    found = {
+        "result": standing(model, checks),
+        "layout": str(model.layout),
+        "without": model.off,
+        "checks": len(checks),
+        "largest": largest,
+    }
     return {**row, **found}, model
 
 

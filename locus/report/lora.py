@@ -1,0 +1,176 @@
+"""A rank-1 edit as a LoRA adapter of rank 1 in PEFT's layout.
+
+W (o + <a, o> b) = W o + (W b) a^T o, so A = a^T and B = W b, in float32 and with scale 1; B has what the
+free form writes added to it.
+
+The base is named so that nobody can take another for it: by hub id and revision where it came from there, by its whole path
+where it lies here (a relative one would be looked for wherever the user of the adapter happens to be), and by the fingerprint
+of its weights always.
+Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); nothing of PEFT is imported.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from locus.edits.base import Edit
+from locus.errors import UserError
+from locus.models.locate import locate, on_hub
+from locus.models.model import Model
+from locus.registry import MEMORY
+from locus.report.faithful import compare, fits
+from locus.shown import visible
+
+Factors = dict[int, tuple[Tensor, Tensor]]  # layer -> A [1, features], B [width, 1]
+LIES = "The base model is in {place}: where there is no such folder, load the adapter onto a copy of it, as README.md says."
+EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
+
+
+def module_path(model: Model, layer: int) -> str:
+    """Where a layer's output projection is in the Hugging Face model."""
+    return model.parts.layers[layer].output
+
+
+def lora(model: Model, edit: Edit) -> Factors:
+    """The factors A [1, features] and B [width, 1] of every layer, float32.
+
+    Raises:
+        UserError: if the edit is no rank-1 edit (a shift, a constant, an ablation).
+    """
+    fits(model, edit)
+    factors: Factors = {}
+    for layer, terms in sorted(edit.layers.items()):
+        if terms.read is None or terms.keep is not None or terms.shift is not None:
+            raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
+        out = torch.zeros(model.layout.d_model) if terms.out is None else terms.out.float()
+        if terms.write is not None:
+            out = out + model.weight(layer).float().cpu() @ terms.write.float()
+        factors[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
+    return factors
+
+
+def adapter(model: Model, edit: Edit) -> Factors:
+    """The factors of every layer, after they were tried beside the projections, as PEFT puts them.
+
+    Raises:
+        UserError: if the edit is no rank-1 edit, PEFT knows no adapter of such a projection, or it says something else.
+    """
+    from transformers.pytorch_utils import Conv1D  # slow to import
+
+    factors = lora(model, edit)
+    for layer in factors:
+        kind = type(model.projection(layer))
+        if not issubclass(kind, nn.Linear | Conv1D):
+            raise UserError(
+                "an output projection that PEFT can put an adapter beside, a Linear or Conv1D",
+                f"{kind.__name__} at {module_path(model, layer)}",
+                "Use the saved edit with locus, or add W b <a, o> in a hook on the projection's output.",
+            )
+    compare(model, edit, lambda tokens: _beside(model, factors, tokens), "an adapter")
+    return factors
+
+
+def _beside(model: Model, factors: Factors, tokens: Tensor) -> Tensor:
+    """Logits of the model with B A o added to what its projections give, in float32."""
+
+    def hook(down: Tensor, up: Tensor) -> Any:
+        def after(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            o = args[0].float()
+            return (output.float() + o @ down.to(o.device).T @ up.to(o.device).T).to(output.dtype)
+
+        return after
+
+    handles = [model.projection(layer).register_forward_hook(hook(*one)) for layer, one in factors.items()]
+    try:
+        logits: Tensor = model.hf(input_ids=tokens, use_cache=False).logits
+        return logits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _targets(model: Model, layers: Iterable[int]) -> list[str] | str:
+    """How PEFT is told which modules: by their paths, or by a pattern where the paths of others end in one of these."""
+    paths = [module_path(model, layer) for layer in layers]
+    ends = tuple(f".{path}" for path in paths)
+    clash = any(name.endswith(ends) for name, _ in model.hf.named_modules())
+    return "|".join(map(re.escape, paths)) if clash else paths
+
+
+def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = None) -> list[str]:
+    """Write a rank-1 edit as a PEFT LoRA adapter and return what its user should know.
+
+    Args:
+        model: the base.
+        edit: the edit.
+        folder: where to write.
+        revision: of the base, if it is a hub's.
+
+    Raises:
+        UserError: if the edit is no rank-1 edit, not of this model, or cannot be an adapter of it.
+    """
+    notes = write_peft(model, adapter(model, edit), folder, revision)
+    return notes + ([EVERYWHERE] if edit.positions == "answer" else [])
+
+
+def write_peft(model: Model, factors: Factors, folder: Path, revision: str | None = None) -> list[str]:
+    """Write factors that were tried as a PEFT LoRA adapter and return what its user should know of its base."""
+    tensors: dict[str, Tensor] = {}
+    for layer, (down, up) in factors.items():
+        name = f"base_model.model.{module_path(model, layer)}"
+        tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    place = _place(model, folder)
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": place,
+        "revision": revision if on_hub(place) else None,
+        "target_modules": _targets(model, factors),
+        "r": 1,
+        "lora_alpha": 1,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": any(model.parts.layers[layer].transposed for layer in factors),
+        "inference_mode": True,
+    }
+    save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt", "base_model_sha256": model.fingerprint})
+    write_json(folder / "adapter_config.json", settings)
+    (folder / "README.md").write_text(_card(model, place, revision), encoding="utf-8")
+    return [] if on_hub(place) else [LIES.format(place=visible(place, 1000))]
+
+
+def _place(model: Model, folder: Path) -> str:
+    """Where PEFT finds the base: a hub id, or the whole path of a folder; a planted or merged one's is written beside it."""
+    if model.name.startswith(("planted:", MEMORY)) or model.merged:
+        source: Any = model.hf
+        source.save_pretrained(folder / "base")
+        model.tokenizer.save_pretrained(folder / "base")
+        return str((folder / "base").resolve())
+    place = locate(model.name)[0]  # a package's or a GGUF file's is a folder of what it was converted to
+    return place if on_hub(place) else str(Path(place).resolve())
+
+
+def _card(model: Model, place: str, revision: str | None) -> str:
+    """The adapter's README: its base by name and by fingerprint, and how to load it on a base that lies elsewhere."""
+    hub = on_hub(place)
+    head = f"base_model: {json.dumps(place)}\n" if hub else ""
+    named = f"`{visible(place)}`" + (f", revision `{visible(revision)}`" if hub and revision else "")
+    return (
+        f"---\n{head}library_name: peft\n---\n\n# An edit found by locus, as a LoRA adapter of rank 1\n\n"
+        f"Its base model is {named}.\n"
+        f"It fits weights in {str(model.dtype).removeprefix('torch.')} with this fingerprint (SHA-256, as `locus` takes it), "
+        f"and no others:\n\n    {model.fingerprint}\n\n"
+        "Where the base lies elsewhere: `PeftModel.from_pretrained(base, ADAPTER)`, with `base` loaded from there.\n"
+        "`export.json` says of which run and trial the edit is.\n"
+    )
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a file of an export."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
