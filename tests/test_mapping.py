@@ -3,9 +3,11 @@
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +119,13 @@ def test_what_was_fetched_before_needs_no_network(cache, tmp_path):
         assert len(mapped(tmp_path, ON_HUB + f'split = "{split}"\n' + FIELDS).items) == count
     named = mapped(tmp_path, ON_HUB + 'file = "data/test-00000-of-00001.jsonl"\n' + FIELDS)
     assert [item.wanted for item in named.items] == [("A wren 0.",), ("A wren 1.",), ("A wren 2.",)]
+
+
+def test_the_example_of_the_page_is_read(cache, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
+    (cache / "datasets--someone--animals").rename(cache / "datasets--owner--name")
+    assert len(mapped(tmp_path, example).items) == 8
 
 
 UNPINNED = {

@@ -33,6 +33,13 @@ def test_every_reader_has_a_shape_and_says_by_what_name_it_goes():
         assert opening.get(name).name == name and opening.get(name).expected
 
 
+def test_the_page_of_data_has_a_row_of_every_reader_and_its_examples_begin_with_it():
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    for name in registry.entries("readers"):
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert row.rstrip("| ").endswith("`") and f"| `{name}:" in row
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_published_shape_is_recognised_and_read(name, tmp_path):
     dataset = opened(tmp_path, name)
