@@ -1,4 +1,4 @@
-"""What can be named: behaviours, claims, edits, metrics, judges, executors, model sources. Code is imported when asked for.
+"""What can be named: behaviours, readers, claims, edits, metrics, judges, executors, models. Code is imported when asked for.
 
 An entry is a name, the place of its code (`module:attribute`), a line of help, and the extra whose packages it needs. Our own are
 listed here; another package's are found through entry points of the groups `locus.behaviours`, `locus.claims` and so on; and a
@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 from locus.errors import UserError
 
 T = TypeVar("T")
-Kind = Literal["behaviours", "claims", "edits", "metrics", "judges", "executors", "models"]
+Kind = Literal["behaviours", "readers", "claims", "edits", "metrics", "judges", "executors", "models"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MEMORY = "memory:"  # begins the name of what lay in somebody's memory, which no name opens again
 
@@ -74,6 +74,11 @@ def _embedded(name: str, help: str) -> Entry:
     return Entry(name, f"locus.behaviours.{name}:open_behaviour", help, embedded=True)
 
 
+def _reader(name: str, help: str, module: str = "") -> Entry:
+    """A reader of a published shape."""
+    return Entry(name, f"locus.behaviours.readers.{module or name}:READER", help)
+
+
 OWN: dict[Kind, tuple[Entry, ...]] = {
     "behaviours": (
         _embedded("misconceptions", "common misconceptions, with the package"),
@@ -91,6 +96,19 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("task", "locus.behaviours.tasks:open_behaviour", "task:NAME, the prompts of a patching task as questions"),
         Entry("exchange", "locus.behaviours.exchange:open_behaviour", "exchange:NAME, another with its sides exchanged"),
         Entry("planted", "locus.models.planted.named:open_behaviour", "planted:KIND:SEED, the questions of a planted model"),
+    ),
+    "readers": (
+        _reader("caa", "CAA and Anthropic's evals: answer_matching_behavior, letters or texts"),
+        _reader("bbq", "BBQ: a context, a question, three answers and a label"),
+        _reader("blimp", "BLiMP: sentence_good and sentence_bad"),
+        _reader("stereoset", "StereoSet: sentences labelled stereotype and anti-stereotype"),
+        _reader("crows-pairs", "CrowS-Pairs: sent_more and sent_less", "crows_pairs"),
+        _reader("preferences", "preference pairs: chosen and rejected, texts or chat lists"),
+        _reader("lm-eval", "multiple choice of lm-eval: logged samples, or question, choices and answer", "lm_eval"),
+        _reader("inspect", "samples of Inspect: input, choices and target", "inspect_samples"),
+        _reader("word-pairs", "function vectors: input and output", "word_pairs"),
+        _reader("axbench", "AxBench: answers with and without a concept; axbench:PATH#ID takes one concept"),
+        _reader("mapping", "TOML that maps the fields of a file, or of a data set on the hub"),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
     "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),
@@ -168,7 +186,7 @@ def entries(kind: Kind) -> dict[str, Entry]:
     """All that is known of a kind, by name: ours, other packages', and what was registered here. Nothing is imported.
 
     Args:
-        kind: behaviours, claims, edits, metrics, judges, executors or models.
+        kind: behaviours, readers, claims, edits, metrics, judges, executors or models.
 
     Raises:
         UserError: if there is no such kind, suggesting the nearest.

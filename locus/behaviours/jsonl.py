@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import FILED, Dataset, Item, contradicted, normalise, problems, repeats
+from locus.behaviours.checking import Checker
+from locus.behaviours.items import FILED, Dataset, Item, normalise
 from locus.errors import UserError
 from locus.records.base import JsonObject
 
@@ -58,20 +59,11 @@ def read_rows(rows: Iterable[tuple[int, Any]], unit: str, name: str) -> list[Ite
 
 def _maker(unit: str) -> Callable[[int, JsonObject], Item]:
     """What makes items of rows one by one, and refuses what an earlier one rules out."""
-    ids: dict[str, int] = {}
-    groups: dict[str, tuple[str, int]] = {}
-    labels: dict[tuple[str, str], bool] = {}
+    checker = Checker(unit)
 
     def make(number: int, row: JsonObject) -> Item:
         item = _item(number, row)
-        wrong = problems(item) + (repeats(item) or contradicted(item, labels))
-        if item.id in ids:
-            wrong.append(f"the id {item.id!r} is that of {unit} {ids[item.id]} too")
-        ids[item.id] = number
-        group, line = groups.setdefault(item.question, (item.group, number))
-        if group != item.group:
-            wrong.append(f"the question of {unit} {line} again, in another group: a split could cut it")
-        if wrong:
+        if wrong := checker.wrong(number, item):
             raise ValueError(wrong)
         return item
 

@@ -64,7 +64,9 @@ def text(path: Path, what: str) -> str:
     return incoming.text_of(incoming.read_bytes(path, what, FILE_BYTES), what, str(path))
 
 
-def read_table(content: str, name: str, columns: Sequence[str], remedy: str) -> list[tuple[int, dict[str, str]]]:
+def read_table(
+    content: str, name: str, columns: Sequence[str], remedy: str, delimiter: str = ","
+) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV with their numbers; the header is row 1.
 
     Args:
@@ -72,12 +74,13 @@ def read_table(content: str, name: str, columns: Sequence[str], remedy: str) -> 
         name: of the file, for the message.
         columns: those it must have; it may have others.
         remedy: where one is missing.
+        delimiter: what stands between cells.
 
     Raises:
         UserError: if a column is missing or named twice, or naming all rows that are no rows of this table.
     """
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
-    expected = f"a CSV with the columns {', '.join(columns)}"
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True, delimiter=delimiter)
+    expected = f"a CSV with the columns {', '.join(columns)}" if columns else "a table with a header, each column named once"
     header: list[str] = []
     rows: list[tuple[int, dict[str, str]]] = []
     wrong: dict[str, list[int]] = {}

@@ -30,7 +30,7 @@ app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 app.command("list")(names.show)
-app.command("behaviours")(behaviours.show)
+app.add_typer(behaviours.app, name="behaviours")
 console = terminal.console()
 
 
@@ -56,7 +56,8 @@ Data = Annotated[
     Option(
         "--data",
         "--behaviour",
-        help="misconceptions or another that `locus behaviours` shows, truthfulqa, its CSV or JSON, or your own JSONL.",
+        help="misconceptions or another that `locus behaviours` shows, truthfulqa, your own JSONL, or a file that one of "
+        "`locus list readers` reads, also as READER:FILE.",
         show_default="misconceptions; a planted model's own",
     ),
 ]

@@ -1,8 +1,11 @@
-"""The command that lists the behaviours that come with the package, with what was measured of them."""
+"""The commands about behaviours: those that come with the package with what was measured of them, and any as a model sees it."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
+import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from locus import behaviours, registry
 from locus.behaviours import figures
@@ -14,10 +17,14 @@ CAPTION = (
     "n questions. Base: the unedited model; ceiling: the optimal edit of all heads, on test questions; gain: of MC1 in points, "
     "and of the margin in nats. In brackets the 95 % interval of a rate, and the 90 % interval of a gain."
 )
+app = typer.Typer(help="List the behaviours of the package, and show any as a model will see it.")
 
 
-def show() -> None:
+@app.callback(invoke_without_command=True)
+def listing(context: typer.Context) -> None:
     """List the behaviours of the package: what is wanted, and what the unedited model and the best edit reach."""
+    if context.invoked_subcommand is not None:
+        return
     table = Table(caption=CAPTION)
     for heading in HEADINGS:
         table.add_column(heading, overflow="fold")
@@ -25,6 +32,24 @@ def show() -> None:
         if entry.embedded:
             table.add_row(*map(Text, _row(entry)))
     console().print(table)
+
+
+@app.command()
+def show(
+    path: Annotated[str, Argument(metavar="PATH", help="As for --data: a name, a file, READER:FILE.")],
+    model: Annotated[
+        str | None, Option(help="Whose tokenizer and template are used.", show_default="smollm2-135m-instruct")
+    ] = None,
+    items: Annotated[int, Option(help="Questions to print.")] = 3,
+    prompt: Annotated[str, Option(help="Prompt format: auto, chat, qa, primer or bare.")] = "auto",
+    revision: Annotated[str | None, Option(help="Of a hub model.")] = None,
+) -> None:
+    """Print some questions of a behaviour as a model will see them, with its tokens marked; no weights are loaded."""
+    import locus
+
+    seen = locus.behaviour(path).preview(model, items=items, prompt=prompt, revision=revision)
+    for one in repr(seen).splitlines():
+        console().print(Text(one), soft_wrap=True)
 
 
 def _row(entry: registry.Entry) -> Iterator[str]:

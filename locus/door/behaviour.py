@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 from locus import behaviours
 from locus.behaviours import jsonl
 from locus.behaviours.items import FILED, Dataset, Item
+from locus.behaviours.readers.mapping import check_sides
 from locus.boundary import outputs
+from locus.door.shaped import read_in_memory
 from locus.errors import UserError
 from locus.registry import MEMORY
 
 if TYPE_CHECKING:
     import pandas
+
+    from locus.door.preview import Preview
+    from locus.models.model import Model
 
 Rows = Iterable[Mapping[str, Any]]
 SHOWN = 20
@@ -49,6 +54,24 @@ class Behaviour:
     def __repr__(self) -> str:
         return f"<behaviour {self.dataset.name}: {len(self)} questions, {self.sha256[:12]}>"
 
+    def preview(
+        self, model: "Model | str | None" = None, *, items: int = 3, prompt: str = "auto", revision: str | None = None
+    ) -> "Preview":
+        """Some questions as a model will see them, token by token; no weights are loaded.
+
+        Args:
+            model: by name, or open; the default model where it is left out.
+            items: how many questions, from the first to the last at even distances.
+            prompt: the format, as of an audit: auto, chat, qa, primer or bare.
+            revision: of a hub model.
+
+        Raises:
+            UserError: if the tokenizer cannot be had, or has no such format.
+        """
+        from locus.door.preview import preview
+
+        return preview(self.dataset, model, items, prompt, revision)
+
     def save(self, path: str | Path) -> Path:
         """Write as JSON lines, which `--data` and `locus.behaviour` read back to the same hash.
 
@@ -67,18 +90,20 @@ def behaviour(
     name: str = "questions",
     split: str = "train",
     revision: str | None = None,
+    reader: str | None = None,
 ) -> Behaviour:
     """Questions with wanted and unwanted answers, from wherever they are.
 
     Args:
-        source: a name (`misconceptions`, `truthfulqa`, `task:ioi` ...), the path of a .jsonl, .csv or .json, a list of
-            dictionaries, a pandas DataFrame, or with `fields` the id of a data set on the hub. A row has `question`, `wanted` and
-            `unwanted` (lists of texts, or one text), and if wanted `best`, `id`, `group`, `category`, `source`.
+        source: a name (`misconceptions`, `truthfulqa`, `task:ioi` ...), the path of a file, a list of dictionaries, a pandas
+            DataFrame, or with `fields` the id of a data set on the hub. A row has `question`, `wanted` and `unwanted` (lists of
+            texts, or one text), and if wanted `best`, `id`, `group`, `category`, `source`; or it has the shape of a reader.
         fields: our field -> the column or key that holds it, for those that are called otherwise: `{"wanted": "Right"}`. Of
             what it does not name, `question`, `wanted` and `unwanted` are looked for under these names, and nothing else is read.
         name: what to call a list or a frame.
         split: of a hub data set.
         revision: of a hub data set: commit, branch or tag.
+        reader: that reads the rows (`bbq`, `preferences` ...; `axbench#3` for a part), where their shape is that of several.
 
     Returns:
         The questions; `.save(FILE.jsonl)` writes them for the command line.
@@ -94,12 +119,18 @@ def behaviour(
     """
     if isinstance(source, Behaviour):
         return source
+    if reader is not None and fields is not None:
+        raise UserError("either a reader or fields", "both", "Leave out one of them.")
+    check_sides(fields or {})
     if isinstance(source, str | Path) and fields is None:
-        return Behaviour(behaviours.load(str(source)), str(source))
+        called = f"{reader}:{source}" if reader else str(source)
+        return Behaviour(behaviours.load(called), called)
     origin = ""
     if isinstance(source, str | Path):
         rows, unit = (_file(source), "line") if str(source).endswith(".jsonl") else (_hub(str(source), split, revision), "row")
         origin = name = f"{source}@{revision}" if revision else str(source)
+    elif fields is None and (items := read_in_memory(source, reader, name)):
+        return Behaviour(Dataset(f"{MEMORY}{name}", items, "", ""), f"{MEMORY}{name}")
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):
         rows, unit, fields = _frame(source, fields), "row", None
     elif isinstance(source, Iterable) and not isinstance(source, Mapping):

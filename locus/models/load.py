@@ -154,6 +154,25 @@ def place(device: str) -> str:
     raise UserError(f"a device of this machine, which has {count} GPUs", repr(device), "Use --set device=auto.")
 
 
+def load_tokenizer(name: str = DEFAULT_MODEL, *, revision: str | None = None) -> Any:
+    """The tokenizer of a model, by whose weights nothing is loaded; code that comes with a model is not run.
+
+    Args:
+        name: of the model, as of `load`.
+        revision: of a hub model.
+
+    Raises:
+        UserError: if it cannot be had, or has no character offsets.
+    """
+    if registry.known("models", name):
+        named: Model = registry.get("models", name)(name, "cpu")
+        return named.tokenizer
+    folder, _ = locate(name, NONE)
+    if not Path(folder).is_dir():
+        folder = fetched(name, revision, False, NONE, weights=False)
+    return _tokenizer(folder, name, False)
+
+
 def _tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
     """The fast tokenizer of a folder."""
     from transformers import AutoTokenizer

@@ -131,7 +131,7 @@ class AuditConfig(settings.Settings):
     )
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
-    data: str = Field("misconceptions", description="name or path of the questions, or task:NAME")
+    data: str = Field("misconceptions", description="name or path of the questions, READER:PATH, or task:NAME")
     prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
         "auto",
         description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",
