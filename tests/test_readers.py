@@ -319,6 +319,13 @@ def test_a_missing_cell_of_a_frame_is_named_by_its_row():
         locus.behaviour(frame, reader="blim")
 
 
+def test_a_column_with_gaps_holds_the_same_names():
+    rows = [answer("Describe a walk.", "Waves rolled in.", "positive"), answer("Describe a walk.", "A dry lane.", "negative")]
+    frame = pandas.DataFrame([rows[0], {**rows[1], "concept_id": None}])
+    assert str(frame.concept_id.dtype) == "float64"
+    assert locus.behaviour(frame, reader="axbench#3").items[0].unwanted == ("A dry lane.",)
+
+
 def test_parquet_tables_and_mislabelled_json_are_read(tmp_path):
     rows = SHAPES["axbench"].content
     whole = behaviours.load(write(tmp_path / "train.jsonl", rows)).items

@@ -9,7 +9,7 @@ from locus.behaviours.items import FILED, Dataset, Item, Split, split
 from locus.behaviours.readers import files, opening
 from locus.errors import UserError
 
-FILES = ("truthfulqa:FILE (CSV or mc_task.json)", "FILE.jsonl", "READER:FILE")
+FILES = ("truthfulqa:FILE (CSV or mc_task.json)", "FILE.jsonl", "READER:FILE", "MAPPING.toml (of a data set on the hub)")
 OWN = {".jsonl": jsonl.load_jsonl, ".csv": truthfulqa.load_truthfulqa, ".json": truthfulqa.load_truthfulqa}
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 LETTER = re.compile(r"\(?([A-Z])[).:]?")
 BRACKETED = re.compile(r"^[ \t]*\(([A-Z])\):?[ \t]*", re.M)
 PLAIN = re.compile(r"^[ \t]*([A-Z])[.)][ \t]+", re.M)
-HEADING = re.compile(
-    r"(?:\s*\n\W*(?:(?:answer )?choices|options|answers?|a)\s*:?|\s*\b(?:answer )?(?:choices|options)\s*:)\s*$", re.I
-)
-CUE = re.compile(r"\s*\n\s*(?:the )?(?:best |correct )?answer(?: is)?\s*:?\s*\(?\s*$", re.I)
+HEADING = re.compile(r"\W*(?:(?:answer )?choices|options|answers?|a) ?:?", re.I)  # a line of its own
+INLINE = re.compile(r"\b(?:answer )?(?:choices|options) ?:$", re.I)
+CUE = re.compile(r"(?:the )?(?:best |correct )?answer(?: is)? ?:? ?\(?", re.I)  # the last line, which the answer goes on
 
 
 def letter(answer: str) -> str:
@@ -24,7 +23,7 @@ def options(question: str) -> tuple[str, Mapping[str, str]]:
     Raises:
         ValueError: if they are given twice, not in order, or followed by other text, so that they cannot be told apart.
     """
-    text = CUE.sub("", question.rstrip())
+    text = _without(question, CUE)
     found = list(BRACKETED.finditer(text)) or list(PLAIN.finditer(text))
     if not found:
         return question.strip(), {}
@@ -35,7 +34,14 @@ def options(question: str) -> tuple[str, Mapping[str, str]]:
     texts = [text[one.end() : end].strip() for one, end in zip(found, ends, strict=True)]
     if "\n\n" in texts[-1]:
         raise ValueError("text behind the options")
-    return HEADING.sub("", text[: found[0].start()]).strip(), dict(zip(names, texts, strict=True))
+    stem = _without(text[: found[0].start()], HEADING)
+    return INLINE.sub("", stem).strip(), dict(zip(names, texts, strict=True))
+
+
+def _without(text: str, last: re.Pattern[str]) -> str:
+    """A text without its last line, where that is of a kind."""
+    front, feed, line = text.rstrip().rpartition("\n")
+    return front.rstrip() if feed and last.fullmatch(line.strip()) else text.strip()
 
 
 def resolved(question: str, answers: tuple[str, ...]) -> tuple[str, tuple[str, ...], int]:

@@ -58,12 +58,14 @@ class Fields:
         return "" if self.row.get(name) is None or self.row.get(name) == "" else self.label(name)
 
     def label(self, name: str) -> str:
-        """A name: a text, or a whole number as its digits.
+        """A name: a text, or a whole number as its digits; 3.0, as a column with gaps has it, is 3.
 
         Raises:
             ValueError: if it is neither.
         """
         value = self._there(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         return str(value) if type(value) is int else self.text(name)
 
     def whole(self, name: str) -> int:

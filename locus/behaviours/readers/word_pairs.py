@@ -52,19 +52,15 @@ def _labelled(pairs: Sequence[Pair], labels: Sequence[str]) -> Iterator[Numbered
 def _partnered(pairs: Sequence[Pair]) -> Iterator[Numbered]:
     """Each with the outputs of its partner, the next that has none in common; whoever finds none is left over."""
     left = deque(pairs)
+    words = {pair[0]: {normalise(text) for text in (pair[1], *pair[2])} for pair in pairs}
     while left:
         first = left.popleft()
         for place, other in enumerate(islice(left, LOOK)):
-            if not _common(first, other):
+            if words[first[0]].isdisjoint(words[other[0]]):
                 del left[place]
                 for (number, question, wanted), (_, _, unwanted) in ((first, other), (other, first)):
                     yield number, Item(f"q{number}", question, wanted, unwanted, wanted[0], f"pair {first[0]}")
                 break
-
-
-def _common(one: Pair, other: Pair) -> bool:
-    folded = [{normalise(text) for text in pair[2]} | {normalise(pair[1])} for pair in (one, other)]
-    return bool(folded[0] & folded[1])
 
 
 def _read(rows: Rows) -> list[Numbered]:
