@@ -121,12 +121,18 @@ class Record:
         """Whether every planned trial of an arm is done."""
         return len(arm.trials) == self.planned[arm.role, arm.name, arm.claim, arm.read]
 
-    def drawn(self, claim: str, read: str) -> list[Arm]:
-        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole."""
-        whole = {arm.name: arm for arm in self.find("random", claim, read) if self.whole(arm)}
+    def drawn(self, claim: str, read: str, role: str = "random") -> list[Arm]:
+        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole.
+
+        Args:
+            claim: by its name.
+            read: what the edits read.
+            role: random, or random-layer: those of the claim's layers, where they stand beside the others.
+        """
+        whole = {arm.name: arm for arm in self.find(role, claim, read) if self.whole(arm)}
         arms: list[Arm] = []
-        for role, name, of, mode in self.planned:
-            if (role, of, mode) == ("random", claim, read):
+        for planned, name, of, mode in self.planned:
+            if (planned, of, mode) == (role, claim, read):
                 if name not in whole:
                     break
                 arms.append(whole[name])

@@ -117,7 +117,7 @@ def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: 
     grid = config.grid * config.seeds
     steered = 1 + min(config.shift_random, config.random)
     fixed = sum(len(strengths(kind(name), config)) for name in config.steering)
-    each = steered * fixed + len(config.reads) * grid * (2 + config.random)
+    each = steered * fixed + len(config.reads) * grid * (2 + config.random * len(config.nulls))
     whole = 1 + fixed * config.shift_everywhere
     whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
     # Claims of one name share the random Locations that they have in common.

@@ -17,6 +17,7 @@ from locus.behaviours.exchange import PREFIX as EXCHANGED
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
+from locus.claims.null import Match
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
@@ -152,8 +153,10 @@ class AuditConfig(settings.Settings):
     test: int | None = Field(None, ge=4, description="test questions, on which everything is reported")
     # what it is compared with
     random: int = Field(19, ge=0, description="random Locations of the claim's size")
-    null: Literal["uniform", "layer"] = Field(
-        "uniform", description="random Locations: over all heads, or as many in each layer as the claim"
+    null: Literal["uniform", "layer", "both"] = Field(
+        "uniform",
+        description="random Locations: uniform, over all heads; layer, as many in each layer as the claim; both: the verdict is "
+        "by uniform ones, and *special* by as many of the claim's layers stands beside it",
     )
     singles: int = Field(0, ge=0, description="random single heads")
     reads: tuple[Read, ...] = Field(
@@ -267,6 +270,11 @@ class AuditConfig(settings.Settings):
     def measures(self) -> tuple[Metric, ...]:
         """Every metric of the run."""
         return measured(self.metric, *self.metrics)
+
+    @property
+    def nulls(self) -> tuple[Match, ...]:
+        """How random Locations are drawn: those that the verdict is by, then those that stand beside them."""
+        return ("uniform", "layer") if self.null == "both" else (self.null,)
 
     @property
     def looks(self) -> tuple[int, ...]:

@@ -205,7 +205,9 @@ def _fits(config: AuditConfig, heads: tuple[int, ...] | None) -> list[UserError]
         except UserError:
             continue  # said already
         wrong = _caught(claim.fits, heads)
-        errors += wrong or _caught(null.draw_locations, claim.location, heads, config.random, config.seed, config.null)
+        for match in config.nulls if not wrong else ():
+            wrong += _caught(null.draw_locations, claim.location, heads, config.random, config.seed, match)
+        errors += wrong
     return errors
 
 
@@ -253,7 +255,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
     grid = config.grid * len(config.reads) * config.seeds
-    if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
+    if (count := grid * len(config.claims) * (config.random * len(config.nulls) + config.singles)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
         )

@@ -16,7 +16,7 @@ from locus.shown import visible
 
 VERDICT_SCHEMA: Literal["locus-verdict/1"] = "locus-verdict/1"
 # Kinds of edited places.
-KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere")
+KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere", "random_in_layers")
 
 
 class Baseline(Part):
@@ -171,6 +171,8 @@ class Verdict(Part):
     """The optimal edit at the claim."""
     random: Many[PlaceResult]
     """The optimal edits at random Locations."""
+    random_in_layers: Many[PlaceResult] = ()
+    """The optimal edits at random Locations of the claim's layers, where these stand beside the others."""
     single: Many[PlaceResult]
     """The optimal edits at single heads."""
     gain: Gain | None = None

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis
+from locus.conclude import diagnosis, nulls
 from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
-from locus.records.findings import ClaimVerdict
+from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Verdict
 from locus.report import chart, cite, html, receipt, words
@@ -23,12 +23,14 @@ STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": 
 ASKED = {
     "works": "Is the optimal edit at the claim as good as the optimal edit everywhere?",
     "special": "Is it better than the optimal edits at random Locations of the same size?",
+    "layers": "And better than those at random Locations with as many heads in each layer? (beside the verdict)",
     "unique": "Do only few random Locations do as well?",
     "necessary": "Does the optimal edit everywhere but there fall short?",
 }
 TESTS = {
     "works": "paired non-inferiority over questions",
     "special": "rank among random Locations",
+    "layers": "rank among random Locations of the claim's layers",
     "unique": "share of Locations, exact (Clopper–Pearson)",
     "necessary": "paired difference over questions",
 }
@@ -144,6 +146,8 @@ class ShownClaim:
         next: what would settle what is open.
         curve: by length of search, how near to the optimum places are, and what would follow for the claim.
         way: where the claim's lead goes as searches near the optimum, in words.
+        answers: question -> its answer; with random Locations of the claim's layers, their answer beside.
+        nulls: what those say beside uniform ones, in words; "" where there are none.
     """
 
     claim: ClaimVerdict
@@ -153,6 +157,8 @@ class ShownClaim:
     next: list[str]
     curve: list[tuple[int, dict[str, int | float | None], CurveClaim]]
     way: str
+    answers: list[tuple[str, Finding]]
+    nulls: str
 
 
 def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
@@ -164,7 +170,11 @@ def _shown(material: Material, claim: ClaimVerdict) -> ShownClaim:
     ours = [next(one for one in point.claims if (one.name, one.read) == (claim.name, claim.read)) for point in points]
     curve = [(point.rounds, point.share, one) for point, one in zip(points, ours, strict=True)]
     way = described(points, claim, metric)
-    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way)
+    answers = list(claim.by_question.items())
+    if claim.special_in_layers is not None:
+        answers.insert(1 + [name for name, _ in answers].index("special"), ("layers", claim.special_in_layers))
+    beside = nulls.compared(claim, metric)
+    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way, answers, beside)
 
 
 @dataclass(frozen=True)
@@ -211,6 +221,9 @@ def table(material: Material) -> list[Row]:
             size = words.counted(claim.n_sites, "head")
             label = f"optimal edits at {words.counted(len(random), 'random Location')} of {size} (read {claim.read})"
             rows.append(_range(label, random))
+        if layered := _of(claim, places["random_in_layers"]):
+            label = f"optimal edits at {words.counted(len(layered), 'random Location')} of its layers (read {claim.read})"
+            rows.append(_range(label, layered))
     if single := places["single"]:
         rows.append(_range(f"optimal edits at {len(single)} single heads", single))
     return rows

@@ -25,7 +25,7 @@ from locus.metrics.drift import drift
 from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED, Plan, Trial
-from locus.records.plan import TrialSpec
+from locus.records.plan import DRAWN, TrialSpec
 from locus.records.result import FitRecord, Result
 from locus.records.store import Store
 from locus.run.executors import side_by_side
@@ -69,7 +69,7 @@ def run(
         )
         with closing(coming):
             for number in wave:
-                if banks[number][0].role == "random" and enough():
+                if banks[number][0].role in DRAWN and enough():
                     return False  # those that nothing starts from are the plan's last
                 store.commit(next(coming))
                 say(number, 1.0)

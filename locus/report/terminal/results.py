@@ -11,6 +11,7 @@ from locus import registry
 from locus.boundary.terminal import Console, Text
 from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
+from locus.conclude.nulls import compared
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
 from locus.records.findings import Finding, Findings
@@ -188,13 +189,15 @@ def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     rows.append(("", {}))
     for place in verdict.ceiling:
         rows.append((f"optimal everywhere ({place.name.removeprefix('ceiling:')})", one(place)))
-    edits = ("claimed", "random", "complement", "single")
+    edits = ("claimed", "random", "random_in_layers", "complement", "single")
     for read in dict.fromkeys(place.read for kind in edits for place in verdict.places(kind)):
         mine = {kind: [place for place in verdict.places(kind) if place.read == read] for kind in edits}
         rows += [(f"optimal at {place.name}, read {read}", one(place)) for place in mine["claimed"]]
         heads = f"{size} head{'' if size == 1 else 's'}"
         if mine["random"]:
             rows.append((f"optimal at {len(mine['random'])} random Locations of {heads}", several(mine["random"])))
+        if layered := mine["random_in_layers"]:
+            rows.append((f"optimal at {len(layered)} random Locations of its layers", several(layered)))
         rows += [("optimal everywhere but there", one(place)) for place in mine["complement"]]
         if mine["single"]:
             rows.append((f"optimal at {len(mine['single'])} single heads", several(mine["single"])))
@@ -241,6 +244,8 @@ def _standings(console: Console, verdict: Verdict) -> None:
                     grid.add_row("", "", Text(f"would settle it: {finding.to_decide}", style="dim"))
         console.print(grid)
         console.print(Text(claim.sentence, style="bold"))
+        if beside := compared(claim, verdict.metric):
+            console.print(Text(beside))
         if way := described(verdict.curve, claim, verdict.metric):
             console.print(Text(way))
         if "invalid" in {finding.standing for finding in findings.values()}:
