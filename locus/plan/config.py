@@ -40,6 +40,7 @@ SINCE_FIRST: dict[str, object] = {
     "rule": 3,
     "least_gain": None,
     "lengths": [],
+    "off_manifold": False,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -214,6 +215,9 @@ class AuditConfig(settings.Settings):
     text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
     text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
     text_tokens: int = Field(96, ge=8, description="tokens a passage")
+    off_manifold: bool = Field(
+        True, description="see how far edits take activations from where the unedited model's lie; costs under 1 % of an audit"
+    )
     # what the edited models say, and who judges it
     judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
     judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from locus.behaviours.items import Dataset
+from locus.behaviours.items import SPLITS, Dataset
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import plant_with_question
 from locus.edits.kind import kind
@@ -123,7 +123,11 @@ class Forecast:
             items = self.items["train"] + self.items["validation"]
             other = plant_with_question(self.model.tokenizer, items, self.config.seed)
             laid += self._laid_out(other, self.config.tokens, ends=True)
-        return _sum(forward(row, self.layers, scored) for row, scored in laid)
+        work = [forward(row, self.layers, scored) for row, scored in laid]
+        if self.config.off_manifold:
+            again = (row for name in SPLITS for row, _ in self.rows[name])
+            work += [forward(row, 1, reused=self.layers - 1) if self.model.trees else forward(row, self.layers) for row in again]
+        return _sum(work)
 
     def _searched(self) -> list[Rank1Form]:
         """The forms of the edits that are searched for by the whole loss."""

@@ -138,6 +138,24 @@ class CurvePoint(Part):
     """What would follow."""
 
 
+class Departure(Part):
+    """How far a claim's edit takes activations from where the unedited model's lie, beside the ceiling's."""
+
+    name: Long
+    """What tables call the claim."""
+    read: Short
+    """What the edits read."""
+    claim: Number
+    """Share of answer tokens that are predicted from further out than 99 % of the unedited model's activations, a mean over
+    questions."""
+    ceiling: Number
+    """The same under the ceiling's edit."""
+    more: Number
+    """The mean difference, claim less ceiling."""
+    interval: Interval
+    """Its 95 % interval over groups of questions."""
+
+
 class Verdict(Part):
     """A verdict.json."""
 
@@ -196,6 +214,8 @@ class Verdict(Part):
     curve: Many[CurvePoint] = ()
     """Verdicts of all searches after so many rounds, where they were looked at; the last is of the whole ones, nearest to the
     optimum."""
+    departures: Many[Departure] = ()
+    """How far claims' edits take activations from where the unedited model's lie, where that was measured."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis, nulls
+from locus.conclude import diagnosis, manifold, nulls
 from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
@@ -193,7 +193,7 @@ def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]
     """What the page's tables show: metrics of test questions; side effects; other views of what a judge said, and of wording."""
     placed = sorted((one for one in metrics if one.page is not None), key=lambda one: one.page or 0)
     judged = [one.name for one in metrics if one.needs_judge and one.page is None]
-    split = {text: [one.name for one in placed if (one.of == "text") is text] for text in (False, True)}
+    split = {aside: [one.name for one in placed if (one.of in ("text", "states")) is aside] for aside in (False, True)}
     return split[False], split[True], [*words.VIEWS, *judged]
 
 
@@ -298,4 +298,5 @@ def effects(verdict: Verdict) -> list[str]:
                     f"{who}{which} moves the next-token distribution by {kl:.4f} nats a token (KL) and changes "
                     f"cross-entropy by {ce:+.4f} nats a token, over {place.measures['kl'].n} passages."
                 )
-    return sentences or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]
+    sentences = sentences or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]
+    return sentences + [said for one in verdict.departures if (said := manifold.noted(one))]

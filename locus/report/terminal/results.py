@@ -11,6 +11,7 @@ from locus import registry
 from locus.boundary.terminal import Console, Text
 from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
+from locus.conclude.manifold import noted
 from locus.conclude.nulls import compared
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
@@ -287,6 +288,8 @@ def _notes(console: Console, verdict: Verdict) -> None:
                 "(--set sequential=false draws them all)."
             )
         )
+    for said in filter(None, map(noted, verdict.departures)):
+        console.print(Text(said, style="yellow"))
     kinds = ("claimed", "ceiling", "complement", "random")
     for sentence in searched(verdict):
         console.print(Text(sentence))
