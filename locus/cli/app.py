@@ -99,6 +99,7 @@ def audit(
     metric: Metric = None,
     seed: Seed = None,
     budget_curve: Annotated[bool, Option(help="Look at searches after 1, 2, 4 and 8 rounds too.")] = False,
+    twin: Annotated[bool, Option("--twin", help="Audit a twin: weights redrawn with the same spectra.")] = False,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
@@ -106,7 +107,7 @@ def audit(
     behaviour = asked(behaviour, exchange)
     given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
-    given |= {"budget_curve": True} if budget_curve else {}
+    given |= ({"budget_curve": True} if budget_curve else {}) | ({"twin": True} if twin else {})
     run = locus.audit(**given)
     from locus.report.terminal import verdict_table
 

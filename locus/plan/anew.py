@@ -49,7 +49,7 @@ def planned(recorded: PlanRecord) -> list[JsonObject]:
     config = config.with_taus(recorded.taus or ())
     try:
         for claim in claims:
-            claim.check(str(recorded.context.get("model")), layout.heads)
+            claim.check(str(recorded.context.get("model")), layout.heads, carried=config.twin is not None)
         _bearable(config, layout, claims, recorded.trials)
         made = trials_of(config, layout, claims, recorded.context)
     except UserError as error:

@@ -41,6 +41,7 @@ SINCE_FIRST: dict[str, object] = {
     "least_gain": None,
     "lengths": [],
     "off_manifold": False,
+    "twin": None,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -129,6 +130,12 @@ class AuditConfig(settings.Settings):
         None,
         description="none: the base alone; merged: base and the adapter beside it; or an adapter's folder, to be merged. "
         "Must be said where an adapter lies beside the weights",
+    )
+    twin: int | None = Field(
+        None,
+        ge=0,
+        le=2**31,
+        description="audit a twin of the model: its matrices redrawn with the same spectra, by this seed",
     )
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")

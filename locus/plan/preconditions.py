@@ -19,7 +19,7 @@ from locus.metrics.base import metric, shipped
 from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import reading
+from locus.plan import controls, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
         UserError: naming everything that is wrong at once.
     """
     errors = _claims(config) + _sizes(config) + _search(config)
+    errors += controls.problems(config, opened.model if opened is not None else None)
     model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
     if model is None and not registry.known("models", config.model):
         errors += _here(config)

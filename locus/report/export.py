@@ -24,7 +24,7 @@ from locus.boundary.spreadsheet import write_csv
 from locus.conclude.record import Arm, Record
 from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
-from locus.models.load import load_configured
+from locus.models.configured import load_configured
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.plan import reading

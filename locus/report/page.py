@@ -14,7 +14,7 @@ from locus.plan.config import AuditConfig
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Verdict
-from locus.report import chart, cite, html, receipt, words
+from locus.report import chart, cite, html, receipt, twins, words
 from locus.report.material import Material, heads, read
 from locus.report.places import Place
 from locus.shown import visible
@@ -112,7 +112,8 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         judged_columns=_measured(judged_columns, rows) if verdict.judge else [],
         headings=words.headings(config.measures),
         measures={one.name: one.about for one in config.measures},
-        limits=words.limits(plan, verdict, places),
+        limits=twins.limit(plan) + words.limits(plan, verdict, places),
+        twins=twins.twins(material, others),
         places=places,
         effects=effects(verdict),
         gained=diagnosis.gained(verdict.gain, verdict.metric) if verdict.gain else "",

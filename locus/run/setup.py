@@ -16,7 +16,7 @@ from locus.judges.api import Endpoint
 from locus.judges.kind import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load_configured
+from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
 from locus.plan import preconditions, readable
 from locus.plan.config import AuditConfig
@@ -86,7 +86,7 @@ def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any
     if opened is not None:
         readable_by(opened.tokenizer, opened.context)
         opened.changed()
-        return opened
+        return as_asked(opened, config.twin)
     return load_configured(config, first=readable_by)
 
 

@@ -273,8 +273,10 @@ def _briefly(findings: Findings) -> str:
 
 def _notes(console: Console, verdict: Verdict) -> None:
     """What a reader of the table has to know: planted truth, questions left out, Locations not drawn, training not settled."""
-    if verdict.dataset.name.startswith("planted-"):
+    if verdict.dataset.name.startswith("planted-") and verdict.model.name.startswith("planted:"):
         console.print(Text(_truth(verdict.model.name)))
+    if verdict.model.name.startswith("twin of "):
+        console.print(Text("A twin: its weights are redrawn, and the behaviour is nowhere in it.", style="yellow"))
     held = dict(verdict.n)
     for part, wanted in verdict.asked:
         if wanted is not None and held[part] < wanted:
