@@ -18,6 +18,7 @@ from locus.conclude.manifold import departures
 from locus.conclude.record import Arm, Record
 from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, findings, least_share, settled
 from locus.conclude.tests import difference, sided
+from locus.conclude.transfer import transfers
 from locus.engine import cost
 from locus.judges.base import commonest
 from locus.plan.reading import read_plan
@@ -174,6 +175,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"random_in_layers": places("random-layer"), "departures": departures(record)}
+    more |= {"transfer": transfers(record)}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
     more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
     return Verdict(

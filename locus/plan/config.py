@@ -42,6 +42,7 @@ SINCE_FIRST: dict[str, object] = {
     "lengths": [],
     "off_manifold": False,
     "twin": None,
+    "transfer": [],
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -143,6 +144,9 @@ class AuditConfig(settings.Settings):
     prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
         "auto",
         description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",
+    )
+    transfer: tuple[Literal["chat", "qa", "primer", "bare"], ...] = Field(
+        (), description="other prompt formats in which edits are scored as well, as they are: does what they do carry over?"
     )
     template_date: Annotated[date, BeforeValidator(_day)] = Field(
         DATE, description="the date that a chat template is told, whatever the day; what Llama 3's write by default"

@@ -60,6 +60,8 @@ class AuditContext:
         tally: the base model's passes, as the work of one edit.
         linear: the base model's linearisation by the form of edits, once it was asked for.
         usual: where the base model's activations lie, once it was asked for.
+        formats: other prompt formats in which edits are scored, by their name.
+        transferred: by their name, the test questions put so, read once by the base model.
     """
 
     model: Model
@@ -77,6 +79,8 @@ class AuditContext:
     tally: Tally = field(default_factory=Tally)
     linear: dict[str, FirstOrder] = field(default_factory=dict)
     usual: Manifold | None = None
+    formats: dict[str, PromptFormat] = field(default_factory=dict)
+    transferred: dict[str, ReadItems] = field(default_factory=dict)
     features: Features = field(init=False)
     steer: Directions = field(init=False)
 
@@ -138,6 +142,10 @@ def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
             model, trie, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=context.cache, tally=tally
         )
     context.parts = {name: ReadItems(context.items[name], tries[name], base_passes[name]) for name in SPLITS}
+    for name, asked in context.formats.items():
+        trie = build_trie(model.tokenizer, asked, context.items["test"])
+        read = base_pass(model, trie, layers=held, tokens=config.tokens, cache=context.cache, tally=tally)
+        context.transferred[name] = ReadItems(context.items["test"], trie, read)
     context.texts, context.tally = base_passes.get(TEXT), tally
     context.features = _features(context, tally)
     context.steer = directions(context.features.bank, context.features.truth, context.features.spread)

@@ -1,5 +1,6 @@
 """What controls can be asked for, seen before any weight is loaded: a twin of the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,16 @@ def problems(config: AuditConfig, opened: "Model | None" = None) -> list[UserErr
         config: what is asked for.
         opened: the model, where it is open already.
     """
-    if config.twin is None or not _quantised(config.model, opened):
-        return []
-    return [no_twin(config.model)]
+    errors = [no_twin(config.model)] if config.twin is not None and _quantised(config.model, opened) else []
+    if config.prompt in config.transfer or len(set(config.transfer)) < len(config.transfer):
+        errors.append(not_other(config.prompt, config.transfer))
+    return errors
+
+
+def not_other(prompt: str, transfer: Sequence[str]) -> UserError:
+    """Why some prompt formats are none to which edits could be carried over."""
+    wanted = f"different prompt formats for transfer, other than {prompt}, in which edits are trained"
+    return UserError(wanted, ", ".join(transfer), "Name each once, and leave the audit's own out.")
 
 
 def _quantised(name: str, opened: "Model | None") -> bool:

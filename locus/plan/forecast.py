@@ -93,7 +93,9 @@ class Forecast:
             if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
                 work |= self._training(recipe, first, 2 if spec.starts else 1)
             parts = scored_parts(self.config, trained=recipe is not None)
-            work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
+            # Test questions put in another prompt format are reckoned to be as long.
+            again = ["test"] * len(self.config.transfer)
+            work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in (*parts, *again))
             if TEXT in self.rows:
                 own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.

@@ -21,6 +21,11 @@ THREADS = 1024  # and layers: a plan that asks for more is none of ours
 HEAD = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}")
 
 
+def put_as(name: str) -> str:
+    """The split under which a store has scores of test questions that are put in another prompt format, by its name."""
+    return f"test as {name}"
+
+
 def _scored(scores: Any) -> Any:
     """Scores of heads, looked at up to the first that is none."""
     if not isinstance(scores, dict):

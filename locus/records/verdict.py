@@ -138,6 +138,21 @@ class CurvePoint(Part):
     """What would follow."""
 
 
+class Transfer(Part):
+    """The same edits, untrained, on the same test questions in another prompt format."""
+
+    prompt: Short
+    """Its name."""
+    metric: Short
+    """By which it is measured: the main one, or the preference margin where that needs a judge."""
+    gain: dict[Short, Number | None]
+    """Of claim, ceiling and random: what these edits gain over no edit in that format; of several places the mean."""
+    kept: dict[Short, Number | None]
+    """The same as a share of what they gain in the format in which they were trained; null where that is not above 0."""
+    claims: Many[CurveClaim]
+    """What would follow in that format."""
+
+
 class Departure(Part):
     """How far a claim's edit takes activations from where the unedited model's lie, beside the ceiling's."""
 
@@ -216,6 +231,8 @@ class Verdict(Part):
     optimum."""
     departures: Many[Departure] = ()
     """How far claims' edits take activations from where the unedited model's lie, where that was measured."""
+    transfer: Many[Transfer] = ()
+    """What edits do in other prompt formats, where they were scored there."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis, manifold, nulls
+from locus.conclude import diagnosis, manifold, nulls, transfer
 from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
@@ -114,6 +114,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         measures={one.name: one.about for one in config.measures},
         limits=twins.limit(plan) + words.limits(plan, verdict, places),
         twins=twins.twins(material, others),
+        transferred=[transfer.told(one, verdict.prompt) for one in verdict.transfer],
         places=places,
         effects=effects(verdict),
         gained=diagnosis.gained(verdict.gain, verdict.metric) if verdict.gain else "",

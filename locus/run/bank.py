@@ -27,7 +27,7 @@ from locus.metrics.drift import drift
 from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED, Plan, Trial
-from locus.records.plan import DRAWN, TrialSpec
+from locus.records.plan import DRAWN, TrialSpec, put_as
 from locus.records.result import FitRecord, Result
 from locus.records.store import Store
 from locus.run.executors import side_by_side
@@ -221,6 +221,9 @@ def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[floa
     for name, part in context.parts.items():
         for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
+    for name, part in context.transferred.items():
+        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
+            result.scores[put_as(name), measure] = {item.id: float(one) for item, one in zip(part.items, values, strict=True)}
     if (manifold := context.manifold()) is not None:
         _departed([result], own_departures(context.model, manifold, context.parts["test"].base)[None], context)
     tally = deepcopy(context.tally)  # the base model is asked once, but this may be called again
@@ -263,8 +266,8 @@ def _departed(results: list[Result], counts: Floats, context: AuditContext) -> N
 def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
     metrics = context.config.measures
-    for name in scored_parts(context.config, trained=results[0].fit.steps > 0):
-        part = context.parts[name]
+    parts = [(name, context.parts[name]) for name in scored_parts(context.config, trained=results[0].fit.steps > 0)]
+    for name, part in [*parts, *((put_as(name), part) for name, part in context.transferred.items())]:
         rows, count = part.base.prepared, len(part.trie.sequences)
         manifold = context.manifold() if name == "test" else None
         departures = None if manifold is None else Departures(manifold, np.zeros((len(edits), count)))

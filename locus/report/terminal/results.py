@@ -13,6 +13,7 @@ from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.conclude.manifold import noted
 from locus.conclude.nulls import compared
+from locus.conclude.transfer import told
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
 from locus.records.findings import Finding, Findings
@@ -290,6 +291,8 @@ def _notes(console: Console, verdict: Verdict) -> None:
                 "(--set sequential=false draws them all)."
             )
         )
+    for one in verdict.transfer:
+        console.print(Text(told(one, verdict.prompt)))
     for said in filter(None, map(noted, verdict.departures)):
         console.print(Text(said, style="yellow"))
     kinds = ("claimed", "ceiling", "complement", "random")
