@@ -17,7 +17,7 @@ METRIC = Metric(
     values,
     higher_is_better=False,
     column="Off %",
-    caption="Off: answer tokens predicted from beyond the unedited model's own 99 % (itself: 1 %).",
+    caption="Off: answer tokens predicted from further out than 99 % of the unedited model's own activations.",
     page=50,
     beside=False,
 )
