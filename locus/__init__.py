@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from locus.door.claim import probe as probe
     from locus.door.model import load as load
     from locus.door.model import wrap as wrap
+    from locus.door.repeated import repeat as repeat
     from locus.door.run import Run as Run
     from locus.door.run import open_run as open_run
     from locus.door.sizes import calibrate as calibrate
@@ -37,6 +38,7 @@ _PUBLIC = {
     **dict.fromkeys(("claim", "probe"), "locus.door.claim"),
     **dict.fromkeys(("audit", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
+    "repeat": "locus.door.repeated",
     **dict.fromkeys(("export", "verify"), "locus.door.afterwards"),
     **dict.fromkeys(("Run", "open_run"), "locus.door.run"),
     "Claim": "locus.claims.claim",

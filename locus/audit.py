@@ -56,7 +56,7 @@ def audit(
         old = plan_file.begun(out)
         made = made if old is not None and old.first_edition else named_apart(made)
         for claim in made:
-            claim.check(context.model.fingerprint, layout.heads, config.model)
+            claim.check(context.model.fingerprint, layout.heads, config.model, carried=config.twin is not None)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
         basis = plan_file.basis(context, dataset, baselines, rule(config), old)
         plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)

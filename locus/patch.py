@@ -10,8 +10,8 @@ import numpy as np
 
 from locus import __version__
 from locus.behaviours.items import content_hash
+from locus.models.configured import load_configured
 from locus.models.layout import Layout
-from locus.models.load import load_configured
 from locus.models.model import Model
 from locus.patching import compare, controls, folder
 from locus.patching.attribution import Budget, attribute, choose_patches, judge_screen

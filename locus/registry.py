@@ -129,6 +129,7 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("blind_true_info", "locus.metrics.blind_true_info:METRIC", "the same by a judge of wording alone; decides nothing"),
         Entry("kl", "locus.metrics.kl:METRIC", "divergence from the unedited model on other text; decides nothing"),
         Entry("ce", "locus.metrics.ce:METRIC", "change of cross-entropy on other text; decides nothing"),
+        Entry("off_manifold", "locus.metrics.off_manifold:METRIC", "answer tokens from unusual activations; decides nothing"),
     ),
     "judges": (
         Entry("local", "locus.judges.kind:LOCAL", "boosted trees over references; or local:WEIGHTS"),

@@ -19,7 +19,7 @@ from locus.audit import audit
 from locus.boundary import incoming
 from locus.errors import UserError, VerificationError
 from locus.metrics.base import shipped
-from locus.models.load import load_configured
+from locus.models.configured import load_configured
 from locus.plan.config import AuditConfig
 from locus.records.receipt import Body, Receipt
 from locus.records.verdict import Verdict

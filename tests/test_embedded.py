@@ -85,7 +85,8 @@ def test_no_word_is_in_two_sets_of_antonyms():
 
 def test_a_blind_rule_says_nothing_against_a_form(run_copy):
     """What it reaches counts against a verdict on content, and only stands beside one on a form."""
-    from locus.conclude.derive import recorded, scores_of
+    from locus.conclude.derive import recorded
+    from locus.conclude.scores import scores_of
 
     def seen():
         with recorded(run_copy) as record:

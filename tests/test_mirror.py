@@ -39,7 +39,7 @@ BAR = {"progress": "a command shows its bar; who wants silence turns standard er
 PAIRS = {
     "audit": Pair(
         "locus:audit",
-        command=EXCHANGE,
+        command={**EXCHANGE, "repeat": "locus.repeat, which gives several runs"},
         function=BAR,
         defaults={"out": "a command that ends has no object to find its temporary folder by"},
     ),

@@ -12,8 +12,9 @@ import torch
 import locus
 from locus import behaviours
 from locus.conclude import nested
-from locus.conclude.derive import ceiling_of, derive, gain, recorded
+from locus.conclude.derive import derive, gain, recorded
 from locus.conclude.rule import conclude
+from locus.conclude.scores import ceiling_of
 from locus.conclude.tests import Scores
 from locus.edits.base import load_edit
 from locus.engine.cost import Sizes

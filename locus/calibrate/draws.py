@@ -56,7 +56,7 @@ def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
     """Whether enough other Locations of the claim's size exist."""
     shape: Any = planted.model.config
     sites = Location.of(Site(*place) for place in claim.sites)
-    return null.capacity(sites, (shape.num_attention_heads,) * shape.num_hidden_layers, config.null) >= config.random
+    return null.capacity(sites, (shape.num_attention_heads,) * shape.num_hidden_layers, config.nulls[0]) >= config.random
 
 
 def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: AuditConfig) -> list[DrawnClaim]:
@@ -68,7 +68,7 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
     places_of_claim: dict[str, dict[str, list[int]]] = {}
     for name, claim in claims.items():
         location = Location.of(Site(*place) for place in claim.sites)
-        random_claims = null.draw_locations(location, (heads,) * layers, config.random, config.seed, config.null)
+        random_claims = null.draw_locations(location, (heads,) * layers, config.random, config.seed, config.nulls[0])
         others = tuple(place for place in everywhere if place not in claim.sites)
         roles = {
             "claim": [claim.sites],

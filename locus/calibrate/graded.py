@@ -115,7 +115,7 @@ def _places(planted: Planted, config: AuditConfig) -> tuple[Roles, list[Places],
     roles: Roles = {}
     for name, claim in planted.claims.items():
         location = Location.of(Site(*place) for place in claim.sites)
-        drawn = null.draw_locations(location, [heads] * layers, config.random, config.seed, config.null)
+        drawn = null.draw_locations(location, [heads] * layers, config.random, config.seed, config.nulls[0])
         roles[name] = {
             "claim": [claim.sites],
             "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in drawn],

@@ -14,7 +14,8 @@ from scipy import optimize
 
 from locus import stats
 from locus.boundary import settings
-from locus.conclude.derive import ceiling_of, findings, recorded
+from locus.conclude.derive import recorded
+from locus.conclude.scores import ceiling_of, findings
 from locus.errors import UserError
 from locus.records.power import Power, PowerOfRun
 from locus.stats.estimate import unit_values

@@ -40,18 +40,21 @@ class Claim:
             "about": self.about,
         }
 
-    def check(self, fingerprint: str, heads: Sequence[int], model: str = "") -> None:
+    def check(self, fingerprint: str, heads: Sequence[int], model: str = "", carried: bool = False) -> None:
         """That it can be a claim about a model.
 
         Args:
             fingerprint: of the model.
             heads: query heads of each layer.
             model: its name, which a circuit's own is held against.
+            carried: whether it is put to another model than its own on purpose, as to a twin of it.
 
         Raises:
             UserError: as `fits`, or if the claim was found on other weights, or in a model of another name.
         """
         self.fits(heads)
+        if carried:
+            return
         names = [str(name).casefold().rstrip("/").rpartition("/")[2] for name in (self.about.get("circuit_of", ""), model)]
         if all(names) and names[0] not in names[1] and names[1] not in names[0]:
             raise UserError(

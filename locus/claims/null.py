@@ -15,7 +15,9 @@ from locus.sites.site import Location, Site
 Match = Literal["uniform", "layer"]
 
 
-def draw_locations(location: Location, heads: Sequence[int], count: int, seed: int, match: Match = "uniform") -> list[Claim]:
+def draw_locations(
+    location: Location, heads: Sequence[int], count: int, seed: int, match: Match = "uniform", name: str = "random"
+) -> list[Claim]:
     """Random Locations of the claim's size, none repeated, none equal to the claim; the first k do not depend on `count`.
 
     Args:
@@ -24,6 +26,7 @@ def draw_locations(location: Location, heads: Sequence[int], count: int, seed: i
         count: how many.
         seed: of the draws.
         match: what they share with the claim besides the size.
+        name: what they are called, with their number.
 
     Raises:
         UserError: if the model has fewer such Locations.
@@ -52,7 +55,7 @@ def draw_locations(location: Location, heads: Sequence[int], count: int, seed: i
         if candidate != location:
             locations.setdefault(candidate)
     return [
-        Claim(f"random-{number:02d}", place, "null", about={"seed": seed, "match": match})
+        Claim(f"{name}-{number:02d}", place, "null", about={"seed": seed, "match": match})
         for number, place in enumerate(locations)
     ]
 

@@ -27,6 +27,10 @@ def report(
             from locus.report.figures import errors
 
             console().print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
+        elif (run / "repeat.json").is_file():
+            from locus.report import repeat
+
+            console().print(Text(repeat.write_page(repeat.read(run), run)), soft_wrap=True)
         else:
             page = locus.Run(run).report(compare=runs[1:] if compare else (), sign=sign)
             for written in (page, *sorted(page.parent.glob("cite.*")), page.parent / "figures"):

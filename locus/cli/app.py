@@ -100,6 +100,11 @@ def audit(
     metric: Metric = None,
     seed: Seed = None,
     budget_curve: Annotated[bool, Option(help="Look at searches after 1, 2, 4 and 8 rounds too.")] = False,
+    twin: Annotated[bool, Option("--twin", help="Audit a twin: weights redrawn with the same spectra.")] = False,
+    transfer: Annotated[
+        list[str] | None, Option(help="Also score edits in another prompt format: chat, qa, primer, bare.")
+    ] = None,
+    repeat: Annotated[int | None, Option(help="Audit so many times with other seeds: is it stable?")] = None,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
@@ -107,11 +112,13 @@ def audit(
     behaviour = asked(behaviour, exchange)
     given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
-    given |= {"budget_curve": True} if budget_curve else {}
-    run = locus.audit(**given)
-    from locus.report.terminal import verdict_table
+    given |= flags(None, transfer=transfer) | ({"budget_curve": True} if budget_curve else {}) | ({"twin": True} if twin else {})
+    from locus.report.terminal import repeat_table, verdict_table
 
-    verdict_table(console, run.verdict, out)
+    if repeat is not None:
+        repeat_table(console, locus.repeat(repeat, **given).record, out)
+    else:
+        verdict_table(console, locus.audit(**given).verdict, out)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -14,16 +14,17 @@ import numpy as np
 from locus import __version__, atomic, errors, stats
 from locus.conclude import nested, rule
 from locus.conclude.curve import curve
+from locus.conclude.manifold import departures
 from locus.conclude.record import Arm, Record
-from locus.conclude.tests import difference, least_gain, sided
+from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, findings, least_share, settled
+from locus.conclude.tests import difference, sided
+from locus.conclude.transfer import transfers
 from locus.engine import cost
 from locus.judges.base import commonest
-from locus.metrics.base import tabled
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
-from locus.records.place import NEAR, JudgedShares, Measured, PlaceResult
-from locus.records.result import TrialResult
+from locus.records.place import JudgedShares, Measured, PlaceResult
 from locus.records.store import Store, reading
 from locus.records.verdict import (
     VERDICT_SCHEMA,
@@ -63,7 +64,7 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
         converged=tuple(trial.converged for trial in arm.ends),
         reasons=tuple(sorted({trial.reason for trial in arm.ends if trial.reason})),
     )
-    shares = [share for trial in arm.ends if (share := _share(trial)) is not None]
+    shares = [share for trial in arm.ends if (share := least_share(trial)) is not None]
     more: dict[str, Any] = {"judged": judged(record, arm)} if "truth" in measures else {}
     more |= {"share": min(shares)} if shares else {}
     more |= {"stopped": arm.stopped} if arm.stopped else {}
@@ -81,117 +82,9 @@ def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def scores_of(record: Record, claim: str, read: str, metric: str) -> rule.Scores | None:
-    """A claim's scores in one read mode and metric; None while a trial they need is missing."""
-    mine, rest = record.find("claim", claim, read), record.find("complement", claim, read)
-    ceiling, base = ceiling_of(record), record.find("base")
-    randoms = record.drawn(claim, read)
-    if not (mine and rest and ceiling and base and len(randoms) >= record.config.looks[0]):
-        return None
-    if not all(map(record.whole, [*mine, *rest, *record.find("ceiling")])):
-        return None
-    others = best_within(record, rest)
-    # Where an edit inside is preferred, the search of the whole place is still what its optimum hangs on.
-    outer = {"ceiling": (ceiling, record.find("ceiling")), "complement": (others, rest)}
-    beaten = {
-        part: next(filter(None, (nested.beaten_in_training(record, arm) for arm in ([best] if best.role == part else arms))), "")
-        for part, (best, arms) in outer.items()
-    }
-    parts = {"claim": mine, "ceiling": [ceiling], "complement": [others], "random": randoms}
-    early = record.rounds is not None  # what follows from searches cut short, taken for what they are
-    asked = record.plan.dataset
-    blind = max(one.mc1 for one in asked.blind) if metric == "mc1" and not asked.form else None
-    return rule.Scores(
-        base=record.of(base[0], metric)[0],
-        claim=record.of(mine[0], metric),
-        ceiling=record.of(ceiling, metric),
-        complement=record.of(others, metric),
-        random=np.array([record.of(arm, metric) for arm in randoms]),
-        groups=record.groups,
-        unsettled={} if early else {part: _unsettled(arms) for part, arms in parts.items()},
-        blind=blind,
-        beaten={} if early else {part: why for part, why in beaten.items() if why},
-        inner={part: arm.name for part, arm in (("ceiling", ceiling), ("complement", others)) if arm.role != part},
-        could=_could(record, ceiling, base[0], metric),
-    )
-
-
-def _could(record: Record, ceiling: Arm, base: Arm, metric: str) -> tuple[str, ...]:
-    """Other metrics by which the ceiling gains as much as a verdict needs."""
-    gains = {
-        name: record.of(ceiling, name).mean(axis=0) - record.of(base, name)[0]
-        for name in (beside(record) if record.config.rule >= 4 else ())
-        if name != metric
-    }
-    gains = {name: float(np.nanmean(values)) for name, values in gains.items() if np.isfinite(values).any()}
-    least = {name: least_gain(record.config.model_copy(update={"metric": name, "least_gain": None})) for name in gains}
-    return tuple(name for name, gain in gains.items() if (floor := least[name]) is not None and gain >= floor)
-
-
-def ceiling_of(record: Record) -> Arm | None:
-    """The ceiling: of full alignment in its forms, and of what lies inside it, the one that does best on validation questions."""
-    forms = record.find("ceiling")
-    return best_within(record, forms) if forms else None
-
-
-def best_within(record: Record, outer: Sequence[Arm]) -> Arm:
-    """What does best on validation questions: a place in its forms, or a place inside it from which it was searched for as well.
-
-    An edit of a place inside is an edit of the whole place, so where the latter has learned the training questions by heart, the
-    former is the better edit of it. Only where validation questions choose among lengths of searches anyway.
-    """
-    starts = {start for arm in outer for trial in arm.trials for start in trial.spec.starts}
-    inside = [arm for arm in record.arms if record.config.lengths and starts.intersection(trial.id for trial in arm.trials)]
-    known = [*outer, *(inside if record.rounds is None else ())]
-    return max(known, key=lambda arm: _on_validation(record, arm)) if len(known) > 1 else outer[0]
-
-
-def _unsettled(arms: Sequence[Arm]) -> float:
-    """Share of the chosen trainings that were not taken far enough: neither settled nor near their optimum, nor best before their
-    end by what validation questions say.
-    """
-    trained = [None if _near(trial) or arm.stopped else trial.converged for arm in arms for trial in arm.ends]
-    return float(np.mean([one is not None and not one for one in trained])) if trained else 0.0
-
-
-def _share(trial: TrialResult) -> float | None:
-    """The least share of all that could be gained in training loss that a search has gained; None where it does not say."""
-    start, loss = trial.fit.start, trial.fit.loss
-    return 1 - float(loss) / float(start) if start and loss is not None else None
-
-
-def _near(trial: TrialResult) -> bool:
-    share = _share(trial)
-    return share is not None and share >= NEAR
-
-
-def findings(record: Record, read: str, metric: str, look: int | None = None) -> rule.Verdicts | None:
-    """The findings of all claims in one read mode and metric; None while not all trials they need are finished."""
-    asked = [scores_of(record, claim.name, read, metric) for claim in record.plan.claims]
-    scores = [one for one in asked if one is not None]
-    if len(scores) < len(asked):
-        return None
-    return rule.conclude(scores, record.config.model_copy(update={"metric": metric}), look)
-
-
-def settled(record: Record) -> bool:
-    """Whether more random Locations could change nothing of the main metric's verdict, in any read mode."""
-    return _all_settled(record, [findings(record, read, record.config.metric) for read in record.config.reads])
-
-
-def _all_settled(record: Record, concluded: Sequence[rule.Verdicts | None]) -> bool:
-    return record.config.sequential and all(one is not None and one.settled for one in concluded)
-
-
 def enough(out: Path, store: Store) -> bool:
     """Whether a running audit's verdict is settled; asked before more random Locations are drawn."""
     return settled(Record(read_plan(out), store))
-
-
-def _on_validation(record: Record, arm: Arm) -> float:
-    """Mean of the selecting metric on validation questions; -inf where nothing was scored."""
-    values = record.of(arm, record.selector, "validation")
-    return float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf
 
 
 def singles(record: Record) -> list[PlaceResult]:
@@ -234,18 +127,20 @@ def variance(record: Record, claim: str, read: str) -> Variance | None:
     return Variance.parse(stats.variance_components(scores, record.groups).to_dict())
 
 
-def claims_of(record: Record, read: str, main: rule.Verdicts | None) -> list[ClaimVerdict]:
+def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: rule.Verdicts | None = None) -> list[ClaimVerdict]:
     """What follows for every claim in one read mode.
 
     Args:
         record: the run's scores.
         read: what the edits read.
         main: the findings by the main metric; None while trials that they need are missing.
+        layered: those by random Locations of the claim's layers, where they stand beside the others.
     """
     others = {name: findings(record, read, name, main.look) for name in beside(record)} if main is not None else {}
     claims = []
     for index, claim in enumerate(record.plan.claims):
         mine = main.findings[index] if main is not None else UNFINISHED
+        more = {"special_in_layers": layered.findings[index].special} if layered is not None else {}
         claims.append(
             ClaimVerdict(
                 name=claim.name,
@@ -257,6 +152,7 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None) -> list[Cla
                 **mine.by_question,
                 sentence=rule.overall(mine),
                 by_metric={metric: one.findings[index] for metric, one in others.items() if one is not None},
+                **more,
             )
         )
     return claims
@@ -264,10 +160,13 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None) -> list[Cla
 
 def derive(record: Record) -> Verdict:
     """The whole verdict but for timing and versions: a function of plan and scores alone."""
-    mains = [findings(record, read, record.config.metric) for read in record.config.reads]
-    claims = [claim for read, main in zip(record.config.reads, mains, strict=True) for claim in claims_of(record, read, main)]
+    mains, *others = by_null(record)
+    layered = others[0] if others else [None] * len(mains)
+    by_read = zip(record.config.reads, mains, layered, strict=True)
+    claims = [claim for read, main, other in by_read for claim in claims_of(record, read, main, other)]
     looks = [one.look for one in mains if one is not None]
-    early = _all_settled(record, mains) and max(looks) < record.config.random
+    early = all_settled(record, mains) and max(looks) < record.config.random
+    over = (early or others) and all_settled(record, [*mains, *(layered if others else [])])
     plan, config = record.plan, record.config
 
     def places(role: str) -> tuple[PlaceResult, ...]:
@@ -275,6 +174,8 @@ def derive(record: Record) -> Verdict:
 
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
+    more |= {"random_in_layers": places("random-layer"), "departures": departures(record)}
+    more |= {"transfer": transfers(record)}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
     more |= {} if (second := nested.searched_twice(record)) is None else {"second": second}
     more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
@@ -302,16 +203,9 @@ def derive(record: Record) -> Verdict:
         asked=PartSizesAsked(**{name: getattr(config, name) for name in record.items}),
         seeds=Seeds(seed=config.seed, per_location=config.seeds),
         drawn=RandomLocations(random=max(looks, default=None), planned=config.random, stopped_early=early),
-        unfinished=0 if early else len(plan.trials) - len(record.done),
+        unfinished=0 if over else len(plan.trials) - len(record.done),
         **{name: value for name, value in more.items() if value},
     )
-
-
-def beside(record: Record) -> list[str]:
-    """The main metric, and those whose findings stand beside it."""
-    judged = record.plan.judge is not None
-    known = [one for one in tabled(record.config.measures) if one.beside and one.decides and (judged or not one.needs_judge)]
-    return list(dict.fromkeys([record.config.metric, *(one.name for one in known)]))
 
 
 def unscored(record: Record) -> Unscored | None:

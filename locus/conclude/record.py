@@ -61,12 +61,13 @@ class Record:
         plan: the run's plan.
         store: the run's database.
         rounds: looks at every search after so many; by default where validation questions say that it is best.
+        asked: the split that stands for the test questions: these, or the same put in another prompt format.
     """
 
-    def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None):
+    def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None, asked: str = "test"):
         self.plan, self.store = plan, store
         self.config = AuditConfig.recorded(plan.config)
-        self.rounds = rounds
+        self.rounds, self.asked = rounds, asked
         self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
         self.groups = [item.group for item in plan.items.test]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
@@ -103,7 +104,8 @@ class Record:
 
     def values(self, trial: str, measure: str, split: str = "test") -> Floats:
         """Per-item values of a trial."""
-        return self.store.scores(trial, split, measure, self.passages if split == "text" else self.items[split])
+        items = self.passages if split == "text" else self.items[split]
+        return self.store.scores(trial, self.asked if split == "test" else split, measure, items)
 
     def of(self, arm: Arm, measure: str, split: str = "test") -> Floats:
         """[seeds, items] of an arm's chosen setting."""
@@ -121,12 +123,18 @@ class Record:
         """Whether every planned trial of an arm is done."""
         return len(arm.trials) == self.planned[arm.role, arm.name, arm.claim, arm.read]
 
-    def drawn(self, claim: str, read: str) -> list[Arm]:
-        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole."""
-        whole = {arm.name: arm for arm in self.find("random", claim, read) if self.whole(arm)}
+    def drawn(self, claim: str, read: str, role: str = "random") -> list[Arm]:
+        """A claim's random Locations in the order in which they were drawn, up to the first that is not whole.
+
+        Args:
+            claim: by its name.
+            read: what the edits read.
+            role: random, or random-layer: those of the claim's layers, where they stand beside the others.
+        """
+        whole = {arm.name: arm for arm in self.find(role, claim, read) if self.whole(arm)}
         arms: list[Arm] = []
-        for role, name, of, mode in self.planned:
-            if (role, of, mode) == ("random", claim, read):
+        for planned, name, of, mode in self.planned:
+            if (planned, of, mode) == (role, claim, read):
                 if name not in whole:
                     break
                 arms.append(whole[name])

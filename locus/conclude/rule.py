@@ -75,7 +75,9 @@ def rule(config: AuditConfig) -> JsonObject:
         "special_needs": "the mean of claim - random - margin above 0, besides the rank",
         "last": "special is refuted, too, with all random Locations, if none does worse than the claim and its lead is below 0",
     }
+    beside: JsonObject = {"beside": "special by random Locations of the claim's layers, which decides nothing"}
     return {
+        **(beside if len(config.nulls) > 1 else {}),
         **(searched if config.search == "newton" else {}),
         **(fourth if config.rule >= 4 else {}),
         "version": f"rule/{config.rule}",
@@ -93,7 +95,7 @@ def rule(config: AuditConfig) -> JsonObject:
     }
 
 
-def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = None) -> Verdicts:
+def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = None, drawn: Sequence[str] = DRAWN) -> Verdicts:
     """The findings for all claims of an audit, in one read mode and one metric.
 
     Args:
@@ -101,6 +103,7 @@ def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = N
         config: alpha, margin, looks.
         look: number of random Locations to conclude from; by default the first look at which all is settled, or the last that
             the scores reach.
+        drawn: the questions that these random Locations are to answer.
     """
     planned = config.looks
     held = min(len(scores.random) for scores in claims)
@@ -109,15 +112,15 @@ def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = N
     known = {question: [ASKED[question](scores, config) for scores in claims] for question in QUESTIONS if question not in DRAWN}
     for count in reached:
         answers = _at(claims, config, count, known)
-        settled = count == planned[-1] or all(_closed(one) for one in answers)
+        settled = count == planned[-1] or all(_closed(one, drawn) for one in answers)
         if settled:
             break
     return Verdicts(answers, count, settled)
 
 
-def _closed(answers: Findings) -> bool:
+def _closed(answers: Findings, drawn: Sequence[str]) -> bool:
     """Whether random Locations not drawn yet can change nothing."""
-    return all(answers.finding(question).standing in ("refuted", "invalid") for question in DRAWN)
+    return all(answers.finding(question).standing in ("refuted", "invalid") for question in drawn)
 
 
 def _at(claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[str, list[Test]]) -> list[Findings]:

@@ -19,7 +19,7 @@ from locus.engine.trie import build_trie
 from locus.errors import raise_all
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load_configured
+from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
 from locus.plan import document, preconditions, readable, trials
 from locus.plan.config import AuditConfig
@@ -104,7 +104,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     """
     dataset = opened.dataset or behaviours.load(config.data)
     progress("loading the model", 0.1)
-    model = opened.model or _loaded(config)
+    model = _opened(config, opened.model)
     context = _context(config, dataset, model)
     progress("counting", 0.5)
     layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
@@ -118,7 +118,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
         (place,) = null.draw_locations(first, layout.heads, 1, config.seed)
         made.append(Claim(source, place.location, source))
     for claim in made:
-        claim.check(model.fingerprint, layout.heads)
+        claim.check(model.fingerprint, layout.heads, carried=config.twin is not None)
     no_baselines: list[BlindScore] = []
     basis = document.basis(context, dataset, no_baselines, rule(config))
     trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
@@ -140,8 +140,9 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     return Planned(model.name, dataset.name, questions, costs, rate, memory, tuple(notes))
 
 
-def _loaded(config: AuditConfig) -> Model:
-    return load_configured(config)
+def _opened(config: AuditConfig, opened: Model | None) -> Model:
+    """The model that is open, or else the one that the settings name; its twin where that is asked for."""
+    return load_configured(config) if opened is None else as_asked(opened, config.twin)
 
 
 def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContext:

@@ -61,6 +61,11 @@ class Run:
         """Whether nothing is left to be run; the same call to `audit` with `out` goes on where it stopped."""
         return self.verdict.unfinished == 0 and (self.folder / "receipt.json").is_file()
 
+    @property
+    def receipt(self) -> str:
+        """The id of its receipt; "" while there is none."""
+        return self._material.receipt.id if self._material.receipt else ""
+
     def scores(self, metric: str | None = None) -> "pandas.DataFrame":
         """Every score of every question, a row each.
 

@@ -37,6 +37,8 @@ def audit(
     metric: str | None = None,
     seed: int | None = None,
     budget_curve: bool = False,
+    twin: bool | int = False,
+    transfer: str | Sequence[str] | None = None,
     sign: bool = True,
     progress: Wanted = None,
     **settings: Any,
@@ -60,6 +62,10 @@ def audit(
         seed: of splits, draws, starts and resampling.
         budget_curve: look at searches after 1, 2, 4 and 8 rounds too, where they are longer, and show the verdict of each
             (setting `lengths`).
+        twin: audit a twin of the model instead: the same architecture, its weights redrawn at random with the same spectra, by
+            the audit's seed or by this one (setting `twin`). What is found there is what the method finds where there is nothing;
+            `run.report(compare=[TWIN])` says so on the page of the model's own run.
+        transfer: one or more other prompt formats (chat, qa, primer, bare) in which the edits are scored as well, untrained.
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.
         settings: any other setting, by name (docs/configuration.md).
@@ -90,7 +96,11 @@ def audit(
         "metric": metric,
         "seed": seed,
     }
+    given |= {} if isinstance(twin, bool) else {"twin": twin}
+    given |= {} if transfer is None else {"transfer": (transfer,) if isinstance(transfer, str) else tuple(transfer)}
     resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out)
+    if twin is True:
+        resolved = resolved.model_copy(update={"twin": resolved.seed if resolved.twin is None else resolved.twin})
     if budget_curve:
         resolved = resolved.model_copy(update={"lengths": tuple(rounds for rounds in LADDER if rounds < resolved.rounds)})
     from locus.plan.preconditions import early

@@ -26,7 +26,7 @@ TAKEN = frozenset(PlaceResult.model_fields) | frozenset(
     "claim gain role strength chosen label kind text question n "
     "product both share corrected_both corrected_truth corrected_info".split()
 )
-ORDERS = {"answers": 1, "speech": 0, "text": 2}  # in tables
+ORDERS = {"answers": 1, "speech": 0, "text": 2, "states": 3}  # in tables
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,21 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class States:
+    """The activations from which one question's answers are predicted, held against the unedited model's.
+
+    Attributes:
+        item: the question.
+        beyond: [answers], how many tokens of each are predicted from further out than 99 % of the unedited model's activations.
+        tokens: [answers], how many tokens each has.
+    """
+
+    item: Item
+    beyond: Floats
+    tokens: Floats
+
+
+@dataclass(frozen=True)
 class Metric:
     """Something that is measured.
 
@@ -91,9 +106,10 @@ class Metric:
         label: in tables, without the unit.
         unit: `share` (held as a fraction, shown in percent), `nats`, `nats a token`, or any other.
         about: what it is, in words.
-        of: what it is measured on: test questions' `answers`, what is said to them (`speech`, which needs a judge), or other
-            `text`.
-        values: gives a question's value from its `Answers` or `Spoken`; of text, a tensor of a value a token from `Tokens`.
+        of: what it is measured on: test questions' `answers`, what is said to them (`speech`, which needs a judge), other
+            `text`, or the `states` from which the answers are predicted.
+        values: gives a question's value from its `Answers`, `Spoken` or `States`; of text, a tensor of a value a token from
+            `Tokens`.
         higher_is_better: whether more is better; None where neither is. A verdict is drawn only from what is better with more.
         of_base: whether its values are changes from the unedited model.
         smooth: whether it moves a little where probabilities do; one that jumps may differ in a few items on another machine.
@@ -114,7 +130,7 @@ class Metric:
     label: str
     unit: str
     about: str
-    of: Literal["answers", "speech", "text"]
+    of: Literal["answers", "speech", "text", "states"]
     values: Callable[[Any], Any]
     higher_is_better: bool | None = True
     of_base: bool = False
@@ -154,7 +170,7 @@ class Metric:
     @property
     def decides(self) -> bool:
         """Whether a verdict may be drawn from it."""
-        return self.of != "text" and self.higher_is_better is True
+        return self.of in ("answers", "speech") and self.higher_is_better is True
 
     @property
     def split(self) -> str:

@@ -16,9 +16,10 @@ from locus.edits.base import Edit
 from locus.engine.bank import Bank
 from locus.engine.cost import Tally, Work
 from locus.engine.forward import Batch, ResidualCache, edited, sequence_logprobs
+from locus.engine.manifold import Departures
 from locus.engine.trie import TokenTrie
 from locus.machine.threads import thread_pool
-from locus.metrics.base import Answers, Metric, shipped
+from locus.metrics.base import Answers, Metric, States, shipped
 from locus.models.model import Model
 
 Floats = npt.NDArray[np.float64]
@@ -33,8 +34,12 @@ def score(
     residual_cache: ResidualCache | None = None,
     progress: Callable[[float], None] | None = None,
     tally: Tally | None = None,
+    departures: Departures | None = None,
 ) -> Floats:
-    """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`."""
+    """Summed answer log-probs (nats) under each edit, [edits, sequences]; all edits in one forward a row, counted in `tally`.
+
+    Where activations leave those of the base model is counted in `departures`.
+    """
     bank, logprobs = Bank(edits), np.full((len(edits), count), np.nan)
     with bank.attach(model) as bank_state, thread_pool(model.n_threads) as each:
 
@@ -43,6 +48,9 @@ def score(
             with torch.no_grad():
                 hidden = edited(model, batch, bank, bank_state, residual_cache, partial(row_tally.add, "score"))
                 values = bank.restore_order(sequence_logprobs(model, hidden, batch.targets))
+                if departures is not None:
+                    places = torch.from_numpy(batch.targets.predictors).to(hidden.device)
+                    departures.look(batch, bank.restore_order(hidden[:, places]))
             for edit in bank.order:
                 row_tally.add("score", [edit], Work(scored=len(batch.targets.predictors)))
             return values.double().cpu().numpy(), row_tally
@@ -84,4 +92,28 @@ def measures(
         answers = Answers(item, own[:cut], own[cut:], *((None, None) if base is None else (base[:cut], base[cut:])))
         for one in chosen:
             values[one.name][index] = float(one.values(answers))
+    return values
+
+
+def departed(
+    items: Sequence[Item], trie: TokenTrie, beyond: Floats, lengths: Floats, metrics: Sequence[Metric]
+) -> dict[str, Floats]:
+    """Every metric of the states from which answers are predicted, of every item.
+
+    Args:
+        items: owner i of the trie is item i.
+        trie: their question trees.
+        beyond: [sequences], answer tokens predicted from where the base model is not.
+        lengths: [sequences], answer tokens.
+        metrics: what is measured.
+
+    Returns:
+        By metric, [items].
+    """
+    values = {one.name: np.full(len(items), np.nan) for one in metrics if one.of == "states"}
+    for index, item in enumerate(items):
+        sequences = trie.sequences_of([index])
+        for one in metrics:
+            if one.of == "states":
+                values[one.name][index] = float(one.values(States(item, beyond[sequences], lengths[sequences])))
     return values

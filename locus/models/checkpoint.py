@@ -287,3 +287,16 @@ def weigh(config: JsonObject, nbytes: int, name: str) -> None:
             f"{name!r}, which speaks of {implied:,} numbers or more, beside weights of {nbytes:,} bytes",
             "Restore the configuration that belongs to these weights.",
         )
+
+
+def no_twin(name: str) -> UserError:
+    """Why a model has no twin: the spectra of quantised weights are not the model's own.
+
+    Args:
+        name: of the model.
+    """
+    return UserError(
+        "weights in full precision, whose spectra are their own, for a twin",
+        f"{name!r}, whose weights are quantised",
+        "Give the model's safetensors folder or hub id, or leave the twin out.",
+    )

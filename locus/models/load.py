@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -15,34 +15,6 @@ from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
 from locus.models.weights import fill
-
-
-class ModelSettings(Protocol):
-    """The settings that say which model is meant, and how it is loaded: those of an audit or of patching."""
-
-    @property
-    def model(self) -> str:
-        """Hub id, model folder, GGUF file, or planted:KIND:SEED."""
-
-    @property
-    def device(self) -> str:
-        """cpu, cuda, cuda:N or auto."""
-
-    @property
-    def dtype(self) -> Literal["auto", "float32", "bfloat16"]:
-        """Of computation."""
-
-    @property
-    def revision(self) -> str | None:
-        """Of a hub model."""
-
-    @property
-    def trust_remote_code(self) -> bool:
-        """Whether code that comes with the model is run."""
-
-    @property
-    def adapter(self) -> str | None:
-        """none, merged, or an adapter's folder."""
 
 
 def load(
@@ -111,33 +83,6 @@ def load(
     model.settings = asked
     check_fit(tokenizer, model)
     return model
-
-
-def load_configured(
-    settings: ModelSettings,
-    *,
-    device: str | None = None,
-    first: Callable[[Any, int], None] = lambda tokenizer, context: None,
-) -> Model:
-    """Load the model that settings name; as `load`.
-
-    Args:
-        settings: of an audit, or of patching.
-        device: instead of the one that the settings name.
-        first: as in `load`.
-
-    Raises:
-        UserError: as `load`.
-    """
-    return load(
-        settings.model,
-        device=settings.device if device is None else device,
-        dtype=settings.dtype,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-        adapter=settings.adapter,
-        first=first,
-    )
 
 
 def place(device: str) -> str:

@@ -51,7 +51,7 @@ def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> Model:
     called = f"{MEMORY}{name or _named(hf)}"
     _check(hf, called)
     check_tokenizer(tokenizer, called)
-    seen = _view(hf, called)
+    seen = view(hf, called)
     _plain_attention(seen)
     model = Model(seen, tokenizer, called, merged=_adapted(hf))
     check_fit(tokenizer, model)
@@ -147,7 +147,7 @@ def _hooked(module: nn.Module) -> str:
     return ""
 
 
-def _view(hf: Any, name: str) -> Any:
+def view(hf: Any, name: str) -> Any:
     """The same modules anew around the same weights, merged with what adapters there are."""
     known: dict[int, Any] = {}
     own = {id(one) for module in hf.modules() if hasattr(module, "get_base_layer") for one in module.parameters()}

@@ -49,7 +49,7 @@ def planned(recorded: PlanRecord) -> list[JsonObject]:
     config = config.with_taus(recorded.taus or ())
     try:
         for claim in claims:
-            claim.check(str(recorded.context.get("model")), layout.heads)
+            claim.check(str(recorded.context.get("model")), layout.heads, carried=config.twin is not None)
         _bearable(config, layout, claims, recorded.trials)
         made = trials_of(config, layout, claims, recorded.context)
     except UserError as error:
@@ -117,7 +117,7 @@ def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: 
     grid = config.grid * config.seeds
     steered = 1 + min(config.shift_random, config.random)
     fixed = sum(len(strengths(kind(name), config)) for name in config.steering)
-    each = steered * fixed + len(config.reads) * grid * (2 + config.random)
+    each = steered * fixed + len(config.reads) * grid * (2 + config.random * len(config.nulls))
     whole = 1 + fixed * config.shift_everywhere
     whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
     # Claims of one name share the random Locations that they have in common.

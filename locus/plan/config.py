@@ -17,6 +17,7 @@ from locus.behaviours.exchange import PREFIX as EXCHANGED
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
+from locus.claims.null import Match
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
@@ -40,6 +41,9 @@ SINCE_FIRST: dict[str, object] = {
     "least_gain": None,
     "lengths": [],
     "further": 0,
+    "off_manifold": False,
+    "twin": None,
+    "transfer": [],
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -129,12 +133,21 @@ class AuditConfig(settings.Settings):
         description="none: the base alone; merged: base and the adapter beside it; or an adapter's folder, to be merged. "
         "Must be said where an adapter lies beside the weights",
     )
+    twin: int | None = Field(
+        None,
+        ge=0,
+        le=2**31,
+        description="audit a twin of the model: its matrices redrawn with the same spectra, by this seed",
+    )
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, READER:PATH, or task:NAME")
     prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
         "auto",
         description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",
+    )
+    transfer: tuple[Literal["chat", "qa", "primer", "bare"], ...] = Field(
+        (), description="other prompt formats in which edits are scored as well, as they are: does what they do carry over?"
     )
     template_date: Annotated[date, BeforeValidator(_day)] = Field(
         DATE, description="the date that a chat template is told, whatever the day; what Llama 3's write by default"
@@ -153,8 +166,10 @@ class AuditConfig(settings.Settings):
     test: int | None = Field(None, ge=4, description="test questions, on which everything is reported")
     # what it is compared with
     random: int = Field(19, ge=0, description="random Locations of the claim's size")
-    null: Literal["uniform", "layer"] = Field(
-        "uniform", description="random Locations: over all heads, or as many in each layer as the claim"
+    null: Literal["uniform", "layer", "both"] = Field(
+        "uniform",
+        description="random Locations: uniform, over all heads; layer, as many in each layer as the claim; both: the verdict is "
+        "by uniform ones, and *special* by as many of the claim's layers stands beside it",
     )
     singles: int = Field(0, ge=0, description="random single heads")
     reads: tuple[Read, ...] = Field(
@@ -219,6 +234,9 @@ class AuditConfig(settings.Settings):
     text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
     text_passages: int = Field(4, ge=0, description="passages for KL and cross-entropy; 0 switches them off")
     text_tokens: int = Field(96, ge=8, description="tokens a passage")
+    off_manifold: bool = Field(
+        True, description="see how far edits take activations from where the unedited model's lie; costs under 1 % of an audit"
+    )
     # what the edited models say, and who judges it
     judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
     judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")
@@ -275,6 +293,11 @@ class AuditConfig(settings.Settings):
     def measures(self) -> tuple[Metric, ...]:
         """Every metric of the run."""
         return measured(self.metric, *self.metrics)
+
+    @property
+    def nulls(self) -> tuple[Match, ...]:
+        """How random Locations are drawn: those that the verdict is by, then those that stand beside them."""
+        return ("uniform", "layer") if self.null == "both" else (self.null,)
 
     @property
     def looks(self) -> tuple[int, ...]:

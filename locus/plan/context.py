@@ -14,6 +14,7 @@ from locus.edits.rank1 import Rank1Form
 from locus.engine.activations import BasePass, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
+from locus.engine.manifold import Manifold, fit
 from locus.engine.optimum import FirstOrder
 from locus.engine.training_set import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
@@ -58,6 +59,9 @@ class AuditContext:
         texts: the base model's pass over the texts for drift, if any are read.
         tally: the base model's passes, as the work of one edit.
         linear: the base model's linearisation by the form of edits, once it was asked for.
+        usual: where the base model's activations lie, once it was asked for.
+        formats: other prompt formats in which edits are scored, by their name.
+        transferred: by their name, the test questions put so, read once by the base model.
     """
 
     model: Model
@@ -74,6 +78,9 @@ class AuditContext:
     texts: BasePass | None = None
     tally: Tally = field(default_factory=Tally)
     linear: dict[str, FirstOrder] = field(default_factory=dict)
+    usual: Manifold | None = None
+    formats: dict[str, PromptFormat] = field(default_factory=dict)
+    transferred: dict[str, ReadItems] = field(default_factory=dict)
     features: Features = field(init=False)
     steer: Directions = field(init=False)
 
@@ -95,6 +102,14 @@ class AuditContext:
                 self.linear[form] = FirstOrder(self.model, self.parts["train"].trie, form, seed=self.config.seed)
             self.tally.add("linearise", [0], self.linear[form].work)
         return self.linear[form]
+
+    def manifold(self) -> Manifold | None:
+        """Where the base model's activations lie, with the threads of all that is the base model's; None if not asked for."""
+        if self.usual is None and self.config.off_manifold:
+            with self.arithmetic.whole():
+                known = [self.parts[name].base for name in ("train", "validation")]
+                self.usual = fit(self.model, known, self.parts["test"].base, self.tally)
+        return self.usual
 
 
 def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tuple[Item, ...]]:
@@ -127,6 +142,10 @@ def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
             model, trie, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=context.cache, tally=tally
         )
     context.parts = {name: ReadItems(context.items[name], tries[name], base_passes[name]) for name in SPLITS}
+    for name, asked in context.formats.items():
+        trie = build_trie(model.tokenizer, asked, context.items["test"])
+        read = base_pass(model, trie, layers=held, tokens=config.tokens, cache=context.cache, tally=tally)
+        context.transferred[name] = ReadItems(context.items["test"], trie, read)
     context.texts, context.tally = base_passes.get(TEXT), tally
     context.features = _features(context, tally)
     context.steer = directions(context.features.bank, context.features.truth, context.features.spread)

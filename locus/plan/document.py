@@ -125,6 +125,8 @@ def basis(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
+    if context.formats:
+        identity["transfer"] = {name: other.sha256 for name, other in context.formats.items()}
     asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
     schema: PlanSchema = PLAN_SCHEMA if old is None else old.schema_
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from locus.behaviours.items import Dataset
+from locus.behaviours.items import SPLITS, Dataset
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import plant_with_question
 from locus.edits.kind import kind
@@ -93,7 +93,9 @@ class Forecast:
             if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
                 work |= self._training(recipe, first, recipe.rounds * (2 if spec.starts else 1) + spec.further)
             parts = scored_parts(self.config, trained=recipe is not None)
-            work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in parts)
+            # Test questions put in another prompt format are reckoned to be as long.
+            again = ["test"] * len(self.config.transfer)
+            work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in (*parts, *again))
             if TEXT in self.rows:
                 own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)
                 # Every token of every passage is compared, in the edited model and in the base model, which the bank shares.
@@ -125,7 +127,11 @@ class Forecast:
             items = self.items["train"] + self.items["validation"]
             other = plant_with_question(self.model.tokenizer, items, self.config.seed)
             laid += self._laid_out(other, self.config.tokens, ends=True)
-        return _sum(forward(row, self.layers, scored) for row, scored in laid)
+        work = [forward(row, self.layers, scored) for row, scored in laid]
+        if self.config.off_manifold:
+            again = (row for name in SPLITS for row, _ in self.rows[name])
+            work += [forward(row, 1, reused=self.layers - 1) if self.model.trees else forward(row, self.layers) for row in again]
+        return _sum(work)
 
     def _searched(self) -> list[Rank1Form]:
         """The forms of the edits that are searched for by the whole loss."""

@@ -19,7 +19,7 @@ from locus.metrics.base import metric, shipped
 from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import reading
+from locus.plan import controls, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
         UserError: naming everything that is wrong at once.
     """
     errors = _claims(config) + _sizes(config) + _search(config)
+    errors += controls.problems(config, opened.model if opened is not None else None)
     model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
     if model is None and not registry.known("models", config.model):
         errors += _here(config)
@@ -209,7 +210,9 @@ def _fits(config: AuditConfig, heads: tuple[int, ...] | None) -> list[UserError]
         except UserError:
             continue  # said already
         wrong = _caught(claim.fits, heads)
-        errors += wrong or _caught(null.draw_locations, claim.location, heads, config.random, config.seed, config.null)
+        for match in config.nulls if not wrong else ():
+            wrong += _caught(null.draw_locations, claim.location, heads, config.random, config.seed, match)
+        errors += wrong
     return errors
 
 
@@ -257,7 +260,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
     grid = config.grid * len(config.reads) * config.seeds
-    if (count := grid * len(config.claims) * (config.random + config.singles)) > TRIALS:
+    if (count := grid * len(config.claims) * (config.random * len(config.nulls) + config.singles)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
         )

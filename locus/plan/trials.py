@@ -19,7 +19,7 @@ from locus.edits.kind import EditKind, kind
 from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig, learning_rate
-from locus.records.plan import ArithmeticRecord, PlanBasis, PlanRecord
+from locus.records.plan import DRAWN, ArithmeticRecord, PlanBasis, PlanRecord
 from locus.sites.site import Location
 
 VERSION = "trial/1"
@@ -34,7 +34,7 @@ class Trial:
     """One edit to be made and measured.
 
     Attributes:
-        role: base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement.
+        role: base, shift, shift-random, shift-everywhere, claim, random, random-layer, single, ceiling or complement.
         arm: what tables call the place ("probe", "random-03", "ceiling"); trials of one arm differ in the grid and the seed.
         claim: the claim it belongs to, or "".
         location: the heads.
@@ -185,16 +185,20 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     context, edit = content_hash(identity), kind(config.edit)
     trials = [Trial("base", "base", "", Location(()), UNEDITED, context)]
     for claim in claims:
-        randoms = null.draw_locations(claim.location, layout.heads, config.random, config.seed, config.null)
+        drawn = {
+            role: null.draw_locations(claim.location, layout.heads, config.random, config.seed, match, name)
+            for role, match, name in zip(DRAWN, config.nulls, ("random", "layer"), strict=False)
+        }
+        randoms = drawn["random"]
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
         for fixed in map(kind, config.steering):
             for (role, place), alpha in product(steered, strengths(fixed, config)):
                 arm = f"{fixed.called or fixed.name}:{claim.name if role == 'shift' else place.name}"
                 trials.append(Trial(role, arm, claim.name, place.location, fixed.name, context, alpha=alpha))
         for read in config.reads:
-            places = [("claim", claim), *(("random", random) for random in randoms)]
-            for number, (role, place) in enumerate(places):
-                further = config.further if number <= FIRST else 0
+            places = [("claim", claim), *((role, random) for role, several in drawn.items() for random in several)]
+            for role, place in places:
+                further = config.further if role == "claim" or place in randoms[:FIRST] else 0
                 trial = Trial(role, place.name, claim.name, place.location, edit.name, context, read=read, further=further)
                 trials += _grid(config, trial)
             rest = claim.location.complement(layout.heads)
@@ -282,18 +286,19 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budge
             shorter.setdefault(trial.search, []).append(trial)
     trials = tuple(trial for trial in trials if not trial.shorter)
     needed = {identity for trial in trials for identity in trial.starts}
-    order: dict[tuple[str, str], list[str]] = {}
+    order: dict[tuple[str, str, str], list[str]] = {}
     for trial in trials:
-        if trial.role == "random" and trial.arm not in (arms := order.setdefault((trial.claim, trial.read), [])):
+        if trial.role in DRAWN and trial.arm not in (arms := order.setdefault((trial.role, trial.claim, trial.read), [])):
             arms.append(trial.arm)
     planned = config.looks
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:
         look = 1 if trial.starts else 0
-        if trial.role == "random" and trial.id not in needed:
-            place = order[trial.claim, trial.read].index(trial.arm)
+        if trial.role in DRAWN and trial.id not in needed:
+            place = order[trial.role, trial.claim, trial.read].index(trial.arm)
             look = 2 + next(index for index, count in enumerate(planned) if place < count)
-        groups.setdefault((look, trial.recipe.shared if trial.recipe else (trial.edit,)), []).append(trial)
+        key = (look, trial.recipe.shared if trial.recipe else (trial.edit,), trial.role in DRAWN[1:])
+        groups.setdefault(key, []).append(trial)
     most, nbytes = (budget.edits, budget.nbytes) if config.bank is None else (config.bank, math.inf)
 
     def fits(bank: list[Trial]) -> bool:

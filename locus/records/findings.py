@@ -135,3 +135,6 @@ class ClaimVerdict(Part, _FourAnswers):
     """The four answers in one sentence."""
     by_metric: dict[Short, Findings]
     """The answers by other metrics, which decide nothing."""
+    special_in_layers: Finding | None = None
+    """Is it better than the optimal edits at random Locations with as many heads in each layer as the claim? It decides nothing;
+    null where these were not drawn."""

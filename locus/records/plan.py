@@ -16,8 +16,14 @@ FIRST_PLAN: PlanSchema = "locus-plan/1"
 PLAN_SCHEMA: PlanSchema = "locus-plan/2"
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
 PLACES = 1_000_000  # attention heads of one model
+DRAWN = ("random", "random-layer")  # roles of random Locations: those that a verdict is by, and those beside them
 THREADS = 1024  # and layers: a plan that asks for more is none of ours
 HEAD = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}")
+
+
+def put_as(name: str) -> str:
+    """The split under which a store has scores of test questions that are put in another prompt format, by its name."""
+    return f"test as {name}"
 
 
 def _scored(scores: Any) -> Any:
@@ -201,7 +207,7 @@ class TrialSpec(OpenPart):
     recipe: RecipeRecord | None
     """How it is trained, if it is."""
     role: Short
-    """base, shift, shift-random, shift-everywhere, claim, random, single, ceiling or complement."""
+    """base, shift, shift-random, shift-everywhere, claim, random, random-layer, single, ceiling or complement."""
     seed: Count
     """Of its start and its order of questions."""
     starts: Many[Id] = Field(default=(), max_length=PLACES)

@@ -8,6 +8,7 @@ from locus.records.calibration import Calibration, Draw, GradedCalibration, Grad
 from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
+from locus.records.repeat import RepeatRecord
 from locus.records.result import TrialResult
 from locus.records.verdict import Verdict
 
@@ -21,6 +22,7 @@ RECORDS: dict[str, type[Part]] = {
     "draw": Draw,
     "graded": GradedCalibration,
     "graded-draw": GradedDraw,
+    "repeat": RepeatRecord,
 }
 
 

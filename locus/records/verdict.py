@@ -16,7 +16,7 @@ from locus.shown import visible
 
 VERDICT_SCHEMA: Literal["locus-verdict/1"] = "locus-verdict/1"
 # Kinds of edited places.
-KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere")
+KINDS = ("claimed", "random", "complement", "ceiling", "single", "shift", "shift_random", "shift_everywhere", "random_in_layers")
 
 
 class Baseline(Part):
@@ -149,6 +149,39 @@ class CurvePoint(Part):
     """What would follow."""
 
 
+class Transfer(Part):
+    """The same edits, untrained, on the same test questions in another prompt format."""
+
+    prompt: Short
+    """Its name."""
+    metric: Short
+    """By which it is measured: the main one, or the preference margin where that needs a judge."""
+    gain: dict[Short, Number | None]
+    """Of claim, ceiling and random: what these edits gain over no edit in that format; of several places the mean."""
+    kept: dict[Short, Number | None]
+    """The same as a share of what they gain in the format in which they were trained; null where that is not above 0."""
+    claims: Many[CurveClaim]
+    """What would follow in that format."""
+
+
+class Departure(Part):
+    """How far a claim's edit takes activations from where the unedited model's lie, beside the ceiling's."""
+
+    name: Long
+    """What tables call the claim."""
+    read: Short
+    """What the edits read."""
+    claim: Number
+    """Share of answer tokens that are predicted from further out than 99 % of the unedited model's activations, a mean over
+    questions."""
+    ceiling: Number
+    """The same under the ceiling's edit."""
+    more: Number
+    """The mean difference, claim less ceiling."""
+    interval: Interval
+    """Its 95 % interval over groups of questions."""
+
+
 class Verdict(Part):
     """A verdict.json."""
 
@@ -182,6 +215,8 @@ class Verdict(Part):
     """The optimal edit at the claim."""
     random: Many[PlaceResult]
     """The optimal edits at random Locations."""
+    random_in_layers: Many[PlaceResult] = ()
+    """The optimal edits at random Locations of the claim's layers, where these stand beside the others."""
     single: Many[PlaceResult]
     """The optimal edits at single heads."""
     gain: Gain | None = None
@@ -207,6 +242,10 @@ class Verdict(Part):
     optimum."""
     second: SecondSearch | None = None
     """What a second search would gain, where a sample of places was searched twice."""
+    departures: Many[Departure] = ()
+    """How far claims' edits take activations from where the unedited model's lie, where that was measured."""
+    transfer: Many[Transfer] = ()
+    """What edits do in other prompt formats, where they were scored there."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

@@ -83,7 +83,8 @@ def _most_bytes(plan: PlanRecord) -> int:
     config = AuditConfig.recorded(plan.config)
     items = sum(map(len, plan.items.by_part.values())) + config.text_passages
     spoken = config.max_new_tokens * TOKEN_BYTES if config.judge != "none" else 0
-    trial = TRIAL_BYTES + len(json.dumps(plan.trials[-1].to_json())) + items * (ROWS * ROW_BYTES + spoken)
+    rows = ROWS * (1 + len(config.transfer))
+    trial = TRIAL_BYTES + len(json.dumps(plan.trials[-1].to_json())) + items * (rows * ROW_BYTES + spoken)
     places = sum(len(one.location) for one in plan.trials)
     return min(STORE_BYTES, 2 * (STORE_BASE + len(plan.trials) * trial + places * ROW_BYTES))
 

@@ -13,7 +13,7 @@ from locus.boundary.spreadsheet import write_csv
 from locus.conclude.record import Arm, Record
 from locus.edits.base import load_edit
 from locus.errors import UserError
-from locus.models.load import load_configured
+from locus.models.configured import load_configured
 from locus.models.model import Model
 from locus.plan import reading
 from locus.records.plan import PlanRecord

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis
+from locus.conclude import diagnosis, manifold, nulls, transfer
 from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
-from locus.records.findings import ClaimVerdict
+from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Verdict
-from locus.report import chart, cite, html, rates, receipt, words
+from locus.report import chart, cite, html, rates, receipt, twins, words
 from locus.report.material import Material, heads, read
 from locus.report.places import Place
 from locus.shown import visible
@@ -23,12 +23,14 @@ STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": 
 ASKED = {
     "works": "Is the optimal edit at the claim as good as the optimal edit everywhere?",
     "special": "Is it better than the optimal edits at random Locations of the same size?",
+    "layers": "And better than those at random Locations with as many heads in each layer? (beside the verdict)",
     "unique": "Do only few random Locations do as well?",
     "necessary": "Does the optimal edit everywhere but there fall short?",
 }
 TESTS = {
     "works": "paired non-inferiority over questions",
     "special": "rank among random Locations",
+    "layers": "rank among random Locations of the claim's layers",
     "unique": "share of Locations, exact (Clopper–Pearson)",
     "necessary": "paired difference over questions",
 }
@@ -110,7 +112,9 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         judged_columns=_measured(judged_columns, rows) if verdict.judge else [],
         headings=words.headings(config.measures),
         measures={one.name: one.about for one in config.measures},
-        limits=words.limits(plan, verdict, places),
+        limits=twins.limit(plan) + words.limits(plan, verdict, places),
+        twins=twins.twins(material, others),
+        transferred=[transfer.told(one, verdict.prompt) for one in verdict.transfer],
         places=places,
         effects=effects(verdict),
         gained=diagnosis.gained(verdict.gain, verdict.metric) if verdict.gain else "",
@@ -144,6 +148,8 @@ class ShownClaim:
         next: what would settle what is open.
         curve: by length of search, how near to the optimum places are, and what would follow for the claim.
         way: where the claim's lead goes as searches near the optimum, in words.
+        answers: question -> its answer; with random Locations of the claim's layers, their answer beside.
+        nulls: what those say beside uniform ones, in words; "" where there are none.
     """
 
     claim: ClaimVerdict
@@ -155,6 +161,8 @@ class ShownClaim:
     way: str
     rates: dict[str, str]
     unmeasured: str
+    answers: list[tuple[str, Finding]]
+    nulls: str
 
 
 def _shown(material: Material, claim: ClaimVerdict, config: AuditConfig) -> ShownClaim:
@@ -167,7 +175,11 @@ def _shown(material: Material, claim: ClaimVerdict, config: AuditConfig) -> Show
     curve = [(point.rounds, point.share, one) for point, one in zip(points, ours, strict=True)]
     way = described(points, claim, metric)
     wrong = rates.error_rates(claim.by_question, config)
-    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way, *wrong)
+    answers = list(claim.by_question.items())
+    if claim.special_in_layers is not None:
+        answers.insert(1 + [name for name, _ in answers].index("special"), ("layers", claim.special_in_layers))
+    beside = nulls.compared(claim, metric)
+    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way, *wrong, answers, beside)
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]
     """What the page's tables show: metrics of test questions; side effects; other views of what a judge said, and of wording."""
     placed = sorted((one for one in metrics if one.page is not None), key=lambda one: one.page or 0)
     judged = [one.name for one in metrics if one.needs_judge and one.page is None]
-    split = {text: [one.name for one in placed if (one.of == "text") is text] for text in (False, True)}
+    split = {aside: [one.name for one in placed if (one.of in ("text", "states")) is aside] for aside in (False, True)}
     return split[False], split[True], [*words.VIEWS, *judged]
 
 
@@ -214,6 +226,9 @@ def table(material: Material) -> list[Row]:
             size = words.counted(claim.n_sites, "head")
             label = f"optimal edits at {words.counted(len(random), 'random Location')} of {size} (read {claim.read})"
             rows.append(_range(label, random))
+        if layered := _of(claim, places["random_in_layers"]):
+            label = f"optimal edits at {words.counted(len(layered), 'random Location')} of its layers (read {claim.read})"
+            rows.append(_range(label, layered))
     if single := places["single"]:
         rows.append(_range(f"optimal edits at {len(single)} single heads", single))
     return rows
@@ -288,4 +303,5 @@ def effects(verdict: Verdict) -> list[str]:
                     f"{who}{which} moves the next-token distribution by {kl:.4f} nats a token (KL) and changes "
                     f"cross-entropy by {ce:+.4f} nats a token, over {place.measures['kl'].n} passages."
                 )
-    return sentences or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]
+    sentences = sentences or ["Not measured: this run read no ordinary text (text_passages = 0, or no trial has finished)."]
+    return sentences + [said for one in verdict.departures if (said := manifold.noted(one))]

@@ -11,25 +11,29 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from locus import atomic
 from locus.edits import Edit
 from locus.engine.cost import Sizes, Tally
 from locus.engine.generate import Speech
+from locus.engine.manifold import Departures, own_departures
 from locus.engine.train import Fit
 from locus.judges.api import ApiJudge
 from locus.judges.base import References
 from locus.judges.speech import check_scored, judge_texts, speak
-from locus.metrics.choice import measures, score
+from locus.metrics.choice import departed, measures, score
 from locus.metrics.drift import drift
 from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED, Plan, Trial
-from locus.records.plan import TrialSpec
+from locus.records.plan import DRAWN, TrialSpec, put_as
 from locus.records.result import FitRecord, Result
 from locus.records.store import Store
 from locus.run.executors import side_by_side
 from locus.run.training import fit_bank, made, recipe_rounds
+
+Floats = npt.NDArray[np.float64]
 
 
 def run(
@@ -69,7 +73,7 @@ def run(
         )
         with closing(coming):
             for number in wave:
-                if banks[number][0].role == "random" and enough():
+                if banks[number][0].role in DRAWN and enough():
                     return False  # those that nothing starts from are the plan's last
                 store.commit(next(coming))
                 say(number, 1.0)
@@ -102,6 +106,8 @@ def _prepare(trials: list[Trial], context: AuditContext, say: Callable[[str], No
     for free in sorted({trial.form == "free" for trial in searched}):
         say("linearising the base model")
         context.first_order("free" if free else "heads")
+    if trials:
+        context.manifold()
 
 
 def tidy(plan: Plan, store: Store, folder: Path) -> None:
@@ -216,6 +222,11 @@ def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[floa
     for name, part in context.parts.items():
         for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
+    for name, part in context.transferred.items():
+        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
+            result.scores[put_as(name), measure] = {item.id: float(one) for item, one in zip(part.items, values, strict=True)}
+    if (manifold := context.manifold()) is not None:
+        _departed([result], own_departures(context.model, manifold, context.parts["test"].base)[None], context)
     tally = deepcopy(context.tally)  # the base model is asked once, but this may be called again
     _speak([result], [], context, say, tally)
     if (deciding := ("test", context.config.metric)) in result.reasons:
@@ -243,13 +254,29 @@ def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say:
                 result.reasons[name, measure] = why
 
 
+def _departed(results: list[Result], counts: Floats, context: AuditContext) -> None:
+    """How far edits take activations from where the base model's lie, question by question; counts are [edits, sequences]."""
+    part = context.parts["test"]
+    lengths = part.base.lengths.astype(np.float64)
+    for result, beyond in zip(results, counts, strict=True):
+        for measure, values in departed(part.items, part.trie, beyond, lengths, context.config.measures).items():
+            values = np.full(len(values), np.nan) if result.fit.diverged else values
+            result.scores["test", measure] = {item.id: float(one) for item, one in zip(part.items, values, strict=True)}
+
+
 def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
     """Scores of all edits on validation and test questions, and their drift on ordinary text."""
     metrics = context.config.measures
-    for name in scored_parts(context.config, trained=results[0].fit.steps > 0):
-        part = context.parts[name]
-        rows = part.base.prepared
-        logprobs = score(context.model, rows, edits, len(part.trie.sequences), residual_cache=part.base.residuals, tally=tally)
+    parts = [(name, context.parts[name]) for name in scored_parts(context.config, trained=results[0].fit.steps > 0)]
+    for name, part in [*parts, *((put_as(name), part) for name, part in context.transferred.items())]:
+        rows, count = part.base.prepared, len(part.trie.sequences)
+        manifold = context.manifold() if name == "test" else None
+        departures = None if manifold is None else Departures(manifold, np.zeros((len(edits), count)))
+        logprobs = score(
+            context.model, rows, edits, count, residual_cache=part.base.residuals, tally=tally, departures=departures
+        )
+        if departures is not None:
+            _departed(results, departures.counts, context)
         for result, values in zip(results, logprobs, strict=True):
             for measure, scores in measures(part.items, part.trie, values, part.base.logprobs, metrics).items():
                 if result.fit.diverged:

@@ -7,7 +7,7 @@ from typing import Any
 from locus import behaviours as datasets
 from locus import claims
 from locus.behaviours import answers
-from locus.behaviours.prompts import prompt_format
+from locus.behaviours.prompts import FormatName, PromptFormat, prompt_format
 from locus.claims.heuristic import Evidence, find
 from locus.engine import checks
 from locus.engine.cache import Cache
@@ -16,9 +16,9 @@ from locus.judges.api import Endpoint
 from locus.judges.kind import open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
-from locus.models.load import load_configured
+from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
-from locus.plan import preconditions, readable
+from locus.plan import controls, preconditions, readable
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, choose, read_questions
 from locus.plan.opened import NOTHING, Opened
@@ -54,8 +54,19 @@ def set_up(
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     asked = partial(prompt_format, name=config.prompt, day=config.template_date, variables=config.template_variables)
 
+    def formatted(tokenizer: Any, name: FormatName) -> PromptFormat:
+        told = config.template_variables if name == "chat" else None
+        return prompt_format(tokenizer, name=name, day=config.template_date, variables=told)
+
     def readable_by(tokenizer: Any, context: int) -> None:
-        raise_all(readable.problems(tokenizer, context, asked(tokenizer), items, sample, config))
+        own, tested = asked(tokenizer), {"test": items["test"]}
+        wrong = readable.problems(tokenizer, context, own, items, sample, config)
+        if own.name in config.transfer:
+            wrong.append(controls.not_other(own.name, config.transfer))
+        for name in config.transfer:
+            other = formatted(tokenizer, name)
+            wrong += readable.problems(tokenizer, context, other, tested, None, config.model_copy(update={"judge": "none"}))
+        raise_all(wrong)
 
     judge = None
     if config.judge != "none":
@@ -77,7 +88,11 @@ def set_up(
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
     held_to = arithmetic or Arithmetic.here()
+    formats: dict[str, PromptFormat] = {name: formatted(model.tokenizer, name) for name in config.transfer}
+    for other in formats.values():
+        answers.check_answers(model.tokenizer, other, items["test"], dataset.as_published)
     context = AuditContext(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
+    context.formats = formats
     return read_questions(context, progress)
 
 
@@ -86,7 +101,7 @@ def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any
     if opened is not None:
         readable_by(opened.tokenizer, opened.context)
         opened.changed()
-        return opened
+        return as_asked(opened, config.twin)
     return load_configured(config, first=readable_by)
 
 

@@ -23,7 +23,7 @@ from locus.engine.descent import descend
 from locus.engine.optimum import FirstOrder
 from locus.engine.train import TrainingRecipe
 from locus.metrics.choice import measures, score
-from locus.models.load import load_configured
+from locus.models.configured import load_configured
 from locus.models.model import Model
 from locus.plan import preconditions
 from locus.plan.config import resolve

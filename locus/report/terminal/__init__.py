@@ -2,7 +2,15 @@
 
 from locus.report.terminal.progress import progress
 from locus.report.terminal.results import verdict_table
-from locus.report.terminal.tables import claim_table, judge_table, numbers_table, patch_table, power_table, verified_table
+from locus.report.terminal.tables import (
+    claim_table,
+    judge_table,
+    numbers_table,
+    patch_table,
+    power_table,
+    repeat_table,
+    verified_table,
+)
 
 __all__ = [
     "claim_table",
@@ -11,6 +19,7 @@ __all__ = [
     "patch_table",
     "power_table",
     "progress",
+    "repeat_table",
     "verdict_table",
     "verified_table",
 ]

@@ -11,6 +11,9 @@ from locus import registry
 from locus.boundary.terminal import Console, Text
 from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
+from locus.conclude.manifold import noted
+from locus.conclude.nulls import compared
+from locus.conclude.transfer import told
 from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
 from locus.plan.config import AuditConfig
@@ -191,13 +194,15 @@ def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     rows.append(("", {}))
     for place in verdict.ceiling:
         rows.append((f"optimal everywhere ({place.name.removeprefix('ceiling:')})", one(place)))
-    edits = ("claimed", "random", "complement", "single")
+    edits = ("claimed", "random", "random_in_layers", "complement", "single")
     for read in dict.fromkeys(place.read for kind in edits for place in verdict.places(kind)):
         mine = {kind: [place for place in verdict.places(kind) if place.read == read] for kind in edits}
         rows += [(f"optimal at {place.name}, read {read}", one(place)) for place in mine["claimed"]]
         heads = f"{size} head{'' if size == 1 else 's'}"
         if mine["random"]:
             rows.append((f"optimal at {len(mine['random'])} random Locations of {heads}", several(mine["random"])))
+        if layered := mine["random_in_layers"]:
+            rows.append((f"optimal at {len(layered)} random Locations of its layers", several(layered)))
         rows += [("optimal everywhere but there", one(place)) for place in mine["complement"]]
         if mine["single"]:
             rows.append((f"optimal at {len(mine['single'])} single heads", several(mine["single"])))
@@ -249,6 +254,8 @@ def _standings(console: Console, verdict: Verdict, config: AuditConfig) -> None:
         if unmeasured:
             console.print(Text(unmeasured, style="dim"))
         console.print(Text(claim.sentence, style="bold"))
+        if beside := compared(claim, verdict.metric):
+            console.print(Text(beside))
         if way := described(verdict.curve, claim, verdict.metric):
             console.print(Text(way))
         if "invalid" in {finding.standing for finding in findings.values()}:
@@ -275,8 +282,10 @@ def _briefly(findings: Findings) -> str:
 
 def _notes(console: Console, verdict: Verdict) -> None:
     """What a reader of the table has to know: planted truth, questions left out, Locations not drawn, training not settled."""
-    if verdict.dataset.name.startswith("planted-"):
+    if verdict.dataset.name.startswith("planted-") and verdict.model.name.startswith("planted:"):
         console.print(Text(_truth(verdict.model.name)))
+    if verdict.model.name.startswith("twin of "):
+        console.print(Text("A twin: its weights are redrawn, and the behaviour is nowhere in it.", style="yellow"))
     held = dict(verdict.n)
     for part, wanted in verdict.asked:
         if wanted is not None and held[part] < wanted:
@@ -290,6 +299,10 @@ def _notes(console: Console, verdict: Verdict) -> None:
                 "(--set sequential=false draws them all)."
             )
         )
+    for one in verdict.transfer:
+        console.print(Text(told(one, verdict.prompt)))
+    for said in filter(None, map(noted, verdict.departures)):
+        console.print(Text(said, style="yellow"))
     kinds = ("claimed", "ceiling", "complement", "random")
     for sentence in searched(verdict):
         console.print(Text(sentence))

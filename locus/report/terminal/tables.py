@@ -10,11 +10,16 @@ from rich.table import Table
 
 from locus.boundary.terminal import Console, Text
 from locus.claims.claim import Claim
+from locus.conclude.stability import described
 from locus.judges.figures import Comparison, Spread
 from locus.records.base import JsonObject
+from locus.records.findings import QUESTIONS
 from locus.records.patch import PatchRecord
 from locus.records.power import PowerOfRun
+from locus.records.repeat import RepeatRecord
+from locus.report.repeat import PAGE, STANDINGS
 from locus.report.verify import Verification
+from locus.shown import visible
 from locus.units import share
 
 
@@ -171,3 +176,21 @@ def _share(value: float | None) -> str:
 
 def _percent(one: Spread) -> str:
     return f"{_share(one['value'])} [{_share(one['low'])}, {_share(one['high'])}]"
+
+
+def repeat_table(console: Console, record: RepeatRecord, out: Path) -> None:
+    """In how many audits that differ in their seed each question stands how, and how far leads are apart."""
+    for claim in record.claims:
+        console.print(
+            Text(f"Claim {visible(claim.name, 120)}, read {claim.read}, by {record.metric}: {len(claim.answers)} audits")
+        )
+        table = Table()
+        table.add_column("question")
+        for standing in STANDINGS:
+            table.add_column(standing, justify="right")
+        for question in QUESTIONS:
+            table.add_row(question, *(str(claim.count(question, standing)) for standing in STANDINGS))
+        console.print(table)
+        for sentence in described(claim, record.metric):
+            console.print(Text(sentence))
+    console.print(Text(out / PAGE), soft_wrap=True)

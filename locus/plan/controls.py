@@ -1,0 +1,44 @@
+"""What controls can be asked for, seen before any weight is loaded: a twin of the model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from locus import registry
+from locus.errors import UserError
+from locus.models.checkpoint import no_twin, read_config
+from locus.models.packaged import MODELS
+from locus.plan.config import AuditConfig
+
+if TYPE_CHECKING:
+    from locus.models.model import Model
+
+
+def problems(config: AuditConfig, opened: "Model | None" = None) -> list[UserError]:
+    """What stands in the way of the controls that are asked for.
+
+    Args:
+        config: what is asked for.
+        opened: the model, where it is open already.
+    """
+    errors = [no_twin(config.model)] if config.twin is not None and _quantised(config.model, opened) else []
+    if config.prompt in config.transfer or len(set(config.transfer)) < len(config.transfer):
+        errors.append(not_other(config.prompt, config.transfer))
+    return errors
+
+
+def not_other(prompt: str, transfer: Sequence[str]) -> UserError:
+    """Why some prompt formats are none to which edits could be carried over."""
+    wanted = f"different prompt formats for transfer, other than {prompt}, in which edits are trained"
+    return UserError(wanted, ", ".join(transfer), "Name each once, and leave the audit's own out.")
+
+
+def _quantised(name: str, opened: "Model | None") -> bool:
+    """Whether weights are known to be quantised, as far as files say it."""
+    if opened is not None:
+        return opened.quantised
+    if name in MODELS or name.endswith(".gguf"):
+        return True
+    config = Path(name) / "config.json"
+    known = not registry.known("models", name) and config.is_file()
+    return known and "quantization_config" in read_config(config)
