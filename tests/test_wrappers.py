@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import locus
 from locus.behaviours.prompts import prompt_format
 from locus.edits import Rank1
 from locus.engine.checks import run_checks, standing
+from locus.engine.cost import Sizes
 from locus.errors import UserError
 from locus.models.load import load
 from locus.models.locate import at_hand
 from locus.report.lora import save_peft
 from locus.sites.site import Location
 from studies.models.build import draw
-from tests.families import byte_tokenizer, tiny
+from tests.families import QUESTIONS, byte_tokenizer, tiny
 from tests.test_export_families import TOKENS
 
 TEXT = {
@@ -171,18 +173,83 @@ def test_packed_weights_are_refused_in_one_sentence_before_they_are_read(method,
     told = {"model_type": "llava", "text_config": {**config, **packed}, "vision_config": {}} if inner else {**config, **packed}
     (folder / "config.json").write_text(json.dumps(told))
     for ask in (at_hand, load):
-        with pytest.raises(UserError, match=rf"quantization_config \({method}\).*give locus.wrap what its dequantize") as refused:
+        with pytest.raises(UserError, match=rf"quantization_config \({method}\).*give locus.wrap the model, or what its dequantize") as refused:
             ask(str(folder))
         assert "\n" not in str(refused.value)
 
 
+class Packed(torch.nn.Linear):
+    """A linear map with one byte a number, which it unpacks whenever it is called; in eight bits it rounds its inputs, too."""
+
+    def __init__(self, linear, rounds):
+        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        self.scale, self.rounds = linear.weight.detach().abs().amax() / 127, rounds
+        self.bias = linear.bias
+        self.weight = torch.nn.Parameter((linear.weight.detach() / self.scale).round().to(torch.int8), requires_grad=False)
+
+    def forward(self, inputs):
+        if self.rounds:
+            step = inputs.detach().abs().amax() / 127
+            inputs = inputs + ((inputs / step).round() * step - inputs).detach()
+        return torch.nn.functional.linear(inputs, self.weight.float() * self.scale, self.bias)
+
+
+def packed_llama(rounds):
+    hf = tiny("llama").hf
+    hf = type(hf)(hf.config).eval()
+    draw(hf, 0.3)
+    for layer in hf.model.layers:
+        for path in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"):
+            layer.set_submodule(path, Packed(layer.get_submodule(path), rounds))
+    return hf
+
+
+def test_an_edit_acts_beside_a_packed_matrix_exactly_against_what_the_packed_model_says():
+    hf = packed_llama(rounds=False)
+    before = {name: tensor.clone() for name, tensor in hf.state_dict().items()}
+    model = locus.wrap(hf, byte_tokenizer())
+    assert model.quantised and model.layout.heads == (4, 4, 4)
+    checks = run_checks(model, prompt_format(model.tokenizer, "qa"))
+    assert all(one.passed for one in checks) and not model.off, model.off
+    packed = model.projection(1)
+    torch.testing.assert_close(model.weight(1), packed.weight.float() * packed.scale, atol=1e-6, rtol=1e-5)
+    assert Sizes.of(model) == Sizes.of(tiny("llama"))
+    assert all(torch.equal(before[name], tensor) for name, tensor in hf.state_dict().items())
+
+
+def test_an_audit_of_a_packed_model_says_that_it_is_quantised(tmp_path):
+    rows = [
+        {"question": f"{turn}. {one.question}", "true": list(one.wanted), "false": list(one.unwanted)}
+        for turn in range(3)
+        for one in QUESTIONS
+    ]
+    few = {"random": 3, "alpha": 0.3, "text_passages": 0, "search": "newton", "rounds": 3, "lengths": ()}
+    hf = packed_llama(rounds=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = locus.audit(locus.wrap(hf, byte_tokenizer()), locus.behaviour(rows), "0.1", out=tmp_path / "RUN", **few)
+    assert run.verdict.model.quantised and "quantised" in (tmp_path / "RUN" / "report.html").read_text()
+
+
+def test_maps_that_round_their_inputs_are_refused():
+    with pytest.raises(UserError, match=r"the inputs of model.layers.0.self_attn.q_proj are rounded, too.*dequantize"):
+        locus.wrap(packed_llama(rounds=True), byte_tokenizer())
+
+
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_model_packed_in_memory_is_refused_and_taken_once_it_is_unpacked(bits, llama_folder):
+def test_a_model_packed_by_bitsandbytes(bits, llama_folder):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed here")
     from transformers import BitsAndBytesConfig
 
     packed = BitsAndBytesConfig(**{f"load_in_{bits}bit": True})
     hf = AutoModelForCausalLM.from_pretrained(llama_folder, quantization_config=packed, device_map="cpu", dtype=torch.float32)
+    said = logits(hf)
+    if bits == 4:
+        model = locus.wrap(hf, byte_tokenizer())
+        torch.testing.assert_close(logits(model.hf), said, atol=1e-4, rtol=1e-5)
+        assert all(one.passed for one in run_checks(model, prompt_format(model.tokenizer, "qa"))) and not model.off
+        assert torch.equal(logits(hf), said), "the model itself is as it was"
+        return
     with pytest.raises(UserError, match=r"quantised.*dequantize\(dtype=torch.float32\)"):
         locus.wrap(hf, byte_tokenizer())
     plain = hf.dequantize(dtype=torch.float32)

@@ -19,6 +19,7 @@ from torch import nn
 from locus.engine.alone import spread
 from locus.engine.trie import PackedRow
 from locus.models.model import Model
+from locus.models.packed import is_packed
 from locus.records.cost import Cost, Seconds, Took
 from locus.records.result import TrialResult
 
@@ -69,8 +70,10 @@ class Sizes:
 
 def _matrices(module: nn.Module, experts: tuple[int, int] | None) -> int:
     """Entries of a module's matrices that a token goes through: of experts, those of as many as it is sent to."""
-    total = 0
+    total = sum(one.in_features * one.out_features for one in module.modules() if isinstance(one, nn.Linear) and is_packed(one))
     for name, entry in module.named_parameters():
+        if not entry.is_floating_point():
+            continue  # packed: counted above
         if entry.ndim == 2 and not (experts and _listed(module, name, experts[1])):
             total += entry.numel()
         elif experts is not None and entry.ndim in (2, 3) and (entry.ndim == 2 or entry.shape[0] == experts[1]):

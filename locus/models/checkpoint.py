@@ -206,7 +206,7 @@ def read_config(path: Path) -> JsonObject:
             "weights as plain numbers",
             f"{str(path)!r} with a quantization_config ({method or 'of no method'})",
             "Take the model as it was before it was quantised, or a GGUF file, which is unpacked here; or open it with the "
-            "package that reads it, and give locus.wrap what its dequantize(dtype=torch.float32) gives.",
+            "package that reads it, and give locus.wrap the model, or what its dequantize(dtype=torch.float32) gives.",
         )
     if config.get("transformers_weights") not in (None, WEIGHTS, INDEX):
         raise UserError(CONFIG, f"{str(path)!r}, whose transformers_weights names another file", "Name it model.safetensors.")

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from locus.errors import UserError, others
+from locus.models import packed
 from locus.models.fast import attention, norms
 from locus.models.layout import setting
 from locus.models.model import CALLED, Model
@@ -53,7 +54,7 @@ def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> Model:
     check_tokenizer(tokenizer, called)
     seen = view(hf, called)
     _plain_attention(seen)
-    model = Model(seen, tokenizer, called, merged=_adapted(hf))
+    model = Model(seen, tokenizer, called, any(map(packed.is_packed, seen.modules())), _adapted(hf))
     check_fit(tokenizer, model)
     if _adapted(hf):
         _compare(hf, model)
@@ -99,13 +100,13 @@ def _check(hf: Any, name: str) -> None:
     tensors = [*hf.parameters(), *hf.buffers()]
     if any(one.is_meta for one in tensors):
         raise UserError("a model with its weights in memory", f"{name} on the device 'meta'", "Load its weights first.")
-    if strange := _quantised(hf):
+    if strange := packed.in_the_way(hf):
         raise UserError(
-            "a model whose weights are plain numbers in float32 or bfloat16",
+            "a model whose weights are plain numbers in float32 or bfloat16, or packed in linear maps",
             f"{name}, quantised ({strange})",
             "Load it without quantisation, or wrap what its dequantize(dtype=torch.float32) gives.",
         )
-    kinds = {one.dtype for one in hf.parameters()} - {torch.float32, torch.bfloat16}
+    kinds = {one.dtype for one in hf.parameters() if one.is_floating_point()} - {torch.float32, torch.bfloat16}
     if kinds:
         raise UserError("weights in float32 or bfloat16", f"{name} with {kinds.pop()}", "Convert it: model.to(torch.bfloat16).")
     devices = {str(one.device) for one in hf.parameters()}
@@ -124,18 +125,6 @@ def _check(hf: Any, name: str) -> None:
         )
 
 
-def _quantised(hf: Any) -> str:
-    """How a model is quantised; empty if it is not."""
-    if stated := getattr(hf, "quantization_method", None) or getattr(hf, "is_quantized", False):
-        return "by its configuration" if stated is True else str(stated)
-    for path, module in hf.named_modules():
-        weight = getattr(module, "weight", None)
-        if weight is not None and not (isinstance(weight, torch.Tensor) and weight.is_floating_point()):
-            kind = str(weight.dtype) if isinstance(weight, torch.Tensor) else type(module).__name__
-            return f"{kind} at {path}"
-    return ""
-
-
 def _hooked(module: nn.Module) -> str:
     """What would have a module compute something else than its class says; empty if nothing would."""
     for kind in ("_forward_pre_hooks", "_forward_hooks"):
@@ -152,6 +141,9 @@ def view(hf: Any, name: str) -> Any:
     known: dict[int, Any] = {}
     own = {id(one) for module in hf.modules() if hasattr(module, "get_base_layer") for one in module.parameters()}
     for parameter in hf.parameters():
+        if not parameter.is_floating_point():
+            known[id(parameter)] = parameter  # packed, with what it takes to unpack it
+            continue
         values = parameter.detach()
         known[id(parameter)] = nn.Parameter(values.clone() if id(parameter) in own else values, requires_grad=False)
     for buffer in hf.buffers():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from locus.errors import UserError
+from locus.models import packed
 from locus.models.discovery import discover
 from locus.models.fast import attention, norms
 from locus.models.layout import Layout as Layout
@@ -200,7 +201,10 @@ class Model:
 
     def weight(self, layer: int) -> Tensor:
         """The output projection W of a layer as [width, features], whatever way round it is stored."""
-        weight: Tensor = self.projection(layer).weight  # type: ignore[assignment]
+        projection = self.projection(layer)
+        if packed.is_packed(projection):
+            return packed.matrix(projection, next(one for one in self.hf.parameters() if one.is_floating_point()))
+        weight: Tensor = projection.weight  # type: ignore[assignment]
         return weight.T if self.parts.layers[layer].transposed else weight
 
     def has_bias(self, layer: int) -> bool:

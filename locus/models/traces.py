@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locus.models.packed import is_packed
 from locus.models.probe import Attention, Call
 
 
@@ -28,6 +29,8 @@ def same(one: Any, other: Any) -> bool:
 def linear_input(call: Call) -> Tensor | None:
     """What enters a linear map; None if the call is of none."""
     weight, inputs = getattr(call.module, "weight", None), call.first
+    if is_packed(call.module):
+        return inputs if inputs is not None and inputs.shape[-1] == call.module.in_features else None
     plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point()
     return inputs if plain and inputs is not None and inputs.shape[-1] in weight.shape else None  # type: ignore[union-attr]
 
@@ -49,7 +52,9 @@ def is_transposed(call: Call, inputs: Tensor, path: str) -> bool:
     """Whether a linear map's weight is stored as [input, output], from what it makes of its input."""
     weight, bias = call.module.weight, getattr(call.module, "bias", None)
     result = call.result
-    if next(call.module.children(), None) is not None:  # it wraps a linear map, with an adapter beside it
+    if next(call.module.children(), None) is not None or is_packed(
+        call.module
+    ):  # it wraps a linear map, with an adapter beside it
         return False
     assert result is not None and isinstance(weight, Tensor), "a linear map"
     given = (result if bias is None else result - bias).reshape(-1, result.shape[-1]).float()
