@@ -173,7 +173,9 @@ def test_packed_weights_are_refused_in_one_sentence_before_they_are_read(method,
     told = {"model_type": "llava", "text_config": {**config, **packed}, "vision_config": {}} if inner else {**config, **packed}
     (folder / "config.json").write_text(json.dumps(told))
     for ask in (at_hand, load):
-        with pytest.raises(UserError, match=rf"quantization_config \({method}\).*give locus.wrap the model, or what its dequantize") as refused:
+        with pytest.raises(
+            UserError, match=rf"quantization_config \({method}\).*give locus.wrap the model, or what its dequantize"
+        ) as refused:
             ask(str(folder))
         assert "\n" not in str(refused.value)
 

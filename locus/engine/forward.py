@@ -19,7 +19,8 @@ from locus.engine.alone import read_texts, spread
 from locus.engine.bank import Bank, BankState
 from locus.engine.prefix import Prefix, Recorder, narrow_inputs
 from locus.engine.trie import PackedRow, Targets
-from locus.models.model import LayerInputs, Model
+from locus.models.calls import LayerInputs
+from locus.models.model import Model
 from locus.models.shortcuts import LAST_MLP, PROMPTS, RESIDUALS
 
 HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locus.models.calls import LayerInputs
 from locus.models.fast import attention
-from locus.models.model import LayerInputs
 
 States = dict[int, tuple[Tensor, Tensor]]
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from locus.errors import UserError
 from locus.models import packed
+from locus.models.calls import LayerCall, LayerInputs, is_mask
 from locus.models.discovery import discover
 from locus.models.fast import attention, norms
 from locus.models.layout import Layout as Layout
@@ -212,7 +212,7 @@ class Model:
         return getattr(self.projection(layer), "bias", None) is not None
 
     @contextmanager
-    def _bypassed(self) -> Iterator[list["LayerCall"]]:
+    def _bypassed(self) -> Iterator[list[LayerCall]]:
         """Replace every layer by one that records how it is called and passes its input on."""
         calls: list[LayerCall] = []
         own = [vars(layer).get("forward") for layer in self.layers]
@@ -236,7 +236,7 @@ class Model:
                 else:
                     layer.forward = forward
 
-    def called(self, tokens: Tensor, attention_mask: Tensor, positions: Tensor | None = None) -> list["LayerCall"]:
+    def called(self, tokens: Tensor, attention_mask: Tensor, positions: Tensor | None = None) -> list[LayerCall]:
         """How the model itself calls its layers, of which none is run, for tokens [rows, T] under a mask."""
         backbone: Any = self.hf.base_model
         placed = {} if positions is None else {"position_ids": positions.to(self.device)}
@@ -244,7 +244,7 @@ class Model:
             backbone(input_ids=tokens.to(self.device), attention_mask=attention_mask.to(self.device), use_cache=False, **placed)
         return calls
 
-    def calls(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> "LayerInputs":
+    def calls(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> LayerInputs:
         """Ask the model itself what each layer would be called with, without running any layer.
 
         Embedding scale, learned positions, rotary tables and layer types are thereby the model's own business.
@@ -296,7 +296,7 @@ class Model:
             masks[window] = attention.attach(mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device), stretches)
         return masks
 
-    def layer(self, index: int, hidden: Tensor, entry: "LayerInputs", past: Any = None) -> Tensor:
+    def layer(self, index: int, hidden: Tensor, entry: LayerInputs, past: Any = None) -> Tensor:
         """Run one layer on [rows, T, width]; rows share the entry's mask and positions, or have their own.
 
         Args:
@@ -354,35 +354,6 @@ class Model:
         raw = nn.functional.linear(normed, weight[tokens], None if bias is None else bias[tokens]).float()
         raw = raw if self.scale == 1.0 else raw * self.scale
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
-
-
-@dataclass(frozen=True)
-class LayerInputs:
-    """What enters the first layer, [rows, T, width], and how each layer is called for these rows."""
-
-    hidden: Tensor
-    calls: list[tuple[tuple[Any, ...], dict[str, object]]]
-
-
-@dataclass(frozen=True)
-class LayerCall:
-    """How a layer is called: with the stream [rows, T, width] and the rest of its arguments."""
-
-    hidden: Tensor
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: int | str) -> "LayerCall":
-        """Take the stream out of a call's arguments."""
-        if isinstance(stream, int):
-            return cls(args[stream], (*args[:stream], *args[stream + 1 :]), kwargs)
-        return cls(kwargs[stream], args, {key: value for key, value in kwargs.items() if key != stream})
-
-
-def is_mask(value: Any, count: int) -> bool:
-    """Whether an argument is a mask over pairs of so many tokens."""
-    return isinstance(value, Tensor) and value.ndim == 4 and value.shape[-2:] == (count, count)
 
 
 class _Tail(nn.Sequential):

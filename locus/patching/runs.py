@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from locus.engine.prefix import Prefix, Recorder, States, cut, n_shared_columns
 from locus.errors import UserError
 from locus.models import inputs
-from locus.models.model import LayerInputs, Model
+from locus.models.calls import LayerInputs
+from locus.models.model import Model
 from locus.models.shortcuts import LEFT, TREES
 from locus.patching.component import HOOKED, Component, Kind, Patch, attention_input
 
