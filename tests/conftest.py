@@ -26,6 +26,17 @@ hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("suite")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What a failed test says of hostile names can be handed from one process to another."""
+    report = yield
+    if report.longrepr is not None:
+        said = str(report.longrepr)
+        if (safe := said.encode("utf-8", "backslashreplace").decode()) != said:
+            report.longrepr = safe
+    return report
+
+
 def pytest_report_header() -> list[str]:
     """Versions of what the numbers depend on."""
     import transformers

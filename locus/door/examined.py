@@ -15,6 +15,7 @@ from locus.models.shortcuts import told
 from locus.plan.config import resolve
 from locus.plan.opened import Opened
 from locus.plan.preconditions import early
+from locus.shown import line
 
 SAID: dict[Standing, str] = {
     "complete": "complete",
@@ -48,15 +49,15 @@ class Examined:
 
     def __str__(self) -> str:
         lines = [
-            f"model {self.name}: {SAID[self.standing]}",
-            *(f"  {one}" for one in (*self.about, *self.notices, *self.checks, *self.why)),
+            f"model {line(self.name)}: {SAID[self.standing]}",
+            *(f"  {line(one)}" for one in (*self.about, *self.notices, *self.checks, *self.why)),
         ]
         if isinstance(self.quick, Planned):
             seconds, trials = in_words(self.quick.seconds), self.quick.trials
-            lines.append(f"  a quick audit on {self.quick.behaviour}: {trials} trials in about {seconds}, loading aside")
+            lines.append(f"  a quick audit on {line(self.quick.behaviour)}: {trials} trials in about {seconds}, loading aside")
             lines.append(f"  memory of about {self.quick.memory}")
         elif self.quick:
-            lines.append(f"  a quick audit: not possible ({self.quick})")
+            lines.append(f"  a quick audit: not possible ({line(self.quick)})")
         return "\n".join(lines)
 
 
