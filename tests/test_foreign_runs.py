@@ -18,6 +18,7 @@ from locus.records.store import Store
 from locus.report import export, page
 from locus.report.consent import NAMING, Given, settle
 from locus.report.figures.plot import Drawing, save
+from locus.report.lora import LIES
 from locus.report.rerun import rerun, sentences
 from locus.reproduce import settings
 from tests.endpoint import Server
@@ -203,7 +204,7 @@ def test_stored_scores_that_no_repetition_gives_are_not_verified(run_copy, llama
 def test_a_foreign_run_is_exported_with_the_users_own_model_and_into_its_folder_alone(hostile, llama_folder, tmp_path):
     before = {path: path.read_bytes() for path in hostile.rglob("*") if path.is_file()}
     notes = export.export_edit(hostile, "claim", tmp_path / "out", given=Given(model=llama_folder))
-    assert export.LIES.format(place=llama_folder) in notes
+    assert LIES.format(place=llama_folder) in notes
     export.export_scores(hostile, tmp_path / "scores")
     assert {path: path.read_bytes() for path in hostile.rglob("*") if path.is_file()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"RUN", "out", "scores"}

@@ -89,7 +89,7 @@ def test_judging_changes_no_trial_and_no_training(judged, llama_folder, tmp_path
         mine, other = load_file(path), load_file(out / "edits" / path.name)
         assert mine.keys() == other.keys() and all((mine[name] == other[name]).all() for name in mine)
     rows = [Store(place / "trials.sqlite").dump() for place in (out, tmp_path / "RUN")]
-    assert [row for row in rows[0] if row[2] in ("mc1", "mc2", "mc3", "margin")] == rows[1]
+    assert [row for row in rows[0] if row[2] in ("mc1", "mc2", "mc3", "margin", "off_manifold")] == rows[1]
 
 
 def test_validation_answers_choose_settings_where_they_are_judged(llama_folder, tmp_path):
