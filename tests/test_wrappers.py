@@ -193,7 +193,7 @@ class Packed(torch.nn.Linear):
         if self.rounds:
             step = inputs.detach().abs().amax() / 127
             inputs = inputs + ((inputs / step).round() * step - inputs).detach()
-        return torch.nn.functional.linear(inputs, self.weight.float() * self.scale, self.bias)
+        return torch.nn.functional.linear(inputs, self.weight.to(inputs.dtype) * self.scale.to(inputs.dtype), self.bias)
 
 
 def packed_llama(rounds):
@@ -233,9 +233,12 @@ def test_an_audit_of_a_packed_model_says_that_it_is_quantised(tmp_path):
     assert run.verdict.model.quantised and "quantised" in (tmp_path / "RUN" / "report.html").read_text()
 
 
-def test_maps_that_round_their_inputs_are_refused():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_maps_that_round_their_inputs_are_refused_in_whatever_numbers(dtype):
+    model = locus.wrap(packed_llama(rounds=False).to(dtype), byte_tokenizer())
+    assert model.quantised and model.dtype == dtype
     with pytest.raises(UserError, match=r"the inputs of model.layers.0.self_attn.q_proj are rounded, too.*dequantize"):
-        locus.wrap(packed_llama(rounds=True), byte_tokenizer())
+        locus.wrap(packed_llama(rounds=True).to(dtype), byte_tokenizer())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
