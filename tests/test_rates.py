@@ -22,7 +22,7 @@ def test_the_counts_are_those_of_the_draws_themselves(name):
     """Counted once more, a line a draw: yes where no is right in every draw of that share, and the other way about."""
     draws = [GradedDraw.parse(json.loads(line)) for line in (HERE / name / "draws.jsonl").read_text().splitlines()]
     (kind,) = (one for one in rates.measured().kinds if one.source == f"studies/graded/{name}")
-    claims = [(draw.percent, claim) for draw in draws for claim in draw.claims if claim.random == kind.random]
+    claims = [(draw.percent, claim) for draw in draws for claim in draw.claims if claim.random == kind.settings.random]
     right = {(percent, claim.name): set() for percent, claim in claims}
     for percent, claim in claims:
         right[percent, claim.name].add(claim.expected["special"])

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from locus.plan.config import AuditConfig
-from locus.records.base import Many, Number, Part, Short
-from locus.records.calibration import ShareCount
+from locus.records.base import Many, Part, Short
+from locus.records.calibration import GradedSettings, ShareCount
 from locus.records.findings import Finding
 from locus.units import share
 
@@ -24,18 +24,8 @@ NOT_MEASURED = "How often such answers are wrong was not measured under these se
 class Rates(Part):
     """How often each answer was wrong in audits of one kind."""
 
-    rule: Short
-    """By which verdicts were drawn."""
-    search: Short
-    """How optimal edits were found."""
-    metric: Short
-    """The metric that decided."""
-    alpha: Number
-    """Level of the tests."""
-    margin: Number
-    """Margin of non-inferiority, as a share of the ceiling's gain."""
-    random: int
-    """Random Locations."""
+    settings: GradedSettings
+    """Under which it was measured."""
     source: Short
     """The folder of the draws."""
     false: dict[Short, ShareCount]
@@ -69,8 +59,9 @@ def error_rate(question: str, standing: str, config: AuditConfig) -> str:
         return ""
     asked = (f"rule/{config.rule}", config.search, config.metric, config.alpha, config.tolerance)
     for rates in measured().kinds:
-        same = asked == (rates.rule, rates.search, rates.metric, float(rates.alpha), float(rates.margin))
-        if same and (question not in OF_PLACES or rates.random == config.random):
+        known = rates.settings
+        same = asked == (known.rule, known.search, known.metric, float(known.alpha), float(known.margin))
+        if same and (question not in OF_PLACES or known.random == config.random):
             counts = rates.false if standing == "supported" else rates.missed
             if (counted := counts.get(question)) is not None and counted.n:
                 return (

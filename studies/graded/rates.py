@@ -25,7 +25,6 @@ def counted() -> MeasuredRates:
 def _rates(name: str) -> Rates:
     found = GradedCalibration.parse(json.loads((HERE / name / "graded.json").read_text()))
     cells = [cell for cell in found.cells if cell.random == found.settings.random]
-    settings = found.settings
 
     def over(part: str, expected: str) -> dict[str, ShareCount]:
         """By question, the audits of which the right answer is this one; none where there are no such audits."""
@@ -37,12 +36,7 @@ def _rates(name: str) -> Rates:
         return sums
 
     return Rates(
-        rule=settings.rule,
-        search=settings.search,
-        metric=settings.metric,
-        alpha=settings.alpha,
-        margin=settings.margin,
-        random=settings.random,
+        settings=found.settings,
         source=f"studies/graded/{name}",
         false=over("false", "refuted"),
         missed=over("missed", "supported"),
