@@ -13,7 +13,7 @@ import numpy.typing as npt
 from locus import stats
 from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
-from locus.records.plan import PlanRecord
+from locus.records.plan import PlanRecord, asked_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
 
@@ -61,15 +61,18 @@ class Record:
         plan: the run's plan.
         store: the run's database.
         rounds: looks at every search after so many; by default where validation questions say that it is best.
-        asked: the split that stands for the test questions: these, or the same put in another prompt format.
+        asked: the split that stands for the test questions: these, the same put in another prompt format, or those of another
+            behaviour.
     """
 
     def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None, asked: str = "test"):
         self.plan, self.store = plan, store
         self.config = AuditConfig.recorded(plan.config)
         self.rounds, self.asked = rounds, asked
-        self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
-        self.groups = [item.group for item in plan.items.test]
+        tested = {asked_of(one.name): one.items for one in plan.also}.get(asked, plan.items.test)
+        by_part = {**plan.items.by_part, "test": tested}
+        self.items = {name: [item.id for item in part] for name, part in by_part.items()}
+        self.groups = [item.group for item in tested]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
         self.done = {trial.id: trial for trial in store.trials()}
         self.planned: dict[Key, int] = {}

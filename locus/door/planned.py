@@ -21,13 +21,14 @@ from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
-from locus.plan import document, preconditions, readable, trials
+from locus.plan import document, preconditions, questions, readable, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, budget_of, choose
 from locus.plan.forecast import Forecast
 from locus.plan.memory import Memory, memory_of
 from locus.plan.opened import Opened
 from locus.records.plan import ArithmeticRecord
+from locus.run.setup import elsewhere
 from locus.shown import visible
 from locus.sites.site import Location
 
@@ -102,10 +103,11 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     Raises:
         UserError: as an audit does before it begins.
     """
-    dataset = opened.dataset or behaviours.load(config.data)
+    dataset, others = questions.audited(config, opened), questions.others(config, opened)
+    questions.distinct(dataset, others)
     progress("loading the model", 0.1)
     model = _opened(config, opened.model)
-    context = _context(config, dataset, model)
+    context = _context(config, dataset, others, model)
     progress("counting", 0.5)
     layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
     made = []
@@ -125,7 +127,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
     budget = budget_of(model, config, trie)
     plan = replace(trials.make(config, layout, made, basis, budget), arithmetic=threads)
-    forecast = Forecast(plan.record, dataset, model)
+    forecast = Forecast(plan.record, dataset, model, others=others)
     works = forecast.trials()
     memory = memory_of(model, plan, forecast.tries, budget, context.arithmetic.own)
     sizes, rate = Sizes.of(model), matrix_rate(model.device)
@@ -136,8 +138,8 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     if config.judge != "none":
         notes.append("Speech is reckoned at its longest; judging is not counted.")
     progress("", 1.0)
-    questions = {name: len(part) for name, part in context.items.items()}
-    return Planned(model.name, dataset.name, questions, costs, rate, memory, tuple(notes))
+    used = {name: len(part) for name, part in context.items.items()}
+    return Planned(model.name, dataset.name, used, costs, rate, memory, tuple(notes))
 
 
 def _opened(config: AuditConfig, opened: Model | None) -> Model:
@@ -145,7 +147,7 @@ def _opened(config: AuditConfig, opened: Model | None) -> Model:
     return load_configured(config) if opened is None else as_asked(opened, config.twin)
 
 
-def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContext:
+def _context(config: AuditConfig, dataset: Dataset, others: tuple[Dataset, ...], model: Model) -> AuditContext:
     """What trials are run on, with nothing read."""
     split = behaviours.split(dataset.items, config.seed)
     items = choose(dataset, split, config)
@@ -153,7 +155,8 @@ def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContex
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     text = prompt_format(model.tokenizer, name=config.prompt, day=config.template_date, variables=config.template_variables)
     raise_all(readable.problems(model.tokenizer, model.context, text, items, sample, config))
-    return AuditContext(model, config, split, items, text, sample, (), arithmetic=Arithmetic.here())
+    asked = elsewhere(config, model.tokenizer, text, items["test"], others)
+    return AuditContext(model, config, split, items, text, sample, (), arithmetic=Arithmetic.here(), elsewhere=asked)
 
 
 def matrix_rate(device: torch.device) -> float:
