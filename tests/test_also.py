@@ -79,7 +79,7 @@ def test_plan_page_verification_and_repetition_know_it(both):
     assert found.repeated["largest"]["margin"] == 0
     page = run.report(sign=False).read_text()
     assert "What else these edits move" in page and "exchange:planted-localized-3" in page and "8 of 8" in page
-    with pytest.raises(UserError, match="--also 'memory:half'|also 'memory:half'"):
+    with pytest.raises(UserError, match="also 'memory:half'"):
         rerun(run.folder, 1, 0)
     with pytest.raises(UserError, match="the 2 other behaviours"):
         locus.verify(run, rerun=1, also=[OTHER], progress=False)
@@ -172,7 +172,7 @@ def test_what_they_move_is_said():
     )
     one = Moved(behaviour="antonym\x1b[2J", metric="margin", questions=48, base=value(0, 0, 0), gain={}, claims=(claim,))
     assert told(one) == [
-        "On antonym⟨U+001B⟩[2J the edit at probe, read layer, adds -0.500 nats (95 % interval -0.700 to -0.300) in margin, 16 random "
-        "Locations -0.100 nats on average: a lead of -0.400 nats (95 % interval -0.600 to -0.100), rank 15 of 17, over 19 groups "
+        "On antonym⟨U+001B⟩[2J the edit at probe, read layer, adds -0.500 nats (95 % interval -0.700 to -0.300) in margin, 16 "
+        "random Locations -0.100 nats on average: a lead of -0.400 nats (95 % interval -0.600 to -0.100), rank 15 of 17, over 19 groups "
         "of questions."
     ]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from locus import atomic
 from locus.behaviours.blind import BlindScore
@@ -133,8 +132,8 @@ def basis(
     others = tuple(_other(one, one.dataset) for one in context.elsewhere if one.dataset is not None)
     if others:
         identity["also"] = also_of(others)
-    more: dict[str, Any] = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
-    more |= {"also": others} if others else {}
+    asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
+    beside = {"also": others} if others else {}
     schema: PlanSchema = PLAN_SCHEMA if old is None else old.schema_
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
     return PlanBasis(
@@ -155,7 +154,8 @@ def basis(
         prompt=PromptRecord.parse(text.record),
         judge=_judge(context),
         items=ItemsRecord(**{name: _items(part) for name, part in items.items()}),
-        **more,
+        **asked,
+        **beside,
     )
 
 
