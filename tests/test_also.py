@@ -173,6 +173,6 @@ def test_what_they_move_is_said():
     one = Moved(behaviour="antonym\x1b[2J", metric="margin", questions=48, base=value(0, 0, 0), gain={}, claims=(claim,))
     assert told(one) == [
         "On antonym⟨U+001B⟩[2J the edit at probe, read layer, adds -0.500 nats (95 % interval -0.700 to -0.300) in margin, 16 "
-        "random Locations -0.100 nats on average: a lead of -0.400 nats (95 % interval -0.600 to -0.100), rank 15 of 17, over 19 groups "
-        "of questions."
+        "random Locations -0.100 nats on average: a lead of -0.400 nats (95 % interval -0.600 to -0.100), rank 15 of 17, over "
+        "19 groups of questions."
     ]

@@ -132,11 +132,11 @@ def basis(
     others = tuple(_other(one, one.dataset) for one in context.elsewhere if one.dataset is not None)
     if others:
         identity["also"] = also_of(others)
-    asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
-    beside = {"also": others} if others else {}
+    more: dict[str, object] = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
+    more |= {"also": others} if others else {}
     schema: PlanSchema = PLAN_SCHEMA if old is None else old.schema_
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
-    return PlanBasis(
+    plain = PlanBasis(
         schema_=schema,
         config=settings,
         context=identity,
@@ -154,9 +154,8 @@ def basis(
         prompt=PromptRecord.parse(text.record),
         judge=_judge(context),
         items=ItemsRecord(**{name: _items(part) for name, part in items.items()}),
-        **asked,
-        **beside,
     )
+    return plain.model_copy(update=more) if more else plain
 
 
 def _items(items: Sequence[Item]) -> tuple[ItemRecord, ...]:
