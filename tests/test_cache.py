@@ -15,6 +15,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from locus.behaviours.exchange import exchanged
+from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
 from locus.engine import cache as module
 from locus.engine.activations import base_pass
@@ -198,6 +200,8 @@ torch.set_num_threads(1)
 from locus.engine import activations
 from locus.sites.space import SiteSpace
 from locus.engine.cache import Cache
+from locus.behaviours.exchange import exchanged
+from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
 from locus.engine.trie import build_trie
 from tests.families import QUESTIONS, tiny
@@ -240,9 +244,7 @@ def test_a_survey_is_the_same_with_and_without(model, items, tmp_path):
     heads = SiteSpace.of("head", model.layout)
     plain = base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64)
     for _ in range(2):  # made, then read
-        found = quiet(
-            lambda: base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64, cache=cache)
-        )
+        found = quiet(lambda: base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64, cache=cache))
         assert np.array_equal(found.logprobs, plain.logprobs) and np.array_equal(found.features, plain.features)
         assert all(torch.equal(found.residuals.layers[layer], plain.residuals.layers[layer]) for layer in (0, 2, 3))
     assert not np.isnan(plain.logprobs).any()
@@ -263,6 +265,31 @@ def test_only_what_is_missing_is_made(llama, items, tmp_path, monkeypatch):
     base_pass(llama, trie, layers=[2], tokens=64, cache=cache)  # rows packed otherwise round otherwise
     base_pass(llama, fewer, layers=[2], cache=cache)
     assert asked == [["logprobs", "residual-1"], ["residual-2"], ["logprobs", "residual-2"], ["logprobs", "residual-2"]]
+
+
+def test_questions_with_their_sides_exchanged_are_read_once(llama, items, tmp_path, monkeypatch):
+    from locus.engine import activations
+
+    passes = []
+    original = activations._base_pass
+    monkeypatch.setattr(activations, "_base_pass", lambda *given: (passes.append(1), original(*given)))
+    turned = exchanged(Dataset("these", tuple(items))).items
+    text, found = prompt_format(llama.tokenizer, "qa"), []
+    for those in (items, turned):
+        trie = build_trie(llama.tokenizer, text, those)
+        found.append(base_pass(llama, trie, layers=[1], features=True, cache=Cache(tmp_path, 10**8)))
+        answers = [(item.id, answer) for item in those for answer in item.answers]
+        ends = dict(zip(answers, found[-1].logprobs, strict=True))
+        assert found[0].logprobs.tolist() == [ends[item.id, answer] for item in items for answer in item.answers]
+        there = dict(zip(answers, found[-1].features, strict=True))
+        assert all(
+            np.array_equal(one, there[item.id, answer])
+            for one, (item, answer) in zip(
+                found[0].features, [(item, answer) for item in items for answer in item.answers], strict=True
+            )
+        )
+    assert len(passes) == 1 and not np.array_equal(found[0].logprobs, found[1].logprobs)
+    assert torch.equal(found[0].residuals.layers[1], found[1].residuals.layers[1])
 
 
 def test_another_model_is_another_key(llama):

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import locus
 from locus import behaviours as datasets
 from locus.behaviours import jsonl as custom
 from locus.behaviours import misconceptions
 from locus.behaviours.blind import logistic_baseline, negation_then_length
 from locus.behaviours.items import Item, problems, repeats, split
 from locus.errors import UserError
+from locus.plan import questions
+from locus.plan.config import resolve
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +209,13 @@ def test_a_question_with_opposite_labels_is_refused(tmp_path):
 
 def test_blanks_around_an_answer_make_no_other_answer():
     assert repeats(Item("x", "q", (" a",), ("a",), " a", "g")) and not repeats(Item("x", "q", ("a",), ("a b",), "a", "g"))
+
+
+def test_who_knows_that_the_wanted_side_is_a_form_says_so(tmp_path):
+    lines = [json.dumps({"question": f"{n} + 1 =", "true": [f"oui {n}"], "false": [f"yes {n}"]}) for n in range(30)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    plain = resolve("quick", data=str(tmp_path / "mine.jsonl"))
+    assert not questions.audited(plain).form and questions.audited(plain.model_copy(update={"form": True})).form
+    made = locus.behaviour(tmp_path / "mine.jsonl", form=True)
+    assert made.dataset.form and made.sha256 == questions.audited(plain).sha256
+    assert locus.behaviour(made, form=True).dataset.form and locus.behaviour("antonym", form=True).dataset.form

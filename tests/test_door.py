@@ -344,14 +344,22 @@ def test_questions_that_are_too_few_to_be_split_are_refused_with_all_else_that_i
         locus.plan("planted:localized:3", [{**row, "group": str(n % 2)} for n, row in enumerate(ROWS)], "0.1")
 
 
-def test_a_data_set_of_the_hub_is_read_by_its_fields(monkeypatch, tmp_path):
-    """The package that fetches it is asked for rows, here of a file that it reads itself."""
-    datasets = pytest.importorskip("datasets")
+def test_a_data_set_of_the_hub_is_read_by_its_fields_at_a_pinned_commit(monkeypatch, tmp_path):
+    """Here one that was fetched before; a file of the same rows is read alike."""
+    import huggingface_hub.constants
+
+    commit, fields = "0123456789abcdef" * 2 + "01234567", {"question": "Question", "wanted": "best", "unwanted": "bad"}
+    place = tmp_path / "datasets--someone--sums" / "snapshots" / commit
+    place.mkdir(parents=True)
     frame = pandas.DataFrame({"Question": [row["question"] for row in ROWS], "best": [row["wanted"][0] for row in ROWS]})
-    frame.assign(bad=[row["unwanted"] for row in ROWS]).to_parquet(tmp_path / "train.parquet")
-    assert datasets.__version__
-    found = locus.behaviour(str(tmp_path), fields={"question": "Question", "wanted": "best", "unwanted": "bad"})
-    assert len(found) == 30 and found.items[0].wanted == ("1",)
+    frame.assign(bad=[row["unwanted"] for row in ROWS]).to_parquet(place / "train.parquet")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    found = locus.behaviour("someone/sums", fields=fields, revision=commit)
+    assert len(found) == 30 and found.items[0].wanted == ("1",) and found.dataset.origin == f"someone/sums@{commit}"
+    assert locus.behaviour(place / "train.parquet", fields=fields).sha256 == found.sha256
+    for revision in (None, "main"):
+        with pytest.raises(UserError, match="a pinned revision of someone/sums"):
+            locus.behaviour("someone/sums", fields=fields, revision=revision)
 
 
 # Claims.

@@ -13,6 +13,7 @@ import pytest
 
 import locus
 from locus import behaviours
+from locus.behaviours import truthfulqa
 from locus.behaviours.readers import hub
 from locus.errors import UserError
 from tests.shapes import chat, write
@@ -97,6 +98,14 @@ def test_a_mapping_reads_only_what_lies_beside_it(file, folder):
         behaviours.load(f"mapping:{write(folder / 'mine.toml', '[fields')}")
 
 
+def test_a_mapping_says_that_the_wanted_side_is_a_form(folder):
+    assert mapped(folder, "form = true\n" + BESIDE + FIELDS).form
+    assert not mapped(folder, BESIDE + FIELDS).form and not mapped(folder, "form = false\n" + BESIDE + FIELDS).form
+    with pytest.raises(UserError, match="'form' must be true or false"):
+        mapped(folder, 'form = "yes"\n' + BESIDE + FIELDS)
+    assert behaviours.load(f"exchange:mapping:{write(folder / 'mine.toml', 'form = true' + chr(10) + BESIDE + FIELDS)}").form
+
+
 # The hub.
 
 
@@ -126,6 +135,30 @@ def test_the_example_of_the_page_is_read(cache, tmp_path):
     (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
     (cache / "datasets--someone--animals").rename(cache / "datasets--owner--name")
     assert len(mapped(tmp_path, example).items) == 8
+
+
+def test_truthfulqa_of_the_hub_is_of_one_commit(cache):
+    """The commit is the project's; what was fetched before needs no network, and another count is no published version."""
+    import pyarrow
+    from pyarrow import parquet
+
+    place = cache / "datasets--truthfulqa--truthful_qa" / "snapshots" / truthfulqa.HUB_COMMIT / "multiple_choice"
+    place.mkdir(parents=True)
+    one = {"choices": ["A wren.", "A cup."], "labels": [1, 0]}
+    rows = [{"question": f"Name animal {n}.", "mc1_targets": one, "mc2_targets": one} for n in range(9)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), place / "validation-00000-of-00001.parquet")
+    dataset = behaviours.load("truthfulqa")
+    assert [(item.wanted, item.unwanted) for item in dataset.items] == [(("A wren.",), ("A cup.",))] * 9
+    assert dataset.name == "custom:truthful_qa" and dataset.items[0].id == "tqa-000"
+    rows[3] = {"question": "Name one.", "mc1_targets": one, "mc2_targets": {"choices": ["A wren."], "labels": [1, 0]}}
+    parquet.write_table(pyarrow.Table.from_pylist(rows), place / "validation-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"question, mc1_targets, mc2_targets of truthfulqa/truthful_qa.*row 3"):
+        behaviours.load("truthfulqa")
+
+
+def test_truthfulqa_that_cannot_be_had_is_said(cache):
+    with pytest.raises(UserError, match=f"truthful_qa.*{truthfulqa.HUB_COMMIT[:12]}.*truthfulqa:PATH/TruthfulQA.csv"):
+        behaviours.load("truthfulqa")
 
 
 UNPINNED = {

@@ -14,6 +14,8 @@ from typing import Any
 
 from locus.behaviours import lines
 from locus.behaviours.items import Dataset, Item, contradicted, normalise, repeats
+from locus.behaviours.readers import files, hub
+from locus.behaviours.readers.reader import Fields
 from locus.boundary import incoming
 from locus.errors import UserError
 
@@ -22,6 +24,7 @@ CHOICES = ("question", "mc1_targets", "mc2_targets")
 PUBLISHED = ((817, 10_891), (790, 12_087))  # questions and true x false pairs of v0 and of 2025, repeated answers included
 PUBLISHED_CHOICES = (817, 5882)  # questions and choices of v0's mc_task.json
 HUB_ID = "truthfulqa/truthful_qa"
+HUB_COMMIT = "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 
 
 def load_truthfulqa(path: str | None = None) -> Dataset:
@@ -137,21 +140,21 @@ def _choice_item(number: int, question: str, mc1: dict[str, int], mc2: dict[str,
 
 
 def _from_hub() -> Dataset:
+    """The multiple-choice set of the hub, at one commit; what was fetched before needs no network."""
     try:
-        from datasets import load_dataset
+        place = hub.fetched(HUB_ID, HUB_COMMIT, "validation", config="multiple_choice")
+    except UserError as error:
+        remedy = "Check the network, or give a path: --data truthfulqa:PATH/TruthfulQA.csv."
+        raise UserError(error.expected, error.received, remedy) from error
+    rows = files.read(str(place), f"{', '.join(CHOICES)} of {HUB_ID}").each(_labelled)
+    items = [_choice_item(number, *row) for number, (_, row) in enumerate(rows)]
+    return _named(_mc_version(items), items, HUB_ID)
 
-        rows = load_dataset(HUB_ID, "multiple_choice", split="validation")
-    except Exception as error:  # the hub client raises many kinds; all mean the same to the user
-        raise UserError(
-            f"the data set {HUB_ID} from the hub",
-            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
-            "Install locus-audit[hub] and check the network, or give a path: --data truthfulqa:PATH/TruthfulQA.csv.",
-        ) from error
-    items = []
-    for number, row in enumerate(rows):
-        targets = [dict(zip(row[name]["choices"], row[name]["labels"], strict=True)) for name in ("mc1_targets", "mc2_targets")]
-        items.append(_choice_item(number, row["question"], *targets))
-    return Dataset(f"truthfulqa:{_mc_version(items) or f'mc-other-{len(items)}'}", tuple(items), "Apache-2.0", HUB_ID)
+
+def _labelled(row: Fields) -> tuple[str, dict[str, int], dict[str, int]]:
+    """A question of the hub with its labelled choices, which are two lists there."""
+    first, second = (dict(zip(part.texts("choices"), part.wholes("labels"), strict=True)) for part in map(row.part, CHOICES[1:]))
+    return row.text("question"), first, second
 
 
 def _listed(cell: str) -> tuple[str, ...]:

@@ -7,7 +7,19 @@ from typer import Argument, Option
 
 import locus
 from locus.boundary.terminal import Text, console
-from locus.cli.options import OwnAdapter, OwnData, OwnJudge, OwnModel, OwnParts, OwnRevision, OwnText, OwnUrl, Trust, flags
+from locus.cli.options import (
+    OwnAdapter,
+    OwnAlso,
+    OwnData,
+    OwnJudge,
+    OwnModel,
+    OwnParts,
+    OwnRevision,
+    OwnText,
+    OwnUrl,
+    Trust,
+    flags,
+)
 from locus.errors import UserError
 
 
@@ -48,6 +60,7 @@ def verify(
     adapter: OwnAdapter = None,
     revision: OwnRevision = None,
     behaviour: OwnData = None,
+    also: OwnAlso = None,
     text: OwnText = None,
     judge: OwnJudge = None,
     judge_url: OwnUrl = None,
@@ -68,7 +81,7 @@ def verify(
         from locus.door.afterwards import repeated
         from locus.report.rerun import sentences
 
-        named = flags(None, model=model, adapter=adapter, revision=revision, behaviour=behaviour, text=text)
+        named = flags(None, model=model, adapter=adapter, revision=revision, behaviour=behaviour, also=also, text=text)
         asked = flags(None, judge=judge, judge_url=judge_url, own=own, trust_remote_code=trust_remote_code)
         for line in sentences(repeated(verification, run_or_receipt, rerun, seed, **named, **asked)):
             shown.print(Text(line), soft_wrap=True)

@@ -62,6 +62,10 @@ Data = Annotated[
     ),
 ]
 Exchange = Annotated[bool, Option("--exchange", help="What is unwanted is wanted, and the other way round; as exchange:NAME.")]
+Also = Annotated[
+    list[str] | None,
+    Option(help="Also score edits on another behaviour, named as for --data: what else do they move? May be repeated."),
+]
 Claims = Annotated[
     list[str] | None,
     Option(
@@ -104,6 +108,7 @@ def audit(
     transfer: Annotated[
         list[str] | None, Option(help="Also score edits in another prompt format: chat, qa, primer, bare.")
     ] = None,
+    also: Also = None,
     repeat: Annotated[int | None, Option(help="Audit so many times with other seeds: is it stable?")] = None,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
@@ -112,7 +117,8 @@ def audit(
     behaviour = asked(behaviour, exchange)
     given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
-    given |= flags(None, transfer=transfer) | ({"budget_curve": True} if budget_curve else {}) | ({"twin": True} if twin else {})
+    given |= flags(None, transfer=transfer, also=also)
+    given |= ({"budget_curve": True} if budget_curve else {}) | ({"twin": True} if twin else {})
     from locus.report.terminal import repeat_table, verdict_table
 
     if repeat is not None:
@@ -135,12 +141,13 @@ def plan(
     alpha: Alpha = None,
     metric: Metric = None,
     seed: Seed = None,
+    also: Also = None,
     settings: Set = None,
 ) -> None:
     """Say what an audit would run and what it would take, before it is begun."""
     behaviour = asked(behaviour, exchange)
     given = flags(settings, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour, claim=claim)
-    given |= flags(None, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed)
+    given |= flags(None, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, also=also)
     for line in repr(locus.plan(**given)).splitlines():
         console.print(Text(line), soft_wrap=True)
 

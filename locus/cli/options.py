@@ -17,6 +17,10 @@ OwnRevision = Annotated[str | None, Option("--revision", help="Of a hub model; o
 OwnData = Annotated[
     str | None, Option("--data", "--behaviour", help="Your own copy of the questions, where they do not come with the package.")
 ]
+OwnAlso = Annotated[
+    list[str] | None,
+    Option("--also", help="Likewise the other behaviours on which edits are scored: all of them, in the run's order."),
+]
 OwnText = Annotated[str | None, Option("--text", help="Likewise the text for KL and cross-entropy.")]
 OwnJudge = Annotated[
     str | None, Option("--judge", help="Likewise the judge: local:WEIGHTS, lm:MODEL, api:MODEL; none: no judge.")

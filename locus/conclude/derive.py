@@ -14,6 +14,7 @@ import numpy as np
 from locus import __version__, atomic, errors, stats
 from locus.conclude import nested, rule
 from locus.conclude.curve import curve
+from locus.conclude.entanglement import entangled
 from locus.conclude.manifold import departures
 from locus.conclude.record import Arm, Record
 from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, findings, least_share, settled
@@ -183,7 +184,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"random_in_layers": places("random-layer"), "departures": departures(record)}
-    more |= {"transfer": transfers(record)}
+    more |= {"transfer": transfers(record), "also": entangled(record)}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
     more |= {} if (second := nested.searched_twice(record)) is None else {"second": second}
     more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}

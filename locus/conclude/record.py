@@ -15,7 +15,7 @@ from locus.metrics.base import metric
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
 from locus.plan.population import bounded
-from locus.records.plan import PlanRecord
+from locus.records.plan import PlanRecord, asked_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
 from locus.sites.site import Location
@@ -65,7 +65,8 @@ class Record:
         plan: the run's plan.
         store: the run's database.
         rounds: looks at every search after so many; by default where validation questions say that it is best.
-        asked: the split that stands for the test questions: these, or the same put in another prompt format.
+        asked: the split that stands for the test questions: these, the same put in another prompt format, or those of another
+            behaviour.
 
     Attributes:
         config: the settings, with no more random Locations than there are places.
@@ -83,8 +84,10 @@ class Record:
         self.exhausted = self.config.random < asked_for.random
         self.withheld = "withheld" in plan.rule
         self.rounds, self.asked = rounds, asked
-        self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
-        self.groups = [item.group for item in plan.items.test]
+        tested = {asked_of(one.name): one.items for one in plan.also}.get(asked, plan.items.test)
+        by_part = {**plan.items.by_part, "test": tested}
+        self.items = {name: [item.id for item in part] for name, part in by_part.items()}
+        self.groups = [item.group for item in tested]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
         self.done = {trial.id: trial for trial in store.trials()}
         self.planned: dict[Key, int] = {}

@@ -24,6 +24,7 @@ def verify(
     adapter: str | None = None,
     revision: str | None = None,
     behaviour: "str | Behaviour | Any | None" = None,
+    also: "Sequence[str | Behaviour | Any] | None" = None,
     text: str | None = None,
     judge: str | None = None,
     judge_url: str | None = None,
@@ -45,6 +46,7 @@ def verify(
         adapter: likewise the adapter: none, merged, or its folder.
         revision: of a hub model.
         behaviour: your own copy of the questions.
+        also: likewise the other behaviours on which edits are scored: all of them, in the run's order.
         text: likewise the text for KL and cross-entropy.
         judge: likewise the judge; none: no judge.
         judge_url: endpoint of api:MODEL.
@@ -67,7 +69,7 @@ def verify(
     verification = check(path, expect)
     if not rerun:
         return verification
-    named = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "text": text}
+    named = {"model": model, "adapter": adapter, "revision": revision, "behaviour": behaviour, "also": also, "text": text}
     asked = {"judge": judge, "judge_url": judge_url, "own": own, "trust_remote_code": trust_remote_code}
     return replace(verification, repeated=repeated(verification, path, rerun, seed, progress, **named, **asked))
 
@@ -83,7 +85,7 @@ def repeated(
         count: how many trials are drawn.
         seed: of the draw.
         progress: as of `audit`.
-        given: the user's own model, adapter, revision, behaviour, text, judge, judge_url, own and trust_remote_code, as of
+        given: the user's own model, adapter, revision, behaviour, also, text, judge, judge_url, own and trust_remote_code, as of
             `verify`.
 
     Raises:
@@ -99,9 +101,12 @@ def repeated(
         raise UserError("a run folder to repeat trials of", f"a {verification.kind}", "Give the run's folder.")
     model, own = given.pop("model", None), tuple(given.pop("own", None) or ())
     open_model, (data, dataset) = taken(model), questions(given.pop("behaviour", None))
+    others = [questions(one) for one in given.pop("also", None) or ()]
     named = model if open_model is None else open_model.name
+    word = Given(model=named, data=data, own=own, also=tuple(str(source) for source, _ in others), **given)
+    held = {str(source): one for source, one in others if one is not None}
     with showing(progress) as say:
-        return rerun(path, count, seed, say, Given(model=named, data=data, own=own, **given), Opened(open_model, dataset))
+        return rerun(path, count, seed, say, word, Opened(open_model, dataset, also=held))
 
 
 def export(

@@ -1,5 +1,6 @@
 """What a verb was asked, as settings and open parts: names, open models, questions and claims all become one configuration."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ def asked(
     config: str | Path | None,
     settings: dict[str, object],
     out: str | Path | None = None,
+    also: Any = None,
 ) -> "tuple[AuditConfig, Opened]":
     """The configuration, and what is open already.
 
@@ -31,6 +33,7 @@ def asked(
         preset: that the rest starts from.
         config: a TOML file, or None.
         settings: by name; None is what was not given.
+        also: other behaviours on which edits are scored, each as `behaviour`, or None.
         out: the run folder, which may hold a run of the first edition: it goes on with what that edition did by itself.
 
     Raises:
@@ -44,13 +47,24 @@ def asked(
     sources, claims = _claims(claim)
     if data is not None and settings.get("data") not in (None, data):
         raise UserError("the questions once", f"behaviour and data={settings['data']!r}", "Give one of them.")
+    others = [behaviours.taken(one) for one in _several(also)]
     given = {**settings, **named, **({"data": data} if data is not None else {}), "claims": sources or settings.get("claims")}
+    given |= {"also": tuple(str(source) for source, _ in others)} if others else {}
     resolved = resolve(preset, None if config is None else Path(config), first=out is not None and _first(Path(out)), **given)
-    if open_model is None and dataset is None and not claims:
+    held = {str(source): one for source, one in others if one is not None}
+    if open_model is None and dataset is None and not claims and not held:
         return resolved, _nothing()
     from locus.plan.opened import Opened
 
-    return resolved, Opened(open_model, dataset, claims)
+    return resolved, Opened(open_model, dataset, claims, held)
+
+
+def _several(also: Any) -> list[Any]:
+    """None, one or more behaviours: a list is one of several, unless it is of rows."""
+    if also is None:
+        return []
+    rows = isinstance(also, list | tuple) and also and all(isinstance(one, Mapping) for one in also)
+    return list(also) if isinstance(also, list | tuple) and not rows else [also]
 
 
 def _first(out: Path) -> bool:

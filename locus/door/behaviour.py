@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from locus import behaviours
 from locus.behaviours import jsonl
 from locus.behaviours.items import FILED, Dataset, Item
+from locus.behaviours.readers import files, hub
 from locus.behaviours.readers.mapping import check_sides
+from locus.behaviours.readers.reader import Rows as FiledRows
 from locus.boundary import outputs
 from locus.door.shaped import read_in_memory
 from locus.errors import UserError
@@ -91,6 +93,7 @@ def behaviour(
     split: str = "train",
     revision: str | None = None,
     reader: str | None = None,
+    form: bool = False,
 ) -> Behaviour:
     """Questions with wanted and unwanted answers, from wherever they are.
 
@@ -102,7 +105,9 @@ def behaviour(
             what it does not name, `question`, `wanted` and `unwanted` are looked for under these names, and nothing else is read.
         name: what to call a list or a frame.
         split: of a hub data set.
-        revision: of a hub data set: commit, branch or tag.
+        revision: of a hub data set: a commit, all 40 digits, since branches and tags move.
+        form: the wanted side is a form (a language, a tone), which shows without the question: what a rule that never reads it
+            reaches is said, and is no reason against a verdict.
         reader: that reads the rows (`bbq`, `preferences` ...; `axbench#3` for a part), where their shape is that of several.
 
     Returns:
@@ -117,17 +122,30 @@ def behaviour(
         >>> locus.behaviour(rows, name="sums")
         <behaviour memory:sums: 9 questions, ...>
     """
-    if isinstance(source, Behaviour):
-        return source
+    made = source if isinstance(source, Behaviour) else _made(source, fields, name, split, revision, reader)
+    return replace(made, dataset=replace(made.dataset, form=True)) if form else made
+
+
+def _made(
+    source: "str | Path | Rows | pandas.DataFrame",
+    fields: Mapping[str, str] | None,
+    name: str,
+    split: str,
+    revision: str | None,
+    reader: str | None,
+) -> Behaviour:
+    """Questions as `behaviour` takes them."""
     if reader is not None and fields is not None:
         raise UserError("either a reader or fields", "both", "Leave out one of them.")
     check_sides(fields or {})
     if isinstance(source, str | Path) and fields is None:
         called = f"{reader}:{source}" if reader else str(source)
         return Behaviour(behaviours.load(called), called)
+    rows: list[tuple[int, Any]]
     origin = ""
     if isinstance(source, str | Path):
-        rows, unit = (_file(source), "line") if str(source).endswith(".jsonl") else (_hub(str(source), split, revision), "row")
+        held = _rows(str(source), split, revision)
+        rows, unit = list(held.numbered), held.unit
         origin = name = f"{source}@{revision}" if revision else str(source)
     elif fields is None and (items := read_in_memory(source, reader, name)):
         return Behaviour(Dataset(f"{MEMORY}{name}", items, "", ""), f"{MEMORY}{name}")
@@ -175,10 +193,14 @@ def _completed(fields: Mapping[str, str], there: Container[str]) -> dict[str, st
     return {**{one: one for one in own if one not in fields.values()}, **fields}
 
 
-def _file(path: str | Path) -> list[tuple[int, Any]]:
-    from locus.behaviours import lines
+def _rows(source: str, split: str, revision: str | None) -> FiledRows:
+    """The rows of a file, or of a data set on the hub at a pinned commit; no code of its own is run.
 
-    return list(enumerate(lines.read_lines(str(path), lambda number, row: row, "one JSON object a line", "question"), 1))
+    Raises:
+        UserError: if they cannot be had.
+    """
+    there = source if Path(source).suffix.lower() in files.FORMATS else str(hub.fetched(source, revision or "", split))
+    return files.read(there, "rows with the fields that are named")
 
 
 def _frame(frame: Any, fields: Mapping[str, str] | None) -> list[tuple[int, Any]]:
@@ -218,19 +240,3 @@ def _plain(cell: Any) -> Any:
     if hasattr(cell, "tolist"):
         return cell.tolist()
     return list(cell) if isinstance(cell, tuple | set) else cell
-
-
-def _hub(name: str, split: str, revision: str | None) -> list[tuple[int, Any]]:
-    """The rows of a data set on the hub; no code of its own is run.
-
-    Raises:
-        UserError: if it cannot be had, or the package that fetches it is missing.
-    """
-    from locus.errors import others
-
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise UserError("the package datasets, to fetch data from the hub", "none", "pip install 'locus-audit[hub]'.") from error
-    with others("a data set on the hub", name, "Check its name, split and revision, and the network."):
-        return list(enumerate(datasets.load_dataset(name, split=split, revision=revision)))

@@ -21,13 +21,14 @@ from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
-from locus.plan import document, population, preconditions, readable, trials
+from locus.plan import document, population, preconditions, questions, readable, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, budget_of, choose
 from locus.plan.forecast import Forecast
 from locus.plan.memory import Memory, memory_of
 from locus.plan.opened import Opened
 from locus.records.plan import ArithmeticRecord
+from locus.run.setup import elsewhere
 from locus.shown import visible
 from locus.sites.site import Location
 from locus.sites.space import SiteSpace
@@ -103,11 +104,12 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     Raises:
         UserError: as an audit does before it begins.
     """
-    dataset = opened.dataset or behaviours.load(config.data)
+    dataset, others = questions.audited(config, opened), questions.others(config, opened)
+    questions.distinct(dataset, others)
     progress("loading the model", 0.1)
     model = _opened(config, opened.model)
     space = SiteSpace.of(population.kind_asked(config, opened.claims), model.layout)
-    context = _context(config, dataset, model, space)
+    context = _context(config, dataset, others, model, space)
     progress("counting", 0.5)
     layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
     made = []
@@ -128,7 +130,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
     budget = budget_of(model, config, trie)
     plan = replace(trials.make(config, layout, made, basis, budget), arithmetic=threads)
-    forecast = Forecast(plan.record, dataset, model)
+    forecast = Forecast(plan.record, dataset, model, others=others)
     works = forecast.trials()
     memory = memory_of(model, plan, forecast.tries, budget, context.arithmetic.own)
     sizes, rate = Sizes.of(model, space.kind.point), matrix_rate(model.device)
@@ -139,8 +141,8 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     if config.judge != "none":
         notes.append("Speech is reckoned at its longest; judging is not counted.")
     progress("", 1.0)
-    questions = {name: len(part) for name, part in context.items.items()}
-    return Planned(model.name, dataset.name, questions, costs, rate, memory, tuple(notes))
+    used = {name: len(part) for name, part in context.items.items()}
+    return Planned(model.name, dataset.name, used, costs, rate, memory, tuple(notes))
 
 
 def _opened(config: AuditConfig, opened: Model | None) -> Model:
@@ -148,7 +150,7 @@ def _opened(config: AuditConfig, opened: Model | None) -> Model:
     return load_configured(config) if opened is None else as_asked(opened, config.twin)
 
 
-def _context(config: AuditConfig, dataset: Dataset, model: Model, space: SiteSpace) -> AuditContext:
+def _context(config: AuditConfig, dataset: Dataset, others: tuple[Dataset, ...], model: Model, space: SiteSpace) -> AuditContext:
     """What trials are run on, with nothing read."""
     split = behaviours.split(dataset.items, config.seed)
     items = choose(dataset, split, config)
@@ -156,7 +158,8 @@ def _context(config: AuditConfig, dataset: Dataset, model: Model, space: SiteSpa
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     text = prompt_format(model.tokenizer, name=config.prompt, day=config.template_date, variables=config.template_variables)
     raise_all(readable.problems(model.tokenizer, model.context, text, items, sample, config))
-    return AuditContext(model, config, split, items, text, sample, (), space, arithmetic=Arithmetic.here())
+    asked = elsewhere(config, model.tokenizer, text, items["test"], others)
+    return AuditContext(model, config, split, items, text, sample, (), space, arithmetic=Arithmetic.here(), elsewhere=asked)
 
 
 def matrix_rate(device: torch.device) -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from locus.models.model import Model
 
 LEAST, MOST = 2, 1000
-OF_AUDIT = ("preset", "config", "sign", "budget_curve", "twin", "transfer")  # options that are no settings
+OF_AUDIT = ("preset", "config", "sign", "budget_curve", "twin", "transfer", "also")  # options that are no settings
 
 
 @dataclass(frozen=True)

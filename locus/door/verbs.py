@@ -39,6 +39,7 @@ def audit(
     budget_curve: bool = False,
     twin: bool | int = False,
     transfer: str | Sequence[str] | None = None,
+    also: "str | Behaviour | Sequence[str | Behaviour | Any] | None" = None,
     sign: bool = True,
     progress: Wanted = None,
     **settings: Any,
@@ -66,6 +67,8 @@ def audit(
             the audit's seed or by this one (setting `twin`). What is found there is what the method finds where there is nothing;
             `run.report(compare=[TWIN])` says so on the page of the model's own run.
         transfer: one or more other prompt formats (chat, qa, primer, bare) in which the edits are scored as well, untrained.
+        also: one or more other behaviours, each as `behaviour`, on whose test questions the edits are scored as well, untrained:
+            what else do they move?
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.
         settings: any other setting, by name (docs/configuration.md).
@@ -98,7 +101,7 @@ def audit(
     }
     given |= {} if isinstance(twin, bool) else {"twin": twin}
     given |= {} if transfer is None else {"transfer": (transfer,) if isinstance(transfer, str) else tuple(transfer)}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out)
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, out, also)
     if twin is True:
         resolved = resolved.model_copy(update={"twin": resolved.seed if resolved.twin is None else resolved.twin})
     if budget_curve:
@@ -139,6 +142,7 @@ def plan(
     alpha: float | None = None,
     metric: str | None = None,
     seed: int | None = None,
+    also: "str | Behaviour | Sequence[str | Behaviour | Any] | None" = None,
     progress: Wanted = None,
     **settings: Any,
 ) -> "Planned":
@@ -156,6 +160,7 @@ def plan(
         alpha: level of the tests.
         metric: of the verdict.
         seed: of splits and draws.
+        also: other behaviours on which edits are scored.
         progress: as of `audit`.
         settings: any other setting.
 
@@ -173,7 +178,7 @@ def plan(
         (29, True)
     """
     given = {"adapter": adapter, "claim_size": claim_size, "random": random, "alpha": alpha, "metric": metric, "seed": seed}
-    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given})
+    resolved, opened = asked(model, behaviour, claim, preset, config, {**settings, **given}, also=also)
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)

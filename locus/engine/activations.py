@@ -120,9 +120,10 @@ def base_pass(
             row = prepared.row if model.trees else spread(prepared.row)
             tally.add("read", [0], cost.forward(row, layout.n_layers, scored))
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.int64)
+    place = np.argsort(trie.order)  # what is kept of sequences is kept in the order of the trie's nodes
     streams = {int(name.split("-")[1]): values for name, values in results.items() if name.startswith("residual-")}
-    outputs = results["features"].numpy() if features is not None else None
-    return BasePass(results["logprobs"].numpy(), lengths, Residuals(streams), outputs, rows)
+    outputs = results["features"].numpy()[place] if features is not None else None
+    return BasePass(results["logprobs"].numpy()[place], lengths, Residuals(streams), outputs, rows)
 
 
 def _smaller_rows(model: Model, trie: TokenTrie, owners: Sequence[int], tokens: int, ends: bool) -> list[Batch]:
@@ -140,10 +141,11 @@ def _base_pass(
     progress: Callable[[float], None] | None,
 ) -> None:
     """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
-    layout = model.layout
+    layout, place = model.layout, np.argsort(trie.order)
 
     def run_row(prepared: Batch) -> list[tuple[str, Tensor, Tensor]]:
-        nodes, sequences = torch.from_numpy(prepared.row.nodes), torch.from_numpy(prepared.targets.sequences)
+        nodes, sequences = torch.from_numpy(prepared.row.nodes), prepared.targets.sequences
+        kept = torch.from_numpy(place[sequences])
         outputs_of_row: list[tuple[str, Tensor, Tensor]] = []
 
         def keep(layer: int, hidden: Tensor) -> None:
@@ -156,11 +158,10 @@ def _base_pass(
             keep(layout.n_layers, hidden)
             if ends is not None:
                 assert space is not None, "features are those of some sites"
-                outputs_of_row.append(("features", sequences, _by_site(layout, space, outputs)))
+                outputs_of_row.append(("features", kept, _by_site(layout, space, outputs)))
             if "logprobs" in into:
-                outputs_of_row.append(
-                    ("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu())
-                )
+                logprobs = sequence_logprobs(model, hidden, prepared.targets)[0]
+                outputs_of_row.append(("logprobs", kept, logprobs.double().cpu()))
         return outputs_of_row
 
     with _Recorded(model, space) as recorder, threads.thread_pool(model.n_threads) as each:

@@ -5,7 +5,9 @@ that two answers share are one path until they part. Under causal attention the 
 its ancestors alone, so a row that holds a set of nodes closed under ancestors, with a mask that lets each token
 see exactly its ancestors and with the depth as position, gives every sequence the log-probs it would have alone.
 
-A trie is also the address book of the layer-prefix cache: node i of the trie owns row i of each cached residual.
+A trie is also the address book of the layer-prefix cache: node i of the trie owns row i of each cached residual. Nodes are
+numbered in an order that does not depend on which answer comes first, so that questions whose sides are exchanged are the same
+trie, with the same base pass.
 """
 
 import hashlib
@@ -75,12 +77,15 @@ class TokenTrie:
 
     Attributes:
         shared: tokens that all sequences begin with.
+        order: the sequences in the order in which nodes are numbered: question by question, each question's by their tokens.
     """
 
     def __init__(self, sequences: Sequence[TokenSequence], owners: Sequence[int] | None = None):
         self.sequences = tuple(sequences)
         self.owners = np.asarray(owners if owners is not None else [0] * len(self.sequences), dtype=np.int64)
         assert len(self.owners) == len(self.sequences), "every sequence needs an owner"
+        named = [(owner, sequence.ids, sequence.start) for owner, sequence in zip(self.owners, self.sequences, strict=True)]
+        self.order = np.array(sorted(range(len(named)), key=named.__getitem__), dtype=np.int64)
         # A node must not be prompt in one sequence and answer zone in another. Where sharing would make it so (one
         # question is the beginning of another), share within questions only, and if need be not at all.
         for root_of in (lambda index: -1, lambda index: -1 - int(self.owners[index]), lambda index: -1 - index):
@@ -102,8 +107,9 @@ class TokenTrie:
         tokens: list[int] = []
         parents: list[int] = []
         depths: list[int] = []
-        self.paths: list[Ints] = []
-        for index, sequence in enumerate(self.sequences):
+        self.paths: list[Ints] = [np.empty(0, dtype=np.int64)] * len(self.sequences)
+        for index in self.order.tolist():
+            sequence = self.sequences[index]
             node, path = root_of(index), []
             for depth, token in enumerate(sequence.ids):
                 child = children.get((node, token))
@@ -114,7 +120,7 @@ class TokenTrie:
                     depths.append(depth)
                 path.append(child)
                 node = child
-            self.paths.append(np.array(path, dtype=np.int64))
+            self.paths[index] = np.array(path, dtype=np.int64)
         self.tokens = np.array(tokens, dtype=np.int64)
         self.parents = np.array(parents, dtype=np.int64)
         self.positions = np.array(depths, dtype=np.int64)
@@ -132,10 +138,10 @@ class TokenTrie:
 
     @property
     def sha256(self) -> str:
-        """Hash of the nodes, the sequences and their owners: two forests with one hash have the same base pass."""
+        """Hash of the nodes, the sequences and their owners: two tries with one hash have the same base pass."""
         digest = hashlib.sha256()
-        ends = np.array([(path[-1], sequence.start) for path, sequence in zip(self.paths, self.sequences, strict=True)])
-        for array in (self.tokens, self.parents, ends, self.owners):
+        ends = np.array([(self.paths[index][-1], self.sequences[index].start) for index in self.order.tolist()])
+        for array in (self.tokens, self.parents, ends, self.owners[self.order]):
             digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 

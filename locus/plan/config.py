@@ -44,6 +44,8 @@ SINCE_FIRST: dict[str, object] = {
     "off_manifold": False,
     "twin": None,
     "transfer": [],
+    "also": [],
+    "form": False,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -142,6 +144,14 @@ class AuditConfig(settings.Settings):
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, READER:PATH, or task:NAME")
+    form: bool = Field(
+        False,
+        description="the wanted side is a form (a language, a tone), which shows without the question: what a rule that never "
+        "reads it reaches is said, and is no reason against a verdict",
+    )
+    also: tuple[str, ...] = Field(
+        (), description="other behaviours, each as `data`, on whose test questions edits are scored too: what else do they move?"
+    )
     prompt: Literal["auto", "chat", "qa", "primer", "bare"] = Field(
         "auto",
         description="chat template, plain Q/A, six-shot primer, the question alone; auto: chat where the model has a template",

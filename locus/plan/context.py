@@ -39,6 +39,23 @@ class ReadItems:
     base: BasePass
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Test questions on which edits are scored besides, and nothing is trained or chosen.
+
+    Attributes:
+        split: under which a store has their scores.
+        items: the questions.
+        prompt: how they are put.
+        dataset: the behaviour that they are of; None for the audited one in another prompt format.
+    """
+
+    split: str
+    items: tuple[Item, ...]
+    prompt: PromptFormat
+    dataset: Dataset | None = None
+
+
 @dataclass
 class AuditContext:
     """Everything trials are run on.
@@ -62,8 +79,8 @@ class AuditContext:
         tally: the base model's passes, as the work of one edit.
         linear: the base model's linearisation by the form of edits, once it was asked for.
         usual: where the base model's activations lie, once it was asked for.
-        formats: other prompt formats in which edits are scored, by their name.
-        transferred: by their name, the test questions put so, read once by the base model.
+        elsewhere: where edits are scored besides: other prompt formats, other behaviours.
+        read_elsewhere: by split, those questions read once by the base model.
     """
 
     model: Model
@@ -82,8 +99,8 @@ class AuditContext:
     tally: Tally = field(default_factory=Tally)
     linear: dict[str, FirstOrder] = field(default_factory=dict)
     usual: Manifold | None = None
-    formats: dict[str, PromptFormat] = field(default_factory=dict)
-    transferred: dict[str, ReadItems] = field(default_factory=dict)
+    elsewhere: tuple[Elsewhere, ...] = ()
+    read_elsewhere: dict[str, ReadItems] = field(default_factory=dict)
     features: Features = field(init=False)
     steer: Directions = field(init=False)
 
@@ -134,7 +151,8 @@ def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
     tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
     if context.sample is not None:
         tries[TEXT] = text_trie(model, context.sample, config.text_tokens)
-    held = layers_held(context, sum(map(len, tries.values())))
+    asked = {one.split: (one.items, build_trie(model.tokenizer, one.prompt, one.items)) for one in context.elsewhere}
+    held = layers_held(context, sum(map(len, (*tries.values(), *(trie for _, trie in asked.values())))))
     base_passes, tally = {}, Tally()
     for number, (name, trie) in enumerate(tries.items()):
 
@@ -147,10 +165,9 @@ def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
             model, trie, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=context.cache, tally=tally
         )
     context.parts = {name: ReadItems(context.items[name], tries[name], base_passes[name]) for name in SPLITS}
-    for name, asked in context.formats.items():
-        trie = build_trie(model.tokenizer, asked, context.items["test"])
+    for split, (items, trie) in asked.items():
         read = base_pass(model, trie, layers=held, tokens=config.tokens, cache=context.cache, tally=tally)
-        context.transferred[name] = ReadItems(context.items["test"], trie, read)
+        context.read_elsewhere[split] = ReadItems(items, trie, read)
     context.texts, context.tally = base_passes.get(TEXT), tally
     context.features = _features(context, tally)
     context.steer = directions(context.features.bank, context.features.truth, context.features.spread)

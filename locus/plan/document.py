@@ -1,13 +1,14 @@
 """plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from locus import atomic
 from locus.behaviours.blind import BlindScore
-from locus.behaviours.items import Dataset, content_hash
+from locus.behaviours.items import Dataset, Item, content_hash
 from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.judges.api import ApiJudge
@@ -15,7 +16,7 @@ from locus.judges.kind import known_errors
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading
-from locus.plan.context import AuditContext, memory_budget
+from locus.plan.context import AuditContext, Elsewhere, memory_budget
 from locus.plan.trials import Plan
 from locus.records.base import JsonObject
 from locus.records.plan import (
@@ -29,6 +30,7 @@ from locus.records.plan import (
     ItemsRecord,
     JudgeRecord,
     ModelRecord,
+    OtherRecord,
     PlanBasis,
     PlanRecord,
     PlanSchema,
@@ -125,12 +127,16 @@ def basis(
         "features": [config.features, config.seed],
         "tokens": config.tokens,
     }
-    if context.formats:
-        identity["transfer"] = {name: other.sha256 for name, other in context.formats.items()}
-    asked = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
+    if config.transfer:
+        identity["transfer"] = {one.prompt.name: one.prompt.sha256 for one in context.elsewhere if one.dataset is None}
+    others = tuple(_other(one, one.dataset) for one in context.elsewhere if one.dataset is not None)
+    if others:
+        identity["also"] = also_of(others)
+    more: dict[str, object] = {"taus": context.taus} if config.taus == "auto" and context.parts else {}
+    more |= {"also": others} if others else {}
     schema: PlanSchema = PLAN_SCHEMA if old is None else old.schema_
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
-    return PlanBasis(
+    plain = PlanBasis(
         schema_=schema,
         config=settings,
         context=identity,
@@ -147,14 +153,33 @@ def basis(
         ),
         prompt=PromptRecord.parse(text.record),
         judge=_judge(context),
-        items=ItemsRecord(
-            **{
-                name: tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in part)
-                for name, part in items.items()
-            }
-        ),
-        **asked,
+        items=ItemsRecord(**{name: _items(part) for name, part in items.items()}),
     )
+    return plain.model_copy(update=more) if more else plain
+
+
+def _items(items: Sequence[Item]) -> tuple[ItemRecord, ...]:
+    return tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in items)
+
+
+def _other(one: Elsewhere, dataset: Dataset) -> OtherRecord:
+    """Another behaviour as a plan has it."""
+    return OtherRecord(
+        name=dataset.name,
+        sha256=dataset.sha256,
+        licence=dataset.licence,
+        prompt=PromptRecord.parse(one.prompt.record),
+        items=_items(one.items),
+        **({"form": True} if dataset.form else {}),
+    )
+
+
+def also_of(others: Sequence[OtherRecord]) -> JsonObject:
+    """What of other behaviours can change a trial's numbers: hashes of data, chosen questions and prompt, by name."""
+    return {
+        one.name: [one.sha256, content_hash([item.id for item in one.items]), content_hash(one.prompt.to_json())]
+        for one in others
+    }
 
 
 def _model(context: AuditContext, old: PlanRecord | None) -> ModelRecord:

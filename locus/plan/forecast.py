@@ -29,7 +29,7 @@ from locus.models.shortcuts import PROMPTS
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
-from locus.records.plan import PlanRecord, TrialRecord
+from locus.records.plan import PlanRecord, TrialRecord, asked_of
 from locus.sites.site import Location
 from locus.sites.space import space_of
 
@@ -46,15 +46,27 @@ class Forecast:
         dataset: the questions it names.
         model: for tokenizer and sizes; its weights are not looked at, and may be on the device "meta".
         said: how many tokens each trial's texts have; of those not named, the most that the plan allows.
+        others: the other behaviours on which it scores edits, in its order.
     """
 
-    def __init__(self, plan: PlanRecord, dataset: Dataset, model: Model, said: Generation | None = None):
+    def __init__(
+        self,
+        plan: PlanRecord,
+        dataset: Dataset,
+        model: Model,
+        said: Generation | None = None,
+        others: Sequence[Dataset] = (),
+    ):
         self.plan, self.model, self.said = plan, model, said or {}
         self.config, self.layers = AuditConfig.recorded(plan.config), model.layout.n_layers
         self.text = PromptFormat(**plan.prompt.to_json())
         known = {item.id: item for item in dataset.items}
         self.items = {name: tuple(known[one.id] for one in part) for name, part in plan.items.by_part.items()}
         self.tries = {name: build_trie(model.tokenizer, self.text, items) for name, items in self.items.items()}
+        for one, other in zip(plan.also, others, strict=True):
+            held = {item.id: item for item in other.items}
+            asked, prompt = [held[item.id] for item in one.items], PromptFormat(**one.prompt.to_json())
+            self.tries[asked_of(one.name)] = build_trie(model.tokenizer, prompt, asked)
         if self.config.text_passages:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
@@ -96,7 +108,7 @@ class Forecast:
                 work |= self._training(recipe, first, recipe.rounds * (2 if spec.starts else 1) + spec.further)
             parts = scored_parts(self.config, trained=recipe is not None)
             # Test questions put in another prompt format are reckoned to be as long.
-            again = ["test"] * len(self.config.transfer)
+            again = ["test"] * len(self.config.transfer) + [asked_of(one.name) for one in self.plan.also]
             work["score"] = _sum(self._forwards(self.rows[name], first, lowest, led) for name in (*parts, *again))
             if TEXT in self.rows:
                 own = replace(self._forwards(self.rows[TEXT], first, lowest, led), scored=0)

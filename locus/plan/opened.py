@@ -16,11 +16,13 @@ class Opened:
         model: the model, or None to load the one that the settings name.
         dataset: the questions, or None to load them.
         claims: claims by their source in the settings; others are made from it.
+        also: other behaviours on which edits are scored, by their source in the settings; those that are not there are loaded.
     """
 
     model: Model | None = None
     dataset: Dataset | None = None
     claims: Mapping[str, Claim] = field(default_factory=dict)
+    also: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 NOTHING = Opened()

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from locus import behaviours as datasets
 from locus import claims, registry, units
-from locus.behaviours.exchange import PREFIX
-from locus.behaviours.items import SPLITS, Dataset, Item, problems, repeats
+from locus.behaviours.items import Dataset, Item
 from locus.boundary import outputs
 from locus.boundary.notices import notice
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.metrics.base import metric, shipped
 from locus.models import own_code
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import controls, population, reading
+from locus.plan import controls, population, questions, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 from locus.records.place import STRETCH
 from locus.sites.space import SiteSpace
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 FOREIGN = 0.05  # share of unknown tokens from which on it is said
 TRIALS = 1_000_000  # beyond it a plan does not fit in memory
-REMOTE = ("truthfulqa",)  # data that a hub has to be asked for
 
 
 def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dataset:
@@ -46,8 +43,8 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
     else:
         wrong = _model(config)
     raise_all(_edits(config, opened) + _judge(config) + wrong)
-    dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
-    _questions(dataset, config)
+    dataset = questions.audited(config, opened)
+    questions.distinct(dataset, questions.others(config, opened))
     return dataset
 
 
@@ -111,13 +108,11 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     """
     errors = _claims(config, opened) + _sizes(config) + _search(config)
     errors += controls.problems(config, opened.model if opened is not None else None)
-    model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
+    model = opened.model if opened is not None else None
     if model is None and not registry.known("models", config.model):
         errors += _here(config)
-    if dataset is None and _at_once(config.data):
-        errors += _caught(lambda: _questions(datasets.load(config.data), config))
-    elif dataset is not None:
-        errors += _caught(_questions, dataset, config)
+    for look in questions.at_once(config, opened):
+        errors += _caught(look)
     if out is not None:
         errors += _levels(config) + _folder(config, out)
     raise_all(errors)
@@ -153,13 +148,6 @@ def _search(config: AuditConfig) -> list[UserError]:
         received = f"seeds = {config.seeds}"
         errors.append(UserError("one training seed for search = newton, which draws nothing", received, "Leave seeds at 1."))
     return errors
-
-
-def _at_once(data: str) -> bool:
-    """Whether questions can be read without a model and without a hub; of another package's that is not known."""
-    data = data.removeprefix(PREFIX)
-    foreign = registry.known("behaviours", data) and not registry.shipped("behaviours", data.partition(":")[0])
-    return not foreign and not data.startswith("planted:") and data not in REMOTE
 
 
 def _caught(function: Any, *args: Any) -> list[UserError]:
@@ -325,47 +313,6 @@ def _judge(config: AuditConfig) -> list[UserError]:
         )
         for one in map(metric, dict.fromkeys((config.metric, *config.metrics)))
         if one.needs_judge
-    ]
-
-
-def _items(dataset: Dataset) -> list[UserError]:
-    """Items without an answer to compare, with a best answer that is none of them, or with an answer twice."""
-    wrong = [
-        f"{item.id} ({item.question[:50]!r}): {problem}"
-        for item in dataset.items
-        for problem in problems(item) + ([] if dataset.as_published else repeats(item))
-    ]
-    if not wrong:
-        return []
-    shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
-    return [
-        UserError("questions with true answers, false answers and a best one among the true, each once", shown, "Mend the data.")
-    ]
-
-
-def _questions(dataset: Dataset, config: AuditConfig) -> None:
-    """See that the questions can be used, and that they are enough to be split."""
-    raise_all(_items(dataset) + _few(dataset, config))
-
-
-def _few(dataset: Dataset, config: AuditConfig) -> list[UserError]:
-    """Data of which a part would have fewer questions than may be asked for by the setting of its name."""
-    least = {name: next(rule.ge for rule in AuditConfig.model_fields[name].metadata) for name in SPLITS}
-    try:
-        split = datasets.split(dataset.items, config.seed)
-    except UserError as error:
-        return [error]
-    held = {name: len(split.part(name)) for name in SPLITS}
-    if all(held[name] >= least[name] for name in SPLITS):
-        return []
-    need, leaves = (", ".join(f"{count} for {name}" for name, count in counts.items()) for counts in (least, held))
-    groups = len({item.group for item in dataset.items})
-    return [
-        UserError(
-            f"questions of which a split of 60/20/20 % leaves at least {need}",
-            f"{len(dataset.items)} questions in {groups} groups, which leave {leaves}",
-            "Give 20 or more (50 test questions need 250), each in a group of its own where they differ.",
-        )
     ]
 
 

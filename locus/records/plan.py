@@ -41,6 +41,11 @@ def put_as(name: str) -> str:
     return f"test as {name}"
 
 
+def asked_of(name: str) -> str:
+    """The split under which a store has scores of another behaviour's test questions, by that behaviour's name."""
+    return f"test of {name}"
+
+
 def _scored(scores: Any) -> Any:
     """Scores of sites, looked at up to the first that is none."""
     if not isinstance(scores, dict):
@@ -273,6 +278,23 @@ class PromptRecord(OpenPart):
     """The text around the question."""
 
 
+class OtherRecord(OpenPart):
+    """Another behaviour, on whose test questions every edit is scored and none is trained."""
+
+    name: Long
+    """What it is called."""
+    sha256: Hash
+    """Of all its questions and answers."""
+    licence: Short
+    """Under which the questions may be used."""
+    form: bool = False
+    """Whether the wanted side is a form, which shows without the question; left out where it is not."""
+    prompt: PromptRecord
+    """How a question is put."""
+    items: Many[ItemRecord]
+    """The questions that are asked."""
+
+
 class ConfusionRecord(OpenPart):
     """What is known of a judge's errors, on labelled answers that it never saw."""
 
@@ -335,6 +357,8 @@ class PlanBasis(OpenPart):
     """The questions of each part."""
     taus: Many[PositiveFloat] | None = None
     """The values of tau that the unedited model's margins ask for, where the settings leave them to it."""
+    also: Many[OtherRecord] = ()
+    """Other behaviours on which edits are scored; left out where there are none."""
 
     @property
     def first_edition(self) -> bool:
@@ -373,6 +397,8 @@ class PlanRecord(PlanBasis):
         names = [(claim.name, claim.location if self.first_edition else ()) for claim in self.claims]
         if len(set(names)) < len(names):
             raise ValueError("claims: two of one name")
+        if len({one.name for one in self.also}) < len(self.also):
+            raise ValueError("also: two behaviours of one name")
         if "arithmetic" in self.model_fields_set and self.arithmetic is None:
             raise ValueError("arithmetic that is not threads, bank and held")
         if not self.first_edition and self.arithmetic is None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from locus.records.base import Hash, Interval, Long, Many, Number, Part, Short
 from locus.records.cost import Cost, Seconds
 from locus.records.findings import ClaimVerdict, Finding
-from locus.records.place import PlaceResult
+from locus.records.place import Measured, PlaceResult
 from locus.records.plan import ArithmeticRecord, BlindRecord, DatasetRecord, JudgeRecord, ModelRecord
 from locus.shown import visible
 
@@ -164,6 +164,41 @@ class Transfer(Part):
     """What would follow in that format."""
 
 
+class MovedClaim(Part):
+    """What a claim's edit does to another behaviour, beside the edits at random Locations."""
+
+    name: Long
+    """What tables call the claim."""
+    read: Short
+    """What the edits read."""
+    gain: Measured
+    """By how much the claim's edit raises the wanted side over no edit."""
+    random: Measured
+    """The same of the edits at its random Locations: the mean of their means, with the least and the most of them, and how many
+    there are."""
+    lead: Measured
+    """The claim's gain less the mean of theirs, question by question."""
+    rank: int | None
+    """The claim's place among itself and its random Locations, from the highest gain: 1 raises the wanted side most."""
+
+
+class Moved(Part):
+    """What edits that were trained on the audited behaviour do to another one. It describes, and decides nothing."""
+
+    behaviour: Long
+    """What it is called."""
+    metric: Short
+    """By which it is measured: the main one, or the preference margin where that needs a judge."""
+    questions: int
+    """Of its questions, how many were asked."""
+    base: Measured
+    """Without an edit."""
+    gain: dict[Long, Measured]
+    """What the ceiling, and each edit that is not trained at a claim, adds to that."""
+    claims: Many[MovedClaim]
+    """What the claims' edits add."""
+
+
 class Departure(Part):
     """How far a claim's edit takes activations from where the unedited model's lie, beside the ceiling's."""
 
@@ -246,6 +281,8 @@ class Verdict(Part):
     """How far claims' edits take activations from where the unedited model's lie, where that was measured."""
     transfer: Many[Transfer] = ()
     """What edits do in other prompt formats, where they were scored there."""
+    also: Many[Moved] = ()
+    """What edits do to other behaviours, where they were scored on these."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

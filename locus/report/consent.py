@@ -29,6 +29,7 @@ NAMING = {
     "adapter",
     "device",
     "data",
+    "also",
     "claims",
     "text",
     "judge",
@@ -69,6 +70,7 @@ class Given:
         trust_remote_code: whether Python code that comes with the model may be run.
         adapter: as the setting of an audit.
         own: what does not come with the package and may be used, as `metrics:NAME`.
+        also: the other behaviours on which edits are scored, all of them, in the run's order.
     """
 
     model: str | None = None
@@ -80,6 +82,7 @@ class Given:
     trust_remote_code: bool = False
     adapter: str | None = None
     own: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,11 @@ def settle(
         lacking.append(Lack("--adapter", str(config.adapter), "would be loaded"))
     if "data" in needs:  # trials are run, and not only a model opened
         lacking += [Lack("--own", one, "would be imported and run") for one in _foreign(config) if one not in given.own]
+        lacking += [Lack("--also", one, "would be opened") for one in _others(config, given)]
     if lacking:
         raise _refusal(lacking, where)
     update: dict[str, object] = {part: name if name is not None else NOTHING[part] for part, name in chosen.items()}
+    update["also"] = (given.also or config.also) if "data" in needs else ()
     update |= {"revision": revision, "trust_remote_code": given.trust_remote_code, "claims": claims}
     update["adapter"] = config.adapter if given.adapter is None else given.adapter
     update |= {"judge_url": given.judge_url, "judge_figures": None, "executor": "auto"}
@@ -159,6 +164,14 @@ def _foreign(config: AuditConfig) -> list[str]:
         value = getattr(config, setting)
         sources += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
     return list(dict.fromkeys(sources))
+
+
+def _others(config: AuditConfig, given: Given) -> tuple[str, ...]:
+    """The other behaviours that the settings name and that neither come with the package nor were given."""
+    if given.also and len(given.also) != len(config.also):
+        wanted = f"the {len(config.also)} other behaviours on which edits are scored, all of them and in their order"
+        raise UserError(wanted, f"{len(given.also)}", "Give --also for each, those that come with the package too.")
+    return () if given.also else tuple(one for one in config.also if not BUILT_IN["data"].fullmatch(one))
 
 
 def _lack(part: str, config: AuditConfig) -> Lack:

@@ -23,6 +23,7 @@ from locus.engine import cost
 from locus.errors import UserError, VerificationError
 from locus.plan import anew, reading
 from locus.plan.config import AuditConfig
+from locus.plan.document import also_of
 from locus.plan.trials import VERSION as TRIAL
 from locus.records.base import JsonObject
 from locus.records.cost import Cost
@@ -81,7 +82,7 @@ def copied_store(folder: Path, plan: PlanRecord | None = None) -> Iterator[Store
 def _most_bytes(plan: PlanRecord) -> int:
     """More than what all that a plan asks for takes in a store, with its log: scores, reasons, and what edited models say."""
     config = AuditConfig.recorded(plan.config)
-    items = sum(map(len, plan.items.by_part.values())) + config.text_passages
+    items = sum(map(len, plan.items.by_part.values())) + config.text_passages + sum(len(one.items) for one in plan.also)
     spoken = config.max_new_tokens * TOKEN_BYTES if config.judge != "none" else 0
     rows = ROWS * (1 + len(config.transfer))
     trial = TRIAL_BYTES + len(json.dumps(plan.trials[-1].to_json())) + items * (rows * ROW_BYTES + spoken)
@@ -115,6 +116,9 @@ def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     _follows("the list of trials", listed, anew.planned(plan), "settings and claims")
     asked = {name: content_hash([item.id for item in part]) for name, part in plan.items.by_part.items()}
     _follows("the plan's context", plan.context.get("items"), asked, "its questions")
+    if len(plan.also) != len(config.also) or (config.form and not plan.dataset.form):
+        raise VerificationError("the plan's behaviours are not those that its settings name")
+    _follows("the plan's context", plan.context.get("also", {}), also_of(plan.also), "its other behaviours")
     hashes = {"data": plan.dataset.sha256, "prompt": content_hash(plan.prompt.to_json())}
     _follows("the plan's context", {name: plan.context.get(name) for name in hashes}, hashes, "its data and prompt")
     parts = receipt.of_plan(plan)

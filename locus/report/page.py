@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis, manifold, nulls, transfer
+from locus.conclude import diagnosis, entanglement, manifold, nulls, transfer
 from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
-from locus.records.verdict import CurveClaim, Verdict
+from locus.records.verdict import CurveClaim, Moved, Verdict
 from locus.report import chart, cite, html, rates, receipt, twins, words
 from locus.report.material import Material, mapped, read, sites
 from locus.report.places import Place
@@ -115,6 +115,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         limits=twins.limit(plan) + words.limits(plan, verdict, places, material.space.kind),
         twins=twins.twins(material, others),
         transferred=[transfer.told(one, verdict.prompt) for one in verdict.transfer],
+        moved=[(one, moves(one)) for one in verdict.also],
         places=places,
         effects=effects(verdict),
         gained=diagnosis.gained(verdict.gain, verdict.metric) if verdict.gain else "",
@@ -290,6 +291,20 @@ def _range(label: str, places: list[Place]) -> Row:
         if means:
             cells[name] = Measured(mean=math.fsum(means) / len(means), interval=(min(means), max(means)), n=len(means))
     return Row(label, cells)
+
+
+def moves(one: Moved) -> list[tuple[str, Measured, Measured | None, str]]:
+    """What edits do to another behaviour, as rows of a table: label, gain, and of a claim its lead and rank."""
+    rows: list[tuple[str, Measured, Measured | None, str]] = []
+    for claim in one.claims:
+        label = f"optimal edit at {_short(claim.name)} (read {claim.read})"
+        rows.append((label, claim.gain, claim.lead, entanglement.place(claim)))
+        if claim.random.n:
+            rows.append((f"optimal edits at {words.counted(claim.random.n, 'random Location')}", claim.random, None, ""))
+    for name, gain in one.gain.items():
+        label = "optimal edit everywhere (ceiling)" if name == "ceiling" else words.steered(name, "")
+        rows.append((label, gain, None, ""))
+    return rows
 
 
 def effects(verdict: Verdict) -> list[str]:

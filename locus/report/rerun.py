@@ -22,7 +22,7 @@ from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import kind
 from locus.metrics.base import metric
-from locus.plan import anew, reading, trials
+from locus.plan import anew, questions, reading, trials
 from locus.plan import document as plan_file
 from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
@@ -147,6 +147,14 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
         raise VerificationError("the plan lists fewer trials than its settings make")
     dataset = opened.dataset or datasets.load(config.data)
     _hold(planned, "data", dataset.sha256)
+    if len(config.also) != len(recorded.also):
+        raise VerificationError("the plan's other behaviours are not those that its settings name")
+    # Whatever the user's own copies are called, scores are kept under the names that the run has for them.
+    found = questions.others(config, opened)
+    for one, old in zip(found, recorded.also, strict=True):
+        _same({old.name: old.sha256}, {old.name: one.sha256})
+    called = zip(config.also, found, recorded.also, strict=True)
+    opened = replace(opened, also={source: replace(one, name=old.name) for source, one, old in called})
     arithmetic = plan_file.arithmetic_of(recorded)
     with arithmetic.whole():
         own = anew.places_of(recorded)[0].kind

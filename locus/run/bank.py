@@ -26,7 +26,7 @@ from locus.metrics.choice import departed, measures, score
 from locus.metrics.drift import drift
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED, Plan, Trial
-from locus.records.plan import DRAWN, TrialSpec, put_as
+from locus.records.plan import DRAWN, TrialSpec
 from locus.records.result import FitRecord, Result
 from locus.records.store import Store
 from locus.run.executors import side_by_side
@@ -140,7 +140,7 @@ def cost(trial: Trial, context: AuditContext) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
     depth = 1 - trial.first_layer / context.model.layout.n_layers
     sizes = {name: len(part.trie) for name, part in context.parts.items()}
-    scored = sizes["validation"] + sizes["test"]
+    scored = sizes["validation"] + sizes["test"] + sum(len(part.trie) for part in context.read_elsewhere.values())
     trained = 0.0
     if trial.recipe is not None and not trial.shorter:
         share = 1.0 if trial.recipe.batching == "questions" or trial.recipe.search == "newton" else 4.0
@@ -219,12 +219,9 @@ def _known(loss: float) -> float | None:
 def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[float], None]) -> Result:
     """The unedited model's own scores, from its base pass, and what it says, which all trials are compared with."""
     result, metrics = Result(trial.id, TrialSpec.parse(trial.to_dict())), context.config.measures
-    for name, part in context.parts.items():
+    for name, part in (context.parts | context.read_elsewhere).items():
         for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
             result.scores[name, measure] = {item.id: float(value) for item, value in zip(part.items, values, strict=True)}
-    for name, part in context.transferred.items():
-        for measure, values in measures(part.items, part.trie, part.base.logprobs, part.base.logprobs, metrics).items():
-            result.scores[put_as(name), measure] = {item.id: float(one) for item, one in zip(part.items, values, strict=True)}
     if (manifold := context.manifold()) is not None:
         _departed([result], own_departures(context.model, manifold, context.parts["test"].base)[None], context)
     tally = deepcopy(context.tally)  # the base model is asked once, but this may be called again
@@ -265,10 +262,10 @@ def _departed(results: list[Result], counts: Floats, context: AuditContext) -> N
 
 
 def _measure(results: list[Result], edits: list[Edit], context: AuditContext, tally: Tally) -> None:
-    """Scores of all edits on validation and test questions, and their drift on ordinary text."""
+    """Scores of all edits on validation and test questions, elsewhere where that is asked for, and their drift on other text."""
     metrics = context.config.measures
     parts = [(name, context.parts[name]) for name in scored_parts(context.config, trained=results[0].fit.steps > 0)]
-    for name, part in [*parts, *((put_as(name), part) for name, part in context.transferred.items())]:
+    for name, part in [*parts, *context.read_elsewhere.items()]:
         rows, count = part.base.prepared, len(part.trie.sequences)
         manifold = context.manifold() if name == "test" else None
         departures = None if manifold is None else Departures(manifold, np.zeros((len(edits), count)))

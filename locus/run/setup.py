@@ -1,6 +1,6 @@
 """Open the judge, load the model, hold every shortcut against the slow path, and read all questions once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,11 @@ from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
-from locus.plan import controls, population, preconditions, readable
+from locus.plan import controls, population, preconditions, questions, readable
 from locus.plan.config import AuditConfig
-from locus.plan.context import AuditContext, choose, read_questions
+from locus.plan.context import AuditContext, Elsewhere, choose, read_questions
 from locus.plan.opened import NOTHING, Opened
+from locus.records.plan import asked_of, put_as
 from locus.sites.kind import SiteKind
 from locus.sites.space import SiteSpace
 
@@ -56,20 +57,18 @@ def set_up(
     items = choose(dataset, split, config)
     preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
+    others = questions.others(config, opened)
+    questions.distinct(dataset, others)
     asked = partial(prompt_format, name=config.prompt, day=config.template_date, variables=config.template_variables)
 
-    def formatted(tokenizer: Any, name: FormatName) -> PromptFormat:
-        told = config.template_variables if name == "chat" else None
-        return prompt_format(tokenizer, name=name, day=config.template_date, variables=told)
-
     def readable_by(tokenizer: Any, context: int) -> None:
-        own, tested = asked(tokenizer), {"test": items["test"]}
+        own = asked(tokenizer)
         wrong = readable.problems(tokenizer, context, own, items, sample, config)
         if own.name in config.transfer:
             wrong.append(controls.not_other(own.name, config.transfer))
-        for name in config.transfer:
-            other = formatted(tokenizer, name)
-            wrong += readable.problems(tokenizer, context, other, tested, None, config.model_copy(update={"judge": "none"}))
+        for one in elsewhere(config, tokenizer, own, items["test"], others):
+            scored, only = {"test": one.items}, config.model_copy(update={"judge": "none"})
+            wrong += readable.problems(tokenizer, context, one.prompt, scored, None, only)
         raise_all(wrong)
 
     judge = None
@@ -93,12 +92,44 @@ def set_up(
             "Run it in float32; if that does not help, this architecture is not supported.",
         )
     held_to = arithmetic or Arithmetic.here()
-    formats: dict[str, PromptFormat] = {name: formatted(model.tokenizer, name) for name in config.transfer}
-    for other in formats.values():
-        answers.check_answers(model.tokenizer, other, items["test"], dataset.as_published)
     context = AuditContext(model, config, split, items, text, sample, tuple(map(str, checked)), space, cache, judge, held_to)
-    context.formats = formats
+    context.elsewhere = elsewhere(config, model.tokenizer, text, items["test"], others)
+    for one in context.elsewhere:
+        published = (one.dataset or dataset).as_published
+        preconditions.warn_of_foreign(model.name, model.tokenizer, one.items)
+        answers.check_answers(model.tokenizer, one.prompt, one.items, published)
     return read_questions(context, progress)
+
+
+def elsewhere(
+    config: AuditConfig, tokenizer: Any, own: PromptFormat, tested: tuple[datasets.Item, ...], others: Sequence[datasets.Dataset]
+) -> tuple[Elsewhere, ...]:
+    """Where edits are scored besides: the test questions in other prompt formats, and other behaviours in the audit's own.
+
+    Of another behaviour it is the test part of a split by the audit's seed, as large as the audit's: what the two have in
+    common was not trained on. Prompts of a task, which are whole, are put bare.
+
+    Args:
+        config: what is audited and how.
+        tokenizer: the model's.
+        own: the audit's prompt format.
+        tested: its test questions.
+        others: the other behaviours.
+
+    Raises:
+        UserError: if the model has no such format.
+    """
+
+    def formatted(name: FormatName) -> PromptFormat:
+        told = config.template_variables if name == "chat" else None
+        return prompt_format(tokenizer, name=name, day=config.template_date, variables=told)
+
+    found = [Elsewhere(put_as(name), tested, formatted(name)) for name in config.transfer]
+    for source, dataset in zip(config.also, others, strict=True):
+        chosen = choose(dataset, datasets.split(dataset.items, config.seed), config)["test"]
+        prompt = formatted("bare") if questions.whole_prompts(source) else own
+        found.append(Elsewhere(asked_of(dataset.name), chosen, prompt, dataset))
+    return tuple(found)
 
 
 def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any, int], None]) -> Model:
@@ -113,8 +144,9 @@ def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any
 def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING) -> claims.Claim:
     """Only the probe claim of a configuration, for a look at the ranked sites."""
     dataset = opened.dataset or datasets.load(config.data)
-    # Nobody speaks here, so nobody need be asked whether he would judge.
-    return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, progress, opened=opened))
+    # Nobody speaks or edits here, so nobody need be asked whether he would judge, and nothing is read elsewhere.
+    alone = config.model_copy(update={"judge": "none", "transfer": (), "also": ()})
+    return make_claim("probe", config, set_up(alone, dataset, progress, opened=opened))
 
 
 def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claims.Claim:

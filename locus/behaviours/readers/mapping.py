@@ -2,7 +2,8 @@
 
 `hub`, `revision` and `split` (or `file`) say where the rows are, `[fields]` which of theirs is which of ours: `question`,
 `wanted` and `unwanted`, or `choices` and `label` (the place or text of the right one); and if wanted `best`, `group`, `category`
-and `id`. A cell may be a text, a list of texts or a chat list.
+and `id`. A cell may be a text, a list of texts or a chat list. `form = true` says that the wanted side is a form (a language, a
+tone), which shows without the question.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,8 +59,9 @@ def _mapped(table: Fields) -> Mapping[str, str]:
         raise ValueError(f"unknown field {unknown[0]!r} in [fields]; there are {', '.join((*needed, *MORE))}")
     if lacking := [name for name in needed if name not in fields]:
         raise ValueError(f"[fields] without {', '.join(lacking)}")
-    if unknown := [name for name in table.row if name not in (*PLACES, "fields")]:
-        raise ValueError(f"unknown name {unknown[0]!r}; there are {', '.join(PLACES)} and [fields]")
+    if unknown := [name for name in table.row if name not in (*PLACES, "form", "fields")]:
+        raise ValueError(f"unknown name {unknown[0]!r}; there are {', '.join(PLACES)}, form and [fields]")
+    table.flag("form")
     return fields
 
 
@@ -97,7 +99,7 @@ def _unfold(rows: Rows) -> Rows:
         received = f"{', '.join(lacking)}; a {there.unit} has {', '.join(names):.200}"
         raise UserError("[fields] that name what is there", received, "Name fields of the rows.")
     renamed = [(n, {ours: row.get(theirs) for ours, theirs in mapped.items()}) for n, row in there.numbered]
-    return replace(there, name=rows.name, numbered=renamed)
+    return replace(there, name=rows.name, numbered=renamed, form=table.flag("form"))
 
 
 def _item(row: Fields) -> Item:

@@ -69,9 +69,9 @@ def open_file(reader: Reader, path: str) -> Dataset:
     """
     path, part = parted(path)
     rows = files.read(path, reader.expected, part)
-    items = made(reader, rows)
+    rows = unfolded(reader, rows)
     marked = f"#{part}" if part else ""
-    return Dataset(f"{reader.name}:{rows.name}{marked}", items, "", path)
+    return Dataset(f"{reader.name}:{rows.name}{marked}", items_of(reader, rows), "", path, form=rows.form)
 
 
 def parted(path: str) -> tuple[str, str]:
@@ -81,10 +81,19 @@ def parted(path: str) -> tuple[str, str]:
 
 
 def made(reader: Reader, rows: Rows) -> tuple[Item, ...]:
-    """The items of rows, each held against all before it, with equal questions in one group.
+    """The items of rows, as a reader reads them.
 
     Raises:
         UserError: naming every row that is not as the reader expects.
+    """
+    return items_of(reader, unfolded(reader, rows))
+
+
+def unfolded(reader: Reader, rows: Rows) -> Rows:
+    """The rows that a reader reads, where a file of its shape keeps them.
+
+    Raises:
+        UserError: if they are of another shape.
     """
     if rows.part and not reader.parts:
         raise UserError(f"{reader.name}:PATH, of which there are no parts", f"#{rows.part}", "Leave it out.")
@@ -92,7 +101,15 @@ def made(reader: Reader, rows: Rows) -> tuple[Item, ...]:
     if not knows(reader, rows.first):
         there = ", ".join(dict.fromkeys(str(name) for row in rows.first for name in row))
         raise UserError(rows.expected, f"{rows.name!r} with {there[:200] or 'nothing'}", "Choose the reader of this shape.")
-    rows = reader.unfold(rows)
+    return reader.unfold(rows)
+
+
+def items_of(reader: Reader, rows: Rows) -> tuple[Item, ...]:
+    """The items of unfolded rows, each held against all before it, with equal questions in one group.
+
+    Raises:
+        UserError: naming every row that is not as the reader expects.
+    """
     numbered, checker, wrong = joined(reader.read(rows)), Checker(rows.unit), dict[str, list[int]]()
     for number, item in numbered:
         both = [f"the answer {one!r} is on both sides" for one in item.wanted if one in item.unwanted]

@@ -93,6 +93,28 @@ class Fields:
             raise ValueError(f"{name!r} must be a text or a list of texts")
         return tuple(Fields(self.number, {name: one}).text(name) for one in listed)
 
+    def wholes(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        value = self._there(name)
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name!r} must be a list of whole numbers")
+        return tuple(Fields(self.number, {name: one}).whole(name) for one in value)
+
+    def flag(self, name: str) -> bool:
+        """true or false; false where it is left out.
+
+        Raises:
+            ValueError: if it is neither.
+        """
+        value = self.row.get(name, False)
+        if not isinstance(value, bool):
+            raise ValueError(f"{name!r} must be true or false")
+        return value
+
     def parts(self, name: str) -> list["Fields"]:
         """A list of objects.
 
@@ -129,6 +151,7 @@ class Rows:
         expected: what a row should hold, for messages.
         part: what of the file is wanted, behind its `#`; "" for all.
         folder: where the file lies; None for rows in memory.
+        form: whether the file says that its wanted side is a form, which shows without the question.
     """
 
     name: str
@@ -137,6 +160,7 @@ class Rows:
     expected: str = "rows of a known shape"
     part: str = ""
     folder: Path | None = None
+    form: bool = False
 
     @property
     def first(self) -> list[Row]:

@@ -1,6 +1,7 @@
 """What an audit found, in the terminal: what was measured at every place, then what follows."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from locus import registry
 from locus.boundary.terminal import Console, Text
+from locus.conclude import entanglement
 from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.conclude.manifold import noted
@@ -303,6 +305,10 @@ def _notes(console: Console, verdict: Verdict) -> None:
         )
     for one in verdict.transfer:
         console.print(Text(told(one, verdict.prompt)))
+    for sentence in chain.from_iterable(map(entanglement.told, verdict.also)):
+        console.print(Text(sentence))
+    if verdict.also:
+        console.print(Text("What edits do to other behaviours is described, and decides nothing.", style="dim"))
     for said in filter(None, map(noted, verdict.departures)):
         console.print(Text(said, style="yellow"))
     kinds = ("claimed", "ceiling", "complement", "random")
