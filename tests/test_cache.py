@@ -240,9 +240,7 @@ def test_a_survey_is_the_same_with_and_without(model, items, tmp_path):
     heads = SiteSpace.of("head", model.layout)
     plain = base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64)
     for _ in range(2):  # made, then read
-        found = quiet(
-            lambda: base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64, cache=cache)
-        )
+        found = quiet(lambda: base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64, cache=cache))
         assert np.array_equal(found.logprobs, plain.logprobs) and np.array_equal(found.features, plain.features)
         assert all(torch.equal(found.residuals.layers[layer], plain.residuals.layers[layer]) for layer in (0, 2, 3))
     assert not np.isnan(plain.logprobs).any()
