@@ -17,6 +17,7 @@ from locus.boundary import incoming
 from locus.claims import forms
 from locus.claims.claim import Claim
 from locus.errors import UserError
+from locus.sites.kind import default
 from locus.sites.names import is_name
 
 WHAT = "a claim: probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of sites (.json, .npy, text)"
@@ -131,9 +132,9 @@ def _patched(folder: str) -> Claim:
     if patched_claim is None:
         raise UserError(
             "a patching run that found at least one head",
-            f"{folder!r}, whose first map is of {site} and finds " + ("no head" if site == "head" else "no head by kind"),
+            f"{folder!r}, whose first map is of {site} and finds " + ("no head" if site == default().name else "no head by kind"),
             'Patch heads first (--set sites=["head"]), with more examples or a smaller least effect.'
-            if site != "head"
+            if site != default().name
             else f"None of {count} stands out: use more --pairs, a smaller --set least=, or another task.",
         )
     return replace(patched_claim, about=patched_claim.about | {"file": path.name})

@@ -70,7 +70,7 @@ Claims = Annotated[
     list[str] | None,
     Option(
         "--claim",
-        help="probe, patch:DIR, heads such as 12.3,14.0, or a file of heads (JSON, .npy, or one a line); may be repeated.",
+        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of them (JSON, .npy, or one a line); may be repeated.",
         show_default="probe",
     ),
 ]
@@ -161,13 +161,13 @@ def probe(
     size: ClaimSize = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
-    kind: Annotated[str, Option(help="Of the sites that are ranked.")] = "head",
-    top: Annotated[int, Option(min=1, help="Heads to print; --size says how many are claimed.")] = 20,
+    kind: Annotated[str | None, Option(help="Of the sites that are ranked: heads by default; `locus list sites`.")] = None,
+    top: Annotated[int, Option(min=1, help="Sites to print; --size says how many are claimed.")] = 20,
     save: Annotated[Path | None, Option(help="Write the claim to a file that --claim reads.")] = None,
     seed: Annotated[int | None, Option(help="Of splits, and of a planted model named without one.")] = None,
     settings: Set = None,
 ) -> None:
-    """Print the heads a probe ranks highest, with their validation accuracy."""
+    """Print the heads, or other sites, that a probe ranks highest, with their validation accuracy."""
     if save is not None:
         outputs.check_file(save, "--save")
     behaviour = asked(behaviour, exchange)
@@ -179,7 +179,7 @@ def probe(
 
     claim_table(console, claimed, top)
     if save is not None:
-        console.print(Text(f"{save} holds the claimed heads: {', '.join(claimed.location.names)}."), soft_wrap=True)
+        console.print(Text(f"{save} holds the claimed sites: {', '.join(claimed.location.names)}."), soft_wrap=True)
 
 
 @app.command(hidden=True)

@@ -3,31 +3,30 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from locus.claims.claim import Claim
 from locus.claims.given import given
 from locus.door.asked import asked
 from locus.door.showing import Wanted, showing
-from locus.errors import UserError
+from locus.sites.kind import default, kind_of
 
 if TYPE_CHECKING:
     from locus.door.behaviour import Behaviour
     from locus.models.model import Model
-
-Kind = Literal["head"]
 
 
 def claim(source: str | Path | Iterable[Any], name: str | None = None) -> Claim:
     """A claim that somebody made: where the behaviour is said to live.
 
     Args:
-        source: heads as `12.3,14.0` or `L12H3`, a list of these or of (layer, head) counted from zero, a file of heads
-            (JSON, .npy, or one a line), or `patch:DIR` of a patching run.
+        source: heads as `12.3,14.0` or `L12H3`, neurons as `n12.345`, modules as `attn.3` or `mlp.12`, the stream entering a
+            layer as `resid.10`; a list of these, all of one kind, or of (layer, head) counted from zero; a file of them (JSON,
+            .npy, or one a line); or `patch:DIR` of a patching run.
         name: what tables call it.
 
     Raises:
-        UserError: if it cannot be read as heads in exactly one way.
+        UserError: if it cannot be read as sites of one kind in exactly one way.
 
     Example:
         >>> import locus
@@ -46,7 +45,7 @@ def probe(
     model: "str | Model | None" = None,
     behaviour: "str | Behaviour | Any | None" = None,
     *,
-    kind: Kind = "head",
+    kind: str | None = None,
     size: int | None = None,
     adapter: str | None = None,
     preset: str = "quick",
@@ -55,12 +54,12 @@ def probe(
     progress: Wanted = None,
     **settings: Any,
 ) -> Claim:
-    """Find a claim by probing: the heads whose outputs tell wanted answers from unwanted ones best, on validation questions.
+    """Find a claim by probing: the heads, or other sites, that tell wanted answers from unwanted ones best, on validation data.
 
     Args:
         model: a name, or as `load` or `wrap` give it; the default model by default.
         behaviour: a name or path, or anything that `behaviour` takes; `misconceptions`, or a planted model's own, by default.
-        kind: of the sites.
+        kind: of the sites, as `locus list sites` shows them; heads by default.
         size: sites that the claim names; 4 by default, 8 with the preset standard, 16 with paper.
         adapter: none, merged, or an adapter's folder, where one lies beside the weights of a model by name.
         preset: quick, standard or paper, by which the numbers of questions are chosen.
@@ -70,7 +69,7 @@ def probe(
         settings: any other setting of an audit, by name.
 
     Returns:
-        The claim; its `scores` are the validation accuracy of every head, as a fraction of answers, best first.
+        The claim; its `scores` are the validation accuracy of every site, as a fraction of answers, best first.
 
     Raises:
         UserError: for everything that the user can fix.
@@ -83,8 +82,7 @@ def probe(
 
     Source: Li et al. 2023, section 3.
     """
-    if kind != "head":
-        raise UserError("kind='head'", repr(kind), "Heads are what probes rank.")
+    own = kind_of(kind) if kind else default()
     asked_for = {"claim_size": size, "adapter": adapter, "seed": seed, **settings}
     resolved, opened = asked(model, behaviour, None, preset, config, asked_for)
     from locus.plan.preconditions import early
@@ -94,5 +92,5 @@ def probe(
     from locus.run.setup import find_claim
 
     with showing(progress) as say:
-        made = find_claim(resolved, say, opened or NOTHING)
+        made = find_claim(resolved, say, opened or NOTHING, own)
     return made

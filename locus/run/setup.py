@@ -141,12 +141,12 @@ def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any
     return load_configured(config, first=readable_by)
 
 
-def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING) -> claims.Claim:
+def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING, kind: SiteKind | None = None) -> claims.Claim:
     """Only the probe claim of a configuration, for a look at the ranked sites."""
     dataset = opened.dataset or datasets.load(config.data)
     # Nobody speaks or edits here, so nobody need be asked whether he would judge, and nothing is read elsewhere.
     alone = config.model_copy(update={"judge": "none", "transfer": (), "also": ()})
-    return make_claim("probe", config, set_up(alone, dataset, progress, opened=opened))
+    return make_claim("probe", config, set_up(alone, dataset, progress, opened=opened, kind=kind))
 
 
 def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claims.Claim:

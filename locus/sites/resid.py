@@ -4,8 +4,8 @@ from locus.sites.kind import SiteKind, one_a_layer, whole, whole_columns
 
 KIND = SiteKind(
     name="resid",
-    noun="layer's stream",
-    nouns="layers' streams",
+    noun="residual stream",
+    nouns="residual streams",
     notations=("resid.{}", "blocks.{}.hook_resid_pre"),
     point="resid_pre",
     counts=whole("resid_pre"),

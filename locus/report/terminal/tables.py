@@ -20,23 +20,23 @@ from locus.records.repeat import RepeatRecord
 from locus.report.repeat import PAGE, STANDINGS
 from locus.report.verify import Verification
 from locus.shown import visible
+from locus.sites.kind import kind_of
 from locus.units import share
 
 
 def claim_table(console: Console, claim: Claim, top: int) -> None:
-    """The heads that a probe ranks highest, and all that are claimed."""
-    n = claim.about
-    title = (
-        f"Heads by the accuracy of their probes: fitted on {n['n_train']} training answers, ranked on {n['n_validation']} others"
-    )
+    """The sites that a probe ranks highest, and all that are claimed."""
+    n, own = claim.about, kind_of(claim.location.kind)
+    title = f"{own.nouns[:1].upper()}{own.nouns[1:]} by the accuracy of their probes: fitted on {n['n_train']} training answers, "
+    title += f"ranked on {n['n_validation']} others"
     console.print(Text(title))
     table = Table()
-    for name in ("rank", "head", "validation accuracy", "claimed"):
+    for name in ("rank", own.noun, "validation accuracy", "claimed"):
         table.add_column(name, justify="right")
     claimed = set(claim.location.names)
-    for rank, (head, accuracy) in enumerate(claim.scores.items(), 1):
-        if rank <= top or head in claimed:
-            table.add_row(str(rank), head, f"{100 * accuracy:.1f} %", "yes" if head in claimed else "")
+    for rank, (site, accuracy) in enumerate(claim.scores.items(), 1):
+        if rank <= top or site in claimed:
+            table.add_row(str(rank), site, f"{100 * accuracy:.1f} %", "yes" if site in claimed else "")
     console.print(table)
 
 
