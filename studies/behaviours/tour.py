@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from locus.boundary import incoming
 from locus.errors import UserError
 from locus.records.place import PlaceResult
 from locus.records.verdict import Verdict
-from locus.units import difference, p_value
+from locus.units import difference, p_value, share
 
 HERE = Path(__file__).resolve().parent
 KEPT, PAGE = HERE / "tour", HERE / "tour.md"
@@ -128,7 +129,10 @@ def audited(stop: Stop, out: Path, published: Path, small: bool = False) -> Verd
     Raises:
         UserError: as `locus.audit`.
     """
-    folder = out / stop.name
+    folder, kept = out / stop.name, KEPT / stop.name / "verdict.json"
+    if not small and kept.is_file() and (folder / "receipt.json").is_file() and (run := locus.open_run(folder)).finished:
+        print(f"{stop.name}: done already", flush=True)
+        return run.verdict
     if stop in PUBLISHED:
         if not published.is_dir():
             raise UserError("the published behaviours, in LOCUS_DATA/behaviours", "none", "Set LOCUS_DATA.")
@@ -229,7 +233,7 @@ def _said(rows: Sequence[Row], adjusted: dict[str, Any]) -> list[str]:
     put = [one for one in rows if one.verdict.special.standing != "invalid"]
     led = [one for one in rows if one.led]
     first = [one for one in put if one.verdict.special.reached == 0]
-    n, of = len(rows), 1 + max((one.verdict.drawn.planned for one in rows), default=0)
+    n, of = len(rows), 1 + max(one.verdict.drawn.planned for one in rows)
     counted = [
         f"{len(led)} of {n} claims lead under ITI (rank 1); by chance {n / of:.1f} are expected, and as many or more with "
         f"probability {p_value(_chance(len(led), n, of))}.",
@@ -239,10 +243,10 @@ def _said(rows: Sequence[Row], adjusted: dict[str, Any]) -> list[str]:
     ]
     found = {which: [one.name for one, p in zip(rows, ps, strict=True) if p <= LEVEL] for which, ps in adjusted.items()}
     counted.append(
-        f"At a false discovery rate of {LEVEL:.0%} (Benjamini-Hochberg over all {n}): special at {_listed(found['special'])}; "
+        f"At a false discovery rate of {share(LEVEL)} (Benjamini-Hochberg over all {n}): special at {_listed(found['special'])}; "
         f"not special by a margin at {_listed(found['refuted'])}."
     )
-    return [part for one in counted for part in (one, "")][:-1]
+    return [part for one in counted for part in (fill(one, 100, break_on_hyphens=False), "")][:-1]
 
 
 def _chance(count: int, n: int, of: int) -> float:
