@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import Dataset, Item, contradicted, normalise, repeats
+from locus.behaviours.items import Dataset, Item, about_truth, contradicted, normalise, repeats
 from locus.boundary import incoming
 from locus.errors import UserError
 
@@ -114,8 +114,8 @@ def _named(version: str | None, items: list[Item], origin: str, published: bool 
     if wrong:
         raise UserError("questions with one label for an answer", f"{origin!r} ({wrong[0]})", "Take one of them out.")
     if version is None:
-        return Dataset(f"custom:{Path(origin).name}", tuple(items), "", origin, published)
-    return Dataset(f"truthfulqa:{version}", tuple(items), "Apache-2.0", origin, published)
+        return about_truth(Dataset(f"custom:{Path(origin).name}", tuple(items), "", origin, published))
+    return about_truth(Dataset(f"truthfulqa:{version}", tuple(items), "Apache-2.0", origin, published))
 
 
 def _choices(row: Any) -> bool:
@@ -151,7 +151,8 @@ def _from_hub() -> Dataset:
     for number, row in enumerate(rows):
         targets = [dict(zip(row[name]["choices"], row[name]["labels"], strict=True)) for name in ("mc1_targets", "mc2_targets")]
         items.append(_choice_item(number, row["question"], *targets))
-    return Dataset(f"truthfulqa:{_mc_version(items) or f'mc-other-{len(items)}'}", tuple(items), "Apache-2.0", HUB_ID)
+    name = f"truthfulqa:{_mc_version(items) or f'mc-other-{len(items)}'}"
+    return about_truth(Dataset(name, tuple(items), "Apache-2.0", HUB_ID))
 
 
 def _listed(cell: str) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from locus.behaviours.items import SIDES as SIDES  # the notions of judges of sides
+from locus.behaviours.items import TRUTH as TRUTH  # and of judges of truth
 from locus.errors import UserError
 
-TRUTH, SIDES = ("truth", "info"), ("wanted", "unwanted")  # the notions of judges of truth, and of judges of sides
 QUOTED = " in the reply "  # what follows it in a reason is this one answer's
 
 

@@ -25,7 +25,8 @@ LEAST_GAINS = {SHARE: 0.05, "nats": 0.5}
 # What verdicts and tables hold besides metrics, under other names.
 TAKEN = frozenset(PlaceResult.model_fields) | frozenset(
     "claim gain role strength chosen label kind text question n "
-    "product both share corrected_both corrected_truth corrected_info".split()
+    "product both share corrected_both corrected_truth corrected_info "
+    "share_wanted share_unwanted corrected_wanted corrected_unwanted".split()
 )
 ORDERS = {"answers": 1, "speech": 0, "text": 2, "states": 3}  # in tables
 

@@ -6,20 +6,25 @@ from typing import TypeVar
 from locus.metrics.base import Metric
 from locus.models.shortcuts import told
 from locus.records.place import PlaceResult
-from locus.records.plan import PlanRecord
+from locus.records.plan import JudgeRecord, PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
+from locus.stats.judged import exact_interval
 from locus.units import amount, share
 
 Placed = TypeVar("Placed", PlaceResult, Place)
-# The other forms of True*Info, and shares with the judge's errors taken out; they are no metrics but views of these.
+# The other forms of True*Info, shares on either side, and shares with the judge's errors taken out: no metrics but views of these.
 VIEWS = {
     "product": "Product, % of means",
     "both": "Both, %",
     "corrected_both": "Both, % corrected",
     "corrected_truth": "True, % corrected",
     "corrected_info": "Info, % corrected",
+    "share_wanted": "Wanted, % of answers",
+    "share_unwanted": "Unwanted, % of answers",
+    "corrected_wanted": "Wanted, % corrected",
+    "corrected_unwanted": "Unwanted, % corrected",
 }
 READS = {
     "layer": "the edit writes at the named heads but reads the whole layer",
@@ -29,7 +34,10 @@ READS = {
 
 
 UNSETTLED = {"claimed": "the claim", "ceiling": "the ceiling", "complement": "the complement"}
-TARGETS = {"truth": "true", "info": "informative", "both": "true and informative"}
+TARGETS = {
+    **{"truth": "true", "info": "informative", "both": "true and informative"},
+    **{"wanted": "on the wanted side", "unwanted": "on the unwanted side"},
+}
 
 
 def headings(metrics: Sequence[Metric]) -> dict[str, str]:
@@ -157,26 +165,32 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
     return sentences
 
 
+def judge_errors(judge: JudgeRecord) -> list[str]:
+    """What is known of a judge's errors, a sentence a target, with exact intervals; or that they were never measured."""
+    sentences = []
+    for target, one in judge.confusion.items():
+        parts = [
+            f"of answers that {are} it {does} {share(value)}, 95 % interval {share(low)} to {share(high)} (n ≈ {count:.0f})"
+            for value, count, are, does in (
+                (one.sensitivity, one.positives, "are", "finds"),
+                (one.specificity, one.negatives, "are not", "rejects"),
+            )
+            if value is not None and count > 0
+            for low, high in [exact_interval(value, count)]
+        ]
+        if parts:
+            named = TARGETS.get(target, visible(target, 20))
+            sentences.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
+    return sentences or ["This judge's errors were never measured, so nothing is corrected for them."]
+
+
 def _judge_limits(verdict: Verdict) -> list[str]:
     """What the judge of generated answers cannot say; nothing where nobody judged."""
     judge = verdict.judge
     if judge is None:
         return []
     sentences = [f"Answers were judged by “{visible(judge.name, 80)}”, and a judge errs."]
-    if not judge.confusion:
-        sentences.append("This judge's errors were never measured, so nothing is corrected for them.")
-    for target, one in judge.confusion.items():
-        parts = [
-            f"of answers that {are} it {does} {amount(share, 'truth')} (n ≈ {count:.0f})"
-            for share, count, are, does in (
-                (one.sensitivity, one.positives, "are", "finds"),
-                (one.specificity, one.negatives, "are not", "rejects"),
-            )
-            if share is not None
-        ]
-        if parts:
-            named = TARGETS.get(target, visible(target, 20))
-            sentences.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
+    sentences += judge_errors(judge)
     if missing := verdict.unscored:
         why = visible(missing.commonest, 600)
         sentences.append(f"{missing.unscored} of {missing.answers} answers are unscored and left out: {why}.")
