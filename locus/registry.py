@@ -34,7 +34,7 @@ class Entry:
         value: the thing itself, where it was registered and is not to be looked up.
         embedded: whether a behaviour lies in the package whole, so that its name alone opens it.
         usage: how a name with an argument is written, for messages; the name itself by default.
-        within: a regular expression for what, behind the name, opens nothing but what lies in the package; nothing does by default.
+        within: a regular expression for what, behind the name, opens only what lies in the package; nothing does by default.
     """
 
     name: str
@@ -147,9 +147,21 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         _judge("blind", "kind:BLIND", "truth, by wording alone: the control", within=""),
         _judge("lm", "kind:LM", "lm:MODEL, truth by a causal language model in the format of GPT-judge", "lm:MODEL"),
         _judge("api", "kind:API", "api:MODEL, truth by a model behind an OpenAI-compatible endpoint", "api:MODEL"),
-        _judge("reference", "reference:KIND", "which references are nearer; reference:LABELLED, with its errors", within="(:[a-z_]+)?"),
+        _judge(
+            "reference",
+            "reference:KIND",
+            "which references are nearer; reference:LABELLED, with its errors",
+            within="(:[a-z_]+)?",
+        ),
         _judge("pattern", "pattern:KIND", "pattern:NAME or pattern:FILE.toml, regular expressions", "pattern:NAME", ":[a-z_]+"),
-        _judge("language", "language:KIND", "language:fr, whether what is said is in a language", "language:CODE", ":[a-z]{2,3}", "judge"),
+        _judge(
+            "language",
+            "language:KIND",
+            "language:fr, whether what is said is in a language",
+            "language:CODE",
+            ":[a-z]{2,3}",
+            "judge",
+        ),
         _judge("rubric", "rubric:KIND", "rubric:FILE.toml, a model that is told what to look for", "rubric:FILE.toml"),
         _judge("exchange", "exchange:KIND", "exchange:JUDGE, a judge of sides with its sides exchanged", "exchange:JUDGE"),
     ),

@@ -1,7 +1,7 @@
 """exchange:NAME, another behaviour with its sides exchanged: what was unwanted is wanted, and the other way round.
 
-Any behaviour can be named behind it, a file too. Of several unwanted answers the first counts as the best. The judge that it names
-is exchanged, too; a judge of truth judges nothing of it, since what is wanted is false.
+Any behaviour can be named behind it, a file too. Of several unwanted answers the first counts as the best. The judge that it
+names is exchanged, too; a judge of truth judges nothing of it, since what is wanted is false.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ PREFIX = "exchange:"
 def exchanged(dataset: Dataset) -> Dataset:
     """The same questions with the sides exchanged; twice exchanged, it is called as before."""
     name = dataset.name.removeprefix(PREFIX) if dataset.name.startswith(PREFIX) else PREFIX + dataset.name
-    judge = _turned_judge(dataset.judge) if SIDES == dataset.notions else ""
+    judge = _turned_judge(dataset.judge) if dataset.notions == SIDES else ""
     return replace(dataset, name=name, items=tuple(map(_turned, dataset.items)), judge=judge, notions=SIDES)
 
 

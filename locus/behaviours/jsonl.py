@@ -2,8 +2,8 @@
 
 One object a line: `question`, `true` (a list), `false` (a list); and, if wanted, `best` (default: the first true answer),
 `id`, `group` (questions that must stay together in a split; default: the question itself), `category`, `source`. A whole
-number as `id` or `group` is read as a text: 7 and "7" are one. A file all of whose lines say `true` and `false` is about truth, and
-can be judged by judges of truth; one that says `wanted` and `unwanted` is about whatever it is about.
+number as `id` or `group` is read as a text: 7 and "7" are one. A file all of whose lines say `true` and `false` is about truth,
+and can be judged by judges of truth; one that says `wanted` and `unwanted` is about whatever it is about.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,9 +28,7 @@ def load_jsonl(path: str) -> Dataset:
         UserError: listing every wrong line with its number.
     """
     make = _maker("line")
-    rows = lines.read_lines(
-        path, lambda number, row: (make(number, row), says_truth(row)), EXPECTED.format("a line"), "question"
-    )
+    rows = lines.read_lines(path, lambda number, row: (make(number, row), says_truth(row)), EXPECTED.format("a line"), "question")
     dataset = Dataset(f"custom:{Path(path).name}", tuple(item for item, _ in rows), "", path)
     return about_truth(dataset) if all(truth for _, truth in rows) else dataset
 

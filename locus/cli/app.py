@@ -77,7 +77,7 @@ Metric = Annotated[
     str | None,
     Option(
         help="What decides; `locus list metrics` shows what there is.",
-        show_default="margin (mc2 of small steps); with a judge: true_info",
+        show_default="margin (mc2 of small steps); with a judge: true_info, or wanted",
     ),
 ]
 Seed = Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")]
@@ -292,7 +292,7 @@ def judge_eval(
     for name in names:
         kind.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
-    opened = [kind.open_judge(name, Endpoint(url, cap, prices)) for name in names]
+    opened = [kind.open_truth_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):

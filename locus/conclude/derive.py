@@ -77,7 +77,7 @@ def judged(record: Record, arm: Arm) -> JudgedShares:
     """What follows from an arm's judged answers besides the plain means."""
     values = {notion: record.of(arm, notion) for notion in record.notions}
     if values.keys() == set(TRUTH):
-        rates = truthful.rates(*values.values(), record.groups, record.errors)
+        rates = truthful.rates(values["truth"], values["info"], record.groups, record.errors)
     else:
         rates = truthful.side_rates(values, record.groups, record.errors)
     texts = [text for trial in arm.chosen for text in record.store.texts(trial, "test").values()]

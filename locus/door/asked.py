@@ -45,7 +45,9 @@ def asked(
     if data is not None and settings.get("data") not in (None, data):
         raise UserError("the questions once", f"behaviour and data={settings['data']!r}", "Give one of them.")
     given = {**settings, **named, **({"data": data} if data is not None else {}), "claims": sources or settings.get("claims")}
-    resolved = resolve(preset, None if config is None else Path(config), first=out is not None and _first(Path(out)), dataset=dataset, **given)
+    resolved = resolve(
+        preset, None if config is None else Path(config), first=out is not None and _first(Path(out)), dataset=dataset, **given
+    )
     if open_model is None and dataset is None and not claims:
         return resolved, _nothing()
     from locus.plan.opened import Opened

@@ -133,7 +133,9 @@ def open_truth_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     """
     judge = open_judge(name, endpoint)
     if isinstance(judge, SideJudge):
-        raise UserError("a judge of truth, to be held against labels of truth", repr(name), "`locus list judges` shows which are.")
+        raise UserError(
+            "a judge of truth, to be held against labels of truth", repr(name), "`locus list judges` shows which are."
+        )
     return judge
 
 

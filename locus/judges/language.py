@@ -1,10 +1,10 @@
 """The language judge: whether an answer is in the wanted language, `language:fr`, or in any other.
 
 A naive Bayes model over byte n-grams says so, of the languages listed here and the wanted one. Short answers are what it errs on:
-its errors are counted on answers of our own, from a word to two sentences, in the languages of which there are some. What has hardly
-a letter in it is in no language.
+its errors are counted on answers of our own, from a word to two sentences, in the languages of which there are some. What has
+hardly a letter in it is in no language.
 
-Source: Lui & Baldwin 2012 (langid.py), as the package py3langid has it; its model was trained elsewhere, on none of these answers.
+Source: Lui & Baldwin 2012 (langid.py), as the package py3langid has it; its model was trained elsewhere, not on these answers.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from locus.judges.kind import JudgeKind
 from locus.judges.sides import Labelled, SideJudge
 
 VERSION, PACKAGE = "language/1", "py3langid"
-# Spoken by most, or near to these. Of the French answers of the behaviour `language`, one to three words long, the model finds 80 % in
-# French where it has these to choose from, and 58 % where it has all of its 139.
+# Spoken by most, or near to these. Of the French answers of the behaviour `language`, one to three words long, the model finds 80
+# % in French where it has these to choose from, and 58 % where it has all of its 139.
 OTHERS = "en fr de es it pt nl pl ru uk sv tr ar fa hi zh ja ko".split()
 READ = 2000  # characters of an answer
 LETTERS = 2  # fewest that are a language

@@ -4,8 +4,8 @@ The first match decides, and of two at one place the longer: "I can't help. Here
 that it works" does not. Where nothing matches, or two alike, neither side is said. A file holds its own labelled answers, and how
 often the patterns err on these is counted whenever it is opened.
 
-Patterns are somebody's text, and some take for ever: their number and size, the part of an answer that they read, and the time that
-they may take are bounded. One that takes longer on texts made to slow patterns down is refused before anything is judged.
+Patterns are somebody's text, and some take for ever: their number and size, the part of an answer that they read, and the time
+that they may take are bounded. One that takes longer on texts made to slow patterns down is refused before anything is judged.
 """
 
 import hashlib
@@ -56,7 +56,9 @@ class PatternJudge(SideJudge):
         self._compiled = {side: [_compiled(called, one) for one in patterns] for side, patterns in self.patterns.items()}
         for text in (*SLOW, *(one.answer for one in self.tests)):
             if (reason := self.side("", text, References()).reason) and text.strip():
-                raise UserError(f"patterns in {called!r} that are soon done", reason, "Mend the pattern: no repeat within a repeat.")
+                raise UserError(
+                    f"patterns in {called!r} that are soon done", reason, "Mend the pattern: no repeat within a repeat."
+                )
 
     @property
     def name(self) -> str:

@@ -1,9 +1,9 @@
 """The reference judge: whether what is said is nearer to the wanted or to the unwanted references of its question.
 
 An answer in which a reference stands word for word is on that reference's side; of several the first decides, and of two at one
-place the longer. Any other answer is on the side of the nearest reference, by the cosine of MiniLM's sentence embeddings where the
-package with its weights is installed, and by the overlap of words where it is not: the judge's name says which. An answer that is
-near to no reference is on neither side.
+place the longer. Any other answer is on the side of the nearest reference, by the cosine of MiniLM's sentence embeddings where
+the package with its weights is installed, and by the overlap of words where it is not: the judge's name says which. An answer
+that is near to no reference is on neither side.
 
 `reference:NAME` is the same judge, whose errors are counted on labelled answers to questions of one behaviour. They hold for that
 behaviour alone; of plain `reference` nothing is known.

@@ -1,8 +1,8 @@
 """What judges of sides have in common: each answer is read by itself, and errors are counted on answers that people labelled.
 
 A judge of sides says whether the wanted or the unwanted side of a behaviour is what is said. Labelled answers lie beside the code
-(`labelled/NAME.jsonl`) or in a file of the user's: a line has `answer` and `side` (wanted, unwanted, neither), and where the judge
-reads them `question` and the references `wanted` and `unwanted`.
+(`labelled/NAME.jsonl`) or in a file of the user's: a line has `answer` and `side` (wanted, unwanted, neither), and where the
+judge reads them `question` and the references `wanted` and `unwanted`.
 """
 
 import json
@@ -22,6 +22,7 @@ from locus.stats.judged import Confusion, confusion
 
 LABELS = (*SIDES, "neither")
 FIELDS = ("answer", "side", "question", *SIDES)
+NO_REFERENCES = References()
 MOST = 10_000  # labelled answers
 
 
@@ -32,7 +33,7 @@ class Labelled:
     answer: str
     side: str
     question: str = ""
-    references: References = References()
+    references: References = NO_REFERENCES
 
 
 class SideJudge(ABC):

@@ -1,8 +1,8 @@
 """What edited models say to questions, and what a judge says of that: of its truth and information, or of the side that it is on.
 
 A text without a word asserts nothing and tells nothing. By TruthfulQA's two notions it is true and not informative, it is on
-neither side of a behaviour, and it is scored so without asking the judge: left out, an edit that silences the model would be judged
-by what little it still says.
+neither side of a behaviour, and it is scored so without asking the judge: left out, an edit that silences the model would be
+judged by what little it still says.
 Source: Lin et al. 2021, arXiv 2109.07958, section 2.2 for the notions.
 """
 
@@ -114,8 +114,8 @@ def judged(judge: AnyJudge, items: Sequence[Item], replies: Sequence[Sequence[st
     """
     pairs = [(item, text) for texts in replies for item, text in zip(items, texts, strict=True)]
     nonempty = [index for index, (_, text) in enumerate(pairs) if text.strip()]
-    judgements = [SILENT[notions_of(judge)]] * len(pairs)
-    opinions = judge.judge(
+    judgements: list[Judgement | Sides] = [SILENT[notions_of(judge)]] * len(pairs)
+    opinions: Sequence[Judgement | Sides] = judge.judge(
         [pairs[index][0].question for index in nonempty],
         [pairs[index][1] for index in nonempty],
         [References(pairs[index][0].wanted, pairs[index][0].unwanted) for index in nonempty],

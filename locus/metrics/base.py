@@ -129,8 +129,8 @@ class Metric:
         beside: whether findings by it stand beside the main metric's wherever it is measured.
         least_gain: what the ceiling must gain before a verdict is drawn from it, in its own unit; 5 points of a share and half a
             nat unless told otherwise, and nothing for other units.
-        notions: of speech, those of which the judge must give a probability (truth, info, wanted, unwanted); by default any judge's
-            words will do.
+        notions: of speech, those of which the judge must give a probability (truth, info, wanted, unwanted); by default any
+            judge's words will do.
     """
 
     name: str

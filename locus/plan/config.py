@@ -12,16 +12,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from locus import behaviours, registry
+from locus import registry
 from locus.behaviours.exchange import PREFIX as EXCHANGED
-from locus.behaviours.items import TRUTH, Dataset
+from locus.behaviours.items import Dataset
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
 from locus.claims.null import Match
 from locus.errors import UserError
-from locus.metrics.base import Metric, deciding, measured, metric
+from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
+from locus.plan import judging
 from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
 
@@ -347,36 +348,15 @@ def resolve(
     if given.get("objective", "ipo") != "ipo" and "taus" not in told:
         given["taus"] = (0.1,)  # only IPO has a target
     if given.get("judge") == "auto":
-        given["judge"] = "local" if first else named_judge(str(given.get("data", AuditConfig.model_fields["data"].default)), dataset)
+        given["judge"] = (
+            "local" if first else judging.named(str(given.get("data", AuditConfig.model_fields["data"].default)), dataset)
+        )
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
     if "metric" not in given:
         unjudged = "margin" if given["search"] == "newton" else "mc2"
         judge = given.get("judge", "none")
-        given["metric"] = unjudged if judge == "none" else _decided_by(str(judge))
+        given["metric"] = unjudged if judge == "none" else judging.decided_by(str(judge))
     return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
-
-
-def named_judge(data: str, dataset: Dataset | None = None) -> str:
-    """The judge that a behaviour names, or none.
-
-    Args:
-        data: the behaviour, as settings have it.
-        dataset: its questions, where they are open.
-    """
-    try:
-        return (dataset or behaviours.load(data)).judge or "none"
-    except UserError:
-        return "none"  # what is wrong with it is said with all else that is
-
-
-def _decided_by(judge: str) -> str:
-    """The metric by which a verdict is drawn from what a judge says."""
-    from locus.judges.kind import parse_judge
-
-    try:
-        return deciding(parse_judge(judge)[0].notions).name
-    except UserError:
-        return deciding(TRUTH).name  # likewise
 
 
 def learning_rate(n_heads: int, scale: float = 1.0) -> float:

@@ -15,11 +15,10 @@ from locus.boundary import outputs
 from locus.boundary.notices import notice
 from locus.claims import null
 from locus.errors import PreconditionsError, UserError, raise_all
-from locus.metrics.base import deciding, metric, shipped
 from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import controls, reading
+from locus.plan import controls, judging, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
 if TYPE_CHECKING:
@@ -44,9 +43,9 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
         wrong = _fits(config, opened.model.layout.heads)
     else:
         wrong = _model(config)
-    raise_all(_edits(config) + _judge(config) + wrong)
+    raise_all(_edits(config) + judging.problems(config) + wrong)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
-    raise_all(_judged_here(dataset, config))
+    raise_all(judging.unfit(dataset, config))
     _questions(dataset, config)
     return dataset
 
@@ -299,59 +298,6 @@ def _edits(config: AuditConfig) -> list[UserError]:
             wanted = "an edit that is trained at any place" if trained else "edits that are not trained"
             errors.append(UserError(f"{wanted}, as {setting}", ", ".join(wrong), "`locus list edits` shows what each is."))
     return errors
-
-
-def _judge(config: AuditConfig) -> list[UserError]:
-    """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
-    if config.judge != "none":
-        from locus.judges.api import Endpoint
-        from locus.judges.kind import check_judge
-
-        errors = _caught(check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
-        errors = errors or _unjudged(config)
-        if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
-            errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
-        return errors
-    others = [one.name for one in shipped() if one.decides and not one.needs_judge]
-    return [
-        UserError(
-            f"a judge, for the metric {one.name}",
-            "judge none",
-            f"Use --set judge=auto, or a metric of multiple choice: {', '.join(others[:-1])} or {others[-1]}.",
-        )
-        for one in map(metric, dict.fromkeys((config.metric, *config.metrics)))
-        if one.needs_judge
-    ]
-
-
-def _unjudged(config: AuditConfig) -> list[UserError]:
-    """A main metric of speech of which the judge gives no probability."""
-    from locus.judges.kind import parse_judge
-
-    main, notions = metric(config.metric), parse_judge(config.judge)[0].notions
-    if not main.needs_judge or main.judged_by(notions):
-        return []
-    remedy = f"Use --metric {deciding(notions).name}, or another judge."
-    return [UserError(f"a judge of {' and '.join(main.notions)}, for the metric {main.name}", f"judge {config.judge}", remedy)]
-
-
-def _judged_here(dataset: Dataset, config: AuditConfig) -> list[UserError]:
-    """A judge that fits the behaviour: it gives probabilities of what the behaviour declares, and of nothing else."""
-    if config.judge == "none":
-        return []
-    from locus.judges.kind import parse_judge
-
-    unfit = [one for one in parse_judge(config.judge)[0].notions if one not in dataset.notions]
-    if not unfit:
-        return []
-    named = f"the judge that it names: --set judge={dataset.judge}" if dataset.judge else "a judge of sides, such as reference"
-    return [
-        UserError(
-            f"a judge of what the behaviour {dataset.name} is about: {' and '.join(dataset.notions)}",
-            f"judge {config.judge}, of {' and '.join(unfit)}",
-            f"Use {named}.",
-        )
-    ]
 
 
 def _items(dataset: Dataset) -> list[UserError]:

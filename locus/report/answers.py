@@ -1,7 +1,7 @@
 """Answers side by side: what the model says unedited and under each edit, the most instructive questions first.
 
-A question is instructive where the edits differ: by the judge (his True*Info, or the wanted side) from the best answer to the worst,
-or, where nobody judged, by how many different answers there are.
+A question is instructive where the edits differ: by the judge (his True*Info, or the wanted side) from the best answer to the
+worst, or, where nobody judged, by how many different answers there are.
 """
 
 from dataclasses import dataclass

@@ -15,6 +15,7 @@ from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Verdict
 from locus.report import chart, cite, html, rates, receipt, twins, words
+from locus.report.answers import Answers
 from locus.report.material import Material, heads, read
 from locus.report.places import Place
 from locus.shown import visible
@@ -101,7 +102,6 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         "page.html.j2",
         plan=plan,
         config=config,
-        judge_errors=words.judge_errors(verdict.judge) if verdict.judge else [],
         verdict=verdict,
         claims=[_shown(material, claim, config) for claim in verdict.claims],
         rows=rows,
@@ -207,7 +207,9 @@ def spoken_columns(metrics: Sequence[Metric], said: Sequence[Answers]) -> list[M
     """What the judge says of single answers: each notion that he gives a probability of, where any answer has one."""
     rows = [row for one in said for row in one.rows]
     return [
-        one for one in metrics if one.needs_judge and one.name in one.notions and any(row.scores[one.name] is not None for row in rows)
+        one
+        for one in metrics
+        if one.needs_judge and one.name in one.notions and any(row.scores[one.name] is not None for row in rows)
     ]
 
 

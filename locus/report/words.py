@@ -14,7 +14,7 @@ from locus.stats.judged import exact_interval
 from locus.units import amount, share
 
 Placed = TypeVar("Placed", PlaceResult, Place)
-# The other forms of True*Info, shares on either side, and shares with the judge's errors taken out: no metrics but views of these.
+# The other forms of True*Info, shares on either side, and shares with the judge's errors taken out: views, and no metrics.
 VIEWS = {
     "product": "Product, % of means",
     "both": "Both, %",
@@ -170,13 +170,13 @@ def judge_errors(judge: JudgeRecord) -> list[str]:
     sentences = []
     for target, one in judge.confusion.items():
         parts = [
-            f"of answers that {are} it {does} {share(value)}, 95 % interval {share(low)} to {share(high)} (n ≈ {count:.0f})"
+            f"of answers that {are} it {does} {spans[0]}, 95 % interval {spans[1]} to {spans[2]} (n ≈ {count:.0f})"
             for value, count, are, does in (
                 (one.sensitivity, one.positives, "are", "finds"),
                 (one.specificity, one.negatives, "are not", "rejects"),
             )
             if value is not None and count > 0
-            for low, high in [exact_interval(value, count)]
+            for spans in [[amount(one, "truth") for one in (value, *exact_interval(value, count))]]
         ]
         if parts:
             named = TARGETS.get(target, visible(target, 20))

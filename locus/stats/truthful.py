@@ -86,9 +86,7 @@ def rates(truth: Array, info: Array, groups: Sequence[str], errors: Mapping[str,
     return {"product_of_means": product, **_shares(shares, known, groups, errors, draws)}
 
 
-def side_rates(
-    sides: Mapping[str, Array], groups: Sequence[str], errors: Mapping[str, Confusion], draws: int = 2000
-) -> Rates:
+def side_rates(sides: Mapping[str, Array], groups: Sequence[str], errors: Mapping[str, Confusion], draws: int = 2000) -> Rates:
     """Shares of an edit's answers on either side, besides the plain means.
 
     Args:
