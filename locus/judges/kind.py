@@ -9,6 +9,7 @@ from typing import Literal
 from locus import registry
 from locus.errors import UserError
 from locus.judges import api, secret
+from locus.judges.asker import Asker
 from locus.judges.base import SIDES, TRUTH, Judge
 from locus.judges.blind import BlindJudge
 from locus.judges.sides import SideJudge
@@ -137,6 +138,14 @@ def open_truth_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
             "a judge of truth, to be held against labels of truth", repr(name), "`locus list judges` shows which are."
         )
     return judge
+
+
+def asker_of(judge: AnyJudge | None) -> Asker | None:
+    """Who asks an endpoint for a judge, and pays for it; None where nobody does."""
+    if judge is None or isinstance(judge, Asker):
+        return judge
+    inner = getattr(judge, "inner", None)
+    return None if inner is None else asker_of(inner)
 
 
 def notions_of(judge: AnyJudge) -> tuple[str, ...]:

@@ -105,15 +105,15 @@ def read_labelled(source: str) -> list[Labelled]:
     """
     if embedded(source):
         text = resources.files("locus.judges").joinpath("labelled", f"{source}.jsonl").read_text(encoding="utf-8")
-        return [_labelled(number, json.loads(line)) for number, line in enumerate(text.removesuffix("\n").split("\n"), 1)]
+        return [labelled_row(number, json.loads(line)) for number, line in enumerate(text.removesuffix("\n").split("\n"), 1)]
     expected = f"a line with answer and side ({', '.join(LABELS)}), and if wanted question and references wanted and unwanted"
-    examples = lines.read_lines(source, _labelled, expected, "labelled answer")
+    examples = lines.read_lines(source, labelled_row, expected, "labelled answer")
     if len(examples) > MOST:
         raise UserError(f"at most {MOST:,} labelled answers", f"{len(examples):,} in {source!r}", "Give fewer.")
     return examples
 
 
-def _labelled(number: int, row: Any) -> Labelled:
+def labelled_row(number: int, row: Any) -> Labelled:
     """The labelled answer of a line.
 
     Raises:

@@ -11,8 +11,7 @@ from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import TRUTH, Dataset, content_hash
 from locus.boundary.notices import notice
 from locus.errors import UserError
-from locus.judges.api import ApiJudge
-from locus.judges.kind import known_errors, notions_of
+from locus.judges.kind import asker_of, known_errors, notions_of
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading
@@ -88,7 +87,7 @@ def deal(plan: Plan, context: AuditContext) -> Plan:
     known, model, within = context.arithmetic, context.model, memory_budget(context)
     banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
     # What is spent on a judge must be counted in one place.
-    alone = model.device.type != "cpu" or isinstance(context.judge, ApiJudge)
+    alone = model.device.type != "cpu" or asker_of(context.judge) is not None
     fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.layout) for one in bank) for bank in banks))
     trained = sum(bank[0].recipe is not None for bank in banks)
     settled = replace(
