@@ -16,17 +16,15 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from locus.errors import UserError
 from locus.judges.api import Endpoint
 from locus.judges.base import SIDES, References, Sides, undecided
 from locus.judges.features import f1, prepare
 from locus.judges.kind import JudgeKind
-from locus.judges.sides import Labelled, SideJudge, embedded, read_labelled
+from locus.judges.sides import Labelled, SideJudge, read_labelled
 
 VERSION = "reference/1"
 READ = 2000  # characters of an answer
@@ -113,9 +111,8 @@ def _embedded() -> tuple[Likeness, str]:
 
 
 def _check(labelled: str, endpoint: Endpoint) -> None:
-    if labelled and not embedded(labelled) and not Path(labelled).is_file():
-        received = f"no labelled answers {labelled[:80]!r}"
-        raise UserError("labelled answers: the name of what comes with the package, or a JSONL file", received, "Check the name.")
+    if labelled:
+        read_labelled(labelled)
 
 
 KIND = JudgeKind(lambda labelled, endpoint: ReferenceJudge(labelled), _check, "optional", SIDES)

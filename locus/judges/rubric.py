@@ -193,7 +193,7 @@ def _inquiry(rubric: Rubric) -> Inquiry:
 
 
 def read_letter(reply: str) -> Sides:
-    """The verdict of a reply: A, B or neither on a line of its own, and nothing else of these; what was thought does not count."""
+    """The verdict of a reply: A, B or neither on a line of its own, and no other of these; what was thought does not count."""
     visible, within = thoughtless(reply)
     given = {one.lower() for one in VERDICT.findall(visible)}
     if within or len(given) != 1:

@@ -106,6 +106,7 @@ def read_labelled(source: str) -> list[Labelled]:
     if embedded(source):
         text = resources.files("locus.judges").joinpath("labelled", f"{source}.jsonl").read_text(encoding="utf-8")
         return [labelled_row(number, json.loads(line)) for number, line in enumerate(text.removesuffix("\n").split("\n"), 1)]
+    named_file(source, ".jsonl", "labelled answers: a name of the package's, or a file")
     expected = f"a line with answer and side ({', '.join(LABELS)}), and if wanted question and references wanted and unwanted"
     examples = lines.read_lines(source, labelled_row, expected, "labelled answer")
     if len(examples) > MOST:
@@ -140,5 +141,5 @@ def named_file(source: str, suffix: str, what: str) -> Path:
     """
     path = Path(source)
     if path.suffix != suffix or not path.is_file():
-        raise UserError(f"{what}: a {suffix} file", repr(source[:200]), "Check the path.")
+        raise UserError(f"{what} (a {suffix} file that is there)", repr(source[:200]), "Check the name.")
     return path
