@@ -43,6 +43,7 @@ def judges(tmp_path_factory):
     with Server(letters) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCUS_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("LOCUS_JUDGE_KEY", "none")
+        patch.setattr(rubric, "MIN_MASS", 0.0)  # a model of random weights gives any two letters next to nothing
         model = tiny("llama")
         made = {
             "pattern": pattern.read_patterns("refusal"),
@@ -163,7 +164,7 @@ def test_both_orders_cancel_a_preference_for_what_stands_first(judges):
     assert found[0] == Sides(0.5, 0.5) and found[1] == Sides(0.0, 0.0)
 
 
-def test_a_local_rubric_is_the_mean_of_two_probabilities(judges):
+def test_a_local_rubric_is_the_mean_of_two_probabilities(judges, monkeypatch):
     import torch
 
     judge, model = judges["rubric-lm"], judges["rubric-lm"].words.model
@@ -174,9 +175,9 @@ def test_a_local_rubric_is_the_mean_of_two_probabilities(judges):
         with torch.no_grad():
             p = model(ids).logits[0, -1].double().softmax(-1)[[judge.words.first, judge.words.second]]
         values.append(float(p[int(turned)] / p.sum()))
-    wide = rubric.LocalRubric(TOLD, judge.words)
-    found = wide.side("Q?", "Yes.", References())
-    assert found.reason.startswith("the model gives") or found.wanted == pytest.approx(np.mean(values), abs=1e-5)
+    assert judge.side("Q?", "Yes.", References()).wanted == pytest.approx(np.mean(values), abs=1e-5)
+    monkeypatch.setattr(rubric, "MIN_MASS", 0.5)
+    assert judge.side("Q?", "Yes.", References()).reason.startswith('the model gives " A" and " B" together 0.0')
 
 
 @pytest.mark.parametrize(
