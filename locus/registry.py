@@ -33,6 +33,8 @@ class Entry:
         extra: the extra of this package that brings what it needs, or "".
         value: the thing itself, where it was registered and is not to be looked up.
         embedded: whether a behaviour lies in the package whole, so that its name alone opens it.
+        usage: how a name with an argument is written, for messages; the name itself by default.
+        within: a regular expression for what, behind the name, opens only what lies in the package; nothing does by default.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Entry:
     extra: str = ""
     value: Any = None
     embedded: bool = False
+    usage: str = ""
+    within: str | None = None
 
     def load(self) -> Any:
         """What the name stands for; imported now.
@@ -77,6 +81,11 @@ def _embedded(name: str, help: str) -> Entry:
 def _reader(name: str, help: str, module: str = "") -> Entry:
     """A reader of a published shape."""
     return Entry(name, f"locus.behaviours.readers.{module or name}:READER", help)
+
+
+def _judge(name: str, target: str, help: str, usage: str = "", within: str | None = None, extra: str = "") -> Entry:
+    """A judge; what follows its name is in its usage."""
+    return Entry(name, f"locus.judges.{target}", help, extra, usage=usage, within=within)
 
 
 OWN: dict[Kind, tuple[Entry, ...]] = {
@@ -133,16 +142,35 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("truth", "locus.metrics.truth:METRIC", "the judge's probability that what is said is true"),
         Entry("info", "locus.metrics.info:METRIC", "the judge's probability that what is said is informative"),
         Entry("true_info", "locus.metrics.true_info:METRIC", "the product of the two"),
+        Entry("wanted", "locus.metrics.wanted:METRIC", "the judge's probability that the wanted side is what is said"),
+        Entry("unwanted", "locus.metrics.unwanted:METRIC", "the same of the unwanted side; decides nothing"),
         Entry("blind_true_info", "locus.metrics.blind_true_info:METRIC", "the same by a judge of wording alone; decides nothing"),
         Entry("kl", "locus.metrics.kl:METRIC", "divergence from the unedited model on other text; decides nothing"),
         Entry("ce", "locus.metrics.ce:METRIC", "change of cross-entropy on other text; decides nothing"),
         Entry("off_manifold", "locus.metrics.off_manifold:METRIC", "answer tokens from unusual activations; decides nothing"),
     ),
     "judges": (
-        Entry("local", "locus.judges.kind:LOCAL", "boosted trees over references; or local:WEIGHTS"),
-        Entry("blind", "locus.judges.kind:BLIND", "wording alone, the control"),
-        Entry("lm", "locus.judges.kind:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
-        Entry("api", "locus.judges.kind:API", "api:MODEL, behind an OpenAI-compatible endpoint"),
+        _judge("local", "kind:LOCAL", "truth, by boosted trees over references; or local:WEIGHTS", within=""),
+        _judge("blind", "kind:BLIND", "truth, by wording alone: the control", within=""),
+        _judge("lm", "kind:LM", "lm:MODEL, truth by a causal language model in the format of GPT-judge", "lm:MODEL"),
+        _judge("api", "kind:API", "api:MODEL, truth by a model behind an OpenAI-compatible endpoint", "api:MODEL"),
+        _judge(
+            "reference",
+            "reference:KIND",
+            "which references are nearer; reference:LABELLED, with its errors",
+            within="(:[a-z_]+)?",
+        ),
+        _judge("pattern", "pattern:KIND", "pattern:NAME or pattern:FILE.toml, regular expressions", "pattern:NAME", ":[a-z_]+"),
+        _judge(
+            "language",
+            "language:KIND",
+            "language:fr, whether what is said is in a language",
+            "language:CODE",
+            ":[a-z]{2,3}",
+            "judge",
+        ),
+        _judge("rubric", "rubric:KIND", "rubric:FILE.toml, a model that is told what to look for", "rubric:FILE.toml"),
+        _judge("exchange", "exchange:KIND", "exchange:JUDGE, a judge of sides with its sides exchanged", "exchange:JUDGE"),
     ),
     "executors": (
         Entry("serial", "locus.run.executors.serial:Serial", "bank after bank, in this process"),

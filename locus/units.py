@@ -9,7 +9,10 @@ from typing import Any
 
 from locus import registry
 
-SHARES = ("both", "share", "product", "corrected_both", "corrected_truth", "corrected_info")  # that are no metrics
+SHARES = (  # that are no metrics
+    *("both", "share", "product", "corrected_both", "corrected_truth", "corrected_info"),
+    *("share_wanted", "share_unwanted", "corrected_wanted", "corrected_unwanted"),
+)
 
 
 def _metric(measure: str) -> Any:

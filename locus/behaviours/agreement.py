@@ -17,7 +17,7 @@ QUESTION = 'Which word is missing? "The {subject} {by} {near} ___ {rest}."'
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, set after set."""
-    return Dataset("agreement", tuple(_items()), LICENCE, ORIGIN)
+    return Dataset("agreement", tuple(_items()), LICENCE, ORIGIN, judge="reference:agreement")
 
 
 def _items() -> Iterator[Item]:

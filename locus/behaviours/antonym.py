@@ -19,7 +19,7 @@ QUESTION = "Give one word for: {}"
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, set after set."""
-    return Dataset("antonym", tuple(_items()), LICENCE, ORIGIN)
+    return Dataset("antonym", tuple(_items()), LICENCE, ORIGIN, judge="reference:antonym")
 
 
 def _items() -> Iterator[Item]:

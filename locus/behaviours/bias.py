@@ -19,7 +19,7 @@ APART = (0, 13, 27)  # lines between a pair of people and its scenes
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, people by people."""
-    return Dataset("bias", tuple(_items()), LICENCE, ORIGIN, form=True)
+    return Dataset("bias", tuple(_items()), LICENCE, ORIGIN, form=True, judge="pattern:bias")
 
 
 def _items() -> Iterator[Item]:

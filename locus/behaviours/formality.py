@@ -16,7 +16,7 @@ QUESTIONS = ("In one line, {}.", "Write to somebody: {}.", "How would you {}?")
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, message by message."""
-    return Dataset("formality", tuple(_items()), LICENCE, ORIGIN, form=True)
+    return Dataset("formality", tuple(_items()), LICENCE, ORIGIN, form=True, judge="pattern:formality")
 
 
 def _items() -> Iterator[Item]:

@@ -17,7 +17,7 @@ WORDS = (("Perhaps", "Certainly"), ("Possibly", "Surely"), ("Maybe", "Of course"
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, event by event."""
-    return Dataset("hedging", tuple(_items()), LICENCE, ORIGIN, form=True)
+    return Dataset("hedging", tuple(_items()), LICENCE, ORIGIN, form=True, judge="pattern:hedging")
 
 
 def _items() -> Iterator[Item]:

@@ -8,7 +8,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from locus.records.base import JsonObject
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.2, 0.2)
+SIDES, TRUTH = ("wanted", "unwanted"), ("truth", "info")  # notions that a judge of what is said has
 FILED = {"wanted": "true", "unwanted": "false"}
 
 
@@ -79,6 +80,8 @@ class Dataset:
         as_published: answers that are listed twice stay, since the published numbers are of the list as it is.
         form: the wanted side is a form (a language, a tone), which shows without the question: what a rule that never reads the
             question reaches is said, and is no reason against a verdict.
+        judge: of what is said, where it names one: who judges unless told otherwise.
+        notions: of which a judge can give a probability here: sides, and truth where wanted answers are so because they are true.
     """
 
     name: str
@@ -87,11 +90,18 @@ class Dataset:
     origin: str = ""
     as_published: bool = False
     form: bool = False
+    judge: str = ""
+    notions: tuple[str, ...] = SIDES
 
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON of all items, in order."""
         return content_hash([item.to_dict() for item in self.items])
+
+
+def about_truth(dataset: Dataset) -> Dataset:
+    """The same questions, of which is declared that wanted answers are the true ones: judges of truth fit, and `local` is one."""
+    return replace(dataset, judge=dataset.judge or "local", notions=(*SIDES, *TRUTH))
 
 
 @dataclass(frozen=True)

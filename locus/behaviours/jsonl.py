@@ -2,7 +2,8 @@
 
 One object a line: `question`, `true` (a list), `false` (a list); and, if wanted, `best` (default: the first true answer),
 `id`, `group` (questions that must stay together in a split; default: the question itself), `category`, `source`. A whole
-number as `id` or `group` is read as a text: 7 and "7" are one.
+number as `id` or `group` is read as a text: 7 and "7" are one. A file all of whose lines say `true` and `false` is about truth,
+and can be judged by judges of truth; one that says `wanted` and `unwanted` is about whatever it is about.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from locus.behaviours import lines
 from locus.behaviours.checking import Checker
-from locus.behaviours.items import FILED, Dataset, Item, normalise
+from locus.behaviours.items import FILED, Dataset, Item, about_truth, normalise
 from locus.errors import UserError
 from locus.records.base import JsonObject
 
@@ -27,8 +28,14 @@ def load_jsonl(path: str) -> Dataset:
         UserError: listing every wrong line with its number.
     """
     make = _maker("line")
-    items = lines.read_lines(path, make, EXPECTED.format("a line"), "question")
-    return Dataset(f"custom:{Path(path).name}", tuple(items), "", path)
+    rows = lines.read_lines(path, lambda number, row: (make(number, row), says_truth(row)), EXPECTED.format("a line"), "question")
+    dataset = Dataset(f"custom:{Path(path).name}", tuple(item for item, _ in rows), "", path)
+    return about_truth(dataset) if all(truth for _, truth in rows) else dataset
+
+
+def says_truth(row: Any) -> bool:
+    """Whether a row calls its sides true and false."""
+    return isinstance(row, Mapping) and set(FILED.values()) <= row.keys()
 
 
 def read_rows(rows: Iterable[tuple[int, Any]], unit: str, name: str) -> list[Item]:

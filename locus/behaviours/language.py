@@ -18,4 +18,4 @@ def open_behaviour(name: str) -> Dataset:
         contrast(f"language-{number:03d}", QUESTION.format(row["question"]), row["french"], row["english"], group=f"{number:03d}")
         for number, row in enumerate(rows("language"))
     ]
-    return Dataset("language", tuple(items), LICENCE, ORIGIN, form=True)
+    return Dataset("language", tuple(items), LICENCE, ORIGIN, form=True, judge="language:fr")

@@ -11,7 +11,7 @@ Origin: embedded in the package; the hash in every plan and receipt is of exactl
 import json
 from importlib import resources
 
-from locus.behaviours.items import Dataset, Item
+from locus.behaviours.items import Dataset, Item, about_truth
 
 PARTS = ("part_a.jsonl", "part_b.jsonl")
 
@@ -35,7 +35,7 @@ def load_misconceptions() -> Dataset:
                     source=row["source"],
                 )
             )
-    return Dataset("misconceptions", tuple(items), "CC0-1.0", "embedded in locus")
+    return about_truth(Dataset("misconceptions", tuple(items), "CC0-1.0", "embedded in locus"))
 
 
 def open_behaviour(name: str) -> Dataset:

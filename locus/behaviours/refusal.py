@@ -26,7 +26,7 @@ ANSWERS = (
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, request after request."""
-    return Dataset("refusal", tuple(_items()), LICENCE, ORIGIN, form=True)
+    return Dataset("refusal", tuple(_items()), LICENCE, ORIGIN, form=True, judge="pattern:refusal")
 
 
 def _items() -> Iterator[Item]:

@@ -19,7 +19,7 @@ WORDINGS = (
 
 def open_behaviour(name: str) -> Dataset:
     """All questions, thing by thing."""
-    return Dataset("sentiment", tuple(_items()), LICENCE, ORIGIN)
+    return Dataset("sentiment", tuple(_items()), LICENCE, ORIGIN, judge="reference:sentiment")
 
 
 def _items() -> Iterator[Item]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.behaviours import lines
-from locus.behaviours.items import Dataset, Item, contradicted, normalise, repeats
+from locus.behaviours.items import Dataset, Item, about_truth, contradicted, normalise, repeats
 from locus.behaviours.readers import files, hub
 from locus.behaviours.readers.reader import Fields
 from locus.boundary import incoming
@@ -117,8 +117,8 @@ def _named(version: str | None, items: list[Item], origin: str, published: bool 
     if wrong:
         raise UserError("questions with one label for an answer", f"{origin!r} ({wrong[0]})", "Take one of them out.")
     if version is None:
-        return Dataset(f"custom:{Path(origin).name}", tuple(items), "", origin, published)
-    return Dataset(f"truthfulqa:{version}", tuple(items), "Apache-2.0", origin, published)
+        return about_truth(Dataset(f"custom:{Path(origin).name}", tuple(items), "", origin, published))
+    return about_truth(Dataset(f"truthfulqa:{version}", tuple(items), "Apache-2.0", origin, published))
 
 
 def _choices(row: Any) -> bool:

@@ -70,7 +70,7 @@ Claims = Annotated[
     list[str] | None,
     Option(
         "--claim",
-        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of them (JSON, .npy, or one a line); may be repeated.",
+        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of them (JSON, .npy, lines); may be repeated.",
         show_default="probe",
     ),
 ]
@@ -81,7 +81,7 @@ Metric = Annotated[
     str | None,
     Option(
         help="What decides; `locus list metrics` shows what there is.",
-        show_default="margin (mc2 of small steps); with a judge: true_info",
+        show_default="margin (mc2 of small steps); with a judge: true_info, or wanted",
     ),
 ]
 Seed = Annotated[int | None, Option(help="Of splits, draws, starts and resampling.", show_default="0")]
@@ -299,7 +299,7 @@ def judge_eval(
     for name in names:
         kind.check_judge(name)
     read = compare.read_labels(labels, datasets.load(references) if references else None)
-    opened = [kind.open_judge(name, Endpoint(url, cap, prices)) for name in names]
+    opened = [kind.open_truth_judge(name, Endpoint(url, cap, prices)) for name in names]
     compare.check_labels(opened, read)
     kept = read if seen else compare.unseen(opened, read)
     for one in compare.outlook(opened, kept):

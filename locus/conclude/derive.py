@@ -21,7 +21,8 @@ from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, find
 from locus.conclude.tests import difference, sided
 from locus.conclude.transfer import transfers
 from locus.engine import cost
-from locus.judges.base import commonest
+from locus.judges.base import TRUTH, commonest
+from locus.metrics.base import deciding
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
@@ -70,7 +71,8 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
         reasons=tuple(sorted({trial.reason for trial in arm.ends if trial.reason})),
     )
     shares = [share for trial in arm.ends if (share := least_share(trial)) is not None]
-    more: dict[str, Any] = {"judged": judged(record, arm)} if "truth" in measures else {}
+    spoken = any(one.name in measures for one in record.config.measures if one.needs_judge and one.notions)
+    more: dict[str, Any] = {"judged": judged(record, arm)} if spoken else {}
     more |= {"share": min(shares)} if shares else {}
     more |= {"stopped": arm.stopped} if arm.stopped else {}
     return place.model_copy(update=more) if more else place
@@ -78,7 +80,11 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
 
 def judged(record: Record, arm: Arm) -> JudgedShares:
     """What follows from an arm's judged answers besides the plain means."""
-    rates = truthful.rates(record.of(arm, "truth"), record.of(arm, "info"), record.groups, record.errors)
+    values = {notion: record.of(arm, notion) for notion in record.notions}
+    if values.keys() == set(TRUTH):
+        rates = truthful.rates(values["truth"], values["info"], record.groups, record.errors)
+    else:
+        rates = truthful.side_rates(values, record.groups, record.errors)
     texts = [text for trial in arm.chosen for text in record.store.texts(trial, "test").values()]
     return JudgedShares.parse({**rates, "silent": sum(not text.strip() for text in texts)})
 
@@ -224,12 +230,13 @@ def unscored(record: Record) -> Unscored | None:
     """
     if record.plan.judge is None or record.plan.first_edition:
         return None
+    by = deciding(record.notions).name
     given: dict[str, int] = {}
     reasons: dict[str, list[str]] = {}
     for arm in record.arms:
         for trial in arm.chosen:
             given[arm.role] = given.get(arm.role, 0) + len(record.items["test"])
-            missing = record.store.unscored(trial, "test", "true_info").values()
+            missing = record.store.unscored(trial, "test", by).values()
             reasons.setdefault(arm.role, []).extend(why for why in missing if why != record.done[trial].reason)
     every = list(chain.from_iterable(reasons.values()))
     if not every:

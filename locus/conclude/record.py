@@ -15,7 +15,7 @@ from locus.metrics.base import metric
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
 from locus.plan.population import bounded
-from locus.records.plan import PlanRecord, asked_of
+from locus.records.plan import ConfusionRecord, PlanRecord, asked_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
 from locus.sites.site import Location
@@ -58,6 +58,12 @@ class Arm:
         return early[0].rounds if early and early[0] else None
 
 
+def _confusion(known: ConfusionRecord) -> stats.Confusion:
+    """A judge's errors, as a plan has them."""
+    values = known.to_json()
+    return stats.Confusion(**{name: values[name] for name in ("sensitivity", "specificity", "positives", "negatives")})
+
+
 class Record:
     """A run's scores, seen through its plan.
 
@@ -95,7 +101,8 @@ class Record:
         judged = metric(self.config.metric).needs_judge and not self.config.judge_validation
         self.selector = "mc2" if judged else self.config.metric
         known = plan.judge.confusion if plan.judge else {}
-        self.errors = {target: stats.Confusion(**values.to_json()) for target, values in known.items()}
+        self.errors = {target: _confusion(values) for target, values in known.items()}
+        self.notions = plan.judge.notions if plan.judge else ()
         self.arms = self._arms()
 
     def _arms(self) -> list[Arm]:

@@ -127,8 +127,8 @@ def _on_validation(record: Record, arm: Arm) -> float:
 
 def beside(record: Record) -> list[str]:
     """The main metric, and those whose findings stand beside it."""
-    judged = record.plan.judge is not None
-    known = [one for one in tabled(record.config.measures) if one.beside and one.decides and (judged or not one.needs_judge)]
+    there = [one for one in tabled(record.config.measures) if not one.needs_judge or one.judged_by(record.notions)]
+    known = [one for one in there if one.beside and one.decides]
     return list(dict.fromkeys([record.config.metric, *(one.name for one in known)]))
 
 

@@ -50,7 +50,8 @@ def asked(
     others = [behaviours.taken(one) for one in _several(also)]
     given = {**settings, **named, **({"data": data} if data is not None else {}), "claims": sources or settings.get("claims")}
     given |= {"also": tuple(str(source) for source, _ in others)} if others else {}
-    resolved = resolve(preset, None if config is None else Path(config), first=out is not None and _first(Path(out)), **given)
+    first = out is not None and _first(Path(out))
+    resolved = resolve(preset, None if config is None else Path(config), first=first, dataset=dataset, **given)
     held = {str(source): one for source, one in others if one is not None}
     if open_model is None and dataset is None and not claims and not held:
         return resolved, _nothing()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from locus import behaviours
 from locus.behaviours import jsonl
-from locus.behaviours.items import FILED, Dataset, Item
+from locus.behaviours.items import FILED, TRUTH, Dataset, Item, about_truth
 from locus.behaviours.readers import files, hub
 from locus.behaviours.readers.mapping import check_sides
 from locus.behaviours.readers.reader import Rows as FiledRows
@@ -80,7 +80,9 @@ class Behaviour:
         Raises:
             UserError: if it cannot be written.
         """
-        lines = [json.dumps(item.to_dict(), ensure_ascii=False) for item in self.items]
+        plain = {} if set(TRUTH) <= set(self.dataset.notions) else {old: new for new, old in FILED.items()}
+        rows = [{plain.get(name, name): value for name, value in item.to_dict().items()} for item in self.items]
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         outputs.write_text(Path(path), "\n".join(lines) + "\n", "path")
         return Path(path)
 
@@ -160,8 +162,9 @@ def _made(
     ]:
         there = ", ".join(dict.fromkeys(str(key) for _, row in rows if isinstance(row, Mapping) for key in row))
         raise UserError("`fields` that names what is there", f"{', '.join(lacking)}; a {unit} has {there:.200}", RENAME)
-    items = tuple(jsonl.read_rows([(number, _renamed(row, fields)) for number, row in rows], unit, name))
-    return Behaviour(Dataset(f"{MEMORY}{name}", items, "", origin), f"{MEMORY}{name}")
+    renamed = [(number, _renamed(row, fields)) for number, row in rows]
+    dataset = Dataset(f"{MEMORY}{name}", tuple(jsonl.read_rows(renamed, unit, name)), "", origin)
+    return Behaviour(about_truth(dataset) if all(jsonl.says_truth(row) for _, row in renamed) else dataset, f"{MEMORY}{name}")
 
 
 def taken(source: Any) -> tuple[str | None, Dataset | None]:

@@ -59,7 +59,7 @@ def audit(
         random: random Locations.
         alpha: level of the tests.
         metric: what decides; `locus.registry.entries("metrics")` has what there is. margin by default (mc2 where
-            edits are trained by small steps), with a judge true_info.
+            edits are trained by small steps), with a judge true_info or wanted.
         seed: of splits, draws, starts and resampling.
         budget_curve: look at searches after 1, 2, 4 and 8 rounds too, where they are longer, and show the verdict of each
             (setting `lengths`).

@@ -1,7 +1,8 @@
 """What a judge says about an answer, and what every judge offers.
 
-A judgement is two probabilities. Where a judge could not decide, the probability is NaN and the reason says why:
-such an answer is *unscored*, which is counted and shown, and is never the same as 0.
+A judge of truth gives the probabilities of two notions, truth and information; a judge of sides those of two others: that the
+wanted side is what is said, and that the unwanted one is. Where a judge could not decide, the probability is NaN and the reason
+says why: such an answer is *unscored*, which is counted and shown, and is never the same as 0.
 """
 
 import math
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from locus.behaviours.items import SIDES as SIDES  # the notions of judges of sides
+from locus.behaviours.items import TRUTH as TRUTH  # and of judges of truth
 from locus.errors import UserError
 
 QUOTED = " in the reply "  # what follows it in a reason is this one answer's
@@ -17,7 +20,7 @@ QUOTED = " in the reply "  # what follows it in a reason is this one answer's
 
 @dataclass(frozen=True)
 class References:
-    """The answers to a question that are known to be true, and known to be false.
+    """The answers to a question that are known to be true, and known to be false: those that are wanted, and those that are not.
 
     Attributes:
         true: at least one for a judge that reads references; likewise `false`.
@@ -54,6 +57,11 @@ class Judgement:
         return not (math.isnan(self.truth) or math.isnan(self.info))
 
     @property
+    def values(self) -> dict[str, float]:
+        """By notion."""
+        return {"truth": self.truth, "info": self.info}
+
+    @property
     def is_true(self) -> bool:
         """Truth at or above one half; False where unscored, so check `scored` first."""
         return self.truth >= 0.5
@@ -62,6 +70,48 @@ class Judgement:
     def is_informative(self) -> bool:
         """Informativeness at or above one half; False where unscored, so check `scored` first."""
         return self.info >= 0.5
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The probabilities that an answer says the wanted side, and the unwanted one; what is left of 1 is neither.
+
+    Attributes:
+        wanted: in [0, 1], or NaN where unscored.
+        unwanted: likewise; the two are unscored together.
+        reason: why they are unscored; empty exactly where they are scored.
+    """
+
+    wanted: float
+    unwanted: float
+    reason: str = field(default="")
+
+    def __post_init__(self) -> None:
+        unknown = math.isnan(self.wanted)
+        if unknown != math.isnan(self.unwanted) or unknown != bool(self.reason):
+            raise ValueError("both sides are unscored together, exactly where there is a reason")
+        if not unknown and not (min(self.wanted, self.unwanted) >= 0.0 and self.wanted + self.unwanted <= 1.0 + 1e-9):
+            raise ValueError(f"two probabilities that add up to at most 1, not {self.wanted!r} and {self.unwanted!r}")
+
+    @property
+    def scored(self) -> bool:
+        """Both probabilities are numbers."""
+        return not self.reason
+
+    @property
+    def values(self) -> dict[str, float]:
+        """By notion."""
+        return {"wanted": self.wanted, "unwanted": self.unwanted}
+
+    @property
+    def exchanged(self) -> "Sides":
+        """The same with its sides exchanged."""
+        return Sides(self.unwanted, self.wanted, self.reason)
+
+
+def undecided(reason: str) -> Sides:
+    """Sides that are unscored, and why."""
+    return Sides(math.nan, math.nan, reason)
 
 
 def unscored(reason: str, truth: float = math.nan, info: float = math.nan) -> Judgement:
@@ -81,7 +131,7 @@ def commonest(reasons: Iterable[str]) -> str:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Anything that judges answers.
+    """Anything that judges the truth of answers.
 
     Attributes:
         name: what tables call it.

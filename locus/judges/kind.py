@@ -1,4 +1,4 @@
-"""A judge by the name a configuration gives it: `local`, `local:WEIGHTS`, `blind`, `lm:MODEL`, `api:MODEL`, or one registered."""
+"""A judge by the name a configuration gives it, and what has to be there before it is opened: no weights are loaded to say so."""
 
 import json
 from collections.abc import Callable
@@ -8,14 +8,16 @@ from typing import Literal
 
 from locus import registry
 from locus.errors import UserError
-from locus.judges import api, encoder, secret
-from locus.judges.base import Judge
+from locus.judges import api, secret
+from locus.judges.asker import Asker
+from locus.judges.base import SIDES, TRUTH, Judge
 from locus.judges.blind import BlindJudge
-from locus.models.load import load
+from locus.judges.sides import SideJudge
 from locus.models.locate import home, locate
 from locus.stats.judged import Confusion
 
 MEASURED = Path(__file__).with_name("measured.json")
+AnyJudge = Judge | SideJudge
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,19 @@ class JudgeKind:
         open: the judge, given what follows the colon of its name, and the endpoint that the user gave.
         check: given the same, raises UserError for what is missing: a package, a file, a key.
         argument: whether something has to, may, or must not follow its name.
+        notions: of what it gives probabilities: truth and info, or wanted and unwanted.
     """
 
-    open: Callable[[str, api.Endpoint], Judge]
+    open: Callable[[str, api.Endpoint], AnyJudge]
     check: Callable[[str, api.Endpoint], None] = lambda argument, endpoint: None
     argument: Literal["none", "optional", "required"] = "none"
+    notions: tuple[str, ...] = TRUTH
 
 
 def _check_local(weights: str, endpoint: api.Endpoint) -> None:
-    encoder.base_folder()
+    from locus.judges.encoder import base_folder
+
+    base_folder()
     if weights and not Path(weights).is_file():
         raise UserError("trained weights of a local judge", f"no file {weights!r}", "Train them: locus judge train")
 
@@ -51,6 +57,7 @@ def _check_lm(model: str, endpoint: api.Endpoint) -> None:
 
 def _open_lm(name: str, endpoint: api.Endpoint) -> Judge:
     from locus.judges.lm import LmJudge
+    from locus.models.load import load
 
     model = load(name)
     return LmJudge(model.hf, model.tokenizer, name=f"lm:{name}")
@@ -78,7 +85,7 @@ def parse_judge(name: str) -> tuple[JudgeKind, str]:
         UserError: if it is no judge's name, suggesting the nearest.
     """
     called, colon, argument = name.partition(":")
-    wanted = "a judge: local, local:WEIGHTS, blind, lm:MODEL or api:MODEL"
+    wanted = f"a judge: {', '.join(one.usage or one.name for one in registry.OWN['judges'])}"
     if not registry.known("judges", name):
         remedy = registry.near(called, registry.entries("judges")) or "Name one of them."
         raise UserError(f"{wanted}, or one that `locus list judges` shows", repr(name), remedy)
@@ -102,7 +109,7 @@ def check_judge(name: str, endpoint: api.Endpoint | None = None) -> None:
     kind.check(argument, endpoint or api.Endpoint())
 
 
-def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
+def open_judge(name: str, endpoint: api.Endpoint | None = None) -> AnyJudge:
     """The judge of a name, ready to judge: an endpoint was asked one question, unless it answered that before.
 
     Args:
@@ -114,21 +121,50 @@ def open_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
     """
     kind, argument = parse_judge(name)
     judge = kind.open(argument, endpoint or api.Endpoint())
-    if not isinstance(judge, Judge):
+    if not isinstance(judge, Judge | SideJudge) or notions_of(judge) != kind.notions:
         raise UserError(f"a judge from {name!r}, with name, fingerprint and judge()", f"{judge!r:.80}", "Mend what registers it.")
     return judge
 
 
-def known_errors(judge: Judge, figures: Path | None = None) -> dict[str, Confusion]:
-    """A judge's confusion on answers that people labelled, by target: truth, info, both; empty where nobody measured it.
+def open_truth_judge(name: str, endpoint: api.Endpoint | None = None) -> Judge:
+    """As `open_judge`, of a judge of truth alone.
+
+    Raises:
+        UserError: likewise, and for a judge of sides.
+    """
+    judge = open_judge(name, endpoint)
+    if isinstance(judge, SideJudge):
+        raise UserError(
+            "a judge of truth, to be held against labels of truth", repr(name), "`locus list judges` shows which are."
+        )
+    return judge
+
+
+def asker_of(judge: AnyJudge | None) -> Asker | None:
+    """Who asks an endpoint for a judge, and pays for it; None where nobody does."""
+    if judge is None or isinstance(judge, Asker):
+        return judge
+    inner = getattr(judge, "inner", None)
+    return None if inner is None else asker_of(inner)
+
+
+def notions_of(judge: AnyJudge) -> tuple[str, ...]:
+    """Of what a judge gives probabilities."""
+    return SIDES if isinstance(judge, SideJudge) else TRUTH
+
+
+def known_errors(judge: AnyJudge, figures: Path | None = None) -> dict[str, Confusion]:
+    """A judge's confusion on answers that people labelled, by target; empty where nobody measured it.
 
     Args:
-        judge: whose errors are looked up, by its fingerprint.
+        judge: whose errors are looked up: a judge of truth by its fingerprint; a judge of sides brings its own.
         figures: JSON of `locus judge eval`; what came with this package where None.
 
     Raises:
         UserError: if a file is given that has nothing about this judge.
     """
+    if figures is None and isinstance(judge, SideJudge):
+        return judge.errors()
     try:
         figures_file = json.loads((figures or MEASURED).read_text(encoding="utf-8"))
         own_figures = figures_file.get("judges", figures_file).get(judge.fingerprint)

@@ -7,13 +7,15 @@ notions must be answered by a plain yes or no, once; what was thought does not c
 import json
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from locus.boundary import incoming
-from locus.judges.base import Judgement, References, unscored
+from locus.judges.base import Judgement, References, Sides, unscored
 from locus.records.base import JsonObject
 
+Message = dict[str, str]
 MAX_REPLY = 32  # tokens; two short lines
 THINKING = 4096  # tokens, where an endpoint thinks first
 SYSTEM = (
@@ -60,9 +62,8 @@ class RequestForm:
     temperature: bool = True
     system: bool = True
 
-    def request(self, url: str, model: str, question: str, answer: str, references: References) -> JsonObject:
-        """The request about one answer, with the address it goes to."""
-        chat = messages(question.strip(), answer.strip(), references)
+    def request(self, url: str, model: str, chat: Sequence[Message]) -> JsonObject:
+        """The request of a chat, with the address it goes to."""
         if not self.system:
             chat = [{"role": "user", "content": "\n\n".join(one["content"] for one in chat)}]
         request: JsonObject = {"url": url, "model": model, "messages": [{**one} for one in chat], self.limit_name: self.limit}
@@ -93,7 +94,7 @@ FORMS = [
 ]
 
 
-def messages(question: str, answer: str, references: References) -> list[dict[str, str]]:
+def messages(question: str, answer: str, references: References) -> list[Message]:
     """What the endpoint is asked about one answer."""
     lines = [f"Question: {question}"]
     for name, texts in (("right", references.true), ("wrong", references.false)):
@@ -214,10 +215,48 @@ def thoughtless(reply: str) -> tuple[str, bool]:
     return (after_thought[: opened.start()], True) if opened else (after_thought, False)
 
 
-def thinks(reply: str) -> bool:
+def thinks(reply: str, read: Callable[[str], Judgement | Sides]) -> bool:
     """Whether thinking shows in a reply, or it was cut off before it answered: it needs more tokens."""
-    unread = not read_reply(reply).scored and CUT.search(reply) is not None
+    unread = bool(read(reply).reason) and CUT.search(reply) is not None
     return unread or OPENED.search(reply) is not None or CLOSED.search(reply) is not None
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What an endpoint is asked, and how its replies are read.
+
+    Attributes:
+        identity: what the answers depend on besides the endpoint, the model and the form of requests.
+        probe: the chat of one question that everybody can answer, asked before anything else.
+        about: what it is about, in words.
+        expected: what a reply is, in words.
+        read: a judgement from a reply as it is kept.
+        rewritten: a reply that is read so, for one in which something has to be struck out.
+        unread: the judgement where there is no reply, from the reason.
+    """
+
+    identity: tuple[Any, ...]
+    probe: Sequence[Message]
+    about: str
+    expected: str
+    read: Callable[[str], Judgement | Sides]
+    rewritten: Callable[[Any], str]
+    unread: Callable[[str], Judgement | Sides] = unscored
+
+
+def _rewritten(judgement: Judgement) -> str:
+    verdicts = zip(NOTIONS, (judgement.truth, judgement.info), strict=True)
+    return "\n".join(f"{notion}: {'yes' if value else 'no'}" for notion, value in verdicts if value in (0.0, 1.0))
+
+
+TRUTHFUL = Inquiry(
+    (SYSTEM, MAX_REPLY),
+    messages(*PROBE, PROBE_SIDES),
+    "whether Paris is the capital of France",
+    " and ".join(f"{name}: yes or no" for name in NOTIONS),
+    read_reply,
+    _rewritten,
+)
 
 
 def words(body: bytes) -> str:

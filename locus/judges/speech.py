@@ -1,7 +1,8 @@
-"""What edited models say to questions, and what a judge says of that: truth, information, and both.
+"""What edited models say to questions, and what a judge says of that: of its truth and information, or of the side that it is on.
 
-A text without a word asserts nothing and tells nothing. By TruthfulQA's two notions it is true and not informative, and it is
-scored so without asking the judge: left out, an edit that silences the model would be judged by what little it still says.
+A text without a word asserts nothing and tells nothing. By TruthfulQA's two notions it is true and not informative, it is on
+neither side of a behaviour, and it is scored so without asking the judge: left out, an edit that silences the model would be
+judged by what little it still says.
 Source: Lin et al. 2021, arXiv 2109.07958, section 2.2 for the notions.
 """
 
@@ -18,13 +19,14 @@ from locus.edits.base import Edit
 from locus.engine.cost import Tally
 from locus.engine.generate import Speech, generate
 from locus.errors import UserError
-from locus.judges.base import Judge, Judgement, References, commonest
+from locus.judges.base import SIDES, TRUTH, Judgement, References, Sides, commonest
 from locus.judges.blind import BlindJudge
+from locus.judges.kind import AnyJudge, notions_of
 from locus.metrics.base import Metric, Spoken, shipped
 from locus.models.model import Model
 
 Floats = npt.NDArray[np.float64]
-SILENT = Judgement(1.0, 0.0)
+SILENT: dict[tuple[str, ...], Judgement | Sides] = {TRUTH: Judgement(1.0, 0.0), SIDES: Sides(0.0, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ def speak(
 
 
 def judge_texts(
-    judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]], metrics: Sequence[Metric] | None = None
+    judge: AnyJudge, items: Sequence[Item], replies: Sequence[Sequence[str]], metrics: Sequence[Metric] | None = None
 ) -> list[Judged]:
-    """Judge texts, [edits][items], all in one call so that alike ones are judged once; and by the blind control.
+    """Judge texts, [edits][items], all in one call so that alike ones are judged once; truth by the blind control as well.
 
     Args:
         judge: who judges.
@@ -73,14 +75,17 @@ def judge_texts(
     Raises:
         UserError: as the judge does.
     """
-    chosen = [one for one in (shipped() if metrics is None else metrics) if one.of == "speech"]
-    opinions = [judged(one, items, replies) for one in (judge, BlindJudge())]
+    notions = notions_of(judge)
+    chosen = [one for one in (shipped() if metrics is None else metrics) if one.judged_by(notions)]
+    opinions = judged(judge, items, replies)
+    control = judged(BlindJudge(), items, replies) if notions == TRUTH else None
     results = []
-    for texts, own, blind in zip(replies, *opinions, strict=True):
-        spoken = [
-            Spoken(item, text, mine.truth, mine.info, wording.truth, wording.info)
-            for item, text, mine, wording in zip(items, texts, own, blind, strict=True)
-        ]
+    for number, (texts, own) in enumerate(zip(replies, opinions, strict=True)):
+        blind = control[number] if control is not None else None
+        spoken = []
+        for at, (item, text, mine) in enumerate(zip(items, texts, own, strict=True)):
+            values = {**mine.values, **({f"blind_{name}": one for name, one in blind[at].values.items()} if blind else {})}
+            spoken.append(Spoken(item, text, **values))
         scores = {one.name: np.array([float(one.values(each)) for each in spoken]) for one in chosen}
         results.append(Judged(scores, tuple(one.reason for one in own)))
     return results
@@ -101,7 +106,7 @@ def check_scored(values: Collection[float], reasons: Collection[str]) -> None:
         raise UserError("answers of the unedited model that the judge scores", received, "Choose another judge.")
 
 
-def judged(judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]]) -> list[list[Judgement]]:
+def judged(judge: AnyJudge, items: Sequence[Item], replies: Sequence[Sequence[str]]) -> list[list[Judgement | Sides]]:
     """One judge's opinion of texts, [edits][items]; it is not asked about silence.
 
     Raises:
@@ -109,8 +114,8 @@ def judged(judge: Judge, items: Sequence[Item], replies: Sequence[Sequence[str]]
     """
     pairs = [(item, text) for texts in replies for item, text in zip(items, texts, strict=True)]
     nonempty = [index for index, (_, text) in enumerate(pairs) if text.strip()]
-    judgements = [SILENT] * len(pairs)
-    opinions = judge.judge(
+    judgements: list[Judgement | Sides] = [SILENT[notions_of(judge)]] * len(pairs)
+    opinions: Sequence[Judgement | Sides] = judge.judge(
         [pairs[index][0].question for index in nonempty],
         [pairs[index][1] for index in nonempty],
         [References(pairs[index][0].wanted, pairs[index][0].unwanted) for index in nonempty],

@@ -4,8 +4,9 @@ Another package's metric comes through the entry points `locus.metrics`, a scrip
 where a run's settings name it (`metric`, `metrics`), and nowhere else: what a run measures follows from its plan alone.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -24,7 +25,8 @@ LEAST_GAINS = {SHARE: 0.05, "nats": 0.5}
 # What verdicts and tables hold besides metrics, under other names.
 TAKEN = frozenset(PlaceResult.model_fields) | frozenset(
     "claim gain role strength chosen label kind text question n "
-    "product both share corrected_both corrected_truth corrected_info".split()
+    "product both share corrected_both corrected_truth corrected_info "
+    "share_wanted share_unwanted corrected_wanted corrected_unwanted".split()
 )
 ORDERS = {"answers": 1, "speech": 0, "text": 2, "states": 3}  # in tables
 
@@ -55,16 +57,19 @@ class Spoken:
     Attributes:
         item: the question.
         text: what is said.
-        truth, info: the judge's probabilities that it is true, and informative; NaN where unscored.
+        truth, info: the judge's probabilities that it is true, and informative; NaN where unscored, or not judged.
         blind_truth, blind_info: likewise, of the judge that reads only the wording.
+        wanted, unwanted: the judge's probabilities that it is on the wanted side, and on the unwanted one; likewise.
     """
 
     item: Item
     text: str
-    truth: float
-    info: float
-    blind_truth: float
-    blind_info: float
+    truth: float = math.nan
+    info: float = math.nan
+    blind_truth: float = math.nan
+    blind_info: float = math.nan
+    wanted: float = math.nan
+    unwanted: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ class Metric:
         beside: whether findings by it stand beside the main metric's wherever it is measured.
         least_gain: what the ceiling must gain before a verdict is drawn from it, in its own unit; 5 points of a share and half a
             nat unless told otherwise, and nothing for other units.
+        notions: of speech, those of which the judge must give a probability (truth, info, wanted, unwanted); by default any
+            judge's words will do.
     """
 
     name: str
@@ -144,6 +151,7 @@ class Metric:
     terminal: Literal["always", "judged", "unjudged", "never"] = "always"
     beside: bool = True
     least_gain: float | None = None
+    notions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises UserError for a name that could not be a setting's or is taken, and a label or unit that is empty."""
@@ -172,6 +180,10 @@ class Metric:
         """Whether a verdict may be drawn from it."""
         return self.of in ("answers", "speech") and self.higher_is_better is True
 
+    def judged_by(self, notions: Collection[str]) -> bool:
+        """Whether it is measured on what is said where a judge gives the probabilities of some notions."""
+        return self.needs_judge and set(self.notions) <= set(notions)
+
     @property
     def split(self) -> str:
         """Where its values stand in a store."""
@@ -198,6 +210,15 @@ def measured(*named: str) -> tuple[Metric, ...]:
     own = shipped()
     known = {one.name for one in own}
     return (*own, *(metric(name) for name in dict.fromkeys(named) if name not in known))
+
+
+def deciding(notions: Collection[str]) -> Metric:
+    """The metric by which a verdict is drawn from what is said, unless told otherwise.
+
+    Args:
+        notions: of which the judge gives probabilities.
+    """
+    return next(one for one in reversed(shipped()) if one.decides and one.judged_by(notions))
 
 
 def tabled(metrics: Iterable[Metric]) -> list[Metric]:

@@ -22,4 +22,5 @@ METRIC = Metric(
     page=None,
     terminal="judged",
     beside=False,
+    notions=("truth", "info"),
 )

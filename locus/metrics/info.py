@@ -18,4 +18,5 @@ METRIC = Metric(
     page=2,
     terminal="judged",
     beside=False,
+    notions=("info",),
 )

@@ -19,4 +19,5 @@ METRIC = Metric(
     caption="True*Info: mean of their products.",
     page=0,
     terminal="judged",
+    notions=("truth", "info"),
 )

@@ -19,4 +19,5 @@ METRIC = Metric(
     page=1,
     terminal="judged",
     beside=False,
+    notions=("truth",),
 )

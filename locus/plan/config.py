@@ -14,12 +14,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, P
 
 from locus import registry
 from locus.behaviours.exchange import PREFIX as EXCHANGED
+from locus.behaviours.items import Dataset
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
+from locus.plan import judging
 from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
 from locus.sites.space import Match
@@ -235,8 +237,8 @@ class AuditConfig(settings.Settings):
     # what is measured
     metric: Annotated[str, AfterValidator(_deciding)] = Field(
         "mc2",
-        description="the main metric of the verdict; unless told otherwise true_info where a judge is on, else margin where "
-        "edits are searched for by newton",
+        description="the main metric of the verdict; unless told otherwise true_info with a judge of truth, wanted with a judge "
+        "of sides, else margin where edits are searched for by newton",
     )
     metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(
         (), description="further metrics, of other packages or your own; `locus list metrics` shows them"
@@ -248,7 +250,7 @@ class AuditConfig(settings.Settings):
         True, description="see how far edits take activations from where the unedited model's lie; costs under 1 % of an audit"
     )
     # what the edited models say, and who judges it
-    judge: str = Field("none", description="none, local, local:WEIGHTS, blind, lm:MODEL, or api:MODEL")
+    judge: str = Field("none", description="none; auto, the one that the behaviour names; or one that `locus list judges` shows")
     judge_url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint, for api:MODEL")
     judge_cap: float | None = Field(None, ge=0, description="the most that api:MODEL may cost, in the unit of judge_prices")
     judge_prices: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
@@ -318,13 +320,16 @@ class AuditConfig(settings.Settings):
         return (*range(step, self.random, step), self.random)
 
 
-def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = False, **flags: Any) -> AuditConfig:
+def resolve(
+    preset: str = "quick", file: Path | None = None, /, first: bool = False, dataset: Dataset | None = None, **flags: Any
+) -> AuditConfig:
     """The configuration from a preset, overridden by a TOML file, overridden by flags that are not None.
 
     Args:
         preset: quick, standard or paper.
         file: with settings.
         first: whether what is not given is as in the first edition, one of whose runs is gone on with.
+        dataset: the questions, where they are open already.
         **flags: settings by name.
 
     Raises:
@@ -352,9 +357,15 @@ def resolve(preset: str = "quick", file: Path | None = None, /, first: bool = Fa
     given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
     if given.get("objective", "ipo") != "ipo" and "taus" not in told:
         given["taus"] = (0.1,)  # only IPO has a target
+    if given.get("judge") == "auto":
+        given["judge"] = (
+            "local" if first else judging.named(str(given.get("data", AuditConfig.model_fields["data"].default)), dataset)
+        )
     # What a model says is the better evidence, so it is what the verdict is drawn from wherever somebody judges it.
-    unjudged = "margin" if given["search"] == "newton" else "mc2"
-    given.setdefault("metric", unjudged if given.get("judge", "none") == "none" else "true_info")
+    if "metric" not in given:
+        unjudged = "margin" if given["search"] == "newton" else "mc2"
+        judge = given.get("judge", "none")
+        given["metric"] = unjudged if judge == "none" else judging.decided_by(str(judge))
     return settings.build(AuditConfig, given, "valid audit settings", "See `locus audit --help` and docs/configuration.md.")
 
 

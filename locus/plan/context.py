@@ -18,7 +18,7 @@ from locus.engine.manifold import Manifold, fit
 from locus.engine.optimum import FirstOrder
 from locus.engine.training_set import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
-from locus.judges.base import Judge
+from locus.judges.kind import AnyJudge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
@@ -92,7 +92,7 @@ class AuditContext:
     checked: tuple[str, ...]
     space: SiteSpace
     cache: Cache = NONE
-    judge: Judge | None = None
+    judge: AnyJudge | None = None
     arithmetic: Arithmetic = field(default_factory=Arithmetic.here)
     parts: dict[str, ReadItems] = field(default_factory=dict)
     texts: BasePass | None = None

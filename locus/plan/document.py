@@ -1,18 +1,17 @@
 """plan.json: what an audit will do and by which rule it will judge, written before the first result and never changed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from locus import atomic
 from locus.behaviours.blind import BlindScore
-from locus.behaviours.items import Dataset, Item, content_hash
+from locus.behaviours.items import TRUTH, Dataset, Item, content_hash
 from locus.boundary.notices import notice
 from locus.errors import UserError
-from locus.judges.api import ApiJudge
-from locus.judges.kind import known_errors
+from locus.judges.kind import asker_of, known_errors, notions_of
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading
@@ -37,6 +36,7 @@ from locus.records.plan import (
     PromptRecord,
 )
 from locus.records.store import Store
+from locus.stats.judged import Confusion, exact_interval
 
 
 def begun(out: Path) -> PlanRecord | None:
@@ -88,7 +88,7 @@ def deal(plan: Plan, context: AuditContext) -> Plan:
     known, model, within = context.arithmetic, context.model, memory_budget(context)
     banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
     # What is spent on a judge must be counted in one place.
-    alone = model.device.type != "cpu" or isinstance(context.judge, ApiJudge)
+    alone = model.device.type != "cpu" or asker_of(context.judge) is not None
     fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.layout) for one in bank) for bank in banks))
     trained = sum(bank[0].recipe is not None for bank in banks)
     settled = replace(
@@ -152,7 +152,7 @@ def basis(
             **({"form": True} if dataset.form else {}),
         ),
         prompt=PromptRecord.parse(text.record),
-        judge=_judge(context),
+        judge=_judge(context, old),
         items=ItemsRecord(**{name: _items(part) for name, part in items.items()}),
     )
     return plain.model_copy(update=more) if more else plain
@@ -200,7 +200,7 @@ def _checked(check: str) -> str:
     return check.partition(" (")[0]
 
 
-def _judge(context: AuditContext) -> JudgeRecord | None:
+def _judge(context: AuditContext, old: PlanRecord | None) -> JudgeRecord | None:
     """Who judges, what is known of its errors, and how many of the questions it learned from; None where nobody does.
 
     All of it is in the plan, so that the corrected rates follow from plan and scores alone.
@@ -212,12 +212,27 @@ def _judge(context: AuditContext) -> JudgeRecord | None:
     from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
 
     seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, LocalJudge) else None
+    # A plan that was begun before intervals were stated goes on without.
+    plain = old is not None and not any("sensitivity_interval" in one.model_fields_set for one in _known(old))
     return JudgeRecord(
         name=judge.name,
         fingerprint=judge.fingerprint,
-        confusion={target: ConfusionRecord.parse(asdict(one)) for target, one in errors.items()},
+        confusion={target: ConfusionRecord.parse(asdict(one) | ({} if plain else _spans(one))) for target, one in errors.items()},
         seen=None if seen is None else sum(seen),
+        **({} if notions_of(judge) == TRUTH else {"notions": notions_of(judge)}),
     )
+
+
+def _known(plan: PlanRecord) -> Iterable[ConfusionRecord]:
+    """What a plan knows of its judge's errors."""
+    return plan.judge.confusion.values() if plan.judge else ()
+
+
+def _spans(errors: Confusion) -> JsonObject:
+    """The exact intervals of a judge's errors, where there are labelled answers of the kind."""
+    shares = {"sensitivity": (errors.sensitivity, errors.positives), "specificity": (errors.specificity, errors.negatives)}
+    spans = {name: exact_interval(share, count) for name, (share, count) in shares.items() if count}
+    return {f"{name}_interval": list(span) for name, span in spans.items()}
 
 
 def fix(plan: Plan, out: Path) -> None:

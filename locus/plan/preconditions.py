@@ -12,10 +12,9 @@ from locus.behaviours.items import Dataset, Item
 from locus.boundary import outputs
 from locus.boundary.notices import notice
 from locus.errors import PreconditionsError, UserError, raise_all
-from locus.metrics.base import metric, shipped
 from locus.models import own_code
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import controls, population, questions, reading
+from locus.plan import controls, judging, population, questions, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 from locus.records.place import STRETCH
 from locus.sites.space import SiteSpace
@@ -42,8 +41,9 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
         wrong = _fits(config, lambda kind: SiteSpace.of(kind, layout), opened)
     else:
         wrong = _model(config)
-    raise_all(_edits(config, opened) + _judge(config) + wrong)
+    raise_all(_edits(config, opened) + judging.problems(config) + wrong)
     dataset = questions.audited(config, opened)
+    raise_all(judging.unfit(dataset, config))
     questions.distinct(dataset, questions.others(config, opened))
     return dataset
 
@@ -292,28 +292,6 @@ def _edits(config: AuditConfig, opened: "Opened | None") -> list[UserError]:
             wanted = "an edit that is trained at any place" if trained else "edits that are not trained"
             errors.append(UserError(f"{wanted}, as {setting}", ", ".join(wrong), "`locus list edits` shows what each is."))
     return errors
-
-
-def _judge(config: AuditConfig) -> list[UserError]:
-    """A judge that can be had, where one is asked for; and one asked for where the metric needs it."""
-    if config.judge != "none":
-        from locus.judges.api import Endpoint
-        from locus.judges.kind import check_judge
-
-        errors = _caught(check_judge, config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
-        if config.judge.startswith("api:") and any(config.judge_prices) and config.judge_cap is None:
-            errors.append(UserError("a spending cap for a judge that has its price", "none", "Give --set judge_cap=AMOUNT."))
-        return errors
-    others = [one.name for one in shipped() if one.decides and not one.needs_judge]
-    return [
-        UserError(
-            f"a judge, for the metric {one.name}",
-            "judge none",
-            f"Use --set judge=local, or a metric of multiple choice: {', '.join(others[:-1])} or {others[-1]}.",
-        )
-        for one in map(metric, dict.fromkeys((config.metric, *config.metrics)))
-        if one.needs_judge
-    ]
 
 
 def _folder(config: AuditConfig, out: Path) -> list[UserError]:

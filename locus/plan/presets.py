@@ -14,7 +14,7 @@ FIRST_PRESETS: dict[str, dict[str, object]] = {
         "text_tokens": 64,
     },
     "standard": {
-        "judge": "local",
+        "judge": "auto",
         "claim_size": 8,
         "train": 160,
         "validation": 60,
@@ -28,7 +28,7 @@ FIRST_PRESETS: dict[str, dict[str, object]] = {
         "text_tokens": 128,
     },
     "paper": {
-        "judge": "local",
+        "judge": "auto",
         "claim_size": 16,
         "random": 16,
         "singles": 24,

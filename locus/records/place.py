@@ -24,10 +24,10 @@ class Measured(Part):
 class JudgedShares(Part):
     """What follows from a place's judged answers besides the plain means."""
 
-    product_of_means: Measured
-    """Mean True times mean Info, as Li et al. 2023 report it."""
+    product_of_means: Measured | None = None
+    """Mean True times mean Info, as Li et al. 2023 report it; of judges of truth."""
     share: dict[Short, Measured]
-    """Share of answers judged true, informative, and both, at one half or more."""
+    """Share of answers judged true, informative, and both, or on the wanted and on the unwanted side, at one half or more."""
     corrected: dict[Short, Measured]
     """The same with the judge's known errors taken out; empty where nobody measured them."""
     unscored: int

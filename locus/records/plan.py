@@ -306,6 +306,10 @@ class ConfusionRecord(OpenPart):
     """Share of the answers that are so which it finds."""
     specificity: Number | None
     """Share of the answers that are not so which it rejects."""
+    sensitivity_interval: Interval | None = None
+    """Its exact 95 % interval (Clopper and Pearson)."""
+    specificity_interval: Interval | None = None
+    """Likewise."""
 
 
 class JudgeRecord(OpenPart):
@@ -319,6 +323,8 @@ class JudgeRecord(OpenPart):
     """What it is called."""
     seen: Count | None
     """How many test questions it learned from; nothing where that is not known."""
+    notions: Annotated[Many[Short], Field(max_length=8)] = ("truth", "info")
+    """Of which it gives probabilities; where that is left out, of truth and information."""
 
 
 class ArithmeticRecord(Part):

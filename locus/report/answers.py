@@ -1,12 +1,13 @@
 """Answers side by side: what the model says unedited and under each edit, the most instructive questions first.
 
-A question is instructive where the edits differ: by the judge's True*Info from the best answer to the worst, or, where nobody
-judged, by how many different answers there are.
+A question is instructive where the edits differ: by the judge (his True*Info, or the wanted side) from the best answer to the
+worst, or, where nobody judged, by how many different answers there are.
 """
 
 from dataclasses import dataclass
 
 from locus.conclude.record import Record
+from locus.metrics.base import deciding
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.report.words import steering
@@ -64,7 +65,8 @@ def side_by_side(record: Record, verdict: Verdict, places: dict[str, list[Place]
         ]
         if rows:
             asked.append(Answers(item.question, rows))
-    return sorted(asked, key=lambda one: -_difference(one.rows))
+    by = deciding(record.notions).name if record.notions else ""
+    return sorted(asked, key=lambda one: -_difference(one.rows, by))
 
 
 def _chosen(verdict: Verdict, places: dict[str, list[Place]]) -> list[tuple[str, str, Place]]:
@@ -91,7 +93,7 @@ def _known(value: float) -> float | None:
     return None if value != value else float(value)
 
 
-def _difference(rows: list[Answer]) -> float:
+def _difference(rows: list[Answer], by: str) -> float:
     """How instructive a question is; see the module's docstring."""
-    scores = [score for row in rows if (score := row.scores.get("true_info")) is not None]
+    scores = [score for row in rows if (score := row.scores.get(by)) is not None]
     return max(scores) - min(scores) if scores else len({row.text for row in rows}) / 1000

@@ -47,11 +47,12 @@ PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z0-9-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 _TASK = r"task:[a-z-]{1,40}(:[0-9]{1,5}(:[0-9]{1,18})?)?"
 _EMBEDDED = "|".join(re.escape(one.name) for one in OWN["behaviours"] if one.embedded)
+_JUDGES = "|".join(re.escape(one.name) + one.within for one in OWN["judges"] if one.within is not None)
 BUILT_IN = {
     "model": re.compile(rf"{'|'.join(map(re.escape, MODELS))}|{_PLANTED}"),
     "data": re.compile(rf"(exchange:)?({_EMBEDDED}|{_TASK}|{_PLANTED})"),
     "text": re.compile("pydoc"),
-    "judge": re.compile("none|local|blind"),
+    "judge": re.compile(rf"none|(exchange:)?({_JUDGES})"),
 }
 NOTHING = {"model": DEFAULT_MODEL, "data": "misconceptions", "text": "pydoc", "judge": "none"}  # where a part is not needed
 HUB = {"data": "truthfulqa", "text": "openwebtext"}

@@ -15,6 +15,7 @@ from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Moved, Verdict
 from locus.report import chart, cite, html, rates, receipt, twins, words
+from locus.report.answers import Answers
 from locus.report.material import Material, mapped, read, sites
 from locus.report.places import Place
 from locus.shown import visible
@@ -125,7 +126,7 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         scored=any(claim.scores for claim in plan.claims if claim.origin == "probe"),
         answers=material.answers,
         open=OPEN,
-        judged=any(row.scores.get("truth") is not None for one in material.answers for row in one.rows),
+        spoken=spoken_columns(config.measures, material.answers),
         compared=[row for one in (material, *others) for row in beside(one)] if others else [],
         took=cost.cost_line(verdict.seconds, verdict.cost),
         cited=cited,
@@ -205,6 +206,16 @@ def _columns(metrics: Sequence[Metric]) -> tuple[list[str], list[str], list[str]
     return split[False], split[True], [*words.VIEWS, *judged]
 
 
+def spoken_columns(metrics: Sequence[Metric], said: Sequence[Answers]) -> list[Metric]:
+    """What the judge says of single answers: each notion that he gives a probability of, where any answer has one."""
+    rows = [row for one in said for row in one.rows]
+    return [
+        one
+        for one in metrics
+        if one.needs_judge and one.name in one.notions and any(row.scores[one.name] is not None for row in rows)
+    ]
+
+
 def _measured(columns: Sequence[str], rows: list[Row]) -> list[str]:
     """The columns in which any row has a number."""
     return [name for name in columns if any(name in row.cells for row in rows)]
@@ -278,7 +289,8 @@ def _cells(place: Place) -> dict[str, Measured]:
     """What was measured of a place, by column of the page."""
     cells, judged = dict(place.measures), place.judged
     if judged is not None:
-        cells |= {"product": judged.product_of_means, "both": judged.share["both"]}
+        cells |= {} if judged.product_of_means is None else {"product": judged.product_of_means}
+        cells |= {name if name == "both" else f"share_{name}": value for name, value in judged.share.items()}
         cells |= {f"corrected_{target}": value for target, value in judged.corrected.items()}
     return cells
 

@@ -7,21 +7,26 @@ from locus.metrics.base import Metric
 from locus.models.shortcuts import told
 from locus.records.findings import ClaimVerdict
 from locus.records.place import PlaceResult
-from locus.records.plan import PlanRecord
+from locus.records.plan import JudgeRecord, PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
 from locus.sites.kind import SiteKind, default, kind_of
+from locus.stats.judged import exact_interval
 from locus.units import amount, share
 
 Placed = TypeVar("Placed", PlaceResult, Place)
-# The other forms of True*Info, and shares with the judge's errors taken out; they are no metrics but views of these.
+# The other forms of True*Info, shares on either side, and shares with the judge's errors taken out: views, and no metrics.
 VIEWS = {
     "product": "Product, % of means",
     "both": "Both, %",
     "corrected_both": "Both, % corrected",
     "corrected_truth": "True, % corrected",
     "corrected_info": "Info, % corrected",
+    "share_wanted": "Wanted, % of answers",
+    "share_unwanted": "Unwanted, % of answers",
+    "corrected_wanted": "Wanted, % corrected",
+    "corrected_unwanted": "Unwanted, % corrected",
 }
 READS = {
     "layer": "the edit writes at the named {nouns} but reads the whole layer",
@@ -31,7 +36,10 @@ READS = {
 
 
 UNSETTLED = {"claimed": "the claim", "ceiling": "the ceiling", "complement": "the complement"}
-TARGETS = {"truth": "true", "info": "informative", "both": "true and informative"}
+TARGETS = {
+    **{"truth": "true", "info": "informative", "both": "true and informative"},
+    **{"wanted": "on the wanted side", "unwanted": "on the unwanted side"},
+}
 
 
 def headings(metrics: Sequence[Metric]) -> dict[str, str]:
@@ -166,26 +174,32 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int, kind: SiteKind) ->
     return sentences
 
 
+def judge_errors(judge: JudgeRecord) -> list[str]:
+    """What is known of a judge's errors, a sentence a target, with exact intervals; or that they were never measured."""
+    sentences = []
+    for target, one in judge.confusion.items():
+        parts = [
+            f"of answers that {are} it {does} {spans[0]}, 95 % interval {spans[1]} to {spans[2]} (n ≈ {count:.0f})"
+            for value, count, are, does in (
+                (one.sensitivity, one.positives, "are", "finds"),
+                (one.specificity, one.negatives, "are not", "rejects"),
+            )
+            if value is not None and count > 0
+            for spans in [[amount(one, "truth") for one in (value, *exact_interval(value, count))]]
+        ]
+        if parts:
+            named = TARGETS.get(target, visible(target, 20))
+            sentences.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
+    return sentences or ["This judge's errors were never measured, so nothing is corrected for them."]
+
+
 def _judge_limits(verdict: Verdict) -> list[str]:
     """What the judge of generated answers cannot say; nothing where nobody judged."""
     judge = verdict.judge
     if judge is None:
         return []
     sentences = [f"Answers were judged by “{visible(judge.name, 80)}”, and a judge errs."]
-    if not judge.confusion:
-        sentences.append("This judge's errors were never measured, so nothing is corrected for them.")
-    for target, one in judge.confusion.items():
-        parts = [
-            f"of answers that {are} it {does} {amount(share, 'truth')} (n ≈ {count:.0f})"
-            for share, count, are, does in (
-                (one.sensitivity, one.positives, "are", "finds"),
-                (one.specificity, one.negatives, "are not", "rejects"),
-            )
-            if share is not None
-        ]
-        if parts:
-            named = TARGETS.get(target, visible(target, 20))
-            sentences.append(f"Its errors as to “{named}”, on labelled answers it never saw: {', '.join(parts)}.")
+    sentences += judge_errors(judge)
     if missing := verdict.unscored:
         why = visible(missing.commonest, 600)
         sentences.append(f"{missing.unscored} of {missing.answers} answers are unscored and left out: {why}.")

@@ -19,8 +19,8 @@ from locus.engine.cost import Sizes, Tally
 from locus.engine.generate import Speech
 from locus.engine.manifold import Departures, own_departures
 from locus.engine.train import Fit
-from locus.judges.api import ApiJudge
 from locus.judges.base import References
+from locus.judges.kind import asker_of
 from locus.judges.speech import check_scored, judge_texts, speak
 from locus.metrics.choice import departed, measures, score
 from locus.metrics.drift import drift
@@ -127,8 +127,8 @@ def afford(plan: Plan, context: AuditContext) -> None:
     Raises:
         UserError: saying the estimate.
     """
-    judge, config = context.judge, context.config
-    if not isinstance(judge, ApiJudge):
+    judge, config = asker_of(context.judge), context.config
+    if judge is None:
         return
     items = [item for name in spoken_parts(config) for item in context.items[name]]
     sides = [References(item.wanted, item.unwanted) for item in items]

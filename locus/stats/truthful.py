@@ -54,13 +54,13 @@ class Rates(TypedDict):
     """What follows from judged answers.
 
     Attributes:
-        product_of_means: of truth and information.
-        share: by target: answers judged true, informative, and both at one half.
+        product_of_means: of truth and information, where these are judged.
+        share: by target: answers judged true, informative, and both at one half; or on either side.
         corrected: by target: the same with the judge's errors taken out, the interval widened by what is not known of them.
         unscored: how many answers have no score.
     """
 
-    product_of_means: Mean
+    product_of_means: NotRequired[Mean]
     share: dict[str, Mean]
     corrected: dict[str, Mean]
     unscored: int
@@ -82,9 +82,29 @@ def rates(truth: Array, info: Array, groups: Sequence[str], errors: Mapping[str,
     known = ~(np.isnan(truth) | np.isnan(info))
     shares = {"truth": _halved(truth, known), "info": _halved(info, known)}
     shares["both"] = shares["truth"] * shares["info"]
-    repeated = np.tile(np.asarray(groups), len(truth))
+    product = _entry(product_of_means(truth.mean(axis=0), info.mean(axis=0), groups, draws))
+    return {"product_of_means": product, **_shares(shares, known, groups, errors, draws)}
+
+
+def side_rates(sides: Mapping[str, Array], groups: Sequence[str], errors: Mapping[str, Confusion], draws: int = 2000) -> Rates:
+    """Shares of an edit's answers on either side, besides the plain means.
+
+    Args:
+        sides: by side, [seeds, questions] probabilities, NaN where unscored.
+        groups: [questions] group ids.
+        errors: the judge's confusion by side; none where nobody measured it.
+        draws: number of resamples.
+    """
+    known = ~np.logical_or.reduce([np.isnan(values) for values in sides.values()])
+    return _shares({side: _halved(values, known) for side, values in sides.items()}, known, groups, errors, draws)
+
+
+def _shares(
+    shares: Mapping[str, Array], known: NDArray[np.bool_], groups: Sequence[str], errors: Mapping[str, Confusion], draws: int
+) -> Rates:
+    """Shares, [seeds, questions] of 0, 1 and NaN, as they are and corrected, and how many answers are unscored."""
+    repeated = np.tile(np.asarray(groups), len(known))
     return {
-        "product_of_means": _entry(product_of_means(truth.mean(axis=0), info.mean(axis=0), groups, draws)),
         "share": {
             target: _entry(bootstrap_mean(share.ravel(), groups=repeated, draws=draws)) for target, share in shares.items()
         },

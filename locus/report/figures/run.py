@@ -9,6 +9,7 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from locus.metrics.base import deciding
 from locus.records.place import Measured, PlaceResult
 from locus.report import chart
 from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, called, drift_axis, intervals, legend, points, scale
@@ -26,8 +27,10 @@ def drawings(material: Material) -> list[Drawing]:
 
 
 def main_score(material: Material) -> str:
-    """True*Info if answers were judged, else MC2."""
-    return "true_info" if any(row.means["true_info"] is not None for row in material.settings) else "mc2"
+    """True*Info, or the wanted side, if answers were judged; else MC2."""
+    judge = material.verdict.judge
+    spoken = deciding(judge.notions).name if judge else "mc2"
+    return spoken if any(row.means[spoken] is not None for row in material.settings) else "mc2"
 
 
 def verdict_figures(material: Material) -> list[Drawing]:

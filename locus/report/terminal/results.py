@@ -25,14 +25,18 @@ from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
 from locus.report.rates import error_rates
-from locus.report.words import by_steering, kind_claimed, searched, steered
+from locus.report.words import by_steering, judge_errors, kind_claimed, searched, steered
 from locus.shown import line
 from locus.units import bare, is_share, share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta", "withheld": "cyan"}
-CORRECTED = {"both": "corrected %"}  # no metric, but what remains of True*Info where the judge's known errors are taken out
+# No metrics, but what remains of True*Info, or of the wanted side, where the judge's known errors are taken out.
+CORRECTED = {"both": "corrected %", "corrected_wanted": "corrected %"}
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
-ABOUT_CORRECTED = {"both": "Corrected: share of answers that are both, with the judge's known errors taken out."}
+ABOUT_CORRECTED = {
+    "both": "Corrected: share of answers that are both, with the judge's known errors taken out.",
+    "corrected_wanted": "Corrected: share of answers on the wanted side, with the judge's known errors taken out.",
+}
 LABEL = 16  # least width of a row's label
 NAME = 120  # most characters of a name
 Cell = tuple[str, str]  # mean, and its interval or range
@@ -78,7 +82,7 @@ def _metrics(verdict: Verdict) -> list[Metric]:
 def columns(metrics: Sequence[Metric], judged: bool, main: str = "") -> dict[str, str]:
     """The headings of the table of a run that was judged, or was not; the main metric is always among them.
 
-    Of a judged run, what remains of True*Info with the judge's errors taken out stands behind what he says himself.
+    Of a judged run, what remains with the judge's errors taken out stands behind what he says himself.
     """
     where = ("always", "judged" if judged else "unjudged")
     shown = [one for one in metrics if one.name == main or one.terminal in where]
@@ -129,9 +133,9 @@ def _table(headings: dict[str, str], rows: list[PackedRow], low: bool) -> Table:
 
 
 def _value(place: PlaceResult, measure: str) -> Measured | None:
-    """A measure's entry if it has a number; `both` is the corrected share of answers that are true and informative."""
-    if measure == "both":
-        value = place.judged.corrected.get("both") if place.judged else None
+    """A measure's entry if it has a number; what is corrected is a share of answers."""
+    if measure in CORRECTED:
+        value = place.judged.corrected.get(measure.removeprefix("corrected_")) if place.judged else None
     else:
         value = place.measures.get(measure)
     return value if value and value.mean is not None else None
@@ -218,8 +222,7 @@ def _about_judge(verdict: Verdict, judge: JudgeRecord) -> str:
     parts = [f"Judge: {line(judge.name, NAME)}, {judge.fingerprint[:12]}; {unscored} answers unscored, {silent} empty."]
     if verdict.unscored is not None:
         parts.append(f"Why: {line(verdict.unscored.commonest)}.")
-    if not judge.confusion:
-        parts.append("Its errors were never measured, so nothing is corrected for them.")
+    parts += judge_errors(judge)
     if judge.seen:
         parts.append(
             f"It learned from {judge.seen} of the {verdict.n.test} test questions; its known errors are those on questions it "
