@@ -124,7 +124,9 @@ def _downs(
         result = quiet.result if scope is not layer else _added(quiet)
         largest = float(scope.result.abs().max()) if scope.result is not None else 0.0
         if result is None or not float((result - result[:, :1]).abs().max()) <= EXACT * largest:
-            raise Unknown(f"its MLPs say something where {path} is given nothing: several maps end them, as those of experts")
+            said = "its MLP still tells tokens apart: several maps end it, as those of experts"
+            said = said if scope is not layer else "its layer still adds something that tells tokens apart"
+            raise Unknown(f"where {path} is given nothing {said}")
         inputs = linear_input(call)
         assert inputs is not None, "a linear map"
         found.append((path, inputs, is_transposed(call, inputs, path)))

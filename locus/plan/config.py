@@ -155,9 +155,7 @@ class AuditConfig(settings.Settings):
     template_variables: Annotated[dict[str, Scalar], BeforeValidator(_scalars)] = Field(
         {}, description="what a chat template is told besides, such as {enable_thinking=false}; it must read the variable"
     )
-    claims: tuple[str, ...] = Field(
-        ("probe",), description="probe, sites such as 12.3,14.0 or mlp.7, or a file of them"
-    )
+    claims: tuple[str, ...] = Field(("probe",), description="probe, sites such as 12.3,14.0 or mlp.7, or a file of them")
     claim_size: int = Field(4, ge=1, description="heads, or other sites, that a heuristic claim names")
     features: Literal["answer", "next_question", "two_banks"] = Field(
         "next_question", description="text whose last token is probed: answer; answer + another question (WV); ITI's two banks"
@@ -177,9 +175,7 @@ class AuditConfig(settings.Settings):
     reads: tuple[Read, ...] = Field(
         ("layer",), description="what an edit reads: the layer, heads (the chosen sites), a constant; each is audited"
     )
-    full_forms: tuple[Literal["heads", "free"], ...] = Field(
-        ("heads",), description="forms of full alignment: W b, or free"
-    )
+    full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
     iti_strengths: tuple[PositiveFloat, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
     shift_everywhere: bool = Field(False, description="also steer all sites with ITI, each along its own direction")
