@@ -26,13 +26,14 @@ from locus.records.verdict import Verdict
 from locus.report.consent import Given, settle
 from locus.report.verify import verify
 from locus.shown import visible
+from locus.sites.names import is_name
 
 # Absolute, by measure: shares of 1, and nats; every metric says its own.
 TOLERANCE = {one.name: one.tolerance for one in shipped() if one.tolerance is not None}
 PARTS = ("shift", "shift_everywhere", "ceiling", "claimed", "complement", "single")
 MEANS = ("random", "shift_random")  # one number for all places of a kind
 SMALL = 3  # random Locations, and single heads: the first of those that the study drew
-HEADS = re.compile(r"[0-9.,\s]{1,100000}")
+MOST = 100_000  # characters of a claim that says itself which sites it means
 NOTHING_GIVEN = Given()
 Progress = Callable[[str, float], None]
 
@@ -102,12 +103,12 @@ def settings(folder: Path, given: Given = NOTHING_GIVEN, small: bool = False) ->
 
 
 def _brought(claim: str, folder: Path) -> str:
-    """A claim that says itself which heads it means, or with the path of its file or patching run inside the study's folder.
+    """A claim that says itself which sites it means, or with the path of its file or patching run inside the study's folder.
 
     Raises:
         UserError: if it is neither: a receipt chooses no path outside its folder.
     """
-    if claim == "probe" or HEADS.fullmatch(claim):
+    if claim == "probe" or (len(claim) <= MOST and all(map(is_name, filter(None, re.split(r"[,\s]+", claim))))):
         return claim
     kind, _, name = claim.rpartition(":")
     path = folder / Path(name).name  # wherever it lay when the study was run

@@ -70,11 +70,11 @@ Claims = Annotated[
     list[str] | None,
     Option(
         "--claim",
-        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of them (JSON, .npy, lines); may be repeated.",
+        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of them (JSON, .npy, one a line); may be repeated.",
         show_default="probe",
     ),
 ]
-ClaimSize = Annotated[int | None, Option(help="Heads of a probe claim.", show_default="4; standard: 8; paper: 16")]
+ClaimSize = Annotated[int | None, Option(help="Sites of a probe claim.", show_default="4; standard: 8; paper: 16")]
 Random = Annotated[int | None, Option(help="Random Locations.", show_default="19; standard: 39; paper: 16")]
 Alpha = Annotated[float | None, Option(help="Level of the tests.", show_default="0.05; paper: 0.06")]
 Metric = Annotated[

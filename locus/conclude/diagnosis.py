@@ -37,6 +37,8 @@ def next_steps(claim: ClaimVerdict, verdict: Verdict) -> list[str]:
             steps.append(f"{question.capitalize()} has no answer. {_longer(verdict)}")
         elif finding.standing == "invalid":
             return causes(finding, verdict)
+        elif finding.standing == "withheld":
+            return ["Read the numbers as they are: no answer follows until error rates of claims of this kind are measured."]
     return steps or ["Nothing is undecided. To learn how far it carries: another seed, another read mode, another dataset."]
 
 

@@ -14,6 +14,7 @@ from locus.records.findings import QUESTIONS
 from locus.records.repeat import REPEAT_SCHEMA, Answered, RepeatedClaim, RepeatRecord
 from locus.records.verdict import Verdict
 from locus.shown import visible
+from locus.sites.site import Location
 
 
 def gathered(runs: Sequence[tuple[str, Verdict]], receipts: Mapping[str, str]) -> RepeatRecord:
@@ -69,6 +70,6 @@ def described(claim: RepeatedClaim, metric: str) -> list[str]:
         sentences.append(f"The lead over random Locations goes from {low} to {high} (mean {mean}{spread}; {len(leads)} audits).")
     places = {one.location for one in claim.answers}
     if len(places) > 1:
-        shared = set.intersection(*(set(place) for place in places))
-        sentences.append(f"The claim itself is not the same in all: {len(places)} sets of heads, which share {len(shared)}.")
+        shared = set.intersection(*(set(Location.parse(place).sites) for place in places))
+        sentences.append(f"The claim itself is not the same in all: {len(places)} sets of sites, which share {len(shared)}.")
     return sentences

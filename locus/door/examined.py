@@ -16,6 +16,7 @@ from locus.plan.config import resolve
 from locus.plan.opened import Opened
 from locus.plan.preconditions import early
 from locus.shown import line
+from locus.sites.kind import kinds
 
 SAID: dict[Standing, str] = {
     "complete": "complete",
@@ -92,6 +93,10 @@ def _about(model: Model) -> tuple[str, ...]:
         f"{layout} ({layout.n_kv_heads} key-value) at {layout.shape}",
         f"reads {limit}; its tokenizer puts {before or 'nothing'} before a text, {closing}",
     ]
+    there = {kind: sum(kind.counts(layout)) for kind in kinds()}
+    lines.append(f"sites: {', '.join(kind.counted(count) for kind, count in there.items() if count)}")
+    without = {kind: layout.absent.get(kind.point, "none was seen") for kind, count in there.items() if not count}
+    lines += [f"no {kind.nouns}: {why}" for kind, why in without.items()]
     if experts:
         lines.append(f"sends a token to {experts[0]} of {experts[1]} experts: time counts those, memory all")
     return tuple(lines)

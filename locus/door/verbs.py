@@ -49,13 +49,13 @@ def audit(
     Args:
         model: a name, or as `load` or `wrap` give it; the default model by default.
         behaviour: a name or path, or anything that `behaviour` takes; `misconceptions`, or a planted model's own, by default.
-        claim: `probe`, heads such as `12.3,14.0`, a file of heads, `patch:DIR`, what `claim`, `probe` or `patch` gave, or several
-            of these; `probe` by default.
+        claim: `probe`, sites such as `12.3,14.0` or `mlp.7`, a file of them, `patch:DIR`, what `claim`, `probe` or `patch`
+            gave, or several of these; `probe` by default.
         out: run folder; the same call again goes on where it stopped. Without it the run lives in a temporary folder.
         preset: quick, standard or paper.
         config: a TOML file with any of the settings.
         adapter: none, merged, or an adapter's folder, where one lies beside the weights of a model by name.
-        claim_size: heads of a probe claim.
+        claim_size: sites of a probe claim.
         random: random Locations.
         alpha: level of the tests.
         metric: what decides; `locus.registry.entries("metrics")` has what there is. margin by default (mc2 where
@@ -155,7 +155,7 @@ def plan(
         preset: quick, standard or paper.
         config: a TOML file.
         adapter: of a model by name.
-        claim_size: heads of a probe claim.
+        claim_size: sites of a probe claim.
         random: random Locations.
         alpha: level of the tests.
         metric: of the verdict.

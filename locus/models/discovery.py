@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from locus.errors import UserError
 from locus.models.layout import LayerLayout, Layout
+from locus.models.points import LayerParts
 from locus.models.probe import LENGTH, Attention, Call, Probe, probe, tokens_of
 from locus.models.traces import (
     Unknown,
@@ -37,27 +38,6 @@ from locus.models.within import look_within
 EXPECTED = "a causal LM whose attention heads feed a linear map into the residual stream"
 REMEDY = "A model of another kind cannot be audited: it has no heads whose outputs could be edited."
 CLOSE = 1e-4
-
-
-@dataclass(frozen=True)
-class LayerParts:
-    """Where what is inside one layer's modules.
-
-    Attributes:
-        path: of the layer, in the model.
-        output: path of the attention's output projection in the model; "" where the layer has no heads.
-        transposed: whether that projection's weight is stored as [input, output].
-        mlp: path of what is added to the stream besides attention; "" where that is not one module, or is all there is.
-        down: path of the MLP's down projection; "" where none was proved to be one.
-        turned: whether that projection's weight is stored as [input, output].
-    """
-
-    path: str
-    output: str = ""
-    transposed: bool = False
-    mlp: str = ""
-    down: str = ""
-    turned: bool = False
 
 
 @dataclass(frozen=True)

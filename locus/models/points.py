@@ -6,16 +6,34 @@ taken behind the map, freely in the residual stream. What is there is seen in a 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-if TYPE_CHECKING:
-    from locus.models.discovery import LayerParts
-
 Side = Literal["input", "output", "stream"]
 Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """Where what is inside one layer's modules.
+
+    Attributes:
+        path: of the layer, in the model.
+        output: path of the attention's output projection in the model; "" where the layer has no heads.
+        transposed: whether that projection's weight is stored as [input, output].
+        mlp: path of what is added to the stream besides attention; "" where that is not one module, or is all there is.
+        down: path of the MLP's down projection; "" where none was proved to be one.
+        turned: whether that projection's weight is stored as [input, output].
+    """
+
+    path: str
+    output: str = ""
+    transposed: bool = False
+    mlp: str = ""
+    down: str = ""
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,7 @@ class Point:
 
     words: str
     side: Side
-    path: Callable[["LayerParts"], str]
+    path: Callable[[LayerParts], str]
     before_mlp: bool = True
 
     @property

@@ -8,15 +8,13 @@ several maps end an MLP, as those of experts, none is it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from locus.models.points import LayerParts
 from locus.models.probe import LENGTH, Call, Probe, probe
 from locus.models.traces import Unknown, in_words, is_transposed, linear_input, place_of
-
-if TYPE_CHECKING:
-    from locus.models.discovery import LayerParts
 
 EXACT = 1e-6  # of the largest number: within it, what is the same at every token is the same
 
@@ -31,13 +29,13 @@ class Within:
         absent: by point that is not there, why.
     """
 
-    layers: "tuple[LayerParts, ...]"
+    layers: tuple[LayerParts, ...]
     points: Mapping[str, tuple[int, ...]]
     absent: Mapping[str, str]
 
 
 def look_within(
-    hf: Any, seen: Probe, paths: Mapping[int, str], chain: Sequence[Call], layers: "Sequence[LayerParts]", loose: str
+    hf: Any, seen: Probe, paths: Mapping[int, str], chain: Sequence[Call], layers: Sequence[LayerParts], loose: str
 ) -> Within:
     """See which points the layers of a model have besides their heads.
 
@@ -88,7 +86,7 @@ def _in_rows(value: Tensor | None, width: int) -> bool:
 
 
 def _downs(
-    hf: Any, seen: Probe, paths: Mapping[int, str], chain: Sequence[Call], layers: "Sequence[LayerParts]", width: int
+    hf: Any, seen: Probe, paths: Mapping[int, str], chain: Sequence[Call], layers: Sequence[LayerParts], width: int
 ) -> list[tuple[str, Tensor, bool]]:
     """Path, input and orientation of every layer's down projection.
 
@@ -126,7 +124,9 @@ def _downs(
         result = quiet.result if scope is not layer else _added(quiet)
         largest = float(scope.result.abs().max()) if scope.result is not None else 0.0
         if result is None or not float((result - result[:, :1]).abs().max()) <= EXACT * largest:
-            raise Unknown(f"its MLPs say something where {path} is given nothing: several maps end them, as those of experts")
+            said = "its MLP still tells tokens apart: several maps end it, as those of experts"
+            said = said if scope is not layer else "its layer still adds something that tells tokens apart"
+            raise Unknown(f"where {path} is given nothing {said}")
         inputs = linear_input(call)
         assert inputs is not None, "a linear map"
         found.append((path, inputs, is_transposed(call, inputs, path)))

@@ -167,8 +167,8 @@ class AuditConfig(settings.Settings):
     template_variables: Annotated[dict[str, Scalar], BeforeValidator(_scalars)] = Field(
         {}, description="what a chat template is told besides, such as {enable_thinking=false}; it must read the variable"
     )
-    claims: tuple[str, ...] = Field(("probe",), description="probe, a list of heads such as 12.3,14.0, or a file of heads")
-    claim_size: int = Field(4, ge=1, description="heads a heuristic claim names")
+    claims: tuple[str, ...] = Field(("probe",), description="probe, sites such as 12.3,14.0 or mlp.7, or a file of them")
+    claim_size: int = Field(4, ge=1, description="heads, or other sites, that a heuristic claim names")
     features: Literal["answer", "next_question", "two_banks"] = Field(
         "next_question", description="text whose last token is probed: answer; answer + another question (WV); ITI's two banks"
     )
@@ -180,17 +180,17 @@ class AuditConfig(settings.Settings):
     random: int = Field(19, ge=0, description="random Locations of the claim's size")
     null: Literal["uniform", "layer", "both"] = Field(
         "uniform",
-        description="random Locations: uniform, over all heads; layer, as many in each layer as the claim; both: the verdict is "
+        description="random Locations: uniform, over all sites; layer, as many in each layer as the claim; both: the verdict is "
         "by uniform ones, and *special* by as many of the claim's layers stands beside it",
     )
-    singles: int = Field(0, ge=0, description="random single heads")
+    singles: int = Field(0, ge=0, description="random single sites")
     reads: tuple[Read, ...] = Field(
-        ("layer",), description="what an edit reads: the layer, its heads, a constant; each is audited"
+        ("layer",), description="what an edit reads: the layer, heads (the chosen sites), a constant; each is audited"
     )
     full_forms: tuple[Literal["heads", "free"], ...] = Field(("heads",), description="forms of full alignment: W b, or free")
     iti_strengths: tuple[PositiveFloat, ...] = Field((5.0, 15.0), description="strengths of the ITI shift")
     shift_random: int = Field(3, ge=0, description="random Locations that are also steered with ITI")
-    shift_everywhere: bool = Field(False, description="also steer all heads with ITI, each along its own direction")
+    shift_everywhere: bool = Field(False, description="also steer all sites with ITI, each along its own direction")
     # how edits are trained
     objective: Literal["ipo", "dpo", "logit"] = Field("ipo", description="of the optimal edit")
     reduce: Literal["sum", "mean"] = Field("sum", description="of log-probs over an answer's tokens")

@@ -58,6 +58,8 @@ def _said(twin: Material, differing: list[str]) -> list[str]:
             said = f"At “{name}” the method finds a special place where there is nothing: by itself its answer shows little."
         elif found == "invalid":
             said = f"At “{name}” the method gives no verdict where there is nothing, as it should."
+        elif found == "withheld":
+            said = f"At “{name}” an answer is withheld, as in the run itself."
         else:
             said = f"At “{name}” the method does not call special what is nowhere ({found})."
         sentences.append(said)

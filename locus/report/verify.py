@@ -231,7 +231,7 @@ def _held_of_run(
     here = len(body.artefacts) - len(absent)
     stated = [f"code {body.code.version}", body.device, f"written {body.written}"]
     if chosen_elsewhere:
-        stated.append(f"the heads of the claim(s) {_listed(chosen_elsewhere)}, which came from a file or from patching")
+        stated.append(f"the sites of the claim(s) {_listed(chosen_elsewhere)}, which came from a file or from patching")
     held = [
         ("files", f"{here} of the run and {len(receipt.views.files)} drawn from it have the hashes in the receipt"),
         ("scores", f"{len(body.tables)} tables of the database have the hashes in the receipt"),
