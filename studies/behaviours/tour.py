@@ -50,7 +50,7 @@ SMALL: dict[str, Any] = {
     "train": 4,
     "validation": 2,
     "test": 8,
-    "rounds": 1,
+    "rounds": 3,
     "lengths": (),
     "shift_random": 2,
 }
