@@ -18,7 +18,7 @@ from locus.errors import PreconditionsError, UserError, raise_all
 from locus.models import own_code
 from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import controls, judging, reading
+from locus.plan import controls, judges, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
         wrong = _fits(config, opened.model.layout.heads)
     else:
         wrong = _model(config)
-    raise_all(_edits(config) + judging.problems(config) + wrong)
+    raise_all(_edits(config) + judges.problems(config) + wrong)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
-    raise_all(judging.unfit(dataset, config))
+    raise_all(judges.unfit(dataset, config))
     _questions(dataset, config)
     return dataset
 
