@@ -15,7 +15,8 @@ from locus.judges.exchange import ExchangedJudge
 from locus.judges.next_word import NextWord
 from locus.judges.purse import Endpoint
 from locus.judges.sides import Labelled
-from locus.stats.judged import Confusion, exact_interval
+from locus.stats.judged import Confusion
+from locus.stats.proportions import exact_interval
 from tests.endpoint import Server
 from tests.families import tiny
 

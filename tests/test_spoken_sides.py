@@ -15,7 +15,8 @@ from locus.judges.base import References
 from locus.judges.pattern import read_patterns
 from locus.plan import preconditions, reading
 from locus.plan.config import resolve
-from locus.plan.judging import named, unfit
+from locus.plan.judges import unfit
+from locus.plan.judging import named
 from locus.records.store import reading as reading_store
 from locus.report import page
 from locus.report.consent import BUILT_IN

@@ -36,7 +36,8 @@ from locus.records.plan import (
     PromptRecord,
 )
 from locus.records.store import Store
-from locus.stats.judged import Confusion, exact_interval
+from locus.stats.judged import Confusion
+from locus.stats.proportions import exact_interval
 
 
 def begun(out: Path) -> PlanRecord | None:

@@ -14,7 +14,7 @@ from locus.boundary.notices import notice
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.models import own_code
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import controls, judging, population, questions, reading
+from locus.plan import controls, judges, population, questions, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 from locus.records.place import STRETCH
 from locus.sites.space import SiteSpace
@@ -41,9 +41,9 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
         wrong = _fits(config, lambda kind: SiteSpace.of(kind, layout), opened)
     else:
         wrong = _model(config)
-    raise_all(_edits(config, opened) + judging.problems(config) + wrong)
+    raise_all(_edits(config, opened) + judges.problems(config) + wrong)
     dataset = questions.audited(config, opened)
-    raise_all(judging.unfit(dataset, config))
+    raise_all(judges.unfit(dataset, config))
     questions.distinct(dataset, questions.others(config, opened))
     return dataset
 

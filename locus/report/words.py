@@ -12,7 +12,7 @@ from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
 from locus.sites.kind import SiteKind, default, kind_of
-from locus.stats.judged import exact_interval
+from locus.stats.proportions import exact_interval
 from locus.units import amount, share
 
 Placed = TypeVar("Placed", PlaceResult, Place)

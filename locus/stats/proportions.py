@@ -40,6 +40,22 @@ def clopper_pearson(k: int, n: int, level: float = 0.95, side: str = "two-sided"
     return Estimate(k / n, low, high, n, level, method)
 
 
+def exact_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share, also of a number of independent answers that is no whole one.
+
+    Args:
+        share: of successes.
+        count: how many there are in all, above 0.
+        level: of the interval.
+
+    Source: Clopper & Pearson 1934.
+    """
+    found, tail = share * count, (1.0 - level) / 2.0
+    low = 0.0 if share <= 0.0 else float(special.betaincinv(found, count - found + 1.0, tail))
+    high = 1.0 if share >= 1.0 else float(special.betainccinv(found + 1.0, count - found, tail))
+    return low, high
+
+
 def _family(ps: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
     """p-values as an array, and their ascending order with undefined ones last.
 
