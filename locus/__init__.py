@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from locus.door.behaviour import behaviour as behaviour
     from locus.door.claim import claim as claim
     from locus.door.claim import probe as probe
+    from locus.door.claim import published as published
     from locus.door.model import load as load
     from locus.door.model import wrap as wrap
     from locus.door.repeated import repeat as repeat
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     **dict.fromkeys(("load", "wrap"), "locus.door.model"),
     **dict.fromkeys(("Behaviour", "behaviour"), "locus.door.behaviour"),
-    **dict.fromkeys(("claim", "probe"), "locus.door.claim"),
+    **dict.fromkeys(("claim", "probe", "published"), "locus.door.claim"),
     **dict.fromkeys(("audit", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
     "repeat": "locus.door.repeated",

@@ -1,4 +1,4 @@
-"""What can be named: behaviours, readers, sites, claims, edits, metrics, judges, executors, models. Code is imported when asked.
+"""What can be named: behaviours, sites, claims, edits, metrics, judges and the other `KINDS`. Code is imported when asked for.
 
 An entry is a name, the place of its code (`module:attribute`), a line of help, and the extra whose packages it needs. Our own are
 listed here; another package's are found through entry points of the groups `locus.behaviours`, `locus.claims` and so on; and a
@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 from locus.errors import UserError
 
 T = TypeVar("T")
-Kind = Literal["behaviours", "readers", "sites", "claims", "edits", "metrics", "judges", "executors", "models"]
+Kind = Literal["behaviours", "readers", "sites", "claims", "importers", "edits", "metrics", "judges", "executors", "models"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MEMORY = "memory:"  # begins the name of what lay in somebody's memory, which no name opens again
 
@@ -88,6 +88,11 @@ def _judge(name: str, target: str, help: str, usage: str = "", within: str | Non
     return Entry(name, f"locus.judges.{target}", help, extra, usage=usage, within=within)
 
 
+def _importer(name: str, help: str) -> Entry:
+    """An importer of a published claim."""
+    return Entry(name, f"locus.claims.importers.{name.replace('-', '_')}:IMPORTER", help)
+
+
 OWN: dict[Kind, tuple[Entry, ...]] = {
     "behaviours": (
         _embedded("misconceptions", "common misconceptions, with the package"),
@@ -128,6 +133,19 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
     "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),
+    "importers": (
+        _importer("mib", "MIB and EAP-IG: cfg, nodes and edges with in_graph and score"),
+        _importer("edges", "ACDC and edge attribution patching: lists of edges; the heads that carry them"),
+        _importer("head-scores", "a score a head: honest_llama's accuracies, importances; arrays, JSON, tables"),
+        _importer("function-vectors", "indirect effects of heads by trial, or rows of layer, head and effect"),
+        _importer("lofit", "LoFiT: layer and head as whole numbers, best first"),
+        _importer("steering-vector", "AISteer360's .svec (accuracies of heads, or vectors) and steering-vectors"),
+        _importer("peft", "a LoRA adapter's folder: layers and modules; not audited yet"),
+        _importer("sae", "SAELens: FOLDER#123, a feature's decoder row; not audited yet"),
+        _importer("control-vector", "GGUF of control vectors, of llama.cpp and repeng; not audited yet"),
+        _importer("vectors", "a .safetensors of one vector a layer; not audited yet"),
+        Entry("pickle", "locus.claims.importers.pickles:IMPORTER", "refused, with the line that converts it"),
+    ),
     "edits": (
         Entry("rank1", "locus.edits.rank1:KIND", "the optimal rank-1 edit at some heads, trained"),
         Entry("full", "locus.edits.full:KIND", "the same in every layer: full alignment, the ceiling"),
@@ -222,7 +240,7 @@ def entries(kind: Kind) -> dict[str, Entry]:
     """All that is known of a kind, by name: ours, other packages', and what was registered here. Nothing is imported.
 
     Args:
-        kind: behaviours, readers, sites, claims, edits, metrics, judges, executors or models.
+        kind: behaviours, readers, sites, claims, importers, edits, metrics, judges, executors or models.
 
     Raises:
         UserError: if there is no such kind, suggesting the nearest.

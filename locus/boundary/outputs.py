@@ -23,6 +23,18 @@ def check_folder(path: Path, option: str = "--out") -> None:
     _check_holder(path, option)
 
 
+def empty_folder(path: Path, option: str = "--to") -> None:
+    """Make a folder that is new, or see that it is empty.
+
+    Raises:
+        UserError: if it is neither, or `check_folder` finds something wrong.
+    """
+    check_folder(path, option)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError("a new or empty folder", f"{path}, which is neither", f"Give another {option}.")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def check_file(path: Path, option: str = "--out") -> None:
     """Refuse a place where no file can be written; nothing is written yet.
 

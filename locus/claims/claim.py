@@ -90,9 +90,9 @@ class Claim:
             )
         if (shape := self.about.get("shape")) not in (None, [n_layers, n_heads]):
             raise UserError(
-                f"a mask of the model's own shape, {n_layers} layers by {n_heads} query heads",
+                f"a mask or table of the model's own shape, {n_layers} layers by {n_heads} query heads",
                 f"{self.name!r} of {shape[0]} by {shape[1]}",
-                "A mask names every head of the model it is about; give pairs or names for any other.",
+                "A mask or a table of scores has every head of the model that it is about; give pairs or names for any other.",
             )
 
     def save(self, path: Path) -> None:

@@ -256,10 +256,10 @@ def _circuit(content: JsonObject) -> Claim:
     if left := [name for name in names if OTHER.fullmatch(name)]:
         notice(f"the circuit's {_first_few(left)} left out: a claim is of heads", HeadsAlone)
     sites = sites_named(name for name in names if not OTHER.fullmatch(name))
-    return Claim("", Location.of(sites), "given", about=_of_model(content.get("cfg", {})))
+    return Claim("", Location.of(sites), "given", about=of_model(content.get("cfg", {})))
 
 
-def _of_model(cfg: Any) -> dict[str, object]:
+def of_model(cfg: Any) -> dict[str, object]:
     """What a circuit says of the model that it was found in, to be held against the one that is audited."""
     if not isinstance(cfg, dict):
         raise ValueError(f"'cfg' with {_brief(cfg)} where an object belongs")

@@ -1,7 +1,7 @@
-"""A claim that somebody else made, by its text on the command line, its file, or the folder of a patching run.
+"""A claim that somebody else made, by its text on the command line, its file or folder, or the folder of a patching run.
 
-This module gets at the content; `forms` says what it means. A text that reads as heads is heads: a file of such a name is
-given as ./NAME.
+This module gets at the content; an importer or `forms` says what it means. A text that reads as heads is heads: a file of such a
+name is given as ./NAME. NAME:PATH names the importer; what stands behind a path's `#` says how many of its scores are claimed.
 """
 
 import os
@@ -10,24 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from locus import registry
 from locus.boundary import incoming
 from locus.claims import forms
 from locus.claims.claim import Claim
+from locus.claims.importers import opening
+from locus.claims.importers.source import Source
+from locus.claims.published import ANY, Choice, Published, of_claim, renamed
 from locus.errors import UserError
 from locus.sites.kind import default
 from locus.sites.names import is_name
 
-WHAT = "a claim: probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of sites (.json, .npy, text)"
+WHAT = "a claim: probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of sites or of their scores (.json, .npy, text)"
 REMEDY = "docs/claims.md lists every form that a claim may have."
-LIMIT = 8 << 20  # bytes of a file of heads
-MAGIC = b"\x93NUMPY"
-# As every version of numpy writes it; read so, nothing of a stranger's header is evaluated.
-HEADER = re.compile(
-    rb"\{'descr': '([<>|=]?[biu][1248])', 'fortran_order': (True|False), 'shape': \(((?:\d{1,9}, ?)*(?:\d{1,9})?)\), \}\s*"
-)
 
 
 def is_heuristic(source: str) -> bool:
@@ -35,24 +30,65 @@ def is_heuristic(source: str) -> bool:
     return source in registry.entries("claims")
 
 
-def given(text: str) -> Claim:
+def given(text: str, choice: Choice = ANY) -> Claim:
     """A claim from a list of heads, a file, or the folder of a patching run as patch:DIR.
+
+    Args:
+        text: as on a command line.
+        choice: how many of a file's scores are claimed, in place of what stands behind its `#`.
 
     Raises:
         UserError: if it cannot be read, or not as heads in exactly one way.
     """
+    published, part = said(text)
+    if part is not None and choice.said:
+        raise UserError("a size behind the # or beside it", f"{text[:80]!r} and {choice}", "Say it once.")
+    return published.chosen(part or choice)
+
+
+def said(text: str) -> tuple[Published, Choice | None]:
+    """What a text, a file or a folder says of where a behaviour lives, and the choice behind its `#`.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
     if text.startswith("patch:"):
-        return _patched(text.removeprefix("patch:"))
-    path = Path(text)
+        return of_claim(_patched(text.removeprefix("patch:"))), None
     if (spelt := spelled(text)) is not None:
-        claim, about = spelt, {"text": text}
-    elif os.path.lexists(text):
-        claim, about = _read_claim(incoming.read_bytes(path, WHAT, LIMIT), repr(text), file=True), {"file": path.name}
+        return renamed(of_claim(spelt), "given", text=text), None
+    name, path, part = _placed(text)
+    source = Source(Path(path), WHAT, part, bool(name))
+    importer = opening.get(name) if name else opening.fitting(source)
+    if importer is None:
+        claim = _read_claim(source.bytes if source.array is None else source.array, repr(path), file=True)
+        published = renamed(of_claim(claim), source.path.stem)
     else:
-        nearest = registry.near(text, registry.entries("claims"))
+        published = opening.read(importer, source)
+    about = {"file": source.path.name, **({"sha256": source.sha256} if source.sha256 else {})}
+    own = part if importer is not None and importer.parts else ""
+    # A claim that was converted keeps where it came from.
+    kept = {} if "sha256" in published.about else about
+    return renamed(published, "given", **kept), Choice.of_part(part) if part and not own else None
+
+
+def _placed(text: str) -> tuple[str, str, str]:
+    """The importer that a text names, the path, and what stands behind its `#`.
+
+    Raises:
+        UserError: if nothing is there.
+    """
+    name, colon, rest = text.partition(":")
+    named = bool(colon) and name in registry.entries("importers") and not os.path.lexists(text)
+    path = rest if named else text
+    front, sharp, part = path.rpartition("#")
+    if sharp and front and not os.path.lexists(path):
+        path = front
+    else:
+        part = ""
+    if not os.path.lexists(path):
+        nearest = registry.near(name, registry.entries("importers" if colon else "claims"))
         raise UserError(WHAT, repr(text[:200]), f"{nearest} Check the spelling or the path.".lstrip())
-    name = "given" if "text" in about else path.stem
-    return replace(claim, name=claim.name or name, about=claim.about | about)
+    return name if named else "", path, part
 
 
 def spelled(text: str) -> Claim | None:
@@ -69,15 +105,15 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
 
 
-def _read_claim(content: bytes, origin: str, file: bool = False) -> Claim:
-    """The claim in a text or a file; who types heads knows that they are heads, and a file may be a table of scores.
+def _read_claim(content: Any, origin: str, file: bool = False) -> Claim:
+    """The claim in a text, a file or an array; who types heads knows that they are heads, and a file may be a table of scores.
 
     Raises:
         UserError: as `given`.
     """
     try:
-        if content.startswith(MAGIC):
-            return forms.read_claim(_array(content))
+        if not isinstance(content, bytes):
+            return forms.read_claim(content)
         text = content.decode("utf-8-sig")
         if text.lstrip()[:1] in ("[", "{"):
             return forms.read_claim(incoming.parse_json(text))
@@ -87,30 +123,6 @@ def _read_claim(content: bytes, origin: str, file: bool = False) -> Claim:
         return forms.read_claim(_words(text))
     except ValueError as error:  # bytes that are no text are one, too
         raise UserError(WHAT, f"{origin}: {str(error)[:300]}", REMEDY) from error
-
-
-def _array(content: bytes) -> Any:
-    """The array in a .npy file of whole numbers or Booleans, which has exactly the bytes that its header announces.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    start = 10 if content[6:7] == b"\x01" else 12
-    end = start + int.from_bytes(content[8:start], "little")
-    header = HEADER.fullmatch(content[start:end])
-    if header is None:
-        raise ValueError("a .npy of something other than whole numbers or Booleans, not pickled")
-    shape = tuple(int(size) for size in header[3].replace(b" ", b"").split(b",") if size)
-    try:
-        dtype = np.dtype(header[1].decode())
-    except TypeError as error:
-        raise ValueError(f"a .npy of {header[1].decode()}") from error
-    count = 1
-    for size in shape:
-        count *= size
-    if count * dtype.itemsize != len(content) - end:
-        raise ValueError(f"a .npy of shape {list(shape)} with {len(content) - end:,} bytes behind its header")
-    return np.frombuffer(content, dtype, offset=end).reshape(shape, order="F" if header[2] == b"True" else "C")
 
 
 def _patched(folder: str) -> Claim:

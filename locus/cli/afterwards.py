@@ -94,14 +94,18 @@ def export(
         str | None, Option(help="Whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.")
     ] = None,
     form: Annotated[
-        str, Option("--as", help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.")
+        str,
+        Option(
+            "--as",
+            help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, inspect, attestation, badge, card, cite.",
+        ),
     ] = "auto",
     model: OwnModel = None,
     adapter: OwnAdapter = None,
     revision: OwnRevision = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV."""
+    """Export a trial's edit as a PEFT adapter or a bias, or what others' tools read of a run: scores, logs, receipt, card."""
     shown = console()
     given = flags(None, model=model, adapter=adapter, revision=revision)
     for line in locus.export(run, to, trial=trial, form=form, trust_remote_code=trust_remote_code, **given):

@@ -16,6 +16,7 @@ import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
 from locus.cli import afterwards, behaviours, ending, imported, keyring, names, sizes, studies
+from locus.cli import claims as claim_files
 from locus.cli.options import asked, flags, unless
 from locus.machine import threads
 
@@ -31,6 +32,7 @@ app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)
 app.command("list")(names.show)
 app.add_typer(behaviours.app, name="behaviours")
+app.add_typer(claim_files.app, name="claims")
 console = terminal.console()
 
 
@@ -70,7 +72,8 @@ Claims = Annotated[
     list[str] | None,
     Option(
         "--claim",
-        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of them (JSON, .npy, one a line); may be repeated.",
+        help="probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, a file of them, or of scores as FILE#16 "
+        "(`locus list importers`); may be repeated.",
         show_default="probe",
     ),
 ]
@@ -182,8 +185,9 @@ def probe(
         console.print(Text(f"{save} holds the claimed sites: {', '.join(claimed.location.names)}."), soft_wrap=True)
 
 
-@app.command(hidden=True)
+@claim_files.app.callback(invoke_without_command=True)
 def claims(
+    context: typer.Context,
     model: ModelName = None,
     adapter: Adapter = None,
     behaviour: Data = None,
@@ -194,7 +198,9 @@ def claims(
     seed: Annotated[int | None, Option()] = None,
     settings: Set = None,
 ) -> None:
-    """The former name of `locus probe`."""
+    """Show how a file of somebody's claim is read, and convert it. Without a command it is the former name of `locus probe`."""
+    if context.invoked_subcommand is not None:
+        return
     terminal.console(stderr=True).print(Text("notice: locus claims is now called locus probe."))
     probe(
         model=model,

@@ -1,6 +1,7 @@
 """The commands about behaviours: those that come with the package with what was measured of them, and any as a model sees it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,6 +51,18 @@ def show(
     seen = locus.behaviour(path).preview(model, items=items, prompt=prompt, revision=revision)
     for one in repr(seen).splitlines():
         console().print(Text(one), soft_wrap=True)
+
+
+@app.command()
+def export(
+    path: Annotated[str, Argument(metavar="PATH", help="As for --data: a name, a file, READER:FILE.")],
+    to: Annotated[Path, Option(help="A new or empty folder.")],
+) -> None:
+    """Write a behaviour as a data set: its questions as JSON lines, and Croissant metadata."""
+    import locus
+
+    for name in locus.behaviour(path).export(to):
+        console().print(Text(f"wrote {name}"))
 
 
 def _row(entry: registry.Entry) -> Iterator[str]:

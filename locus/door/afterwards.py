@@ -120,13 +120,14 @@ def export(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> list[str]:
-    """Export a trial's edit as a PEFT adapter or a bias, or a run's per-item scores as Parquet and CSV.
+    """Export a trial's edit as a PEFT adapter or a bias, or what others' tools read of a run: scores, logs, receipt, card.
 
     Args:
         run: the run, or its folder.
         to: a new or empty folder.
         trial: whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.
-        form: peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, or auto.
+        form: peft (a rank-1 edit), bias (a shift, in a copy of the model); scores, inspect (.eval logs), attestation (the
+            receipt in a DSSE envelope), badge, card (for a model card), cite; or auto: an edit if a trial is named, else scores.
         model: your own model, where the run's does not come with the package: a name, or as `load` or `wrap` give it.
         adapter: likewise the adapter: none, merged, or its folder.
         revision: of a hub model.
@@ -142,14 +143,16 @@ def export(
 
     from locus.door.model import taken
     from locus.report.consent import Given
-    from locus.report.export import Form, export_edit, export_scores
+    from locus.report.export import Form, export_edit
+    from locus.report.outside import FORMS
 
     folder, place = run.folder if isinstance(run, Run) else Path(run), Path(to)
     forms: dict[str, Form] = {name: name for name in get_args(Form)}
-    if form != "scores" and form not in forms:
-        raise UserError("--as auto, peft, bias or scores", repr(form), "Choose one of them.")
-    if form == "scores" or (form == "auto" and trial is None):
-        return [f"wrote {name}" for name in export_scores(folder, place)]
+    form = "scores" if form == "auto" and trial is None else form
+    if form in FORMS:
+        return [f"wrote {name}" for name in FORMS[form].write(folder, place, trial)]
+    if form not in forms:
+        raise UserError(f"--as {', '.join(forms)}, {', '.join(FORMS)}", repr(form), "Choose one of them.")
     if trial is None:
         raise UserError("--trial with a name or an id", "none", "Give --trial claim, for example, or --as scores.")
     open_model = taken(model)

@@ -86,6 +86,27 @@ class Behaviour:
         outputs.write_text(Path(path), "\n".join(lines) + "\n", "path")
         return Path(path)
 
+    def export(self, to: str | Path) -> list[str]:
+        """Write as a data set for others' tools: the questions as JSON lines, and their Croissant metadata.
+
+        Args:
+            to: a new or empty folder.
+
+        Returns:
+            Names of the files written.
+
+        Raises:
+            UserError: if the folder is neither.
+        """
+        from locus.behaviours.croissant import files
+
+        folder = Path(to)
+        outputs.empty_folder(folder)
+        made = files(self.dataset)
+        for name, text in made.items():
+            outputs.write_text(folder / name, text, "--to")
+        return list(made)
+
 
 def behaviour(
     source: "str | Path | Rows | pandas.DataFrame | Behaviour" = "misconceptions",

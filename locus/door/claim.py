@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from locus.claims.claim import Claim
-from locus.claims.given import given
+from locus.claims.given import given, said
+from locus.claims.published import Choice, Published, Rank
 from locus.door.asked import asked
 from locus.door.showing import Wanted, showing
 from locus.sites.kind import default, kind_of
@@ -16,17 +17,27 @@ if TYPE_CHECKING:
     from locus.models.model import Model
 
 
-def claim(source: str | Path | Iterable[Any], name: str | None = None) -> Claim:
+def claim(
+    source: str | Path | Iterable[Any],
+    name: str | None = None,
+    *,
+    size: int | Literal["all"] | None = None,
+    budget: float | None = None,
+    rank: Rank | None = None,
+) -> Claim:
     """A claim that somebody made: where the behaviour is said to live.
 
     Args:
         source: heads as `12.3,14.0` or `L12H3`, neurons as `n12.345`, modules as `attn.3` or `mlp.12`, the stream entering a
             layer as `resid.10`; a list of these, all of one kind, or of (layer, head) counted from zero; a file of them (JSON,
-            .npy, or one a line); or `patch:DIR` of a patching run.
+            .npy, or one a line), or of scores in a published shape (docs/claims.md); or `patch:DIR` of a patching run.
         name: what tables call it.
+        size: of a file of scores, so many of the highest, or "all".
+        budget: instead, this share of the heads that have a score.
+        rank: largest or absolute, by value or by magnitude; needed only where scores are negative and the shape does not say.
 
     Raises:
-        UserError: if it cannot be read as sites of one kind in exactly one way.
+        UserError: if it cannot be read as sites of one kind in exactly one way, or a file has scores and no size was said.
 
     Example:
         >>> import locus
@@ -37,8 +48,29 @@ def claim(source: str | Path | Iterable[Any], name: str | None = None) -> Claim:
     """
     if not isinstance(source, str | Path):
         source = ",".join(".".join(map(str, one)) if isinstance(one, tuple | list) else str(one) for one in source)
-    made = given(str(source))
+    made = given(str(source), Choice(size, budget, rank))
     return made if name is None else replace(made, name=name)
+
+
+def published(source: str | Path) -> Published:
+    """What a file or folder of somebody's claim says, before anything is chosen of it.
+
+    Args:
+        source: as of `claim`.
+
+    Returns:
+        Its `scores` by site, the heads that it itself `named`, its `directions`, what is `about` it; `ranked()` has the heads'
+        scores, the highest first, and `claim(size=16)` makes the claim.
+
+    Raises:
+        UserError: if it cannot be read.
+
+    Example:
+        >>> import locus
+        >>> locus.published("12.3,14.0").named
+        ('12.3', '14.0')
+    """
+    return said(str(source))[0]
 
 
 def probe(

@@ -24,10 +24,11 @@ VERSIONS = (2, 3)
 
 @dataclass
 class Head:
-    """What the head says: settings by name (of an array, its length), and of every tensor name, shape, type and offset."""
+    """What the head says: settings by name (of an array, its length); of a tensor name, shape, type and offset from `begin`."""
 
     settings: JsonObject
     tensors: list[tuple[str, tuple[int, ...], int, int]]
+    begin: int
 
 
 class _Walk:
@@ -88,8 +89,9 @@ def read_head(path: Path) -> Head:
             align = settings.get("general.alignment", 32)
             if type(align) is not int or align < 1:
                 raise ValueError("a general.alignment that is no number above 0")
-            _hold(infos, len(content) - -(-walk.at // align) * align)
-    return Head(settings, infos)
+            begin = -(-walk.at // align) * align
+            _hold(infos, len(content) - begin)
+    return Head(settings, infos, begin)
 
 
 def _tensor(walk: _Walk) -> tuple[str, tuple[int, ...], int, int]:

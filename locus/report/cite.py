@@ -1,9 +1,17 @@
-"""How to cite: the methods a run used and the run itself, as BibTeX, RIS and EndNote."""
+"""How to cite: the methods a run used and the run itself, as BibTeX, RIS, EndNote and CITATION.cff."""
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from locus import atomic
+from locus.boundary import outputs
+from locus.plan import reading
 from locus.records.plan import PlanRecord
+from locus.report.receipt import sealed_in
+from locus.report.results import verdict_of
 from locus.shown import tex, visible
 
 
@@ -129,3 +137,58 @@ def endnote(cited: list[Work]) -> str:
 def forms(cited: list[Work]) -> dict[str, str]:
     """Every form by its file ending."""
     return {"bib": bibtex(cited), "ris": ris(cited), "enw": endnote(cited)}
+
+
+def cff(cited: list[Work], version: str) -> str:
+    """The run as a CITATION.cff, with the methods as its references; every text is quoted as JSON, which is YAML too.
+
+    Args:
+        cited: as `works` gives them, the run last.
+        version: of locus.
+
+    Source: Citation File Format 1.2.0, https://github.com/citation-file-format/citation-file-format.
+    """
+    *methods, run = cited
+    lines = [
+        "cff-version: 1.2.0",
+        f"message: {json.dumps('Please cite this audit and the methods that it used.')}",
+    ]
+    lines += [
+        "type: dataset",
+        f"title: {json.dumps(run.title)}",
+        'authors:\n  - name: "locus"',
+        f"version: {json.dumps(version)}",
+    ]
+    lines += [f"abstract: {json.dumps(run.note)}"] if run.note else []
+    lines += ["references:"]
+    for work in methods:
+        people = [name.partition(", ") for name in work.authors]
+        names = [{"family-names": family, **({"given-names": given} if given else {})} for family, _, given in people]
+        entry: dict[str, Any] = {
+            "type": "article" if work.kind == "article" else "generic",
+            "title": work.title,
+            "authors": names,
+        }
+        entry |= {"year": int(work.year)} if work.year.isdigit() else {}
+        entry |= {"journal": work.where} if work.where else {}
+        entry |= {"doi": work.doi} if work.doi else {}
+        lines.append(f"  - {json.dumps(entry, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+def write(run: Path, to: Path) -> list[str]:
+    """Write how to cite a finished run and its methods, in every form.
+
+    Returns:
+        Names of the files written.
+
+    Raises:
+        UserError: if the run has no verdict yet, or the folder to write to is not empty.
+    """
+    plan, receipt, version = reading.read_plan(run), sealed_in(run), verdict_of(run).versions["locus"]
+    cited = works(plan, version, receipt.id if receipt else "")
+    files = {f"cite.{ending}": text for ending, text in forms(cited).items()} | {"CITATION.cff": cff(cited, visible(version, 80))}
+    outputs.empty_folder(to)
+    for name, text in files.items():
+        atomic.replace(to / name, text)
+    return list(files)

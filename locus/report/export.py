@@ -87,11 +87,11 @@ def export_edit(
     chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
     if chosen == "peft":
         factors = adapter(model, edit)  # refused before anything is written
-        _empty(to)
+        outputs.empty_folder(to)
         notes = write_peft(model, factors, to, revision)
     else:
         hf = baked(model, edit)
-        _empty(to)
+        outputs.empty_folder(to)
         save_baked(model, edit, hf, to)
         notes = []
     if edit.positions == "answer":
@@ -151,7 +151,7 @@ def export_scores(run: Path, to: Path) -> list[str]:
     for place, (name, found) in enumerate(_spelt_out(rows, trials, plan).items()):
         table = table.add_column(4 + place, name, pa.array(found, pa.string()))
     table = table.replace_schema_metadata({"plan_sha256": plan.sha256})
-    _empty(to)
+    outputs.empty_folder(to)
     with (to / "scores.parquet").open("wb") as file:  # a path it would read as an address
         pyarrow.parquet.write_table(table, file)
     write_csv(to / "scores.csv", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
@@ -168,10 +168,3 @@ def _spelt_out(rows: list[Any], trials: dict[str, TrialResult], plan: PlanRecord
     specs = {name: (",".join(one.spec.location), one.spec.read, one.setting) for name, one in trials.items()}
     heads, reads, settings = ([specs[row[0]][place] for row in rows] for place in range(3))
     return {"heads": heads, "read": reads, "setting": settings, "group": [groups.get(row[6], "") for row in rows]}
-
-
-def _empty(folder: Path) -> None:
-    outputs.check_folder(folder, "--to")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError("a new or empty folder", f"{folder}, which is neither", "Give another --to.")
-    folder.mkdir(parents=True, exist_ok=True)

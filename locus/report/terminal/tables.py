@@ -10,6 +10,7 @@ from rich.table import Table
 
 from locus.boundary.terminal import Console, Text
 from locus.claims.claim import Claim
+from locus.claims.published import Published, Rank
 from locus.conclude.stability import described
 from locus.judges.figures import Comparison, Spread
 from locus.records.base import JsonObject
@@ -38,6 +39,29 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
         if rank <= top or site in claimed:
             table.add_row(str(rank), site, f"{100 * accuracy:.1f} %", "yes" if site in claimed else "")
     console.print(table)
+
+
+def published_table(console: Console, said: Published, claim: Claim | None, why: str, rank: Rank | None, top: int) -> None:
+    """What a published file says: its shape, its scores, the highest first, and its claim or why it makes none."""
+    kinds = ", ".join(f"{count} of {kind}" for kind, count in said.kinds.items())
+    console.print(Text(f"{said.name}: read as {said.importer or 'heads'}; sites: {kinds or 'none'}"), soft_wrap=True)
+    for name, value in said.about.items():
+        console.print(Text(f"  {name}: {value}"), soft_wrap=True)
+    for direction in said.directions[:top]:
+        norm = float((direction.vector.astype("float64") ** 2).sum() ** 0.5)
+        place = direction.site or "a place that it does not say"
+        console.print(Text(f"  {direction.label} at {place}: width {len(direction.vector):,}, norm {norm:.4g}"), soft_wrap=True)
+    claimed, scores = set(claim.location.names) if claim else set(), claim.scores if claim else said.ranked(rank)
+    table = Table()
+    for heading in ("rank", "head", "score", "claimed"):
+        table.add_column(heading, justify="right")
+    for number, (head, score) in enumerate(scores.items(), 1):
+        if number <= top:
+            table.add_row(str(number), head, f"{score:.6g}", "yes" if head in claimed else "")
+    if scores:
+        console.print(table)
+    line = f"claimed heads: {', '.join(claim.location.names)}" if claim else f"No claim: {why}"
+    console.print(Text(line), soft_wrap=True)
 
 
 def verified_table(console: Console, verification: Verification) -> None:
