@@ -153,7 +153,7 @@ def main() -> None:
     print(
         "# Prediction-powered intervals: do they hold what they say?\n\n"
         f"Percent of {options.runs:,} simulated audits whose {LEVEL:.0%} interval holds the truth, with the exact 95 % interval\n"
-        f"of that, and the mean width in points. {QUESTIONS} questions, seed {options.seed}; the judges are those of the script.\n"
+        f"of that, and the mean width in points. {QUESTIONS} questions, seed {options.seed}; the script has the judges.\n"
         f"Made by `python -m studies.powered --runs {options.runs} --seed {options.seed}`.\n"
     )
     for title, simulated in TABLES.items():

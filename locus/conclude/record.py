@@ -13,6 +13,7 @@ import numpy.typing as npt
 from locus import stats
 from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
+from locus.records.labels import LabelsRecord
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
 from locus.records.store import Store
@@ -62,10 +63,18 @@ class Record:
         store: the run's database.
         rounds: looks at every search after so many; by default where validation questions say that it is best.
         asked: the split that stands for the test questions: these, or the same put in another prompt format.
+        labels: what people say of its answers, if any did.
     """
 
-    def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None, asked: str = "test"):
-        self.plan, self.store = plan, store
+    def __init__(
+        self,
+        plan: PlanRecord,
+        store: Store,
+        rounds: int | None = None,
+        asked: str = "test",
+        labels: LabelsRecord | None = None,
+    ):
+        self.plan, self.store, self.labels = plan, store, labels
         self.config = AuditConfig.recorded(plan.config)
         self.rounds, self.asked = rounds, asked
         self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}

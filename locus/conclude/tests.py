@@ -9,6 +9,7 @@ Design and analysis of non-inferiority mortality trials in oncology.
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from locus import stats, units
 from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
 from locus.stats.estimate import unit_values
+
+if TYPE_CHECKING:
+    from locus.conclude.labelled import People
 
 Floats = npt.NDArray[np.float64]
 UNIQUE_MOST, UNIQUE_LEAST = 0.15, 0.05
@@ -41,6 +45,7 @@ class Scores:
         beaten: part -> why its optimum was not reached, where a place inside it ends at a lower training loss.
         inner: part -> the place inside it whose edit validation questions prefer to its own.
         could: other metrics by which the ceiling gains as much as a verdict needs.
+        people: what people say of some answers, where that is asked for.
     """
 
     base: Floats
@@ -54,6 +59,7 @@ class Scores:
     beaten: dict[str, str] = field(default_factory=dict)
     could: tuple[str, ...] = ()
     inner: dict[str, str] = field(default_factory=dict)
+    people: "People | None" = None
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
@@ -145,9 +151,15 @@ def least_gain(config: AuditConfig) -> float | None:
     return config.least_gain if config.least_gain is not None else metric(config.metric).least_gain
 
 
-def too_small(scores: Scores, config: AuditConfig) -> str:
-    """Why a gain is too small to be asked where it comes from, and which metric could; "" where it is not."""
-    least, gain = least_gain(config), _known(scores.gain)
+def too_small(scores: Scores, config: AuditConfig, gain: float | None = None) -> str:
+    """Why a gain is too small to be asked where it comes from, and which metric could; "" where it is not.
+
+    Args:
+        scores: that are concluded from.
+        config: which says how much is enough.
+        gain: the ceiling's, where it is not the scores' own mean.
+    """
+    least, gain = least_gain(config), _known(scores.gain) if gain is None else gain
     if least is None or not gain < least:
         return ""
     reached = _known(scores.base)
