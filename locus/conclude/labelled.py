@@ -9,39 +9,23 @@ them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from locus import stats, units
 from locus.conclude.record import Arm, Record
-from locus.conclude.tests import Scores, Test, span
+from locus.conclude.tests import People, Scores, Test, Values, span
 from locus.plan.config import AuditConfig
 from locus.records.labels import AnswerLabels, LabelsRecord, text_hash
 from locus.stats.estimate import unit_values
 from locus.stats.powered import PoweredMean, powered_mean
 
 Floats = npt.NDArray[np.float64]
-Values = Mapping[str, Floats]  # part -> [questions]
 Contrast = Callable[[Values], Floats]
 SILENT = {"truth": 1.0, "info": 0.0, "true_info": 0.0}  # of a text without a word, by definition
 DRAW = 5  # stream of the run's seed
-
-
-@dataclass(frozen=True)
-class People:
-    """What people say of the labelled answers, and the judge of the very same, [questions], NaN where nobody read.
-
-    Attributes:
-        labels: part -> people's.
-        judge: part -> the judge's.
-        place: which random Location was read.
-    """
-
-    labels: Values
-    judge: Values
-    place: npt.NDArray[np.int64]
 
 
 def per_question(config: AuditConfig, claims: int) -> int:

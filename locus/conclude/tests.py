@@ -8,8 +8,8 @@ Design and analysis of non-inferiority mortality trials in oncology.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,25 @@ from locus.metrics.base import metric
 from locus.plan.config import AuditConfig
 from locus.stats.estimate import unit_values
 
-if TYPE_CHECKING:
-    from locus.conclude.labelled import People
-
 Floats = npt.NDArray[np.float64]
+Values = Mapping[str, Floats]  # part -> [questions]
 UNIQUE_MOST, UNIQUE_LEAST = 0.15, 0.05
 SMALL, POWER = 100, 0.8
+
+
+@dataclass(frozen=True)
+class People:
+    """What people say of the labelled answers, and the judge of the very same, [questions], NaN where nobody read.
+
+    Attributes:
+        labels: part -> people's.
+        judge: part -> the judge's.
+        place: which random Location was read.
+    """
+
+    labels: Values
+    judge: Values
+    place: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class Scores:
     beaten: dict[str, str] = field(default_factory=dict)
     could: tuple[str, ...] = ()
     inner: dict[str, str] = field(default_factory=dict)
-    people: "People | None" = None
+    people: People | None = None
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
