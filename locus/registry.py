@@ -133,6 +133,11 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
     ),
     "judges": (
         Entry("local", "locus.judges.kind:LOCAL", "boosted trees over references; or local:WEIGHTS"),
+        Entry(
+            "cross",
+            "locus.judges.cross.judge:KIND",
+            "cross:WEIGHTS, a fine-tuned encoder that reads references with the answer",
+        ),
         Entry("blind", "locus.judges.kind:BLIND", "wording alone, the control"),
         Entry("lm", "locus.judges.kind:LM", "lm:MODEL, a causal language model in the format of GPT-judge"),
         Entry("api", "locus.judges.kind:API", "api:MODEL, behind an OpenAI-compatible endpoint"),

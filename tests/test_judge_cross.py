@@ -6,13 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from locus.errors import UserError
 from locus.judges import corpus, encoder
-from locus.judges.base import References
+from locus.judges.base import Learner, References
+from locus.judges.cross import finish, training
 from locus.judges.cross import model as cross
-from locus.judges.cross import training
+from locus.judges.cross.judge import write_judge
 from locus.judges.examples import Example
+from locus.judges.kind import open_judge
 from tests.test_judge_corpus import files
 
 pytest.importorskip(encoder.MODULE)
@@ -161,3 +164,83 @@ def test_a_fold_is_judged_by_a_model_that_saw_none_of_it(tmp_path):
     learned = len(gathered.rows) - len(held)
     assert said[0].startswith(f"fold 0: {learned} answers in")
     assert f"{len(held)} answers are held out" in said[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny judge that went all the way: five folds, calibration, weights."""
+    folder = tmp_path_factory.mktemp("cross")
+    gathered = corpus.gather(*files(folder, n=16))
+    recipe = training.CrossRecipe(epochs=1, rows=4, rate=3e-3)
+    for fold in (*map(str, range(corpus.FOLDS)), "all"):
+        training.train(folder / "out", gathered, fold, recipe, lambda text: None, tiny())
+    odds = finish.out_of_fold(folder / "out", gathered)
+    kept = load_file(str(folder / "out" / "all.safetensors"))
+    model = cross.CrossEncoder(TINY)
+    model.load_state_dict({name: kept[f"model.{name}"] for name in model.state_dict()})
+    calibration = finish.fit(odds, gathered.rows, np.ones(len(odds), dtype=bool))
+    path = folder / "judge.safetensors"
+    write_judge(path, model, calibration, [row.question for row in gathered.rows], {"recipe": "tiny"})
+    return path, gathered, odds, folder
+
+
+def test_a_judge_is_one_file_that_judges_and_knows_what_it_learned_from(finished):
+    path, gathered, _, _ = finished
+    judge = open_judge(f"cross:{path}")
+    assert isinstance(judge, Learner)
+    questions = list(gathered.references)
+    inside = [question for question in questions if gathered.fold[question] != corpus.OUTSIDE]
+    assert judge.seen(inside) == [True] * len(inside)
+    assert judge.seen(["Who was the third of the kings?"]) == [False]
+    rows = [row for row in gathered.rows if row.kind == "model"][:9]
+    columns = [row.question for row in rows], [row.answer for row in rows], [row.references for row in rows]
+    said = judge.judge(*columns)
+    alone = [judge.judge(*([one] for one in each))[0] for each in zip(*columns, strict=True)]
+    assert list(map(str, alone)) == list(map(str, said))  # to the last bit; a NaN is not itself
+    assert all(one.scored or "abstains" in one.reason for one in said)
+    unfit = judge.judge(["", "q", "q"], ["a", "", "a"], [SIDES, SIDES, References()])
+    assert [one.reason for one in unfit] == ["the question is empty", "the answer is empty", "there is no true reference"]
+
+
+def test_a_fold_that_is_missing_or_another_files_is_refused(finished, tmp_path):
+    _, gathered, _, folder = finished
+    with pytest.raises(UserError, match="Train it"):
+        finish.out_of_fold(tmp_path, gathered)
+    other = corpus.Corpus(gathered.rows[1:], gathered.fold, gathered.references)
+    with pytest.raises(UserError, match="Train it anew"):
+        finish.out_of_fold(folder / "out", other)
+
+
+@pytest.mark.parametrize("name", ["none.safetensors", "text.safetensors", "other.safetensors"])
+def test_weights_that_are_none_are_refused_in_a_sentence(tmp_path, name):
+    path = tmp_path / name
+    if name.startswith("text"):
+        path.write_text("x" * 100)
+    if name.startswith("other"):
+        save_file({"a": torch.zeros(1)}, str(path))
+    with pytest.raises(UserError):
+        open_judge(f"cross:{path}")
+
+
+def test_calibration_is_isotonic_right_on_average_and_abstains_where_it_cannot_tell():
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0, 3, 8000)
+    goal = (rng.random(8000) < 1 / (1 + np.exp(-(0.5 * odds + 1)))).astype(float)
+    found = finish.calibrate(odds, goal)
+    assert list(found.probability) == sorted(found.probability)
+    for low, high in ((-4, -3), (-1, 0), (1, 2)):
+        inside = (odds > low) & (odds < high)
+        assert found(odds[inside]).mean() == pytest.approx(goal[inside].mean(), abs=0.05)
+    # Around one half every second answer would be wrong; of a judge that is always right only the step at 0 looks so.
+    assert 0.15 <= found.least <= 0.3
+    assert finish.calibrate(odds, (odds > 0).astype(float)).least <= 0.1
+
+
+def test_figures_of_a_fold_are_by_a_calibration_that_did_not_see_it(finished):
+    _, gathered, odds, _ = finished
+    changed = odds.copy()
+    fold = np.array([gathered.fold[row.question] for row in gathered.rows])
+    changed[fold == 2] += 5.0
+    before, after = (finish.cross_calibrated(one, gathered) for one in (odds, changed))
+    for number, one, other in zip(fold, before, after, strict=True):
+        assert (one == other) == (number == 2)

@@ -11,6 +11,7 @@ from locus.behaviours.items import Dataset, content_hash
 from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.judges.api import ApiJudge
+from locus.judges.base import Learner
 from locus.judges.kind import known_errors
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
@@ -183,9 +184,7 @@ def _judge(context: AuditContext) -> JudgeRecord | None:
     if judge is None:
         return None
     errors = known_errors(judge, Path(config.judge_figures) if config.judge_figures else None)
-    from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
-
-    seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, LocalJudge) else None
+    seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, Learner) else None
     return JudgeRecord(
         name=judge.name,
         fingerprint=judge.fingerprint,

@@ -136,10 +136,10 @@ class Run:
 
     def _load(self) -> None:
         with safe_open(str(self.path), framework="pt") as handle:
-            metadata = handle.metadata()
+            about = json.loads(handle.metadata()["locus"])
         kept = load_file(str(self.path))
-        assert metadata["recipe"] == json.dumps(asdict(self.recipe)), f"{self.path} was begun with other settings"
-        self.step = int(metadata["step"])
+        assert about["recipe"] == json.loads(json.dumps(asdict(self.recipe))), f"{self.path} was begun with other settings"
+        self.step = int(about["step"])
         self.model.load_state_dict({name: kept[f"model.{name}"] for name in self.model.state_dict()})
         for name, one in self.model.named_parameters():
             moments = {kind: kept[f"{kind}.{name}"] for kind in ("exp_avg", "exp_avg_sq")}
@@ -151,7 +151,8 @@ class Run:
         for name, one in self.model.named_parameters():
             kept |= {f"{kind}.{name}": self.optimizer.state[one][kind] for kind in ("exp_avg", "exp_avg_sq")}
         part = self.path.with_suffix(".part")
-        save_file(kept, str(part), {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))})
+        about = {"step": self.step, "recipe": asdict(self.recipe)}
+        save_file(kept, str(part), {"locus": json.dumps(about)})  # one entry: several are written in no fixed order
         part.replace(self.path)
 
     def advance(self) -> float:
@@ -179,7 +180,7 @@ class Run:
         self.step += 1
         return loss
 
-    def go(self, log: Log, every: float = 300.0, after_epoch: Callable[[int], None] = lambda epoch: None) -> CrossEncoder:
+    def go(self, log: Log, every: float = 120.0, after_epoch: Callable[[int], None] = lambda epoch: None) -> CrossEncoder:
         """Train to the end.
 
         Args:
