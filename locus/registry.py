@@ -169,6 +169,9 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
     ),
     "judges": (
         _judge("local", "kind:LOCAL", "truth, by boosted trees over references; or local:WEIGHTS", within=""),
+        _judge(
+            "cross", "cross.judge:KIND", "truth, cross:WEIGHTS, a fine-tuned encoder that reads references too", "cross:WEIGHTS"
+        ),
         _judge("blind", "kind:BLIND", "truth, by wording alone: the control", within=""),
         _judge("lm", "kind:LM", "lm:MODEL, truth by a causal language model in the format of GPT-judge", "lm:MODEL"),
         _judge("api", "kind:API", "api:MODEL, truth by a model behind an OpenAI-compatible endpoint", "api:MODEL"),

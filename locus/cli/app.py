@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, behaviours, ending, imported, keyring, names, sizes, studies
+from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies
 from locus.cli import claims as claim_files
 from locus.cli.options import asked, flags, unless
 from locus.machine import threads
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 judges = typer.Typer(help="Train a judge of truth and information, and measure any judge.", no_args_is_help=True)
+judges.command("label")(labels.label)
 app.add_typer(judges, name="judge")
 app.add_typer(keyring.app, name="keys")
 app.command()(studies.reproduce)

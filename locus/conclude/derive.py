@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from locus import __version__, atomic, errors, stats
-from locus.conclude import nested, rule
+from locus.conclude import labelled, nested, people, rule
 from locus.conclude.curve import curve
 from locus.conclude.entanglement import entangled
 from locus.conclude.manifold import departures
 from locus.conclude.record import Arm, Record
-from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, findings, least_share, settled
+from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, findings, least_share, scores_of, settled
 from locus.conclude.tests import difference, sided
 from locus.conclude.transfer import transfers
 from locus.engine import cost
@@ -26,6 +26,7 @@ from locus.metrics.base import deciding
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
+from locus.records.labels import read_labels
 from locus.records.place import JudgedShares, Measured, PlaceResult
 from locus.records.store import Store, reading
 from locus.records.verdict import (
@@ -122,8 +123,11 @@ def gain(record: Record) -> Gain | None:
     if best is None or not base or not record.whole(best):
         return None
     metric, config = record.config.metric, record.config
+    first = record.plan.claims[0].name
+    told = scores_of(record, first, config.reads[0], metric) if config.labels and record.labels is not None else None
     edited, plain = record.of(best, metric).mean(axis=0), record.of(base[0], metric)[0]
     one = difference(edited, plain, sided(edited - plain, config, record.groups), config, record.groups)
+    one = labelled.effect(told, config)[0] if told is not None and told.people is not None else one
     ends = (_plain(one.low), _plain(one.high))
     found = Gain(estimate=_plain(one.value), interval=ends, level=one.level, n=one.n, margin_share=config.tolerance)
     return found if best.role == "ceiling" else found.model_copy(update={"inner": best.name})
@@ -190,7 +194,7 @@ def derive(record: Record) -> Verdict:
     # What is not there is left out of the file, as in the first edition's.
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"random_in_layers": places("random-layer"), "departures": departures(record)}
-    more |= {"transfer": transfers(record), "also": entangled(record)}
+    more |= {"transfer": transfers(record), "also": entangled(record), "labelled": people.summary(record)}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
     more |= {} if (second := nested.searched_twice(record)) is None else {"second": second}
     more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}
@@ -256,6 +260,16 @@ def versions() -> dict[str, str]:
     return known
 
 
+def whole(out: Path, store: Store) -> Record:
+    """The record of a run folder, with people's labels if there are some.
+
+    Raises:
+        UserError: if its files are not whole.
+    """
+    plan = read_plan(out)
+    return Record(plan, store, labels=read_labels(out, plan.sha256))
+
+
 @contextmanager
 def recorded(out: Path) -> Iterator[Record]:
     """The record of a run folder, finished or not, which a stranger may have written; to read from.
@@ -264,7 +278,7 @@ def recorded(out: Path) -> Iterator[Record]:
         UserError: if it is no run folder, or its files are not whole.
     """
     with reading(out / "trials.sqlite") as store, errors.whole("a run folder whose files are whole", out):
-        yield Record(read_plan(out), store)
+        yield whole(out, store)
 
 
 def write(out: Path, store: Store, seconds: float) -> Verdict:
@@ -275,7 +289,7 @@ def write(out: Path, store: Store, seconds: float) -> Verdict:
         store: its open database.
         seconds: that the command took.
     """
-    verdict = complete(Record(read_plan(out), store), seconds)
+    verdict = complete(whole(out, store), seconds)
     atomic.replace(out / "verdict.json", json.dumps(verdict.to_json(), indent=1, allow_nan=False) + "\n")
     return verdict
 

@@ -15,6 +15,7 @@ from locus.metrics.base import metric
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
 from locus.plan.population import bounded
+from locus.records.labels import LabelsRecord
 from locus.records.plan import ConfusionRecord, PlanRecord, asked_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
@@ -73,6 +74,7 @@ class Record:
         rounds: looks at every search after so many; by default where validation questions say that it is best.
         asked: the split that stands for the test questions: these, the same put in another prompt format, or those of another
             behaviour.
+        labels: what people say of its answers, if any did.
 
     Attributes:
         config: the settings, with no more random Locations than there are places.
@@ -81,8 +83,15 @@ class Record:
         withheld: whether by the plan's rule the answers are withheld.
     """
 
-    def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None, asked: str = "test"):
-        self.plan, self.store = plan, store
+    def __init__(
+        self,
+        plan: PlanRecord,
+        store: Store,
+        rounds: int | None = None,
+        asked: str = "test",
+        labels: LabelsRecord | None = None,
+    ):
+        self.plan, self.store, self.labels = plan, store, labels
         asked_for = AuditConfig.recorded(plan.config)
         places = [Location.parse(claim.location) for claim in plan.claims]
         self.space = space_of(places, Layout.from_dict(plan.model.anatomy.to_json()))

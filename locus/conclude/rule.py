@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from locus import stats, units
-from locus.conclude import nested
+from locus.conclude import labelled, nested
 from locus.conclude import tests as findings
 from locus.conclude.sentences import PLACES, WITHHELD, overall, sentences
 from locus.conclude.tests import UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 from locus.plan.config import RULES, AuditConfig
 from locus.records.base import JsonObject
 from locus.records.findings import QUESTIONS, Finding, Findings, Standing
+from locus.records.labels import PASSES
 from locus.records.place import NEAR
 from locus.records.plan import PlanRecord
 from locus.sites.kind import SiteKind, default
@@ -86,9 +87,17 @@ def rule(config: AuditConfig, kind: SiteKind | None = None, known: PlanRecord | 
         "special_needs": "the mean of claim - random - margin above 0, besides the rank",
         "last": "special is refuted, too, with all random Locations, if none does worse than the claim and its lead is below 0",
     }
+    told: JsonObject = {
+        "answers": config.labels,
+        "drawn": "questions at random by the seed, groups whole; of each the answers of base, ceiling, claim, complement and one "
+        "random Location, in turn",
+        "passes": PASSES,
+        "interval": "prediction-powered, weight 1; ranks, and unique, by the judge alone",
+    }
     beside: JsonObject = {"beside": "special by random Locations of the claim's layers, which decides nothing"}
     return {
         **of_kind,
+        **({"labels": told} if config.labels else {}),
         **(beside if len(config.nulls) > 1 else {}),
         **(searched if config.search == "newton" else {}),
         **(fourth if config.rule >= 4 else {}),
@@ -121,13 +130,19 @@ def conclude(claims: Sequence[Scores], config: AuditConfig, look: int | None = N
     held = min(len(scores.random) for scores in claims)
     reached = [count for count in planned if count <= held] if look is None else [look]
     assert reached, f"a first look needs {planned[0]} random Locations, not {held}"
-    known = {question: [ASKED[question](scores, config) for scores in claims] for question in QUESTIONS if question not in DRAWN}
+    known = {question: [_asked(question, scores, config) for scores in claims] for question in QUESTIONS if question not in DRAWN}
     for count in reached:
         answers = _at(claims, config, count, known)
         settled = count == planned[-1] or all(_closed(one, drawn) for one in answers)
         if settled:
             break
     return Verdicts(answers, count, settled)
+
+
+def _asked(question: str, scores: Scores, config: AuditConfig) -> Test:
+    """A question's test, with people's labels where there are some."""
+    test = ASKED[question](scores, config)
+    return test if scores.people is None else labelled.answered(question, test, scores, config)
 
 
 def _closed(answers: Findings, drawn: Sequence[str]) -> bool:
@@ -139,12 +154,12 @@ def _at(claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[s
     """Findings from the first `count` random Locations; `known` are the tests that no random Location takes part in."""
     planned = config.looks
     seen = [scores.first(count) for scores in claims]
-    effects = [findings.effect(scores, config) for scores in seen]
+    effects = [(labelled if scores.people is not None else findings).effect(scores, config) for scores in seen]
     refusals = [_refusal(scores, gain, p, config) for scores, (gain, p) in zip(seen, effects, strict=True)]
     answers: list[dict[str, Finding]] = [{} for _ in claims]
     for question in QUESTIONS:
         of_places = question in DRAWN
-        tests = [ASKED[question](scores, config) for scores in seen] if of_places else known[question]
+        tests = [_asked(question, scores, config) for scores in seen] if of_places else known[question]
         supported = stats.holm([test.p_supported for test in tests])
         if of_places and count < planned[-1]:
             supported = np.ones(len(tests))
@@ -167,10 +182,13 @@ def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig
     missing = float(np.isnan(getattr(scores, worst)).mean())
     if missing > UNSCORED:
         return f"{units.share(missing)} of the scores of {PLACES.get(worst, 'the base model')} are missing"
+    if scores.people is not None and gain.reason:
+        return gain.reason
     if not p <= config.alpha:
         effect = f"{units.difference(gain.value, config.metric)}, {findings.span(gain, config.metric)}"
         return f"the ceiling itself has no clear effect ({effect}); nothing can be compared with it"
-    if config.rule >= 4 and (small := findings.too_small(scores, config)):
+    known = None if scores.people is None else gain.value
+    if config.rule >= 4 and (small := findings.too_small(scores, config, known)):
         return small
     reached = float(np.nanmean(scores.mean("ceiling")))
     if scores.blind is not None and scores.blind >= reached:

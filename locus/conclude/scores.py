@@ -5,17 +5,23 @@ from itertools import chain
 
 import numpy as np
 
-from locus.conclude import nested, rule
+from locus.conclude import labelled, nested, rule
 from locus.conclude.record import Arm, Record
 from locus.conclude.tests import least_gain
 from locus.metrics.base import tabled
+from locus.records.labels import METRICS
 from locus.records.place import NEAR
 from locus.records.plan import DRAWN
 from locus.records.result import TrialResult
 
 
-def scores_of(record: Record, claim: str, read: str, metric: str, role: str = "random") -> rule.Scores | None:
-    """A claim's scores in one read mode and metric, with the random Locations of a role; None while a trial is missing."""
+def scores_of(
+    record: Record, claim: str, read: str, metric: str, role: str = "random", told: bool | None = None
+) -> rule.Scores | None:
+    """A claim's scores in one read mode and metric, with the random Locations of a role; None while a trial is missing.
+
+    People's labels are with them where the plan asked for some, or as `told` says.
+    """
     mine, rest = record.find("claim", claim, read), record.find("complement", claim, read)
     ceiling, base = ceiling_of(record), record.find("base")
     randoms = record.drawn(claim, read, role)
@@ -32,6 +38,8 @@ def scores_of(record: Record, claim: str, read: str, metric: str, role: str = "r
     }
     parts = {"claim": mine, "ceiling": [ceiling], "complement": [others], "random": randoms}
     early = record.rounds is not None  # what follows from searches cut short, taken for what they are
+    told = (record.config.labels > 0 if told is None else told) and role == DRAWN[0] and metric in METRICS
+    read_by = {**parts, "base": base[:1]} if told and record.labels is not None else {}
     asked = record.plan.dataset
     blind = max(one.mc1 for one in asked.blind) if metric == "mc1" and not asked.form else None
     return rule.Scores(
@@ -49,6 +57,7 @@ def scores_of(record: Record, claim: str, read: str, metric: str, role: str = "r
         nouns=record.space.kind.nouns,
         exhausted=record.exhausted,
         withheld=record.withheld,
+        people=labelled.people(record, read_by, record.labels, metric) if record.labels is not None and read_by else None,
     )
 
 
@@ -101,7 +110,9 @@ def _near(trial: TrialResult) -> bool:
     return share is not None and share >= NEAR
 
 
-def findings(record: Record, read: str, metric: str, look: int | None = None, role: str = "random") -> rule.Verdicts | None:
+def findings(
+    record: Record, read: str, metric: str, look: int | None = None, role: str = "random", told: bool | None = None
+) -> rule.Verdicts | None:
     """The findings of all claims in one read mode and metric; None while not all trials they need are finished.
 
     Args:
@@ -110,8 +121,9 @@ def findings(record: Record, read: str, metric: str, look: int | None = None, ro
         metric: by which it is concluded.
         look: random Locations that it is concluded from; by default as many as settle it.
         role: of the random Locations; those that stand beside the others are asked for `special` alone.
+        told: whether people's labels are used; by default where the plan asked for some.
     """
-    asked = [scores_of(record, claim.name, read, metric, role) for claim in record.plan.claims]
+    asked = [scores_of(record, claim.name, read, metric, role, told) for claim in record.plan.claims]
     scores = [one for one in asked if one is not None]
     if len(scores) < len(asked):
         return None

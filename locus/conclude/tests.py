@@ -8,6 +8,7 @@ Design and analysis of non-inferiority mortality trials in oncology.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,8 +21,24 @@ from locus.plan.config import AuditConfig
 from locus.stats.estimate import unit_values
 
 Floats = npt.NDArray[np.float64]
+Values = Mapping[str, Floats]  # part -> [questions]
 UNIQUE_MOST, UNIQUE_LEAST = 0.15, 0.05
 SMALL, POWER = 100, 0.8
+
+
+@dataclass(frozen=True)
+class People:
+    """What people say of the labelled answers, and the judge of the very same, [questions], NaN where nobody read.
+
+    Attributes:
+        labels: part -> people's.
+        judge: part -> the judge's.
+        place: which random Location was read.
+    """
+
+    labels: Values
+    judge: Values
+    place: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,7 @@ class Scores:
         nouns: what the claimed sites are, in words.
         exhausted: whether the random Locations are all other places that there are.
         withheld: whether the answers are withheld, since nobody has measured how often they are wrong.
+        people: what people say of some answers, where that is asked for.
     """
 
     base: Floats
@@ -60,6 +78,7 @@ class Scores:
     nouns: str = "heads"
     exhausted: bool = False
     withheld: bool = False
+    people: People | None = None
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
@@ -151,9 +170,15 @@ def least_gain(config: AuditConfig) -> float | None:
     return config.least_gain if config.least_gain is not None else metric(config.metric).least_gain
 
 
-def too_small(scores: Scores, config: AuditConfig) -> str:
-    """Why a gain is too small to be asked where it comes from, and which metric could; "" where it is not."""
-    least, gain = least_gain(config), _known(scores.gain)
+def too_small(scores: Scores, config: AuditConfig, gain: float | None = None) -> str:
+    """Why a gain is too small to be asked where it comes from, and which metric could; "" where it is not.
+
+    Args:
+        scores: that are concluded from.
+        config: which says how much is enough.
+        gain: the ceiling's, where it is not the scores' own mean.
+    """
+    least, gain = least_gain(config), _known(scores.gain) if gain is None else gain
     if least is None or not gain < least:
         return ""
     reached = _known(scores.base)

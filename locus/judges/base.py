@@ -149,6 +149,15 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """A judge that learned from questions, which it knows, and that reads references."""
+
+    def seen(self, questions: Sequence[str]) -> list[bool]:
+        """Whether the judge learned from each question: on those it is better than its figures say."""
+        ...
+
+
 def check_lengths(questions: Sequence[str], answers: Sequence[str], references: Sequence[References]) -> None:
     """Refuse inputs that do not line up.
 

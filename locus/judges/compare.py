@@ -20,11 +20,11 @@ from locus.boundary.spreadsheet import write_csv
 from locus.errors import UserError
 from locus.judges import evaluate
 from locus.judges.api import ApiJudge
-from locus.judges.base import Judge, Judgement, References, commonest, counted
+from locus.judges.base import Judge, Judgement, Learner, References, commonest, counted
 from locus.judges.blind import BlindJudge
 from locus.judges.examples import Example, kind_of, labelled_rows, without
 from locus.judges.figures import Comparison, Disputed, JudgeFigures, PairAgreement, TargetAgreement
-from locus.judges.local import LocalJudge, file_hash
+from locus.judges.local import file_hash
 from locus.stats.agreement import cohen_kappa
 from locus.stats.judged import corrected_rate, ppi_mean
 
@@ -89,7 +89,7 @@ def check_labels(judges: Sequence[Judge], labels: Labels) -> None:
     if not any(not math.isnan(row.truth) for row in labels.rows):
         raise UserError("at least one labelled answer", f"none in {labels.name}", "Label some answers with yes or no.")
     lacking = sorted({row.question for row in labels.rows if not (row.references.true and row.references.false)})
-    if lacking and (reading := [judge.name for judge in judges if isinstance(judge, LocalJudge)]):
+    if lacking and (reading := [judge.name for judge in judges if isinstance(judge, Learner)]):
         raise UserError(
             f"true and false references of every question, for the judge {reading[0]}",
             f"{len(lacking)} questions without, such as {lacking[0][:80]!r}",
@@ -106,7 +106,7 @@ def unseen(judges: Sequence[Judge], labels: Labels) -> Labels:
     questions = sorted({row.question for row in labels.rows})
     learned: set[str] = set()
     for judge in judges:
-        if isinstance(judge, LocalJudge):
+        if isinstance(judge, Learner):
             learned |= {question for question, learned_from in zip(questions, judge.seen(questions), strict=True) if learned_from}
     remaining = labels.keep(lambda row: row.question not in learned)
     if not any(not math.isnan(row.truth) for row in remaining.rows):

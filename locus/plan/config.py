@@ -48,6 +48,7 @@ SINCE_FIRST: dict[str, object] = {
     "transfer": [],
     "also": [],
     "form": False,
+    "labels": 0,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -258,6 +259,12 @@ class AuditConfig(settings.Settings):
     )
     judge_figures: str | None = Field(None, description="JSON of `locus judge eval` on unseen answers, for the corrected rates")
     judge_validation: bool = Field(False, description="also judge validation answers, and choose settings by them")
+    labels: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="answers that people read before the verdict is reached (`locus judge label`), drawn by the seed; 0: none",
+    )
     max_new_tokens: int = Field(50, ge=1, description="the longest answer that is generated")
     sample: bool = Field(False, description="draw tokens instead of taking the likeliest")
     temperature: float = Field(1.0, gt=0, description="of drawn tokens")
@@ -313,8 +320,9 @@ class AuditConfig(settings.Settings):
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """After how many random Locations the verdict is looked at: about four times if it may stop early, else once."""
-        if not self.sequential or self.random < 8:
+        """After how many random Locations the verdict is looked at: about four times if it may stop early, else once (where
+        people are still to read, nothing is settled before)."""
+        if not self.sequential or self.labels or self.random < 8:
             return (self.random,)
         step = -(-self.random // 4)
         return (*range(step, self.random, step), self.random)

@@ -1,4 +1,4 @@
-"""What controls can be asked for, seen before any weight is loaded: a twin of the model."""
+"""What controls can be asked for, seen before any weight is loaded: a twin of the model, other formats, labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,8 @@ from locus.errors import UserError
 from locus.models.checkpoint import no_twin, read_config
 from locus.models.packaged import MODELS
 from locus.plan.config import AuditConfig
+from locus.records.labels import METRICS as READ
+from locus.stats.powered import LEAST
 
 if TYPE_CHECKING:
     from locus.models.model import Model
@@ -24,13 +26,28 @@ def problems(config: AuditConfig, opened: "Model | None" = None) -> list[UserErr
     errors = [no_twin(config.model)] if config.twin is not None and _quantised(config.model, opened) else []
     if config.prompt in config.transfer or len(set(config.transfer)) < len(config.transfer):
         errors.append(not_other(config.prompt, config.transfer))
-    return errors
+    return errors + _labels(config)
 
 
 def not_other(prompt: str, transfer: Sequence[str]) -> UserError:
     """Why some prompt formats are none to which edits could be carried over."""
     wanted = f"different prompt formats for transfer, other than {prompt}, in which edits are trained"
     return UserError(wanted, ", ".join(transfer), "Name each once, and leave the audit's own out.")
+
+
+def _labels(config: AuditConfig) -> list[UserError]:
+    """Answers that people are to read, where a judge reads them all and the verdict is by what both say."""
+    if not config.labels:
+        return []
+    if config.judge == "none" or config.metric not in READ:
+        received = f"labels = {config.labels} with judge = {config.judge} and metric = {config.metric}"
+        wanted = f"labels where a judge reads all answers, and the verdict is by {', '.join(READ)}"
+        return [UserError(wanted, received, "Give --set judge=local, or leave labels out.")]
+    each = 2 + 3 * len(config.claims) * len(config.reads)
+    if config.labels < (least := LEAST * each):
+        received, remedy = f"labels = {config.labels}", f"Give --set labels={least} or more."
+        return [UserError(f"labels for at least {LEAST} questions, {each} answers of each", received, remedy)]
+    return []
 
 
 def _quantised(name: str, opened: "Model | None") -> bool:

@@ -11,6 +11,7 @@ from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import TRUTH, Dataset, Item, content_hash
 from locus.boundary.notices import notice
 from locus.errors import UserError
+from locus.judges.base import Learner
 from locus.judges.kind import asker_of, known_errors, notions_of
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
@@ -210,9 +211,7 @@ def _judge(context: AuditContext, old: PlanRecord | None) -> JudgeRecord | None:
     if judge is None:
         return None
     errors = known_errors(judge, Path(config.judge_figures) if config.judge_figures else None)
-    from locus.judges.local import LocalJudge  # slow to import, and most audits have no judge
-
-    seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, LocalJudge) else None
+    seen = judge.seen([item.question for item in context.items["test"]]) if isinstance(judge, Learner) else None
     # A plan that was begun before intervals were stated goes on without.
     plain = old is not None and not any("sensitivity_interval" in one.model_fields_set for one in _known(old))
     return JudgeRecord(

@@ -18,7 +18,7 @@ RECEIPT_SCHEMA: ReceiptSchema = "locus-receipt/2"
 RECEIPT_SCHEMAS = (FIRST_RECEIPT, RECEIPT_SCHEMA)
 # What a receipt holds of a folder: nothing above it, nothing beside it, nothing hidden.
 FILES = (
-    r"(plan|verdict)\.json",
+    r"(plan|verdict|labels)\.json",
     r"report\.html",
     r"cite\.[a-z]{1,8}",
     r"edits/[0-9a-f]{1,64}\.safetensors",

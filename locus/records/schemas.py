@@ -5,6 +5,7 @@ from pathlib import Path
 
 from locus.records.base import Part
 from locus.records.calibration import Calibration, Draw, GradedCalibration, GradedDraw
+from locus.records.labels import LabelsRecord
 from locus.records.patch import PatchRecord
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
@@ -23,6 +24,7 @@ RECORDS: dict[str, type[Part]] = {
     "graded": GradedCalibration,
     "graded-draw": GradedDraw,
     "repeat": RepeatRecord,
+    "labels": LabelsRecord,
 }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from locus.records.base import Hash, Interval, Long, Many, Number, Part, Short
 from locus.records.cost import Cost, Seconds
-from locus.records.findings import ClaimVerdict, Finding
+from locus.records.findings import ClaimVerdict, Finding, Findings
 from locus.records.place import Measured, PlaceResult
 from locus.records.plan import ArithmeticRecord, BlindRecord, DatasetRecord, JudgeRecord, ModelRecord
 from locus.shown import visible
@@ -217,6 +217,43 @@ class Departure(Part):
     """Its 95 % interval over groups of questions."""
 
 
+class LabelledClaim(Part):
+    """What people's labels change for a claim."""
+
+    name: Long
+    """What tables call the claim."""
+    read: Short
+    """What the edits read."""
+    other: Findings
+    """By the judge alone, where the verdict is with labels; with labels, where the verdict is by the judge alone. It decides
+    nothing."""
+    widths: dict[Short, dict[Short, Number | None]]
+    """Question -> width of its interval with both, by the labels alone (labels), and by the judge alone (judge)."""
+
+
+class Labelled(Part):
+    """What people say of some of the run's answers."""
+
+    planned: int
+    """Answers that the plan asked people to read; 0 where labels came later, and decide nothing."""
+    asked: int
+    """Answers that were to be read."""
+    questions: int
+    """Test questions to which they were drawn."""
+    answers: int
+    """Different ones among them; what several edits say is read once, and silence not at all."""
+    read: int
+    """That were read in both passes."""
+    reader: Short
+    """Who read them."""
+    kappa: dict[Short, Number | None]
+    """Cohen's kappa of the two passes, by target."""
+    sentence: Long
+    """What that means for the verdict."""
+    claims: Many[LabelledClaim] = ()
+    """What the labels change, once all are there."""
+
+
 class Verdict(Part):
     """A verdict.json."""
 
@@ -283,6 +320,8 @@ class Verdict(Part):
     """What edits do in other prompt formats, where they were scored there."""
     also: Many[Moved] = ()
     """What edits do to other behaviours, where they were scored on these."""
+    labelled: Labelled | None = None
+    """What people say of some answers, where they were asked."""
     nested: Nested | None = None
     """Whether the optimum is one, as far as places inside one another can tell; where searches state their losses."""
     drawn: RandomLocations

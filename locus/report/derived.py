@@ -27,6 +27,7 @@ from locus.plan.document import also_of
 from locus.plan.trials import VERSION as TRIAL
 from locus.records.base import JsonObject
 from locus.records.cost import Cost
+from locus.records.labels import read_labels
 from locus.records.plan import PlanRecord
 from locus.records.receipt import Body, ClaimState
 from locus.records.store import SECONDS, Store
@@ -142,7 +143,7 @@ def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState
         if broken != "ok":
             raise VerificationError(f"{STORE} is damaged: {broken.splitlines()[0]}")
         same(body.tables, receipt.table_hashes(store.db), f"{STORE}, table")
-        record = Record(plan, store)
+        record = Record(plan, store, labels=read_labels(folder, plan.sha256))
         _check_trials(record)
         derived = conclude.derive(record)
         took = cost.summary(record.done, store.costs())

@@ -27,6 +27,7 @@ from locus.boundary import incoming
 from locus.boundary.notices import notice
 from locus.errors import UserError, VerificationError
 from locus.plan import reading
+from locus.records import labels
 from locus.records.base import JsonObject
 from locus.records.findings import ClaimVerdict
 from locus.records.plan import PlanRecord
@@ -58,7 +59,7 @@ def file_hash(path: Path) -> str:
 
 def artefacts(out: Path) -> dict[str, str]:
     """SHA-256 of every file of a run folder that the receipt vouches for, by its path in the folder."""
-    paths = [out / "plan.json", out / "verdict.json", *sorted((out / "edits").glob("*.safetensors"))]
+    paths = [out / "plan.json", out / "verdict.json", out / labels.FILE, *sorted((out / "edits").glob("*.safetensors"))]
     return {path.relative_to(out).as_posix(): file_hash(path) for path in paths if path.exists() or path.is_symlink()}
 
 
@@ -132,7 +133,7 @@ def device_words(device: str) -> str:
 
 
 def body(out: Path, store: Store, device: str) -> Body:
-    """What the receipt states, without hash and signature."""
+    """What the receipt states, without hash and signature; `device` is as words."""
     plan = reading.read_plan(out)
     verdict = Verdict.parse(incoming.read_json(out / "verdict.json", "a run's verdict.json", inside=out))
     return Body(
@@ -141,7 +142,7 @@ def body(out: Path, store: Store, device: str) -> Body:
         plan=PlanState(sha256=plan.sha256, rule_sha256=plan.rule_sha256, fixed=store.meta("plan_fixed")),
         code=code(),
         versions=verdict.versions,
-        device=device_words(device),
+        device=device,
         seeds=verdict.seeds,
         unfinished=verdict.unfinished,
         artefacts=artefacts(out),
@@ -266,16 +267,18 @@ def _with_views(out: Path, content: JsonObject, files: dict[str, str], sign: boo
     return _save(out, {**content, "views": {"files": {**files}, **signed}})
 
 
-def write(out: Path, store: Store, device: str = "cpu", sign: bool = True) -> Receipt:
+def write(out: Path, store: Store, device: str | None = "cpu", sign: bool = True) -> Receipt:
     """Write the receipt of a run folder whole or not at all.
 
     Args:
         out: the run folder, with plan.json and verdict.json.
         store: its open database.
-        device: what the model was run on.
+        device: what the model was run on; None where nothing was run, and the receipt that is there says it.
         sign: whether the user's key signs it.
     """
-    content = seal(body(out, store, device).to_json(), sign)
+    old = sealed_in(out) if device is None else None
+    words = old.body.device if old is not None else device_words(device or "cpu")
+    content = seal(body(out, store, words).to_json(), sign)
     # With an empty list, until they are listed: a receipt without one is none.
     _with_views(out, content, {}, sign)
     return _with_views(out, content, views(out), sign)

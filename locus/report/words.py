@@ -205,4 +205,17 @@ def _judge_limits(verdict: Verdict) -> list[str]:
         sentences.append(f"{missing.unscored} of {missing.answers} answers are unscored and left out: {why}.")
     if judge.seen:
         sentences.append(f"It learned from {judge.seen} of the {verdict.n.test} test questions.")
+    return sentences + labelled(verdict)
+
+
+def labelled(verdict: Verdict) -> list[str]:
+    """What people's labels mean for a verdict, and what would be concluded the other way."""
+    told = verdict.labelled
+    if told is None:
+        return []
+    sentences = [visible(told.sentence, 1000)]
+    for claim in told.claims:
+        answers = ", ".join(f"{question} {one.standing}" for question, one in claim.other.by_question.items())
+        by = "By the judge alone" if told.planned else "With the labels"
+        sentences.append(f"{by}, “{visible(claim.name, 60)}” (reads {visible(claim.read, 20)}) would be: {answers}.")
     return sentences

@@ -17,6 +17,7 @@ from locus.stats.power import (
     rank_power,
     smallest_detectable_effect,
 )
+from locus.stats.powered import PoweredMean, powered_mean
 from locus.stats.proportions import benjamini_hochberg, clopper_pearson, holm
 from locus.stats.ranks import (
     besag_clifford,
@@ -37,6 +38,7 @@ __all__ = [
     "Estimate",
     "MarginTest",
     "PValue",
+    "PoweredMean",
     "VarianceComponents",
     "Wanted",
     "benjamini_hochberg",
@@ -61,6 +63,7 @@ __all__ = [
     "paired_permutation",
     "paired_power",
     "parametric_p",
+    "powered_mean",
     "ppi_mean",
     "questions_for_effect",
     "questions_for_rank",

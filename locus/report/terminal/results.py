@@ -25,7 +25,7 @@ from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
 from locus.report.rates import error_rates
-from locus.report.words import by_steering, judge_errors, kind_claimed, searched, steered
+from locus.report.words import by_steering, judge_errors, kind_claimed, labelled, searched, steered
 from locus.shown import line
 from locus.units import bare, is_share, share
 
@@ -229,7 +229,7 @@ def _about_judge(verdict: Verdict, judge: JudgeRecord) -> str:
             "never saw."
         )
     parts.append(f"Settings were chosen on validation questions by {verdict.selected_by}.")
-    return " ".join(parts)
+    return " ".join(parts + labelled(verdict))
 
 
 def _standings(console: Console, verdict: Verdict, config: AuditConfig) -> None:
