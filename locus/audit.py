@@ -18,7 +18,7 @@ from locus.plan.opened import NOTHING, Opened
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
-from locus.run import bank as run
+from locus.run import schedule
 from locus.run.setup import make_claim, set_up
 
 Progress = Callable[[str, float], None]
@@ -61,12 +61,12 @@ def audit(
         basis = plan_file.basis(context, dataset, baselines, rule(config), old)
         plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
-        run.afford(plan, context)
+        schedule.afford(plan, context)
         store = Store(out / "trials.sqlite")
         try:
             plan_file.note_time(plan, store)
             enough = partial(conclude.enough, out, store)
-            run.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
+            schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
             verdict = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)

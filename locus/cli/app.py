@@ -105,6 +105,9 @@ def audit(
         list[str] | None, Option(help="Also score edits in another prompt format: chat, qa, primer, bare.")
     ] = None,
     repeat: Annotated[int | None, Option(help="Audit so many times with other seeds: is it stable?")] = None,
+    ray_address: Annotated[
+        str | None, Option(metavar="ADDRESS", help="Run the banks on this Ray cluster (auto: the one that is here).")
+    ] = None,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
@@ -112,6 +115,7 @@ def audit(
     behaviour = asked(behaviour, exchange)
     given = flags(settings, out=out, preset=unless(preset), config=config, model=model, adapter=adapter, behaviour=behaviour)
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
+    given |= flags(None, executor=None if ray_address is None else f"ray:{ray_address}")
     given |= flags(None, transfer=transfer) | ({"budget_curve": True} if budget_curve else {}) | ({"twin": True} if twin else {})
     from locus.report.terminal import repeat_table, verdict_table
 

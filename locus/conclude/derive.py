@@ -1,17 +1,15 @@
 """From the stored per-item scores to verdict.json; nothing here looks at a model, so a verdict can be re-derived by anyone."""
 
 import json
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from locus import __version__, atomic, errors, stats
+from locus import atomic, errors, stats
 from locus.conclude import nested, rule
 from locus.conclude.curve import curve
 from locus.conclude.manifold import departures
@@ -21,6 +19,7 @@ from locus.conclude.tests import difference, sided
 from locus.conclude.transfer import transfers
 from locus.engine import cost
 from locus.judges.base import commonest
+from locus.machine.versions import versions
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
@@ -40,7 +39,6 @@ from locus.records.verdict import (
 from locus.stats import truthful
 
 UNFINISHED = Findings(**dict.fromkeys(rule.QUESTIONS, Finding(standing="undecided", sentence="Not all trials are finished.")))
-PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
 def summary(record: Record, arm: Arm) -> PlaceResult:
@@ -227,17 +225,6 @@ def unscored(record: Record) -> Unscored | None:
         return None
     worst = max(len(reasons[role]) / given[role] for role in given)
     return Unscored(answers=sum(given.values()), unscored=len(every), worst=worst, commonest=commonest(every))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed the numbers."""
-    known = {"locus": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            known[package] = version(package)
-        except PackageNotFoundError:
-            known[package] = "absent"
-    return known
 
 
 @contextmanager
