@@ -15,6 +15,7 @@ from locus.plan import preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
+from locus.plan.parts import Part
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
@@ -25,7 +26,12 @@ Progress = Callable[[str, float], None]
 
 
 def audit(
-    config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True, opened: Opened = NOTHING
+    config: AuditConfig,
+    out: Path,
+    progress: Progress = lambda what, share: None,
+    sign: bool = True,
+    opened: Opened = NOTHING,
+    part: Part | None = None,
 ) -> Verdict:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
@@ -35,9 +41,10 @@ def audit(
         progress: told what is being done and the share of the whole audit that is done.
         sign: whether the user's key signs the receipt.
         opened: what is open already, and is not loaded by its name.
+        part: the share of the plan that is done here, where several machines share it; `merge` then concludes.
 
     Returns:
-        The verdict, as written to `verdict.json`.
+        The verdict, as written to `verdict.json`; of a part what can be said so far, and nothing is written.
 
     Raises:
         UserError: for everything the user can fix; all preconditions are checked together, before weights load.
@@ -65,8 +72,13 @@ def audit(
         store = Store(out / "trials.sqlite")
         try:
             plan_file.note_time(plan, store)
-            enough = partial(conclude.enough, out, store)
-            schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
+            # A part sees too little of the others to stop early.
+            enough = partial(conclude.enough, out, store) if part is None else lambda: False
+            schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough, part)
+            if part is not None:
+                store.note("device", str(context.model.device))
+                with conclude.recorded(out) as record:
+                    return conclude.complete(record)
             verdict = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)

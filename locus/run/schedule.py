@@ -8,14 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
 from locus import atomic
 from locus.engine.cost import Sizes
 from locus.judges.api import ApiJudge
 from locus.judges.base import References
 from locus.machine.rate import REACHED, matrix_rate
 from locus.plan.context import AuditContext, Progress, spoken_parts
+from locus.plan.parts import Part
 from locus.plan.trials import UNEDITED, Plan, Trial
 from locus.records.plan import DRAWN
 from locus.records.store import Store
@@ -23,8 +22,6 @@ from locus.run.bank import DoneBank, starts_of
 from locus.run.executors import Executor, Tasks, at_work
 from locus.run.task import BankJob, BankWork
 from locus.run.training import recipe_rounds
-
-Part = tuple[int, int]  # the third of eight
 
 
 def run(
@@ -51,7 +48,7 @@ def run(
     trials = {trial.id: trial for trial in plan.trials}
     banks = [[trials[identity] for identity in bank] for bank in plan.banks]
     costs = [sum(cost(trial, context) for trial in bank) for bank in banks]
-    mine = range(len(banks)) if part is None else parts(banks, costs, part[1])[part[0] - 1]
+    mine = range(len(banks)) if part is None else part.banks(banks, costs)
     shares = [float(set(bank) <= done) for bank in plan.banks]
     left = [number for number in mine if not shares[number]]
     whole = sum(costs[number] for number in mine) or 1.0
@@ -110,29 +107,6 @@ def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
         waves[-1].append(number)
         made_here |= {trial.id for trial in banks[number]}
     return [wave for wave in waves if wave]
-
-
-def parts(banks: list[list[Trial]], costs: list[float], count: int) -> list[list[int]]:
-    """The numbers of the banks of each of so many parts, which take about equally long; they follow from the plan alone.
-
-    A bank goes where those are done whose edits it starts from, since no part sees what another has made.
-    """
-    owner = {trial.id: number for number, bank in enumerate(banks) for trial in bank}
-    group = list(range(len(banks)))
-    for number, bank in enumerate(banks):
-        for start in (start for trial in bank for start in trial.starts):
-            old, new = group[owner[start]], group[number]
-            group = [new if one == old else one for one in group]
-    together: dict[int, list[int]] = {}
-    for number, one in enumerate(group):
-        together.setdefault(one, []).append(number)
-    dealt: list[list[int]] = [[] for _ in range(count)]
-    loads = np.zeros(count)
-    for numbers in sorted(together.values(), key=lambda numbers: (-sum(costs[number] for number in numbers), numbers[0])):
-        least = int(loads.argmin())
-        dealt[least] += numbers
-        loads[least] += sum(costs[number] for number in numbers)
-    return [sorted(numbers) for numbers in dealt]
 
 
 def _prepare(trials: list[Trial], context: AuditContext, say: Callable[[str], None]) -> None:
