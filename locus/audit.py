@@ -15,17 +15,23 @@ from locus.plan import population, preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
+from locus.plan.parts import Part
 from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
-from locus.run import bank as run
+from locus.run import schedule
 from locus.run.setup import make_claim, set_up
 
 Progress = Callable[[str, float], None]
 
 
 def audit(
-    config: AuditConfig, out: Path, progress: Progress = lambda what, share: None, sign: bool = True, opened: Opened = NOTHING
+    config: AuditConfig,
+    out: Path,
+    progress: Progress = lambda what, share: None,
+    sign: bool = True,
+    opened: Opened = NOTHING,
+    part: Part | None = None,
 ) -> Verdict:
     """Audit the claims of a configuration and write a run folder; run again, it goes on where it stopped.
 
@@ -35,9 +41,10 @@ def audit(
         progress: told what is being done and the share of the whole audit that is done.
         sign: whether the user's key signs the receipt.
         opened: what is open already, and is not loaded by its name.
+        part: the share of the plan that is done here, where several machines share it; `merge` then concludes.
 
     Returns:
-        The verdict, as written to `verdict.json`.
+        The verdict, as written to `verdict.json`; of a part what can be said so far, and nothing is written.
 
     Raises:
         UserError: for everything the user can fix; all preconditions are checked together, before weights load.
@@ -64,12 +71,17 @@ def audit(
         basis = plan_file.basis(context, dataset, baselines, judged_by, old)
         plan = plan_file.deal(trials.make(config, context.model.layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
-        run.afford(plan, context)
+        schedule.afford(plan, context)
         store = Store(out / "trials.sqlite")
         try:
             plan_file.note_time(plan, store)
-            enough = partial(conclude.enough, out, store)
-            run.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough)
+            # A part sees too little of the others to stop early.
+            enough = partial(conclude.enough, out, store) if part is None else lambda: False
+            schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough, part)
+            if part is not None:
+                store.note("device", str(context.model.device))
+                with conclude.recorded(out) as record:
+                    return conclude.complete(record)
             verdict = conclude.write(out, store, time.monotonic() - started)
             receipt.write(out, store, str(context.model.device), sign)
             page.write(out, figures=False, sign=sign)

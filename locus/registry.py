@@ -196,6 +196,7 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
     "executors": (
         Entry("serial", "locus.run.executors.serial:Serial", "bank after bank, in this process"),
         Entry("fork", "locus.run.executors.fork:Fork", "banks side by side in forked processes that share the model; Linux"),
+        Entry("ray", "locus.run.executors.ray:Ray", "banks on the workers of a Ray cluster: here, or ray:ADDRESS", extra="ray"),
     ),
 }
 _registered: dict[Kind, dict[str, Entry]] = {}
@@ -308,3 +309,14 @@ def near(name: str, names: Iterable[str]) -> str:
     """A question after the nearest of some names; empty where none is near."""
     nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def own() -> dict[Kind, dict[str, Entry]]:
+    """What was registered in this process, to be taken by another that works for it."""
+    return {kind: dict(named) for kind, named in _registered.items()}
+
+
+def take(named: dict[Kind, dict[str, Entry]]) -> None:
+    """Know what another process has registered, for which this one works."""
+    for kind, ones in named.items():
+        _registered.setdefault(kind, {}).update(ones)

@@ -229,7 +229,7 @@ def test_a_finished_folder_holds_what_its_receipt_names_and_nothing_else(setting
         assert len(edited) < len(plan["trials"]) - 1, "it ended early"
         assert verify(out).kind == "run", again
         # Given again, it trains nothing to find out that nothing more can change.
-        monkeypatch.setattr("locus.run.bank.run_bank", lambda *_: pytest.fail("a bank is run"))
+        monkeypatch.setattr("locus.run.task.do_bank", lambda *_: pytest.fail("a bank is run"))
 
 
 def test_what_is_being_written_is_not_swept(tmp_path):

@@ -39,10 +39,15 @@ BAR = {"progress": "a command shows its bar; who wants silence turns standard er
 PAIRS = {
     "audit": Pair(
         "locus:audit",
-        command={**EXCHANGE, "repeat": "locus.repeat, which gives several runs"},
+        command={
+            **EXCHANGE,
+            "ray_address": "the setting executor='ray:ADDRESS'",
+            "repeat": "locus.repeat, which gives several runs",
+        },
         function=BAR,
         defaults={"out": "a command that ends has no object to find its temporary folder by"},
     ),
+    "merge": Pair("locus:merge"),
     "probe": Pair(
         "locus:probe",
         command={**EXCHANGE, "top": "how much is printed", "save": "the claim's own method, save"},

@@ -23,6 +23,23 @@ from locus.cli.options import (
 from locus.errors import UserError
 
 
+def merge(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders of an audit's parts.")],
+    out: Annotated[Path, Option(help="A new run folder.")],
+    sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
+) -> None:
+    """Put the parts of an audit together into one run, and conclude: the same as if one machine had run it."""
+    from locus.report.terminal import verdict_table
+
+    verdict_table(console(), locus.merge(*runs, out=out, sign=sign).verdict, out)
+
+
+def part_done(run: "locus.Run", part: str) -> str:
+    """What there is to say of a part that was run to its end."""
+    left, trials = run.verdict.unfinished, len(run.plan.trials)
+    return f"Part {part}: {trials - left} of the plan's {trials} trials are in {run.folder}. `locus merge` joins all parts."
+
+
 def report(
     runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, finished or not; a calibration's; a power file.")],
     compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,

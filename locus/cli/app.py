@@ -114,6 +114,12 @@ def audit(
     ] = None,
     also: Also = None,
     repeat: Annotated[int | None, Option(help="Audit so many times with other seeds: is it stable?")] = None,
+    part: Annotated[
+        str | None, Option(metavar="K/N", help="Do only this share of the plan; `locus merge` joins the parts' folders.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, Option(metavar="ADDRESS", help="Run the banks on this Ray cluster (auto: the one that is here).")
+    ] = None,
     settings: Set = None,
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
@@ -123,12 +129,17 @@ def audit(
     given |= flags(None, claim=claim, claim_size=claim_size, random=random, alpha=alpha, metric=metric, seed=seed, sign=sign)
     given |= flags(None, transfer=transfer, also=also)
     given |= ({"budget_curve": True} if budget_curve else {}) | ({"twin": True} if twin else {})
+    given |= flags(None, part=part, executor=None if ray_address is None else f"ray:{ray_address}")
     from locus.report.terminal import repeat_table, verdict_table
 
     if repeat is not None:
         repeat_table(console, locus.repeat(repeat, **given).record, out)
     else:
-        verdict_table(console, locus.audit(**given).verdict, out)
+        run = locus.audit(**given)
+        if part is not None:
+            console.print(Text(afterwards.part_done(run, part)), soft_wrap=True)
+        else:
+            verdict_table(console, run.verdict, out)
 
 
 @app.command()
@@ -243,6 +254,7 @@ def patch(
     patch_table(console, patched.record, out)
 
 
+app.command()(afterwards.merge)
 app.command()(afterwards.report)
 app.command()(afterwards.export)
 app.command()(afterwards.verify)

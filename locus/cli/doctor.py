@@ -7,10 +7,10 @@ import torch
 
 from locus import behaviours as datasets
 from locus.boundary.terminal import Console, Text
-from locus.conclude.derive import versions
 from locus.door.examined import examine as examine_model
 from locus.engine.cache import Cache
 from locus.errors import UserError
+from locus.machine.versions import versions
 from locus.metrics.drift import load_text
 from locus.models.locate import home
 

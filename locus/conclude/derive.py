@@ -1,17 +1,15 @@
 """From the stored per-item scores to verdict.json; nothing here looks at a model, so a verdict can be re-derived by anyone."""
 
 import json
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from locus import __version__, atomic, errors, stats
+from locus import atomic, errors, stats
 from locus.conclude import labelled, nested, people, rule
 from locus.conclude.curve import curve
 from locus.conclude.entanglement import entangled
@@ -22,6 +20,7 @@ from locus.conclude.tests import difference, sided
 from locus.conclude.transfer import transfers
 from locus.engine import cost
 from locus.judges.base import TRUTH, commonest
+from locus.machine.versions import versions
 from locus.metrics.base import deciding
 from locus.plan.reading import read_plan
 from locus.records.cost import Seconds
@@ -46,7 +45,6 @@ from locus.stats import truthful
 
 UNFINISHED = Findings(**dict.fromkeys(rule.QUESTIONS, Finding(standing="undecided", sentence="Not all trials are finished.")))
 MOST_NAMED = 64  # sites of a place that is listed by name
-PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
 def summary(record: Record, arm: Arm) -> PlaceResult:
@@ -247,17 +245,6 @@ def unscored(record: Record) -> Unscored | None:
         return None
     worst = max(len(reasons[role]) / given[role] for role in given)
     return Unscored(answers=sum(given.values()), unscored=len(every), worst=worst, commonest=commonest(every))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed the numbers."""
-    known = {"locus": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            known[package] = version(package)
-        except PackageNotFoundError:
-            known[package] = "absent"
-    return known
 
 
 def whole(out: Path, store: Store) -> Record:

@@ -1,10 +1,6 @@
 """What an audit would take: its trials as they would be planned, counted, and set against the rate of this machine."""
 
-import time
 from dataclasses import dataclass, replace
-
-import numpy as np
-import torch
 
 from locus import behaviours
 from locus.behaviours.blind import BlindScore
@@ -17,6 +13,7 @@ from locus.door.showing import Progress
 from locus.engine.cost import Sizes
 from locus.engine.trie import build_trie
 from locus.errors import raise_all
+from locus.machine.rate import REACHED, matrix_rate
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
@@ -32,9 +29,6 @@ from locus.run.setup import elsewhere
 from locus.shown import visible
 from locus.sites.site import Location
 from locus.sites.space import SiteSpace
-
-REACHED = 0.75  # of a matrix product's rate, by trials on a CPU (docs/cost.md)
-SIDE, SECONDS = 1024, 0.2  # of the product that is timed, and how long
 
 
 @dataclass(frozen=True)
@@ -160,23 +154,6 @@ def _context(config: AuditConfig, dataset: Dataset, others: tuple[Dataset, ...],
     raise_all(readable.problems(model.tokenizer, model.context, text, items, sample, config))
     asked = elsewhere(config, model.tokenizer, text, items["test"], others)
     return AuditContext(model, config, split, items, text, sample, (), space, arithmetic=Arithmetic.here(), elsewhere=asked)
-
-
-def matrix_rate(device: torch.device) -> float:
-    """Multiply-adds a second of a float32 matrix product (bfloat16 on a GPU), now."""
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    a, b = (torch.ones(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
-
-    def once() -> float:
-        began = time.perf_counter()
-        float((a @ b)[0, 0])  # waited for, on a GPU too
-        return time.perf_counter() - began
-
-    once()
-    taken: list[float] = []
-    while sum(taken) < SECONDS:
-        taken.append(once())
-    return float(SIDE**3 / np.median(taken))
 
 
 def in_words(seconds: float) -> str:

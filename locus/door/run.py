@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from locus.door.attached import RunEdit
     from locus.plan.config import AuditConfig
+    from locus.records.plan import PlanRecord
     from locus.report.material import Material
     from locus.report.verify import Verification
 
@@ -55,6 +56,11 @@ class Run:
         from locus.plan.config import AuditConfig
 
         return AuditConfig.recorded(self._material.plan.config)
+
+    @property
+    def plan(self) -> "PlanRecord":
+        """What it was to do, and by which rule it is judged: `run.plan.trials`."""
+        return self._material.plan
 
     @property
     def finished(self) -> bool:

@@ -40,6 +40,7 @@ def audit(
     twin: bool | int = False,
     transfer: str | Sequence[str] | None = None,
     also: "str | Behaviour | Sequence[str | Behaviour | Any] | None" = None,
+    part: str | None = None,
     sign: bool = True,
     progress: Wanted = None,
     **settings: Any,
@@ -69,6 +70,8 @@ def audit(
         transfer: one or more other prompt formats (chat, qa, primer, bare) in which the edits are scored as well, untrained.
         also: one or more other behaviours, each as `behaviour`, on whose test questions the edits are scored as well, untrained:
             what else do they move?
+        part: such as `3/8`: do only this share of the plan, where several machines share it, each with a folder of its own;
+            `merge` puts these together.
         sign: sign the receipt with your key.
         progress: a bar by default; False for silence; or a function, called with what is done and its share of the whole, 0 to 1.
         settings: any other setting, by name (docs/configuration.md).
@@ -106,8 +109,10 @@ def audit(
         resolved = resolved.model_copy(update={"twin": resolved.seed if resolved.twin is None else resolved.twin})
     if budget_curve:
         resolved = resolved.model_copy(update={"lengths": tuple(rounds for rounds in LADDER if rounds < resolved.rounds)})
+    from locus.plan.parts import Part
     from locus.plan.preconditions import early
 
+    mine = None if part is None else Part.parse(part)
     if out is not None:
         early(resolved, Path(out), opened)
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="locus-run-"))
@@ -121,7 +126,7 @@ def audit(
         note(KEPT.format(kept), progress)
     try:
         with showing(progress) as say:
-            run_audit(resolved, folder, say, sign, opened or NOTHING)
+            run_audit(resolved, folder, say, sign, opened or NOTHING, mine)
     except KeyboardInterrupt as error:
         error.add_note(INTERRUPTED.format(str(folder)))
         note(INTERRUPTED.format(str(folder)), progress)
@@ -187,6 +192,34 @@ def plan(
 
     with showing(progress) as say:
         return planned(resolved, opened or NOTHING, say)
+
+
+def merge(*runs: "str | Path | Run", out: str | Path, sign: bool = True) -> Run:
+    """Put the parts of an audit together into one run, and conclude; all of it or nothing.
+
+    Args:
+        runs: the parts, as folders or as `audit(part=...)` gave them; what two of them hold alike is taken once.
+        out: a new run folder.
+        sign: sign the receipt with your key.
+
+    Returns:
+        The run, as one machine would have made it.
+
+    Raises:
+        UserError: if they are not parts of one plan, contradict one another, or leave something out.
+
+    Example:
+        >>> import locus, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> asked = dict(claim="1.1", epochs=4, train=36, progress=False, sign=False)
+        >>> halves = [locus.audit("planted:localized:3", out=f"{folder}/{n}", part=f"{n}/2", **asked) for n in (1, 2)]
+        >>> locus.merge(*halves, out=f"{folder}/RUN", sign=False).verdict.special.standing
+        'supported'
+    """
+    from locus.merge import merge as merge_runs
+
+    merge_runs([one.folder if isinstance(one, Run) else Path(one) for one in runs], Path(out), sign)
+    return Run(Path(out))
 
 
 def patch(

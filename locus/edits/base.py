@@ -93,8 +93,8 @@ class Edit:
         """Its terms in a layer, or None."""
         return self.layers.get(layer)
 
-    def save(self, path: Path) -> None:
-        """Write as safetensors, whole or not at all, with everything needed to read it back in its metadata."""
+    def content(self) -> bytes:
+        """As the bytes of a safetensors file, with everything needed to read it back in its metadata."""
         tensors = {
             f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
             for layer, terms in sorted(self.layers.items())
@@ -108,7 +108,11 @@ class Edit:
             "positions": self.positions,
             "about": self.about,
         }
-        atomic.replace(path, save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)}))
+        return save(tensors, {"format": FORMAT, "edit": json.dumps(about, sort_keys=True)})
+
+    def save(self, path: Path) -> None:
+        """Write it as a file, whole or not at all."""
+        atomic.replace(path, self.content())
 
 
 class Trainable(Edit):

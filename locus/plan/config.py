@@ -232,7 +232,14 @@ class AuditConfig(settings.Settings):
         ("shift",), description="edits that are not trained, and tried beside it: at the claim and at `shift_random` Locations"
     )
     executor: Annotated[str, AfterValidator(_executor)] = Field(
-        "auto", exclude=True, description="who runs the banks: auto, serial, fork; no number depends on it, and no plan says it"
+        "auto",
+        exclude=True,
+        description="who runs the banks: auto, serial, fork, ray, ray:ADDRESS; no number depends on it, and no plan says it",
+    )
+    patience: PositiveFloat = Field(
+        30.0,
+        exclude=True,
+        description="how many times as long as reckoned, and ten minutes, a bank may take before ray begins it elsewhere",
     )
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured

@@ -84,7 +84,7 @@ class Store:
                 "a trials.sqlite that is whole", f"{path} ({damage})", "Restore it, or audit again into another --out."
             )
         if version == 0:
-            self._migrate()
+            self.migrate()
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -103,7 +103,7 @@ class Store:
             over.release()
             ended.acquire(timeout=1.0)  # so that what comes later is not stopped
 
-    def _migrate(self) -> None:
+    def migrate(self) -> None:
         """Bring a file up to this version; an older one only when it is written to: a finished run's receipt is of its bytes."""
         version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
@@ -128,7 +128,7 @@ class Store:
 
     def note(self, key: str, value: str) -> None:
         """Note a value under a key, once and for all: a second value is refused."""
-        with self._transaction():
+        with self.transaction():
             self.db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
 
     def done(self) -> set[str]:
@@ -141,8 +141,8 @@ class Store:
         Raises:
             UserError: if the disk is full, or another audit writes to the same folder; what was committed before is safe.
         """
-        self._migrate()
-        with self._transaction():
+        self.migrate()
+        with self.transaction():
             for result in results:
                 spec, fit = (json.dumps(one.to_json(), sort_keys=True) for one in (result.spec, result.fit))
                 self.db.execute(
@@ -171,7 +171,12 @@ class Store:
                 self.db.execute("UPDATE trials SET state = 'done', finished = ? WHERE id = ?", (time.time(), result.id))
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """All that is written in a `with` block, or nothing.
+
+        Raises:
+            UserError: if the disk is full, or another audit writes to the same folder.
+        """
         try:
             self.db.execute("BEGIN IMMEDIATE")
             yield

@@ -1,13 +1,12 @@
-"""Run a plan in this process: what it names and the store lacks, bank by bank, each bank committed whole.
+"""One bank of trials: its edits are made together, and measured together, with the threads that the plan says.
 
-The composition of banks is the plan's, and so is the number of threads that each is computed with: never that of what happens to
-be left, so a resumed run computes exactly what an undisturbed one would have.
+Nothing is written here but by `run_bank`: whoever does a bank hands rows and edits back by value.
 """
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,144 +14,55 @@ import numpy.typing as npt
 
 from locus import atomic
 from locus.edits import Edit
+from locus.edits.base import load_edit
 from locus.engine.cost import Sizes, Tally
 from locus.engine.generate import Speech
 from locus.engine.manifold import Departures, own_departures
 from locus.engine.train import Fit
-from locus.judges.base import References
-from locus.judges.kind import asker_of
 from locus.judges.speech import check_scored, judge_texts, speak
 from locus.metrics.choice import departed, measures, score
 from locus.metrics.drift import drift
-from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
-from locus.plan.trials import UNEDITED, Plan, Trial
-from locus.records.plan import DRAWN, TrialSpec
+from locus.plan.context import AuditContext, scored_parts, spoken_parts
+from locus.plan.trials import UNEDITED, Trial
+from locus.records.plan import TrialSpec
 from locus.records.result import FitRecord, Result
-from locus.records.store import Store
-from locus.run.executors import side_by_side
-from locus.run.training import fit_bank, made, recipe_rounds
+from locus.run.training import fit_bank, made
 
 Floats = npt.NDArray[np.float64]
 
 
-def run(
-    plan: Plan, store: Store, context: AuditContext, folder: Path, progress: Progress, enough: Callable[[], bool] = lambda: False
-) -> None:
-    """Run every bank of the plan that the store lacks.
+@dataclass(frozen=True)
+class DoneBank:
+    """What came out of a bank.
 
-    Args:
-        plan: what is to be done.
-        store: what is done.
-        context: what it is done on.
-        folder: where edits are saved.
-        progress: told what goes on and the fraction of the whole.
-        enough: asked before random Locations are drawn: whether more of them can change nothing.
+    Attributes:
+        results: of its trials, in order.
+        edits: by trial, the bytes of its edit's file; the unedited model has none.
     """
-    done = store.done()
-    trials = {trial.id: trial for trial in plan.trials}
-    banks = [[trials[identity] for identity in bank] for bank in plan.banks]
-    costs = [sum(cost(trial, context) for trial in bank) for bank in banks]
-    shares = [float(set(bank) <= done) for bank in plan.banks]
-    left = [number for number, share in enumerate(shares) if not share]
 
-    def say(number: int, share: float) -> None:
-        shares[number] = share
-        arms = ", ".join(dict.fromkeys(trial.arm for trial in banks[number]))
-        progress(f"{banks[number][0].role}: {arms}", reached())
+    results: list[Result]
+    edits: dict[str, bytes]
 
-    def reached() -> float:
-        return float(np.dot(shares, costs)) / sum(costs)
-
-    def work(number: int, tell: Callable[[float], None]) -> list[Result]:
-        return run_bank(banks[number], context, folder, tell)
-
-    def ran(wave: list[int]) -> bool:
-        coming = side_by_side(
-            wave, work, context.arithmetic.at_once, lambda at, share: say(wave[at], share), context.config.executor
-        )
-        with closing(coming):
-            for number in wave:
-                if banks[number][0].role in DRAWN and enough():
-                    return False  # those that nothing starts from are the plan's last
-                store.commit(next(coming))
-                say(number, 1.0)
-        return True
-
-    _prepare([trial for number in left for trial in banks[number]], context, lambda what: progress(what, reached()))
-    for wave in _waves(left, banks):
-        if not ran(wave):
-            break
-    tidy(plan, store, folder)
-    progress("", 1.0)
+    def save_edits(self, folder: Path) -> None:
+        """Write the edits' files, each whole or not at all."""
+        for identity, content in self.edits.items():
+            atomic.replace(folder / f"{identity}.safetensors", content)
 
 
-def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
-    """Banks in order, cut so that none of a part starts from an edit of the same part."""
-    waves: list[list[int]] = [[]]
-    made_here: set[str] = set()
-    for number in left:
-        if any(start in made_here for trial in banks[number] for start in trial.starts):
-            waves.append([])
-            made_here.clear()
-        waves[-1].append(number)
-        made_here |= {trial.id for trial in banks[number]}
-    return waves
-
-
-def _prepare(trials: list[Trial], context: AuditContext, say: Callable[[str], None]) -> None:
-    """What searches have in common, before there are workers to share it."""
-    searched = [trial for trial in trials if trial.recipe is not None and trial.recipe.search == "newton"]
-    for free in sorted({trial.form == "free" for trial in searched}):
-        say("linearising the base model")
-        context.first_order("free" if free else "heads")
-    if trials:
-        context.manifold()
-
-
-def tidy(plan: Plan, store: Store, folder: Path) -> None:
-    """Remove what is of no finished trial: what workers made ahead of an early end, what a killed process had not committed."""
-    done = store.done()
-    for trial in plan.trials:
-        if trial.edit == UNEDITED or trial.id not in done:
-            (folder / f"{trial.id}.safetensors").unlink(missing_ok=True)
-    atomic.sweep(folder)
-
-
-SPOKEN = 3.0  # what generating and judging an answer costs, in forwards of a question tree
-
-
-def afford(plan: Plan, context: AuditContext) -> None:
-    """Refuse, before the first trial, an audit whose judging could cost more than its cap.
+def starts_of(trials: Sequence[Trial], folder: Path) -> dict[str, Edit]:
+    """The edits from which some of a bank's trials are searched for as well.
 
     Raises:
-        UserError: saying the estimate.
+        UserError: if one is missing.
     """
-    judge, config = asker_of(context.judge), context.config
-    if judge is None:
-        return
-    items = [item for name in spoken_parts(config) for item in context.items[name]]
-    sides = [References(item.wanted, item.unwanted) for item in items]
-    most = judge.estimate([item.question for item in items], sides, config.max_new_tokens, len(plan.trials))
-    judge.purse.afford(most)
-
-
-def cost(trial: Trial, context: AuditContext) -> float:
-    """Relative price of a trial: forwards and backwards over the layers from its first on."""
-    depth = 1 - trial.first_layer / context.model.layout.n_layers
-    sizes = {name: len(part.trie) for name, part in context.parts.items()}
-    scored = sizes["validation"] + sizes["test"] + sum(len(part.trie) for part in context.read_elsewhere.values())
-    trained = 0.0
-    if trial.recipe is not None and not trial.shorter:
-        share = 1.0 if trial.recipe.batching == "questions" or trial.recipe.search == "newton" else 4.0
-        ways = 2 if trial.starts else 1
-        trained = 2.2 * (recipe_rounds(trial.recipe) * ways + trial.further) * sizes["train"] * share
-    return (trained + scored) * (depth + 0.2) + (SPOKEN * sizes["test"] if context.judge else 0.0)
+    wanted = dict.fromkeys(start for trial in trials for start in trial.starts)
+    return {identity: load_edit(folder / f"{identity}.safetensors") for identity in wanted}
 
 
 def run_bank(
     trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None], starts: Path | None = None
 ) -> list[Result]:
-    """Make the edits of some trials together, save them, and measure them together, with the threads that a bank is to have.
+    """Do a bank, and save its edits.
 
     Args:
         trials: of one bank.
@@ -161,28 +71,39 @@ def run_bank(
         say: told the share that is done.
         starts: where the edits are from which some of them are searched for as well; by default where edits are saved.
     """
+    done = do_bank(trials, context, starts_of(trials, starts or folder), say)
+    done.save_edits(folder)
+    return done.results
+
+
+def do_bank(trials: list[Trial], context: AuditContext, starts: Mapping[str, Edit], say: Callable[[float], None]) -> DoneBank:
+    """Make the edits of some trials together, and measure them together, with the threads that a bank is to have.
+
+    Args:
+        trials: of one bank.
+        context: what they are run on.
+        starts: by trial, the edits from which some of them are searched for as well.
+        say: told the share that is done.
+    """
     with context.arithmetic.banked():
-        return _run_bank(trials, context, folder, say, starts or folder)
+        return _do_bank(trials, context, starts, say)
 
 
-def _run_bank(
-    trials: list[Trial], context: AuditContext, folder: Path, say: Callable[[float], None], starts: Path
-) -> list[Result]:
+def _do_bank(trials: list[Trial], context: AuditContext, starts: Mapping[str, Edit], say: Callable[[float], None]) -> DoneBank:
     start = time.monotonic()
     if trials[0].edit == UNEDITED:
-        return [_base(trials[0], context, start, say)]
+        return DoneBank([_base(trials[0], context, start, say)], {})
     fits: list[Fit | None] = [None] * len(trials)
     tally = Tally(len(trials))
     if trials[0].recipe is not None:
         fits = list(fit_bank(trials, context, starts, lambda share: say(0.7 * share), tally))
     edits = [fit.edit if fit is not None else made(trial, context) for trial, fit in zip(trials, fits, strict=True)]
-    for trial, edit in zip(trials, edits, strict=True):
-        edit.save(folder / f"{trial.id}.safetensors")
+    contents = {trial.id: edit.content() for trial, edit in zip(trials, edits, strict=True)}
     results = [_result(trial, fit) for trial, fit in zip(trials, fits, strict=True)]
     _measure(results, edits, context, tally)
     _speak(results, edits, context, lambda share: say(0.75 + 0.25 * share), tally)
     say(1.0)
-    return _charged(results, time.monotonic() - start, tally, context)
+    return DoneBank(_charged(results, time.monotonic() - start, tally, context), contents)
 
 
 def _charged(results: list[Result], seconds: float, tally: Tally, context: AuditContext) -> list[Result]:

@@ -1,10 +1,8 @@
 """How the edits of a bank are found: by epochs of small steps, or by the search for an optimum."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from locus.edits import Edit, Place, Trainable, kind
-from locus.edits.base import load_edit
 from locus.edits.rank1 import Rank1
 from locus.engine.cost import Tally
 from locus.engine.descent import descend
@@ -15,14 +13,14 @@ from locus.plan.trials import Trial
 
 
 def fit_bank(
-    trials: Sequence[Trial], context: AuditContext, starts: Path, say: Callable[[float], None], tally: Tally
+    trials: Sequence[Trial], context: AuditContext, starts: Mapping[str, Edit], say: Callable[[float], None], tally: Tally
 ) -> list[Fit]:
     """The fitted edits of trials that share a forward.
 
     Args:
         trials: of one bank, all of them trained.
         context: what they are run on.
-        starts: the folder of the edits from which some of them are searched for as well.
+        starts: by the ids of their trials, the edits from which some of them are searched for as well.
         say: told the share that is done.
         tally: where the work is counted.
     """
@@ -42,7 +40,7 @@ def fit_bank(
 
 
 def _descended(
-    trials: Sequence[Trial], context: AuditContext, starts: Path, say: Callable[[float], None], tally: Tally
+    trials: Sequence[Trial], context: AuditContext, starts: Mapping[str, Edit], say: Callable[[float], None], tally: Tally
 ) -> list[Fit]:
     """The ends of searches, and where those stood that shorter trials ask for; the edits are of one form."""
     whole = [trial for trial in trials if not trial.shorter]
@@ -70,15 +68,11 @@ def _recipes(trials: Sequence[Trial]) -> list[TrainingRecipe]:
     return [trial.recipe for trial in trials if trial.recipe is not None]
 
 
-def _padded(trial: Trial, context: AuditContext, folder: Path) -> list[Rank1]:
-    """A trial's edit as the best of those from which it is searched for as well, with zeros elsewhere; none where it has none.
-
-    Raises:
-        UserError: if such an edit is missing.
-    """
+def _padded(trial: Trial, context: AuditContext, starts: Mapping[str, Edit]) -> list[Rank1]:
+    """A trial's edit as the best of those from which it is searched for as well, with zeros elsewhere; none where it has none."""
     if not trial.starts:
         return []
-    inner = min((load_edit(folder / f"{identity}.safetensors") for identity in trial.starts), key=_loss)
+    inner = min((starts[identity] for identity in trial.starts), key=_loss)
     outer = _searched(trial, context)
     outer.pad(inner, lambda layer: context.model.weight(layer, outer.point))
     return [outer]

@@ -17,11 +17,11 @@ from typing import Any
 
 from locus import registry
 from locus.behaviours import figures
-from locus.conclude.derive import versions
 from locus.edits import full
 from locus.engine.descent import descend
 from locus.engine.optimum import FirstOrder
 from locus.engine.train import TrainingRecipe
+from locus.machine.versions import versions
 from locus.metrics.choice import measures, score
 from locus.models.configured import load_configured
 from locus.models.model import Model

@@ -4,7 +4,9 @@ The driver alone writes the store; a task is a bank of trials (or a draw of a ca
 How many threads compute a task is settled in the plan, so which executor does it changes no number.
 """
 
-from collections.abc import Callable, Generator, Sequence
+import pickle
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,38 +26,77 @@ class Tasks:
 
     Attributes:
         jobs: what a task is known by; small, and easily sent elsewhere.
-        work: does one job, and is told how to say which share of it is done.
-        workers: how many are of use at once.
+        work: does one job, and is told how to say which share of it is done. Where it is pickled it may send what it needs.
+        workers: how many are of use at once in this process's machine.
         progress: called with the place of a job and the share of it that is done.
+        names: what each job is called in a message; its number by default.
+        seconds: reckons, when asked, about how long each takes; gives nothing where nobody knows.
+        patience: how many times that a job may take before whoever does it is taken to hang.
+        threads: that a job computes with.
+        gpu: whether a job needs a GPU.
     """
 
     jobs: Sequence[Any]
     work: JobFunction
     workers: int
     progress: Progress = lambda place, share: None
+    names: Sequence[str] = ()
+    seconds: Callable[[], Sequence[float]] = tuple
+    patience: float = 30.0
+    threads: int = 1
+    gpu: bool = False
+
+    def called(self, place: int) -> str:
+        """What a job is called."""
+        return self.names[place] if self.names else f"job {place}"
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Does tasks. It is made without arguments; closing the generator ends whatever it began."""
+    """Does tasks. It is made without arguments, or with what follows a colon in its name; closing the generator ends whatever
+    that began. One that keeps something from one call to the next has a `close` too.
+    """
 
     def run(self, tasks: Tasks) -> Generator[Any, None, None]:
         """The result of every job, in the order of the jobs; one that failed raises in its turn."""
         ...
 
 
-def executor(name: str, tasks: Tasks) -> Executor:
+def executor(name: str, several: bool = True) -> Executor:
     """The executor of a name; `auto` is `fork` where several workers are of use and can be forked, else `serial`.
+
+    Args:
+        name: of the executor; what follows a colon is handed to it.
+        several: whether several workers are of use.
 
     Raises:
         UserError: if there is none of the name, suggesting the nearest, or what is registered is none.
     """
-    several = tasks.workers > 1 and len(tasks.jobs) > 1 and forks()
-    found = registry.get("executors", ("fork" if several else "serial") if name == AUTO else name)
-    made = found() if callable(found) else found
+    called = ("fork" if several and forks() else "serial") if name == AUTO else name
+    found, (_, colon, argument) = registry.get("executors", called), called.partition(":")
+    try:
+        made = (found(argument) if colon else found()) if callable(found) else found
+    except TypeError as error:
+        raise UserError(
+            f"an executor that takes what follows {called.partition(':')[0]!r}", repr(name[:80]), "Leave it out."
+        ) from error
     if not isinstance(made, Executor):
         raise UserError(f"an executor called {name!r}, with run(tasks)", f"{made!r:.80}", "Mend what registers it.")
     return made
+
+
+@contextmanager
+def at_work(name: str, several: bool = True) -> Iterator[Executor]:
+    """An executor while a `with` block lasts, after which nothing is left of it.
+
+    Raises:
+        UserError: as `executor`.
+    """
+    made = executor(name, several)
+    try:
+        yield made
+    finally:
+        getattr(made, "close", lambda: None)()
 
 
 def side_by_side(
@@ -73,5 +114,14 @@ def side_by_side(
     Raises:
         UserError: as `executor`, and as the executor does.
     """
-    tasks = Tasks(jobs, work, workers, progress)
-    return executor(name, tasks).run(tasks)
+    with at_work(name, workers > 1 and len(jobs) > 1) as made:
+        yield from made.run(Tasks(jobs, work, workers, progress))
+
+
+def sendable(error: BaseException) -> BaseException:
+    """The error itself where it survives the way to another process, else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:  # a class may refuse in any way
+        return RuntimeError(f"{type(error).__name__}: {error}")

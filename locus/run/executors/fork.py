@@ -7,7 +7,6 @@ them; two products at once do not. The workers are forked, so that they share th
 import ctypes
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import warnings
@@ -21,7 +20,7 @@ import torch
 from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.machine.workers import fork, forks
-from locus.run.executors.base import JobFunction, Progress, Tasks
+from locus.run.executors.base import JobFunction, Progress, Tasks, sendable
 from locus.run.executors.serial import Serial
 
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux's prctl.h
@@ -110,7 +109,7 @@ def _serve(connection: Connection, other_pipes: list[Connection], jobs: Sequence
                 except (BrokenPipeError, ConnectionResetError):
                     raise
                 except BaseException as error:  # whatever it is, the parent is where it must be raised
-                    answer = "error", number, _sendable(error)
+                    answer = "error", number, sendable(error)
             for warning in heard:
                 connection.send(("warning", number, warning.message))
             connection.send(answer)
@@ -126,12 +125,3 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _sendable(error: BaseException) -> BaseException:
-    """The error itself where it survives the way to the parent, else one that says the same."""
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:  # a class may refuse in any way
-        return RuntimeError(f"{type(error).__name__}: {error}")

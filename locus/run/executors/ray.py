@@ -1,0 +1,335 @@
+"""Tasks on the workers of a Ray cluster: one that is begun here and ends with the run, or one at an address.
+
+Ray schedules, restarts and carries; what is done here is what a run needs of it. What does the jobs goes into the object store
+once, and is opened once by each worker: an actor with a GPU, or with as many cores as a job computes with. A job goes to whoever
+is free. When a worker dies, Ray begins it anew, and its job goes to the next that is free. A job whose worker dies
+twice, or that fails twice, ends the run with its own error, and what was finished is kept. Results come by value; nobody but the
+driver writes.
+"""
+
+import os
+import sys
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayError
+
+from locus import registry
+from locus.boundary.notices import notice
+from locus.errors import UserError
+from locus.run.executors.base import JobFunction, Tasks, sendable
+
+# Of a cluster that is begun here: it tells nobody that it is there, says nothing, and computes at the driver's own priority.
+OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
+TRIES = 2  # of a job whose worker dies, or that raises
+AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
+BEAT = 1.0  # seconds between two questions how far a job is
+GRACE = (
+    600.0  # seconds that a job may take whatever was reckoned; a worker's first, that has to load the model, three times as long
+)
+
+
+class Worker:
+    """Holds what does the jobs, as of its first one, and does one after another."""
+
+    def __init__(self) -> None:
+        self.work: Any = None
+        self.share = (-1, 0.0)
+
+    def do(self, place: int, job: Any, sent: list[Any]) -> tuple[str, Any, list[Any]]:
+        """Do a job: "result", "error" or "refused" (before any), with its value, and warnings.
+
+        Args:
+            place: of the job.
+            job: the job.
+            sent: where that lies in the object store which does the jobs; in a list, so that Ray leaves it there.
+        """
+        self.share = (place, 0.0)
+
+        def say(share: float) -> None:
+            self.share = (place, share)
+
+        kind = "refused"
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("default")
+            try:
+                if self.work is None:
+                    self.work = ray.get(sent[0])
+                kind = "error"
+                kind, value = "result", self.work(job, say)
+            except BaseException as error:  # whatever it is, the driver is where it must be raised
+                value = sendable(error)
+        return kind, value, [one.message for one in heard]
+
+    def reached(self) -> tuple[int, float]:
+        """The place of the job that is being done, and its share."""
+        return self.share
+
+
+@dataclass
+class Member:
+    """A worker as the driver sees it.
+
+    Attributes:
+        actor: Ray's handle.
+        place: of the job that it does; None while it is free.
+        since: when it was given that.
+        up: whether it has answered since it was begun; until then it is given nothing.
+        fresh: whether it has yet to do its first job since it was begun, for which it opens what does them.
+        asked: the question how far it is that was not answered yet.
+    """
+
+    actor: Any
+    place: int | None = None
+    since: float = 0.0
+    up: bool = False
+    fresh: bool = True
+    asked: Any = None
+
+
+@dataclass
+class Progress:
+    """Where the jobs of a call are.
+
+    Attributes:
+        waiting: places of those that nobody does yet.
+        running: by the answer to come, who does it.
+        finished: what came of those whose turn has not come.
+        tries: how often each was begun.
+        late: of those whose worker hung and was ended.
+        beat: when workers were last asked how far they are.
+        alone: when any of them was last up.
+    """
+
+    waiting: deque[int]
+    running: dict[Any, Member] = field(default_factory=dict)
+    finished: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    tries: Counter[int] = field(default_factory=Counter)
+    late: set[int] = field(default_factory=set)
+    beat: float = 0.0
+    alone: float = field(default_factory=time.monotonic)
+
+
+class Ray:
+    """Does tasks on a cluster; workers stay from one call to the next, as long as what does the jobs is the same.
+
+    Args:
+        address: of a cluster, as Ray has it; empty for one of this machine's own.
+    """
+
+    grace = GRACE
+
+    def __init__(self, address: str = ""):
+        self.address = address
+        self.began = False
+        self.work: JobFunction | None = None
+        self.sent: Any = None
+        self.team: list[Member] = []
+
+    def run(self, tasks: Tasks) -> Generator[Any, None, None]:
+        """The result of every job, in order.
+
+        Raises:
+            UserError: if there is no cluster, a worker refuses, or a job's workers died or hung again and again.
+        """
+        if not tasks.jobs:
+            return
+        try:
+            self._gather(tasks)
+            state, seconds = Progress(deque(range(len(tasks.jobs)))), list(tasks.seconds())
+            for place in range(len(tasks.jobs)):
+                while place not in state.finished:
+                    self._turn(tasks, state, seconds, place)
+                kind, value = state.finished.pop(place)
+                if kind != "result":
+                    raise value
+                yield value
+        except (RayError, ConnectionError) as error:
+            raise UserError(
+                "a Ray cluster that answers",
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}",
+                "What was finished is kept: the same command goes on from there.",
+            ) from error
+        finally:
+            if any(member.place is not None for member in self.team):
+                self._dismiss()  # somebody is still at work that nobody waits for
+
+    def close(self) -> None:
+        """End the workers, and the cluster if it was begun here."""
+        self._dismiss()
+        if self.began:
+            ray.shutdown()
+            self.began = False
+
+    def _gather(self, tasks: Tasks) -> None:
+        """Have a cluster with as many workers as are of use; those that are there stay, if they hold what does these jobs."""
+        if self.work is not tasks.work:
+            self._dismiss()
+            self._connect(tasks)
+            _by_value()
+            self.work, self.sent = tasks.work, ray.put(tasks.work)
+        # `max_task_retries` stays 0: Ray would begin a job again on the same worker, uncounted, while others are free.
+        actor = ray.remote(concurrency_groups={"watch": 1})(Worker).options(
+            num_cpus=tasks.threads,
+            num_gpus=int(tasks.gpu),
+            max_restarts=-1,
+            max_task_retries=0,
+            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}},
+        )
+        self.team += [Member(actor.remote()) for _ in range(min(self._room(tasks), len(tasks.jobs)) - len(self.team))]
+
+    def _connect(self, tasks: Tasks) -> None:
+        """Join the cluster, or begin one."""
+        if ray.is_initialized():
+            return
+        for variable, setting in OWN.items():
+            os.environ.setdefault(variable, setting)
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self.address:
+            try:
+                ray.init(address=self.address, **quiet)
+            except (ConnectionError, RayError, ValueError, RuntimeError) as error:
+                remedy = "Start one there (ray start --head), or leave the address out for one of this machine's own."
+                raise UserError("a Ray cluster", f"{self.address!r} ({str(error)[:160]})", remedy) from error
+        else:
+            here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            ray.init(num_cpus=tasks.threads * tasks.workers, **here, **quiet)
+        self.began = True
+
+    def _room(self, tasks: Tasks) -> int:
+        """How many workers are of use, and the cluster has room for.
+
+        Raises:
+            UserError: if it has none.
+        """
+        there = ray.cluster_resources()
+        room = int(there.get("GPU", 0) if tasks.gpu else there.get("CPU", 0) // tasks.threads)
+        if room < 1:
+            wanted = "a GPU" if tasks.gpu else f"{tasks.threads} cores on one machine"
+            remedy = "Begin the run where there are as many as its plan asks for."
+            raise UserError(
+                f"a Ray cluster with {wanted}", f"{there.get('CPU', 0):.0f} cores and {there.get('GPU', 0):.0f} GPUs", remedy
+            )
+        return room
+
+    def _turn(self, tasks: Tasks, state: Progress, seconds: list[float], place: int) -> None:
+        """Give jobs to whoever is free, not too far ahead of the result that is waited for, and hear what there is to hear."""
+        for member in self.team:
+            free = member.up and member.place is None
+            if free and state.waiting and state.waiting[0] < place + AHEAD * len(self.team):
+                member.place, member.since = state.waiting.popleft(), time.monotonic()
+                state.running[member.actor.do.remote(member.place, tasks.jobs[member.place], [self.sent])] = member
+        coming = [member.asked for member in self.team if member.asked is not None and not member.up]
+        if state.running or coming:
+            ray.wait([*state.running, *coming], timeout=BEAT)
+        if state.running:
+            for answer in ray.wait(list(state.running), num_returns=len(state.running), timeout=0)[0]:
+                self._hear(answer, tasks, state, seconds)
+        self._ask(tasks, state)
+        self._watch(tasks, state, seconds)
+
+    def _hear(self, answer: Any, tasks: Tasks, state: Progress, seconds: list[float]) -> None:
+        """Take what came of a job."""
+        member = state.running.pop(answer)
+        place, began, member.place = member.place, member.since, None
+        assert place is not None, "a job that runs has a place"
+        try:
+            kind, value, heard = ray.get(answer)
+        except RayActorError as error:
+            member.up, member.fresh = False, True
+            how = "hung" if place in state.late else "died"
+            last = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+            value = UserError(
+                "banks whose workers live until they are told to end",
+                f"{tasks.called(place)}, whose worker {how} {TRIES} times ({last})",
+                "Look whether a worker has memory enough. What was finished is kept: the same command goes on from there.",
+            )
+            kind, heard = "error", []
+            state.late.discard(place)
+        for warning in heard:
+            notice(warning)
+        if kind == "refused":
+            raise value
+        state.tries[place] += 1
+        if kind == "error" and state.tries[place] < TRIES:
+            state.waiting.appendleft(place)
+            tasks.progress(place, 0.0)
+            return
+        if kind == "result":
+            _learn(seconds, place, time.monotonic() - began, member.fresh)
+            member.fresh = False
+        state.finished[place] = kind, value
+
+    def _ask(self, tasks: Tasks, state: Progress) -> None:
+        """Hear from every worker how far it is, and ask again, once a beat.
+
+        Raises:
+            UserError: if none has come up for long.
+        """
+        now = time.monotonic()
+        for member in self.team:
+            if member.asked is not None and ray.wait([member.asked], timeout=0)[0]:
+                with suppress(RayError):  # it died: its job's answer says so, and Ray begins it anew
+                    place, share = ray.get(member.asked)
+                    member.up = True
+                    if place == member.place is not None:
+                        tasks.progress(place, share)
+                member.asked = None
+        if any(member.up for member in self.team):
+            state.alone = now
+        elif now - state.alone > 3 * self.grace:
+            raise UserError(
+                "a Ray cluster whose workers come up", "none that did", "See `ray status` and the logs of the cluster."
+            )
+        if now - state.beat > BEAT:
+            state.beat = now
+            for member in self.team:
+                if member.asked is None and (member.place is not None or not member.up):
+                    member.asked = member.actor.reached.options(concurrency_group="watch").remote()
+
+    def _watch(self, tasks: Tasks, state: Progress, seconds: list[float]) -> None:
+        """End workers that take far longer than was reckoned: they hang."""
+        for member in state.running.values():
+            place = member.place
+            if place is None or not seconds or place in state.late:
+                continue
+            limit = tasks.patience * seconds[place] + self.grace * (3 if member.fresh else 1)
+            if time.monotonic() - member.since > limit:
+                state.late.add(place)
+                ray.kill(member.actor, no_restart=False)
+
+    def _dismiss(self) -> None:
+        """End the workers."""
+        team, self.team, self.work, self.sent = self.team, [], None, None
+        for member in team:
+            with suppress(Exception):  # a cluster that is gone has no workers
+                ray.kill(member.actor)
+
+
+def _learn(seconds: list[float], place: int, took: float, fresh: bool) -> None:
+    """Where a job took longer than was reckoned, reckon with that for all that come."""
+    if seconds and not fresh and took > seconds[place] > 0:
+        seconds[:] = [one * took / seconds[place] for one in seconds]
+
+
+def _by_value() -> None:
+    """Send along the code of what was registered from files that a worker could not import."""
+    for named in registry.own().values():
+        for entry in named.values():
+            name = entry.target.partition(":")[0]
+            module = sys.modules.get(name)
+            if (
+                entry.value is not None
+                and module is not None
+                and name != "__main__"
+                and find_spec(name.partition(".")[0]) is None
+            ):
+                cloudpickle.register_pickle_by_value(module)

@@ -1,0 +1,210 @@
+"""Banks on a Ray cluster: the same file of scores as in this process, whatever dies, and nothing of Ray in sight."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import locus
+from locus.audit import audit
+from locus.door.model import wrap
+from locus.errors import UserError
+from locus.plan.config import resolve
+from locus.records.store import Store
+from locus.report.export import export_scores
+from locus.run.executors import Tasks, executor
+from tests import wide
+from tests.families import tiny
+
+ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'locus-audit[ray]')")
+
+PLANTED = {"model": "planted:localized:0", "claims": ("0.1",), "claim_size": 1, "train": 8, "validation": 4, "test": 6}
+SMALL = {"sequential": False, "epochs": 1, "random": 4, "alpha": 0.25, "text_passages": 0, "shift_random": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    """One for all tests, begun as a run begins its own."""
+    begun = executor("ray")
+    begun._connect(Tasks([], print, workers=2))
+    assert ray.is_initialized()
+    yield
+    begun.close()
+    assert not ray.is_initialized()
+
+
+def audited(out, **settings):
+    audit(resolve("quick", **settings), out, sign=False)
+    return out
+
+
+def scores(out):
+    """The run's scores as `locus export --as scores` writes them."""
+    folder = out.with_name(f"{out.name}-scores")
+    export_scores(out, folder)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def run(jobs, work, workers=2, **more):
+    """The results of jobs by Ray, with workers of their own."""
+    made = executor("ray")
+    made.grace = more.pop("grace", made.grace)
+    try:
+        yield from made.run(Tasks(jobs, work, workers, **more))
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{**PLANTED, **SMALL, "lr_multipliers": (1.0, 1e40)}, {"search": "newton", "further": 1}],
+    ids=["planted, of which some trainings end in no number", "searches that begin at what others found"],
+)
+def test_serial_fork_and_ray_give_the_same_file(tmp_path, settings):
+    settings = settings if "model" in settings else wide.settings(tmp_path / "wide", **settings)
+    found = {name: scores(audited(tmp_path / name, executor=name, **settings)) for name in ("serial", "fork", "ray")}
+    assert found["serial"] == found["fork"] == found["ray"]
+    assert len({(tmp_path / name / "plan.json").read_bytes() for name in found}) == 1, "no plan says who ran it"
+    assert len(list((tmp_path / "ray" / "edits").iterdir())) == len(list((tmp_path / "serial" / "edits").iterdir()))
+    if "lr_multipliers" in settings:
+        assert any(b"was not a number at step" in content for content in found["ray"].values())
+
+
+def test_a_model_in_memory_goes_there_with_its_weights(tmp_path):
+    llama = tiny("llama")
+    settings = {**SMALL, "claim": "0.1", "train": 8, "validation": 4, "test": 6, "sign": False, "progress": False}
+    found = []
+    for name in ("serial", "ray"):
+        out = tmp_path / name
+        locus.audit(wrap(llama.hf, llama.tokenizer), out=out, executor=name, **settings)
+        found.append(scores(out))
+    assert found[0] == found[1]
+
+
+def square(number, tell):
+    tell(0.5)
+    warnings.warn("heard there", RuntimeWarning, stacklevel=1)
+    time.sleep(1.2 * (number == 0))  # so that its share is asked for, and results do not come in order
+    return number * number, os.getpid()
+
+
+def test_results_come_in_order_with_progress_and_warnings():
+    told = []
+    with pytest.warns(RuntimeWarning, match="heard there"):
+        found = list(run(range(6), square, progress=lambda place, share: told.append((place, share))))
+    assert [value for value, _ in found] == [number * number for number in range(6)]
+    assert os.getpid() not in {process for _, process in found}
+    assert (0, 0.5) in told
+
+
+def falls(job, tell):
+    """Does what the job says, the first so many times that it is asked."""
+    number, how, times, place = job
+    with (Path(place) / str(number)).open("a") as file:
+        file.write("x")
+    if (Path(place) / str(number)).stat().st_size <= times:
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "hangs":
+            time.sleep(3600)
+        raise ZeroDivisionError(f"job {number}")
+    return number
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs", "raises"])
+def test_a_job_whose_worker_falls_is_done_by_another(tmp_path, how):
+    jobs = [(number, how, int(number == 1), str(tmp_path)) for number in range(4)]
+    more = {"seconds": lambda: [0.01] * 4, "grace": 2.0} if how == "hangs" else {}
+    assert list(run(jobs, falls, **more)) == [0, 1, 2, 3]
+    assert [(tmp_path / str(number)).read_text() for number in range(4)] == ["x", "xx", "x", "x"]
+
+
+@pytest.mark.parametrize(("how", "said"), [("dies", "job 1, whose worker died 2 times"), ("raises", "job 1")])
+def test_a_poisoned_job_ends_the_run_with_its_own_error(tmp_path, how, said):
+    jobs = [(number, how, 9 * (number == 1), str(tmp_path)) for number in range(3)]
+    coming = run(jobs, falls)
+    assert next(coming) == 0
+    with pytest.raises(UserError if how == "dies" else ZeroDivisionError, match=said):
+        next(coming)
+    assert (tmp_path / "1").read_text() == "xx"
+
+
+class Refuses:
+    """What no worker opens."""
+
+    def __call__(self, job, tell):
+        raise AssertionError
+
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise UserError("workers with the versions of who began the run", "locus 0.0.0", "Install the same there.")
+
+
+def test_a_worker_that_refuses_ends_the_run():
+    with pytest.raises(UserError, match=r"locus 0\.0\.0"):
+        list(run(range(3), Refuses()))
+
+
+def test_a_worker_holds_versions_and_weights_against_those_of_the_run(monkeypatch):
+    from locus.behaviours import load
+    from locus.run.setup import set_up
+    from locus.run.task import Sent, arrived
+
+    config = resolve("quick", **PLANTED, **SMALL)
+    sent = Sent.of(set_up(config, load(config.data), lambda what, share: None))
+    assert arrived(sent).context.model.fingerprint == sent.fingerprint
+    with pytest.raises(UserError, match=r"torch .* for 1\.0"):
+        arrived(replace(sent, made_by={**sent.made_by, "torch": "1.0"}))
+    with pytest.raises(UserError, match="source"):
+        arrived(replace(sent, made_by={**sent.made_by, "source": "0" * 16}))
+    with pytest.raises(UserError, match="with other weights"):
+        arrived(replace(sent, config=sent.config.model_copy(update={"model": "planted:localized:1"})))
+
+
+def test_no_cluster_at_an_address_is_said(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "locus",
+        "audit",
+        "--out",
+        str(tmp_path / "RUN"),
+        "--model",
+        "planted:localized:0",
+        "--no-sign",
+    ]
+    ended = subprocess.run([*command, "--ray-address", "127.0.0.1:1"], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2 and "expected a Ray cluster; received '127.0.0.1:1'" in ended.stderr
+
+
+def test_a_run_that_was_interrupted_goes_on_and_ray_says_nothing(tmp_path):
+    settings = {**wide.settings(tmp_path / "wide"), "bank": 1}
+    out, told = tmp_path / "RUN", tmp_path / "settings.toml"
+    told.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    command = [sys.executable, "-m", "locus", "audit", "--out", str(out), "--config", str(told), "--no-sign"]
+    command += ["--set", "executor=ray"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list((out / "edits").glob("*.safetensors")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group hears it
+    _, said = process.communicate(timeout=120)
+    store = Store(out / "trials.sqlite")
+    done = len(store.done())
+    store.close()
+    assert process.returncode == 130 and done, said
+    assert "ray" not in said.lower() and "the same command goes on from there" in said
+    whole = tmp_path / "WHOLE"
+    whole.mkdir()
+    shutil.copy(out / "plan.json", whole)  # with the threads that it was begun with
+    assert scores(audited(out, **settings)) == scores(audited(whole, **settings))
