@@ -60,6 +60,10 @@ class SiteKind:
     calibrated: bool = False
     filed: str = "sites"
 
+    def __reduce__(self) -> tuple[Callable[[str], "SiteKind"], tuple[str]]:
+        """By its name, in a process that knows it."""
+        return kind_of, (self.name,)
+
     def counted(self, number: int) -> str:
         """So many of them in words: "1 head", "4 heads"."""
         return f"{number} {self.noun if number == 1 else self.nouns}"
