@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from locus.behaviours.items import TRUTH
 from locus.metrics import shipped, tabled
 from locus.records.verdict import Verdict
 from locus.report.terminal import verdict_table
