@@ -31,7 +31,7 @@ from locus.units import bare, is_share, share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta", "withheld": "cyan"}
 # No metrics, but what remains of True*Info, or of the wanted side, where the judge's known errors are taken out.
-CORRECTED = {"both": "corrected %", "corrected_wanted": "corrected %"}
+CORRECTED = {"both": "true_info", "corrected_wanted": "wanted"}
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
 ABOUT_CORRECTED = {
     "both": "Corrected: share of answers that are both, with the judge's known errors taken out.",
@@ -89,7 +89,8 @@ def columns(metrics: Sequence[Metric], judged: bool, main: str = "") -> dict[str
     judged_metrics = [one for one in shown if one.needs_judge and one.decides]
     rest = [one for one in shown if one not in judged_metrics]
     headings = [{one.name: one.column for one in part} for part in (judged_metrics, rest)]
-    return headings[0] | (CORRECTED if judged else {}) | headings[1]
+    corrected = {name: "corrected %" for name, of in CORRECTED.items() if judged and of in headings[0]}
+    return headings[0] | corrected | headings[1]
 
 
 def tables(headings: dict[str, str], rows: list[PackedRow], width: int) -> list[Table]:
