@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from locus.errors import UserError
-from locus.judges import corpus, encoder
+from locus.judges import compare, corpus, encoder
 from locus.judges.base import Learner, References
 from locus.judges.cross import finish, training
 from locus.judges.cross import model as cross
@@ -244,3 +245,17 @@ def test_figures_of_a_fold_are_by_a_calibration_that_did_not_see_it(finished):
     before, after = (finish.cross_calibrated(one, gathered) for one in (odds, changed))
     for number, one, other in zip(fold, before, after, strict=True):
         assert (one == other) == (number == 2)
+
+
+def test_an_evaluation_leaves_out_what_the_judge_learned_from_and_near_copies_and_refuses_if_nothing_is_left(finished):
+    path, gathered, _, _ = finished
+    known = next(row for row in gathered.rows if row.kind == "model")
+    copy = replace(known, question=known.question.replace("go in", "go to in"))
+    new = replace(known, question="Who was the third of the kings?")
+    every = compare.Labels((known, copy, new), {}, "labels.csv", "0" * 64)
+    judge = open_judge(f"cross:{path}")
+    kept = compare.unseen([judge], every)
+    assert [row.question for row in kept.rows] == [new.question]
+    assert compare.left_out(every, kept) == sorted([known.question, copy.question])
+    with pytest.raises(UserError, match="no judge learned from"):
+        compare.unseen([judge], replace(every, rows=(known, copy)))

@@ -324,6 +324,8 @@ def judge_eval(
     for one in compare.outlook(opened, kept):
         console.print(Text(one))
     comparison = compare.compare_judges(opened, kept)
+    if gone := compare.left_out(read, kept):
+        comparison["left_out"] = gone
     compare.write_comparison(comparison, out)
     judge_table(console, comparison, len(read.rows) - len(kept.rows))
     console.print(Text(f"{out / 'figures.json'}   {out / 'judgements.csv'}"), soft_wrap=True)

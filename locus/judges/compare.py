@@ -98,7 +98,7 @@ def check_labels(judges: Sequence[Judge], labels: Labels) -> None:
 
 
 def unseen(judges: Sequence[Judge], labels: Labels) -> Labels:
-    """The answers to questions that no judge learned from.
+    """The answers to questions that no judge learned from, as far as judges know from which.
 
     Raises:
         UserError: if there are none.
@@ -116,6 +116,11 @@ def unseen(judges: Sequence[Judge], labels: Labels) -> Labels:
             "Label answers to other questions, or give --seen and read the figures as too good.",
         )
     return remaining
+
+
+def left_out(every: Labels, kept: Labels) -> list[str]:
+    """The questions whose answers were not kept."""
+    return sorted({row.question for row in every.rows} - {row.question for row in kept.rows})
 
 
 def outlook(judges: Sequence[Judge], labels: Labels) -> list[str]:

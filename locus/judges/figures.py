@@ -90,7 +90,10 @@ class LabelsAbout(TypedDict):
 
 
 class Comparison(TypedDict):
-    """Every figure of every judge, by fingerprint, and how far they agree; judgements are a row for each answer."""
+    """Every figure of every judge, by fingerprint, and how far they agree; judgements are a row for each answer.
+
+    left_out has the questions that a judge learned from, which were not measured on.
+    """
 
     schema: str
     labels: LabelsAbout
@@ -98,3 +101,4 @@ class Comparison(TypedDict):
     agreement: list[PairAgreement]
     disputed: list[Disputed]
     judgements: list[dict[str, object]]
+    left_out: NotRequired[list[str]]
