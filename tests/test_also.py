@@ -12,10 +12,10 @@ from locus.conclude.entanglement import told
 from locus.errors import UserError, VerificationError
 from locus.plan.config import resolve
 from locus.plan.preconditions import early
+from locus.records.beside import Moved, MovedClaim
 from locus.records.place import Measured
 from locus.records.plan import asked_of
 from locus.records.store import Store
-from locus.records.verdict import Moved, MovedClaim
 from locus.report.consent import Given, settle
 from locus.report.export import export_scores
 from locus.report.rerun import rerun

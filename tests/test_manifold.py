@@ -12,8 +12,8 @@ from locus.engine.cost import Tally
 from locus.engine.manifold import Manifold, fit, leaving, own_departures
 from locus.engine.trie import build_trie
 from locus.plan.config import AuditConfig
+from locus.records.beside import Departure
 from locus.records.store import Store
-from locus.records.verdict import Departure
 from locus.report.verify import verify
 
 QUICK = {"claim": "1.1", "epochs": 4, "train": 36, "progress": False, "sign": False, "random": 7, "alpha": 0.125}

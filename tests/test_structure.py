@@ -132,7 +132,8 @@ def test_the_project_speaks_of_itself_alone():
 
 
 def test_every_setting_is_explained_and_the_page_of_settings_is_current():
-    from locus.plan.config import AuditConfig, settings_page
+    from locus.plan.config import AuditConfig
+    from locus.plan.settings_page import settings_page
 
     assert all(field.description for field in AuditConfig.model_fields.values())
     assert (ROOT / "docs" / "configuration.md").read_text() == settings_page(), "write settings_page() to docs/configuration.md"

@@ -9,10 +9,10 @@ from locus.conclude.transfer import told
 from locus.errors import UserError
 from locus.plan.config import resolve
 from locus.plan.preconditions import early
+from locus.records.beside import CurveClaim, Transfer
 from locus.records.findings import Finding
 from locus.records.plan import put_as
 from locus.records.store import Store
-from locus.records.verdict import CurveClaim, Transfer
 from locus.report.rerun import rerun
 from locus.report.verify import verify
 

@@ -12,8 +12,8 @@ import numpy as np
 from locus import units
 from locus.conclude.record import Record
 from locus.conclude.rule import Verdicts
+from locus.records.beside import CurveClaim, CurvePoint
 from locus.records.findings import ClaimVerdict
-from locus.records.verdict import CurveClaim, CurvePoint
 
 Conclude = Callable[[Record, str], Verdicts | None]
 

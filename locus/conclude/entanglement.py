@@ -11,9 +11,9 @@ from locus import stats, units
 from locus.conclude.record import Arm, Record
 from locus.conclude.scores import ceiling_of
 from locus.metrics.base import metric
+from locus.records.beside import Moved, MovedClaim
 from locus.records.place import Measured
 from locus.records.plan import asked_of
-from locus.records.verdict import Moved, MovedClaim
 from locus.shown import visible
 from locus.stats.estimate import unit_values
 

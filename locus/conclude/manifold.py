@@ -5,7 +5,7 @@ import numpy as np
 from locus import stats, units
 from locus.conclude.record import Record
 from locus.conclude.scores import ceiling_of
-from locus.records.verdict import Departure
+from locus.records.beside import Departure
 
 OFF = "off_manifold"
 

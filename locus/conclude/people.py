@@ -8,9 +8,9 @@ from locus import stats, units
 from locus.conclude import labelled
 from locus.conclude.record import Arm, Record
 from locus.conclude.scores import best_within, ceiling_of, findings, scores_of
+from locus.records.beside import Labelled, LabelledClaim
 from locus.records.findings import QUESTIONS
 from locus.records.labels import AnswerLabels, text_hash
-from locus.records.verdict import Labelled, LabelledClaim
 
 TARGETS = {"truth": "truth", "info": "information"}
 

@@ -15,8 +15,9 @@ from locus.metrics.base import metric
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
 from locus.plan.population import bounded
+from locus.records.judge import ConfusionRecord
 from locus.records.labels import LabelsRecord
-from locus.records.plan import ConfusionRecord, PlanRecord, asked_of
+from locus.records.plan import PlanRecord, asked_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
 from locus.sites.site import Location

@@ -9,8 +9,8 @@ from locus import units
 from locus.conclude.record import Arm, Record
 from locus.conclude.scores import ceiling_of, findings
 from locus.metrics.base import metric
+from locus.records.beside import CurveClaim, Transfer
 from locus.records.plan import put_as
-from locus.records.verdict import CurveClaim, Transfer
 
 PARTS = ("claim", "ceiling", "random")
 

@@ -3,25 +3,21 @@
 The resolved configuration is written into the plan and the receipt; nothing else decides what is run.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from locus import registry
 from locus.behaviours.exchange import PREFIX as EXCHANGED
 from locus.behaviours.items import Dataset
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
-from locus.boundary.incoming import EXACT
 from locus.errors import UserError
-from locus.metrics.base import Metric, measured, metric
+from locus.metrics.base import Metric, measured
 from locus.models.locate import DEFAULT_MODEL
-from locus.plan import judging
+from locus.plan import judging, values
 from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
 from locus.sites.space import Match
@@ -52,75 +48,6 @@ SINCE_FIRST: dict[str, object] = {
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
-
-
-def _day(value: Any) -> date:
-    """A day as TOML and plans have it, and nothing else that could be read as one."""
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
-        return date.fromisoformat(value)
-    raise ValueError("a day such as 2024-07-26 is expected")
-
-
-def _scalars(value: Any) -> dict[str, Scalar]:
-    """A table of names and plain values."""
-    if not isinstance(value, dict) or not all(isinstance(name, str) and name.isidentifier() for name in value):
-        raise ValueError("a table of variables is expected, such as {enable_thinking=false}")
-    for name, one in value.items():
-        if not isinstance(one, Scalar) or (not isinstance(one, str) and not abs(one) <= EXACT):
-            raise ValueError(f"{name} is to be true, false, a number or a text")
-    return value
-
-
-def _deciding(name: str) -> str:
-    """A metric from which a verdict may be drawn."""
-    if not _metric(name).decides:
-        raise ValueError("a metric of test questions of which more is better is expected")
-    return name
-
-
-def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Metrics that are known."""
-    for name in names:
-        _metric(name)
-    return names
-
-
-def _metric(name: str) -> Metric:
-    with _gathered():
-        return metric(name)
-
-
-def _edit(name: str) -> str:
-    """A known kind of edit; it is not imported to be named."""
-    with _gathered():
-        registry.entry("edits", name)
-    return name
-
-
-def _edits(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Known kinds of edit, each once."""
-    if len(set(names)) < len(names):
-        raise ValueError("different edits are expected")
-    return tuple(map(_edit, names))
-
-
-def _executor(name: str) -> str:
-    """A known executor; it is not imported to be named."""
-    if name != "auto":
-        with _gathered():
-            registry.entry("executors", name)
-    return name
-
-
-@contextmanager
-def _gathered() -> Iterator[None]:
-    """What the registry does not know is said as pydantic gathers it, with all else that is wrong."""
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(f"{error.expected} is expected. {error.remedy}") from error
 
 
 class AuditConfig(settings.Settings):
@@ -162,10 +89,10 @@ class AuditConfig(settings.Settings):
     transfer: tuple[Literal["chat", "qa", "primer", "bare"], ...] = Field(
         (), description="other prompt formats in which edits are scored as well, as they are: does what they do carry over?"
     )
-    template_date: Annotated[date, BeforeValidator(_day)] = Field(
+    template_date: Annotated[date, BeforeValidator(values.day)] = Field(
         DATE, description="the date that a chat template is told, whatever the day; what Llama 3's write by default"
     )
-    template_variables: Annotated[dict[str, Scalar], BeforeValidator(_scalars)] = Field(
+    template_variables: Annotated[dict[str, Scalar], BeforeValidator(values.scalars)] = Field(
         {}, description="what a chat template is told besides, such as {enable_thinking=false}; it must read the variable"
     )
     claims: tuple[str, ...] = Field(("probe",), description="probe, sites such as 12.3,14.0 or mlp.7, or a file of them")
@@ -225,13 +152,13 @@ class AuditConfig(settings.Settings):
     batching: Literal["questions", "pairs"] = Field(
         "questions", description="all pairs of a question at once, or random pairs (the paper)"
     )
-    edit: Annotated[str, AfterValidator(_edit)] = Field(
+    edit: Annotated[str, AfterValidator(values.edit)] = Field(
         "rank1", description="the edit that is trained at every place; `locus list edits` shows them"
     )
-    steering: Annotated[tuple[str, ...], AfterValidator(_edits)] = Field(
+    steering: Annotated[tuple[str, ...], AfterValidator(values.edits)] = Field(
         ("shift",), description="edits that are not trained, and tried beside it: at the claim and at `shift_random` Locations"
     )
-    executor: Annotated[str, AfterValidator(_executor)] = Field(
+    executor: Annotated[str, AfterValidator(values.executor)] = Field(
         "auto",
         exclude=True,
         description="who runs the banks: auto, serial, fork, ray, ray:ADDRESS; no number depends on it, and no plan says it",
@@ -243,12 +170,12 @@ class AuditConfig(settings.Settings):
     )
     seeds: int = Field(1, ge=1, le=1000, description="training seeds per Location")
     # what is measured
-    metric: Annotated[str, AfterValidator(_deciding)] = Field(
+    metric: Annotated[str, AfterValidator(values.deciding)] = Field(
         "mc2",
         description="the main metric of the verdict; unless told otherwise true_info with a judge of truth, wanted with a judge "
         "of sides, else margin where edits are searched for by newton",
     )
-    metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(
+    metrics: Annotated[tuple[str, ...], AfterValidator(values.metrics)] = Field(
         (), description="further metrics, of other packages or your own; `locus list metrics` shows them"
     )
     text: str = Field("pydoc", description="text for KL and cross-entropy: pydoc, openwebtext (hub), or a file")
@@ -396,29 +323,3 @@ def learning_rate(n_heads: int, scale: float = 1.0) -> float:
     power = -0.5 if n_heads <= 16 else -0.387
     anchor = (1, 2e-3) if n_heads <= 16 else (16, 5e-4)
     return scale * float(anchor[1] * (n_heads / anchor[0]) ** power)
-
-
-def settings_page() -> str:
-    """All settings with their defaults and presets, as docs/configuration.md has them."""
-    lines = [
-        "# Settings",
-        "",
-        "Every setting of `locus audit`, for `--set NAME=VALUE` and the TOML file of `--config`; some have a flag of their own.",
-        "A preset comes first, the file over it, flags over both. Made from `locus/plan/config.py`; a test keeps it so.",
-        "",
-        "| setting | default | what it is | quick | standard | paper |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, field in AuditConfig.model_fields.items():
-        shown = [_shown(PRESETS[preset][name]) if name in PRESETS[preset] else "" for preset in PRESETS]
-        lines.append(f"| `{name}` | {_shown(field.default)} | {field.description} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(value: Any) -> str:
-    """A value as TOML has it."""
-    if value is None or value == {}:
-        return "" if value is None else "`{}`"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`{list(value) if isinstance(value, tuple) else value}`"

@@ -19,16 +19,15 @@ from locus.plan import reading
 from locus.plan.context import AuditContext, Elsewhere, memory_budget
 from locus.plan.trials import Plan
 from locus.records.base import JsonObject
+from locus.records.judge import ConfusionRecord, JudgeRecord
 from locus.records.plan import (
     FIRST_PLAN,
     PLAN_SCHEMA,
     ArithmeticRecord,
     BlindRecord,
-    ConfusionRecord,
     DatasetRecord,
     ItemRecord,
     ItemsRecord,
-    JudgeRecord,
     ModelRecord,
     OtherRecord,
     PlanBasis,

@@ -25,6 +25,7 @@ from locus.records.base import (
     SiteName,
     at_most,
 )
+from locus.records.judge import JudgeRecord
 
 PlanSchema = Literal["locus-plan/1", "locus-plan/2"]
 FIRST_PLAN: PlanSchema = "locus-plan/1"
@@ -293,38 +294,6 @@ class OtherRecord(OpenPart):
     """How a question is put."""
     items: Many[ItemRecord]
     """The questions that are asked."""
-
-
-class ConfusionRecord(OpenPart):
-    """What is known of a judge's errors, on labelled answers that it never saw."""
-
-    negatives: Number
-    """How many answers that are not so tell of `specificity`."""
-    positives: Number
-    """How many answers that are so tell of `sensitivity`."""
-    sensitivity: Number | None
-    """Share of the answers that are so which it finds."""
-    specificity: Number | None
-    """Share of the answers that are not so which it rejects."""
-    sensitivity_interval: Interval | None = None
-    """Its exact 95 % interval (Clopper and Pearson)."""
-    specificity_interval: Interval | None = None
-    """Likewise."""
-
-
-class JudgeRecord(OpenPart):
-    """Who judges what the model says."""
-
-    confusion: Annotated[dict[Short, ConfusionRecord], at_most(8)]
-    """Its errors by target (truth, info, both); empty where nobody measured them."""
-    fingerprint: Short
-    """Hash of the judge."""
-    name: Short
-    """What it is called."""
-    seen: Count | None
-    """How many test questions it learned from; nothing where that is not known."""
-    notions: Annotated[Many[Short], Field(max_length=8)] = ("truth", "info")
-    """Of which it gives probabilities; where that is left out, of truth and information."""
 
 
 class ArithmeticRecord(Part):

@@ -11,9 +11,10 @@ from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
+from locus.records.beside import CurveClaim, Moved
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
-from locus.records.verdict import CurveClaim, Moved, Verdict
+from locus.records.verdict import Verdict
 from locus.report import chart, cite, html, rates, receipt, twins, words
 from locus.report.answers import Answers
 from locus.report.material import Material, mapped, read, sites

@@ -6,8 +6,9 @@ from typing import TypeVar
 from locus.metrics.base import Metric
 from locus.models.shortcuts import told
 from locus.records.findings import ClaimVerdict
+from locus.records.judge import JudgeRecord
 from locus.records.place import PlaceResult
-from locus.records.plan import JudgeRecord, PlanRecord
+from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible

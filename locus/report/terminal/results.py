@@ -21,8 +21,8 @@ from locus.metrics.base import Metric, metric, tabled
 from locus.plan.config import AuditConfig
 from locus.plan.reading import read_plan
 from locus.records.findings import Finding, Findings
+from locus.records.judge import JudgeRecord
 from locus.records.place import Measured, PlaceResult
-from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
 from locus.report.rates import error_rates
 from locus.report.words import by_steering, judge_errors, kind_claimed, labelled, searched, steered
