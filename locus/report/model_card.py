@@ -8,13 +8,13 @@ fields of model-index.
 
 import json
 from pathlib import Path
-from typing import Any
 
 from locus import atomic
 from locus.boundary import outputs
 from locus.conclude.rule import QUESTIONS
 from locus.metrics.base import metric
 from locus.plan import reading
+from locus.records.base import JsonObject
 from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
@@ -60,7 +60,7 @@ def block(plan: PlanRecord, verdict: Verdict, receipt: str) -> str:
     return front + "\n" + "\n".join(lines) + "\n"
 
 
-def _result(plan: PlanRecord, verdict: Verdict, receipt: str) -> dict[str, Any]:
+def _result(plan: PlanRecord, verdict: Verdict, receipt: str) -> JsonObject:
     """What the model-index says of the run."""
     places = [one for one in _places(verdict) if one[1].mean(verdict.metric) is not None]
     source = f"locus {visible(verdict.versions['locus'], 40)}, receipt {receipt or 'none'}"
@@ -78,7 +78,7 @@ def _places(verdict: Verdict) -> list[tuple[str, PlaceResult]]:
     return [(label, place) for label, places in groups for place in places]
 
 
-def _entry(label: str, place: PlaceResult, name: str) -> dict[str, Any]:
+def _entry(label: str, place: PlaceResult, name: str) -> JsonObject:
     """One value of the main metric."""
     value = place.mean(name)
     assert value is not None, "places without a value are left out"

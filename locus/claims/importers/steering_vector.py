@@ -17,6 +17,7 @@ from locus.claims.importers.importer import Importer, is_score
 from locus.claims.importers.source import Source
 from locus.claims.published import Direction, Published
 from locus.errors import UserError
+from locus.records.base import JsonObject
 
 PLACES = {"self_attn": "attn", "mlp": "mlp"}
 FIELDS = {"model_type", "directions", "num_heads", "head_dim", "explained_variances", "probe_accuracies"}
@@ -32,18 +33,18 @@ def _read(source: Source) -> Published:
     if source.path.suffix.lower() == ".spipe":
         remedy = "Save its vector by itself: SteeringVector.save writes a .svec, which is read."
         raise UserError("a vector by itself", f"{str(source.path)!r}, a whole steering pipeline", remedy)
-    content: dict[str, Any] = source.json
+    content: JsonObject = source.json
     return _aisteer(content) if "directions" in content else _layered(content)
 
 
-def _aisteer(content: dict[str, Any]) -> Published:
+def _aisteer(content: JsonObject) -> Published:
     if unknown := [key for key in content if key not in FIELDS]:
         raise ValueError(f"{', '.join(map(repr, unknown[:3]))[:120]} beside the fields of a .svec")
     vectors, model = _vectors(content["directions"]), content.get("model_type")
     if not isinstance(model, str):
         raise ValueError("no model_type")
     n_heads, accuracies = content.get("num_heads"), content.get("probe_accuracies")
-    about: dict[str, Any] = {"model_type": model[:80]}
+    about: JsonObject = {"model_type": model[:80]}
     if accuracies is None:
         return Published(directions=_directions(vectors, {}), about=about)
     if n_heads is not None and (type(n_heads) is not int or not 0 < n_heads < 100_000):
@@ -66,7 +67,7 @@ def _accuracies(table: Any, n_heads: int | None) -> dict[str, float]:
     return scores
 
 
-def _layered(content: dict[str, Any]) -> Published:
+def _layered(content: JsonObject) -> Published:
     kind = content.get("layer_type", "decoder_block")
     if content.keys() - {"layer_activations", "layer_type"} or (kind != "decoder_block" and kind not in PLACES):
         raise ValueError(f"layer_type {repr(kind)[:40]}, or a field beside it and layer_activations")
