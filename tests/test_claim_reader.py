@@ -71,7 +71,7 @@ def test_arrays_of_indices_and_masks(tmp_path, order, dtype):
     claim.fits(SiteSpace(kind_of("head"), (4,) * 3))
     for shape in ((4, 4), (3, 5)):
         with pytest.raises(UserError, match="3 by 4"):
-            claim.fits((shape[1],) * shape[0])
+            claim.fits(SiteSpace(kind_of("head"), (shape[1],) * shape[0]))
 
 
 def test_a_mask_keeps_its_shape_in_a_file_of_ours(tmp_path):

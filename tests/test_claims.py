@@ -149,7 +149,7 @@ def test_pickled_arrays_are_refused(tmp_path):
 
 
 def test_what_is_no_claim_is_refused(tmp_path):
-    with pytest.raises(UserError, match="a list of heads"):
+    with pytest.raises(UserError, match="a claim: probe"):
         given("somewhere")
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match="without any"):

@@ -77,7 +77,7 @@ def test_what_hangs_on_the_seed_is_said():
         said[2]
         == "The lead over random Locations goes from +1.000 nats to +6.000 nats (mean +3.000 nats, sd 2.646 nats; 3 audits)."
     )
-    assert said[3] == "The claim itself is not the same in all: 2 sets of heads, which share 1."
+    assert said[3] == "The claim itself is not the same in all: 2 sets of sites, which share 1."
     alike = RepeatedClaim(name="c", read="layer", answers=(answered(None, 0), answered(None, 1)))
     assert described(alike, "margin") == ["All 2 audits of “c” answer the four questions alike."] and alike.leads == ()
 

@@ -22,7 +22,7 @@ from locus.records.verdict import Gain, Verdict
 from locus.report import chart, cite, words
 from locus.report.figures.plot import CALLED
 from locus.report.html import isolated
-from locus.report.material import heads, read
+from locus.report.material import read, sites
 from locus.report.page import OPEN, write
 from locus.shown import visible
 from tests.small_run import LONG, NASTY, let_speak, poison
@@ -185,7 +185,7 @@ def test_the_numbers_on_the_page_are_the_runs(reported, small_run):
 
 def test_the_map_names_every_head(run_copy):
     material = read(run_copy)
-    grid = heads(material)
+    grid = sites(material)
     assert (len(grid), len(grid[0])) == (3, 4)
     assert [one.name for row in grid for one in row if one.claims] == ["0.1", "2.3"]
     assert sum(one.alone is not None for row in grid for one in row) == 2
@@ -198,7 +198,7 @@ def test_probe_scores_are_on_the_map(run_copy):
     plan = json.loads((run_copy / "plan.json").read_text())
     plan["claims"][0] |= {"scores": {"0.0": 0.5, "2.3": 0.75}, "origin": "probe"}
     (run_copy / "plan.json").write_text(json.dumps(plan))
-    grid = heads(read(run_copy))
+    grid = sites(read(run_copy))
     assert (grid[0][0].shade, grid[2][3].shade, grid[1][1].shade) == (0, 5, None)
     assert "probe accuracy 75.0 %" in grid[2][3].title
 

@@ -447,7 +447,7 @@ def test_a_claim_whose_heads_nothing_says_is_the_signers_word(mine, tmp_path):
             trial.update(arm=trial["arm"].replace("probe", "heads"))
 
     derived_anew(mine, change)
-    assert "the heads of the claim(s) heads" in dict(verify(mine).held)["stated"]
+    assert "the sites of the claim(s) heads" in dict(verify(mine).held)["stated"]
 
 
 def test_a_plan_that_is_only_sealed_anew_still_verifies(mine):

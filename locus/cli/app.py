@@ -194,7 +194,10 @@ def probe(
 
     claim_table(console, claimed, top)
     if save is not None:
-        console.print(Text(f"{save} holds the claimed sites: {', '.join(claimed.location.names)}."), soft_wrap=True)
+        from locus.sites import kind_of
+
+        nouns = kind_of(claimed.location.kind).nouns
+        console.print(Text(f"{save} holds the claimed {nouns}: {', '.join(claimed.location.names)}."), soft_wrap=True)
 
 
 @claim_files.app.callback(invoke_without_command=True)

@@ -153,25 +153,23 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: ru
     claims = []
     for index, claim in enumerate(record.plan.claims):
         mine = main.findings[index] if main is not None else UNFINISHED
-        more: dict[str, Any] = {"special_in_layers": layered.findings[index].special} if layered is not None else {}
-        more |= {} if record.space.kind == default() else {"kind": record.space.kind.name}
-        claims.append(
-            ClaimVerdict(
-                name=claim.name,
-                origin=claim.origin,
-                location=claim.location,
-                n_sites=len(Location.parse(claim.location)),
-                variance=variance(record, claim.name, read),
-                read=read,
-                works=mine.works,
-                special=mine.special,
-                unique=mine.unique,
-                necessary=mine.necessary,
-                sentence=rule.overall(mine),
-                by_metric={metric: one.findings[index] for metric, one in others.items() if one is not None},
-                **more,
-            )
+        found = ClaimVerdict(
+            name=claim.name,
+            origin=claim.origin,
+            location=claim.location,
+            n_sites=len(Location.parse(claim.location)),
+            variance=variance(record, claim.name, read),
+            read=read,
+            works=mine.works,
+            special=mine.special,
+            unique=mine.unique,
+            necessary=mine.necessary,
+            sentence=rule.overall(mine),
+            by_metric={metric: one.findings[index] for metric, one in others.items() if one is not None},
         )
+        more: dict[str, object] = {} if layered is None else {"special_in_layers": layered.findings[index].special}
+        more |= {} if record.space.kind == default() else {"kind": record.space.kind.name}
+        claims.append(found.model_copy(update=more))
     return claims
 
 

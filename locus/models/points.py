@@ -83,7 +83,7 @@ def attach(
     def entering(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (change(args[0]), *args[1:])
 
-    def handed(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def handed(_: nn.Module, args: Any, kwargs: Any) -> Any:
         if idle():
             return args, kwargs
         if isinstance(stream, str):

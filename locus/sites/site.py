@@ -3,6 +3,7 @@
 Both are plain values: no torch, no model. What a kind is, and how its sites are written, stands in one file a kind (kind.py).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,11 +56,10 @@ class Location:
         """
         words = [word.strip() for word in text.split(",")] if isinstance(text, str) else [str(word) for word in text]
         kind, places = names.read(words)
-        if len(set(places)) < len(places):
-            seen: set[tuple[int, int]] = set()
-            twice = [one for one in places if one in seen or seen.add(one)]  # type: ignore[func-returns-value]
-            repeated = ", ".join(names.written(kind, sorted(set(twice)))[:5])
-            raise UserError("every site once", f"{repeated} more than once", "Remove the repeats.")
+        if twice := sorted(place for place, count in Counter(places).items() if count > 1):
+            raise UserError(
+                "every site once", f"{', '.join(names.written(kind, twice)[:5])} more than once", "Remove the repeats."
+            )
         return cls(tuple(Site(kind, layer, index) for layer, index in sorted(places)))
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from locus.errors import UserError
 from locus.sites.kind import SiteKind, kind_of
-from locus.sites.names import examples
+from locus.sites.names import examples, one_kind
 from locus.sites.site import Location, Site
 
 Match = Literal["uniform", "layer"]
@@ -147,6 +147,4 @@ def space_of(locations: Sequence[Location], sizes: Any) -> SiteSpace:
     Raises:
         UserError: if they are of several kinds, or of one that the model lacks.
     """
-    from locus.sites.names import one_kind
-
     return SiteSpace.of(one_kind({location.kind for location in locations}), sizes)
