@@ -151,10 +151,9 @@ def test_a_worker_holds_versions_and_weights_against_those_of_the_run(monkeypatc
 
 
 def test_no_cluster_at_an_address_is_said_before_anything_is_loaded(tmp_path):
-    told = []
+    told, config = [], resolve("quick", **PLANTED, **SMALL, executor="ray:127.0.0.1:1")
     with pytest.raises(UserError, match=r"a Ray cluster at HOST:PORT; received '127\.0\.0\.1:1'"):
-        settings = {**PLANTED, **SMALL, "executor": "ray:127.0.0.1:1"}
-        audit(resolve("quick", **settings), tmp_path / "RUN", lambda what, share: told.append(what))
+        audit(config, tmp_path / "RUN", lambda what, share: told.append(what))
     assert not told and not (tmp_path / "RUN").exists()
     with pytest.raises(UserError, match="an executor that takes what follows 'serial'"):
         executor("serial:2")
