@@ -20,6 +20,7 @@ from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
 from locus.run import schedule
+from locus.run.executors import executor
 from locus.run.setup import make_claim, set_up
 
 Progress = Callable[[str, float], None]
@@ -52,6 +53,7 @@ def audit(
     started = time.monotonic()
     # Material: the questions, split by group; nothing is loaded before all preconditions hold.
     dataset = preconditions.check(config, out, opened)
+    executor(config.executor)  # what it needs is there
     # With the threads that the run was begun with, where it goes on.
     arithmetic = plan_file.arithmetic(out)
     with arithmetic.whole(), atomic.room():

@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import torch
 
 import locus
+from locus import registry
 from locus.audit import audit
 from locus.door.model import wrap
+from locus.edits import Edit, EditKind, Terms
 from locus.errors import UserError
 from locus.plan.config import resolve
 from locus.records.store import Store
@@ -23,6 +24,7 @@ from locus.report.export import export_scores
 from locus.run.executors import Tasks, executor
 from tests import wide
 from tests.families import tiny
+from tests.toys.jobs import Refuses, falls, square
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'locus-audit[ray]')")
 
@@ -42,8 +44,17 @@ def cluster():
 
 
 def audited(out, **settings):
-    audit(resolve("quick", **settings), out, sign=False)
+    """A run without its page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("locus.report.page.write", lambda *_, **__: None)
+        audit(resolve("quick", **settings), out, sign=False)
     return out
+
+
+def blank(place):
+    """An edit of the user's own, under which nothing is a number."""
+    layers = {layer: Terms(keep=torch.full((place.layout.d_in(layer),), torch.nan)) for layer in place.location.layers}
+    return Edit("blank", place.location, place.layout, layers)
 
 
 def scores(out):
@@ -65,17 +76,19 @@ def run(jobs, work, workers=2, **more):
 
 @pytest.mark.parametrize(
     "settings",
-    [{**PLANTED, **SMALL, "lr_multipliers": (1.0, 1e40)}, {"search": "newton", "further": 1}],
-    ids=["planted, of which some trainings end in no number", "searches that begin at what others found"],
+    [{**PLANTED, **SMALL, "steering": ("blank",)}, {"search": "newton", "further": 1}],
+    ids=["planted, with an edit that leaves no number", "searches that begin at what others found"],
 )
-def test_serial_fork_and_ray_give_the_same_file(tmp_path, settings):
+def test_serial_fork_and_ray_give_the_same_file(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register("edits", "blank", EditKind("blank", blank, trained=False))
     settings = settings if "model" in settings else wide.settings(tmp_path / "wide", **settings)
     found = {name: scores(audited(tmp_path / name, executor=name, **settings)) for name in ("serial", "fork", "ray")}
     assert found["serial"] == found["fork"] == found["ray"]
     assert len({(tmp_path / name / "plan.json").read_bytes() for name in found}) == 1, "no plan says who ran it"
     assert len(list((tmp_path / "ray" / "edits").iterdir())) == len(list((tmp_path / "serial" / "edits").iterdir()))
-    if "lr_multipliers" in settings:
-        assert any(b"was not a number at step" in content for content in found["ray"].values())
+    if "steering" in settings:
+        assert b"not a number" in found["ray"]["scores.csv"]
 
 
 def test_a_model_in_memory_goes_there_with_its_weights(tmp_path):
@@ -89,13 +102,6 @@ def test_a_model_in_memory_goes_there_with_its_weights(tmp_path):
     assert found[0] == found[1]
 
 
-def square(number, tell):
-    tell(0.5)
-    warnings.warn("heard there", RuntimeWarning, stacklevel=1)
-    time.sleep(1.2 * (number == 0))  # so that its share is asked for, and results do not come in order
-    return number * number, os.getpid()
-
-
 def test_results_come_in_order_with_progress_and_warnings():
     told = []
     with pytest.warns(RuntimeWarning, match="heard there"):
@@ -103,20 +109,6 @@ def test_results_come_in_order_with_progress_and_warnings():
     assert [value for value, _ in found] == [number * number for number in range(6)]
     assert os.getpid() not in {process for _, process in found}
     assert (0, 0.5) in told
-
-
-def falls(job, tell):
-    """Does what the job says, the first so many times that it is asked."""
-    number, how, times, place = job
-    with (Path(place) / str(number)).open("a") as file:
-        file.write("x")
-    if (Path(place) / str(number)).stat().st_size <= times:
-        if how == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif how == "hangs":
-            time.sleep(3600)
-        raise ZeroDivisionError(f"job {number}")
-    return number
 
 
 @pytest.mark.parametrize("how", ["dies", "hangs", "raises"])
@@ -135,20 +127,6 @@ def test_a_poisoned_job_ends_the_run_with_its_own_error(tmp_path, how, said):
     with pytest.raises(UserError if how == "dies" else ZeroDivisionError, match=said):
         next(coming)
     assert (tmp_path / "1").read_text() == "xx"
-
-
-class Refuses:
-    """What no worker opens."""
-
-    def __call__(self, job, tell):
-        raise AssertionError
-
-    def __reduce__(self):
-        return refuse, ()
-
-
-def refuse():
-    raise UserError("workers with the versions of who began the run", "locus 0.0.0", "Install the same there.")
 
 
 def test_a_worker_that_refuses_ends_the_run():
@@ -172,20 +150,13 @@ def test_a_worker_holds_versions_and_weights_against_those_of_the_run(monkeypatc
         arrived(replace(sent, config=sent.config.model_copy(update={"model": "planted:localized:1"})))
 
 
-def test_no_cluster_at_an_address_is_said(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "locus",
-        "audit",
-        "--out",
-        str(tmp_path / "RUN"),
-        "--model",
-        "planted:localized:0",
-        "--no-sign",
-    ]
-    ended = subprocess.run([*command, "--ray-address", "127.0.0.1:1"], capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 2 and "expected a Ray cluster; received '127.0.0.1:1'" in ended.stderr
+def test_no_cluster_at_an_address_is_said_before_anything_is_loaded(tmp_path):
+    told, config = [], resolve("quick", **PLANTED, **SMALL, executor="ray:127.0.0.1:1")
+    with pytest.raises(UserError, match=r"a Ray cluster at HOST:PORT; received '127\.0\.0\.1:1'"):
+        audit(config, tmp_path / "RUN", lambda what, share: told.append(what))
+    assert not told and not (tmp_path / "RUN").exists()
+    with pytest.raises(UserError, match="an executor that takes what follows 'serial'"):
+        executor("serial:2")
 
 
 def test_a_run_that_was_interrupted_goes_on_and_ray_says_nothing(tmp_path):

@@ -8,6 +8,7 @@ driver writes.
 """
 
 import os
+import socket
 import sys
 import time
 import warnings
@@ -29,6 +30,7 @@ from locus.run.executors.base import JobFunction, Tasks, sendable
 
 # Of a cluster that is begun here: it tells nobody that it is there, says nothing, and computes at the driver's own priority.
 OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
+BEGIN = "Begin one there (ray start --head), or leave the address out for one of this machine's own."
 TRIES = 2  # of a job whose worker dies, or that raises
 AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
 BEAT = 1.0  # seconds between two questions how far a job is
@@ -122,12 +124,17 @@ class Ray:
     """Does tasks on a cluster; workers stay from one call to the next, as long as what does the jobs is the same.
 
     Args:
-        address: of a cluster, as Ray has it; empty for one of this machine's own.
+        address: of a cluster, as HOST:PORT, or `auto` for the one that this machine belongs to; empty for one of its own.
+
+    Raises:
+        UserError: if nobody answers there.
     """
 
     grace = GRACE
 
     def __init__(self, address: str = ""):
+        if address not in ("", "auto"):
+            _check(address)
         self.address = address
         self.began = False
         self.work: JobFunction | None = None
@@ -197,8 +204,7 @@ class Ray:
             try:
                 ray.init(address=self.address, **quiet)
             except (ConnectionError, RayError, ValueError, RuntimeError) as error:
-                remedy = "Start one there (ray start --head), or leave the address out for one of this machine's own."
-                raise UserError("a Ray cluster", f"{self.address!r} ({str(error)[:160]})", remedy) from error
+                raise UserError("a Ray cluster", f"{self.address!r} ({str(error)[:160]})", BEGIN) from error
         else:
             here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
             ray.init(num_cpus=tasks.threads * tasks.workers, **here, **quiet)
@@ -312,6 +318,19 @@ class Ray:
         for member in team:
             with suppress(Exception):  # a cluster that is gone has no workers
                 ray.kill(member.actor)
+
+
+def _check(address: str) -> None:
+    """See that somebody answers at an address; Ray itself would try for many minutes.
+
+    Raises:
+        UserError: if nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError("a Ray cluster at HOST:PORT", f"{address[:80]!r} ({error})", BEGIN) from error
 
 
 def _learn(seconds: list[float], place: int, took: float, fresh: bool) -> None:
