@@ -19,6 +19,7 @@ FLOW = (
 ).split()
 LEVEL = {name: level for level, name in enumerate(FLOW)}
 PEERS = {"trl", "peft", "transformer_lens", "pyvene", "nnsight", "lm_eval", "steering_vectors", "sae_lens"}
+PEERS |= {"inspect_ai", "securesystemslib", "in_toto_attestation", "mlcroissant"}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,4 +1,7 @@
-"""What others' own readers make of what we write: of Inspect, of a DSSE library, of in-toto, of Croissant. `make oracles`."""
+"""What others' own readers make of what we write: of Inspect, of a DSSE library, of in-toto, of Croissant.
+
+They are no extra of this package: install inspect-ai, securesystemslib, in-toto-attestation and mlcroissant beside it.
+"""
 
 import json
 
