@@ -58,7 +58,7 @@ def _read(sitting: Sitting, shown: Console) -> None:
         if len(said) == len(NOTIONS):
             sitting.label(one, *said)
             last = one
-        elif last is not None:
+        elif not said and last is not None:
             sitting.undo(last)
             last = None
 
