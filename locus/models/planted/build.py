@@ -106,7 +106,7 @@ def build(
     model = _draw_model(size, plan_, directions, bits, _differences(plan_, size, places), shapes)
     name = f"planted-{kind}{'-shuffled' if shuffled else ''}-{seed}"
     dataset = make_dataset(name, bits, n_answers, shuffled, labels)
-    claims = {name: _invalid(claim) for name, claim in plan_.claims.items()} if shuffled else plan_.claims
+    claims = {name: invalid(claim) for name, claim in plan_.claims.items()} if shuffled else plan_.claims
     tokenizer = make_tokenizer(n_questions, n_answers)
     return Planted(kind, seed, shuffled, model, tokenizer, dataset, plan_.truth, claims, plan_, directions)
 
@@ -134,7 +134,7 @@ def _differences(plan_: PlantedPlan, size: PlantedSize, rng: np.random.Generator
     return signs
 
 
-def _invalid(claim: KnownClaim) -> KnownClaim:
+def invalid(claim: KnownClaim) -> KnownClaim:
     """With shuffled labels even an edit everywhere learns nothing that holds on new questions."""
     return replace(claim, expected=dict.fromkeys(("works", "special", "unique", "necessary"), "invalid"))
 
@@ -150,16 +150,17 @@ def _draw_model(
     embeddings = np.concatenate([unnamed + directions["constant"], questions, answers.reshape(-1, size.width)])
     weights["model.embed_tokens.weight"] = embeddings
     weights["lm_head.weight"] = np.zeros((vocabulary, size.width))
-    model = _empty_model(size, vocabulary)
+    model = empty_model(size, vocabulary)
     _settle(model, weights, size, plan_, directions, bits, carriers)
-    _write_vocabulary(model, weights, size, directions, plan_.spread * signs)
-    _assign(model, weights)
+    write_vocabulary(model, weights, size, directions, plan_.spread * signs, _prompts(size))
+    assign(model, weights)
     single: Any = model
     finished: LlamaForCausalLM = single.float().eval()
     return finished
 
 
-def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
+def empty_model(size: PlantedSize, vocabulary: int, biased: bool = False) -> LlamaForCausalLM:
+    """A model of a size in float64, with biases or without; its weights are still to be assigned."""
     config: Any = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=size.width,
@@ -170,6 +171,8 @@ def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
         head_dim=size.head_dim,
         max_position_embeddings=64,
         tie_word_embeddings=False,
+        attention_bias=biased,
+        mlp_bias=biased,
         pad_token_id=SPECIAL.index("<pad>"),
         bos_token_id=BOS,
         eos_token_id=EOS,
@@ -181,12 +184,13 @@ def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
     return double
 
 
-def _assign(model: LlamaForCausalLM, weights: dict[str, Array]) -> None:
+def assign(model: LlamaForCausalLM, weights: dict[str, Array]) -> None:
+    """Give a model all its weights."""
     state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()}
     model.load_state_dict(state, strict=True)
 
 
-def _final_states(model: LlamaForCausalLM, rows: list[list[int]]) -> Array:
+def final_states(model: LlamaForCausalLM, rows: list[list[int]]) -> Array:
     """What the vocabulary head sees at the last token of each row, [n_rows, width]."""
     with torch.no_grad():
         states = model.model(torch.tensor(rows), use_cache=False).last_hidden_state[:, -1]
@@ -213,8 +217,8 @@ def _settle(
 
     def margins() -> Array:
         """Mean margin in nats of "upper" against each other answer, signed towards the true one, [n_polarities]."""
-        _assign(model, weights)
-        states = _final_states(model, _prompts(size))
+        assign(model, weights)
+        states = final_states(model, _prompts(size))
         mean: Array = (bits[:, None] * states @ polarities.T).mean(axis=0) * plan_.spread / np.sqrt(size.width)
         return mean
 
@@ -242,16 +246,21 @@ def _settle(
         strength *= (plan_.margin - before) / (margins() - before)
 
 
-def _write_vocabulary(
-    model: LlamaForCausalLM, weights: dict[str, Array], size: PlantedSize, directions: PlantedDirections, spreads: Array
+def write_vocabulary(
+    model: LlamaForCausalLM,
+    weights: dict[str, Array],
+    size: PlantedSize,
+    directions: PlantedDirections,
+    spreads: Array,
+    prompts: list[list[int]],
 ) -> None:
     """Unembeddings: a question's answers share a free direction and differ by the polarities alone.
 
     The shared direction is where the unedited model's own final state points, less what all questions have in
     common: of unit vectors a state is closest to its own, so the model's likeliest words are that question's answers.
     """
-    _assign(model, weights)
-    states = _final_states(model, _prompts(size)) @ directions.free.T
+    assign(model, weights)
+    states = final_states(model, prompts) @ directions.free.T
     average = states.mean(axis=0)
     average /= np.linalg.norm(average)
     own = states - np.outer(states @ average, average)
@@ -260,6 +269,6 @@ def _write_vocabulary(
     polar = 0.5 / np.sqrt(size.width) * spreads @ directions.polarities
     table = weights["lm_head.weight"]
     first = len(SPECIAL) + size.questions
-    table[first:] = (shared[:, None] + polar).reshape(-1, size.width)
-    with_answers = [[*row, first + index * size.answers] for index, row in enumerate(_prompts(size))]
-    table[EOS] = END_LOGIT / (_final_states(model, with_answers) @ directions["end"]).mean() * directions["end"]
+    table[first : first + size.questions * size.answers] = (shared[:, None] + polar).reshape(-1, size.width)
+    with_answers = [[*row, first + index * size.answers] for index, row in enumerate(prompts)]
+    table[EOS] = END_LOGIT / (final_states(model, with_answers) @ directions["end"]).mean() * directions["end"]
