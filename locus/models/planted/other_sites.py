@@ -22,7 +22,7 @@ def build_sited(
     layers: int | None = None,
     n_questions: int = N_QUESTIONS,
     shuffled: bool = False,
-    turned: bool = False,
+    turned: tuple[int, ...] = (),
 ) -> Planted:
     """Draw a planted model of a kind of site.
 
@@ -32,7 +32,7 @@ def build_sited(
         layers: as many as audits need by default, 3 for neurons and 24 for the others.
         n_questions: at least 10.
         shuffled: whether to shuffle which answer is called true.
-        turned: whether to turn every question's bit, and nothing else: what does not know the bits stays as it is.
+        turned: bits to turn in every question, and nothing else: what does not know them stays as it is.
 
     Raises:
         UserError: if the kind is unknown or a size is too small.
@@ -49,7 +49,7 @@ def build_sited(
     if plan.varying:
         for one in bits:
             one[places.permutation(n_questions)[: n_questions // 2]] = -1.0
-    bits = -bits if turned else bits
+    bits[list(turned)] *= -1.0
     tokenizer = make_tokenizer(n_questions, n_answers, cued)
     if neurons:
         model, directions = _neurons(size, plan, shapes)
