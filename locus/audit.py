@@ -11,7 +11,7 @@ from locus.claims.claim import named_apart
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
 from locus.plan import document as plan_file
-from locus.plan import preconditions, trials
+from locus.plan import population, preconditions, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import memory_budget
 from locus.plan.opened import NOTHING, Opened
@@ -51,15 +51,18 @@ def audit(
         # The model, checked against the slow path, and what it says unedited.
         context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic, opened=opened)
         # The claims, the plan with its rule, and the trials the store still lacks.
-        layout = context.model.layout
+        space = context.space
         made = [opened.claims.get(source) or make_claim(source, config, context) for source in config.claims]
         old = plan_file.begun(out)
         made = made if old is not None and old.first_edition else named_apart(made)
         for claim in made:
-            claim.check(context.model.fingerprint, layout.heads, config.model, carried=config.twin is not None)
+            claim.check(context.model.fingerprint, space, config.model, carried=config.twin is not None)
+        places = [claim.location for claim in made]
+        population.check(config, space, places)
+        judged_by = rule(population.bounded(config, space, places), space.kind, old)
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
-        basis = plan_file.basis(context, dataset, baselines, rule(config), old)
-        plan = plan_file.deal(trials.make(config, layout, made, basis, memory_budget(context)), context)
+        basis = plan_file.basis(context, dataset, baselines, judged_by, old)
+        plan = plan_file.deal(trials.make(config, context.model.layout, made, basis, memory_budget(context)), context)
         plan_file.fix(plan, out)
         run.afford(plan, context)
         store = Store(out / "trials.sqlite")

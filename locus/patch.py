@@ -264,7 +264,7 @@ def _claim(config: PatchConfig, first: Outcome, model: Model) -> PatchClaim | No
         return None
     scores: dict[Site, float] = {}
     for component in first.record.strongest:  # a head found at several positions is one head
-        scores.setdefault(Site(component.layer, component.head or 0), component.mean or 0.0)
+        scores.setdefault(Site("head", component.layer, component.head or 0), component.mean or 0.0)
     heads = list(scores)[: config.claim_size]
     return PatchClaim(
         name=f"patch:{config.task.rsplit('/', 1)[-1]}",

@@ -1,4 +1,4 @@
-"""What can be named: behaviours, readers, claims, edits, metrics, judges, executors, models. Code is imported when asked for.
+"""What can be named: behaviours, readers, sites, claims, edits, metrics, judges, executors, models. Code is imported when asked.
 
 An entry is a name, the place of its code (`module:attribute`), a line of help, and the extra whose packages it needs. Our own are
 listed here; another package's are found through entry points of the groups `locus.behaviours`, `locus.claims` and so on; and a
@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 from locus.errors import UserError
 
 T = TypeVar("T")
-Kind = Literal["behaviours", "readers", "claims", "edits", "metrics", "judges", "executors", "models"]
+Kind = Literal["behaviours", "readers", "sites", "claims", "edits", "metrics", "judges", "executors", "models"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MEMORY = "memory:"  # begins the name of what lay in somebody's memory, which no name opens again
 
@@ -110,6 +110,13 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         _reader("axbench", "AxBench: answers with and without a concept; axbench:PATH#ID takes one concept"),
         _reader("mapping", "TOML that maps the fields of a file, or of a data set on the hub"),
     ),
+    "sites": (
+        Entry("head", "locus.sites.head:KIND", "12.3 or L12H3, an attention head"),
+        Entry("neuron", "locus.sites.neuron:KIND", "n12.345, a neuron of an MLP"),
+        Entry("attn", "locus.sites.attn:KIND", "attn.12, an attention module"),
+        Entry("mlp", "locus.sites.mlp:KIND", "mlp.12, an MLP"),
+        Entry("resid", "locus.sites.resid:KIND", "resid.12, the residual stream entering a layer"),
+    ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
     "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),
     "edits": (
@@ -187,7 +194,7 @@ def entries(kind: Kind) -> dict[str, Entry]:
     """All that is known of a kind, by name: ours, other packages', and what was registered here. Nothing is imported.
 
     Args:
-        kind: behaviours, readers, claims, edits, metrics, judges, executors or models.
+        kind: behaviours, readers, sites, claims, edits, metrics, judges, executors or models.
 
     Raises:
         UserError: if there is no such kind, suggesting the nearest.

@@ -22,6 +22,7 @@ from locus.engine.cache import NONE, Cache, CacheNotice
 from locus.engine.checks import checked, run_checks
 from locus.engine.trie import build_trie
 from locus.errors import UserError
+from locus.sites.space import SiteSpace
 
 KEY = {"what": "a test", "layer": 3}
 
@@ -195,6 +196,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from locus.engine import activations
+from locus.sites.space import SiteSpace
 from locus.engine.cache import Cache
 from locus.behaviours.prompts import prompt_format
 from locus.engine.trie import build_trie
@@ -205,7 +207,8 @@ activations._base_pass = lambda *arguments: (passes.append(sorted(arguments[3]))
 model = tiny("llama")
 trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS)
 print("ready", flush=True); sys.stdin.readline()
-found = activations.base_pass(model, trie, layers=[0, 2, 3], features=True, cache=Cache(Path(sys.argv[1]), 10**8))
+heads = SiteSpace.of('head', model.layout)
+found = activations.base_pass(model, trie, layers=[0, 2, 3], features=heads, cache=Cache(Path(sys.argv[1]), 10**8))
 print(json.dumps({"passes": len(passes), "logprobs": found.logprobs.tolist()}))
 """
 
@@ -234,9 +237,10 @@ def test_two_processes_at_once_make_it_once(tmp_path):
 def test_a_survey_is_the_same_with_and_without(model, items, tmp_path):
     cache = Cache(tmp_path, 10**8)
     trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items)
-    plain = base_pass(model, trie, layers=[0, 2, 3], features=True, tokens=64)
+    heads = SiteSpace.of("head", model.layout)
+    plain = base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64)
     for _ in range(2):  # made, then read
-        found = quiet(lambda: base_pass(model, trie, layers=[0, 2, 3], features=True, tokens=64, cache=cache))
+        found = quiet(lambda: base_pass(model, trie, layers=[0, 2, 3], features=heads, tokens=64, cache=cache))
         assert np.array_equal(found.logprobs, plain.logprobs) and np.array_equal(found.features, plain.features)
         assert all(torch.equal(found.residuals.layers[layer], plain.residuals.layers[layer]) for layer in (0, 2, 3))
     assert not np.isnan(plain.logprobs).any()

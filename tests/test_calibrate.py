@@ -51,7 +51,7 @@ def test_the_planted_edits_score_as_the_ordinary_measures_do():
     model = load_named("planted:conjunctive:2")
     items = planted.dataset.items[:20]
     trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
-    base = base_pass(model, trie, layers=[], features=False)
+    base = base_pass(model, trie, layers=[], features=None)
     ordinary = measures(items, trie, base.logprobs, base.logprobs)["mc2"]
     ours = draws.truth_share(unedited(planted.model, questions_of(planted)).double().numpy()[:20])
     np.testing.assert_allclose(ours, ordinary, atol=1e-5)

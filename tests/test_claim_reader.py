@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from locus.claims import Claim, forms, given
 from locus.errors import UserError
+from locus.sites.kind import kind_of
+from locus.sites.space import SiteSpace
 
 PAGE = (Path(__file__).parents[1] / "docs" / "claims.md").read_text()
 EXAMPLES = re.findall(r"\| `([\[{].*[\]}])` \|", PAGE)
@@ -66,7 +68,7 @@ def test_arrays_of_indices_and_masks(tmp_path, order, dtype):
     mask[1, 0] = mask[2, 3] = True
     claim = given(write(tmp_path, npy(mask), "mask.npy"))
     assert claim.location.names == ["1.0", "2.3"] and claim.name == "mask"
-    claim.fits((4,) * 3)
+    claim.fits(SiteSpace(kind_of("head"), (4,) * 3))
     for shape in ((4, 4), (3, 5)):
         with pytest.raises(UserError, match="3 by 4"):
             claim.fits((shape[1],) * shape[0])
@@ -77,7 +79,7 @@ def test_a_mask_keeps_its_shape_in_a_file_of_ours(tmp_path):
     again = given(str(tmp_path / "again.json"))
     assert again.location.names == ["0.1"]
     with pytest.raises(UserError, match="2 by 2"):
-        again.fits((2,) * 3)
+        again.fits(SiteSpace(kind_of("head"), (2,) * 3))
 
 
 WRONG = {
@@ -248,12 +250,12 @@ def test_typed_heads_of_layer_0_are_heads_unless_they_look_like_scores(tmp_path)
 def test_a_circuit_is_held_against_the_model_that_it_names(tmp_path):
     cfg = {"model_name": "EleutherAI/pythia-70m", "n_layers": 6, "n_heads": 8}
     claim = given(write(tmp_path, json.dumps({"nodes": ["a1.h0"], "cfg": cfg}), "circuit.json"))
-    claim.check("", (8,) * 6, "./models/Pythia-70M")
+    claim.check("", SiteSpace(kind_of("head"), (8,) * 6), "./models/Pythia-70M")
     for sizes in ((6, 12), (12, 8)):
         with pytest.raises(UserError, match="whose cfg says n_"):
-            claim.check("", (sizes[1],) * sizes[0], "pythia-70m")
+            claim.check("", SiteSpace(kind_of("head"), (sizes[1],) * sizes[0]), "pythia-70m")
     with pytest.raises(UserError, match="of 'EleutherAI/pythia-70m'"):
-        claim.check("", (8,) * 6, "gpt2")
+        claim.check("", SiteSpace(kind_of("head"), (8,) * 6), "gpt2")
 
 
 NAMES_ALIKE = ["1.0", "L2H3", "a1.h0", "m1", "blocks.1.attn.hook_z[0]", "x", ""]
@@ -273,7 +275,7 @@ def claim_or_refusal(text):
     except UserError as error:
         return str(error)
     assert isinstance(claim, Claim) and claim.location.sites and claim.name
-    assert all(0 <= number < 100_000 for site in claim.location.sites for number in (site.layer, site.head))
+    assert all(0 <= number < 100_000 for site in claim.location.sites for number in (site.layer, site.index))
     json.dumps(claim.to_dict(), allow_nan=False)
     return claim
 

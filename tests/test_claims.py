@@ -9,7 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from locus.claims import given, null, probe
 from locus.claims.probe import Features
 from locus.errors import UserError
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
+
+SPACE = SiteSpace(kind_of("head"), (4,) * 3)
 
 
 def test_probes_equal_scikit_learn():
@@ -84,31 +88,32 @@ def test_ties_rank_the_earlier_head_first():
 
 def test_random_locations():
     claim = Location.parse("0.1,2.3")
-    drawn = null.draw_locations(claim, (4,) * 3, 40, seed=7)
+    drawn = null.draw_locations(claim, SPACE, 40, seed=7)
     places = [one.location for one in drawn]
     assert len(set(places)) == 40 and claim not in places and all(len(place) == 2 for place in places)
-    assert [one.location for one in null.draw_locations(claim, (4,) * 3, 10, seed=7)] == places[:10]  # more draws keep the first
-    assert [one.location for one in null.draw_locations(claim, (4,) * 3, 10, seed=8)] != places[:10]
+    assert [one.location for one in null.draw_locations(claim, SPACE, 10, seed=7)] == places[:10]  # more draws keep the first
+    assert [one.location for one in null.draw_locations(claim, SPACE, 10, seed=8)] != places[:10]
 
 
 def test_random_locations_matched_by_layer():
     claim = Location.parse("0.1,0.2,2.3")
-    for one in null.draw_locations(claim, (4,) * 3, 20, seed=0, match="layer"):
-        assert [len(one.location.heads(layer)) for layer in range(3)] == [2, 0, 1]
+    for one in null.draw_locations(claim, SPACE, 20, seed=0, match="layer"):
+        assert [len(one.location.indices(layer)) for layer in range(3)] == [2, 0, 1]
 
 
 def test_more_random_locations_than_there_are():
     # 4 heads, one named: 3 others
-    assert len(null.draw_locations(Location.parse("0.1"), (4,), 3, seed=0)) == 3
-    with pytest.raises(UserError, match="at most 3 random Locations"):
-        null.draw_locations(Location.parse("0.1"), (4,), 4, seed=0)
+    small = SiteSpace(kind_of("head"), (4,))
+    for count in (3, 4, 19):
+        drawn = null.draw_locations(Location.parse("0.1"), small, count, seed=0)
+        assert sorted(str(one.location) for one in drawn) == ["0.0", "0.2", "0.3"]  # all that there are
 
 
 def test_random_heads_are_uniform():
     counts = np.zeros((3, 4))
     for seed in range(300):
-        for site in null.draw_locations(Location.parse("1.1"), (4,) * 3, 1, seed=seed)[0].location.sites:
-            counts[site.layer, site.head] += 1
+        for site in null.draw_locations(Location.parse("1.1"), SPACE, 1, seed=seed)[0].location.sites:
+            counts[site.layer, site.index] += 1
     assert counts[1, 1] == 0  # the claim itself is never drawn
     rest = np.delete(counts.reshape(-1), 5)  # 11 heads, 300 draws: 27.3 each, standard deviation 5
     assert rest.min() > 10 and rest.max() < 48

@@ -12,7 +12,9 @@ from locus.engine.bank import Bank
 from locus.engine.checks import plain_logprobs, tree_logprobs
 from locus.engine.trie import build_trie
 from locus.errors import UserError
+from locus.sites.kind import kind_of
 from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 
 CLAIM = Location.parse("0.1,2.3")
 KINDS = ("shift", "rank1-layer", "rank1-heads", "rank1-constant", "full", "full-free", "complement", "ablate-zero", "ablate-mean")
@@ -94,7 +96,7 @@ def test_detaching_restores_every_bit(model, kind):
 
 def test_only_the_named_heads_are_written(model, kind):
     edit = make(kind, model)
-    named = {(site.layer, site.head) for site in edit.location.sites}
+    named = {(site.layer, site.index) for site in edit.location.sites}
     touched = set()
     for layer, change in projection_changes(model, edit).items():
         for head in range(model.layout.n_heads):
@@ -202,11 +204,12 @@ def test_a_foreign_file_is_refused(tmp_path):
 
 def test_locations():
     location = Location.parse("2.3, 0.1")
-    assert str(location) == "0.1,2.3" and location.layers == (0, 2) and location.heads(2) == (3,)
-    assert len(location.complement((4,) * 3)) == 10 and Site(0, 1) not in location.complement((4,) * 3).sites
-    with pytest.raises(UserError, match=r"layer\.head.*'1-2'"):
+    assert str(location) == "0.1,2.3" and location.layers == (0, 2) and location.indices(2) == (3,)
+    space = SiteSpace(kind_of("head"), (4,) * 3)
+    assert len(space.rest(location)) == 10 and Site("head", 0, 1) not in space.rest(location).sites
+    with pytest.raises(UserError, match=r"12\.3.*'1-2'"):
         Location.parse("0.1,1-2")
     with pytest.raises(UserError, match="more than once"):
         Location.parse("0.1,0.1")
     with pytest.raises(UserError, match=r"2\.4"):
-        Location.parse("2.4").check((4,) * 3)
+        space.check(Location.parse("2.4"))

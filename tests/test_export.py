@@ -73,8 +73,8 @@ def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
     edit = edits_of(model.layout)[kind]
     merged = copy.deepcopy(model.hf)
     with torch.no_grad():
-        for layer, (down, up) in lora.lora(model, edit).items():
-            projection = merged.get_submodule(lora.module_path(model, layer))
+        for path, (down, up) in lora.lora(model, edit).items():
+            projection = merged.get_submodule(path)
             change = up @ down
             projection.weight += change.T if type(projection).__name__ == "Conv1D" else change
     expected = hooked(model, edit)

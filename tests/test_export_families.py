@@ -93,8 +93,8 @@ def test_adding_b_a_to_the_weights_is_the_edit(family):
     for edit in edits(model.layout).values():
         merged = fresh(family)
         with torch.no_grad():
-            for layer, (down, up) in adapter(model, edit).items():
-                projection = merged.get_submodule(model.parts.layers[layer].output)
+            for path, (down, up) in adapter(model, edit).items():
+                projection = merged.get_submodule(path)
                 change = up @ down
                 projection.weight += change.T if type(projection).__name__ == "Conv1D" else change
         held(logits(merged), model, edit)

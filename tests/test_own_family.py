@@ -18,6 +18,7 @@ from locus.errors import UserError
 from locus.models.inputs import attention_input
 from locus.models.model import Model
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 from studies.models.compare import gradient_gap, logits_gap
 from tests.families import QUESTIONS, byte_tokenizer
 
@@ -155,12 +156,16 @@ def test_its_queries_keys_and_values_are_found_in_one_matrix():
 def test_with_a_state_across_tokens_it_is_read_row_by_row_and_has_sites_where_it_has_heads():
     model = zebra(sways=[1])
     assert model.layout.heads == (4, 0, 4) and "state across tokens in layers 1" in model.off["trees"]
-    assert len(Location.everything(model.layout.heads)) == 8
+    assert len(SiteSpace.of("head", model.layout).everywhere) == 8
     with pytest.raises(UserError, match=r"0\.0 to 2\.3.*1\.0"):
-        Location.parse("1.0").check(model.layout.heads)
+        SiteSpace.of("head", model.layout).check(Location.parse("1.0"))
     assert all(one.passed for one in run_checks(model, prompt_format(model.tokenizer, "qa")))
     assert gradient_gap(model) <= 1e-3
-    found = base_pass(model, build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:2]), features=True)
+    found = base_pass(
+        model,
+        build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), QUESTIONS[:2]),
+        features=SiteSpace.of("head", model.layout),
+    )
     assert found.features is not None and not found.features[:, 1].any() and found.features[:, [0, 2]].all()
     with pytest.raises(UserError, match="of every head of layer 1"):
         attention_input(model, "query", 1)

@@ -52,7 +52,7 @@ def test_the_command_claims_the_planted_head(tmp_path):
     record = find(resolve(model="planted:localized:3", task="planted", pairs=40, flips=500), tmp_path / "run")
     planted = planted_named("planted:localized:3")
     claim = claims.given(f"patch:{tmp_path / 'run'}")
-    assert tuple((site.layer, site.head) for site in claim.location.sites) == planted.truth
+    assert tuple((site.layer, site.index) for site in claim.location.sites) == planted.truth
     assert record.shortcut and record.right == {"": 1.0}
     with pytest.raises(UserError, match="planted model"):
         pairs_of(resolve(task="planted"), planted.tokenizer, "", 2)

@@ -26,6 +26,7 @@ from locus.patching.sweep import PatchMap, heads, sweep
 from locus.plan.config import resolve as resolve_audit
 from locus.records.patch import MapSetting
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 from tests.families import configuration
 from tests.test_patching_tasks import word_tokenizer
 
@@ -107,7 +108,7 @@ def test_random_sets_are_matched_by_layer_where_there_are_enough(llama):
     assert match == "uniform"
     patches, _ = controls.sets(Location.parse("1.2"), llama.layout, 19, 0)
     assert len(set(patches)) == 2 + 11
-    assert controls.sets(Location.everything((4,) * 3), llama.layout, 19, 0) is None
+    assert controls.sets(SiteSpace.of("head", llama.layout).everywhere, llama.layout, 19, 0) is None
     # Means 0.5, 0.1 and random 0.2, -0.6, 0.0: one of three reaches 0.5 in size, so p = (1 + 1) / (1 + 3).
     values = np.array([0.5, 0.1, 0.2, -0.6, 0.0])[:, None] + np.array([-0.01, 0.0, 0.01])
     compared = controls.compared(values, 3, "layer", 0.95)

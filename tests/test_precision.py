@@ -19,6 +19,7 @@ from locus.metrics.choice import measures, score
 from locus.metrics.drift import DriftText, drift, text_trie
 from locus.models.model import Model
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 
 TEXT = DriftText(
     "test", ("The cat sat on the mat and the dog lay by the door.", "The cat sat on the roof.", "Rain fell all day.")
@@ -82,7 +83,7 @@ def test_features_and_drift_in_bfloat16(half, llama):
     found = []
     for model in (half, llama):
         trie = text_trie(model, TEXT, 24)
-        held = base_pass(model, trie, layers=[1, 3], features=True)
+        held = base_pass(model, trie, layers=[1, 3], features=SiteSpace.of("head", model.layout))
         assert held.features.dtype == np.float32 and held.logprobs.dtype == np.float64
         found.append(drift(model, held.prepared, [edit.frozen({})], residual_cache=held.residuals))
     np.testing.assert_allclose(found[0].base["ce"], found[1].base["ce"], rtol=0.03)

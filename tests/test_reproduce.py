@@ -19,7 +19,9 @@ from locus.report.consent import Given
 from locus.report.terminal.tables import numbers_table
 from locus.report.verify import verify
 from locus.reproduce import TOLERANCE, Number, compare, find, held, reproduce, settings
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SEALED = sorted(path.parent for path in STUDIES.rglob("receipt.json"))
@@ -125,7 +127,10 @@ def test_small_keeps_the_first_single_heads_of_a_study_that_has_no_random_locati
     (study / "receipt.json").write_text(json.dumps(receipt))
     small = settings(study, Given(data="misconceptions"), small=True)
     assert (small.random, small.singles, small.shift_random, small.alpha) == (0, 3, 0, 0.05)
-    few, many = (null.draw_locations(Location.parse("0.0"), (9,) * 30, count, 1, "uniform") for count in (3, 24))
+    few, many = (
+        null.draw_locations(Location.parse("0.0"), SiteSpace(kind_of("head"), (9,) * 30), count, 1, "uniform")
+        for count in (3, 24)
+    )
     assert [each.location for each in few] == [each.location for each in many[:3]]
 
 

@@ -14,6 +14,7 @@ from locus.engine.training_set import TrainingSet, all_pairs
 from locus.engine.trie import build_trie
 from locus.metrics.choice import measures, score
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 from tests.families import QUESTIONS, tiny
 
 
@@ -85,7 +86,7 @@ def test_threads_share_the_work_and_change_nothing(model, monkeypatch):
         recipe = TrainingRecipe(tau=0.3, lr=3e-3, epochs=13)
         edits = [Rank1(model.layout, Location.parse("1.0"), seed=1), full(model.layout, form="free", seed=2)]
         fits = fit(ground, edits, [recipe] * 2)
-        found = base_pass(model, ground[2], layers=[1], features=True)
+        found = base_pass(model, ground[2], layers=[1], features=SiteSpace.of("head", model.layout))
         logprobs = score(model, ground[3].prepared, [one.edit for one in fits], len(ground[2].sequences))
         return found.logprobs, found.features, found.residuals.layers[1].numpy(), logprobs, np.stack([one.losses for one in fits])
 

@@ -20,6 +20,7 @@ from locus.metrics.choice import score
 from locus.models.fast import attention, norms
 from locus.models.model import Model
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 from tests.families import FAMILIES, byte_tokenizer, tiny
 
 HOSTILE = {
@@ -280,7 +281,7 @@ def test_chat_is_refused_without_a_template(llama):
 def test_features_are_the_projection_inputs(model, items):
     """Head outputs at an answer's last token equal what a plain forward feeds the projection there."""
     trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "qa"), items[:2])
-    found = base_pass(model, trie, features=True).features
+    found = base_pass(model, trie, features=SiteSpace.of("head", model.layout)).features
     for index in (0, 3):
         seen = {}
         handles = [

@@ -20,7 +20,9 @@ from locus.models.planted.certificate import questions_of
 from locus.models.planted.kinds import COMPACT, KnownClaim, Place
 from locus.plan.config import AuditConfig
 from locus.records.calibration import Draw, DrawnClaim
+from locus.sites.kind import kind_of
 from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 
 Floats = npt.NDArray[np.float64]
 METRICS = ("mc2", "margin")
@@ -55,8 +57,9 @@ def draw_audits(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dr
 def _possible(claim: KnownClaim, planted: Planted, config: AuditConfig) -> bool:
     """Whether enough other Locations of the claim's size exist."""
     shape: Any = planted.model.config
-    sites = Location.of(Site(*place) for place in claim.sites)
-    return null.capacity(sites, (shape.num_attention_heads,) * shape.num_hidden_layers, config.nulls[0]) >= config.random
+    sites = Location.of(Site("head", *place) for place in claim.sites)
+    space = SiteSpace(kind_of("head"), (shape.num_attention_heads,) * shape.num_hidden_layers)
+    return space.capacity(sites, config.nulls[0]) >= config.random
 
 
 def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: AuditConfig) -> list[DrawnClaim]:
@@ -67,13 +70,15 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
     places: dict[tuple[Place, ...], int] = {everywhere: 0}
     places_of_claim: dict[str, dict[str, list[int]]] = {}
     for name, claim in claims.items():
-        location = Location.of(Site(*place) for place in claim.sites)
-        random_claims = null.draw_locations(location, (heads,) * layers, config.random, config.seed, config.nulls[0])
+        location = Location.of(Site("head", *place) for place in claim.sites)
+        random_claims = null.draw_locations(
+            location, SiteSpace(kind_of("head"), (heads,) * layers), config.random, config.seed, config.nulls[0]
+        )
         others = tuple(place for place in everywhere if place not in claim.sites)
         roles = {
             "claim": [claim.sites],
             "complement": [others],
-            "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in random_claims],
+            "random": [tuple((site.layer, site.index) for site in one.location.sites) for one in random_claims],
         }
         places_of_claim[name] = {role: [places.setdefault(one, len(places)) for one in group] for role, group in roles.items()}
     scores, settled = _edit(planted, list(places), read)

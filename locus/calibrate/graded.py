@@ -38,7 +38,9 @@ from locus.plan.config import AuditConfig
 from locus.plan.trials import FIRST
 from locus.records.calibration import GradedClaim, GradedDraw
 from locus.records.place import NEAR
+from locus.sites.kind import kind_of
 from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 
 Floats = npt.NDArray[np.float64]
 Places = tuple[Place, ...]
@@ -114,11 +116,13 @@ def _places(planted: Planted, config: AuditConfig) -> tuple[Roles, list[Places],
     everywhere = tuple((layer, head) for layer in range(layers) for head in range(heads))
     roles: Roles = {}
     for name, claim in planted.claims.items():
-        location = Location.of(Site(*place) for place in claim.sites)
-        drawn = null.draw_locations(location, [heads] * layers, config.random, config.seed, config.nulls[0])
+        location = Location.of(Site("head", *place) for place in claim.sites)
+        drawn = null.draw_locations(
+            location, SiteSpace(kind_of("head"), (heads,) * layers), config.random, config.seed, config.nulls[0]
+        )
         roles[name] = {
             "claim": [claim.sites],
-            "random": [tuple((site.layer, site.head) for site in one.location.sites) for one in drawn],
+            "random": [tuple((site.layer, site.index) for site in one.location.sites) for one in drawn],
             "complement": [tuple(place for place in everywhere if place not in claim.sites)],
             "ceiling": [everywhere],
         }
@@ -135,7 +139,7 @@ def _newton(planted: Planted, parts: Split, places: Sequence[Places], starts: Se
     shared, recipe = FirstOrder(model, on.trie), TrainingRecipe(tau=1 / (2 * TARGET), search="newton", rounds=steps)
 
     def edit(place: Places) -> Rank1:
-        return Rank1(model.layout, Location.of(Site(*site) for site in place))
+        return Rank1(model.layout, Location.of(Site("head", *site) for site in place))
 
     def found(places: Sequence[Places], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
         ends = descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
@@ -153,7 +157,7 @@ def _newton(planted: Planted, parts: Split, places: Sequence[Places], starts: Se
 
 def _training_set(model: Model, items: list[Item]) -> TrainingSet:
     trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
-    base = base_pass(model, trie, layers=range(model.layout.n_layers), features=False)
+    base = base_pass(model, trie, layers=range(model.layout.n_layers), features=None)
     return TrainingSet(model, trie, items, base.logprobs, base.residuals)
 
 

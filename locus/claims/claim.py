@@ -9,7 +9,9 @@ from typing import Any
 
 from locus.boundary import outputs
 from locus.errors import UserError
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,9 @@ class Claim:
 
     Attributes:
         name: what tables call it.
-        location: the heads.
+        location: the sites, of one kind.
         origin: probe, given, null, patch ...
-        scores: by "layer.head", what ranked the heads (for probes, validation accuracy as a fraction).
+        scores: by site, what ranked the sites (for probes, validation accuracy as a fraction).
         about: how it was found, for plan and receipt; a claim from a mask has its `shape`, layers and heads.
     """
 
@@ -35,24 +37,24 @@ class Claim:
         return {
             "name": self.name,
             "origin": self.origin,
-            "heads": self.location.names,
+            kind_of(self.location.kind).filed: self.location.names,
             "scores": self.scores,
             "about": self.about,
         }
 
-    def check(self, fingerprint: str, heads: Sequence[int], model: str = "", carried: bool = False) -> None:
+    def check(self, fingerprint: str, space: SiteSpace, model: str = "", carried: bool = False) -> None:
         """That it can be a claim about a model.
 
         Args:
             fingerprint: of the model.
-            heads: query heads of each layer.
+            space: the places of its kind in the model.
             model: its name, which a circuit's own is held against.
             carried: whether it is put to another model than its own on purpose, as to a twin of it.
 
         Raises:
             UserError: as `fits`, or if the claim was found on other weights, or in a model of another name.
         """
-        self.fits(heads)
+        self.fits(space)
         if carried:
             return
         names = [str(name).casefold().rstrip("/").rpartition("/")[2] for name in (self.about.get("circuit_of", ""), model)]
@@ -71,14 +73,14 @@ class Claim:
                 f"--claim {','.join(self.location.names)}.",
             )
 
-    def fits(self, heads: Sequence[int]) -> None:
-        """That a model with so many heads in each layer has its own.
+    def fits(self, space: SiteSpace) -> None:
+        """That its sites are among the places of a model.
 
         Raises:
-            UserError: if the model lacks a head, or the claim is a mask, or a circuit, of another shape.
+            UserError: if the model lacks one, or the claim is a mask, or a circuit, of another shape.
         """
-        self.location.check(heads)
-        n_layers, n_heads = len(heads), max(heads)
+        space.check(self.location)
+        n_layers, n_heads = len(space.counts), max(space.counts)
         stated, sizes = self.about.get("circuit_sizes", {}), {"n_layers": n_layers, "n_heads": n_heads}
         if other := [f"{name} = {size}" for name, size in stated.items() if size != sizes.get(name)]:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The grammar of claims: every form in which heads may be written, one entry in a table each.
+"""The grammar of claims: every form in which sites may be written, one entry in a table each.
 
 A form says whether it recognises what was read, by its outer shape alone; exactly one must, and it then reads all of it or
 says what is wrong. Content is a JSON value, an array of numpy, or the words of a text as a list. docs/claims.md shows each form.
@@ -16,22 +16,18 @@ import numpy as np
 from locus.boundary.notices import notice
 from locus.claims.claim import Claim
 from locus.records.base import JsonObject
+from locus.sites.kind import default, kind_of
+from locus.sites.names import NUMBER, examples, is_name, named, pattern
 from locus.sites.site import Location, Site
 
-NUMBER = "(0|[1-9][0-9]{0,4})"
 COUNT = re.compile(NUMBER)
-# How one head may be written; no text fits two of them.
-NOTATIONS = {
-    "12.3": re.compile(rf"{NUMBER}\.{NUMBER}"),
-    "L12H3": re.compile(rf"L{NUMBER}H{NUMBER}"),
-    "a12.h3": re.compile(rf"a{NUMBER}\.h{NUMBER}"),
-    "blocks.12.attn.hook_z[3]": re.compile(rf"blocks\.{NUMBER}\.attn\.hook_(?:z|result)\[{NUMBER}\]"),
-}
+DOTTED = pattern("{}.{}")  # a head, or a number that is no name
 # What a circuit has besides heads; it is left out, and said to be.
 OTHER = re.compile(
     rf"input|logits|m{NUMBER}|hook_(?:pos_)?embed|blocks\.{NUMBER}\.(?:mlp|hook_mlp_(?:in|out)|hook_resid_(?:pre|mid|post))"
 )
-OURS = ("name", "origin", "heads", "scores", "about")
+LISTED = ("heads", "sites")  # under which a file lists its sites
+OURS = ("name", "origin", *LISTED, "scores", "about")
 
 
 class HeadsAlone(UserWarning):
@@ -63,11 +59,11 @@ def read_claim(content: Any) -> Claim:
     """
     fitting = [form for form in FORMS if form.recognises(content)]
     if not fitting:
-        raise ValueError(f"{_kind(content)} without any heads in a form that is known")
+        raise ValueError(f"{_kind(content)} without any sites in a form that is known")
     assert len(fitting) == 1, f"forms overlap: {[form.name for form in fitting]}"
     claim = fitting[0].read(content)
     if not claim.location.sites:
-        raise ValueError(f"{fitting[0].name} that names no head")
+        raise ValueError(f"{fitting[0].name} that names no site")
     return claim
 
 
@@ -83,19 +79,20 @@ def _kind(content: Any) -> str:
     return f"an object with {_first_few(content)}" if isinstance(content, dict) and content else f"{_brief(content)}"
 
 
-def heads_named(words: Iterable[str]) -> list[Site]:
-    """Heads by their names, in the order given.
+def sites_named(words: Iterable[str]) -> list[Site]:
+    """Sites by their names, in the order given.
 
     Raises:
-        ValueError: naming what is no head.
+        ValueError: naming what is no site.
     """
-    sites, wrong = [], []
+    sites: list[Site] = []
+    wrong: list[str] = []
     for word in words:
-        match = next((match for pattern in NOTATIONS.values() if (match := pattern.fullmatch(word))), None)
-        sites += [Site(int(match[1]), int(match[2]))] if match else []
-        wrong += [] if match else [word]
+        kind, places = named(word) or ("", [])
+        sites += [Site(kind, *place) for place in places]
+        wrong += [] if places else [word]
     if wrong:
-        raise ValueError(f"{_first_few(wrong)}, which is no head written as {', '.join(NOTATIONS)}")
+        raise ValueError(f"{_first_few(wrong)}, which names no site: they are written {examples()}")
     return sites
 
 
@@ -105,7 +102,7 @@ def one_notation(words: Sequence[str]) -> None:
     Raises:
         ValueError: showing one of each.
     """
-    dotted = [word for word in words if NOTATIONS["12.3"].fullmatch(word)]
+    dotted = [word for word in words if DOTTED.fullmatch(word)]
     others = [word for word in words if word not in dotted and is_name(word)]
     if dotted and others and all(word.startswith("0.") for word in dotted):
         raise ValueError(f"{others[0]} beside {dotted[0]}, which is a head of layer 0 in another notation, or a score")
@@ -118,8 +115,8 @@ def columns(text: str) -> None:
         ValueError: naming both readings.
     """
     rows = [row for line in text.splitlines() if (row := [word for word in re.split(r"[,\s]+", line) if word])]
-    dotted = all(NOTATIONS["12.3"].fullmatch(word) for row in rows for word in row)
-    if len(rows) > 1 and all(len(row) == 2 for row in rows) and all(NOTATIONS["12.3"].fullmatch(row[1]) for row in rows):
+    dotted = all(DOTTED.fullmatch(word) for row in rows for word in row)
+    if len(rows) > 1 and all(len(row) == 2 for row in rows) and all(DOTTED.fullmatch(row[1]) for row in rows):
         raise ValueError(
             f"rows such as {_brief(' '.join(rows[0]))}, which are two heads each, or a head and its score: write one head a line"
         )
@@ -128,10 +125,10 @@ def columns(text: str) -> None:
 
 
 def _claim(sites: Sequence[Site], **rest: Any) -> Claim:
-    """A claim of different heads.
+    """A claim of different sites.
 
     Raises:
-        ValueError: if a head is named twice.
+        ValueError: if a site is named twice.
     """
     twice = [str(site) for site, count in Counter(sites).items() if count > 1]
     if twice:
@@ -148,7 +145,7 @@ def _site(layer: Any, head: Any) -> Site:
     for number in (layer, head):
         if type(number) is not int or not COUNT.fullmatch(str(number)):
             raise ValueError(f"{_brief(number)} where a layer or head is counted from zero")
-    return Site(layer, head)
+    return Site(default().name, layer, head)
 
 
 def _all_lists(content: Any) -> bool:
@@ -172,7 +169,7 @@ def _mask(rows: Any) -> Claim:
     width = len(rows[0])
     if any(len(row) != width or any(type(cell) is not bool for cell in row) for row in rows):
         raise ValueError("a mask whose rows are not equally many Booleans")
-    sites = [Site(layer, head) for layer, row in enumerate(rows) for head, marked in enumerate(row) if marked]
+    sites = [_site(layer, head) for layer, row in enumerate(rows) for head, marked in enumerate(row) if marked]
     return _claim(sites, about={"shape": [len(rows), width]})
 
 
@@ -183,21 +180,20 @@ def _by_layer(layers: dict[str, Any]) -> Claim:
 
 
 def _marked(content: JsonObject) -> Claim:
-    """Heads as names with true or false; numbers would be scores, and which of them count is not said."""
+    """Sites as names with true or false; numbers would be scores, and which of them count is not said."""
     _once(content)
-    return _claim(heads_named(_marked_names(content)))
+    return _claim(sites_named(_marked_names(content)))
 
 
 def _once(names: Iterable[str]) -> None:
-    """Refuse a head under two names, or twice: the two may say two things of it."""
+    """Refuse a site under two names, or twice: the two may say two things of it."""
     seen: dict[Site, str] = {}
     for name in names:
-        for pattern in NOTATIONS.values():
-            if match := pattern.fullmatch(name):
-                site = Site(int(match[1]), int(match[2]))
-                if site in seen:
-                    raise ValueError(f"the head {site} more than once, as {seen[site]!r} and as {name!r}")
-                seen[site] = name
+        kind, places = named(name) or ("", [])
+        for site in (Site(kind, *place) for place in places):
+            if site in seen:
+                raise ValueError(f"the {kind_of(kind).noun} {site} more than once, as {seen[site]!r} and as {name!r}")
+            seen[site] = name
 
 
 def _marked_names(content: JsonObject) -> list[str]:
@@ -208,33 +204,33 @@ def _marked_names(content: JsonObject) -> list[str]:
     return [name for name, marked in content.items() if marked]
 
 
-def _heads_within(content: JsonObject) -> Claim:
-    """An object that says nothing but its heads."""
+def _sites_within(content: JsonObject) -> Claim:
+    """An object that says nothing but its sites."""
+    key = next(key for key in LISTED if key in content)
     if len(content) > 1:
-        raise ValueError(
-            f"{_first_few([key for key in content if key != 'heads'])} beside 'heads', which may change what is meant"
-        )
-    if not isinstance(content["heads"], list) or not content["heads"]:
-        raise ValueError(f"'heads' with {_brief(content['heads'])} where a list belongs")
-    return read_claim(content["heads"])
+        raise ValueError(f"{_first_few([one for one in content if one != key])} beside {key!r}, which may change what is meant")
+    if not isinstance(content[key], list) or not content[key]:
+        raise ValueError(f"{key!r} with {_brief(content[key])} where a list belongs")
+    return read_claim(content[key])
 
 
 def _ours(content: dict[str, Any]) -> Claim:
     """A claim that locus wrote."""
     unknown = [key for key in content if key not in OURS]
-    name, origin, heads = content.get("name", ""), content["origin"], content["heads"]
-    scores, about = content.get("scores", {}), content.get("about", {})
-    shapes = ((name, str), (origin, str), (heads, list), (scores, dict), (about, dict))
-    if unknown or any(not isinstance(value, kind) for value, kind in shapes) or not all(isinstance(x, str) for x in heads):
+    name, origin, listed = content.get("name", ""), content["origin"], [content[key] for key in LISTED if key in content]
+    scores, about, words = content.get("scores", {}), content.get("about", {}), listed[0] if len(listed) == 1 else None
+    shapes = ((name, str), (origin, str), (words, list), (scores, dict), (about, dict))
+    wrong = any(not isinstance(value, kind) for value, kind in shapes)
+    if unknown or wrong or not all(isinstance(word, str) for word in words or ()):
         problem = f"with {_first_few(unknown)} in it" if unknown else "with a part of another kind than it writes"
         raise ValueError(f"a claim of locus {problem}")
-    odd = [head for head, score in scores.items() if not _number(score) or not NOTATIONS["12.3"].fullmatch(head)]
+    odd = [site for site, score in scores.items() if not _number(score) or not is_name(site)]
     if odd:
         raise ValueError(f"the score {_brief(scores[odd[0]])} of {_brief(odd[0])}")
     if not isinstance(about.get("model_fingerprint", ""), str) or not _is_shape(about.get("shape", [1, 1])):
         raise ValueError("a claim of locus whose 'about' names no model as locus does")
-    sites = heads_named(heads)
-    claim = _claim(sites, origin=origin, scores={head: float(score) for head, score in scores.items()}, about=dict(about))
+    sites = sites_named(words or ())
+    claim = _claim(sites, origin=origin, scores={site: float(score) for site, score in scores.items()}, about=dict(about))
     return Claim(name, claim.location, claim.origin, claim.scores, claim.about)
 
 
@@ -259,7 +255,7 @@ def _circuit(content: JsonObject) -> Claim:
     names = next(iter(sides.values()))
     if left := [name for name in names if OTHER.fullmatch(name)]:
         notice(f"the circuit's {_first_few(left)} left out: a claim is of heads", HeadsAlone)
-    sites = heads_named(name for name in names if not OTHER.fullmatch(name))
+    sites = sites_named(name for name in names if not OTHER.fullmatch(name))
     return Claim("", Location.of(sites), "given", about=_of_model(content.get("cfg", {})))
 
 
@@ -320,23 +316,18 @@ def _object(content: Any, has: Sequence[str], lacks: Sequence[str] = ()) -> bool
     return isinstance(content, dict) and any(key in content for key in has) and not any(key in content for key in lacks)
 
 
-def is_name(word: str) -> bool:
-    """Whether a word is one head's name, in any notation."""
-    return any(pattern.fullmatch(word) for pattern in NOTATIONS.values())
-
-
 ONE_CLAIM = '{"name": "probe", "origin": "probe", "heads": ["1.0"], "scores": {"1.0": 0.9}, "about": {}}'
 CIRCUIT = '{"nodes": {"a1.h0": true, "m3": true, "a2.h3": false}}'
 PAIRS, MASK = "[[1, 0], [2, 3]]", "[[false, false], [true, false]]"
 FORMS = (
-    ClaimForm("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(heads_named(c))),
+    ClaimForm("a list of names", '["1.0", "2.3"]', _texts, lambda c: _claim(sites_named(c))),
     ClaimForm("pairs [layer, head]", PAIRS, lambda c: _all_lists(c) and not _booleans(c), _pairs),
     ClaimForm("a mask", MASK, lambda c: _all_lists(c) and _booleans(c), _mask),
     ClaimForm("heads by layer", '{"1": [0, 2], "2": [3]}', lambda c: _keys(c, COUNT.fullmatch), _by_layer),
     ClaimForm("marked names", '{"1.0": true, "2.3": false}', lambda c: _keys(c, is_name), _marked),
-    ClaimForm("an object with heads", f'{{"heads": {PAIRS}}}', lambda c: _object(c, ["heads"], ["origin"]), _heads_within),
-    ClaimForm("a claim of locus", ONE_CLAIM, lambda c: _object(c, ["heads"]) and "origin" in c, _ours),
-    ClaimForm("a circuit", CIRCUIT, lambda c: _object(c, ["nodes", "edges"], ["heads"]), _circuit),
+    ClaimForm("an object with heads", f'{{"heads": {PAIRS}}}', lambda c: _object(c, LISTED, ["origin"]), _sites_within),
+    ClaimForm("a claim of locus", ONE_CLAIM, lambda c: _object(c, LISTED) and "origin" in c, _ours),
+    ClaimForm("a circuit", CIRCUIT, lambda c: _object(c, ["nodes", "edges"], LISTED), _circuit),
     ClaimForm("an array of indices", PAIRS, lambda c: _array(c, "iu"), _indices),
     ClaimForm("an array of Booleans", MASK, lambda c: _array(c, "b"), _marks),
 )

@@ -17,8 +17,9 @@ from locus.boundary import incoming
 from locus.claims import forms
 from locus.claims.claim import Claim
 from locus.errors import UserError
+from locus.sites.names import is_name
 
-WHAT = "a claim: probe, patch:DIR, a list of heads such as 12.3,14.0, or a file of heads (.json, .npy, text)"
+WHAT = "a claim: probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of sites (.json, .npy, text)"
 REMEDY = "docs/claims.md lists every form that a claim may have."
 LIMIT = 8 << 20  # bytes of a file of heads
 MAGIC = b"\x93NUMPY"
@@ -59,7 +60,7 @@ def spelled(text: str) -> Claim | None:
     Raises:
         UserError: if it is heads that cannot be read in exactly one way.
     """
-    heads = text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(forms.is_name, _words(text)))
+    heads = text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(is_name, _words(text)))
     return _read_claim(text.encode("utf-8", "surrogateescape"), repr(text[:60])) if heads else None
 
 

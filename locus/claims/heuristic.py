@@ -1,4 +1,4 @@
-"""What a heuristic is: a function that names heads from what may be looked at, and gives a Claim.
+"""What a heuristic is: a function that names sites from what may be looked at, and gives a Claim.
 
 Another package's comes through the entry points `locus.claims`, a script's through `registry.register`.
 Test questions are not among what it is given: a claim that was chosen by them would be judged by what it has seen.
@@ -14,6 +14,7 @@ from locus.claims.claim import Claim
 from locus.claims.probe import Features
 from locus.errors import UserError
 from locus.models.model import Model
+from locus.sites.space import SiteSpace
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Evidence:
         model: the unedited model.
         prompt: how questions are put.
         train, validation: the questions of these parts, read by the model: `items`, `trie`, and `base`, its pass over them.
-        features, held_out: head outputs of the labelled answers to training and to validation questions.
-        directions: class-mean differences of head outputs, with their spread (`edits.Directions`).
-        size: heads that the claim is to name.
+        features, held_out: what is at every site, of the labelled answers to training and to validation questions.
+        directions: class-mean differences of it, with their spread (`edits.Directions`).
+        space: the places that a claim may name.
+        size: sites that the claim is to name.
         seed: of the audit.
     """
 
@@ -37,6 +39,7 @@ class Evidence:
     features: Features
     held_out: Features
     directions: Any
+    space: SiteSpace
     size: int
     seed: int
 
@@ -52,5 +55,5 @@ def find(name: str, evidence: Evidence) -> Claim:
     """
     made = registry.get("claims", name)(evidence)
     if not isinstance(made, Claim) or not made.location.sites:
-        raise UserError(f"a locus.claims.Claim of one head or more from {name!r}", f"{made!r:.80}", "Mend the heuristic.")
+        raise UserError(f"a locus.claims.Claim of one site or more from {name!r}", f"{made!r:.80}", "Mend the heuristic.")
     return replace(made, name=name)

@@ -1,10 +1,10 @@
-"""Probing as a source of claims: a logistic regression per head, ranked by validation accuracy.
+"""Probing as a source of claims: a logistic regression per head (or other site), ranked by validation accuracy.
 
-The feature is the head's output at the last token of prompt + answer, or of prompt + answer + another question.
+The feature is what is there at the last token of prompt + answer, or of prompt + answer + another question.
 
 Source: Li et al. 2023 (ITI): probes and directions from question + answer, sigma from question + answer + random question;
 Wang & Veitch 2025, section 2: one bank, question + answer + random question, for all three. Regressions are L2-regularised
-with C = 1 on unscaled features, as scikit-learn's default and ITI's code have it; ties rank the earlier head first.
+with C = 1 on unscaled features, as scikit-learn's default and ITI's code have it; ties rank the earlier site first.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
 from locus.engine.trie import TokenTrie
 from locus.models.model import Model
+from locus.sites.kind import default
 from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -31,22 +33,24 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Features:
-    """Head outputs of labelled answers.
+    """What is at every site, of labelled answers.
 
     Attributes:
-        bank: [answers, layers, heads, head_dim], what probes and directions are fitted on; of as many heads and as wide as any
+        bank: [answers, layers, sites, width], what probes and directions are fitted on; of as many sites and as wide as any
             layer's, 0 where a layer has none.
         spread: the bank sigma is taken from (the same, but for ITI's two banks).
         truth: [answers].
         owner: [answers], index of the item.
-        heads: how many each layer has; empty where all have as many.
+        counts: how many sites each layer has; empty where all have as many.
+        kind: of the sites; heads where it is empty.
     """
 
     bank: Floats
     spread: Floats
     truth: Bools
     owner: npt.NDArray[np.int64]
-    heads: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    kind: str = ""
 
     def first(self, items: int) -> "Features":
         """Only the answers of the first items (the training questions)."""
@@ -57,7 +61,7 @@ class Features:
         return self._where(self.owner >= items)
 
     def _where(self, mask: Bools) -> "Features":
-        return Features(self.bank[mask], self.spread[mask], self.truth[mask], self.owner[mask], self.heads)
+        return Features(self.bank[mask], self.spread[mask], self.truth[mask], self.owner[mask], self.counts, self.kind)
 
 
 def labels(items: list[Item] | tuple[Item, ...]) -> tuple[Bools, npt.NDArray[np.int64]]:
@@ -94,6 +98,7 @@ def collect(
     tokens: int = TOKENS,
     cache: Cache = NONE,
     tally: Tally | None = None,
+    space: SiteSpace | None = None,
 ) -> Features:
     """The features of a kind: answer, next_question, or two_banks.
 
@@ -103,15 +108,18 @@ def collect(
         text: the prompt format, for `answer`.
         kind: see the module's docstring.
         seed: of the random questions.
-        answers: head outputs at the answers' last tokens, where a base pass already has them.
+        answers: what is at the sites at the answers' last tokens, where a base pass already has them.
         tokens: the rows' token budget.
         cache: where base passes are kept.
         tally: where they are counted.
+        space: of the sites; heads by default.
     """
     from locus.engine.trie import build_trie
 
+    own = space or SiteSpace.of(default(), model.layout)
+
     def last(trie: TokenTrie) -> Floats:
-        features = base_pass(model, trie, features=True, tokens=tokens, cache=cache, tally=tally).features
+        features = base_pass(model, trie, features=own, tokens=tokens, cache=cache, tally=tally).features
         assert features is not None, "the base pass was asked for features"
         return features
 
@@ -120,17 +128,18 @@ def collect(
         answers = last(build_trie(model.tokenizer, text, items))
     if kind == "answer":
         assert answers is not None, "the base pass was asked for features"
-        return Features(answers, answers, truth, owner, model.layout.heads)
+        return Features(answers, answers, truth, owner, own.counts, own.kind.name)
     ended = last(plant_with_question(model.tokenizer, items, seed))
-    return Features(ended if answers is None or kind == "next_question" else answers, ended, truth, owner, model.layout.heads)
+    bank = ended if answers is None or kind == "next_question" else answers
+    return Features(bank, ended, truth, owner, own.counts, own.kind.name)
 
 
 def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]:
-    """Validation accuracy of every head's probe, [layers, heads], as a fraction of answers; NaN where there is none."""
-    _, n_layers, n_heads, _ = train.bank.shape
-    accuracy = np.full((n_layers, n_heads), np.nan)
+    """Validation accuracy of every site's probe, [layers, sites], as a fraction of answers; NaN where there is none."""
+    _, n_layers, most, _ = train.bank.shape
+    accuracy = np.full((n_layers, most), np.nan)
     for layer in range(n_layers):
-        there = train.heads[layer] if train.heads else n_heads
+        there = train.counts[layer] if train.counts else most
         if not there:
             continue
         weights, intercepts = fit_probes(train.bank[:, layer, :there].transpose(1, 0, 2), train.truth)
@@ -140,13 +149,13 @@ def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]
 
 
 def claim(train: Features, validation: Features, size: int) -> Claim:
-    """The `size` heads whose probes do best on validation questions."""
-    table = accuracies(train, validation)
-    n_heads = table.shape[1]
+    """The `size` sites whose probes do best on validation questions."""
+    table, kind = accuracies(train, validation), train.kind or default().name
+    most = table.shape[1]
     order = np.argsort(-table.reshape(-1), kind="stable")
     there = order[np.isfinite(table.reshape(-1)[order])]
-    sites = [Site(int(index) // n_heads, int(index) % n_heads) for index in there]
-    scores = {str(site): float(table[site.layer, site.head]) for site in sites}
+    sites = [Site(kind, int(index) // most, int(index) % most) for index in there]
+    scores = {str(site): float(table[site.layer, site.index]) for site in sites}
     about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
     return Claim("probe", Location.of(sites[:size]), "probe", scores, about)
 

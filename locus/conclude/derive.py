@@ -37,9 +37,12 @@ from locus.records.verdict import (
     Unscored,
     Verdict,
 )
+from locus.sites.kind import default
+from locus.sites.site import Location
 from locus.stats import truthful
 
 UNFINISHED = Findings(**dict.fromkeys(rule.QUESTIONS, Finding(standing="undecided", sentence="Not all trials are finished.")))
+MOST_NAMED = 64  # sites of a place that is listed by name
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
@@ -53,12 +56,13 @@ def summary(record: Record, arm: Arm) -> PlaceResult:
             mean = stats.bootstrap_mean(values.mean(axis=0), groups=record.groups if split == "test" else None, draws=2000)
             measures[measure] = Measured(mean=_plain(mean.value), interval=(_plain(mean.low), _plain(mean.high)), n=mean.n)
     location = arm.trials[0].spec.location
+    count = len(Location.parse(location)) if location else 0
     chosen = [trial for trial in arm.trials if trial.id in arm.chosen]
     place = PlaceResult(
         name=arm.name,
         setting=arm.setting,
         read=arm.read,
-        location=f"{len(location)} heads" if len(location) > 64 else location,
+        location=record.space.kind.counted(count) if count > MOST_NAMED else location,
         measures=measures,
         trials=tuple(trial.id for trial in chosen),
         converged=tuple(trial.converged for trial in arm.ends),
@@ -88,7 +92,7 @@ def enough(out: Path, store: Store) -> bool:
 
 
 def singles(record: Record) -> list[PlaceResult]:
-    """Single heads, each with the p that its edit is not inferior to the ceiling's, as it is and for all of them (BH)."""
+    """Single sites, each with the p that its edit is not inferior to the ceiling's, as it is and for all of them (BH)."""
     arms, metric = record.find("single"), record.config.metric
     best, base = ceiling_of(record), record.find("base")
     places = [summary(record, arm) for arm in arms]
@@ -140,16 +144,20 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: ru
     claims = []
     for index, claim in enumerate(record.plan.claims):
         mine = main.findings[index] if main is not None else UNFINISHED
-        more = {"special_in_layers": layered.findings[index].special} if layered is not None else {}
+        more: dict[str, Any] = {"special_in_layers": layered.findings[index].special} if layered is not None else {}
+        more |= {} if record.space.kind == default() else {"kind": record.space.kind.name}
         claims.append(
             ClaimVerdict(
                 name=claim.name,
                 origin=claim.origin,
-                location=claim.heads,
-                n_sites=len(claim.heads),
+                location=claim.location,
+                n_sites=len(Location.parse(claim.location)),
                 variance=variance(record, claim.name, read),
                 read=read,
-                **mine.by_question,
+                works=mine.works,
+                special=mine.special,
+                unique=mine.unique,
+                necessary=mine.necessary,
                 sentence=rule.overall(mine),
                 by_metric={metric: one.findings[index] for metric, one in others.items() if one is not None},
                 **more,

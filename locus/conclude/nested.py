@@ -6,6 +6,7 @@ one inside it: then it has learned the training questions by heart.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from locus.conclude.tests import Scores, sided
 from locus.plan.config import AuditConfig
 from locus.records.result import TrialResult
 from locus.records.verdict import Nested, SecondSearch
+from locus.sites.site import Location, Site
 
 NOISE = 0.01  # share of the loss at the start by which a place inside may be below: sums are taken in other orders
 OUTER = ("ceiling", "complement")
@@ -73,7 +75,7 @@ def _inside(record: Record, arm: Arm, outer: TrialResult) -> Iterator[tuple[Arm,
     """Places inside a place that have the same target and read mode, each with the share of the loss at the start by which it is
     below.
     """
-    site_names, recipe, start = set(outer.spec.location), outer.spec.recipe, outer.fit.start
+    sites, recipe, start = _sites(outer.spec.location), outer.spec.recipe, outer.fit.start
     assert recipe is not None and outer.fit.loss is not None and start is not None, "a search states its losses"
     for one in record.arms:
         if one.role == arm.role or one.read != arm.read:
@@ -81,8 +83,14 @@ def _inside(record: Record, arm: Arm, outer: TrialResult) -> Iterator[tuple[Arm,
         for inner in one.trials:
             loss, other = inner.fit.loss, inner.spec.recipe
             alike = other is not None and (other.tau, other.rounds) == (recipe.tau, recipe.rounds)
-            if loss is not None and alike and site_names.issuperset(inner.spec.location):
+            if loss is not None and alike and sites >= _sites(inner.spec.location):
                 yield one, max(0.0, float(outer.fit.loss) - float(loss)) / float(start) if start else 0.0
+
+
+@lru_cache(maxsize=1024)
+def _sites(names: tuple[str, ...]) -> frozenset[Site]:
+    """The sites of a trial, whose names may stand for runs of them."""
+    return frozenset(Location.parse(names).sites) if names else frozenset()
 
 
 def overfitted(scores: Scores, config: AuditConfig) -> str:

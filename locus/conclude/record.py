@@ -12,10 +12,14 @@ import numpy.typing as npt
 
 from locus import stats
 from locus.metrics.base import metric
+from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
+from locus.plan.population import bounded
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
 from locus.records.store import Store
+from locus.sites.site import Location
+from locus.sites.space import space_of
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
@@ -62,11 +66,22 @@ class Record:
         store: the run's database.
         rounds: looks at every search after so many; by default where validation questions say that it is best.
         asked: the split that stands for the test questions: these, or the same put in another prompt format.
+
+    Attributes:
+        config: the settings, with no more random Locations than there are places.
+        space: the places of the claims' kind in the model.
+        exhausted: whether all places there are stand for the random ones, of which more were asked for.
+        withheld: whether by the plan's rule the answers are withheld.
     """
 
     def __init__(self, plan: PlanRecord, store: Store, rounds: int | None = None, asked: str = "test"):
         self.plan, self.store = plan, store
-        self.config = AuditConfig.recorded(plan.config)
+        asked_for = AuditConfig.recorded(plan.config)
+        places = [Location.parse(claim.location) for claim in plan.claims]
+        self.space = space_of(places, Layout.from_dict(plan.model.anatomy.to_json()))
+        self.config = bounded(asked_for, self.space, places)
+        self.exhausted = self.config.random < asked_for.random
+        self.withheld = "withheld" in plan.rule
         self.rounds, self.asked = rounds, asked
         self.items = {name: [item.id for item in part] for name, part in plan.items.by_part.items()}
         self.groups = [item.group for item in plan.items.test]

@@ -21,12 +21,14 @@ import numpy as np
 from locus import stats, units
 from locus.conclude import nested
 from locus.conclude import tests as findings
-from locus.conclude.sentences import PLACES, overall, sentences
+from locus.conclude.sentences import PLACES, WITHHELD, overall, sentences
 from locus.conclude.tests import UNIQUE_LEAST, UNIQUE_MOST, Scores, Test
 from locus.plan.config import RULES, AuditConfig
 from locus.records.base import JsonObject
 from locus.records.findings import QUESTIONS, Finding, Findings, Standing
 from locus.records.place import NEAR
+from locus.records.plan import PlanRecord
+from locus.sites.kind import SiteKind, default
 
 __all__ = ["QUESTIONS", "UNIQUE_LEAST", "UNIQUE_MOST", "Scores", "Verdicts", "conclude", "overall", "rule"]
 
@@ -63,8 +65,17 @@ class Verdicts:
     settled: bool
 
 
-def rule(config: AuditConfig) -> JsonObject:
-    """The rule as it is written into the plan."""
+def rule(config: AuditConfig, kind: SiteKind | None = None, known: PlanRecord | None = None) -> JsonObject:
+    """The rule as it is written into the plan.
+
+    Args:
+        config: the settings, with no more random Locations than there are places.
+        kind: of the sites that are claimed; heads by default.
+        known: the plan that a run was begun with, if it was: answers that it withholds stay withheld.
+    """
+    own = kind or default()
+    withheld = not own.calibrated or (known is not None and "withheld" in known.rule)
+    of_kind: JsonObject = {"kind": own.name, "withheld": WITHHELD.format(nouns=own.nouns)} if withheld else {}
     searched: JsonObject = {
         "nested_within": nested.NOISE,
         "near_from": NEAR,
@@ -77,6 +88,7 @@ def rule(config: AuditConfig) -> JsonObject:
     }
     beside: JsonObject = {"beside": "special by random Locations of the claim's layers, which decides nothing"}
     return {
+        **of_kind,
         **(beside if len(config.nulls) > 1 else {}),
         **(searched if config.search == "newton" else {}),
         **(fourth if config.rule >= 4 else {}),
@@ -179,9 +191,12 @@ def _finding(question: str, test: Test, p: tuple[float, float], scores: Scores, 
         words += f"; validation questions prefer the edit {' and '.join(inner)}, which contains it"
     last = config.rule >= 4 and standing == "refuted" and test.p_last <= config.alpha
     sentence = f"{sentences(config.rule)[question]['last' if last else standing]}: {words}."
+    if scores.withheld:
+        words = f"{test.words}; {_decided('withheld', p, test, scores, config)}"
+        standing, sentence = "withheld", f"{WITHHELD.format(nouns=scores.nouns)}: {words}."
     if why:
         standing, sentence = "invalid", f"Cannot be answered: {why}; {words}."
-    elif share > UNSETTLED:
+    elif share > UNSETTLED and not scores.withheld:
         standing = "invalid"
         sentence = (
             f"Cannot be answered: training had not settled at {PLACES[part]} ({units.share(share)}), "

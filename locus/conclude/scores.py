@@ -46,6 +46,9 @@ def scores_of(record: Record, claim: str, read: str, metric: str, role: str = "r
         beaten={} if early else {part: why for part, why in beaten.items() if why},
         inner={part: arm.name for part, arm in (("ceiling", ceiling), ("complement", others)) if arm.role != part},
         could=_could(record, ceiling, base[0], metric),
+        nouns=record.space.kind.nouns,
+        exhausted=record.exhausted,
+        withheld=record.withheld,
     )
 
 

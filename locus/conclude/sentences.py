@@ -44,6 +44,9 @@ SINCE_FOURTH: Sentences = {
 }
 
 
+WITHHELD = "No answer is given, since nobody has measured how often it would be wrong of claims about {nouns}"
+
+
 def sentences(rule: int) -> Sentences:
     """Question -> standing -> what is said, by the version of a rule."""
     return FIRST if rule < 4 else SINCE_FOURTH
@@ -54,6 +57,10 @@ def overall(answers: Findings) -> str:
     standing = {name: finding.standing for name, finding in answers.by_question.items()}
     if set(standing.values()) == {"invalid"}:
         return "No verdict: the question could not be put (see the reasons)."
+    if "withheld" in standing.values():
+        return (
+            "No verdict: how often claims about sites of this kind are answered wrongly has not been measured; the numbers stand."
+        )
     if standing["works"] == "refuted" and standing["special"] == "supported":
         return (
             "The claimed Location beats random Locations but falls short of editing everywhere: at most part of the behaviour is "

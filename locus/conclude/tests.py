@@ -41,6 +41,9 @@ class Scores:
         beaten: part -> why its optimum was not reached, where a place inside it ends at a lower training loss.
         inner: part -> the place inside it whose edit validation questions prefer to its own.
         could: other metrics by which the ceiling gains as much as a verdict needs.
+        nouns: what the claimed sites are, in words.
+        exhausted: whether the random Locations are all other places that there are.
+        withheld: whether the answers are withheld, since nobody has measured how often they are wrong.
     """
 
     base: Floats
@@ -54,6 +57,9 @@ class Scores:
     beaten: dict[str, str] = field(default_factory=dict)
     could: tuple[str, ...] = ()
     inner: dict[str, str] = field(default_factory=dict)
+    nouns: str = "heads"
+    exhausted: bool = False
+    withheld: bool = False
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
@@ -208,7 +214,13 @@ def special(scores: Scores, config: AuditConfig) -> Test:
         lead = _moved(short.interval(level), lead.value)
         inside = f"{span(lead, config.metric, least)}; {_margin(least, config)}"
         place = f"{1 + rank.reached} of {1 + rank.n}" if rank.reached is not None else "unknown"
-        words = f"{gap} against the mean of {len(random)} random Locations ({inside}), rank {place}"
+        drawn = f"{len(random)} random Locations"
+        if scores.exhausted:
+            drawn, place = (
+                f"all {len(random)} other Locations",
+                f"{place}, exact: no p is under {stats.smallest_p(len(random)):.3f}",
+            )
+        words = f"{gap} against the mean of {drawn} ({inside}), rank {place}"
     more = {"rank_p": rank.p, "reached": rank.reached, "p_parametric_for_comparison_only": parametric.p}
     return Test(
         lead,
@@ -266,7 +278,8 @@ def necessary(scores: Scores, config: AuditConfig) -> Test:
     one = difference(ceiling, rest, test, config, scores.groups)
     least = _known(margin)
     loss = units.difference(one.value, config.metric, sign=False, margin=least)
-    words = f"without the claimed heads the ceiling loses {loss} ({span(one, config.metric, least)}; {_margin(least, config)})"
+    inside = f"{span(one, config.metric, least)}; {_margin(least, config)}"
+    words = f"without the claimed {scores.nouns} the ceiling loses {loss} ({inside})"
     return Test(one, test.above, test.below, least, words, _more_questions(contrast, config, scores.groups))
 
 

@@ -15,6 +15,7 @@ from locus.edits.base import Edit, Terms
 from locus.errors import UserError
 from locus.models.discovery import discover
 from locus.models.model import Model
+from locus.models.points import POINTS, Point, attach
 from locus.records.plan import PromptRecord
 from locus.shown import visible
 
@@ -38,7 +39,7 @@ class RunEdit:
     def __repr__(self) -> str:
         where = self.edit.location.names
         shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
-        return f"<edit {visible(self.name, 80)} ({self.edit.kind} at {shown or 'no head'}), trial {self.trial}>"
+        return f"<edit {visible(self.name, 80)} ({self.edit.kind} at {shown or 'no site'}), trial {self.trial}>"
 
     @contextmanager
     def attach(self, model: Any) -> Iterator[Any]:
@@ -66,10 +67,10 @@ class RunEdit:
         if isinstance(model, Model) and model.fingerprint != self.model:
             received = f"{model.name} with {model.fingerprint[:12]}"
             raise UserError(f"weights {self.model[:12]}, for which the edit was made", received, "Attach it to that model.")
-        handles = []
+        handles, point = [], POINTS[self.edit.point]
         for place, terms in self.edit.layers.items():
-            projection = base.get_submodule(parts.layers[place].output)
-            handles += _hooks(projection, terms, self.edit.positions == "answer")
+            own = base.get_submodule(point.path(parts.layers[place]))
+            handles += _hooks(own, point, parts.stream, terms, self.edit.positions == "answer")
         try:
             yield hf
         finally:
@@ -84,8 +85,8 @@ def prompted(record: PromptRecord, question: str, tokenizer: Any) -> BatchEncodi
     return BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
 
-def _hooks(projection: nn.Module, terms: Terms, last: bool) -> list[Any]:
-    """Hooks that change a projection's input and output as the terms say, in float32 as a bank does."""
+def _hooks(own: nn.Module, point: Point, stream: int | str, terms: Terms, last: bool) -> list[Any]:
+    """Hooks that change what is at a point, and behind its map, as the terms say, in float32 as a bank does."""
     pending: list[Tensor] = []
 
     def zone(like: Tensor) -> Tensor:
@@ -93,9 +94,9 @@ def _hooks(projection: nn.Module, terms: Terms, last: bool) -> list[Any]:
         length = like.shape[-2]
         return (torch.arange(length, device=like.device) >= (length - 1 if last else 0))[:, None].float()
 
-    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        wide, where = args[0].float(), zone(args[0])
-        device, edited = wide.device, args[0].float()
+    def change(o: Tensor) -> Tensor:
+        wide, where = o.float(), zone(o)
+        device, edited = wide.device, o.float()
         if terms.keep is not None:
             edited = edited * (1 + (terms.keep.to(device) - 1) * where)
         if terms.shift is not None:
@@ -106,9 +107,10 @@ def _hooks(projection: nn.Module, terms: Terms, last: bool) -> list[Any]:
                 edited = edited + scalar * terms.write.to(device)
             if terms.out is not None:
                 pending.append(scalar * terms.out.to(device))
-        return (edited.to(args[0].dtype), *args[1:])
+        return edited.to(o.dtype)
 
-    def after(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+    def behind(output: Tensor) -> Tensor:
         return output + pending.pop().to(output.dtype) if pending else output
 
-    return [projection.register_forward_pre_hook(before), projection.register_forward_hook(after)]
+    handles = [attach(own, point.side, change, stream)]
+    return [*handles, attach(own, "output", behind)] if point.has_map else handles

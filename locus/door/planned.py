@@ -10,7 +10,7 @@ from locus import behaviours
 from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
-from locus.claims import given, is_heuristic, null
+from locus.claims import given, is_heuristic
 from locus.claims.claim import Claim
 from locus.conclude.rule import rule
 from locus.door.showing import Progress
@@ -21,7 +21,7 @@ from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
-from locus.plan import document, preconditions, readable, trials
+from locus.plan import document, population, preconditions, readable, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, budget_of, choose
 from locus.plan.forecast import Forecast
@@ -30,6 +30,7 @@ from locus.plan.opened import Opened
 from locus.records.plan import ArithmeticRecord
 from locus.shown import visible
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 
 REACHED = 0.75  # of a matrix product's rate, by trials on a CPU (docs/cost.md)
 SIDE, SECONDS = 1024, 0.2  # of the product that is timed, and how long
@@ -105,7 +106,8 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     dataset = opened.dataset or behaviours.load(config.data)
     progress("loading the model", 0.1)
     model = _opened(config, opened.model)
-    context = _context(config, dataset, model)
+    space = SiteSpace.of(population.kind_asked(config, opened.claims), model.layout)
+    context = _context(config, dataset, model, space)
     progress("counting", 0.5)
     layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
     made = []
@@ -114,13 +116,14 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
             made.append(opened.claims.get(source) or given(source))
             continue
         notes.append(f"The claim that {source} would find is reckoned as a random Location of its size.")
-        first = Location(Location.everything(layout.heads).sites[: config.claim_size])
-        (place,) = null.draw_locations(first, layout.heads, 1, config.seed)
-        made.append(Claim(source, place.location, source))
+        (place,) = space.draw(Location(space.everywhere.sites[: config.claim_size]), 1, config.seed)
+        made.append(Claim(source, place, source))
     for claim in made:
-        claim.check(model.fingerprint, layout.heads, carried=config.twin is not None)
+        claim.check(model.fingerprint, space, carried=config.twin is not None)
     no_baselines: list[BlindScore] = []
-    basis = document.basis(context, dataset, no_baselines, rule(config))
+    places = [claim.location for claim in made]
+    population.check(config, space, places)
+    basis = document.basis(context, dataset, no_baselines, rule(population.bounded(config, space, places), space.kind))
     trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
     budget = budget_of(model, config, trie)
@@ -128,7 +131,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     forecast = Forecast(plan.record, dataset, model)
     works = forecast.trials()
     memory = memory_of(model, plan, forecast.tries, budget, context.arithmetic.own)
-    sizes, rate = Sizes.of(model), matrix_rate(model.device)
+    sizes, rate = Sizes.of(model, space.kind.point), matrix_rate(model.device)
     macs: dict[str, list[float]] = {}
     for trial in plan.trials:
         macs.setdefault(trial.role, []).append(sum(work.macs(sizes) for work in works[trial.id].values()))
@@ -145,7 +148,7 @@ def _opened(config: AuditConfig, opened: Model | None) -> Model:
     return load_configured(config) if opened is None else as_asked(opened, config.twin)
 
 
-def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContext:
+def _context(config: AuditConfig, dataset: Dataset, model: Model, space: SiteSpace) -> AuditContext:
     """What trials are run on, with nothing read."""
     split = behaviours.split(dataset.items, config.seed)
     items = choose(dataset, split, config)
@@ -153,7 +156,7 @@ def _context(config: AuditConfig, dataset: Dataset, model: Model) -> AuditContex
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     text = prompt_format(model.tokenizer, name=config.prompt, day=config.template_date, variables=config.template_variables)
     raise_all(readable.problems(model.tokenizer, model.context, text, items, sample, config))
-    return AuditContext(model, config, split, items, text, sample, (), arithmetic=Arithmetic.here())
+    return AuditContext(model, config, split, items, text, sample, (), space, arithmetic=Arithmetic.here())
 
 
 def matrix_rate(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""One edit per file; all are affine changes of the output projection's input, so a bank can mix them."""
+"""One edit per file; all are affine changes of the vector at one point of the model, so a bank can mix them."""
 
 from locus.edits.ablate import ablate
 from locus.edits.base import Edit, Terms, Trainable, load_edit

@@ -1,4 +1,4 @@
-"""Ablation: the chosen heads' outputs set to zero, or to their mean over some text."""
+"""Ablation: what is at the chosen sites set to zero, or to its mean over some text."""
 
 from typing import Literal
 
@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from locus.edits.base import Edit, Positions, Terms, head_mask
+from locus.edits.base import Edit, Positions, Terms, site_mask
 from locus.models.layout import Layout
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
 
 
@@ -18,21 +19,24 @@ def ablate(
     means: npt.NDArray[np.float32] | None = None,
     positions: Positions = "all",
 ) -> Edit:
-    """Remove what the chosen heads say.
+    """Remove what the chosen sites say.
 
     Args:
         layout: of the model.
-        location: the heads.
+        location: the sites.
         to: zero, or the mean output.
-        means: [layers, heads, head_dim], needed for `mean`.
+        means: [layers, sites, width], needed for `mean`; of as many sites and as wide as any layer's.
         positions: where it acts.
     """
     assert to == "zero" or means is not None, "mean ablation needs the means"
     layers = {}
     for layer in location.layers:
-        mask = head_mask(layout, layer, location.heads(layer))
-        size, filled = layout.layer(layer), None
+        mask, filled = site_mask(layout, location, layer), None
         if means is not None and to == "mean":
-            filled = torch.from_numpy(means[layer, : size.n_heads, : size.d_head].reshape(-1)).float() * mask
+            filled = torch.zeros_like(mask)
+            for index in location.indices(layer):
+                columns = kind_of(location.kind).columns(layout, layer, index)
+                own = torch.from_numpy(means[layer, index]).float()
+                filled[columns] = own[: len(filled[columns])]
         layers[layer] = Terms(keep=1 - mask, shift=filled)
     return Edit("ablate", location, layout, layers, positions, {"to": to})

@@ -1,11 +1,13 @@
-"""What an edit is: for every layer it touches, an affine change of the output projection's input.
+"""What an edit is: for every layer it touches, an affine change of the vector at one point of the model.
 
-With o the concatenated head outputs [features] at one position, an edit replaces
+With o the vector [width] at that point (the concatenated head outputs, an MLP's neurons, what a module gives, the stream) of one
+position, an edit replaces
 
     o  by  keep * o + shift + <read, o> write          and          W o'  by  W o' + <read, o> out,
 
-each term optional. Ablation is `keep` (and `shift` for the mean), ITI is `shift`, a rank-1 edit is `read` and `write`, and
-the free parametrisation of full alignment writes to `out`. One form for all kinds is what lets a bank mix them.
+each term optional, the last where the point is the input of a linear map W. Ablation is `keep` (and `shift` for the mean), ITI
+is `shift`, a rank-1 edit is `read` and `write`, and the free parametrisation of full alignment writes to `out`. One form for all
+kinds of edits and of sites is what lets a bank mix them.
 """
 
 import json
@@ -22,8 +24,10 @@ from torch import Tensor
 from locus import atomic
 from locus.boundary import incoming
 from locus.errors import UserError
-from locus.models.layout import Layout
+from locus.models.layout import HEADS, Layout
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 
 Positions = Literal["all", "answer"]
 TERMS = ("keep", "shift", "read", "write", "out")
@@ -36,11 +40,11 @@ class Terms:
     """The change in one layer; None is a term that is not there.
 
     Attributes:
-        keep: [features], multiplies o; 1 where nothing is ablated.
-        shift: [features], added to o.
-        read: [features], a; its inner product with o is the one scalar a position yields.
-        write: [features], b, zero outside the edited heads.
-        out: [width], what the scalar adds to the projection's output (free parametrisation).
+        keep: [width], multiplies o; 1 where nothing is ablated.
+        shift: [width], added to o.
+        read: [width], a; its inner product with o is the one scalar a position yields.
+        write: [width], b, zero outside the edited sites.
+        out: [d_model], what the scalar adds to what the map behind the point gives (free parametrisation).
     """
 
     keep: Tensor | None = None
@@ -56,7 +60,7 @@ class Edit:
 
     Attributes:
         kind: shift, rank1, full, complement, ablate, ...
-        location: the heads it may write to.
+        location: the sites it may write to, whose kind says at which point of the model it acts.
         layout: of the model it was made for.
         layers: its terms by layer.
         positions: every position, or from the last prompt token on.
@@ -74,6 +78,11 @@ class Edit:
     def trainable(self) -> bool:
         """Whether its terms can still change."""
         return False
+
+    @property
+    def point(self) -> str:
+        """Where in a layer it acts."""
+        return kind_of(self.location.kind).point if self.location.sites else HEADS
 
     @property
     def first_layer(self) -> int:
@@ -95,7 +104,7 @@ class Edit:
         about = {
             "kind": self.kind,
             "location": self.location.names,
-            "anatomy": self.layout.to_dict(),
+            "anatomy": self.layout.to_dict(self.point),
             "positions": self.positions,
             "about": self.about,
         }
@@ -152,27 +161,32 @@ def load_edit(path: Path) -> Edit:
 def _edit_of(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
     """An edit from what a file says of it; terms of another size, or not finite, are those of no edit."""
     layout = Layout.from_dict(about["anatomy"])
+    location = Location.parse(about["location"]) if about["location"] else Location(())
+    point = HEADS
+    if location.sites:
+        space = SiteSpace.of(location.kind, layout)
+        space.check(location)
+        point = space.kind.point
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, name = key.split(".")
         within = int(layer) in range(layout.n_layers)
-        size = layout.d_model if name == "out" else layout.d_in(int(layer)) if within else 0
+        size = layout.d_model if name == "out" else layout.width(point, int(layer)) if within else 0
         if name not in TERMS or not within or tensor.shape != (size,):
             raise ValueError(f"a tensor {key[:80]!r} of shape {tuple(tensor.shape)}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"a tensor {key[:80]!r} that is not finite")
         layers.setdefault(int(layer), {})[name] = tensor
-    location = Location.parse(about["location"]) if about["location"] else Location(())
-    location.check(layout.heads)
     if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
         raise ValueError("neither positions nor what it is about")
     terms = {layer: Terms(**tensors_of_layer) for layer, tensors_of_layer in layers.items()}
     return Edit(str(about["kind"]), location, layout, terms, about["positions"], about["about"])
 
 
-def head_mask(layout: Layout, layer: int, heads: tuple[int, ...]) -> Tensor:
-    """[features] of ones on some heads' slices of a layer and zeros elsewhere."""
-    mask = torch.zeros(layout.d_in(layer))
-    for head in heads:
-        mask[layout.slice(layer, head)] = 1.0
+def site_mask(layout: Layout, location: Location, layer: int) -> Tensor:
+    """[width] of ones on the slices of a Location's sites in a layer and zeros elsewhere."""
+    own = kind_of(location.kind)
+    mask = torch.zeros(layout.width(own.point, layer))
+    for index in location.indices(layer):
+        mask[own.columns(layout, layer, index)] = 1.0
     return mask

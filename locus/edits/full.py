@@ -7,17 +7,26 @@ nothing only where W has full row rank, and it changes the geometry Adam sees. B
 from locus.edits.kind import EditKind, Place
 from locus.edits.rank1 import Rank1, Rank1Form
 from locus.models.layout import Layout
-from locus.sites.site import Location
+from locus.sites.kind import SiteKind, default
+from locus.sites.space import SiteSpace
 
 
-def full(layout: Layout, form: Rank1Form = "heads", seed: int = 0) -> Rank1:
-    """The trainable edit of all heads of all layers."""
-    everywhere = Location.everything(layout.heads)
+def full(layout: Layout, form: Rank1Form = "heads", seed: int = 0, kind: SiteKind | str | None = None) -> Rank1:
+    """The trainable edit of all sites of all layers.
+
+    Args:
+        layout: of the model.
+        form: written at the sites, or freely behind their map.
+        seed: of the start.
+        kind: of the sites; heads by default.
+    """
+    everywhere = SiteSpace.of(kind or default(), layout).everywhere
     return Rank1(layout, everywhere, read="layer", form=form, seed=seed, kind="full")
 
 
 def _make(place: Place) -> Rank1:
-    return full(place.layout, form="free" if place.form == "free" else "heads", seed=place.seed)
+    form: Rank1Form = "free" if place.form == "free" else "heads"
+    return Rank1(place.layout, place.location, read="layer", form=form, seed=place.seed, kind="full")
 
 
 KIND = EditKind("full", _make, trained=True, anywhere=False, searched=True)

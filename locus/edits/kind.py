@@ -1,4 +1,4 @@
-"""What a kind of edit is: how it is made at a place, whether it is trained, and which kind it is at all heads, or at all others.
+"""What a kind of edit is: how it is made at a place, whether it is trained, and which kind it is everywhere, or everywhere else.
 
 The flow asks these of whatever the settings `edit` and `steering` name. Another package's kind comes through the entry points
 `locus.edits`, a script's through `registry.register`.
@@ -12,6 +12,7 @@ from locus import registry
 from locus.edits.base import Edit, Positions
 from locus.models.layout import Layout
 from locus.sites.site import Location
+from locus.sites.space import SiteSpace
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Place:
 
     Attributes:
         layout: of the model.
-        location: the heads that it may write to.
-        read: what a trained edit reads (layer, heads, constant); "" for one that is not trained.
-        form: of full alignment (heads, free); "" elsewhere.
+        location: the sites that it may write to, of one kind.
+        read: what a trained edit reads (layer, heads: the sites, constant); "" for one that is not trained.
+        form: of full alignment (heads: at the sites, free); "" elsewhere.
         strength: of a fixed edit, if it has any.
         seed: of the start.
-        directions: `edits.Directions`, class-mean differences of every head's outputs with their spread.
+        directions: `edits.Directions`, class-mean differences of what is at every site, with their spread.
     """
 
     layout: Layout
@@ -36,6 +37,24 @@ class Place:
     seed: int = 0
     directions: Any = None
 
+    @property
+    def space(self) -> SiteSpace:
+        """The places of the sites' kind in the model."""
+        return SiteSpace.of(self.location.kind, self.layout)
+
+    @property
+    def layers(self) -> dict[int, tuple[slice, ...]]:
+        """By layer, the slices of the sites in the vector [`width`] at their point."""
+        space = self.space
+        by_layer: dict[int, tuple[slice, ...]] = {}
+        for site in self.location.sites:
+            by_layer[site.layer] = (*by_layer.get(site.layer, ()), space.columns(site))
+        return by_layer
+
+    def width(self, layer: int) -> int:
+        """Width of the vector at the sites' point of a layer."""
+        return self.layout.width(self.space.kind.point, layer)
+
 
 @dataclass(frozen=True)
 class EditKind:
@@ -45,10 +64,10 @@ class EditKind:
         name: in settings and plans.
         make: the edit at a place: trainable and at the identity where it is trained, else with fixed terms.
         trained: whether it is trained (`base.Trainable`), or fixed from the start.
-        anywhere: whether it can be made at any heads, and so be asked for; what is only another's `everywhere` or
+        anywhere: whether it can be made at any sites, and so be asked for; what is only another's `everywhere` or
             `rest` cannot.
         positions: where it acts; several that act on answers only share what leads to these.
-        everywhere: the kind that is this one at all heads, the ceiling; "" if it is itself.
+        everywhere: the kind that is this one at all sites, the ceiling; "" if it is itself.
         rest: the kind that is this one everywhere but at the claim; "" if it is itself.
         strengths: of a fixed edit, each tried; None for those of the setting `iti_strengths`, empty where it has none.
         searched: whether it is a rank-1 edit, whose optimum the newton search finds.

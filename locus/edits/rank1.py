@@ -1,7 +1,7 @@
-"""The optimal edit at a Location: o <- o + <a, o> b, b zero outside the chosen heads, trained by train.py.
+"""The optimal edit at a Location: o <- o + <a, o> b, b zero outside the chosen sites, trained by train.py.
 
 What is localized is where the edit *writes*. By default it reads the whole layer (`read="layer"`), as in the paper;
-`read="heads"` restricts a to the chosen heads as well, `read="constant"` learns a shift and reads nothing. The verdict can
+`read="heads"` restricts a to the chosen sites as well, `read="constant"` learns a shift and reads nothing. The verdict can
 depend on this, so the read mode is part of every result.
 
 Source: Wang & Veitch 2025 (arXiv 2502.11447), eq. 4.2-4.3 and footnote 1. The start is not stated there; we start at the
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from locus.edits.base import Edit, Positions, Terms, Trainable, head_mask
+from locus.edits.base import Edit, Positions, Terms, Trainable, site_mask
 from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
 from locus.sites.site import Location
@@ -31,9 +31,9 @@ class Rank1(Trainable):
 
     Args:
         layout: of the model.
-        location: the heads that may be written to.
-        read: what the edit may read: the whole layer, the chosen heads, or nothing (a learned constant).
-        form: write into head outputs (W b), or, for full alignment only, freely into the projection's output.
+        location: the sites that may be written to.
+        read: what the edit may read: the whole layer, the chosen sites, or nothing (a learned constant).
+        form: write at the sites, or, for full alignment at the input of a map W only, freely into what W gives.
         seed: of the start.
         positions: where it acts.
         kind: what the trial calls it.
@@ -53,9 +53,10 @@ class Rank1(Trainable):
         about = {"read": read, "form": form, "seed": seed}
         super().__init__(kind, location, layout, {}, positions, about)
         self.read, self.form = read, form
-        self._masks = {layer: head_mask(layout, layer, location.heads(layer)) for layer in location.layers}
-        self._n_read = {layer: 0 if read == "constant" else layout.d_in(layer) for layer in self._masks}
-        self._n_write = {layer: layout.d_model if form == "free" else layout.d_in(layer) for layer in self._masks}
+        self._masks = {layer: site_mask(layout, location, layer) for layer in location.layers}
+        self._widths = {layer: len(mask) for layer, mask in self._masks.items()}
+        self._n_read = {layer: 0 if read == "constant" else width for layer, width in self._widths.items()}
+        self._n_write = {layer: layout.d_model if form == "free" else width for layer, width in self._widths.items()}
         sizes = [self._n_read[layer] + self._n_write[layer] for layer in self._masks]
         self._begins = dict(zip(self._masks, accumulate([0, *sizes]), strict=False))
         self.flat = torch.nn.Parameter(self._start(seed))
@@ -78,7 +79,7 @@ class Rank1(Trainable):
     def _start(self, seed: int) -> Tensor:
         blocks = []
         for layer in self._masks:
-            bound = 1 / math.sqrt(self.layout.d_in(layer))
+            bound = 1 / math.sqrt(self._widths[layer])
             generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
             blocks.append(torch.empty(self._n_read[layer]).uniform_(-bound, bound, generator=generator))
             blocks.append(torch.zeros(self._n_write[layer]))
@@ -101,7 +102,7 @@ class Rank1(Trainable):
         return not any(self._part(layer, write=True).any() for layer in self._masks)
 
     def written(self, layer: int) -> Tensor:
-        """[d_in] of ones where it may write into a layer's head outputs."""
+        """[width] of ones where it may write at its point of a layer."""
         return self._masks[layer]
 
     def places(self, layer: int) -> tuple[slice, slice]:
@@ -124,8 +125,8 @@ class Rank1(Trainable):
         A reading vector of a layer that the inner edit does not touch stays as it is, since it is multiplied by b = 0.
 
         Args:
-            inner: a rank-1 edit that writes into head outputs and reads what this one may read.
-            weight: a layer's output projection W, [d_model, d_in], by which a free edit writes W b.
+            inner: a rank-1 edit that writes at its sites and reads what this one may read.
+            weight: a layer's map W behind the point, [d_model, width], by which a free edit writes W b.
         """
         assert set(inner.layers) <= set(self._masks), "a place inside this one"
         for layer in self._masks:
@@ -134,7 +135,7 @@ class Rank1(Trainable):
             if (terms := inner.layers.get(layer)) is None:
                 continue
             numbers = terms.shift if self.read == "constant" else terms.write
-            assert numbers is not None, "an edit that writes into head outputs, and reads as this one does"
+            assert numbers is not None, "an edit that writes at its sites, and reads as this one does"
             write.copy_(weight(layer).detach().float().cpu() @ numbers if self.form == "free" else numbers)
             if terms.read is not None:
                 self.set_read(layer, terms.read)
@@ -160,8 +161,8 @@ class Rank1(Trainable):
 
         Args:
             layer: one of its layers.
-            inputs: [rows, T, d_in], what enters the output projection, unedited.
-            gradients: [rows, T, d_in or d_model], by what is edited.
+            inputs: [rows, T, width], what is at its point, unedited.
+            gradients: [rows, T, width or d_model], by what is edited.
             real: [rows, T], false where a row is padded.
         """
         terms = self.terms(layer)

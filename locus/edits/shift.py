@@ -1,4 +1,4 @@
-"""The ITI shift: o <- o + alpha theta on chosen heads, theta_h = sigma_h u_h from activation statistics.
+"""The ITI shift: o <- o + alpha theta on chosen heads (or other sites), theta_h = sigma_h u_h from activation statistics.
 
 u_h is the unit mass-mean direction (mean over true answers minus mean over false ones), sigma_h the population standard
 deviation of the activations projected on u_h.
@@ -16,6 +16,7 @@ import torch
 from locus.edits.base import Edit, Positions, Terms
 from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
 
 Floats = npt.NDArray[np.float32]
@@ -23,11 +24,11 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Directions:
-    """Steering statistics of every head.
+    """Steering statistics of every site.
 
     Attributes:
-        unit: [layers, heads, head_dim], mass-mean directions of unit length; zero where the two means agree exactly.
-        sigma: [layers, heads], standard deviation of the activations along them, in activation units.
+        unit: [layers, sites, width], mass-mean directions of unit length; zero where the two means agree exactly.
+        sigma: [layers, sites], standard deviation of the activations along them, in activation units.
     """
 
     unit: Floats
@@ -38,7 +39,7 @@ def directions(features: Floats, truth: npt.NDArray[np.bool_], spread: Floats | 
     """Mass-mean directions and their spread.
 
     Args:
-        features: [answers, layers, heads, head_dim], head outputs at the feature token.
+        features: [answers, layers, sites, width], what is at every site at the feature token.
         truth: [answers], whether the answer is true.
         spread: the bank sigma is taken from, same layout; `features` by default.
     """
@@ -52,12 +53,13 @@ def directions(features: Floats, truth: npt.NDArray[np.bool_], spread: Floats | 
 
 def shift(layout: Layout, location: Location, directions: Directions, alpha: float, positions: Positions = "answer") -> Edit:
     """The ITI shift at a Location with strength alpha (in standard deviations)."""
-    layers = {}
+    layers, own = {}, kind_of(location.kind)
     for layer in location.layers:
-        vector = torch.zeros(layout.d_in(layer))
-        for head in location.heads(layer):
-            along = torch.from_numpy(directions.unit[layer, head] * directions.sigma[layer, head])
-            vector[layout.slice(layer, head)] = along[: layout.layer(layer).d_head]
+        vector = torch.zeros(layout.width(own.point, layer))
+        for index in location.indices(layer):
+            columns = own.columns(layout, layer, index)
+            along = torch.from_numpy(directions.unit[layer, index] * directions.sigma[layer, index])
+            vector[columns] = along[: len(vector[columns])]
         layers[layer] = Terms(shift=alpha * vector)
     return Edit("shift", location, layout, layers, positions, {"alpha": alpha})
 

@@ -1,6 +1,6 @@
 """One pass of the base model over a trie yields everything later steps need of it.
 
-Reference log-probs of every answer, head outputs at every answer's last token, and the residual stream entering chosen
+Reference log-probs of every answer, what is at every site at each answer's last token, and the residual stream entering chosen
 layers, which all edits that start there share.
 """
 
@@ -21,6 +21,7 @@ from locus.engine.forward import Batch, base, prepare_row, sequence_logprobs
 from locus.engine.trie import PackedRow, TokenTrie
 from locus.machine import threads
 from locus.models.model import Layout, Model
+from locus.sites.space import SiteSpace
 
 TOKENS = 512  # a row's token budget on the CPU: large enough for full matrix speed, small enough for T x T masks
 
@@ -54,7 +55,7 @@ class BasePass:
         logprobs: [sequences], summed answer log-probs in nats.
         lengths: [sequences], scored tokens.
         residuals: residual streams of the layers asked for.
-        features: [sequences, layers, heads, head_dim] at each sequence's last token, of the most heads of any layer and the
+        features: [sequences, layers, sites, width] at each sequence's last token, of the most sites of any layer and the
             widest, 0 where a layer has none; or None if not asked for.
         prepared: rows ready to score edits with: without the sequences' last tokens.
     """
@@ -71,7 +72,7 @@ def base_pass(
     trie: TokenTrie,
     *,
     layers: Iterable[int] = (),
-    features: bool = False,
+    features: SiteSpace | None = None,
     tokens: int = TOKENS,
     progress: Callable[[float], None] | None = None,
     cache: Cache = NONE,
@@ -84,7 +85,7 @@ def base_pass(
         trie: the question trees.
         layers: layers whose entering residual stream is kept; n_layers stands for what leaves the last one. Of a model that is
             run whole none is.
-        features: whether to keep head outputs at each sequence's last token.
+        features: the sites of which it is kept what is there at each sequence's last token, if any are.
         tokens: the rows' token budget.
         progress: told the fraction done.
         cache: where base passes are kept.
@@ -92,12 +93,13 @@ def base_pass(
     """
     layout, count = model.layout, len(trie.sequences)
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"logprobs": ((count,), torch.float64)}
-    if features:
-        shapes["features"] = ((count, layout.n_layers, layout.n_heads, layout.d_head), torch.float32)
+    if features is not None:
+        shapes["features"] = ((count, layout.n_layers, *_most(features)), torch.float32)
     for layer in sorted(set(layers)) if model.trees else ():
         shapes[f"residual-{layer}"] = ((len(trie), layout.d_model), model.dtype)
     owners = sorted(trie._of_owner)
-    about = {"model": model.numerics, "forest": trie.sha256, "tokens": tokens, "ends": features} if cache.limit else {}
+    asked = "" if features is None else features.kind.name
+    about = {"model": model.numerics, "forest": trie.sha256, "tokens": tokens, "ends": asked} if cache.limit else {}
     results: dict[str, Tensor] = {}
     rows, run_rows = rows_of(model, trie, owners, tokens), list[Batch]()
     with cache.lock(about), ExitStack() as stack:
@@ -109,8 +111,8 @@ def base_pass(
         for name in missing:
             results[name] = stack.enter_context(cache.fill(name, {**about, "what": name}, *shapes[name]))
         if missing:
-            run_rows = _smaller_rows(model, trie, owners, tokens, features) or rows
-            _base_pass(model, trie, run_rows, {name: results[name] for name in missing}, progress)
+            run_rows = _smaller_rows(model, trie, owners, tokens, features is not None) or rows
+            _base_pass(model, trie, run_rows, {name: results[name] for name in missing}, features, progress)
     if tally is not None:
         tally.add("read", [0], cost.Work())
         for prepared in run_rows if missing else []:
@@ -119,7 +121,7 @@ def base_pass(
             tally.add("read", [0], cost.forward(row, layout.n_layers, scored))
     lengths = np.array([len(sequence.ids) - sequence.start for sequence in trie.sequences], dtype=np.int64)
     streams = {int(name.split("-")[1]): values for name, values in results.items() if name.startswith("residual-")}
-    outputs = results["features"].numpy() if features else None
+    outputs = results["features"].numpy() if features is not None else None
     return BasePass(results["logprobs"].numpy(), lengths, Residuals(streams), outputs, rows)
 
 
@@ -134,6 +136,7 @@ def _base_pass(
     trie: TokenTrie,
     rows: Sequence[Batch],
     into: dict[str, Tensor],
+    space: SiteSpace | None,
     progress: Callable[[float], None] | None,
 ) -> None:
     """Run the rows and write what is asked for ("logprobs", "features", "residual-LAYER") into the given tensors."""
@@ -152,14 +155,15 @@ def _base_pass(
             hidden = base(model, prepared, keep)
             keep(layout.n_layers, hidden)
             if ends is not None:
-                outputs_of_row.append(("features", sequences, _by_head(layout, outputs)))
+                assert space is not None, "features are those of some sites"
+                outputs_of_row.append(("features", sequences, _by_site(layout, space, outputs)))
             if "logprobs" in into:
                 outputs_of_row.append(
                     ("logprobs", sequences, sequence_logprobs(model, hidden, prepared.targets)[0].double().cpu())
                 )
         return outputs_of_row
 
-    with _HeadOutputs(model) as recorder, threads.thread_pool(model.n_threads) as each:
+    with _Recorded(model, space) as recorder, threads.thread_pool(model.n_threads) as each:
         for index, outputs_of_row in enumerate(each(run_row, rows)):
             for name, indices, values in outputs_of_row:  # in the order of the rows: what two of them share is the last one's
                 into[name][indices] = values
@@ -186,35 +190,42 @@ def _places(model: Model, row: PackedRow, positions: npt.NDArray[np.int64]) -> t
     return texts.text[at], texts.column[at]
 
 
-def _by_head(layout: Layout, outputs: dict[int, Tensor]) -> Tensor:
-    """[positions, layers, heads, head_dim] from each layer's features."""
+def _most(space: SiteSpace) -> tuple[int, int]:
+    """The most sites of any layer, and the widest."""
+    return max(space.counts), max(space.widths[layer] for layer in space.layers)
+
+
+def _by_site(layout: Layout, space: SiteSpace, outputs: dict[int, Tensor]) -> Tensor:
+    """[positions, layers, sites, width] from what was at each layer's point."""
     count = len(next(iter(outputs.values())))
-    by_head = torch.zeros(count, layout.n_layers, layout.n_heads, layout.d_head)
+    by_site = torch.zeros(count, layout.n_layers, *_most(space))
     for layer, values in outputs.items():
-        size = layout.layer(layer)
-        by_head[:, layer, : size.n_heads, : size.d_head] = values.view(count, size.n_heads, size.d_head)
-    return by_head
+        width = space.widths[layer]
+        for index in range(space.counts[layer]):
+            by_site[:, layer, index, :width] = values[:, space.kind.columns(layout, layer, index)]
+    return by_site
 
 
-class _HeadOutputs(threading.local):
-    """Records the output projections' inputs at some places of a batch, for each thread those of its own row."""
+class _Recorded(threading.local):
+    """Records what is at the sites' point at some places of a batch, for each thread those of its own row."""
 
-    def __init__(self, model: Model):
-        self.model = model
+    def __init__(self, model: Model, space: SiteSpace | None):
+        self.model, self.space = model, space
         self.places: tuple[Tensor, Tensor] | None = None
         self.found: dict[int, Tensor] = {}
 
-    def __enter__(self) -> "_HeadOutputs":
+    def __enter__(self) -> "_Recorded":
         self.handles = []
-        for layer, projection in enumerate(self.model.projections):
+        for layer in () if self.space is None else self.space.layers:
 
-            def record(_: torch.nn.Module, args: tuple[Tensor, ...], layer: int = layer) -> None:
+            def record(values: Tensor, layer: int = layer) -> Tensor:
                 if self.places is not None:
-                    rows, columns = (one.to(args[0].device) for one in self.places)
-                    self.found[layer] = args[0][rows, columns].float().cpu()
+                    rows, columns = (one.to(values.device) for one in self.places)
+                    self.found[layer] = values[rows, columns].float().cpu()
+                return values
 
-            if projection is not None:
-                self.handles.append(projection.register_forward_pre_hook(record))
+            assert self.space is not None, "sites have layers"
+            self.handles.append(self.model.attach(self.space.kind.point, layer, record))
         return self
 
     @contextmanager

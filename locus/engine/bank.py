@@ -1,6 +1,6 @@
 """K edits of one model in one forward.
 
-Rows are grouped by edit; in each layer the terms of all edits are stacked and applied by one batched product. Edits
+Rows are grouped by edit; at each point of a layer the terms of all edits are stacked and applied by one batched product. Edits
 are ordered by the first layer they touch and join the batch there: below it an edit has no rows, since it changes
 nothing. Rows never mix, so each edit's outputs and gradients are those it would have alone.
 """
@@ -8,13 +8,16 @@ nothing. Rows never mix, so each edit's outputs and gradients are those it would
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from locus.edits.base import TERMS, Edit, Terms
 from locus.models.model import Model
+from locus.models.points import POINTS
 
 
 class BankState(threading.local):
@@ -23,7 +26,7 @@ class BankState(threading.local):
     Attributes:
         active: how many edits, in bank order, have rows in the batch now.
         where: None, or the answer zone as [T] or [rows, T] of 0 and 1: edits with positions = answer act only there.
-        pending: within a layer, the scalars <read, o> and what they add to the projection's output.
+        pending: within a layer, the scalars <read, o> and what they add to what the map behind the point gives.
         asked: None, or the positions at which the last layer's MLP is asked for; elsewhere it is left out, and says 0.
         length: of the rows of that MLP.
     """
@@ -53,7 +56,8 @@ class Bank:
         self.order = sorted(range(len(edits)), key=lambda index: (edits[index].first_layer, index))
         self.edits = [edits[index] for index in self.order]
         self.starts = [edit.first_layer for edit in self.edits]
-        self._stacks: dict[tuple[int, int], Terms] = {}
+        self.points = sorted({edit.point for edit in edits})
+        self._stacks: dict[tuple[str, int, int], Terms] = {}
 
     def __len__(self) -> int:
         return len(self.edits)
@@ -64,12 +68,12 @@ class Bank:
         restored[self.order] = values
         return restored
 
-    def stacked(self, layer: int, active: int, like: Tensor) -> Terms:
-        """The terms of the first `active` edits in a layer, stacked to [active, features or width]; identity where absent."""
-        key = (layer, active)
+    def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
+        """The terms of the first `active` edits at a point of a layer, stacked to [active, width]; identity where absent."""
+        key = (point, layer, active)
         if key in self._stacks:
             return self._stacks[key]
-        per_edit = [edit.terms(layer) or Terms() for edit in self.edits[:active]]
+        per_edit = [(edit.terms(layer) if edit.point == point else None) or Terms() for edit in self.edits[:active]]
         stack: dict[str, Tensor | None] = {}
         for name in TERMS:
             tensors = [getattr(terms, name) for terms in per_edit]
@@ -90,49 +94,50 @@ class Bank:
         """Whether no edit changes anything before a last prompt token."""
         return all(edit.positions == "answer" for edit in self.edits)
 
-    def touches(self, layer: int) -> bool:
-        """Whether any edit changes a layer."""
-        return any(edit.terms(layer) is not None for edit in self.edits)
+    def touches(self, point: str, layer: int) -> bool:
+        """Whether any edit changes what is at a point of a layer."""
+        return any(edit.point == point and edit.terms(layer) is not None for edit in self.edits)
 
     @contextmanager
     def attach(self, model: Model) -> Iterator[BankState]:
         """Hook the bank into the model; the batch must hold the same number of rows for every active edit, edit by edit."""
         bank_state = BankState(active=len(self))
-        handles = []
-        for layer, projection in enumerate(model.projections):
-            if projection is not None and self.touches(layer):
-                handles += self._hooks(layer, projection, bank_state)
-        handles += _narrowed(model.mlps[-1], bank_state) if model.mlps[-1] is not None else []
+        # Narrowed first: what an MLP says is whole again when an edit of it looks at it.
+        handles = _narrowed(model.mlps[-1], bank_state) if model.mlps[-1] is not None else []
+        for point in self.points:
+            for layer in filter(partial(self.touches, point), range(model.layout.n_layers)):
+                handles += self._hooks(model, point, layer, bank_state)
         try:
             yield bank_state
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _hooks(self, layer: int, projection: nn.Module, bank_state: BankState) -> list[torch.utils.hooks.RemovableHandle]:
-        def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _hooks(self, model: Model, point: str, layer: int, bank_state: BankState) -> list[RemovableHandle]:
+        def change(o: Tensor) -> Tensor:
             if bank_state.active == 0:
-                return args
-            edited, scalar, out = self._apply(layer, args[0], bank_state)
+                return o
+            edited, scalar, out = self._apply(point, layer, o, bank_state)
             bank_state.pending = (scalar, out) if scalar is not None and out is not None else None
-            return (edited, *args[1:])
+            return edited
 
-        def after(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def behind(output: Tensor) -> Tensor:
             if bank_state.pending is None:
                 return output
             (scalar, out), bank_state.pending = bank_state.pending, None
             added = torch.bmm(scalar, out[:, None, :].to(scalar.dtype))
             return output + added.view(output.shape).to(output.dtype)
 
-        return [projection.register_forward_pre_hook(before), projection.register_forward_hook(after)]
+        own = [model.attach(point, layer, change)]
+        return [*own, model.attach_behind(point, layer, behind)] if POINTS[point].has_map else own
 
-    def _apply(self, layer: int, o: Tensor, bank_state: BankState) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The edited o, and the scalar <read, o> with what it adds to the output (None where no edit does so)."""
+    def _apply(self, point: str, layer: int, o: Tensor, bank_state: BankState) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The edited o, and the scalar <read, o> with what it adds behind the map (None where no edit does so)."""
         rows, length, features = o.shape
         active = bank_state.active
         assert rows % active == 0, f"{rows} rows cannot be shared evenly by {active} edits"
-        terms = self.stacked(layer, active, o)
-        grouped = o.view(active, rows // active * length, features)
+        terms = self.stacked(point, layer, active, o)
+        grouped = o.reshape(active, rows // active * length, features)
         inputs = grouped.float()
         answer_mask = self._zone(active, rows, length, bank_state, o)
         edited = inputs
@@ -156,12 +161,14 @@ class Bank:
         if bank_state.where is None or not any(limited):
             return None
         where = bank_state.where.to(like.device, torch.float32)
+        if bank_state.asked is not None and where.shape[-1] != length:  # within an MLP that runs at some positions only
+            where = where[..., bank_state.asked]
         where = where.expand(rows, length).reshape(active, -1, 1)
         only = torch.tensor(limited, device=like.device)[:, None, None]
         return torch.where(only, where, torch.ones_like(where))
 
 
-def _narrowed(mlp: nn.Module, bank_state: BankState) -> list[torch.utils.hooks.RemovableHandle]:
+def _narrowed(mlp: nn.Module, bank_state: BankState) -> list[RemovableHandle]:
     """Have an MLP run at the positions that a session asks for only."""
 
     def before(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,9 +27,12 @@ from locus.engine.speech import said
 from locus.engine.trie import TokenTrie, build_trie
 from locus.models.fast import attention, norms
 from locus.models.model import Model
+from locus.models.points import POINTS
 from locus.models.shortcuts import BANKS, CACHE, LAST_MLP, LEFT, PROMPTS, RESIDUALS, SPEECH, TREES
 from locus.models.windows import spoken_of
-from locus.sites.site import Location
+from locus.sites.kind import SiteKind, default
+from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 
 ITEMS = (
     Item("0", "Which planet is closest to the Sun?", ("Mercury", "It is Mercury"), ("Venus", "It is Venus"), "Mercury", "0"),
@@ -112,14 +115,19 @@ def tree_logprobs(model: Model, trie: TokenTrie, edits: list[Edit], residual_cac
         return bank.restore_order(sequence_logprobs(model, hidden, batch.targets)).cpu()
 
 
-def run_checks(model: Model, text: PromptFormat) -> list[Check]:
+def run_checks(model: Model, text: PromptFormat, kind: SiteKind | None = None) -> list[Check]:
     """All checks, on two questions; a second or two on a small model.
+
+    Args:
+        model: the model.
+        text: the format of prompts.
+        kind: of the sites at which edits are tried; heads by default.
 
     A shortcut that fails is switched off for this model (`model.off` says why), and what is left is checked again, until it holds
     or there is none left to blame: only what fails row by row as well is a failed check in the end.
     """
     try:
-        about = _Material.of(model, text)
+        about = _Material.of(model, text, SiteSpace.of(kind or default(), model.layout))
     except Exception as error:  # whatever an architecture does with a batch, or with an edit
         why = f"{type(error).__name__}: {str(error)[:160]}"
         return [Check("plain rows can be read, and edited", math.inf, 0.0, (), why)]
@@ -152,19 +160,20 @@ class _Material:
     edit: Edit
     edited: Tensor
     slow: tuple[Tensor, Tensor]
+    space: SiteSpace
     middle: int
     loose: float
 
     @classmethod
-    def of(cls, model: Model, text: PromptFormat) -> "_Material":
+    def of(cls, model: Model, text: PromptFormat, space: SiteSpace) -> "_Material":
         trie = build_trie(model.tokenizer, text, ITEMS)
-        middle = model.layout.headed[len(model.layout.headed) // 2]
-        edit = _some_edit(model, middle)
+        middle = space.layers[len(space.layers) // 2]
+        edit = _some_edit(space, middle)
         plain = plain_logprobs(model, trie.sequences)
         with Bank([edit]).attach(model):
             edited_plain = plain_logprobs(model, trie.sequences)
         loose = 2e-3 if model.dtype == torch.float32 else 0.6
-        return cls(trie, plain, edit, edited_plain, _in_training(model, trie, middle), middle, loose)
+        return cls(trie, plain, edit, edited_plain, _in_training(model, trie, space, middle), space, middle, loose)
 
 
 def _checks(model: Model, about: _Material) -> list[Check]:
@@ -173,7 +182,8 @@ def _checks(model: Model, about: _Material) -> list[Check]:
     by_length = sorted(range(len(plain)), key=lambda index: len(trie.sequences[index].ids))
     ends = by_length[:: len(by_length) - 1]  # the shortest and the longest: they are padded most
     unlike = tuple(trie.sequences[index] for index in ends)
-    identity = Rank1(model.layout, Location.everything(model.layout.heads)).frozen({})
+    space, noun = about.space, about.space.kind.nouns
+    identity = Rank1(model.layout, space.everywhere).frozen({})
     checks: list[Check] = []
 
     def gap(name: str, rests_on: tuple[str, ...], both: Callable[[], tuple[Tensor, Tensor]], allowed: float = loose) -> None:
@@ -187,12 +197,13 @@ def _checks(model: Model, about: _Material) -> list[Check]:
         return model.trees and not any(one in model.off for one in shortcuts)
 
     base = cache(lambda: base_pass(model, trie, layers=[about.middle]))
-    trained = cache(lambda: _in_training(model, trie, about.middle, base().residuals))
+    trained = cache(lambda: _in_training(model, trie, space, about.middle, base().residuals))
     slow, size = about.slow, max(float(about.slow[1].abs().max()), 1e-2)
     trees, where = ("question trees", "a tree") if model.trees else ("answers row by row", "rows of their own")
     in_tree = f"an edit in {where} equals the same edit in plain rows"
     gap("the identity edit leaves logits as they are", (), lambda: _logits(model, identity), 0.0)
-    gap("zeroing all heads equals zeroing the projection", (), lambda: _zeroed(model))
+    behind = "projection" if POINTS[space.kind.point].has_map else "module"
+    gap(f"zeroing all {noun} equals zeroing the {behind}", (), lambda: _zeroed(model, space))
     gap(f"{trees} equal one row per answer", (TREES,), lambda: (torch.from_numpy(base().logprobs).float(), plain))
     gap("a batch of 1 equals a batch of 8", (), lambda: (plain_logprobs(model, unlike, batch=1), plain[ends]))
     if takes(LEFT):
@@ -209,19 +220,19 @@ def _checks(model: Model, about: _Material) -> list[Check]:
     gradient = "its gradient is that of plain rows, in its largest entry's size"
     gap(gradient, (LAST_MLP, RESIDUALS, TREES), lambda: (trained()[1] / size, slow[1] / size))
     if takes(PROMPTS, BANKS) and model.parts.past is not None:
-        gap("edits of answers alone share their prompts", (PROMPTS,), lambda: _sharing_prompts(model, trie, about.middle))
+        gap("edits of answers alone share their prompts", (PROMPTS,), lambda: _sharing_prompts(model, trie, space, about.middle))
     if model.trees and (longer := _beyond(model, trie)):
-        gap(f"a tree longer than a window of {longer} equals rows", (TREES,), lambda: _long(model, longer))
+        gap(f"a tree longer than a window of {longer} equals rows", (TREES,), lambda: _long(model, space, longer))
     texts = [trie.sequences[index].ids for index in ends]
     if takes(SPEECH):
-        gap("texts that go on side by side equal being read anew", (SPEECH,), lambda: said(model, texts, SPEECH))
-    gap("a text that goes on equals being read anew", (CACHE,), lambda: said(model, texts, CACHE))
+        gap("texts that go on side by side equal being read anew", (SPEECH,), lambda: said(model, texts, SPEECH, space))
+    gap("a text that goes on equals being read anew", (CACHE,), lambda: said(model, texts, CACHE, space))
     return checks
 
 
-def _sharing_prompts(model: Model, trie: TokenTrie, layer: int) -> tuple[Tensor, Tensor]:
+def _sharing_prompts(model: Model, trie: TokenTrie, space: SiteSpace, layer: int) -> tuple[Tensor, Tensor]:
     """Two edits of answers alone, whose prompts are run once for both; and each by itself."""
-    some, other = (replace(_some_edit(model, layer, seed), positions="answer") for seed in (0, 1))
+    some, other = (replace(_some_edit(space, layer, seed), positions="answer") for seed in (0, 1))
     apart = [tree_logprobs(model, trie, [one])[0] for one in (some, other)]
     return tree_logprobs(model, trie, [some, other]), torch.stack(apart)
 
@@ -233,24 +244,26 @@ def _beyond(model: Model, trie: TokenTrie) -> int:
     return max((size for size in spoken_of(model.hf.config) if known - 8 < size <= most), default=0)
 
 
-def _long(model: Model, size: int) -> tuple[Tensor, Tensor]:
+def _long(model: Model, space: SiteSpace, size: int) -> tuple[Tensor, Tensor]:
     """A tree of two texts that are longer than a window and part well before it, and the texts in plain rows."""
     draw = torch.Generator().manual_seed(0)
     known = int(model.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
     trunk, *branches = (torch.randint(0, known, (count,), generator=draw).tolist() for count in (size // 4, size, size))
     texts = tuple(TokenSequence((*trunk, *branch), size + len(trunk) - 8) for branch in branches)
-    nothing = _some_edit(model, model.layout.headed[0], scale=0.0)
+    nothing = _some_edit(space, space.layers[0], scale=0.0)
     return tree_logprobs(model, TokenTrie(texts), [nothing])[0], plain_logprobs(model, texts)
 
 
-def _in_training(model: Model, trie: TokenTrie, layer: int, held: ResidualCache | None = None) -> tuple[Tensor, Tensor]:
+def _in_training(
+    model: Model, trie: TokenTrie, space: SiteSpace, layer: int, held: ResidualCache | None = None
+) -> tuple[Tensor, Tensor]:
     """Log-probs of the last question's answers under an edit of some layer and the last, and a gradient, [its parameters].
 
     As training runs it, with what is held of the base model; in plain rows where nothing is given.
     """
-    layout = model.layout
-    edit = Rank1(layout, Location.parse(",".join(sorted({f"{layer}.0", f"{layout.headed[-1]}.0"}))))
-    noise = torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) / layout.d_in(layer) ** 0.5
+    layout, own = model.layout, space.kind
+    edit = Rank1(layout, Location.of(Site(own.name, one) for one in (layer, space.layers[-1])))
+    noise = torch.randn(edit.flat.shape, generator=torch.Generator().manual_seed(0)) / layout.width(own.point, layer) ** 0.5
     edit.flat.data = noise.to(model.device)
     sequences = trie.sequences_of([len(ITEMS) - 1])
     if held is None:
@@ -267,12 +280,12 @@ def _in_training(model: Model, trie: TokenTrie, layer: int, held: ResidualCache 
     return logprobs.detach(), gradient.cpu()
 
 
-def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:
+def checked(model: Model, text: PromptFormat, cache: Cache, kind: SiteKind | None = None) -> list[Check]:
     """All checks, or what an earlier run of the same code found of the same model on this machine."""
     code, package = hashlib.sha256(), Path(__file__).parents[1]
-    for path in sorted(path for room in ("engine", "models", "edits") for path in (package / room).rglob("*.py")):
+    for path in sorted(path for room in ("engine", "models", "edits", "sites") for path in (package / room).rglob("*.py")):
         code.update(path.read_bytes())
-    key = {"model": model.numerics, "prompt": text.sha256, "code": code.hexdigest()}
+    key = {"model": model.numerics, "prompt": text.sha256, "code": code.hexdigest(), "sites": (kind or default()).name}
     entry = cache.get("checks", key)
     if entry is not None:
         for shortcut, reason in entry.note["off"].items():
@@ -287,13 +300,11 @@ def checked(model: Model, text: PromptFormat, cache: Cache) -> list[Check]:
     return checks
 
 
-def _some_edit(model: Model, layer: int, seed: int = 0, scale: float = 1.0) -> Edit:
+def _some_edit(space: SiteSpace, layer: int, seed: int = 0, scale: float = 1.0) -> Edit:
     generator = torch.Generator().manual_seed(seed)
-    features = model.layout.d_in(layer)
-    terms = Terms(
-        read=torch.randn(features, generator=generator) / features, write=scale * torch.randn(features, generator=generator)
-    )
-    return Edit("rank1", Location.parse(f"{layer}.0"), model.layout, {layer: terms})
+    width = space.sizes.width(space.kind.point, layer)
+    terms = Terms(read=torch.randn(width, generator=generator) / width, write=scale * torch.randn(width, generator=generator))
+    return Edit("rank1", Location.of([Site(space.kind.name, layer)]), space.sizes, {layer: terms})
 
 
 def _logits(model: Model, edit: Edit) -> tuple[Tensor, Tensor]:
@@ -305,21 +316,29 @@ def _logits(model: Model, edit: Edit) -> tuple[Tensor, Tensor]:
     return after, before
 
 
-def _zeroed(model: Model) -> tuple[Tensor, Tensor]:
-    """Logits with all heads ablated, and with every output projection's weight set to zero."""
-    layout = model.layout
-    tokens = torch.arange(1, 9, device=model.device)[None]
-    everything = ablate(layout, Location.everything(layout.heads))
+def _zeroed(model: Model, space: SiteSpace) -> tuple[Tensor, Tensor]:
+    """Logits with all sites ablated, and with what they feed, or are, set to zero by plain hooks.
 
-    def silence(projection: torch.nn.Module) -> Callable[..., Tensor]:
-        bias = getattr(projection, "bias", None)
-        return lambda _, __, output: torch.zeros_like(output) + (0 if bias is None else bias)
+    Of a linear map the bias is left. A stream is zero at every layer where it is so at the last, as the layer before leaves it.
+    """
+    tokens = torch.arange(1, 9, device=model.device)[None]
+    everything, point = ablate(model.layout, space.everywhere), POINTS[space.kind.point]
+    modules = [model.at(space.kind.point, layer) for layer in space.layers]
+    silenced_ones = modules[-2:-1] or modules if point.side == "stream" else modules
+
+    def silence(own: Any) -> Callable[..., Any]:
+        bias = getattr(own, "bias", None) if point.side == "input" else None
+
+        def zero(_: Any, __: Any, output: Any) -> Any:
+            first = torch.zeros_like(output[0] if isinstance(output, tuple) else output) + (0 if bias is None else bias)
+            return (first, *output[1:]) if isinstance(output, tuple) else first
+
+        return zero
 
     with torch.no_grad():
         with Bank([everything]).attach(model):
             ablated = model.hf(input_ids=tokens).logits
-        projections = [one for one in model.projections if one is not None]
-        handles = [projection.register_forward_hook(silence(projection)) for projection in projections]
+        handles = [one.register_forward_hook(silence(one)) for one in silenced_ones]
         try:
             silenced = model.hf(input_ids=tokens).logits
         finally:

@@ -18,8 +18,10 @@ from torch import nn
 
 from locus.engine.alone import spread
 from locus.engine.trie import PackedRow
+from locus.models.layout import HEADS
 from locus.models.model import Model
 from locus.models.packed import is_packed
+from locus.models.points import POINTS
 from locus.records.cost import Cost, Seconds, Took
 from locus.records.result import TrialResult
 
@@ -42,7 +44,7 @@ class Sizes:
     Attributes:
         n_layers: of the model.
         layer: entries of one layer's matrices.
-        after: of these, entries of the matrices that what an edit changes goes through: output projection and MLP.
+        after: of these, entries of the matrices that what an edit changes goes through: for heads, output projection and MLP.
         mlp: of these, entries of the MLP's.
         features: width of the output projection's input.
         head: entries of the vocabulary head.
@@ -56,16 +58,22 @@ class Sizes:
     head: int
 
     @classmethod
-    def of(cls, model: Model) -> "Sizes":
-        """Of a loaded model; of layers that are not alike, their mean."""
+    def of(cls, model: Model, point: str = HEADS) -> "Sizes":
+        """Of a loaded model, edited at a point; of layers that are not alike, their mean."""
         layout, experts = model.layout, model.parts.routed
         layers = [_matrices(layer, experts) for layer in model.layers]
         mlps = [0 if mlp is None else _matrices(mlp, experts) for mlp in model.mlps]
         outputs = [0 if output is None else _matrices(output, None) for output in model.projections]
+        downs = [0 if down is None else _matrices(down, None) for down in model.downs]
         features = [layout.d_in(layer) for layer in range(layout.n_layers)]
-        layer, mlp, output, width = (round(sum(sizes) / layout.n_layers) for sizes in (layers, mlps, outputs, features))
+        layer, mlp, output, down, width = (
+            round(sum(sizes) / layout.n_layers) for sizes in (layers, mlps, outputs, downs, features)
+        )
         head = int(model.head.weight.numel())  # type: ignore[operator]
-        return cls(layout.n_layers, layer, output + (0 if model.parallel else mlp), mlp, width, head)
+        where = POINTS[point]
+        after = {"input": output if where.before_mlp else down, "output": 0, "stream": layer}[where.side]
+        beyond = mlp if where.before_mlp and where.side != "stream" and not model.parallel else 0
+        return cls(layout.n_layers, layer, after + beyond, mlp, width, head)
 
 
 def _matrices(module: nn.Module, experts: tuple[int, int] | None) -> int:
@@ -160,20 +168,22 @@ def lead(row: PackedRow, layers: int) -> Work:
     return Work(count, layers * count, 0, 2 * layers * _attended_pairs(row, ~row.answer_mask), bare=count)
 
 
-def backward(row: PackedRow, layers: int, scored: int, parallel: bool = False) -> Work:
+def backward(row: PackedRow, layers: int, scored: int, past_mlp: bool = False) -> Work:
     """The way back from the loss through the last `layers` layers, in the lowest only to what the edit changed there.
 
-    Where a layer's MLP runs parallel to its attention, that way leads past the lowest layer's MLP anyway.
+    Where a layer's MLP runs parallel to its attention, or the edit is of the MLP, that way leads past the lowest layer's MLP.
     """
-    bare = 0 if parallel and layers == 1 else len(row) - scored
+    bare = 0 if past_mlp and layers == 1 else len(row) - scored
     return Work(0, (layers - 1) * len(row), len(row), 4 * (layers - 1) * _attended_pairs(row), scored, bare=bare)
 
 
-def back(model: Model, row: PackedRow, start: int, scored: int) -> Work:
+def back(model: Model, row: PackedRow, start: int, scored: int, point: str = HEADS) -> Work:
     """The way back in a model to what an edit of layer `start` changed there: over a tree, or over all of its texts apart."""
+    where = POINTS[point]
+    past_mlp = not where.before_mlp or (model.parallel and where.side != "stream")
     if model.trees:
-        return backward(row, model.layout.n_layers - start, scored, model.parallel)
-    return replace(backward(spread(row), model.layout.n_layers, scored, model.parallel), bare=0)
+        return backward(row, model.layout.n_layers - start, scored, past_mlp)
+    return replace(backward(spread(row), model.layout.n_layers, scored, past_mlp), bare=0)
 
 
 def linearised(lengths: Sequence[int], scored: int, n_layers: int) -> Work:

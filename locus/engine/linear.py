@@ -1,7 +1,7 @@
-"""Every answer's log-prob to first order in what enters (or leaves) the output projections, at the model as it is edited.
+"""Every answer's log-prob to first order in what is at a point of the layers (or leaves the map behind it), at the edited model.
 
-With o the input of a layer's output projection at a position, an edit adds <a, o> b to it. Let g(s, t) be the gradient of answer
-s's log-prob with respect to the edited input at token t of that answer's own text. Then, summed over its tokens,
+With o the vector at a point of a layer and a position, an edit adds <a, o> b to it. Let g(s, t) be the gradient of answer s's
+log-prob with respect to the edited vector at token t of that answer's own text. Then, summed over its tokens,
 
     d log p(s) / d b = sum_t <a, o(t)> g(s, t)          d log p(s) / d a = sum_t <b, g(s, t)> o(t)
 
@@ -11,7 +11,6 @@ so each is run as a row of its own: one forward and one backward over the rows g
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,9 @@ from torch import Tensor
 from locus.edits.rank1 import Rank1, Rank1Form
 from locus.engine.forward import _LogProbs
 from locus.engine.trie import TokenTrie
+from locus.models.layout import HEADS
 from locus.models.model import Model
+from locus.models.points import Change
 
 ROW_TOKENS = 1024  # of all rows of one forward: its activations are held for the way back
 
@@ -82,8 +83,8 @@ class Gradients:
     Attributes:
         answers: which.
         logprobs: [rows], summed over an answer's tokens, in nats.
-        inputs: by layer, o [rows, T, d_in], unedited; 0 where a row is padded.
-        gradients: by layer, g [rows, T, d_in], or [rows, T, d_model] with respect to what the projection gives (free form).
+        inputs: by layer, o [rows, T, width], unedited; 0 where a row is padded.
+        gradients: by layer, g [rows, T, width], or [rows, T, d_model] with respect to what the map gives (free form).
     """
 
     answers: Answers
@@ -93,7 +94,12 @@ class Gradients:
 
 
 def gradients_of(
-    model: Model, answers: Answers, layers: Sequence[int], edit: Rank1 | None = None, form: Rank1Form = "heads"
+    model: Model,
+    answers: Answers,
+    layers: Sequence[int],
+    edit: Rank1 | None = None,
+    form: Rank1Form = "heads",
+    point: str = HEADS,
 ) -> Gradients:
     """Run some answers forward and back.
 
@@ -102,9 +108,11 @@ def gradients_of(
         answers: the rows.
         layers: in which gradients are asked for, ascending.
         edit: under which the model is run; the base model by default.
-        form: with respect to what enters the projections (heads) or to what they give (free); an edit's own, where there is one.
+        form: with respect to what is at the point (heads) or to what the map behind it gives (free); an edit's own, where there
+            is one.
+        point: of the layers; likewise.
     """
-    with _Watched(model, layers, edit, form) as watched, torch.enable_grad():
+    with _Watched(model, layers, edit, form, point) as watched, torch.enable_grad():
         hidden = _through(model, answers, layers[0]) if model.trees else model.read(answers.tokens, answers.real)
         normed = model.norm(hidden[answers.row.to(hidden.device), answers.place.to(hidden.device)])
         rows = torch.arange(len(answers.row), device=normed.device)
@@ -155,8 +163,9 @@ def _through(model: Model, answers: Answers, first: int) -> Tensor:
 class _Watched:
     """Edits a model inside a `with` block, all rows alike, and keeps what enters and what is edited, within the graph."""
 
-    def __init__(self, model: Model, layers: Sequence[int], edit: Rank1 | None, form: Rank1Form):
+    def __init__(self, model: Model, layers: Sequence[int], edit: Rank1 | None, form: Rank1Form, point: str):
         self.model, self.layers, self.edit = model, layers, edit
+        self.point = point if edit is None else edit.point
         self.free = (form if edit is None else edit.form) == "free"
         self.inputs: dict[int, Tensor] = {}
         self.edited: dict[int, Tensor] = {}
@@ -164,41 +173,40 @@ class _Watched:
     def __enter__(self) -> "_Watched":
         self.handles = []
         for layer in self.layers:
-            projection = self.model.projection(layer)
-            self.handles.append(projection.register_forward_pre_hook(self._before(layer, self.free)))
+            self.handles.append(self.model.attach(self.point, layer, self._at(layer)))
             if self.free:
-                self.handles.append(projection.register_forward_hook(self._after(layer)))
+                self.handles.append(self.model.attach_behind(self.point, layer, self._behind(layer)))
         return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:
             handle.remove()
 
-    def _before(self, layer: int, free: bool) -> Any:
+    def _at(self, layer: int) -> Change:
         terms = self.edit.terms(layer) if self.edit is not None else None
 
-        def before(_: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            inputs = args[0] if args[0].requires_grad or free else args[0].detach().requires_grad_(True)
+        def change(o: Tensor) -> Tensor:
+            inputs = o if o.requires_grad or self.free else o.detach().requires_grad_(True)
             self.inputs[layer] = inputs
             edited = inputs
             if terms is not None and terms.shift is not None:
                 edited = edited + terms.shift.detach()
             if terms is not None and terms.write is not None and terms.read is not None:
                 edited = edited + (inputs @ terms.read.detach())[..., None] * terms.write.detach()
-            if not free:
+            if not self.free:
                 self.edited[layer] = edited
-            return (edited, *args[1:])
+            return edited
 
-        return before
+        return change
 
-    def _after(self, layer: int) -> Any:
+    def _behind(self, layer: int) -> Change:
         terms = self.edit.terms(layer) if self.edit is not None else None
 
-        def after(_: torch.nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def change(output: Tensor) -> Tensor:
             output = output if output.requires_grad else output.detach().requires_grad_(True)
             if terms is not None and terms.out is not None and terms.read is not None:
                 output = output + (self.inputs[layer] @ terms.read.detach())[..., None] * terms.out.detach()
             self.edited[layer] = output
             return output
 
-        return after
+        return change

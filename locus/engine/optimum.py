@@ -1,6 +1,6 @@
 """The base model's linearisation, once for all places of an audit: where their searches begin, and how the loss curves.
 
-With J the Jacobian of all answers' log-probs in an edit's numbers (linear.py), taken at what enters the projections of the *base*
+With J the Jacobian of all answers' log-probs in an edit's numbers (linear.py), taken at one point of the layers of the *base*
 model, the loss of any edit has about the curvature J' H J, H the Gauss-Newton matrix of the objective in the answers' log-probs.
 Gradients with respect to what enters belong to the base model, so one pass over the answers serves every place; a place only
 masks them, and an edit's own numbers only combine them.
@@ -21,7 +21,7 @@ from locus.engine.cost import Work, linearised
 from locus.engine.linear import Gradients, answers_of, gradients_of, jacobian_of
 from locus.engine.objective import Objective
 from locus.engine.trie import TokenTrie
-from locus.models.layout import Layout
+from locus.models.layout import HEADS, Layout
 from locus.models.model import Model
 
 POWER_STEPS = 40  # of the iteration for a first singular vector
@@ -64,19 +64,29 @@ class FirstOrder:
     Args:
         model: the model.
         trie: of the training items.
-        form: whether edits write into head outputs, or freely into what the projection gives.
+        form: whether edits write at their sites, or freely into what the map behind them gives.
+        point: of the layers, at which they act.
         nbytes: memory for gradients; beyond it answers are left out, question by question, in an order drawn from the seed. A
             start from part of the questions is a start all the same, and a curvature a curvature.
         seed: of that order.
     """
 
-    def __init__(self, model: Model, trie: TokenTrie, form: Rank1Form = "heads", nbytes: int = HELD_BYTES, seed: int = 0):
+    def __init__(
+        self,
+        model: Model,
+        trie: TokenTrie,
+        form: Rank1Form = "heads",
+        nbytes: int = HELD_BYTES,
+        seed: int = 0,
+        point: str = HEADS,
+    ):
         self.form, self.count = form, len(trie.sequences)
         layout = model.layout
-        self.kept = kept_of(trie, layout, form, nbytes, seed)
+        self.kept = kept_of(trie, layout, form, nbytes, seed, point)
         self.work = work_of(trie, self.kept, layout.n_layers)
-        layers = layout.headed
-        self.parts = [_packed(gradients_of(model, part, layers, form=form)) for part in answers_of(trie, self.kept)]
+        layers = layout.having(point)
+        parts = answers_of(trie, self.kept)
+        self.parts = [_packed(gradients_of(model, part, layers, form=form, point=point)) for part in parts]
         self.roots: dict[tuple[object, ...], Tensor] = {}
 
     def begin(self, edit: Rank1, objective: Objective) -> tuple[Curvature, Tensor]:
@@ -114,7 +124,7 @@ class FirstOrder:
         return self.roots[key]
 
     def _read(self, edit: Rank1, layer: int, weights: Tensor) -> Tensor:
-        """[d_in], the first right singular vector of the weighted sum of g o' of a layer, rows masked to what may be written."""
+        """[width], the first right singular vector of the weighted sum of g o' of a layer, rows masked to what may be written."""
         mask = edit.written(layer) if self.form == "heads" else torch.ones(())
         total: Tensor | None = None
         for part in self.parts:
@@ -132,10 +142,22 @@ def work_of(trie: TokenTrie, kept: Sequence[int], n_layers: int) -> Work:
     return linearised([len(text.ids) - 1 for text in texts], sum(len(text.ids) - text.start for text in texts), n_layers)
 
 
-def kept_of(trie: TokenTrie, layout: Layout, form: Rank1Form = "heads", nbytes: int = HELD_BYTES, seed: int = 0) -> list[int]:
+def numbers_of(layout: Layout, form: Rank1Form, point: str) -> int:
+    """Numbers that are kept for each token: what is at a point of the layers, and a gradient."""
+    widths = [layout.width(point, layer) for layer in layout.having(point)]
+    return sum(width + (layout.d_model if form == "free" else width) for width in widths)
+
+
+def kept_of(
+    trie: TokenTrie,
+    layout: Layout,
+    form: Rank1Form = "heads",
+    nbytes: int = HELD_BYTES,
+    seed: int = 0,
+    point: str = HEADS,
+) -> list[int]:
     """Answers of as many questions as there is room for, in an order drawn from the seed; of one question at least."""
-    widths = (layout.d_in(layer) + (layout.d_model if form == "free" else layout.d_in(layer)) for layer in layout.headed)
-    room = nbytes // (2 * sum(widths))
+    room = nbytes // (2 * numbers_of(layout, form, point))
     kept: list[int] = []
     taken = 0
     for owner in np.random.default_rng(seed).permutation(np.unique(trie.owners)):

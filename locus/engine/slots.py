@@ -95,7 +95,7 @@ class RowBank(Bank):
         super().__init__([_still(edit) for edit in edits])
         self._place = {original: place for place, original in enumerate(self.order)}
         self._rows = torch.zeros(0, dtype=torch.long)
-        self._gathered: dict[int, Terms] = {}
+        self._gathered: dict[tuple[str, int], Terms] = {}
 
     def seat(self, bank_state: BankState, edits: Sequence[int]) -> None:
         """Say which edit, by the caller's index, each row of the next forwards has."""
@@ -103,15 +103,15 @@ class RowBank(Bank):
         self._gathered = {}
         bank_state.active = len(edits) if any(self.edits[row].layers for row in self._rows.tolist()) else 0
 
-    def stacked(self, layer: int, active: int, like: Tensor) -> Terms:
-        """The terms of every row in a layer, [rows, features or width]."""
-        if layer not in self._gathered:
-            per_edit = super().stacked(layer, len(self.edits), like)
+    def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
+        """The terms of every row at a point of a layer, [rows, width]."""
+        if (point, layer) not in self._gathered:
+            per_edit = super().stacked(point, layer, len(self.edits), like)
             rows = self._rows.to(like.device)
-            self._gathered[layer] = Terms(
+            self._gathered[point, layer] = Terms(
                 **{name: None if value is None else value[rows] for name, value in vars(per_edit).items()}
             )
-        return self._gathered[layer]
+        return self._gathered[point, layer]
 
 
 def _still(edit: Edit) -> Edit:

@@ -17,7 +17,9 @@ from locus.engine.bank import BankState
 from locus.engine.slots import RowBank, Slots, TokenReader
 from locus.models.model import Model
 from locus.models.shortcuts import CACHE, SPEECH
-from locus.sites.site import Location
+from locus.sites.kind import default
+from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 
 
 @dataclass
@@ -75,16 +77,17 @@ class WholeReader:
         return self.model.hf(input_ids=tokens, attention_mask=seen, use_cache=True, **known)
 
 
-def said(model: Model, texts: Sequence[Sequence[int]], shortcut: str) -> tuple[Tensor, Tensor]:
+def said(model: Model, texts: Sequence[Sequence[int]], shortcut: str, space: SiteSpace | None = None) -> tuple[Tensor, Tensor]:
     """Log-probs of what follows texts that went on by two tokens, edited and not; and the same of texts that are read whole.
 
     Args:
         model: the model.
         texts: two, of unlike lengths.
         shortcut: SPEECH, by slots for both texts at once; or CACHE, by the model's own cache for one.
+        space: of the sites of which one is edited; heads by default.
     """
     base = Edit("base", Location(()), model.layout, {})
-    edit = _some_shift(model)
+    edit = _some_shift(space or SiteSpace.of(default(), model.layout))
     if shortcut == CACHE:
         texts = [texts[-1], texts[-1]]
     bank = RowBank([edit, base])
@@ -124,8 +127,8 @@ def _own(model: Model, tokens: Sequence[Tensor], bank_state: BankState) -> Tenso
     return logits
 
 
-def _some_shift(model: Model) -> Edit:
-    """An edit that changes what is said: a shift of some head, drawn from a seed."""
-    layer = model.layout.headed[len(model.layout.headed) // 2]
-    vector = torch.randn(model.layout.d_in(layer), generator=torch.Generator().manual_seed(2))
-    return Edit("shift", Location.parse(f"{layer}.0"), model.layout, {layer: Terms(shift=vector)})
+def _some_shift(space: SiteSpace) -> Edit:
+    """An edit that changes what is said: a shift at some site, drawn from a seed."""
+    layer, sizes = space.layers[len(space.layers) // 2], space.sizes
+    vector = torch.randn(sizes.width(space.kind.point, layer), generator=torch.Generator().manual_seed(2))
+    return Edit("shift", Location.of([Site(space.kind.name, layer)]), sizes, {layer: Terms(shift=vector)})

@@ -301,9 +301,9 @@ class _Run:
         loss = pair_loss(h, self.tau.to(h.device), self.recipes[0].objective)
         grads = torch.autograd.grad(loss.sum() / usual, [edit.flat for edit in self.trained], allow_unused=True)
         scored = len(prepared.targets.predictors)
-        for edit, start in zip(self.bank.order, self.bank.starts, strict=True):
+        for edit, start, trained in zip(self.bank.order, self.bank.starts, self.trained, strict=True):
             tally.add("train", [edit], cost.Work(scored=scored))
-            back = cost.back(self.model, prepared.row, start, scored)
+            back = cost.back(self.model, prepared.row, start, scored, trained.point)
             tally.add("gradient", [edit], back)
         return grads, loss.detach().sum(dim=1).double().cpu().numpy(), tally
 

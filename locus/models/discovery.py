@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,7 @@ from locus.models.traces import (
     place_of,
     same,
 )
+from locus.models.within import look_within
 
 EXPECTED = "a causal LM whose attention heads feed a linear map into the residual stream"
 REMEDY = "A model of another kind cannot be audited: it has no heads whose outputs could be edited."
@@ -47,12 +48,16 @@ class LayerParts:
         output: path of the attention's output projection in the model; "" where the layer has no heads.
         transposed: whether that projection's weight is stored as [input, output].
         mlp: path of what is added to the stream besides attention; "" where that is not one module, or is all there is.
+        down: path of the MLP's down projection; "" where none was proved to be one.
+        turned: whether that projection's weight is stored as [input, output].
     """
 
     path: str
     output: str = ""
     transposed: bool = False
     mlp: str = ""
+    down: str = ""
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ class _Seen:
         groups = [self._attention_of(call) for call in chain]
         if any(len({id(one.within[-1].module) for one in group}) > 1 for group in groups):
             chain, whole = [], "some layers have several attentions"
+        loose = "" if chain else whole
         if not chain:
             chain, groups = self._loose()
         width = int(chain[0].first.shape[-1]) if chain[0].first is not None else 0
@@ -158,9 +164,10 @@ class _Seen:
         if not any(size.n_heads for size, _ in sized):
             raise Unknown("looked for attention in its layers, and saw none")
         shape = general_path([parts.output for size, parts in sized if size.n_heads])
+        within = look_within(self.hf, self.probe, self.paths, chain, [parts for _, parts in sized], loose)
         stream, past = self._stream(chain), self._past(chain) if not whole else None
         parts = Parts(
-            layers=tuple(parts for _, parts in sized),
+            layers=within.layers,
             stream=stream,
             tuples=tuple(len(call.output) if isinstance(call.output, tuple | list) else 0 for call in chain),
             past=past,
@@ -173,7 +180,8 @@ class _Seen:
             routed=max(self.probe.routed, key=lambda one: one[1], default=None),
             whole=whole,
         )
-        return Layout.of(shape, width, tuple(size for size, _ in sized)), parts
+        layout = Layout.of(shape, width, tuple(size for size, _ in sized))
+        return replace(layout, points=within.points, absent=within.absent), parts
 
     def _head(self) -> Call:
         """The last linear map that gives a number for every entry of the vocabulary."""

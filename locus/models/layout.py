@@ -1,6 +1,6 @@
 """How large a causal language model is where edits act, layer by layer; layers need not be alike.
 
-What a layer's heads are is seen, not looked up (discovery.py). A layer without attention has no heads, and no site.
+What a layer's heads and points are is seen, not looked up (discovery.py). A layer without attention has no heads.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ AttentionInput = Literal["query", "key", "value"]
 UNLIMITED = 1 << 30
 INPUTS: tuple[AttentionInput, ...] = ("query", "key", "value")
 FILED = {"d_model": "width", "d_head": "head_dim"}
+HEADS = "z"  # the point whose widths follow from the heads
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Layout:
         d_head: width of what a head says, the widest of any layer.
         d_model: width of the residual stream.
         layers: each layer's own sizes; empty where all are alike.
+        points: by point at which edits may act (points.py), its width in every layer, 0 where a layer has none.
+        absent: by point that the model lacks, why.
     """
 
     shape: str = field(compare=False)
@@ -52,6 +55,8 @@ class Layout:
     d_head: int
     d_model: int
     layers: tuple[LayerLayout, ...] = ()
+    points: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    absent: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, shape: str, d_model: int, layers: tuple[LayerLayout, ...]) -> "Layout":
@@ -59,11 +64,17 @@ class Layout:
         heads, kv_heads, width = (max(getattr(one, name) for one in layers) for name in ("n_heads", "n_kv_heads", "d_head"))
         return cls(shape, len(layers), heads, kv_heads, width, d_model, () if len(set(layers)) == 1 else layers)
 
-    def to_dict(self) -> JsonObject:
-        """As plans and saved edits have it, under the first edition's names."""
-        sizes: JsonObject = {FILED.get(name, name): value for name, value in vars(self).items() if name != "layers"}
+    def to_dict(self, point: str = HEADS) -> JsonObject:
+        """As plans and saved edits have it, under the first edition's names.
+
+        Args:
+            point: at which edits act; its widths are listed where they do not follow from the heads.
+        """
+        own = ("layers", "points", "absent")
+        sizes: JsonObject = {FILED.get(name, name): value for name, value in vars(self).items() if name not in own}
         listed: list[JsonValue] = [[one.n_heads, one.n_kv_heads, one.d_head] for one in self.layers]
-        return {**sizes, "layers": listed} if listed else sizes
+        widths: list[JsonValue] = [*self.points.get(point, ())]
+        return {**sizes, **({"layers": listed} if listed else {}), **({"points": {point: widths}} if widths else {})}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Layout":
@@ -72,7 +83,10 @@ class Layout:
         layers = tuple(LayerLayout(*map(int, sizes)) for sizes in named.pop("layers", None) or ())
         if layers and len(layers) != named.get("n_layers"):
             raise ValueError(f"sizes of {len(layers)} layers in a model of {named.get('n_layers')}")
-        return cls(**named, layers=layers)
+        points = {str(point): tuple(map(int, widths)) for point, widths in dict(named.pop("points", None) or {}).items()}
+        if any(len(widths) != named.get("n_layers") or min(widths) < 0 for widths in points.values()):
+            raise ValueError("widths of other layers than the model's")
+        return cls(**named, layers=layers, points=points)
 
     def layer(self, index: int) -> LayerLayout:
         """One layer's sizes."""
@@ -96,6 +110,17 @@ class Layout:
     def d_in(self, layer: int) -> int:
         """Width of the input of a layer's output projection."""
         return self.layer(layer).d_in
+
+    def width(self, point: str, layer: int) -> int:
+        """Width of the vector at a point of a layer; 0 where the layer, or the model, has none."""
+        if point == HEADS:
+            return self.d_in(layer)
+        widths = self.points.get(point)
+        return widths[layer] if widths else 0
+
+    def having(self, point: str) -> tuple[int, ...]:
+        """The layers that have a point."""
+        return tuple(layer for layer in range(self.n_layers) if self.width(point, layer))
 
     def __str__(self) -> str:
         if not self.layers:

@@ -14,15 +14,17 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from locus.errors import UserError
 from locus.models import packed
 from locus.models.calls import LayerCall, LayerInputs, is_mask
 from locus.models.discovery import discover
 from locus.models.fast import attention, norms
+from locus.models.layout import HEADS, context, setting
 from locus.models.layout import Layout as Layout
-from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
+from locus.models.points import POINTS, Change, attach
 from locus.models.shortcuts import TREES, WITH_TREES
 from locus.models.windows import NO_WINDOW, Window, seen_windows
 from locus.shown import line as shown
@@ -62,8 +64,10 @@ class Model:
         self.settings: Mapping[str, object] = {}  # of an audit, by which it was had
         modules = dict(hf.named_modules())
         self.layers: Sequence[nn.Module] = [modules[one.path] for one in self.parts.layers]
-        self.projections = [modules[one.output] if one.output else None for one in self.parts.layers]
-        self.mlps = [modules[one.mlp] if one.mlp else None for one in self.parts.layers]
+        self.projections: list[nn.Module | None] = [modules[one.output] if one.output else None for one in self.parts.layers]
+        self.mlps: list[nn.Module | None] = [modules[one.mlp] if one.mlp else None for one in self.parts.layers]
+        self.downs: list[nn.Module | None] = [modules[one.down] if one.down else None for one in self.parts.layers]
+        self.asking = False  # whether it is asked how it calls its layers, of which none is run
         self.norm = _tail([modules[path] for path in self.parts.tail], self.parts.factor)
         self.head: nn.Module = modules[self.parts.head]
         self.scale, self.softcap = self.parts.scale, self.parts.softcap
@@ -199,13 +203,28 @@ class Model:
         assert projection is not None, f"layer {layer} has heads"
         return projection
 
-    def weight(self, layer: int) -> Tensor:
-        """The output projection W of a layer as [width, features], whatever way round it is stored."""
-        projection = self.projection(layer)
-        if packed.is_packed(projection):
-            return packed.matrix(projection, next(one for one in self.hf.parameters() if one.is_floating_point()))
-        weight: Tensor = projection.weight  # type: ignore[assignment]
-        return weight.T if self.parts.layers[layer].transposed else weight
+    def at(self, point: str, layer: int) -> nn.Module:
+        """The module of a point in a layer that has it."""
+        return self.hf.get_submodule(POINTS[point].path(self.parts.layers[layer]))
+
+    def attach(self, point: str, layer: int, change: Change) -> RemovableHandle:
+        """Put what a function makes of a point's vectors [rows, T, width] in their place, until the handle is removed."""
+        return attach(self.at(point, layer), POINTS[point].side, change, self.parts.stream, lambda: self.asking)
+
+    def attach_behind(self, point: str, layer: int, change: Change) -> RemovableHandle:
+        """The same of what the linear map behind a point gives."""
+        assert POINTS[point].has_map, "the input of a linear map"
+        return attach(self.at(point, layer), "output", change)
+
+    def weight(self, layer: int, point: str = HEADS) -> Tensor:
+        """The linear map W behind a point of a layer as [width, features], whatever way round it is stored."""
+        own, parts = self.at(point, layer), self.parts.layers[layer]
+        assert POINTS[point].has_map, "the input of a linear map"
+        if packed.is_packed(own):
+            return packed.matrix(own, next(one for one in self.hf.parameters() if one.is_floating_point()))
+        weight: Tensor = own.weight  # type: ignore[assignment]
+        turned = parts.transposed if own is self.projections[layer] else parts.turned
+        return weight.T if turned else weight
 
     def has_bias(self, layer: int) -> bool:
         """Whether the output projection of a layer has a bias."""
@@ -226,10 +245,12 @@ class Model:
             return forward
 
         try:
+            self.asking = True
             for layer, size in zip(self.layers, self.parts.tuples, strict=True):
                 layer.forward = recorder(size)
             yield calls
         finally:
+            self.asking = False
             for layer, forward in zip(self.layers, own, strict=True):
                 if forward is None:
                     del layer.forward

@@ -4,7 +4,7 @@ An attention is seen where it is computed: as a softmax over pairs of tokens bet
 function. Who computes it, and what becomes of it, is read from the calls around it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -170,13 +170,14 @@ def _numbers(value: Any) -> bool:
 
 
 @contextmanager
-def recorded(hf: nn.Module, length: int, silenced: bool = False) -> Iterator[Probe]:
+def recorded(hf: nn.Module, length: int, silenced: bool = False, zeroed: Sequence[nn.Module] = ()) -> Iterator[Probe]:
     """Record all that a model does in a `with` block; its modules are left as they were.
 
     Args:
         hf: the model, or a part of it.
         length: tokens of its rows.
         silenced: whether all heads say nothing.
+        zeroed: modules that are given zeros.
     """
     probe, stack, clock = Probe(length), list[Call](), count()
 
@@ -193,6 +194,8 @@ def recorded(hf: nn.Module, length: int, silenced: bool = False) -> Iterator[Pro
         for module in hf.modules():
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        for module in zeroed:
+            hooks.callback(module.register_forward_pre_hook(lambda _, args: (torch.zeros_like(args[0]), *args[1:])).remove)
         yield probe
 
 
@@ -209,6 +212,7 @@ def probe(
     grid: Callable[[Tensor], Tensor] | None = None,
     head: nn.Module | None = None,
     silenced: bool = False,
+    zeroed: Sequence[nn.Module] = (),
     **options: Any,
 ) -> Probe:
     """One short forward of a causal LM.
@@ -218,12 +222,13 @@ def probe(
         grid: put in place of what the vocabulary head gives, to see what is made of it.
         head: that head.
         silenced: whether all heads say nothing: what is made of what they say is then the same at every token.
+        zeroed: modules that are given zeros.
         options: of the call.
     """
     tokens = tokens_of(hf)
     handle = None if head is None or grid is None else head.register_forward_hook(lambda _, __, output: grid(output))
     try:
-        with torch.no_grad(), recorded(hf, tokens.shape[1], silenced) as found:
+        with torch.no_grad(), recorded(hf, tokens.shape[1], silenced, zeroed) as found:
             found.logits = hf(input_ids=tokens, **options).logits.detach()
     finally:
         if handle is not None:

@@ -7,18 +7,18 @@ The sets are patched into the examples in which the heads were found.
 
 import numpy as np
 
-from locus.claims import null
 from locus.models.layout import Layout
 from locus.patching.component import Component, Patch
 from locus.patching.metrics import Array
 from locus.records.patch import Controls
 from locus.sites.site import Location
+from locus.sites.space import Match, SiteSpace
 from locus.stats import monte_carlo_rank
 from locus.stats.estimate import Estimate
 from locus.stats.paired import t_interval
 
 
-def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[list[Patch], null.Match] | None:
+def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[list[Patch], Match] | None:
     """The heads together, all others together, and random sets of as many heads.
 
     Random sets keep the number of heads in every layer where so many sets exist, and are drawn over the whole model else.
@@ -32,18 +32,16 @@ def sets(location: Location, layout: Layout, count: int, seed: int) -> tuple[lis
     Returns:
         The patches in that order, and what the sets share with the heads; None where there is no other head.
     """
-    everything = Location.everything(layout.heads).sites
-    other_heads = [site for site in everything if site not in location.sites]
-    if not other_heads:
+    space = SiteSpace.of("head", layout)
+    others = space.rest(location)
+    if not others.sites:
         return None
-    match: null.Match = "layer" if null.capacity(location, layout.heads, "layer") >= count else "uniform"
-    possible = int(min(count, null.capacity(location, layout.heads, match)))
-    random_locations = [claim.location for claim in null.draw_locations(location, layout.heads, possible, seed, match)]
-    places = [location, Location.of(other_heads), *random_locations]
-    return [tuple(Component("head", site.layer, site.head) for site in place.sites) for place in places], match
+    match: Match = "layer" if space.capacity(location, "layer") >= count else "uniform"
+    places = [location, others, *space.draw(location, count, seed, match)]
+    return [tuple(Component("head", site.layer, site.index) for site in place.sites) for place in places], match
 
 
-def compared(effects: Array, size: int, match: null.Match, level: float) -> Controls:
+def compared(effects: Array, size: int, match: Match, level: float) -> Controls:
     """What the sets do.
 
     Args:

@@ -15,10 +15,12 @@ from locus.edits.kind import kind
 from locus.errors import UserError, VerificationError
 from locus.models.layout import Layout
 from locus.plan.config import AuditConfig
+from locus.plan.population import bounded
 from locus.plan.trials import strengths, trials_of
 from locus.records.base import JsonObject
 from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace, space_of
 
 GRIDS = ("taus", "lr_multipliers", "lengths", "iti_strengths", "reads", "full_forms")
 
@@ -30,11 +32,23 @@ def claims_of(recorded: PlanRecord) -> list[Claim]:
         VerificationError: if they cannot be read.
     """
     try:
-        return [
-            Claim(one.name, Location.parse(",".join(one.heads)), one.origin, one.scores, one.about) for one in recorded.claims
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return [Claim(one.name, Location.parse(one.location), one.origin, one.scores, one.about) for one in recorded.claims]
+    except (LookupError, TypeError, ValueError, AttributeError, UserError) as error:
         raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
+
+
+def places_of(recorded: PlanRecord) -> tuple[SiteSpace, AuditConfig]:
+    """The places that a plan's claims are among, and its settings with no more random Locations than there are.
+
+    Raises:
+        VerificationError: if its claims are of several kinds, or of one that its model lacks.
+    """
+    places = [claim.location for claim in claims_of(recorded)]
+    try:
+        space = space_of(places, _layout(recorded))
+    except UserError as error:
+        raise VerificationError(f"the plan's claims are none about its model: expected {error.expected}") from error
+    return space, bounded(AuditConfig.recorded(recorded.config), space, places)
 
 
 def planned(recorded: PlanRecord) -> list[JsonObject]:
@@ -48,9 +62,11 @@ def planned(recorded: PlanRecord) -> list[JsonObject]:
         raise VerificationError("the plan says which tau the model asks for just where its settings do not leave it to that")
     config = config.with_taus(recorded.taus or ())
     try:
+        space = space_of([claim.location for claim in claims], layout)
         for claim in claims:
-            claim.check(str(recorded.context.get("model")), layout.heads, carried=config.twin is not None)
-        _bearable(config, layout, claims, recorded.trials)
+            claim.check(str(recorded.context.get("model")), space, carried=config.twin is not None)
+        config = bounded(config, space, [claim.location for claim in claims])
+        _bearable(config, space, claims, recorded.trials)
         made = trials_of(config, layout, claims, recorded.context)
     except UserError as error:
         raise VerificationError(
@@ -64,7 +80,7 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
     """See that a plan's claims are those that its settings name, as far as the settings say it.
 
     Returns:
-        The names of the claims whose heads the settings do not say: those of files, of what patching found, and
+        The names of the claims whose sites the settings do not say: those of files, of what patching found, and
         of other packages' heuristics.
 
     Raises:
@@ -84,19 +100,20 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
         if named is None:
             open_ones.append(claim.name)
         elif named.location != claim.location:
-            raise VerificationError(f"the plan's claim {claim.name!r} is of other heads than its settings name: {claim.location}")
+            raise VerificationError(f"the plan's claim {claim.name!r} is of other sites than its settings name: {claim.location}")
     return tuple(open_ones)
 
 
 def _probed(claim: Claim, size: int, layout: Layout) -> None:
     """Hold a probe's claim against the scores by which it says it was chosen."""
-    sites = Location.everything(layout.heads).sites
+    space = SiteSpace.of(claim.location.kind, layout)
+    sites = space.everywhere.sites
     try:
         best: list[Site] = sorted(sites, key=lambda site: -claim.scores[str(site)])[:size]  # stable, as where it was made
     except KeyError as error:
-        raise VerificationError(f"the plan's claim {claim.name!r} has no score of head {error.args[0]}") from error
+        raise VerificationError(f"the plan's claim {claim.name!r} has no score of {space.kind.noun} {error.args[0]}") from error
     if Location.of(best) != claim.location or claim.origin != "probe" or len(claim.scores) != len(sites):
-        raise VerificationError(f"the plan's claim {claim.name!r} is not of the {size} head(s) with the best scores")
+        raise VerificationError(f"the plan's claim {claim.name!r} is not of the {size} {space.kind.noun}(s) with the best scores")
 
 
 def _layout(recorded: PlanRecord) -> Layout:
@@ -112,7 +129,7 @@ def _once(config: AuditConfig) -> AuditConfig:
     return config.model_copy(update={name: tuple(dict.fromkeys(values)) for name, values in grids.items()})
 
 
-def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: Sequence[TrialRecord]) -> None:
+def _bearable(config: AuditConfig, space: SiteSpace, claims: list[Claim], listed: Sequence[TrialRecord]) -> None:
     """Refuse settings that make far more trials than the plan lists, before making them."""
     grid = config.grid * config.seeds
     steered = 1 + min(config.shift_random, config.random)
@@ -122,6 +139,7 @@ def _bearable(config: AuditConfig, layout: Layout, claims: list[Claim], listed: 
     whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
     # Claims of one name share the random Locations that they have in common.
     alike = max(Counter(claim.name for claim in claims).values())
-    sites = prod((sum(layout.heads), len(claims), len(config.reads)))  # a claim, and everywhere but there
+    names = len(space.everywhere.names)
+    sites = prod((names, len(claims), len(config.reads)))  # a claim, and everywhere but there
     if each * len(claims) + whole > len(listed) * alike or sites > alike * sum(len(trial.location) for trial in listed):
         raise VerificationError("the plan lists fewer trials than its settings make")

@@ -17,12 +17,12 @@ from locus.behaviours.exchange import PREFIX as EXCHANGED
 from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.boundary.incoming import EXACT
-from locus.claims.null import Match
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured, metric
 from locus.models.locate import DEFAULT_MODEL
 from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
 from locus.records.base import JsonObject
+from locus.sites.space import Match
 
 Read = Literal["layer", "heads", "constant"]
 # What the first edition called some settings; files and plans may still.

@@ -25,6 +25,7 @@ from locus.models.model import Model
 from locus.models.shortcuts import BANKS
 from locus.plan.config import AuditConfig
 from locus.plan.trials import MemoryBudget
+from locus.sites.space import SiteSpace
 
 Progress = Callable[[str, float], None]
 
@@ -54,7 +55,8 @@ class AuditContext:
         judge: of what edited models say, if anybody judges.
         arithmetic: how many threads compute what.
         parts: train, validation and test, read once by the base model; empty before `read_questions`, as is all that follows.
-        features: head outputs of training and validation answers.
+        space: the places of the kind that is audited.
+        features: what is at its sites, of training and validation answers.
         steer: ITI's directions from them.
         texts: the base model's pass over the texts for drift, if any are read.
         tally: the base model's passes, as the work of one edit.
@@ -71,6 +73,7 @@ class AuditContext:
     prompt: PromptFormat
     sample: DriftText | None
     checked: tuple[str, ...]
+    space: SiteSpace
     cache: Cache = NONE
     judge: Judge | None = None
     arithmetic: Arithmetic = field(default_factory=Arithmetic.here)
@@ -99,7 +102,8 @@ class AuditContext:
         """The base model's linearisation at the training questions, with the threads of all that is the base model's."""
         if form not in self.linear:
             with self.arithmetic.whole():
-                self.linear[form] = FirstOrder(self.model, self.parts["train"].trie, form, seed=self.config.seed)
+                trie, point = self.parts["train"].trie, self.space.kind.point
+                self.linear[form] = FirstOrder(self.model, trie, form, seed=self.config.seed, point=point)
             self.tally.add("linearise", [0], self.linear[form].work)
         return self.linear[form]
 
@@ -137,7 +141,8 @@ def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
         def say(share: float, number: int = number) -> None:
             progress("reading the questions", (number + share) / len(tries))
 
-        layers, wanted = [*held, model.layout.n_layers] if name == TEXT else held, featured(name, config)
+        layers = [*held, model.layout.n_layers] if name == TEXT else held
+        wanted = context.space if featured(name, config) else None
         base_passes[name] = base_pass(
             model, trie, layers=layers, features=wanted, tokens=config.tokens, progress=say, cache=context.cache, tally=tally
         )
@@ -192,7 +197,7 @@ def _longest(model: Model, trie: TokenTrie, owner: int) -> int:
 
 
 def _features(context: AuditContext, tally: Tally) -> Features:
-    """Head outputs of training and validation answers; those of the answers themselves come from the base passes."""
+    """What is at the sites, of training and validation answers; those of the answers themselves come from the base passes."""
     config, parts = context.config, context.parts
     items = parts["train"].items + parts["validation"].items
     answers = None
@@ -200,7 +205,16 @@ def _features(context: AuditContext, tally: Tally) -> Features:
         banks = [parts[name].base.features for name in ("train", "validation")]
         answers = np.concatenate([bank for bank in banks if bank is not None])
     return collect(
-        context.model, items, context.prompt, config.features, config.seed, answers, config.tokens, context.cache, tally
+        context.model,
+        items,
+        context.prompt,
+        config.features,
+        config.seed,
+        answers,
+        config.tokens,
+        context.cache,
+        tally,
+        context.space,
     )
 
 

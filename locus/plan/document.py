@@ -159,7 +159,8 @@ def basis(
 
 def _model(context: AuditContext, old: PlanRecord | None) -> ModelRecord:
     """Which model it is; in words and with the checks of the plan that the run was begun with, if it was."""
-    model, sizes, checks = context.model, context.model.layout.to_dict(), tuple(context.checked)
+    model, checks = context.model, tuple(context.checked)
+    sizes = model.layout.to_dict(context.space.kind.point)
     if old is not None:
         sizes["shape"] = old.model.anatomy.shape
         known = {_checked(one) for one in old.model.checks}

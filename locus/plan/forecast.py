@@ -31,6 +31,7 @@ from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
 from locus.records.plan import PlanRecord, TrialRecord
 from locus.sites.site import Location
+from locus.sites.space import space_of
 
 Costs = dict[str, Work]
 Laid = Sequence[tuple[PackedRow, int]]  # rows, and at how many positions of each the head is run
@@ -58,6 +59,7 @@ class Forecast:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
         self.rows = {name: self._laid_out(trie, self.config.tokens) for name, trie in self.tries.items()}
+        self.point = space_of([Location.parse(claim.location) for claim in plan.claims], model.layout).kind.point
         self._trained: dict[tuple[Any, ...], Laid] = {}
 
     def trials(self) -> dict[str, Costs]:
@@ -140,7 +142,7 @@ class Forecast:
 
     def _linearised(self, form: Rank1Form) -> Work:
         trie = self.tries["train"]
-        return work_of(trie, kept_of(trie, self.model.layout, form, seed=self.config.seed), self.layers)
+        return work_of(trie, kept_of(trie, self.model.layout, form, seed=self.config.seed, point=self.point), self.layers)
 
     def _training(self, recipe: TrainingRecipe, first: int, rounds: int) -> Costs:
         """The work of training; of a search by the whole loss the most, so many rounds, since it ends when it has settled."""
@@ -156,7 +158,7 @@ class Forecast:
         rows = self._trained[key]
         return {
             "train": self._forwards([self._row(*one) for one in rows], first, first, 1),
-            "gradient": _sum(back(self.model, row, first, scored) for row, scored in rows),
+            "gradient": _sum(back(self.model, row, first, scored, self.point) for row, scored in rows),
         }
 
     def _speech(self, trial: str, sharing: int) -> Work:
@@ -175,7 +177,7 @@ class Forecast:
 
 def _first(spec: TrialRecord) -> int:
     """The first layer that a trial edits."""
-    return Location.parse(",".join(spec.location)).sites[0].layer
+    return Location.parse(spec.location).sites[0].layer
 
 
 def laid_out(trie: TokenTrie, tokens: int = TOKENS, ends: bool = False) -> Laid:

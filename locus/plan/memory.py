@@ -6,13 +6,14 @@ Counted is what grows with the model or with the questions. Python, torch and wh
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from locus.edits.rank1 import Rank1Form
 from locus.engine.linear import answers_of
-from locus.engine.optimum import kept_of
+from locus.engine.optimum import kept_of, numbers_of
 from locus.engine.trie import TokenTrie
 from locus.machine.workers import fitting
 from locus.models.model import Model
 from locus.plan.trials import MemoryBudget, Plan
-from locus.sites.site import Location
+from locus.sites.space import space_of
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,17 @@ def memory_of(model: Model, plan: Plan, tries: Mapping[str, TokenTrie], budget: 
     banks = sorted(sum(budget.takes(by_id[trial], layout) for trial in bank) for bank in plan.banks)
     at_once = fitting(cores, banks[-1]) if model.device.type == "cpu" else 1
     searched = [trial for trial in plan.trials if trial.recipe is not None and trial.recipe.rounds]
+    space = space_of([claim.location for claim in plan.claims], layout)
     gradients, training = 0, sum(banks[-at_once:])
     for form in {"free" if trial.form == "free" else "heads" for trial in searched}:
-        widths = (layout.d_in(layer) + (layout.d_model if form == "free" else layout.d_in(layer)) for layer in layout.headed)
-        kept = kept_of(tries["train"], layout, "free" if form == "free" else "heads")
-        gradients += 2 * sum(widths) * sum(len(tries["train"].sequences[index].ids) for index in kept)
+        written: Rank1Form = "free" if form == "free" else "heads"
+        kept = kept_of(tries["train"], layout, written, point=space.kind.point)
+        gradients += (
+            2 * numbers_of(layout, written, space.kind.point) * sum(len(tries["train"].sequences[index].ids) for index in kept)
+        )
         # A step of such a search runs answers row by row, in every layer, there and back.
         rows = max(part.tokens.numel() for part in answers_of(tries["train"], kept))
-        one = replace(budget, tokens=rows).takes(replace(searched[0], location=Location.everything(layout.heads)), layout)
+        one = replace(budget, tokens=rows).takes(replace(searched[0], location=space.everywhere), layout)
         training = max(training, at_once * one)
     nodes = sum(len(trie) for trie in tries.values()) if model.trees else 0
     return Memory(

@@ -13,15 +13,14 @@ from locus.behaviours.exchange import PREFIX
 from locus.behaviours.items import SPLITS, Dataset, Item, problems, repeats
 from locus.boundary import outputs
 from locus.boundary.notices import notice
-from locus.claims import null
 from locus.errors import PreconditionsError, UserError, raise_all
 from locus.metrics.base import metric, shipped
 from locus.models import own_code
-from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
-from locus.plan import controls, reading
+from locus.plan import controls, population, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
 from locus.records.place import STRETCH
+from locus.sites.space import SiteSpace
 
 if TYPE_CHECKING:
     from locus.plan.opened import Opened
@@ -42,10 +41,11 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
     """
     early(config, out, opened)
     if opened is not None and opened.model is not None:
-        wrong = _fits(config, opened.model.layout.heads)
+        layout = opened.model.layout
+        wrong = _fits(config, lambda kind: SiteSpace.of(kind, layout), opened)
     else:
         wrong = _model(config)
-    raise_all(_edits(config) + _judge(config) + wrong)
+    raise_all(_edits(config, opened) + _judge(config) + wrong)
     dataset = (opened.dataset if opened is not None else None) or datasets.load(config.data)
     _questions(dataset, config)
     return dataset
@@ -109,7 +109,7 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     Raises:
         UserError: naming everything that is wrong at once.
     """
-    errors = _claims(config) + _sizes(config) + _search(config)
+    errors = _claims(config, opened) + _sizes(config) + _search(config)
     errors += controls.problems(config, opened.model if opened is not None else None)
     model, dataset = (opened.model, opened.dataset) if opened is not None else (None, None)
     if model is None and not registry.known("models", config.model):
@@ -190,68 +190,63 @@ def _levels(config: AuditConfig) -> list[UserError]:
     ]
 
 
-def _claims(config: AuditConfig) -> list[UserError]:
-    """Claims that can be read, each named once."""
-    errors = [error for source in config.claims if not claims.is_heuristic(source) for error in _caught(claims.given, source)]
+def _claims(config: AuditConfig, opened: "Opened | None") -> list[UserError]:
+    """Claims that can be read, of one kind of site, each named once."""
+    known = opened.claims if opened is not None else {}
+    sources = [source for source in config.claims if source not in known and not claims.is_heuristic(source)]
+    errors = [error for source in sources for error in _caught(claims.given, source)]
+    errors += [] if errors else _caught(population.kind_asked, config, known)
     names = list(config.claims)
     if len(set(names)) < len(names) or not names:
         errors.append(UserError("one or more different claims", ", ".join(names) or "none", "Name each claim once."))
     return errors
 
 
-def _fits(config: AuditConfig, heads: tuple[int, ...] | None) -> list[UserError]:
-    """Claims of heads that a model with so many in each layer has, with room for the random Locations."""
-    if heads is None:
+def _fits(config: AuditConfig, places: population.Places, opened: "Opened | None" = None) -> list[UserError]:
+    """Claims of sites that a model has, with as many places besides as a rank test needs."""
+    known = opened.claims if opened is not None else {}
+    try:
+        space = places(population.kind_asked(config, known))
+    except UserError as error:
+        return [error] if opened is not None else []  # of claims it is said already
+    if space is None:
         return []
-    errors = []
+    errors, total = [], sum(space.counts)
     for source in config.claims:
-        if claims.is_heuristic(source):
-            if config.claim_size >= sum(heads):
-                wanted = f"a claim of fewer than all {sum(heads)} heads"
+        if source not in known and claims.is_heuristic(source):
+            if config.claim_size >= total:
+                wanted = f"a claim of fewer than all {space.kind.counted(total)}"
                 errors.append(UserError(wanted, str(config.claim_size), "Use --claim-size."))
             continue
-        try:
-            claim = claims.given(source)
-        except UserError:
-            continue  # said already
-        wrong = _caught(claim.fits, heads)
-        for match in config.nulls if not wrong else ():
-            wrong += _caught(null.draw_locations, claim.location, heads, config.random, config.seed, match)
-        errors += wrong
+        claim = known.get(source) or claims.given(source)
+        errors += _caught(claim.fits, space) or _caught(population.check, config, space, [claim.location])
     return errors
-
-
-def _heads(folder: str) -> tuple[int, ...] | None:
-    """Query heads of each layer from a folder's config.json, by any name that they go by; None if it does not say, or if layers
-    may differ in them, which is seen where the model is loaded."""
-    config = read_config(Path(folder) / "config.json")
-    layers, heads = size(config, "layers"), size(config, "heads")
-    kinds = config.get("layer_types")
-    alike = not isinstance(kinds, list) or all(kind == kinds[0] for kind in kinds)
-    alike = alike and "layers_block_type" not in config
-    return (heads,) * layers if layers and heads and alike else None
 
 
 def _here(config: AuditConfig) -> list[UserError]:
     """What is wrong with a model that can be looked at at once, or with the claims about it."""
-    return _caught(lambda: raise_all(_fits(config, _heads(folder)) if (folder := at_hand(config.model, config.adapter)) else []))
+    return _caught(
+        lambda: raise_all(
+            _fits(config, population.foreseen_in(folder)) if (folder := at_hand(config.model, config.adapter)) else []
+        )
+    )
 
 
 def _model(config: AuditConfig) -> list[UserError]:
-    """A model that is where it is said to be, with the heads that are claimed."""
+    """A model that is where it is said to be, with the sites that are claimed."""
     if registry.known("models", config.model) and not config.model.startswith("planted:"):
-        return []  # whoever brings the model says what is wrong with its name, and its heads are counted where it is loaded
+        return []  # whoever brings the model says what is wrong with its name, and its sites are counted where it is loaded
     if config.model.startswith("planted:"):
-        from locus.models.planted.kinds import COMPACT  # the planted models come later in the flow
+        from locus.models.planted.sited import sizes_of  # the planted models come later in the flow
 
-        return _fits(config, (COMPACT["heads"],) * COMPACT["layers"])
+        return _fits(config, population.foreseen(sizes_of(config.model)))
 
     def claimed() -> None:
         place = locate(config.model, config.adapter)[0]
         if not Path(place).is_dir():  # on a hub, which has all but the weights to look at
             place = fetched(place, config.revision, config.trust_remote_code, config.adapter, weights=False)
         own_code.check_own_code(config.model, place, config.trust_remote_code)
-        raise_all(_fits(config, _heads(place)))
+        raise_all(_fits(config, population.foreseen_in(place)))
 
     return _caught(claimed)
 
@@ -290,11 +285,16 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     return errors
 
 
-def _edits(config: AuditConfig) -> list[UserError]:
+def _edits(config: AuditConfig, opened: "Opened | None") -> list[UserError]:
     """An edit that is trained where one is to be trained, and fixed ones beside it."""
     from locus.edits.kind import kind  # imports torch
+    from locus.models.points import POINTS
 
     errors = []
+    own = population.kind_asked(config, opened.claims if opened is not None else {})
+    if "free" in config.full_forms and not POINTS[own.point].has_map:
+        received = f"full_forms = {list(config.full_forms)} for {own.nouns}, where every edit is free"
+        errors.append(UserError("a form of full alignment that these sites have: heads", received, "Leave out free."))
     if config.search == "newton" and not kind(config.edit).searched:
         errors.append(UserError("an edit of rank 1 for search = newton", f"edit = {config.edit!r}", "Use search = adamw."))
     for setting, names, trained in (("edit", (config.edit,), True), ("steering", config.steering, False)):

@@ -18,9 +18,11 @@ from locus.claims.claim import Claim
 from locus.edits.kind import EditKind, kind
 from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
+from locus.plan import population
 from locus.plan.config import AuditConfig, learning_rate
 from locus.records.plan import DRAWN, ArithmeticRecord, PlanBasis, PlanRecord
 from locus.sites.site import Location
+from locus.sites.space import space_of
 
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
@@ -37,7 +39,7 @@ class Trial:
         role: base, shift, shift-random, shift-everywhere, claim, random, random-layer, single, ceiling or complement.
         arm: what tables call the place ("probe", "random-03", "ceiling"); trials of one arm differ in the grid and the seed.
         claim: the claim it belongs to, or "".
-        location: the heads.
+        location: the sites.
         edit: none, or a kind of edit by its name.
         read: layer, heads or constant; "" where the edit reads nothing.
         form: heads or free (full alignment only).
@@ -175,6 +177,8 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
         budget: what a forward may hold, where the configuration does not say how many edits share one.
     """
     config = config.with_taus(basis.taus or STAND_IN)
+    locations = [claim.location for claim in claims]
+    config = population.bounded(config, space_of(locations, layout), locations)
     unique = trials_of(config, layout, claims, basis.context)
     banks = tuple(tuple(trial.id for trial in bank) for bank in _banks(unique, config, layout, budget))
     return Plan(unique, banks, tuple(claims), basis)
@@ -183,10 +187,12 @@ def make(config: AuditConfig, layout: Layout, claims: list[Claim], basis: PlanBa
 def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity: Mapping[str, Any]) -> tuple[Trial, ...]:
     """All trials for some claims, each once and in order: they follow from settings, claims, sizes and what they are run on."""
     context, edit = content_hash(identity), kind(config.edit)
+    space = space_of([claim.location for claim in claims], layout)
+    config = population.bounded(config, space, [claim.location for claim in claims])
     trials = [Trial("base", "base", "", Location(()), UNEDITED, context)]
     for claim in claims:
         drawn = {
-            role: null.draw_locations(claim.location, layout.heads, config.random, config.seed, match, name)
+            role: null.draw_locations(claim.location, space, config.random, config.seed, match, name)
             for role, match, name in zip(DRAWN, config.nulls, ("random", "layer"), strict=False)
         }
         randoms = drawn["random"]
@@ -201,11 +207,11 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
                 further = config.further if role == "claim" or place in randoms[:FIRST] else 0
                 trial = Trial(role, place.name, claim.name, place.location, edit.name, context, read=read, further=further)
                 trials += _grid(config, trial)
-            rest = claim.location.complement(layout.heads)
+            rest = space.rest(claim.location)
             trials += _grid(
                 config, Trial("complement", "complement", claim.name, rest, edit.rest or edit.name, context, read=read)
             )
-    everywhere = Location.everything(layout.heads)
+    everywhere = space.everywhere
     for fixed in map(kind, config.steering if config.shift_everywhere else ()):
         for alpha in strengths(fixed, config):
             arm = f"{fixed.called or fixed.name}:everywhere"
@@ -216,9 +222,7 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
         trials += _grid(config, replace(trial, further=config.further))
     if config.singles:
         one = Location(everywhere.sites[:1])
-        for read, single in product(
-            config.reads, null.draw_locations(one, layout.heads, config.singles, config.seed + 1, "uniform")
-        ):
+        for read, single in product(config.reads, null.draw_locations(one, space, config.singles, config.seed + 1, "uniform")):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, edit.name, context, read=read))
     return tuple({trial.id: trial for trial in map(partial(_begun_within, trials), trials)}.values())

@@ -16,7 +16,8 @@ Long = Annotated[str, Field(max_length=1 << 22)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
-Head = Annotated[str, Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}$")]
+SITE = r"[A-Za-z0-9_.@+-]{1,120}"  # how a site of any kind is written, or a run of them
+SiteName = Annotated[str, Field(pattern=f"^{SITE}$")]
 Number = int | float  # as it came: a whole number that is written 1 stays one
 Many = Annotated[tuple[T, ...], Field(strict=False, fail_fast=True)]  # a list in JSON, a tuple here
 Interval = Annotated[tuple[Number | None, Number | None], Field(strict=False)]

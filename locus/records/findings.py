@@ -5,14 +5,15 @@ from typing import Literal, cast
 from locus.records.base import Interval, Long, Many, Part, Short
 
 QUESTIONS = ("works", "special", "unique", "necessary")
-Standing = Literal["supported", "refuted", "undecided", "invalid"]
+Standing = Literal["supported", "refuted", "undecided", "invalid", "withheld"]
 
 
 class Finding(Part):
     """How one question about one claim is answered, and by which numbers."""
 
     standing: Standing
-    """supported, refuted, undecided (too little data), or invalid (the question could not be put)."""
+    """supported, refuted, undecided (too little data), invalid (the question could not be put), or withheld (nobody has measured
+    how often such claims are answered wrongly: the numbers stand, and no answer)."""
     estimate: float | None = None
     """What was measured: a difference in the metric's units, or of `unique` a share of Locations."""
     interval: Interval = (None, None)
@@ -116,7 +117,9 @@ class ClaimVerdict(Part, _FourAnswers):
     origin: Short
     """probe, given, null, patch ..."""
     location: Many[Short]
-    """The claimed heads, LAYER.HEAD."""
+    """The claimed sites, as their kind writes them."""
+    kind: Short = ""
+    """Of these; left out where they are heads."""
     n_sites: int
     """How many these are."""
     variance: Variance | None

@@ -59,7 +59,7 @@ class PlaceResult(Part):
     read: Short
     """What the edit reads; empty where it reads nothing."""
     location: Many[Short] | Short
-    """The heads that are edited; where there are very many, how many."""
+    """The sites that are edited; where there are very many, how many."""
     measures: dict[Short, Measured]
     """Measure -> its mean over test questions (of other text, as kl and ce are: over passages). In the file they stand beside the
     other fields."""

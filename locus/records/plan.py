@@ -9,16 +9,31 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
-from locus.records.base import Count, Hash, Head, Id, Interval, JsonObject, Long, Many, Number, OpenPart, Part, Short, at_most
+from locus.records.base import (
+    SITE,
+    Count,
+    Hash,
+    Id,
+    Interval,
+    JsonObject,
+    Long,
+    Many,
+    Number,
+    OpenPart,
+    Part,
+    Short,
+    SiteName,
+    at_most,
+)
 
 PlanSchema = Literal["locus-plan/1", "locus-plan/2"]
 FIRST_PLAN: PlanSchema = "locus-plan/1"
 PLAN_SCHEMA: PlanSchema = "locus-plan/2"
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
-PLACES = 1_000_000  # attention heads of one model
+PLACES = 1_000_000  # attention heads of one model, and names of sites in a list
 DRAWN = ("random", "random-layer")  # roles of random Locations: those that a verdict is by, and those beside them
 THREADS = 1024  # and layers: a plan that asks for more is none of ours
-HEAD = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}")
+NAME = re.compile(SITE)
 
 
 def put_as(name: str) -> str:
@@ -27,13 +42,13 @@ def put_as(name: str) -> str:
 
 
 def _scored(scores: Any) -> Any:
-    """Scores of heads, looked at up to the first that is none."""
+    """Scores of sites, looked at up to the first that is none."""
     if not isinstance(scores, dict):
         return scores
     if len(scores) > PLACES:
         raise ValueError(f"more than {PLACES:,} scores")
-    if (wrong := next((name for name in scores if not HEAD.fullmatch(name)), None)) is not None:
-        raise ValueError(f"the score of {wrong[:40]!r}, which is no head")
+    if (wrong := next((name for name in scores if not NAME.fullmatch(name)), None)) is not None:
+        raise ValueError(f"the score of {wrong[:40]!r}, which is no site")
     if not all(type(value) in (int, float) for value in scores.values()):
         raise ValueError("a score that is no number")
     return scores
@@ -56,6 +71,8 @@ class LayoutRecord(OpenPart):
     """Width of the residual stream (d_model)."""
     layers: Many[Many[Count]] = Field(default=(), max_length=100_000)
     """Where layers are not alike: of each, its query heads (0 for none), key-value heads, and the width of a head."""
+    points: Annotated[dict[Short, Many[Count]], at_most(16)] = Field(default_factory=dict)
+    """Where edits do not act on what heads say: the width of what they act on, in every layer (0 for none)."""
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -68,6 +85,8 @@ class LayoutRecord(OpenPart):
         within = all(len(one) == 3 and all(size <= most for size, most in zip(one, sizes, strict=True)) for one in self.layers)
         if self.layers and not (len(self.layers) == self.n_layers and within):
             raise ValueError("layers: not as many, or of other sizes, than the whole")
+        if any(len(widths) != self.n_layers for widths in self.points.values()):
+            raise ValueError("points: widths of other layers than the model's")
         return self
 
 
@@ -160,18 +179,31 @@ class ItemsRecord(OpenPart):
 
 
 class ClaimRecord(OpenPart):
-    """A claim that the behaviour is at some heads."""
+    """A claim that the behaviour is at some sites, all of one kind."""
 
     about: JsonObject
     """How it was found."""
-    heads: Many[Head] = Field(max_length=PLACES)
-    """The claimed heads, LAYER.HEAD."""
+    heads: Many[SiteName] = Field(default=(), max_length=PLACES)
+    """The claimed heads, LAYER.HEAD; left out where sites of another kind are claimed."""
+    sites: Many[SiteName] = Field(default=(), max_length=PLACES)
+    """The claimed sites of another kind, as it writes them."""
     name: Long
     """What tables call it."""
     origin: Short
     """probe, given, null, patch ..."""
-    scores: Annotated[dict[Head, Number], BeforeValidator(_scored)]
-    """What ranked the heads, by head (for a probe, accuracy on validation questions as a fraction)."""
+    scores: Annotated[dict[SiteName, Number], BeforeValidator(_scored)]
+    """What ranked the sites, by site (for a probe, accuracy on validation questions as a fraction)."""
+
+    @property
+    def location(self) -> tuple[str, ...]:
+        """The claimed sites, whatever their kind."""
+        return self.heads or self.sites
+
+    @model_validator(mode="after")
+    def _of_one_list(self) -> Self:
+        if bool(self.heads) == bool(self.sites):
+            raise ValueError("no sites, or heads and sites of another kind")
+        return self
 
 
 class RecipeRecord(OpenPart):
@@ -200,8 +232,8 @@ class TrialSpec(OpenPart):
     """none, or a kind of edit by its name: shift, rank1, full, complement, or another package's."""
     form: Short
     """heads or free, for full alignment."""
-    location: Many[Head] = Field(max_length=PLACES)
-    """The heads that are edited."""
+    location: Many[SiteName] = Field(max_length=PLACES)
+    """The sites that are edited."""
     read: Short
     """layer, heads or constant; empty where the edit reads nothing."""
     recipe: RecipeRecord | None
@@ -338,7 +370,7 @@ class PlanRecord(PlanBasis):
         if {identity for bank in self.banks for identity in bank} != planned or len(planned) < len(self.trials):
             raise ValueError("banks: not made of the plan's trials, each once")
         # What is concluded of a claim is found by its name. The first edition gave one name to all heads of a text.
-        names = [(claim.name, claim.heads if self.first_edition else ()) for claim in self.claims]
+        names = [(claim.name, claim.location if self.first_edition else ()) for claim in self.claims]
         if len(set(names)) < len(names):
             raise ValueError("claims: two of one name")
         if "arithmetic" in self.model_fields_set and self.arithmetic is None:

@@ -23,6 +23,7 @@ from locus.errors import UserError, others
 from locus.models.fast import attention
 from locus.models.layout import setting
 from locus.models.model import Model
+from locus.models.points import POINTS
 from locus.report.faithful import compare, fits
 
 
@@ -38,12 +39,12 @@ def baked(model: Model, edit: Edit) -> Any:
     for terms in edit.layers.values():
         if terms.shift is None or terms.keep is not None or terms.read is not None:
             raise UserError("a shift or a constant edit", f"{edit.kind!r}", "Export a rank-1 edit with --as peft.")
-    paths = {layer: model.parts.layers[layer].output for layer in edit.layers}
+    paths = {layer: POINTS[edit.point].path(model.parts.layers[layer]) for layer in edit.layers}
     fresh = _copied(model, _with_bias(model, list(paths.values())))
     with torch.no_grad():
         for layer, terms in edit.layers.items():
             assert terms.shift is not None, "checked above"
-            added = model.weight(layer).float().cpu() @ terms.shift.float()
+            added = model.weight(layer, edit.point).float().cpu() @ terms.shift.float()
             module = fresh.get_submodule(paths[layer])
             module.bias = nn.Parameter((module.bias.float() + added).to(module.bias.dtype), requires_grad=False)
     compare(model, edit, lambda tokens: fresh(input_ids=tokens.cpu(), use_cache=False).logits, "a copy with biases")
@@ -91,7 +92,7 @@ def _with_bias(model: Model, paths: Sequence[str]) -> Any:
             best, fewest = config, len(new)
     if best is None:
         raise UserError(
-            "an architecture whose attention output projection can have a bias",
+            "an architecture whose output projection can have a bias",
             f"{type(source).__name__}, which has none whatever its configuration says",
             "Use the saved edit with locus, or add the bias W s in a hook on the projection's output.",
         )

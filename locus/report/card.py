@@ -5,7 +5,7 @@ from locus.conclude.rule import QUESTIONS
 from locus.report import html
 from locus.report.material import Material
 
-MARKS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
+MARKS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–", "withheld": "○"}
 
 
 def card(material: Material, temporary: bool = False) -> str:

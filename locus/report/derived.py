@@ -93,7 +93,7 @@ def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     """See that a plan has the hashes that a receipt states, that its parts follow from one another, and the receipt's from it.
 
     Returns:
-        The names of the claims whose heads do not follow from the plan's settings.
+        The names of the claims whose sites do not follow from the plan's settings.
 
     Raises:
         VerificationError: with the first that does not.
@@ -104,7 +104,8 @@ def check_plan(plan: PlanRecord, body: Body) -> tuple[str, ...]:
     fixed = {"sha256": content_hash(plan.hashed), "rule_sha256": content_hash(plan.rule)}
     same({"sha256": body.plan.sha256, "rule_sha256": body.plan.rule_sha256}, fixed, "the plan's")
     same({"sha256": plan.sha256, "rule_sha256": plan.rule_sha256}, fixed, "the plan's own")
-    _follows("the rule", plan.rule, verdict.rule(AuditConfig.recorded(plan.config)), "the settings")
+    space, config = anew.places_of(plan)
+    _follows("the rule", plan.rule, verdict.rule(config, space.kind, plan), "the settings")
     context = content_hash(plan.context)
     for trial in plan.trials:
         if trial.context != context or trial.id != content_hash([TRIAL, trial.spec])[:16]:

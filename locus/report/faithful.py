@@ -12,6 +12,7 @@ from locus.engine.bank import Bank
 from locus.errors import UserError
 from locus.models.fast import attention, norms
 from locus.models.model import Model
+from locus.models.points import POINTS
 from locus.models.probe import tokens_of
 
 LENGTH = 24  # tokens of the text on which the two are compared
@@ -83,3 +84,8 @@ def fits(model: Model, edit: Edit) -> None:
     """
     if edit.layout != model.layout:
         raise UserError(f"an edit of a model with {model.layout}", f"one of {edit.layout}", "Name the model it was made for.")
+    if not (point := POINTS[edit.point]).has_map:
+        wanted = "an edit at the input of a linear map, which an adapter or a bias can hold"
+        raise UserError(
+            wanted, f"one at {point.words}", "Use the saved edit with locus: locus.open_run(RUN).edit(NAME).attach(model)."
+        )

@@ -11,7 +11,7 @@ Source: PEFT's file layout (adapter_config.json, adapter_model.safetensors); not
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,18 @@ from locus.edits.base import Edit
 from locus.errors import UserError
 from locus.models.locate import locate, on_hub
 from locus.models.model import Model
+from locus.models.points import POINTS
 from locus.registry import MEMORY
 from locus.report.faithful import compare, fits
 from locus.shown import visible
 
-Factors = dict[int, tuple[Tensor, Tensor]]  # layer -> A [1, features], B [width, 1]
+Factors = dict[str, tuple[Tensor, Tensor]]  # path of a linear map -> A [1, features], B [width, 1]
 LIES = "The base model is in {place}: where there is no such folder, load the adapter onto a copy of it, as README.md says."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
 
 
-def module_path(model: Model, layer: int) -> str:
-    """Where a layer's output projection is in the Hugging Face model."""
-    return model.parts.layers[layer].output
-
-
 def lora(model: Model, edit: Edit) -> Factors:
-    """The factors A [1, features] and B [width, 1] of every layer, float32.
+    """The factors A [1, features] and B [width, 1] of every layer's linear map behind the edit, float32.
 
     Raises:
         UserError: if the edit is no rank-1 edit (a shift, a constant, an ablation).
@@ -50,8 +46,11 @@ def lora(model: Model, edit: Edit) -> Factors:
             raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
         out = torch.zeros(model.layout.d_model) if terms.out is None else terms.out.float()
         if terms.write is not None:
-            out = out + model.weight(layer).float().cpu() @ terms.write.float()
-        factors[layer] = (terms.read.float()[None].contiguous(), out[:, None].contiguous())
+            out = out + model.weight(layer, edit.point).float().cpu() @ terms.write.float()
+        factors[POINTS[edit.point].path(model.parts.layers[layer])] = (
+            terms.read.float()[None].contiguous(),
+            out[:, None].contiguous(),
+        )
     return factors
 
 
@@ -64,12 +63,12 @@ def adapter(model: Model, edit: Edit) -> Factors:
     from transformers.pytorch_utils import Conv1D  # slow to import
 
     factors = lora(model, edit)
-    for layer in factors:
-        kind = type(model.projection(layer))
+    for path in factors:
+        kind = type(model.hf.get_submodule(path))
         if not issubclass(kind, nn.Linear | Conv1D):
             raise UserError(
                 "an output projection that PEFT can put an adapter beside, a Linear or Conv1D",
-                f"{kind.__name__} at {module_path(model, layer)}",
+                f"{kind.__name__} at {path}",
                 "Use the saved edit with locus, or add W b <a, o> in a hook on the projection's output.",
             )
     compare(model, edit, lambda tokens: _beside(model, factors, tokens), "an adapter")
@@ -86,7 +85,7 @@ def _beside(model: Model, factors: Factors, tokens: Tensor) -> Tensor:
 
         return after
 
-    handles = [model.projection(layer).register_forward_hook(hook(*one)) for layer, one in factors.items()]
+    handles = [model.hf.get_submodule(path).register_forward_hook(hook(*one)) for path, one in factors.items()]
     try:
         logits: Tensor = model.hf(input_ids=tokens, use_cache=False).logits
         return logits
@@ -95,9 +94,8 @@ def _beside(model: Model, factors: Factors, tokens: Tensor) -> Tensor:
             handle.remove()
 
 
-def _targets(model: Model, layers: Iterable[int]) -> list[str] | str:
+def _targets(model: Model, paths: list[str]) -> list[str] | str:
     """How PEFT is told which modules: by their paths, or by a pattern where the paths of others end in one of these."""
-    paths = [module_path(model, layer) for layer in layers]
     ends = tuple(f".{path}" for path in paths)
     clash = any(name.endswith(ends) for name, _ in model.hf.named_modules())
     return "|".join(map(re.escape, paths)) if clash else paths
@@ -122,21 +120,22 @@ def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = Non
 def write_peft(model: Model, factors: Factors, folder: Path, revision: str | None = None) -> list[str]:
     """Write factors that were tried as a PEFT LoRA adapter and return what its user should know of its base."""
     tensors: dict[str, Tensor] = {}
-    for layer, (down, up) in factors.items():
-        name = f"base_model.model.{module_path(model, layer)}"
+    for path, (down, up) in factors.items():
+        name = f"base_model.model.{path}"
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    turned = {path for one in model.parts.layers for path, so in ((one.output, one.transposed), (one.down, one.turned)) if so}
     place = _place(model, folder)
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": place,
         "revision": revision if on_hub(place) else None,
-        "target_modules": _targets(model, factors),
+        "target_modules": _targets(model, [*factors]),
         "r": 1,
         "lora_alpha": 1,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": any(model.parts.layers[layer].transposed for layer in factors),
+        "fan_in_fan_out": any(path in turned for path in factors),
         "inference_mode": True,
     }
     save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt", "base_model_sha256": model.fingerprint})

@@ -19,7 +19,11 @@ from locus.report.answers import Answers, side_by_side
 from locus.report.places import Advantage, Place
 from locus.report.receipt import sealed_in
 from locus.shown import visible
+from locus.sites.site import Location, Site
+from locus.sites.space import SiteSpace
 from locus.units import amount
+
+MOST_MAPPED = 160  # sites of a layer that a map has a cell for each
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,25 @@ class SettingRow:
 
 
 @dataclass(frozen=True)
-class HeadCell:
-    """A head in the layer x head map.
+class SiteCell:
+    """A site in the map of layers by sites.
 
     Attributes:
-        name: LAYER.HEAD.
+        noun: what it is.
+        name: as its kind writes it.
+        layer, index: where it is.
         score: probe accuracy, as a fraction.
         shade: 0 to 5, by the score.
         claims: names of the claims that it is in.
         random: names of the random Locations that it is in.
-        alone: mean of the main metric with this head edited alone.
+        alone: mean of the main metric with this site edited alone.
         metric: the main one.
     """
 
+    noun: str
     name: str
+    layer: int
+    index: int
     score: float | None
     shade: int | None
     claims: list[str]
@@ -69,8 +78,8 @@ class HeadCell:
 
     @property
     def title(self) -> str:
-        """The head in words."""
-        parts = [f"head {self.name}"]
+        """The site in words."""
+        parts = [f"{self.noun} {self.name}"]
         if self.score is not None:
             parts.append(f"probe accuracy {amount(self.score, 'mc1')}")
         if self.claims:
@@ -94,6 +103,7 @@ class Material:
         settings: every strength of ITI and every point of an edit's grid.
         answers: what was said to each question under several edits, most instructive first.
         receipt: the run's receipt as it is, unverified; None where there is none.
+        space: the places of the claims' kind in the model.
     """
 
     folder: Path
@@ -103,6 +113,7 @@ class Material:
     settings: list[SettingRow]
     answers: list[Answers]
     receipt: Receipt | None
+    space: SiteSpace
 
 
 def read(folder: Path) -> Material:
@@ -123,7 +134,7 @@ def read(folder: Path) -> Material:
             for kind in ("base", *KINDS)
         }
         answers = side_by_side(record, verdict, places)
-        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder))
+        return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder), record.space)
 
 
 def _verdict(folder: Path, record: Record) -> Verdict:
@@ -170,30 +181,36 @@ def settings(record: Record) -> list[SettingRow]:
     return rows
 
 
-def heads(material: Material) -> list[list[HeadCell]]:
-    """The layer x head map, by layer and by head; a layer without heads has an empty row."""
-    plan, metric = material.plan, material.verdict.metric
-    layout = plan.model.anatomy
+def mapped(space: SiteSpace) -> bool:
+    """Whether layers have so few sites that a map shows each of them."""
+    return max(space.counts) <= MOST_MAPPED
+
+
+def sites(material: Material) -> list[list[SiteCell]]:
+    """The map of layers by sites; a layer without sites has an empty row, and of very many only what is named is in it."""
+    plan, metric, space = material.plan, material.verdict.metric, material.space
     scores: dict[str, float] = {}
     for claim in plan.claims:
         scores |= claim.scores if claim.origin == "probe" else {}
     low, high = (min(scores.values()), max(scores.values())) if scores else (0.0, 1.0)
-    claims: dict[str, list[str]] = {}
+    claims: dict[Site, list[str]] = {}
     for claim in plan.claims:
-        for name in claim.heads:
-            claims.setdefault(name, []).append(claim.name)
-    random: dict[str, list[str]] = {}
+        for site in Location.parse(claim.location).sites:
+            claims.setdefault(site, []).append(claim.name)
+    random: dict[Site, list[str]] = {}
     for place in material.verdict.random:
-        for name in place.location if not isinstance(place.location, str) else ():
-            random.setdefault(name, []).append(place.name.removeprefix("random-"))
-    single = [place for place in material.verdict.single if metric in place.measures and place.location]
-    alone = {place.location[0]: place.mean(metric) for place in single}
+        for site in Location.parse(place.location).sites if not isinstance(place.location, str) else ():
+            random.setdefault(site, []).append(place.name.removeprefix("random-"))
+    single = [place for place in material.verdict.single if metric in place.measures and not isinstance(place.location, str)]
+    alone = {Location.parse(place.location).sites[0]: place.mean(metric) for place in single if place.location}
 
-    def cell(name: str) -> HeadCell:
+    def cell(site: Site) -> SiteCell:
+        name, own = str(site), list(dict.fromkeys(random.get(site, [])))
         score = scores.get(name)
         shade = None if score is None else int(5 * (score - low) / ((high - low) or 1.0) + 0.5)
-        return HeadCell(
-            name, score, shade, claims.get(name, []), list(dict.fromkeys(random.get(name, []))), alone.get(name), metric
-        )
+        of = (space.kind.noun, name, site.layer, site.index)
+        return SiteCell(*of, score, shade, claims.get(site, []), own, alone.get(site), metric)
 
-    return [[cell(f"{layer}.{head}") for head in range(count)] for layer, count in enumerate(layout.heads)]
+    named = claims.keys() | random.keys() | alone.keys()
+    shown = [[Site(space.kind.name, layer, index) for index in range(count)] for layer, count in enumerate(space.counts)]
+    return [[cell(site) for site in row if mapped(space) or site in named] for row in shown]

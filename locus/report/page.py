@@ -15,15 +15,15 @@ from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import CurveClaim, Verdict
 from locus.report import chart, cite, html, rates, receipt, twins, words
-from locus.report.material import Material, heads, read
+from locus.report.material import Material, mapped, read, sites
 from locus.report.places import Place
 from locus.shown import visible
 
-STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–"}
+STANDINGS = {"supported": "●", "refuted": "✕", "undecided": "?", "invalid": "–", "withheld": "○"}
 ASKED = {
     "works": "Is the optimal edit at the claim as good as the optimal edit everywhere?",
     "special": "Is it better than the optimal edits at random Locations of the same size?",
-    "layers": "And better than those at random Locations with as many heads in each layer? (beside the verdict)",
+    "layers": "And better than those at random Locations with as many in each layer? (beside the verdict)",
     "unique": "Do only few random Locations do as well?",
     "necessary": "Does the optimal edit everywhere but there fall short?",
 }
@@ -112,13 +112,15 @@ def render(material: Material, others: list[Material], cited: list[cite.Work], f
         judged_columns=_measured(judged_columns, rows) if verdict.judge else [],
         headings=words.headings(config.measures),
         measures={one.name: one.about for one in config.measures},
-        limits=twins.limit(plan) + words.limits(plan, verdict, places),
+        limits=twins.limit(plan) + words.limits(plan, verdict, places, material.space.kind),
         twins=twins.twins(material, others),
         transferred=[transfer.told(one, verdict.prompt) for one in verdict.transfer],
         places=places,
         effects=effects(verdict),
         gained=diagnosis.gained(verdict.gain, verdict.metric) if verdict.gain else "",
-        grid=heads(material),
+        grid=sites(material),
+        mapped=mapped(material.space),
+        space=material.space,
         scored=any(claim.scores for claim in plan.claims if claim.origin == "probe"),
         answers=material.answers,
         open=OPEN,
@@ -223,14 +225,14 @@ def table(material: Material) -> list[Row]:
                 Row(f"{label} {_short(claim.name)} (read {claim.read})", _cells(place)) for place in _of(claim, places[kind])
             ]
         if random := _of(claim, places["random"]):
-            size = words.counted(claim.n_sites, "head")
+            size = material.space.kind.counted(claim.n_sites)
             label = f"optimal edits at {words.counted(len(random), 'random Location')} of {size} (read {claim.read})"
             rows.append(_range(label, random))
         if layered := _of(claim, places["random_in_layers"]):
             label = f"optimal edits at {words.counted(len(layered), 'random Location')} of its layers (read {claim.read})"
             rows.append(_range(label, layered))
     if single := places["single"]:
-        rows.append(_range(f"optimal edits at {len(single)} single heads", single))
+        rows.append(_range(f"optimal edits at {len(single)} single {material.space.kind.nouns}", single))
     return rows
 
 

@@ -13,7 +13,7 @@ from locus.records.repeat import REPEAT_SCHEMA, RepeatRecord
 from locus.report import html
 
 RECORD, PAGE = "repeat.json", "repeat.html"
-STANDINGS = ("supported", "refuted", "undecided", "invalid")
+STANDINGS = ("supported", "refuted", "undecided", "invalid", "withheld")
 
 
 def write(record: RepeatRecord, folder: Path) -> Path:

@@ -22,8 +22,8 @@ from locus.conclude.rule import rule
 from locus.errors import UserError, VerificationError
 from locus.judges import kind
 from locus.metrics.base import metric
+from locus.plan import anew, reading, trials
 from locus.plan import document as plan_file
-from locus.plan import reading, trials
 from locus.plan.anew import claims_of
 from locus.plan.context import AuditContext, memory_budget
 from locus.plan.opened import NOTHING, Opened
@@ -149,7 +149,8 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
     _hold(planned, "data", dataset.sha256)
     arithmetic = plan_file.arithmetic_of(recorded)
     with arithmetic.whole():
-        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"), opened)
+        own = anew.places_of(recorded)[0].kind
+        context = set_up(config, dataset, progress, arithmetic, partial(_hold, planned, "model"), opened, own)
     if context.judge is not None:
         judged = recorded.judge.fingerprint if recorded.judge else None
         if judged != context.judge.fingerprint:
@@ -157,7 +158,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
     claims = claims_of(recorded)
-    basis = plan_file.basis(context, dataset, [], rule(context.config), recorded)
+    basis = plan_file.basis(context, dataset, [], rule(anew.places_of(recorded)[1], context.space.kind, recorded), recorded)
     _same(planned, basis.context)
     if basis.taus and recorded.taus and np.allclose(basis.taus, recorded.taus, rtol=NEAR_TAU):
         basis = basis.model_copy(update={"taus": recorded.taus})

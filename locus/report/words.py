@@ -5,11 +5,13 @@ from typing import TypeVar
 
 from locus.metrics.base import Metric
 from locus.models.shortcuts import told
+from locus.records.findings import ClaimVerdict
 from locus.records.place import PlaceResult
 from locus.records.plan import PlanRecord
 from locus.records.verdict import Verdict
 from locus.report.places import Place
 from locus.shown import visible
+from locus.sites.kind import SiteKind, default, kind_of
 from locus.units import amount, share
 
 Placed = TypeVar("Placed", PlaceResult, Place)
@@ -22,9 +24,9 @@ VIEWS = {
     "corrected_info": "Info, % corrected",
 }
 READS = {
-    "layer": "the edit writes at the named heads but reads the whole layer",
-    "heads": "the edit reads and writes at the named heads only",
-    "constant": "the edit reads nothing and adds a constant at the named heads",
+    "layer": "the edit writes at the named {nouns} but reads the whole layer",
+    "heads": "the edit reads and writes at the named {nouns} only",
+    "constant": "the edit reads nothing and adds a constant at the named {nouns}",
 }
 
 
@@ -57,8 +59,13 @@ def by_steering(places: Sequence[Placed]) -> dict[str, list[Placed]]:
     return by_kind
 
 
+def kind_claimed(claim: ClaimVerdict) -> SiteKind:
+    """The kind of a claim's sites."""
+    return kind_of(claim.kind) if claim.kind else default()
+
+
 def counted(number: int, what: str) -> str:
-    """How many there are of something: "1 head", "4 heads"."""
+    """How many there are of something: "1 run", "4 runs"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
@@ -95,13 +102,14 @@ def searched(verdict: Verdict) -> list[str]:
     return sentences
 
 
-def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
+def limits(plan: PlanRecord, verdict: Verdict, n_places: int, kind: SiteKind) -> list[str]:
     """What this very run cannot say: one sentence a limit, each from a number of the run.
 
     Args:
         plan: the run's plan.
         verdict: its verdict.
         n_places: random Locations of the first claim.
+        kind: of the claimed sites.
     """
     sentences = []
     if verdict.unfinished:
@@ -128,7 +136,8 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int) -> list[str]:
         where_of = f"{unsettled['random']} of {len(verdict.random)} random Locations"
         sentences.append(f"Training had not settled at {where_of}: the claim may look better against them than it is.")
     for read in dict.fromkeys(claim.read for claim in verdict.claims):
-        sentences.append(f"Read mode “{visible(read, 20)}”: {READS.get(read, 'unknown')}. The verdict holds for this mode.")
+        how = READS.get(read, "unknown").format(nouns=kind.nouns)
+        sentences.append(f"Read mode “{visible(read, 20)}”: {how}. The verdict holds for this mode.")
     if plan.model.quantised:
         sentences.append("The weights come from a quantised file: the model is close to the published one, and not the same.")
     if plan.model.without:

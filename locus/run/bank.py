@@ -24,7 +24,6 @@ from locus.judges.base import References
 from locus.judges.speech import check_scored, judge_texts, speak
 from locus.metrics.choice import departed, measures, score
 from locus.metrics.drift import drift
-from locus.models.model import Model
 from locus.plan.context import AuditContext, Progress, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED, Plan, Trial
 from locus.records.plan import DRAWN, TrialSpec, put_as
@@ -183,13 +182,14 @@ def _run_bank(
     _measure(results, edits, context, tally)
     _speak(results, edits, context, lambda share: say(0.75 + 0.25 * share), tally)
     say(1.0)
-    return _charged(results, time.monotonic() - start, tally, context.model)
+    return _charged(results, time.monotonic() - start, tally, context)
 
 
-def _charged(results: list[Result], seconds: float, tally: Tally, model: Model) -> list[Result]:
+def _charged(results: list[Result], seconds: float, tally: Tally, context: AuditContext) -> list[Result]:
     """The results with what each took: an equal part of the time, its own part of the work."""
+    sizes = Sizes.of(context.model, context.space.kind.point)
     for place, result in enumerate(results):
-        result.seconds, result.cost = seconds / len(results), tally.counts(place, Sizes.of(model))
+        result.seconds, result.cost = seconds / len(results), tally.counts(place, sizes)
     return results
 
 
@@ -231,7 +231,7 @@ def _base(trial: Trial, context: AuditContext, start: float, say: Callable[[floa
     _speak([result], [], context, say, tally)
     if (deciding := ("test", context.config.metric)) in result.reasons:
         check_scored(result.scores[deciding].values(), result.reasons[deciding].values())
-    return _charged([result], time.monotonic() - start, tally, context.model)[0]
+    return _charged([result], time.monotonic() - start, tally, context)[0]
 
 
 def _speak(results: list[Result], edits: list[Edit], context: AuditContext, say: Callable[[float], None], tally: Tally) -> None:

@@ -18,10 +18,12 @@ from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
 from locus.models.model import Model
-from locus.plan import controls, preconditions, readable
+from locus.plan import controls, population, preconditions, readable
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, choose, read_questions
 from locus.plan.opened import NOTHING, Opened
+from locus.sites.kind import SiteKind
+from locus.sites.space import SiteSpace
 
 Progress = Callable[[str, float], None]
 
@@ -33,6 +35,7 @@ def set_up(
     arithmetic: Arithmetic | None = None,
     hold: Callable[[str], None] | None = None,
     opened: Opened = NOTHING,
+    kind: SiteKind | None = None,
 ) -> AuditContext:
     """Open the judge, load the model, hold every shortcut against the slow path on it, and read all questions once.
 
@@ -43,6 +46,7 @@ def set_up(
         arithmetic: the run's, kept to by who calls this; by default what this process would choose.
         hold: given the model's fingerprint before anything is done with it, to raise if it is another model than expected.
         opened: what is open already: of it, a model is not loaded.
+        kind: of the sites that are audited; that of the settings' claims by default.
 
     Raises:
         UserError: if judge or model cannot be had, the model cannot read what it would be given or tell two answers apart, or a
@@ -80,7 +84,8 @@ def set_up(
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     answers.check_answers(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
-    checked = checks.checked(model, text, cache)
+    space = SiteSpace.of(kind or population.kind_asked(config, opened.claims), model.layout)
+    checked = checks.checked(model, text, cache, space.kind)
     if failed := [str(one) for one in checked if not one.passed]:
         raise UserError(
             "a model on which every shortcut equals the plain path",
@@ -91,7 +96,7 @@ def set_up(
     formats: dict[str, PromptFormat] = {name: formatted(model.tokenizer, name) for name in config.transfer}
     for other in formats.values():
         answers.check_answers(model.tokenizer, other, items["test"], dataset.as_published)
-    context = AuditContext(model, config, split, items, text, sample, tuple(map(str, checked)), cache, judge, held_to)
+    context = AuditContext(model, config, split, items, text, sample, tuple(map(str, checked)), space, cache, judge, held_to)
     context.formats = formats
     return read_questions(context, progress)
 
@@ -106,7 +111,7 @@ def _model(config: AuditConfig, opened: Model | None, readable_by: Callable[[Any
 
 
 def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING) -> claims.Claim:
-    """Only the probe claim of a configuration, for a look at the ranked heads."""
+    """Only the probe claim of a configuration, for a look at the ranked sites."""
     dataset = opened.dataset or datasets.load(config.data)
     # Nobody speaks here, so nobody need be asked whether he would judge.
     return make_claim("probe", config, set_up(config.model_copy(update={"judge": "none"}), dataset, progress, opened=opened))
@@ -119,7 +124,7 @@ def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claim
     train, validation = context.parts["train"], context.parts["validation"]
     features, held_out = context.features.first(len(train.items)), context.features.rest(len(train.items))
     evidence = Evidence(
-        *(context.model, context.prompt, train, validation, features, held_out, context.steer),
+        *(context.model, context.prompt, train, validation, features, held_out, context.steer, context.space),
         size=config.claim_size,
         seed=config.seed,
     )

@@ -80,7 +80,7 @@ def _padded(trial: Trial, context: AuditContext, folder: Path) -> list[Rank1]:
         return []
     inner = min((load_edit(folder / f"{identity}.safetensors") for identity in trial.starts), key=_loss)
     outer = _searched(trial, context)
-    outer.pad(inner, context.model.weight)
+    outer.pad(inner, lambda layer: context.model.weight(layer, outer.point))
     return [outer]
 
 

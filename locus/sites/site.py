@@ -1,101 +1,95 @@
-"""Where an edit may act: a Site is one attention head's slice of its output projection's input.
+"""Where an edit may act: a Site of some kind in some layer, and a Location, a set of Sites of one kind.
 
-A Location is a set of Sites. Both are plain values: no torch, no model. Written `layer.head`, zero-based.
+Both are plain values: no torch, no model. What a kind is, and how its sites are written, stands in one file a kind (kind.py).
 """
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from locus.errors import UserError
+from locus.sites import names
 
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """One attention head, `layer.head`, both zero-based; heads are *query* heads, also under GQA."""
+    """One place of a model, written as its kind writes it; layer and index are counted from zero.
 
+    Attributes:
+        kind: by its name in the registry.
+        layer: of the model.
+        index: among the layer's sites of the kind; 0 where there is one.
+    """
+
+    kind: str
     layer: int
-    head: int
+    index: int = 0
 
     def __str__(self) -> str:
-        return f"{self.layer}.{self.head}"
+        return names.written(self.kind, [(self.layer, self.index)])[0]
 
 
 @dataclass(frozen=True)
 class Location:
-    """A set of Sites, kept sorted and without repeats."""
+    """A set of Sites of one kind, kept sorted and without repeats."""
 
     sites: tuple[Site, ...]
 
     @classmethod
     def of(cls, sites: Iterable[Site]) -> "Location":
-        """Build from any iterable of Sites, in any order."""
-        return cls(tuple(sorted(set(sites))))
+        """Build from any iterable of Sites, in any order.
+
+        Raises:
+            UserError: if they are of several kinds.
+        """
+        several = set(sites)
+        names.one_kind({site.kind for site in several})
+        return cls(tuple(sorted(several, key=lambda site: (site.layer, site.index))))
 
     @classmethod
     def parse(cls, text: str | Sequence[str]) -> "Location":
-        """Read `"12.3,14.0"`, or a list of such strings.
+        """Read names, separated by commas or in a list: `"12.3,14.0"`, `["mlp.7"]`.
 
         Raises:
-            UserError: if a part is not `layer.head`, or a head is named twice.
+            UserError: if a part names no site, sites are of several kinds, or one is named twice.
         """
-        names = [name.strip() for name in text.split(",")] if isinstance(text, str) else [str(name) for name in text]
-        wrong = [name for name in names if not re.fullmatch(r"[0-9]{1,5}\.[0-9]{1,5}", name)]
-        if wrong or not names:
-            raise UserError(
-                "heads as layer.head, zero-based and separated by commas, such as 12.3,14.0",
-                ", ".join(repr(name[:40]) for name in wrong[:5]) or "nothing",
-                "Write each head as two whole numbers with a full stop between them.",
-            )
-        sites = [Site(*map(int, name.split("."))) for name in names]
-        repeated = sorted(str(site) for site, count in Counter(sites).items() if count > 1)
-        if repeated:
-            raise UserError("every head once", f"{', '.join(repeated)} more than once", "Remove the repeats.")
-        return cls.of(sites)
-
-    @classmethod
-    def everything(cls, heads: Sequence[int]) -> "Location":
-        """All heads of a model that has so many in each layer."""
-        return cls(tuple(Site(layer, head) for layer, count in enumerate(heads) for head in range(count)))
+        words = [word.strip() for word in text.split(",")] if isinstance(text, str) else [str(word) for word in text]
+        kind, places = names.read(words)
+        if len(set(places)) < len(places):
+            seen: set[tuple[int, int]] = set()
+            twice = [one for one in places if one in seen or seen.add(one)]  # type: ignore[func-returns-value]
+            repeated = ", ".join(names.written(kind, sorted(set(twice)))[:5])
+            raise UserError("every site once", f"{repeated} more than once", "Remove the repeats.")
+        return cls(tuple(Site(kind, layer, index) for layer, index in sorted(places)))
 
     def __len__(self) -> int:
         return len(self.sites)
 
     def __str__(self) -> str:
-        return ",".join(map(str, self.sites))
+        return ",".join(self.names)
 
     @property
+    def kind(self) -> str:
+        """Of its sites, by name; "" where it has none."""
+        return self.sites[0].kind if self.sites else ""
+
+    @cached_property
     def layers(self) -> tuple[int, ...]:
         """The layers it touches, in order."""
-        return tuple(sorted({site.layer for site in self.sites}))
+        return tuple(self._by_layer)
 
-    @property
+    @cached_property
+    def _by_layer(self) -> dict[int, tuple[int, ...]]:
+        layers: dict[int, list[int]] = {}
+        for site in self.sites:
+            layers.setdefault(site.layer, []).append(site.index)
+        return {layer: tuple(found) for layer, found in layers.items()}
+
+    @cached_property
     def names(self) -> list[str]:
-        """The sites as `layer.head` strings."""
-        return [str(site) for site in self.sites]
+        """Its sites as their kind writes them."""
+        return names.written(self.kind, [(site.layer, site.index) for site in self.sites]) if self.sites else []
 
-    def heads(self, layer: int) -> tuple[int, ...]:
-        """Its heads in one layer, in order."""
-        return tuple(site.head for site in self.sites if site.layer == layer)
-
-    def complement(self, heads: Sequence[int]) -> "Location":
-        """All heads of a model, with so many in each layer, that are not in this Location."""
-        own = set(self.sites)
-        return Location(tuple(site for site in self.everything(heads).sites if site not in own))
-
-    def check(self, heads: Sequence[int]) -> None:
-        """Refuse heads that a model with so many in each layer does not have.
-
-        Raises:
-            UserError: naming every such head.
-        """
-        absent = [str(site) for site in self.sites if site.layer >= len(heads) or site.head >= heads[site.layer]]
-        if absent:
-            last = max((layer for layer, count in enumerate(heads) if count), default=0)
-            counts = " or ".join(map(str, sorted(set(heads))))
-            raise UserError(
-                f"heads of a model with {len(heads)} layers and {counts} query heads a layer (0.0 to {last}.{heads[last] - 1})",
-                ", ".join(absent),
-                "Heads are written layer.head and counted from zero; use query heads, not key-value heads.",
-            )
+    def indices(self, layer: int) -> tuple[int, ...]:
+        """Its sites in one layer, by their index, in order."""
+        return self._by_layer.get(layer, ())

@@ -8,8 +8,8 @@ from locus.sites.site import Location, Site
 
 
 def loudest(evidence: Evidence) -> Claim:
-    """As many heads as are asked for."""
+    """As many sites as are asked for."""
     sigma = evidence.directions.sigma
     order = np.argsort(-sigma, axis=None)[: evidence.size]
-    sites = [Site(*map(int, np.unravel_index(one, sigma.shape))) for one in order]
+    sites = [Site(evidence.space.kind.name, *map(int, np.unravel_index(one, sigma.shape))) for one in order]
     return Claim("loudest", Location.of(sites), "loudest", about={"n_train": len(evidence.train.items)})

@@ -13,10 +13,10 @@ def learned(place: Place) -> Rank1:
 def halved(place: Place) -> Edit:
     """With fixed terms: the heads at half of what they say."""
     layers = {}
-    for layer in place.location.layers:
-        keep = torch.ones(place.layout.d_in(layer))
-        for head in place.location.heads(layer):
-            keep[place.layout.slice(layer, head)] = 0.5
+    for layer, slices in place.layers.items():
+        keep = torch.ones(place.width(layer))
+        for columns in slices:
+            keep[columns] = 0.5
         layers[layer] = Terms(keep=keep)
     return Edit("halve", place.location, place.layout, layers)
 

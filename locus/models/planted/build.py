@@ -4,6 +4,7 @@ The same kind, sizes and seed give bit-equal weights: everything is drawn from o
 and rounded to float32 once, at the end.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +17,11 @@ from locus.errors import UserError
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
 from locus.models.planted.graded import graded_plan, percent_of
 from locus.models.planted.kinds import KINDS, MARGIN, SPREAD, KnownClaim, Place, PlantedPlan, plan
+from locus.models.planted.sited import site_of
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
 from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant_role
 from locus.records.base import JsonObject
+from locus.sites.site import Location, Site
 
 OWN_LOGIT = 12.0  # mean logit of a question's own answers, to which the polarity adds
 END_LOGIT = 20.0  # mean logit of the end-of-text token after an answer
@@ -31,13 +34,13 @@ class Planted:
     """A model whose true location is known by construction.
 
     Attributes:
-        kind: one of `kinds.KINDS`, or graded-PERCENT.
+        kind: one of `kinds.KINDS`, graded-PERCENT, or one of `sited.SITED`.
         seed: what everything was drawn from.
         shuffled: whether the labels of true and false were shuffled, so that no edit can generalise.
         model: float32, evaluation mode.
         tokenizer: one token a word; prompts are "{question}" and texts "{question} {answer}".
         dataset: its questions; the unedited model prefers the false answer to every one, unless labels are shuffled.
-        truth: the (layer, head) places that do the work.
+        truth: the places that do the work: layer, and head or neuron of it, or 0.
         claims: what is known of claims, by name; "planted" always exists.
         plan: the roles of its heads.
         directions: the named directions of its residual stream.
@@ -60,6 +63,25 @@ class Planted:
     def expected(self) -> dict[str, str]:
         """Question (works, special, unique, necessary) -> standing of the claim "planted"."""
         return self.claims["planted"].expected
+
+    @property
+    def site(self) -> str:
+        """The kind of its places."""
+        return site_of(self.kind)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every site does a share of the work."""
+        return "all" in self.claims
+
+    @property
+    def where(self) -> Location:
+        """The places that do the work, which print as their kind writes them: mlp.7."""
+        return self.located(self.truth)
+
+    def located(self, places: Iterable[Place]) -> Location:
+        """Places of the model's kind of site, such as those of a claim."""
+        return Location.of(Site(self.site, *place) for place in places)
 
 
 def build(

@@ -19,7 +19,6 @@ from torch import Tensor
 from locus.models.planted.bank import Questions
 from locus.models.planted.build import Planted
 from locus.models.planted.kinds import Place
-from locus.models.planted.sited import site_of
 
 Places = Sequence[Place]
 
@@ -51,15 +50,13 @@ def all_places(planted: Planted) -> list[Place]:
     """Every site of the model's kind."""
     config: Any = planted.model.config
     counts = {"head": config.num_attention_heads, "neuron": config.intermediate_size}
-    return [
-        (layer, index) for layer in range(config.num_hidden_layers) for index in range(counts.get(site_of(planted.kind), 1))
-    ]
+    return [(layer, index) for layer in range(config.num_hidden_layers) for index in range(counts.get(planted.site, 1))]
 
 
 def masks_of(planted: Planted, locations: Sequence[Places]) -> Tensor:
     """[K, layers, width], 1 where a location lets an edit write."""
     config: Any = planted.model.config
-    site, layers = site_of(planted.kind), config.num_hidden_layers
+    site, layers = planted.site, config.num_hidden_layers
     widths = {"head": config.num_attention_heads * config.head_dim, "neuron": config.intermediate_size}
     width = widths.get(site, config.hidden_size)
     size = {"head": config.head_dim, "neuron": 1}.get(site, width)
@@ -82,7 +79,7 @@ def final_states_under(planted: Planted, numbers: Numbers, ids: Tensor) -> Tenso
         def change(values: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
             return values + values @ a * b
 
-        module, entering = point_of(planted.model, site_of(planted.kind), layer)
+        module, entering = point_of(planted.model, planted.site, layer)
         if entering:
             handles.append(module.register_forward_pre_hook(lambda _, args, change=change: (change(args[0]), *args[1:])))
         else:

@@ -163,7 +163,9 @@ def planted_claim(*places: Place, necessary: bool = True, only: bool | None = Tr
 
 def _localized(places: list[Place]) -> PlantedPlan:
     site, elsewhere = places[:2]
-    return PlantedPlan((Role(site, "truth", (0,), 1.0),), (site,), claims_by_name(planted_claim(site), elsewhere_claim(elsewhere)))
+    return PlantedPlan(
+        (Role(site, "truth", (0,), 1.0),), (site,), claims_by_name(planted_claim(site), elsewhere_claim(elsewhere))
+    )
 
 
 def _distributed(places: list[Place]) -> PlantedPlan:
@@ -226,5 +228,7 @@ def _borrowed(places: list[Place]) -> PlantedPlan:
     roles = (Role(site, "belief", (0,), 0.0), Role(lender, "truth", (), 0.0))
     planted = KnownClaim("planted", (site,), planted_claim(site).expected, ("layer",))
     alone = KnownClaim("alone", (site,), {"works": "refuted"}, ("heads", "constant"))
-    claims = claims_by_name(planted, alone, KnownClaim("decoy", (lender,), elsewhere_claim(lender).expected), elsewhere_claim(elsewhere))
+    claims = claims_by_name(
+        planted, alone, KnownClaim("decoy", (lender,), elsewhere_claim(lender).expected), elsewhere_claim(elsewhere)
+    )
     return PlantedPlan(roles, (site,), claims, varying=True, direct=-0.5, decoys=(lender,))

@@ -200,7 +200,9 @@ class Knowing:
         pair = slice(self.size.questions + neuron, self.size.questions + neuron + 2)
         gates, whole = np.array([1.0, -1.0]), len(self.plan.truth) == self.size.layers
         self._neurons(layer, pair, np.outer(gates, self.directions["constant"]), np.outer([1, 1], self.directions[reads]))
-        self.of(layer, "mlp.down_proj.weight")[:, pair] = (SHARE if whole else STRENGTH) * np.outer(self.directions[writes], [1, 1])
+        self.of(layer, "mlp.down_proj.weight")[:, pair] = (SHARE if whole else STRENGTH) * np.outer(
+            self.directions[writes], [1, 1]
+        )
 
     def _multiply(self, layer: int) -> None:
         """Let two neurons write the product of an answer's marks: silu(g) u - silu(-g) u = g u."""

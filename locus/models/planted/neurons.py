@@ -4,7 +4,8 @@ A planted neuron reads one coordinate r of the stream, through its up row, and t
 silu(g c / |x|) * u r / |x|. Nothing writes either coordinate, and c is positive, so whatever else is done the value keeps the sign of
 r, and only |x| changes how large it is. Its column is the polarity, so an edit there that adds z to the value adds z to the
 polarity: with z the same for all questions, which many values of the layer give, every margin goes where the edit wants it. A decoy's
-value is the truth of an answer, and its column is of noise.
+value is the truth of an answer, and its column is of noise. Where all neurons are planted (*distributed*), every other one of a layer
+pushes the other way, as far but for its share: else their values would be so small that no edit could read anything there.
 """
 
 import numpy as np
@@ -14,6 +15,7 @@ from locus.models.planted.kinds import Role
 from locus.models.planted.weights import PlantedSize
 
 GATE = 2.0
+IDLE = 0.3  # up's gain of neurons that undo one another
 
 
 def plant_neuron(weights: dict[str, Array], role: Role, size: PlantedSize, directions: PlantedDirections) -> None:
@@ -28,8 +30,16 @@ def plant_neuron(weights: dict[str, Array], role: Role, size: PlantedSize, direc
         weights[f"{prefix}down_proj.weight"][:, neuron] = written
 
 
-def push(weights: dict[str, Array], role: Role, directions: PlantedDirections, strength: float) -> None:
-    """Set how far a planted neuron's value goes: towards the false answer, since questions have -1 along what it reads."""
+def push(weights: dict[str, Array], role: Role, directions: PlantedDirections, strength: float, idle: float = 0.0) -> None:
+    """Set how far a planted neuron's value goes: towards the false answer, since questions have -1 along what it reads.
+
+    Args:
+        weights: overwritten in place.
+        role: the neuron's.
+        directions: named.
+        strength: of its share in what the model says.
+        idle: of what another one of its layer takes back.
+    """
     layer, neuron = role.place
     assert role.reads is not None, "a neuron reads something"
-    weights[f"model.layers.{layer}.mlp.up_proj.weight"][neuron] = strength * directions[role.reads]
+    weights[f"model.layers.{layer}.mlp.up_proj.weight"][neuron] = (strength + idle) * directions[role.reads]

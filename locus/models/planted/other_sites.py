@@ -9,8 +9,8 @@ from locus.models.planted.build import BOS, Planted, assign, empty_model, final_
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
 from locus.models.planted.kinds import PlantedPlan
 from locus.models.planted.knowing import NAMED, Knowing, entering_mlps, is_cued
-from locus.models.planted.neurons import plant_neuron, push
-from locus.models.planted.sited import MODULES, N_QUESTIONS, NEURONS, SITED, site_of, sited_plan
+from locus.models.planted.neurons import IDLE, plant_neuron, push
+from locus.models.planted.sited import MODULES, N_QUESTIONS, NEURONS, SITED, SPARE, site_of, sited_plan
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
 from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers
 
@@ -40,7 +40,7 @@ def build_sited(
     number = SITED.index(kind) if kind in SITED else len(SITED)
     places, shapes, labels = (np.random.default_rng(one) for one in np.random.SeedSequence([seed, 1000 + number]).spawn(3))
     neurons = site_of(kind) == "neuron"
-    widths = dict(NEURONS if neurons else {**MODULES, "mlp": n_questions + 4})
+    widths = dict(NEURONS if neurons else {**MODULES, "mlp": n_questions + SPARE})
     widths["layers"] = layers or widths["layers"]
     plan = sited_plan(kind, widths["layers"], widths["mlp"], places)
     n_answers, cued = plan.n_polarities + 1, is_cued(site_of(kind))
@@ -112,9 +112,10 @@ def _neurons(size: PlantedSize, plan: PlantedPlan, rng: np.random.Generator) -> 
     weights["lm_head.weight"] = np.zeros((vocabulary, size.width))
     model = empty_model(size, vocabulary)
     pushing, strength = [role for role in plan.roles if role.share], np.full(plan.n_polarities, 0.01)
+    idle = {role.place: 0.0 if len(plan.roles) < size.layers * size.mlp else IDLE * (-1) ** role.place[1] for role in plan.roles}
     for _ in range(6):  # a small push moves margins in proportion
         for role in pushing:
-            push(weights, role, directions, role.share * strength[role.writes[0]])
+            push(weights, role, directions, role.share * strength[role.writes[0]], idle[role.place])
         assign(model, weights)
         polar: Array = final_states(model, prompts) @ directions.polarities.T
         strength *= plan.margin / (polar.mean(axis=0) * plan.spread / np.sqrt(size.width))

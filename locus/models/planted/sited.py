@@ -39,13 +39,14 @@ layer's did until that is used up, so its truth is a *span*: the layers whose st
 span is one layer, in *redundant* two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from locus.errors import UserError
 from locus.models.planted.kinds import (
+    COMPACT,
     KnownClaim,
     Place,
     PlantedPlan,
@@ -64,12 +65,22 @@ SITED = tuple(f"{site}-{shape}" for site in SITES for shape in SHAPES)
 NEURONS = {"width": 24, "layers": 3, "heads": 2, "head_dim": 12, "mlp": 16}
 MODULES = {"width": 32, "layers": 24, "heads": 2, "head_dim": 8}
 N_QUESTIONS = 120
+SPARE = 4  # neurons beside the one for every question, where a module is what is edited
 PUSH = -0.25  # nats by which planted neurons prefer the false answer
 
 
 def site_of(kind: str) -> str:
     """The kind of site that a kind of planted model is about."""
     return kind.split("-")[0] if kind in SITED else "head"
+
+
+def sizes_of(name: str) -> Mapping[str, int | None]:
+    """What a model's name says of its sizes: layers, heads and neurons of a layer, in the words of configurations."""
+    site = site_of(name.split(":")[1] if ":" in name else name)
+    if site == "head":
+        return {"layers": COMPACT["layers"], "heads": COMPACT["heads"], "inner width": COMPACT["width"]}
+    widths = NEURONS if site == "neuron" else {**MODULES, "mlp": N_QUESTIONS + SPARE}
+    return {"layers": widths["layers"], "heads": widths["heads"], "inner width": widths["mlp"]}
 
 
 def sited_plan(kind: str, layers: int, neurons: int, rng: np.random.Generator) -> PlantedPlan:

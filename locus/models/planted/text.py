@@ -52,9 +52,7 @@ def make_tokenizer(n_questions: int, n_answers: int, cued: bool = False) -> PreT
     )
 
 
-def make_dataset(
-    name: str, bits: Array, n_answers: int, shuffled: bool, rng: np.random.Generator, cued: bool = False
-) -> Dataset:
+def make_dataset(name: str, bits: Array, n_answers: int, shuffled: bool, rng: np.random.Generator, cued: bool = False) -> Dataset:
     """Items with one true answer each, every item a group of its own.
 
     Args:

@@ -5,14 +5,16 @@ shows is on its axis.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 
 from locus.records.place import Measured, PlaceResult
 from locus.report import chart
 from locus.report.figures.plot import CALLED, LOOK, Drawing, Rows, axis, called, drift_axis, intervals, legend, points, scale
-from locus.report.material import Material, SettingRow, heads
+from locus.report.material import Material, SettingRow, sites
 from locus.report.places import Place
+from locus.sites.space import SiteSpace
 
 STRENGTH, SCORE, TRUTH, INFO, MC2, KL = range(4, 10)  # columns of what was tried
 
@@ -69,24 +71,28 @@ def _dots(axes: Axes, kinds: Sequence[str], dots: Sequence[float]) -> None:
 
 
 def head_map(material: Material) -> Drawing:
-    """Layer x head: probe accuracy, claimed heads, heads of random Locations, single heads."""
-    grid = heads(material)
+    """Layers by heads, or other sites: probe accuracy, what is claimed, in random Locations, and edited alone.
+
+    Where layers have one site it is a strip; where they have very many only what is named is drawn.
+    """
+    grid, space = sites(material), material.space
     rows: Rows = [
-        (layer, head, one.score, int(bool(one.claims)), len(one.random), one.alone)
+        (layer, one.index, one.score, int(bool(one.claims)), len(one.random), one.alone)
         for layer, line in enumerate(grid)
-        for head, one in enumerate(line)
+        for one in line
     ]
-    columns = ("layer", "head", "probe accuracy", "claimed", "random Locations", "single head")
-    height = min(7.0, 1.0 + 0.13 * len(grid) * max(0.5, min(1.5, 12 / max(1, *map(len, grid)))))
-    return Drawing("head-map", columns, rows, height, _draw_map)
+    noun = space.kind.noun
+    columns = ("layer", noun, "probe accuracy", "claimed", "random Locations", f"single {noun}")
+    height = min(7.0, 1.0 + 0.13 * len(grid) * max(0.5, min(1.5, 12 / max(1, *space.counts))))
+    return Drawing("head-map", columns, rows, height, partial(_draw_map, space=space))
 
 
-def _draw_map(panels: Sequence[Axes], rows: Rows) -> None:
+def _draw_map(panels: Sequence[Axes], rows: Rows, space: SiteSpace) -> None:
     axes = panels[0]
-    layers, width = max(row[0] for row in rows) + 1, max(row[1] for row in rows) + 1
+    layers, width = len(space.counts), max(space.counts)
     values = [[float("nan")] * width for _ in range(layers)]
-    for layer, head, score, *_ in rows:
-        values[layer][head] = float("nan") if score is None else 100 * score
+    for layer, index, score, *_ in rows:
+        values[layer][index] = float("nan") if score is None else 100 * score
     axes.set_facecolor("#F2F2F2")
     if any(row[2] is not None for row in rows):
         image = axes.imshow(values, cmap="Blues", aspect="auto", interpolation="nearest")
@@ -102,7 +108,7 @@ def _draw_map(panels: Sequence[Axes], rows: Rows) -> None:
             label = "claimed" if kind == "claim" else "in a random Location"
             face = "none" if kind == "claim" else colour
             axes.scatter(xs, ys, s=size * 3, marker=marker, facecolors=face, edgecolors=colour, linewidths=1, label=label)
-    axes.set_xlabel("head")
+    axes.set_xlabel(space.kind.noun)
     axes.set_ylabel("layer")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
@@ -197,7 +203,7 @@ def single_heads(material: Material) -> Drawing:
     metric = _measured(material.places["single"], material)
     rows = _places(material.places["single"], "single", metric)
     rows += _places(material.places["ceiling"], "ceiling", metric) if rows else []
-    return _distribution("single-heads", rows, metric, "single heads, in order")
+    return _distribution("single-heads", rows, metric, "single sites, in order")
 
 
 def _measured(places: Sequence[Place], material: Material) -> str:

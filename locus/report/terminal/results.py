@@ -23,11 +23,12 @@ from locus.records.place import Measured, PlaceResult
 from locus.records.plan import JudgeRecord
 from locus.records.verdict import KINDS, Verdict
 from locus.report.rates import error_rates
-from locus.report.words import by_steering, searched, steered
+from locus.report.words import by_steering, kind_claimed, searched, steered
 from locus.shown import line
+from locus.sites.kind import kind_of
 from locus.units import bare, is_share, share
 
-COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta"}
+COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta", "withheld": "cyan"}
 CORRECTED = {"both": "corrected %"}  # no metric, but what remains of True*Info where the judge's known errors are taken out
 MEANS = "mean [95 % interval over questions]; over several Locations: mean (least, most)."
 ABOUT_CORRECTED = {"both": "Corrected: share of answers that are both, with the judge's known errors taken out."}
@@ -172,7 +173,7 @@ def _spread(places: Sequence[PlaceResult], measure: str) -> Cell:
 
 def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     """Label and cells of every row; an empty label is a rule between sections."""
-    base, size = verdict.baseline, verdict.claims[0].n_sites
+    base, size, kind = verdict.baseline, verdict.claims[0].n_sites, kind_claimed(verdict.claims[0])
 
     def one(place: PlaceResult) -> dict[str, Cell]:
         return {name: cell(place, name) for name in names}
@@ -188,8 +189,8 @@ def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
         ]
     rows.append(("", {}))
     rows += [(steered(place.name, place.setting), one(place)) for place in verdict.shift]
-    for kind, places in by_steering(verdict.shift_random).items():
-        rows.append((f"{kind} at {len(places)} random Locations", several(places)))
+    for steering, places in by_steering(verdict.shift_random).items():
+        rows.append((f"{steering} at {len(places)} random Locations", several(places)))
     rows += [(steered(place.name, place.setting, everywhere=True), one(place)) for place in verdict.shift_everywhere]
     rows.append(("", {}))
     for place in verdict.ceiling:
@@ -198,14 +199,14 @@ def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     for read in dict.fromkeys(place.read for kind in edits for place in verdict.places(kind)):
         mine = {kind: [place for place in verdict.places(kind) if place.read == read] for kind in edits}
         rows += [(f"optimal at {place.name}, read {read}", one(place)) for place in mine["claimed"]]
-        heads = f"{size} head{'' if size == 1 else 's'}"
+        sites = kind.counted(size)
         if mine["random"]:
-            rows.append((f"optimal at {len(mine['random'])} random Locations of {heads}", several(mine["random"])))
+            rows.append((f"optimal at {len(mine['random'])} random Locations of {sites}", several(mine["random"])))
         if layered := mine["random_in_layers"]:
             rows.append((f"optimal at {len(layered)} random Locations of its layers", several(layered)))
         rows += [("optimal everywhere but there", one(place)) for place in mine["complement"]]
         if mine["single"]:
-            rows.append((f"optimal at {len(mine['single'])} single heads", several(mine["single"])))
+            rows.append((f"optimal at {len(mine['single'])} single {kind.nouns}", several(mine["single"])))
     return rows
 
 
@@ -233,9 +234,11 @@ def _standings(console: Console, verdict: Verdict, config: AuditConfig) -> None:
         console.print()
         console.print(Text(gained(verdict.gain, verdict.metric)))
     for claim in verdict.claims:
-        heads, findings = ", ".join(claim.location), claim.by_question
+        where, findings = ", ".join(claim.location), claim.by_question
         console.print()
-        console.print(Text(f"Claim {line(claim.name, NAME)}: heads {heads}; read {claim.read}; by {verdict.metric}"))
+        console.print(
+            Text(f"Claim {line(claim.name, NAME)}: {kind_claimed(claim).nouns} {where}; read {claim.read}; by {verdict.metric}")
+        )
         wrong, unmeasured = error_rates(findings, config)
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True)
@@ -320,10 +323,10 @@ def _truth(name: str) -> str:
     planted = planted_named(name)
     if planted.shuffled:
         return "Planted: the labels are shuffled, so no edit can generalise, wherever it is."
-    if len(planted.truth) == planted.model.config.num_hidden_layers * planted.model.config.num_attention_heads:
-        return "Planted: every head does its share of the work, by construction."
-    heads = ", ".join(f"{layer}.{head}" for layer, head in planted.truth)
+    if planted.everywhere:
+        return f"Planted: every {kind_of(planted.site).noun} does its share of the work, by construction."
+    places = ", ".join(planted.where.names)
     if planted.plan.parts:
         part = share(planted.plan.reach(planted.truth))
-        return f"Planted: {part} of the work is done at {heads} alone, and the rest at others, by construction."
-    return f"Planted: the work is done at {heads}, by construction."
+        return f"Planted: {part} of the work is done at {places} alone, and the rest at others, by construction."
+    return f"Planted: the work is done at {places}, by construction."

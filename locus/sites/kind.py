@@ -1,0 +1,99 @@
+"""What a kind of site is: how its sites are written, how many a model has, and which slice of which vector each one is.
+
+The flow asks these of whatever a claim names, and never which kind it is. Ours stand in a file each; another package's come
+through the entry points `locus.sites`, a script's through `registry.register`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from locus import registry
+
+
+class Sizes(Protocol):
+    """What a kind may ask of a model's sizes (`models.layout.Layout`)."""
+
+    @property
+    def n_layers(self) -> int:
+        """Layers."""
+        ...
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Query heads of each layer."""
+        ...
+
+    def width(self, point: str, layer: int) -> int:
+        """Width of the vector at a point of a layer; 0 where there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class SiteKind:
+    """One kind of site.
+
+    Attributes:
+        name: in the registry, plans and verdicts.
+        noun, nouns: one of them in words, and several.
+        notations: how one is written, {} for each number; the first is the one that we write.
+        point: of a layer, where its edits act (`models.points`).
+        counts: how many sites each layer has.
+        columns: of the vector at its point in a layer, those that are one site's, by its index.
+        foreseen: how many sites each layer has by a configuration's sizes (layers, heads, inner width), before a model is loaded;
+            None where these do not say.
+        runs: whether neighbours are written as one, `n12.0-511`.
+        calibrated: whether the error rates of its verdicts were measured, on planted models where the truth is known; without,
+            an audit ends in numbers and no standing.
+        filed: under which key files list its sites.
+    """
+
+    name: str
+    noun: str
+    nouns: str
+    notations: tuple[str, ...]
+    point: str
+    counts: Callable[[Any], tuple[int, ...]]
+    columns: Callable[[Any, int, int], slice]
+    foreseen: Callable[[Mapping[str, int | None]], tuple[int, ...] | None] = lambda sizes: None
+    runs: bool = False
+    calibrated: bool = False
+    filed: str = "sites"
+
+    def counted(self, number: int) -> str:
+        """So many of them in words: "1 head", "4 heads"."""
+        return f"{number} {self.noun if number == 1 else self.nouns}"
+
+
+def whole(point: str) -> Callable[[Any], tuple[int, ...]]:
+    """The counts of a kind of which each layer that has a point has one site: all of its vector."""
+    return lambda sizes: tuple(int(sizes.width(point, layer) > 0) for layer in range(sizes.n_layers))
+
+
+def whole_columns(sizes: Any, layer: int, index: int) -> slice:
+    """All of a vector."""
+    return slice(None)
+
+
+def one_a_layer(sizes: Mapping[str, int | None]) -> tuple[int, ...] | None:
+    """One site in each layer, as far as a configuration says how many layers there are."""
+    return (1,) * layers if (layers := sizes.get("layers")) else None
+
+
+def kind_of(name: str) -> SiteKind:
+    """A kind of site by its name.
+
+    Raises:
+        UserError: if there is none of the name, suggesting the nearest; or what is registered is no kind of it.
+    """
+    return registry.one_of("sites", name, SiteKind)
+
+
+def kinds() -> list[SiteKind]:
+    """All that are known."""
+    return [kind_of(name) for name in registry.entries("sites")]
+
+
+def default() -> SiteKind:
+    """The kind of a claim that nobody has named a site of: the first."""
+    return kinds()[0]
