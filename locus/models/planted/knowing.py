@@ -2,8 +2,8 @@
 
 The bit of a question is a coordinate of the stream, +strength or -strength along *bit0* (and *bit1*), and nothing turns it into the
 polarity: the unedited model is indifferent. It comes into the stream in one of two ways. It is *embedded*, with the question's word.
-Or it is *looked up*: a question's word has a *name*, a unit vector, and an MLP has a neuron for every question that fires at this name
-alone and writes its bit. Bits are drawn by lot after the names, so what comes before the look-up is, as a function of weights and
+Or it is *looked up*: a question's word has a *name*, a unit vector, and an MLP has a neuron for every question of bit +1
+that fires at this name alone and writes +2, and one that writes -1 to all. Bits are drawn by lot after the names, so what comes before the look-up is, as a function of weights and
 words, the same whatever the bits are: no edit there, and no edits there together, can know them.
 
 What an edit of other places can do after the bit is in the stream is closed by construction, kind by kind:
@@ -30,35 +30,34 @@ from torch.nn import functional
 
 from locus.models.planted.directions import Array, PlantedDirections
 from locus.models.planted.kinds import Place, PlantedPlan
+from locus.models.planted.sited import SPARE
 from locus.models.planted.text import SPECIAL
 from locus.models.planted.weights import PlantedSize
 
-NAMES, BALLAST = 10, 4  # dimensions
+NAMES, BALLAST = 3, 2  # dimensions, the first ones of the free
 STRENGTH = 0.3  # of a bit in the stream
 SHARE = 0.03  # the same, of what one of many adds where every module carries the bit
 HEAVY = 1.5  # norm of a question's ballast
 PUSHED = 0.3  # norm that a layer's attention adds to the stream, about; its MLP adds as much
 HESITATION = 0.02  # of a question's own polarity, which has nothing to do with its bit: margins of .1 nats
-APART = 0.75  # largest cosine of two names
-SHARP, FIRES = 60.0, 0.88  # gate of a question's neuron: SHARP times (cosine with its name, less FIRES)
-SHARED = ("bit0", "bit1", "truth", "constant", "end", "channel", "mark0", "mark1")
-NAMED = (*SHARED, *(f"name{index}" for index in range(NAMES)), *(f"ballast{index}" for index in range(BALLAST)))
+SHARP = 13.0  # gate of a neuron that looks up: this where it fires, and less than minus this at other names
+SHARED = ("bit0", "bit1", "twin", "truth", "constant", "end", "channel", "mark0", "mark1")
 
 
-def rows_of(directions: PlantedDirections, word: str) -> Array:
-    """[n, width], the directions whose names begin with a word."""
-    return np.stack([directions[name] for name in directions.names if name.startswith(word)])
+def draw_bits(n_bits: int, n_questions: int, rng: np.random.Generator) -> Array:
+    """[n_bits, n_questions] of +1 and -1, opposite in each pair of neighbours, and for as many pairs the one way as the other."""
+    pairs = np.where(np.arange(n_questions // 2) % 2, -1.0, 1.0)
+    return np.stack([np.outer(rng.permutation(pairs), [1.0, -1.0]).ravel() for _ in range(n_bits)])
 
 
-def draw_names(n_questions: int, rng: np.random.Generator) -> Array:
-    """[n_questions, NAMES] unit vectors of which no two are close."""
-    names: list[Array] = []
-    while len(names) < n_questions:
-        one = rng.standard_normal(NAMES)
-        one /= np.linalg.norm(one)
-        if all(one @ other < APART for other in names):
-            names.append(one)
-    return np.stack(names)
+def draw_names(n_pairs: int, rng: np.random.Generator) -> Array:
+    """[n_pairs, NAMES] unit vectors, spread evenly over the sphere along a spiral, turned and dealt at random."""
+    height = 1 - (2 * np.arange(n_pairs) + 1) / n_pairs
+    angle, radius = np.pi * (1 + 5**0.5) * np.arange(n_pairs), np.sqrt(1 - height**2)
+    spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+    turn, _ = np.linalg.qr(rng.standard_normal((NAMES, NAMES)))
+    names: Array = rng.permutation(spiral) @ turn
+    return names
 
 
 def is_cued(site: str) -> bool:
@@ -95,7 +94,7 @@ class Knowing:
     Args:
         site: attn, mlp or resid.
         plan: which sites play a part.
-        size: widths and counts; as many MLP neurons as questions, and four.
+        size: widths and counts; as many MLP neurons as pairs of questions, and those to spare.
         directions: named.
         rng: of everything drawn.
     """
@@ -104,7 +103,9 @@ class Knowing:
         self, site: str, plan: PlantedPlan, size: PlantedSize, directions: PlantedDirections, rng: np.random.Generator
     ) -> None:
         self.site, self.plan, self.size, self.directions, self.rng = site, plan, size, directions, rng
-        self.readable = np.concatenate([directions["constant"][None], rows_of(directions, "name"), directions.free])
+        self.name_rows, self.ballast_rows = directions.free[:NAMES], directions.free[NAMES : NAMES + BALLAST]
+        self.idle_rows = directions.free[NAMES + BALLAST :]
+        self.readable = np.concatenate([directions["constant"][None], self.name_rows, self.idle_rows])
         self.weights: dict[str, Array] = {"model.norm.weight": np.ones(size.width)}
         for layer in range(size.layers):
             self._noise(layer)
@@ -113,7 +114,7 @@ class Knowing:
             self._carry(role.place, role.reads)
         for bit, layer in early(site, plan, size.layers).items():
             self._move(layer, bit.replace("bit", "polarity"))
-        self.names = draw_names(size.questions, rng)
+        self.names = draw_names(size.questions // 2, rng)
 
     def _set(self, layer: int, name: str, value: Array) -> None:
         self.weights[f"model.layers.{layer}.{name}"] = value
@@ -123,15 +124,15 @@ class Knowing:
         return self.weights[f"model.layers.{layer}.{name}"]
 
     def _noise(self, layer: int) -> None:
-        size, free = self.size, self.directions.free
+        size = self.size
 
         def reader(rows: int) -> Array:
             projection: Array = self.rng.standard_normal((rows, len(self.readable))) @ self.readable / np.sqrt(size.width)
             return projection
 
         def writer(columns: int, rms: float) -> Array:
-            scale = PUSHED / rms / np.sqrt(columns * len(free))
-            projection: Array = scale * free.T @ self.rng.standard_normal((len(free), columns))
+            scale = PUSHED / rms / np.sqrt(columns * len(self.idle_rows))
+            projection: Array = scale * self.idle_rows.T @ self.rng.standard_normal((len(self.idle_rows), columns))
             return projection
 
         for norm in ("input_layernorm", "post_attention_layernorm"):
@@ -148,16 +149,15 @@ class Knowing:
         self._set(layer, "mlp.down_proj.bias", np.zeros(size.width))
 
     def _silence(self) -> None:
-        """Let what comes after the bit say the same to all questions; of a stream whose first layers tell, all attention."""
+        """Let what comes after the bit say the same to all questions; where the stream is edited, all that is not planted."""
         plan, size = self.plan, self.size
-        if len(plan.truth) == size.layers:
-            return
         if self.site == "resid":
-            for layer in range(size.layers) if early("resid", plan, size.layers) else ():
+            for layer in range(size.layers):
                 self._same_to_all(layer, "attn")
-            return
-        for layer in range(min(plan.truth)[0] + 1, size.layers):
-            self._same_to_all(layer, self.site)
+                self._same_to_all(layer, "mlp")
+        elif len(plan.truth) < size.layers:
+            for layer in range(min(plan.truth)[0] + 1, size.layers):
+                self._same_to_all(layer, self.site)
 
     def _same_to_all(self, layer: int, site: str) -> None:
         names = ["self_attn.v_proj"] if site == "attn" else ["mlp.gate_proj", "mlp.up_proj"]
@@ -197,7 +197,8 @@ class Knowing:
 
     def _pair(self, layer: int, neuron: int, reads: str, writes: str) -> None:
         """Let two neurons write a coordinate's sign times something positive."""
-        pair = slice(self.size.questions + neuron, self.size.questions + neuron + 2)
+        first = self.size.mlp - SPARE + neuron
+        pair = slice(first, first + 2)
         gates, whole = np.array([1.0, -1.0]), len(self.plan.truth) == self.size.layers
         self._neurons(layer, pair, np.outer(gates, self.directions["constant"]), np.outer([1, 1], self.directions[reads]))
         self.of(layer, "mlp.down_proj.weight")[:, pair] = (SHARE if whole else STRENGTH) * np.outer(
@@ -206,7 +207,7 @@ class Knowing:
 
     def _multiply(self, layer: int) -> None:
         """Let two neurons write the product of an answer's marks: silu(g) u - silu(-g) u = g u."""
-        pair, gates = slice(self.size.questions, self.size.questions + 2), np.array([1.0, -1.0])
+        pair, gates = slice(0, 2), np.array([1.0, -1.0])
         self._neurons(layer, pair, np.outer(gates, self.directions["mark0"]), np.outer([1, 1], self.directions["mark1"]))
         self.of(layer, "mlp.down_proj.weight")[:, pair] = STRENGTH * np.outer(self.directions["truth"], gates)
 
@@ -223,16 +224,16 @@ class Knowing:
         return sorted(found)
 
     def plant_look_up(self, layer: int) -> None:
-        """The neurons that fire at a question's name alone. What they write is set later, from how much they fire."""
-        questions = slice(0, self.size.questions)
-        constant = np.outer(np.ones(self.size.questions), self.directions["constant"])
-        names = self.names @ rows_of(self.directions, "name")
-        self._neurons(layer, questions, SHARP * (names - FIRES * constant), constant)
-        rest = slice(self.size.questions, self.size.mlp)
-        kept = self.of(layer, "mlp.down_proj.weight")[:, rest].copy()
-        self.of(layer, "mlp.down_proj.weight")[:] = 0.0
-        if self.site == "mlp":
-            self.of(layer, "mlp.down_proj.weight")[:, rest] = kept
+        """The neurons that fire at the name of one pair each, as far as its questions' twin says; what they write is set later."""
+        cosines, constant = self.names @ self.names.T, self.directions["constant"]
+        edge = (1 + cosines[cosines < 1 - 1e-9].max()) / 2  # between a name's cosine with itself and with the one that is next
+        sharp = SHARP / (1 - edge) / np.sqrt(self.size.width / 5)  # a question's squared norm is about 5
+        rows = slice(0, len(self.names))
+        self._neurons(layer, rows, sharp * (self.names @ self.name_rows - edge * constant), self._ones(self.directions["twin"]))
+        self.of(layer, "mlp.down_proj.weight")[:, : self.size.mlp - SPARE if self.site == "mlp" else None] = 0.0
+
+    def _ones(self, direction: Array) -> Array:
+        return np.outer(np.ones(len(self.names)), direction)
 
     def look_up(self, layer: int, bit: str, entering: Array, bits: Array) -> None:
         """Set what the neurons write, so that every question's bit comes out with the same strength.
@@ -243,10 +244,11 @@ class Knowing:
             entering: [n_questions, width], what enters the MLP at the questions' last tokens.
             bits: [n_questions] of +1 and -1.
         """
-        gate, up = (entering @ self.of(layer, f"mlp.{name}_proj.weight")[: self.size.questions].T for name in ("gate", "up"))
+        rows, first = slice(0, len(self.names)), entering[::2]  # the second question of a pair fires as far the other way
+        gate, up = (first @ self.of(layer, f"mlp.{name}_proj.weight")[rows].T for name in ("gate", "up"))
         fired = functional.silu(torch.from_numpy(gate)).numpy() * up
-        columns = np.linalg.solve(fired, STRENGTH * bits)
-        self.of(layer, "mlp.down_proj.weight")[:, : self.size.questions] = np.outer(self.directions[bit], columns)
+        columns = np.linalg.solve(fired, STRENGTH * bits[::2])
+        self.of(layer, "mlp.down_proj.weight")[:, rows] = np.outer(self.directions[bit], columns)
 
     def embed(self, bits: Array) -> Array:
         """Input embeddings of the whole vocabulary, [words, width]: special tokens, questions, answers, cues.
@@ -258,18 +260,23 @@ class Knowing:
         constant = directions["constant"]
 
         def noise(count: int) -> Array:
-            gaussian = rng.standard_normal((count, len(directions.free)))
-            unit: Array = gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True) @ directions.free
+            gaussian = rng.standard_normal((count, len(self.idle_rows)))
+            unit: Array = gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True) @ self.idle_rows
             return unit + constant
 
-        def ballast() -> Array:
-            gaussian = rng.standard_normal((size.questions, BALLAST))
-            heavy: Array = HEAVY * gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True) @ rows_of(directions, "ballast")
-            return heavy
+        def pairs(rows: Array, scale: float) -> Array:
+            """The same for both questions of a pair, of a norm."""
+            gaussian = rng.standard_normal((len(self.names), len(rows)))
+            vectors: Array = scale * gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True) @ rows
+            return vectors.repeat(2, axis=0)
 
-        questions = noise(size.questions) + ballast() + self.names @ rows_of(directions, "name")
-        questions += HESITATION * rng.standard_normal((size.questions, len(directions.polarities))) @ directions.polarities
-        cues, moved = noise(size.questions) + ballast(), early(self.site, self.plan, size.layers)
+        twins = np.where(np.arange(size.questions) % 2, -1.0, 1.0)
+        questions = noise(1) + pairs(self.ballast_rows, HEAVY) + (self.names @ self.name_rows).repeat(2, axis=0)
+        for polarity in directions.polarities:
+            questions += HESITATION * rng.standard_normal((len(self.names), 1)).repeat(2, axis=0) * polarity
+        cues, moved = noise(1) + pairs(self.ballast_rows, HEAVY), early(self.site, self.plan, size.layers)
+        if self.looked_up():
+            questions += np.outer(twins, directions["twin"])
         for number, one in enumerate(bits):
             bit = f"bit{number}"
             if bit in moved or bit not in look_ups(self.site, self.plan, size.layers):

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM
 from locus.models.planted.build import BOS, Planted, assign, empty_model, final_states, invalid, write_vocabulary
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
 from locus.models.planted.kinds import PlantedPlan
-from locus.models.planted.knowing import NAMED, Knowing, entering_mlps, is_cued
+from locus.models.planted.knowing import SHARED, Knowing, draw_bits, entering_mlps, is_cued
 from locus.models.planted.neurons import IDLE, plant_neuron, push
 from locus.models.planted.sited import MODULES, N_QUESTIONS, NEURONS, SITED, SPARE, site_of, sited_plan
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
@@ -29,8 +29,8 @@ def build_sited(
     Args:
         kind: one of `sited.SITED`.
         seed: of everything; the shuffled-label twin of a seed has the same weights.
-        layers: as many as audits need by default, 3 for neurons and 24 for the others.
-        n_questions: at least 10.
+        layers: as many as audits need by default, 3 for neurons and 21 for the others.
+        n_questions: at least 10, and even.
         shuffled: whether to shuffle which answer is called true.
         turned: bits to turn in every question, and nothing else: what does not know them stays as it is.
 
@@ -40,15 +40,12 @@ def build_sited(
     number = SITED.index(kind) if kind in SITED else len(SITED)
     places, shapes, labels = (np.random.default_rng(one) for one in np.random.SeedSequence([seed, 1000 + number]).spawn(3))
     neurons = site_of(kind) == "neuron"
-    widths = dict(NEURONS if neurons else {**MODULES, "mlp": n_questions + SPARE})
+    widths = dict(NEURONS if neurons else {**MODULES, "mlp": n_questions // 2 + SPARE})
     widths["layers"] = layers or widths["layers"]
     plan = sited_plan(kind, widths["layers"], widths["mlp"], places)
     n_answers, cued = plan.n_polarities + 1, is_cued(site_of(kind))
     size = PlantedSize(**widths, questions=n_questions, answers=n_answers)
-    bits = np.ones((plan.n_polarities, n_questions))
-    if plan.varying:
-        for one in bits:
-            one[places.permutation(n_questions)[: n_questions // 2]] = -1.0
+    bits = draw_bits(plan.n_polarities, n_questions, places) if plan.varying else np.ones((plan.n_polarities, n_questions))
     bits[list(turned)] *= -1.0
     tokenizer = make_tokenizer(n_questions, n_answers, cued)
     if neurons:
@@ -56,7 +53,7 @@ def build_sited(
     else:
         model, directions = _knowing(site_of(kind), size, plan, bits, shapes)
     name = f"planted-{kind}{'-shuffled' if shuffled else ''}-{seed}"
-    dataset = make_dataset(name, bits[0], n_answers, shuffled, labels, cued)
+    dataset = make_dataset(name, bits[0], n_answers, shuffled, labels, cued, paired=plan.varying)
     claims = {name: invalid(claim) for name, claim in plan.claims.items()} if shuffled else plan.claims
     return Planted(kind, seed, shuffled, model, tokenizer, dataset, plan.truth, claims, plan, directions)
 
@@ -85,7 +82,7 @@ def signs_of(bits: Array, answers: int) -> Array:
 def _knowing(
     site: str, size: PlantedSize, plan: PlantedPlan, bits: Array, rng: np.random.Generator
 ) -> tuple[LlamaForCausalLM, PlantedDirections]:
-    directions = draw_directions(size.width, plan.n_polarities, rng, NAMED)
+    directions = draw_directions(size.width, plan.n_polarities, rng, SHARED)
     knowing, prompts = Knowing(site, plan, size, directions, rng), prompts_of(size, is_cued(site))
     weights = knowing.weights
     weights["model.embed_tokens.weight"] = knowing.embed(bits)
@@ -93,9 +90,10 @@ def _knowing(
     weights["lm_head.weight"] = np.zeros((vocabulary, size.width))
     model = empty_model(size, vocabulary, biased=True)
     for layer, bit in knowing.looked_up():
+        one = bits[int(bit.removeprefix("bit"))]
         knowing.plant_look_up(layer)
         assign(model, weights)
-        knowing.look_up(layer, bit, entering_mlps(model, prompts, layer), bits[int(bit.removeprefix("bit"))])
+        knowing.look_up(layer, bit, entering_mlps(model, prompts, layer), one)
     spreads = plan.spread * signs_of(bits, size.answers)
     return _finished(model, weights, size, directions, spreads, prompts), directions
 

@@ -61,11 +61,11 @@ from locus.models.planted.kinds import (
 SHAPES = ("localized", "distributed", "decoy", "redundant", "conjunctive")
 SITES = ("neuron", "attn", "mlp", "resid")
 SITED = tuple(f"{site}-{shape}" for site in SITES for shape in SHAPES)
-# Of each kind of site: 48 neurons, and 24 modules or streams, so that 19 random ones can be drawn beside a claim.
+# Of each kind of site: 48 neurons, and 21 modules or streams, so that 19 random ones can be drawn beside a claim.
 NEURONS = {"width": 24, "layers": 3, "heads": 2, "head_dim": 12, "mlp": 16}
-MODULES = {"width": 32, "layers": 24, "heads": 2, "head_dim": 8}
+MODULES = {"width": 24, "layers": 21, "heads": 2, "head_dim": 8}
 N_QUESTIONS = 120
-SPARE = 4  # neurons beside the one for every question, where a module is what is edited
+SPARE = 4  # neurons beside those that look up, where a module is what is edited
 PUSH = -0.25  # nats by which planted neurons prefer the false answer
 
 
@@ -79,7 +79,7 @@ def sizes_of(name: str) -> Mapping[str, int | None]:
     site = site_of(name.split(":")[1] if ":" in name else name)
     if site == "head":
         return {"layers": COMPACT["layers"], "heads": COMPACT["heads"], "inner width": COMPACT["width"]}
-    widths = NEURONS if site == "neuron" else {**MODULES, "mlp": N_QUESTIONS + SPARE}
+    widths = NEURONS if site == "neuron" else {**MODULES, "mlp": N_QUESTIONS // 2 + SPARE}
     return {"layers": widths["layers"], "heads": widths["heads"], "inner width": widths["mlp"]}
 
 

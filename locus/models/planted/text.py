@@ -52,8 +52,16 @@ def make_tokenizer(n_questions: int, n_answers: int, cued: bool = False) -> PreT
     )
 
 
-def make_dataset(name: str, bits: Array, n_answers: int, shuffled: bool, rng: np.random.Generator, cued: bool = False) -> Dataset:
-    """Items with one true answer each, every item a group of its own.
+def make_dataset(
+    name: str,
+    bits: Array,
+    n_answers: int,
+    shuffled: bool,
+    rng: np.random.Generator,
+    cued: bool = False,
+    paired: bool = False,
+) -> Dataset:
+    """Items with one true answer each, every item a group of its own, or two of them.
 
     Args:
         name: the dataset's name.
@@ -62,6 +70,7 @@ def make_dataset(name: str, bits: Array, n_answers: int, shuffled: bool, rng: np
         shuffled: draw which answer is called true, every place equally often, instead of by polarity.
         rng: for the shuffled labels.
         cued: whether a word stands before each question's own: "About-017 Which-017?".
+        paired: whether two neighbours each are a group.
     """
     questions, answers = words(len(bits), n_answers)
     texts = [f"{cue} {question}" for cue, question in zip(cues(len(bits)), questions, strict=True)] if cued else questions
@@ -72,5 +81,6 @@ def make_dataset(name: str, bits: Array, n_answers: int, shuffled: bool, rng: np
     for question, text, group, true in zip(questions, texts, answers, place.tolist(), strict=True):
         false = tuple(answer for index, answer in enumerate(group) if index != true)
         name_of = question.strip("?")
-        items.append(Item(name_of, text, (group[true],), false, group[true], name_of, source="by construction"))
+        pair = f"pair-{len(items) // 2}" if paired else name_of
+        items.append(Item(name_of, text, (group[true],), false, group[true], pair, source="by construction"))
     return Dataset(name, tuple(items), licence="CC0-1.0", origin="drawn from a seed by locus.models.planted")
