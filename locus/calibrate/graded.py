@@ -25,7 +25,6 @@ from locus.models.planted.bank import Edits, Questions, Runner, Training, margin
 from locus.models.planted.build import Planted, build
 from locus.models.planted.certificate import questions_of
 from locus.models.planted.graded import GRADED, answers
-from locus.models.planted.kinds import Place
 from locus.plan.config import AuditConfig
 from locus.plan.trials import FIRST
 from locus.records.calibration import GradedClaim, GradedDraw
@@ -35,7 +34,6 @@ from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace
 
 Floats = npt.NDArray[np.float64]
-Places = tuple[Place, ...]
 Roles = dict[str, dict[str, list[Places]]]  # claim -> role -> places
 SHARES = (0.25, 0.4375, 0.3125)  # of 160 questions 40 to train on and 50 to test, as in the preset quick
 FEW, FEW_LAYERS = 39, 2  # random Locations for which half of the layers hold heads enough

@@ -1,12 +1,13 @@
-"""Certify planted models of any kind of site by hooks on the model's own forward: edits trained by autograd, and bits that are turned.
+"""Certify planted models of any kind of site by hooks on its own forward: bits turned, and edits trained by
+autograd.
 
-Nothing here is the engine's: K edits run as K copies of the questions in one batch, each with its own a and b at every layer's point,
-out <- out + <a, out> b with b zero off its place. Two things are looked at.
+Nothing here is the engine's: K edits run as K copies of the questions in one batch, each with its own a and b at every layer's
+point, out <- out + <a, out> b with b zero off its place. Two things are looked at.
 
-- *Blind*: with bits turned, and nothing else, the polarity of the final state must not change by a rounding error, whatever is done
-  at places that are said not to know the bits: arbitrary edits, many and large. This is what the truth follows from (`sited.py`), and
-  no optimiser is asked.
-- *Optimal*: edits trained at the claimed places win the questions, and those trained elsewhere and everywhere but there do not.
+- *Blind*: with bits turned, and nothing else, the polarity of the final state must not change by more than rounding, whatever
+  is done at places that are said not to know the bits: arbitrary edits, many and large. This is what the truth follows from
+  (`sited.py`), and no optimiser is asked.
+- *Optimal*: edits trained at the claimed places win the questions; those trained elsewhere and everywhere but there do not.
 """
 
 from collections.abc import Sequence

@@ -1,24 +1,27 @@
 """Weights of models that know which answer is wanted and do not say it: for modules and the stream as sites.
 
-The bit of a question is a coordinate of the stream, +strength or -strength along *bit0* (and *bit1*), and nothing turns it into the
-polarity: the unedited model is indifferent. It comes into the stream in one of two ways. It is *embedded*, with the question's word.
-Or it is *looked up*: a question's word has a *name*, a unit vector, and an MLP has a neuron for every question of bit +1
-that fires at this name alone and writes +2, and one that writes -1 to all. Bits are drawn by lot after the names, so what comes before the look-up is, as a function of weights and
-words, the same whatever the bits are: no edit there, and no edits there together, can know them.
+The bit of a question is a coordinate of the stream, +strength or -strength along *bit0* (and *bit1*), and nothing turns it
+into the polarity: the unedited model is indifferent. It comes into the stream in one of two ways. It is *embedded*, with the
+question's word. Or it is *looked up*: a pair of questions has a *name*, a unit vector, and its two have +1 and -1 along
+*twin*. An MLP has a neuron for every pair, which fires at this name alone, and writes the twin times the pair's sign. Signs
+are drawn by lot, so what comes before the look-up is, as a function of weights and words, the same whatever the bits are: no
+edit there, and no edits there together, can know them. Modules read no twin.
 
 What an edit of other places can do after the bit is in the stream is closed by construction, kind by kind:
 
-- mlp: the working MLP is the one that looks up. Later MLPs *say the same to all*: their gates and ups are biases alone, so their outputs
-  are constant vectors, whatever enters. What can be written with them is the same for all questions.
-- attn: the MLP before the working module looks up, the module reads the bit at its own token and writes it. Later ones say the same to
-  all: their values are biases, and attention weights add up to 1.
+- mlp: the working MLP is the one that looks up. Later MLPs *say the same to all*: their gates and ups are biases alone, so
+  their outputs are constant vectors, whatever enters. What can be written with them is the same for all questions.
+- attn: the MLP before the working module looks up, the module reads the bit at its own token and writes it. Later ones say the
+  same to all: their values are biases, and attention weights add up to 1.
 - resid, late: an MLP looks up, the next stream tells, and so does every later one until the last. Nothing comes after them.
-- resid, early: the bit is embedded with a first word, the cue. One head moves a *channel* coordinate from there to the polarity of the
-  last token, and nothing has the channel. All other attention says the same to all, so after that head nothing leads from the cue
-  to the last token, whose stream has never held the bit. Up to there an edit reads the bit at the cue and writes the channel.
+- resid, early: the bit is embedded with a first word, the cue. One head moves a *channel* coordinate from there to the
+  polarity of the last token, and nothing has the channel. All other attention says the same to all, so after that head nothing
+  leads from the cue to the last token, whose stream has never held the bit. Up to there an edit reads the bit at the cue and
+  writes the channel.
 
-A module carries a bit, or the truth of an answer, by hand. In attention a head of uniform weights reads the coordinate and writes it.
-In an MLP two neurons do, with gates +g and -g and one value u: silu(g) u + silu(-g) u = g tanh(g / 2) u, so the sign is always u's.
+A module carries a bit, or the truth of an answer, by hand. In attention a head of uniform weights reads the coordinate and
+writes it. In an MLP two neurons do, with gates +g and -g and one value u: silu(g) u + silu(-g) u = g tanh(g / 2) u, of the
+sign of u.
 """
 
 from collections.abc import Sequence
@@ -224,9 +227,9 @@ class Knowing:
         return sorted(found)
 
     def plant_look_up(self, layer: int) -> None:
-        """The neurons that fire at the name of one pair each, as far as its questions' twin says; what they write is set later."""
+        """The neurons that fire at the name of one pair each, as far as its twin says; what they write is set later."""
         cosines, constant = self.names @ self.names.T, self.directions["constant"]
-        edge = (1 + cosines[cosines < 1 - 1e-9].max()) / 2  # between a name's cosine with itself and with the one that is next
+        edge = (1 + cosines[cosines < 1 - 1e-9].max()) / 2  # between a name's cosine with itself and with the next
         sharp = SHARP / (1 - edge) / np.sqrt(self.size.width / 5)  # a question's squared norm is about 5
         rows = slice(0, len(self.names))
         self._neurons(layer, rows, sharp * (self.names @ self.name_rows - edge * constant), self._ones(self.directions["twin"]))

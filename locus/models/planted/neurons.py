@@ -1,11 +1,11 @@
 """Weights of planted neurons: one entry of down_proj's input, with the polarity as its column.
 
 A planted neuron reads one coordinate r of the stream, through its up row, and the constant c, through its gate:
-silu(g c / |x|) * u r / |x|. Nothing writes either coordinate, and c is positive, so whatever else is done the value keeps the sign of
-r, and only |x| changes how large it is. Its column is the polarity, so an edit there that adds z to the value adds z to the
-polarity: with z the same for all questions, which many values of the layer give, every margin goes where the edit wants it. A decoy's
-value is the truth of an answer, and its column is of noise. Where all neurons are planted (*distributed*), every other one of a layer
-pushes the other way, as far but for its share: else their values would be so small that no edit could read anything there.
+silu(g c / |x|) * u r / |x|. Nothing writes either coordinate, and c is positive, so whatever else is done the value keeps the
+sign of r, and only |x| changes how large it is. Its column is the polarity, so an edit there that adds z to the value adds z to
+the polarity: with z the same for all questions, which many values of the layer give, every margin goes where the edit wants it.
+A decoy's value is the truth of an answer, and its column is of noise. Where all neurons are planted (*distributed*), every other
+one of a layer pushes the other way, as far but for its share: else their values would be so small that no edit could read them.
 """
 
 import numpy as np

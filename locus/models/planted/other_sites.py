@@ -1,4 +1,4 @@
-"""Build a planted model for another kind of site than heads (`sited.py`), from its kind and seed, as `build` builds those of heads."""
+"""Build a planted model for another kind of site than heads (`sited.py`), from its kind and seed, as `build` does for heads."""
 
 from typing import Any
 
@@ -67,8 +67,8 @@ def prompts_of(size: PlantedSize, cued: bool) -> list[list[int]]:
 def signs_of(bits: Array, answers: int) -> Array:
     """[n_questions, n_answers, n_polarities], the sign of every polarity in the unembedding of a question's answers.
 
-    Of two bits (u, v): the answers are (+, v), (-, v) and (u, -v). The wanted one, (u, v), is the first where u is +1, and else the
-    second; it differs from one of the others along the first polarity by 2u, and from the other along the second by 2v.
+    Of two bits (u, v): the answers are (+, v), (-, v) and (u, -v). The wanted one, (u, v), is the first where u is +1, and
+    else the second; it differs from one of the others along the first polarity by 2u, and from the other along the second by 2v.
     """
     n_polarities, n_questions = bits.shape
     signs = np.ones((n_questions, answers, n_polarities))

@@ -1,27 +1,36 @@
-"""Planted models for the other kinds of sites: neurons, whole modules, the stream entering a layer. Which sites, and what is true.
+"""Planted models for other kinds of sites: neurons, whole modules, the stream entering a layer. Which sites, and what is true.
 
-A kind of model is SITE-SHAPE, as in planted:mlp-decoy:3. The shapes are those of heads (`kinds.py`): *localized*, one site does it;
-*distributed*, any does; *decoy*, a probe is drawn to another; *redundant*, either of two; *conjunctive*, only both.
+A kind of model is SITE-SHAPE, as in planted:mlp-decoy:3. The shapes are those of heads (`kinds.py`): *localized*, one site
+does it; *distributed*, any does; *decoy*, a probe is drawn to another; *redundant*, either of two; *conjunctive*, only both.
 
-**Neurons** are heads of one number. A neuron's column of down_proj is what heads call a lever, so the truth is that of heads: a
-planted neuron's value is of one sign, whatever is done elsewhere (`neurons.py`), it pushes the false answer, and no other column
-writes the polarity. An ideal edit there reaches the target T on every question. Any other can only change the norm that the push is
-divided by: it gains between nothing and |m0|, the margin of the unedited model, which is 5 % of T.
+**Neurons** are heads of one number. A neuron's column of down_proj is what heads call a lever, so the truth is that of heads:
+a planted neuron's value is of one sign, whatever is done elsewhere (`neurons.py`), it pushes the false answer, and no other
+column writes the polarity. An ideal edit there reaches the target T on every question. Any other can only change the norm that
+the push is divided by: it gains between nothing and |m0|, the margin of the unedited model, which is 5 % of T.
 
-**Modules and the stream** are written freely, b in d_model: any of them can write the answer. What makes a place special is what can
-be *read* there. So which answer is wanted is a bit of the question, drawn by lot, and the models know it and do not say it: the bit
-is in the stream for a while, along a direction that nothing of the model turns into the polarity. An edit that reads it, writes it.
-By hand, with x the final state, of norm |x|, and margins of spread * <p, x> / |x| times the bit:
+**Modules and the stream** are written freely, b in d_model: any of them can write the answer. What makes a place special is
+what can be *read* there. So which answer is wanted is a bit of the question, and the models know it and do not say it: the bit
+is in the stream for a while, along a direction that nothing of the model turns into the polarity. An edit that reads it,
+writes it. Questions come in pairs of opposite bits that are the same in all else that is read, but for a *twin* coordinate
+where the bit is looked up, and the two of a pair stay together where questions are split. By hand, with x the final state, of
+norm |x|, and margins of spread * <p, x> / |x| times the bit:
 
-- *At the place*, <a, out> = bit * strength with a along the bit's direction: b along p makes any margin, the same for all questions.
-- *Where the bit is unknown* (`knowing.py` says why each other place is one of these: it comes before the bit, or says the same to all
-  questions, or nothing leads from there to the last token) the coordinate <p, x> is made of what does not depend on the bits. They
-  were drawn by lot, so on new questions it is right as often as wrong, and the mean margin is nothing.
-- *The norm* is the one leak, for |x| holds the bit's own coordinate: an edit that adds c along it makes |x|^2 = R^2 + (s bit + c)^2,
-  and the margin bit * A (1 - beta bit) with beta = s c / (R^2 + c^2), at most s / 2R. The best A then gains 5 beta^2 of T = 5, and MC2
-  rises from one half by at most .224 beta. R is at least the norm of the question's *ballast*, which nothing reads, so that no
-  edit takes it away: s = .3 and R >= 1.5 give beta <= .1, a gain of at most 1 % of T and MC2 of at most .522.
-- All of this holds for many places at once (*everywhere but there*) as for one, but where said otherwise below.
+- *At the place*, <a, out> = bit * strength with a along the bit's direction: b along p makes any margin, the same for all
+  questions.
+- *Where the bit is unknown* (`knowing.py` says why each other place is one of these: it comes before the bit, or says the same
+  to all questions, or nothing leads from there to the last token) the coordinate <p, x> of a pair's questions is the same, and
+  right for one of them as far as it is wrong for the other: the mean margin is nothing, in training and on new questions
+  alike.
+- *The twin* is the one thing that an edit of the stream may know of a pair before the look-up. The bit is the twin times a
+  sign that was drawn by lot for the pair, which can be learned by heart in training, and of new pairs is right as often as
+  wrong.
+- *The norm* is the one leak, for |x| holds the bit's own coordinate: an edit that adds c along it makes |x|^2 = R^2 + (s bit +
+  c)^2, and the margin bit * A (1 - beta bit) with beta = s c / (R^2 + c^2), at most s / 2R. The best A then gains 5 beta^2 of
+  T = 5, and MC2 rises from one half by at most .224 beta. R is at least the norm of the question's *ballast*, which no module
+  reads, so that no edit of modules takes it away: s = .3 and R >= 1.5 give beta <= .1, a gain of at most 1 % of T and MC2 of
+  at most .522.
+- All of this holds for many places at once (*everywhere but there*) as for one. Where streams are edited together before a
+  look-up, R is what they leave of the question.
 
     shape         claim       works  special  unique  necessary   why
     localized     planted     yes    yes      yes     yes
@@ -34,9 +43,9 @@ By hand, with x the final state, of norm |x|, and margins of spread * <p, x> / |
     conjunctive   half        no     open     open    yes         one pair of two: MC2 a half, where all give 1 and none a third
     any           elsewhere   no     no       no      no
 
-*Open*: it hangs on how many of the others are drawn. The stream entering layer l is one site a layer. It holds whatever an earlier
-layer's did until that is used up, so its truth is a *span*: the layers whose stream tells the bit, and no others. In *localized* the
-span is one layer, in *redundant* two.
+*Open*: it hangs on how many of the others are drawn. The stream entering layer l is one site a layer. It holds whatever an
+earlier layer's did until that is used up, so its truth is a *span*: the layers whose stream tells the bit, and no others. In
+*localized* the span is one layer, in *redundant* two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,9 +62,9 @@ from locus.models.planted.kinds import (
     Role,
     claims_by_name,
     elsewhere_claim,
+    plan,
     planted_claim,
     standings,
-    plan,
 )
 
 SHAPES = ("localized", "distributed", "decoy", "redundant", "conjunctive")
@@ -108,8 +117,8 @@ def sited_plan(kind: str, layers: int, neurons: int, rng: np.random.Generator) -
 def _modules(shape: str, layers: int, first: int, rng: np.random.Generator) -> PlantedPlan:
     """Modules that carry a bit: none before `first`, for what attention reads must have been written before it.
 
-    The working modules are the last ones of those that play a part, and of two the half is the later one: what came before it knew
-    nothing of its bit.
+    The working modules are the last ones of those that play a part, and of two the half is the later one: what came before it
+    knew nothing of its bit.
     """
     if shape == "distributed":
         return _everywhere(layers, rng)
@@ -124,8 +133,8 @@ def _modules(shape: str, layers: int, first: int, rng: np.random.Generator) -> P
 def _stream(shape: str, layers: int, rng: np.random.Generator) -> PlantedPlan:
     """Spans at one end of the model, where the first layers hold the bit until it is used up, or where it is found late.
 
-    Of an inner span *necessary* would be no fact of construction: together the streams before it, which can write what the bit's norm
-    then bends, and those after it, which can read how it was bent, could tell.
+    Of an inner span *necessary* would be no fact of construction: together the streams before it, which can write what the bit's
+    norm then bends, and those after it, which can read how it was bent, could tell.
     """
     last = layers - 1
     if shape == "distributed":
@@ -147,7 +156,7 @@ def _everywhere(layers: int, rng: np.random.Generator) -> PlantedPlan:
 
 
 def _told(shape: str, truth: Sequence[int], decoys: Sequence[int], layers: int, rng: np.random.Generator) -> PlantedPlan:
-    """A plan whose layers of `truth` carry a bit each, the same one where they are redundant, and whose decoys carry the truth."""
+    """A plan whose layers of `truth` carry a bit each, one for both where they are redundant, and whose decoys carry the truth."""
     sites: list[Place] = [(layer, 0) for layer in truth]
     idle = [layer for layer in range(layers) if layer not in (*truth, *decoys)]
     elsewhere = elsewhere_claim((idle[int(rng.integers(len(idle)))], 0))

@@ -30,8 +30,8 @@ def cues(n_questions: int) -> list[str]:
 def make_tokenizer(n_questions: int, n_answers: int, cued: bool = False) -> PreTrainedTokenizerFast:
     """A fast tokenizer that knows exactly the words of a planted model.
 
-    Ids: SPECIAL, then all questions, then all answers question by question, then the cues, if questions have any. Words are parted by white space, the
-    beginning-of-text token is put first, and there is no chat template.
+    Ids: SPECIAL, then all questions, then all answers question by question, then the cues, if questions have any. Words
+    are parted by white space, the beginning-of-text token is put first, and there is no chat template.
     """
     questions, answers = words(n_questions, n_answers)
     vocabulary = [*SPECIAL, *questions, *(word for group in answers for word in group)]
@@ -77,7 +77,7 @@ def make_dataset(
     place = np.where(bits > 0, 0, 1)
     if shuffled:
         place = rng.permutation(np.arange(len(bits)) % n_answers)
-    items = []
+    items: list[Item] = []
     for question, text, group, true in zip(questions, texts, answers, place.tolist(), strict=True):
         false = tuple(answer for index, answer in enumerate(group) if index != true)
         name_of = question.strip("?")
