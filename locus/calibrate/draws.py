@@ -95,11 +95,11 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
                 groups=[str(index) for index in range(len(base))],
                 unsettled={role: float(np.mean(~settled[rows])) for role, rows in roles_.items()},
             )
-            verdicts.append(_verdict(claims[name], name, read, metric, scores_of_claim, config))
+            verdicts.append(verdict_on(claims[name], name, read, metric, scores_of_claim, config))
     return verdicts
 
 
-def _verdict(claim: KnownClaim, name: str, read: str, metric: str, scores: verdict.Scores, config: AuditConfig) -> DrawnClaim:
+def verdict_on(claim: KnownClaim, name: str, read: str, metric: str, scores: verdict.Scores, config: AuditConfig) -> DrawnClaim:
     """Standings with all random Locations and with sequential stopping, and after how many that stopped."""
     full = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
     early = verdict.conclude([scores], config.model_copy(update={"sequential": True}))

@@ -8,32 +8,23 @@ scored by the bank's forward, and one audit gives the verdict from fewer random 
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from locus.behaviours.items import Item, Split, split
-from locus.behaviours.prompts import prompt_format
+from locus.behaviours.items import Split, split
 from locus.calibrate.draws import truth_share
+from locus.calibrate.searched import Found, Places, newton
 from locus.claims import null
 from locus.conclude import nested, rule
 from locus.edits import Edit
-from locus.edits.rank1 import Rank1
-from locus.engine.activations import base_pass
-from locus.engine.descent import descend
-from locus.engine.optimum import FirstOrder
-from locus.engine.train import Fit, TrainingRecipe, unsettled
-from locus.engine.training_set import TrainingSet
-from locus.engine.trie import build_trie
-from locus.models.model import Model
+from locus.engine.train import unsettled
 from locus.models.planted.bank import Edits, Questions, Runner, Training, margins_after, masks, trained, unedited
 from locus.models.planted.build import Planted, build
 from locus.models.planted.certificate import questions_of
 from locus.models.planted.graded import GRADED, answers
-from locus.models.planted.kinds import Place
 from locus.plan.config import AuditConfig
 from locus.plan.trials import FIRST
 from locus.records.calibration import GradedClaim, GradedDraw
@@ -43,29 +34,11 @@ from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace
 
 Floats = npt.NDArray[np.float64]
-Places = tuple[Place, ...]
 Roles = dict[str, dict[str, list[Places]]]  # claim -> role -> places
 SHARES = (0.25, 0.4375, 0.3125)  # of 160 questions 40 to train on and 50 to test, as in the preset quick
 FEW, FEW_LAYERS = 39, 2  # random Locations for which half of the layers hold heads enough
 FEWER = 19  # random Locations from which a verdict is drawn besides
 TARGET = Training().target
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the searches for the optimal edits at some places ended with.
-
-    Attributes:
-        start: mean training loss of the unedited model.
-        losses: [places], at the end.
-        settled: [places].
-        margins: [places, test questions, pairs], in nats.
-    """
-
-    start: float
-    losses: Floats
-    settled: npt.NDArray[np.bool_]
-    margins: Floats
 
 
 def draw_graded(percent: int, seed: int, config: AuditConfig, steps: int) -> GradedDraw:
@@ -134,41 +107,7 @@ def _places(planted: Planted, config: AuditConfig) -> tuple[Roles, list[Places],
 
 def _newton(planted: Planted, parts: Split, places: Sequence[Places], starts: Sequence[Sequence[int]], steps: int) -> Found:
     """The engine's search at every place; the last ones are searched for from the best of `starts` as well."""
-    model = Model(planted.model, planted.tokenizer, planted.dataset.name)
-    on = _training_set(model, [planted.dataset.items[index] for index in parts.train])
-    shared, recipe = FirstOrder(model, on.trie), TrainingRecipe(tau=1 / (2 * TARGET), search="newton", rounds=steps)
-
-    def edit(place: Places) -> Rank1:
-        return Rank1(model.layout, Location.of(Site("head", *site) for site in place))
-
-    def found(places: Sequence[Places], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
-        ends = descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
-        return [fits[steps] for fits in ends]
-
-    fits, padded = found(places[: -len(starts)]), []
-    for place, inside in zip(places[-len(starts) :], starts, strict=True):
-        outer = edit(place)
-        outer.pad(min((fits[index] for index in inside), key=_loss).edit, model.weight)
-        padded.append([outer])
-    fits += found(places[-len(starts) :], padded)
-    margins = _margins(planted, [fit.edit for fit in fits], questions_of(planted).part(parts.test))
-    return Found(_start(fits), np.array([_loss(fit) for fit in fits]), np.array([fit.converged for fit in fits]), margins)
-
-
-def _training_set(model: Model, items: list[Item]) -> TrainingSet:
-    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
-    base = base_pass(model, trie, layers=range(model.layout.n_layers), features=None)
-    return TrainingSet(model, trie, items, base.logprobs, base.residuals)
-
-
-def _loss(fit: Fit) -> float:
-    assert fit.certificate is not None, "a search by the whole loss states it"
-    return fit.certificate.loss
-
-
-def _start(fits: Sequence[Fit]) -> float:
-    assert fits[0].certificate is not None, "a search by the whole loss states it"
-    return fits[0].certificate.start
+    return newton(planted, parts, places, starts, steps, lambda edits, test: _margins(planted, edits, test))
 
 
 def _margins(planted: Planted, edits: Sequence[Edit], test: Questions) -> Floats:

@@ -7,6 +7,7 @@ finish, so a calibration that was killed goes on where it stopped; the tally is 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +15,16 @@ from locus import stats
 from locus.calibrate.gathered import check_counts, gather
 from locus.errors import UserError
 from locus.models.planted.kinds import KINDS
+from locus.models.planted.sited import SHAPES, SITED, SITES, site_of
 from locus.plan.config import AuditConfig
 from locus.records.calibration import Calibration, CalibrationRow, CalibrationSettings, Draw, ShareCount, StandingCounts, Way
 from locus.records.findings import QUESTIONS
 from locus.shown import markdown
+from locus.sites.kind import kind_of
 
 # Shuffled twins are one kind more: the same weights, labels that mean nothing.
 ALL = (*KINDS, "shuffled")
+OF_SITE = {site: (*(f"{site}-{shape}" for shape in SHAPES), f"{site}-shuffled") for site in SITES}
 STANDINGS = ("supported", "refuted", "undecided", "invalid")
 LEVEL = 0.95
 Job = tuple[str, int, bool, AuditConfig]
@@ -39,7 +43,7 @@ def calibrate(
     Args:
         out: folder; `draws.jsonl`, `calibration.json` and `calibration.md` are written there.
         draws: planted models of each kind.
-        kinds: which, of `ALL`.
+        kinds: which, of `ALL` and `OF_SITE`; a kind of site stands for all of its own.
         config: alpha, margin, number of random Locations; other settings are not used.
         workers: processes; one a core by default.
         progress: told what was done and the share of it.
@@ -51,9 +55,11 @@ def calibrate(
         UserError: for an unknown kind, too few or too many draws or processes, or a folder with draws of other settings.
     """
     config = config or AuditConfig()
-    unknown = [kind for kind in kinds if kind not in ALL]
-    if unknown or len(set(kinds)) < len(kinds):
-        raise UserError(f"different kinds among {', '.join(ALL)}", f"{', '.join(map(repr, kinds))}", "Mend --kinds.")
+    kinds = tuple(one for kind in kinds for one in OF_SITE.get(kind, (kind,)))
+    known = (*ALL, *(kind for own in OF_SITE.values() for kind in own))
+    if not set(kinds) <= set(known) or len(set(kinds)) < len(kinds):
+        wanted = f"different kinds among {', '.join(ALL)}, or {', '.join(SITES)} (or one of theirs, such as {known[-2]})"
+        raise UserError(wanted, f"{', '.join(map(repr, kinds))}", "Mend --kinds.")
     check_counts(draws, workers)
     setting = CalibrationSettings(alpha=config.alpha, margin=config.tolerance, random=config.random)
     jobs = {(kind, seed, shuffled): (kind, seed, shuffled, config) for kind, seed, shuffled in _wanted(kinds, draws)}
@@ -68,15 +74,29 @@ def _wanted(kinds: tuple[str, ...], draws: int) -> Iterator[tuple[str, int, bool
     """Kind by kind within each seed, so that an unfinished calibration has all kinds; shuffled twins go round the kinds."""
     for seed in range(draws):
         for kind in kinds:
-            yield (KINDS[seed % len(KINDS)], seed, True) if kind == "shuffled" else (kind, seed, False)
+            site = kind.removesuffix("-shuffled")
+            if kind == "shuffled":
+                yield KINDS[seed % len(KINDS)], seed, True
+            elif site in OF_SITE:
+                yield f"{site}-{SHAPES[seed % len(SHAPES)]}", seed, True
+            else:
+                yield kind, seed, False
 
 
 def _work(job: Job, say: Callable[[float], None]) -> Draw:
     from locus.calibrate.draws import draw_audits
+    from locus.calibrate.sited import draw_sited
     from locus.machine.threads import using
 
     with using(1):
-        return draw_audits(*job)
+        return draw_sited(*job) if job[0] in SITED else draw_audits(*job)
+
+
+def _named(draw: Draw) -> str:
+    """The kind that a draw is counted under."""
+    if not draw.shuffled:
+        return draw.kind
+    return f"{site_of(draw.kind)}-shuffled" if draw.kind in SITED else "shuffled"
 
 
 def tally(draws: Sequence[Draw], setting: CalibrationSettings) -> Calibration:
@@ -94,7 +114,7 @@ def tally(draws: Sequence[Draw], setting: CalibrationSettings) -> Calibration:
     ranks: dict[str, list[float]] = {}
     heuristics_of_kind: dict[str, dict[str, list[bool]]] = {}
     for result in draws:
-        kind = "shuffled" if result.shuffled else result.kind
+        kind = _named(result)
         for heuristic, right in result.named.items():
             heuristics_of_kind.setdefault(kind, {}).setdefault(heuristic, []).append(right)
         for claim in result.claims:
@@ -154,7 +174,7 @@ class Aim(NamedTuple):
     """An error rate or a power that matters: one claim a model, so that the audits counted are independent.
 
     Attributes:
-        label: what is counted, in words.
+        label: what is counted, in words, with {noun} for the kind of site.
         question: of the verdict.
         kinds: of planted models, pooled.
         claims: their names, of which each kind has at most one.
@@ -169,33 +189,35 @@ class Aim(NamedTuple):
 
 
 AIMS = (
-    Aim("special said of every head of a distributed model", "special", ("distributed",), ("planted",), "supported"),
+    Aim("special said of every {noun} of a distributed model", "special", ("distributed",), ("planted",), "supported"),
     Aim("special said of a decoy (decoy, borrowed)", "special", ("decoy", "borrowed"), ("decoy",), "supported"),
     Aim("special said of the planted place where labels are shuffled", "special", ("shuffled",), ("planted",), "supported"),
-    Aim("special said of an idle head (claim elsewhere)", "special", tuple(KINDS), ("elsewhere",), "supported"),
+    Aim("special said of an idle {noun} (claim elsewhere)", "special", tuple(KINDS), ("elsewhere",), "supported"),
     Aim("special denied of the planted place (localized)", "special", ("localized",), ("planted",), "refuted"),
     Aim("special found at the planted place (localized)", "special", ("localized",), ("planted",), "supported"),
     Aim("works found at the planted place (localized)", "works", ("localized",), ("planted",), "supported"),
-    Aim("necessary denied of one of two redundant heads", "necessary", ("redundant",), ("either",), "refuted"),
-    Aim("necessary found of both redundant heads", "necessary", ("redundant",), ("planted",), "supported"),
-    Aim("necessary found of both conjunctive heads", "necessary", ("conjunctive",), ("planted",), "supported"),
+    Aim("necessary denied of one of two redundant {nouns}", "necessary", ("redundant",), ("either",), "refuted"),
+    Aim("necessary found of both redundant {nouns}", "necessary", ("redundant",), ("planted",), "supported"),
+    Aim("necessary found of both conjunctive {nouns}", "necessary", ("conjunctive",), ("planted",), "supported"),
 )
 
 
 def aims(rows: Sequence[CalibrationRow], metric: str = "mc2", way: Way = "all") -> list[tuple[str, ShareCount]]:
     """The error rates and powers that matter most, of edits that read the layer: (what is counted, its share)."""
     pooled = []
-    for aim in AIMS:
+    for site, aim in product(("head", *SITES), AIMS):
+        kinds = aim.kinds if site == "head" else tuple(f"{site}-{kind}" for kind in aim.kinds)
         rows_of_aim = [
             row
             for row in rows
             if (row.metric, row.read, row.question) == (metric, "layer", aim.question)
-            and row.kind in aim.kinds
+            and row.kind in kinds
             and row.claim in aim.claims
         ]
         if rows_of_aim:
-            count = sum(row.by_way(way).of(aim.standing) for row in rows_of_aim)
-            pooled.append((aim.label, share_of(count, sum(row.n for row in rows_of_aim))))
+            own, count = kind_of(site), sum(row.by_way(way).of(aim.standing) for row in rows_of_aim)
+            label = aim.label.format(noun=own.noun, nouns=own.nouns)
+            pooled.append((label if site == "head" else f"{site}: {label}", share_of(count, sum(row.n for row in rows_of_aim))))
     return pooled
 
 
@@ -225,7 +247,8 @@ def table(tallied: Calibration, metric: str = "mc2") -> str:
         lines.append(f"| {' | '.join(map(markdown, (kind, claim, read)))} | {rows['works'].n} | {' | '.join(cells)} |")
     lines += ["", "Random Locations saved by stopping early, mean over audits:", ""]
     lines += [f"- {markdown(name)}: {100 * share:.0f} %" for name, share in tallied.saved.items()]
-    lines += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
+    if tallied.named:
+        lines += ["", "How often the head that a heuristic ranks first does the work (a tie for first counts as a miss):", ""]
     for kind, heuristics in tallied.named.items():
         lines.append(
             f"- {markdown(kind)}: " + ", ".join(f"{markdown(name)} {_cell(share)} %" for name, share in heuristics.items())

@@ -37,7 +37,10 @@ def power(
 def calibrate(
     out: Annotated[Path, Option(help="Folder; the same command again goes on where it stopped.")],
     draws: Annotated[int, Option(help="Planted models of each kind.")] = 200,
-    kinds: Annotated[str | None, Option(help="Kinds of planted model, comma-separated; all by default.")] = None,
+    kinds: Annotated[
+        str | None,
+        Option("--kinds", "--kind", help="Kinds of planted model, comma-separated, or of site (mlp); all of heads by default."),
+    ] = None,
     alpha: Annotated[float, Option(help="Level of the tests.")] = 0.05,
     tolerance: Annotated[
         float, Option("--tolerance", "--margin", help="Margin of non-inferiority, as a share of the ceiling's gain.")

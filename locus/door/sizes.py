@@ -31,7 +31,7 @@ def calibrate(
     Args:
         out: folder; the same call again goes on where it stopped.
         draws: planted models of each kind.
-        kinds: of planted model; all by default.
+        kinds: of planted model, or of site (neuron, attn, mlp, resid) for all of its own; all of heads by default.
         alpha: level of the tests.
         tolerance: margin of non-inferiority, as a share of the ceiling's gain.
         random: random Locations.

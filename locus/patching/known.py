@@ -6,6 +6,7 @@ other way. What the model says (the false answer) is the answer here, and the tr
 
 import numpy as np
 
+from locus.errors import UserError
 from locus.models.planted import Planted
 from locus.patching.pairs import END, PatchPair
 
@@ -18,7 +19,12 @@ def planted_pairs(planted: Planted, count: int, seed: int = 0, shuffled: bool = 
         count: how many.
         seed: of the choice of questions, and of the coins.
         shuffled: let a fair coin decide which answer counts as right, so that no component has an effect on average.
+
+    Raises:
+        UserError: for a model of other sites, whose questions and answers do not differ so.
     """
+    if planted.site != "head":
+        raise UserError("a planted model of heads, for the task planted", planted.kind, "Use --model planted:localized:0.")
     number = planted.tokenizer.get_vocab()
     rng = np.random.default_rng(seed)
     items = [planted.dataset.items[index] for index in rng.permutation(len(planted.dataset.items))[:count]]

@@ -18,7 +18,7 @@ from locus.errors import UserError
 from locus.metrics.base import Metric, measured
 from locus.models.locate import DEFAULT_MODEL
 from locus.plan import judging, values
-from locus.plan.presets import FIRST_PRESETS, PLANTED, PRESETS
+from locus.plan.presets import FIRST_PRESETS, PLANTED, PLANTED_SITED, PRESETS
 from locus.records.base import JsonObject
 from locus.sites.space import Match
 
@@ -287,7 +287,10 @@ def resolve(
     if planted:
         if str(given["model"]).count(":") == 1:
             given["model"] = f"{given['model']}:{given.get('seed', 0)}"
-        given = {"data": given["model"], **PLANTED, **given}
+        from locus.models.planted.sited import site_of  # imports torch
+
+        sited = site_of(str(given["model"]).split(":")[1]) != "head"
+        given = {"data": given["model"], **(PLANTED_SITED if sited else PLANTED), **given}
     if str(given.get("data", "")).removeprefix(EXCHANGED).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer
     small_steps = sorted(told & ADAMW)

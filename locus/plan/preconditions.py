@@ -225,10 +225,9 @@ def _model(config: AuditConfig) -> list[UserError]:
     if registry.known("models", config.model) and not config.model.startswith("planted:"):
         return []  # whoever brings the model says what is wrong with its name, and its sites are counted where it is loaded
     if config.model.startswith("planted:"):
-        from locus.models.planted.kinds import COMPACT  # the planted models come later in the flow
+        from locus.models.planted.sited import sizes_of  # the planted models come later in the flow
 
-        sizes = {"layers": COMPACT["layers"], "heads": COMPACT["heads"], "inner width": COMPACT["width"]}
-        return _fits(config, population.foreseen(sizes))
+        return _fits(config, population.foreseen(sizes_of(config.model)))
 
     def claimed() -> None:
         place = locate(config.model, config.adapter)[0]

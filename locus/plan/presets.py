@@ -71,3 +71,11 @@ PLANTED: dict[str, object] = {
     "text_passages": 0,
     "bank": 11,
 }
+# One of another kind of site is searched by whole steps, as any model is; more of them than the preset quick takes.
+PLANTED_SITED: dict[str, object] = {
+    **{name: value for name, value in PLANTED.items() if name not in ("search", "lr_multipliers", "epochs", "batch", "bank")},
+    **SEARCHED,
+    "taus": (0.1,),
+    "rounds": 15,
+    "lengths": (5,),
+}

@@ -4,6 +4,7 @@ The same kind, sizes and seed give bit-equal weights: everything is drawn from o
 and rounded to float32 once, at the end.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +17,11 @@ from locus.errors import UserError
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
 from locus.models.planted.graded import graded_plan, percent_of
 from locus.models.planted.kinds import KINDS, MARGIN, SPREAD, KnownClaim, Place, PlantedPlan, plan
+from locus.models.planted.sited import site_of
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
 from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers, plant_role
 from locus.records.base import JsonObject
+from locus.sites.site import Location, Site
 
 OWN_LOGIT = 12.0  # mean logit of a question's own answers, to which the polarity adds
 END_LOGIT = 20.0  # mean logit of the end-of-text token after an answer
@@ -31,13 +34,13 @@ class Planted:
     """A model whose true location is known by construction.
 
     Attributes:
-        kind: one of `kinds.KINDS`, or graded-PERCENT.
+        kind: one of `kinds.KINDS`, graded-PERCENT, or one of `sited.SITED`.
         seed: what everything was drawn from.
         shuffled: whether the labels of true and false were shuffled, so that no edit can generalise.
         model: float32, evaluation mode.
         tokenizer: one token a word; prompts are "{question}" and texts "{question} {answer}".
         dataset: its questions; the unedited model prefers the false answer to every one, unless labels are shuffled.
-        truth: the (layer, head) places that do the work.
+        truth: the places that do the work: layer, and head or neuron of it, or 0.
         claims: what is known of claims, by name; "planted" always exists.
         plan: the roles of its heads.
         directions: the named directions of its residual stream.
@@ -60,6 +63,25 @@ class Planted:
     def expected(self) -> dict[str, str]:
         """Question (works, special, unique, necessary) -> standing of the claim "planted"."""
         return self.claims["planted"].expected
+
+    @property
+    def site(self) -> str:
+        """The kind of its places."""
+        return site_of(self.kind)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every site does a share of the work."""
+        return "all" in self.claims
+
+    @property
+    def where(self) -> Location:
+        """The places that do the work, which print as their kind writes them: mlp.7."""
+        return self.located(self.truth)
+
+    def located(self, places: Iterable[Place]) -> Location:
+        """Places of the model's kind of site, such as those of a claim."""
+        return Location.of(Site(self.site, *place) for place in places)
 
 
 def build(
@@ -106,7 +128,7 @@ def build(
     model = _draw_model(size, plan_, directions, bits, _differences(plan_, size, places), shapes)
     name = f"planted-{kind}{'-shuffled' if shuffled else ''}-{seed}"
     dataset = make_dataset(name, bits, n_answers, shuffled, labels)
-    claims = {name: _invalid(claim) for name, claim in plan_.claims.items()} if shuffled else plan_.claims
+    claims = {name: invalid(claim) for name, claim in plan_.claims.items()} if shuffled else plan_.claims
     tokenizer = make_tokenizer(n_questions, n_answers)
     return Planted(kind, seed, shuffled, model, tokenizer, dataset, plan_.truth, claims, plan_, directions)
 
@@ -134,7 +156,7 @@ def _differences(plan_: PlantedPlan, size: PlantedSize, rng: np.random.Generator
     return signs
 
 
-def _invalid(claim: KnownClaim) -> KnownClaim:
+def invalid(claim: KnownClaim) -> KnownClaim:
     """With shuffled labels even an edit everywhere learns nothing that holds on new questions."""
     return replace(claim, expected=dict.fromkeys(("works", "special", "unique", "necessary"), "invalid"))
 
@@ -150,16 +172,17 @@ def _draw_model(
     embeddings = np.concatenate([unnamed + directions["constant"], questions, answers.reshape(-1, size.width)])
     weights["model.embed_tokens.weight"] = embeddings
     weights["lm_head.weight"] = np.zeros((vocabulary, size.width))
-    model = _empty_model(size, vocabulary)
+    model = empty_model(size, vocabulary)
     _settle(model, weights, size, plan_, directions, bits, carriers)
-    _write_vocabulary(model, weights, size, directions, plan_.spread * signs)
-    _assign(model, weights)
+    write_vocabulary(model, weights, size, directions, plan_.spread * signs, _prompts(size))
+    assign(model, weights)
     single: Any = model
     finished: LlamaForCausalLM = single.float().eval()
     return finished
 
 
-def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
+def empty_model(size: PlantedSize, vocabulary: int, biased: bool = False) -> LlamaForCausalLM:
+    """A model of a size in float64, with biases or without; its weights are still to be assigned."""
     config: Any = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=size.width,
@@ -170,6 +193,8 @@ def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
         head_dim=size.head_dim,
         max_position_embeddings=64,
         tie_word_embeddings=False,
+        attention_bias=biased,
+        mlp_bias=biased,
         pad_token_id=SPECIAL.index("<pad>"),
         bos_token_id=BOS,
         eos_token_id=EOS,
@@ -181,12 +206,13 @@ def _empty_model(size: PlantedSize, vocabulary: int) -> LlamaForCausalLM:
     return double
 
 
-def _assign(model: LlamaForCausalLM, weights: dict[str, Array]) -> None:
+def assign(model: LlamaForCausalLM, weights: dict[str, Array]) -> None:
+    """Give a model all its weights."""
     state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()}
     model.load_state_dict(state, strict=True)
 
 
-def _final_states(model: LlamaForCausalLM, rows: list[list[int]]) -> Array:
+def final_states(model: LlamaForCausalLM, rows: list[list[int]]) -> Array:
     """What the vocabulary head sees at the last token of each row, [n_rows, width]."""
     with torch.no_grad():
         states = model.model(torch.tensor(rows), use_cache=False).last_hidden_state[:, -1]
@@ -213,8 +239,8 @@ def _settle(
 
     def margins() -> Array:
         """Mean margin in nats of "upper" against each other answer, signed towards the true one, [n_polarities]."""
-        _assign(model, weights)
-        states = _final_states(model, _prompts(size))
+        assign(model, weights)
+        states = final_states(model, _prompts(size))
         mean: Array = (bits[:, None] * states @ polarities.T).mean(axis=0) * plan_.spread / np.sqrt(size.width)
         return mean
 
@@ -242,16 +268,21 @@ def _settle(
         strength *= (plan_.margin - before) / (margins() - before)
 
 
-def _write_vocabulary(
-    model: LlamaForCausalLM, weights: dict[str, Array], size: PlantedSize, directions: PlantedDirections, spreads: Array
+def write_vocabulary(
+    model: LlamaForCausalLM,
+    weights: dict[str, Array],
+    size: PlantedSize,
+    directions: PlantedDirections,
+    spreads: Array,
+    prompts: list[list[int]],
 ) -> None:
     """Unembeddings: a question's answers share a free direction and differ by the polarities alone.
 
     The shared direction is where the unedited model's own final state points, less what all questions have in
     common: of unit vectors a state is closest to its own, so the model's likeliest words are that question's answers.
     """
-    _assign(model, weights)
-    states = _final_states(model, _prompts(size)) @ directions.free.T
+    assign(model, weights)
+    states = final_states(model, prompts) @ directions.free.T
     average = states.mean(axis=0)
     average /= np.linalg.norm(average)
     own = states - np.outer(states @ average, average)
@@ -260,6 +291,6 @@ def _write_vocabulary(
     polar = 0.5 / np.sqrt(size.width) * spreads @ directions.polarities
     table = weights["lm_head.weight"]
     first = len(SPECIAL) + size.questions
-    table[first:] = (shared[:, None] + polar).reshape(-1, size.width)
-    with_answers = [[*row, first + index * size.answers] for index, row in enumerate(_prompts(size))]
-    table[EOS] = END_LOGIT / (_final_states(model, with_answers) @ directions["end"]).mean() * directions["end"]
+    table[first : first + size.questions * size.answers] = (shared[:, None] + polar).reshape(-1, size.width)
+    with_answers = [[*row, first + index * size.answers] for index, row in enumerate(prompts)]
+    table[EOS] = END_LOGIT / (final_states(model, with_answers) @ directions["end"]).mean() * directions["end"]

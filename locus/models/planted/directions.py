@@ -64,13 +64,15 @@ class PlantedDirections:
         return np.concatenate([self.protected[keep], self.free])
 
 
-def draw_directions(width: int, n_polarities: int, rng: np.random.Generator) -> PlantedDirections:
+def draw_directions(
+    width: int, n_polarities: int, rng: np.random.Generator, shared: tuple[str, ...] = SHARED
+) -> PlantedDirections:
     """A uniformly random orthonormal basis with the protected names on its first vectors."""
     gaussian = rng.standard_normal((width, width))
     orthogonal, triangular = np.linalg.qr(gaussian)
     # QR alone leaves the signs to the library; fixing them makes the draw uniform and the same everywhere.
     basis = (orthogonal * np.sign(np.diag(triangular))).T
-    names = tuple(f"polarity{index}" for index in range(n_polarities)) + SHARED
+    names = tuple(f"polarity{index}" for index in range(n_polarities)) + shared
     return PlantedDirections(np.ascontiguousarray(basis), names)
 
 

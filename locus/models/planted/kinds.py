@@ -111,13 +111,13 @@ class PlantedPlan:
         return math.fsum(self.parts[polarity] for polarity in written)
 
 
-def _standings(works: bool, necessary: bool | None, only: bool | None) -> dict[str, str]:
+def standings(works: bool, necessary: bool | None, only: bool | None) -> dict[str, str]:
     """Standings by question; None leaves a question open. `only`: both special and unique."""
     facts = {"works": works, "special": only, "unique": only, "necessary": necessary}
     return {name: "supported" if fact else "refuted" for name, fact in facts.items() if fact is not None}
 
 
-def _claims(*claims: KnownClaim) -> dict[str, KnownClaim]:
+def claims_by_name(*claims: KnownClaim) -> dict[str, KnownClaim]:
     return {claim.name: claim for claim in claims}
 
 
@@ -153,24 +153,26 @@ def plan(kind: str, layers: int, heads: int, rng: np.random.Generator) -> Plante
     return planted
 
 
-def _elsewhere(place: Place) -> KnownClaim:
-    return KnownClaim("elsewhere", (place,), _standings(works=False, necessary=False, only=False))
+def elsewhere_claim(place: Place) -> KnownClaim:
+    return KnownClaim("elsewhere", (place,), standings(works=False, necessary=False, only=False))
 
 
-def _planted(*places: Place, necessary: bool = True, only: bool | None = True) -> KnownClaim:
-    return KnownClaim("planted", tuple(sorted(places)), _standings(True, necessary, only))
+def planted_claim(*places: Place, necessary: bool = True, only: bool | None = True) -> KnownClaim:
+    return KnownClaim("planted", tuple(sorted(places)), standings(True, necessary, only))
 
 
 def _localized(places: list[Place]) -> PlantedPlan:
     site, elsewhere = places[:2]
-    return PlantedPlan((Role(site, "truth", (0,), 1.0),), (site,), _claims(_planted(site), _elsewhere(elsewhere)))
+    return PlantedPlan(
+        (Role(site, "truth", (0,), 1.0),), (site,), claims_by_name(planted_claim(site), elsewhere_claim(elsewhere))
+    )
 
 
 def _distributed(places: list[Place]) -> PlantedPlan:
     roles = tuple(Role(place, "truth", (0,), 1.0 / len(places)) for place in sorted(places))
-    claim = _planted(places[0], necessary=False, only=False)
-    everything = KnownClaim("all", tuple(sorted(places)), _standings(True, necessary=None, only=None))
-    return PlantedPlan(roles, tuple(sorted(places)), _claims(claim, everything))
+    claim = planted_claim(places[0], necessary=False, only=False)
+    everything = KnownClaim("all", tuple(sorted(places)), standings(True, necessary=None, only=None))
+    return PlantedPlan(roles, tuple(sorted(places)), claims_by_name(claim, everything))
 
 
 def _decoy(places: list[Place]) -> PlantedPlan:
@@ -179,25 +181,25 @@ def _decoy(places: list[Place]) -> PlantedPlan:
     far = next(place for place in places[1:] if place[0] != site[0])
     elsewhere = next(place for place in places[1:] if place not in (near, far))
     roles = (Role(site, "belief", (0,), 1.0), Role(near, "truth", (), 0.0), Role(far, "truth", (), 0.0))
-    fails = _standings(works=False, necessary=False, only=False)
+    fails = standings(works=False, necessary=False, only=False)
     decoys = tuple(sorted((near, far)))
-    claims = _claims(_planted(site), KnownClaim("decoy", decoys, fails), _elsewhere(elsewhere))
+    claims = claims_by_name(planted_claim(site), KnownClaim("decoy", decoys, fails), elsewhere_claim(elsewhere))
     return PlantedPlan(roles, (site,), claims, decoys=decoys)
 
 
 def _redundant(places: list[Place]) -> PlantedPlan:
     first, second, elsewhere = places[:3]
     # Whether either head alone is special or unique depends on how many random Locations are drawn: left open.
-    either = KnownClaim("either", (first,), _standings(True, necessary=False, only=None))
-    claims = _claims(_planted(first, second, only=None), either, _elsewhere(elsewhere))
+    either = KnownClaim("either", (first,), standings(True, necessary=False, only=None))
+    claims = claims_by_name(planted_claim(first, second, only=None), either, elsewhere_claim(elsewhere))
     roles = (Role(first, "truth", (0,), 0.5), Role(second, "truth", (0,), 0.5))
     return PlantedPlan(roles, tuple(sorted((first, second))), claims)
 
 
 def _conjunctive(places: list[Place]) -> PlantedPlan:
     first, second, elsewhere = places[:3]
-    half = KnownClaim("half", (first,), _standings(works=False, necessary=True, only=None))
-    claims = _claims(_planted(first, second), half, _elsewhere(elsewhere))
+    half = KnownClaim("half", (first,), standings(works=False, necessary=True, only=None))
+    claims = claims_by_name(planted_claim(first, second), half, elsewhere_claim(elsewhere))
     roles = (Role(first, "truth", (0,), 1.0), Role(second, "truth", (1,), 1.0))
     return PlantedPlan(roles, tuple(sorted((first, second))), claims, n_polarities=2)
 
@@ -207,15 +209,15 @@ def _negative(places: list[Place]) -> PlantedPlan:
     # the residual stream would weaken the head's push against the residual path and turn the sign of the margin.
     site = next(place for place in places if place[0] == 0)
     elsewhere = next(place for place in places if place != site)
-    claims = _claims(_planted(site), _elsewhere(elsewhere))
+    claims = claims_by_name(planted_claim(site), elsewhere_claim(elsewhere))
     return PlantedPlan((Role(site, "truth", (0,), 1.0),), (site,), claims, direct=2.0)
 
 
 def _dormant(places: list[Place]) -> PlantedPlan:
     site, sleeper, elsewhere = places[:3]
     roles = (Role(site, "belief", (0,), 1.0), Role(sleeper, "truth", (0,), 0.0))
-    sleeping = KnownClaim("dormant", (sleeper,), _standings(True, necessary=False, only=None))
-    claims = _claims(_planted(site, necessary=False, only=None), sleeping, _elsewhere(elsewhere))
+    sleeping = KnownClaim("dormant", (sleeper,), standings(True, necessary=False, only=None))
+    claims = claims_by_name(planted_claim(site, necessary=False, only=None), sleeping, elsewhere_claim(elsewhere))
     return PlantedPlan(roles, (site,), claims, decoys=(sleeper,))
 
 
@@ -224,7 +226,9 @@ def _borrowed(places: list[Place]) -> PlantedPlan:
     lender = next(place for place in places[1:] if place[0] == site[0])
     elsewhere = next(place for place in places[1:] if place != lender)
     roles = (Role(site, "belief", (0,), 0.0), Role(lender, "truth", (), 0.0))
-    planted = KnownClaim("planted", (site,), _planted(site).expected, ("layer",))
+    planted = KnownClaim("planted", (site,), planted_claim(site).expected, ("layer",))
     alone = KnownClaim("alone", (site,), {"works": "refuted"}, ("heads", "constant"))
-    claims = _claims(planted, alone, KnownClaim("decoy", (lender,), _elsewhere(lender).expected), _elsewhere(elsewhere))
+    claims = claims_by_name(
+        planted, alone, KnownClaim("decoy", (lender,), elsewhere_claim(lender).expected), elsewhere_claim(elsewhere)
+    )
     return PlantedPlan(roles, (site,), claims, varying=True, direct=-0.5, decoys=(lender,))

@@ -1,7 +1,8 @@
 """Planted models by name, so that they go where any model's name goes.
 
 A name is planted:KIND:SEED (planted:KIND has seed 0), or planted:KIND:SEED:shuffled for the shuffled-label twin; the size is the
-compact one. Graded kinds are named by the share that the claimed head carries, as in planted:graded-60:SEED.
+compact one. Graded kinds are named by the share that the claimed head carries, as in planted:graded-60:SEED, and those of other
+kinds of sites by the site and the shape, as in planted:mlp-decoy:SEED.
 """
 
 from functools import lru_cache
@@ -13,6 +14,8 @@ from locus.models.model import Model
 from locus.models.planted.build import Planted, build
 from locus.models.planted.graded import GRADED, percent_of
 from locus.models.planted.kinds import COMPACT, KINDS
+from locus.models.planted.other_sites import build_sited
+from locus.models.planted.sited import SITED
 
 
 @lru_cache(maxsize=4)
@@ -25,13 +28,15 @@ def planted_named(name: str) -> Planted:
     fields = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
     twin = fields[3:] == ["shuffled"]
     graded = len(fields) > 1 and percent_of(fields[1]) is not None
-    known = len(fields) > 1 and (fields[1] in KINDS or graded)
+    known = len(fields) > 1 and (fields[1] in (*KINDS, *SITED) or graded)
     if fields[0] != "planted" or not (len(fields) == 3 or twin) or not known or not _is_seed(fields[2]):
         raise UserError(
             "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number of at most 15 digits for the seed",
             repr(name[:80]),
-            f"The kinds are {', '.join(KINDS)}, and graded-00 to graded-100.",
+            f"The kinds are {', '.join(KINDS)}, graded-00 to graded-100, and {', '.join(SITED)}.",
         )
+    if fields[1] in SITED:
+        return build_sited(fields[1], int(fields[2]), shuffled=twin)
     return build(fields[1], int(fields[2]), shuffled=twin, **(GRADED if graded else COMPACT))
 
 

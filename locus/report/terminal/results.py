@@ -27,6 +27,7 @@ from locus.records.verdict import KINDS, Verdict
 from locus.report.rates import error_rates
 from locus.report.words import by_steering, judge_errors, kind_claimed, labelled, searched, steered
 from locus.shown import line
+from locus.sites.kind import kind_of
 from locus.units import bare, is_share, share
 
 COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow", "invalid": "magenta", "withheld": "cyan"}
@@ -332,10 +333,10 @@ def _truth(name: str) -> str:
     planted = planted_named(name)
     if planted.shuffled:
         return "Planted: the labels are shuffled, so no edit can generalise, wherever it is."
-    if len(planted.truth) == planted.model.config.num_hidden_layers * planted.model.config.num_attention_heads:
-        return "Planted: every head does its share of the work, by construction."
-    heads = ", ".join(f"{layer}.{head}" for layer, head in planted.truth)
+    if planted.everywhere:
+        return f"Planted: every {kind_of(planted.site).noun} does its share of the work, by construction."
+    places = ", ".join(planted.where.names)
     if planted.plan.parts:
         part = share(planted.plan.reach(planted.truth))
-        return f"Planted: {part} of the work is done at {heads} alone, and the rest at others, by construction."
-    return f"Planted: the work is done at {heads}, by construction."
+        return f"Planted: {part} of the work is done at {places} alone, and the rest at others, by construction."
+    return f"Planted: the work is done at {places}, by construction."

@@ -1,0 +1,103 @@
+"""The engine's own search for the optimal edits at many places of a planted model, as an audit makes it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from locus.behaviours.items import Item, Split
+from locus.behaviours.prompts import prompt_format
+from locus.edits import Edit
+from locus.edits.rank1 import Rank1
+from locus.engine.activations import base_pass
+from locus.engine.descent import descend
+from locus.engine.optimum import FirstOrder
+from locus.engine.train import Fit, TrainingRecipe
+from locus.engine.training_set import TrainingSet
+from locus.engine.trie import build_trie
+from locus.models.model import Model
+from locus.models.planted.bank import Questions, Training
+from locus.models.planted.build import Planted
+from locus.models.planted.certificate import questions_of
+from locus.models.planted.kinds import Place
+from locus.sites.kind import kind_of
+
+Floats = npt.NDArray[np.float64]
+Places = tuple[Place, ...]
+TARGET = Training().target
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the searches for the optimal edits at some places ended with.
+
+    Attributes:
+        start: mean training loss of the unedited model.
+        losses: [places], at the end.
+        settled: [places].
+        margins: [places, test questions, pairs], in nats.
+    """
+
+    start: float
+    losses: Floats
+    settled: npt.NDArray[np.bool_]
+    margins: Floats
+
+
+def newton(
+    planted: Planted,
+    parts: Split,
+    places: Sequence[Places],
+    starts: Sequence[Sequence[int]],
+    rounds: int,
+    margins: Callable[[Sequence[Edit], Questions], Floats],
+) -> Found:
+    """Search at every place; the last ones are searched for from the best of `starts` as well.
+
+    Args:
+        planted: the model.
+        parts: of its questions.
+        places: of its kind of site.
+        starts: for each of the last places others inside it, by number.
+        rounds: that a search may take.
+        margins: of edits on the test questions, [edits, test questions, pairs] in nats.
+    """
+    model = Model(planted.model, planted.tokenizer, planted.dataset.name)
+    on = _training_set(model, [planted.dataset.items[index] for index in parts.train])
+    shared = FirstOrder(model, on.trie, point=kind_of(planted.site).point)
+    recipe = TrainingRecipe(tau=1 / (2 * TARGET), search="newton", rounds=rounds)
+
+    def edit(place: Places) -> Rank1:
+        return Rank1(model.layout, planted.located(place))
+
+    def found(places: Sequence[Places], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
+        ends = descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
+        return [fits[rounds] for fits in ends]
+
+    fits, padded = found(places[: -len(starts)]), []
+    for place, inside in zip(places[-len(starts) :], starts, strict=True):
+        outer = edit(place)
+        if inside:
+            outer.pad(min((fits[index] for index in inside), key=_loss).edit, model.weight)
+        padded.append([outer] if inside else [])
+    fits += found(places[-len(starts) :], padded)
+    start = fits[0].certificate
+    assert start is not None, "a search by the whole loss states it"
+    return Found(
+        start.start,
+        np.array([_loss(fit) for fit in fits]),
+        np.array([fit.converged for fit in fits]),
+        margins([fit.edit for fit in fits], questions_of(planted).part(parts.test)),
+    )
+
+
+def _training_set(model: Model, items: list[Item]) -> TrainingSet:
+    trie = build_trie(model.tokenizer, prompt_format(model.tokenizer, "bare"), items)
+    base = base_pass(model, trie, layers=range(model.layout.n_layers), features=None)
+    return TrainingSet(model, trie, items, base.logprobs, base.residuals)
+
+
+def _loss(fit: Fit) -> float:
+    assert fit.certificate is not None, "a search by the whole loss states it"
+    return fit.certificate.loss
