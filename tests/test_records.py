@@ -169,7 +169,13 @@ def _hold(value, schema, kinds):
 
 UNTYPED, MOST = re.compile(r"\bdict\[str, Any\]"), 28
 # Where the JSON of others is read, and written in shapes that others have published.
-FOREIGN = ("claims/importers/", "behaviours/croissant.py", "report/attestation.py", "report/inspect_log.py", "report/model_card.py")
+FOREIGN = (
+    "claims/importers/",
+    "behaviours/croissant.py",
+    "report/attestation.py",
+    "report/inspect_log.py",
+    "report/model_card.py",
+)
 
 
 def test_dictionaries_of_anything_are_few():

@@ -156,7 +156,7 @@ def _everywhere(layers: int, rng: np.random.Generator) -> PlantedPlan:
 
 
 def _told(shape: str, truth: Sequence[int], decoys: Sequence[int], layers: int, rng: np.random.Generator) -> PlantedPlan:
-    """A plan whose layers of `truth` carry a bit each, one for both where they are redundant, and whose decoys carry the truth."""
+    """A plan whose layers of `truth` carry a bit each, one for both where they are redundant, whose decoys carry the truth."""
     sites: list[Place] = [(layer, 0) for layer in truth]
     idle = [layer for layer in range(layers) if layer not in (*truth, *decoys)]
     elsewhere = elsewhere_claim((idle[int(rng.integers(len(idle)))], 0))
