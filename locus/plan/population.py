@@ -7,7 +7,7 @@ p is one in as many as there are. A level that no rank can reach is refused befo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from locus import claims, stats
+from locus import claims
 from locus.claims.claim import Claim
 from locus.errors import UserError
 from locus.models.checkpoint import SIZES, read_config, size
@@ -44,6 +44,24 @@ def bounded(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]
     return config if config.random <= there else config.model_copy(update={"random": there})
 
 
+def levels(config: AuditConfig) -> list[UserError]:
+    """A rank test on N random Locations cannot go below 1 / (1 + N); who asks for none asks for no test."""
+    if not config.random or 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
+        return []  # plainly enough, and no statistics need be imported to say so
+    from locus import stats
+
+    least = stats.least_random_for(config.alpha, len(config.claims))
+    if config.random >= least:
+        return []
+    return [
+        UserError(
+            f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
+            f"{config.random}, with which no p below {stats.smallest_p(config.random):.3f} is possible",
+            f"Use --random {least}, or a larger --alpha.",
+        )
+    ]
+
+
 def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) -> None:
     """Refuse a null that this kind does not have, or so few places that no rank among them reaches the level.
 
@@ -56,6 +74,8 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
     there = bounded(config, space, locations).random
     if there == config.random:
         return
+    from locus import stats  # slow to import
+
     level = config.alpha / len(config.claims)
     if stats.smallest_p(there) > level:
         raise UserError(
