@@ -77,11 +77,13 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
     from locus import stats  # slow to import
 
     level = config.alpha / len(config.claims)
+    scarce = min(config.nulls, key=lambda match: min(space.capacity(one, match) for one in locations))
+    where = f"{space}" if scarce == "uniform" else f"those with as many {space.kind.nouns} in each layer"
     if stats.smallest_p(there) > level:
         raise UserError(
             f"at least {stats.least_random_for(config.alpha, len(config.claims))} places to hold the claim against, for a rank "
             f"test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
-            f"{there} besides the claim's own among {space}, with which no p below {stats.smallest_p(there):.3f} is possible",
+            f"{there} besides the claim's own among {where}, with which no p below {stats.smallest_p(there):.3f} is possible",
             "Use a larger --alpha, another claim, or --random 0, which asks for no such test.",
         )
 
