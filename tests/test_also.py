@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 import locus
+from locus.behaviours.items import content_hash
 from locus.conclude.entanglement import told
 from locus.errors import UserError, VerificationError
 from locus.plan.config import resolve
@@ -107,6 +108,11 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_rows(both, tmp_path):
     again = {**QUICK, "out": tmp_path / "RUN", "also": [OTHER, some("half")]}
     with pytest.raises(KeyboardInterrupt):
         locus.audit("planted:localized:3", **{**again, "progress": stop})
+    # The plan of a version that did not know a setting says nothing of it, and is gone on with all the same.
+    path = tmp_path / "RUN" / "plan.json"
+    plan = {name: value for name, value in json.loads(path.read_text()).items() if name != "sha256"}
+    assert plan["config"].pop("form") is False
+    path.write_text(json.dumps({**plan, "sha256": content_hash(plan)}))
     assert told_so_far and Store(tmp_path / "RUN" / "trials.sqlite").done() < Store(both[0].folder / "trials.sqlite").done()
     locus.audit("planted:localized:3", **again)
     assert Store(tmp_path / "RUN" / "trials.sqlite").dump() == Store(both[0].folder / "trials.sqlite").dump()

@@ -120,7 +120,7 @@ def test_the_second_null_stops_where_special_alone_is_refuted():
 
 
 def test_a_layer_with_too_few_other_heads_is_refused_before_anything_is_loaded(tmp_path):
-    with pytest.raises(UserError, match=r"at most 7 random Locations of 1 head\(s\) \(layer over"):
+    with pytest.raises(UserError, match=r"7 besides the claim's own among those with as many heads in each layer"):
         check(resolve("quick", model="planted:localized:3", claims=("1.1",), null="both"), tmp_path / "RUN")
     with pytest.raises(UserError, match="null"):
         resolve("quick", null="all")

@@ -16,6 +16,7 @@ from locus.judges.kind import asker_of, known_errors, notions_of
 from locus.machine.threads import Arithmetic
 from locus.machine.workers import fitting
 from locus.plan import reading
+from locus.plan.config import SINCE_FIRST
 from locus.plan.context import AuditContext, Elsewhere, memory_budget
 from locus.plan.trials import Plan
 from locus.records.base import JsonObject
@@ -137,6 +138,8 @@ def basis(
     more |= {"also": others} if others else {}
     schema: PlanSchema = PLAN_SCHEMA if old is None else old.schema_
     settings: JsonObject = config.as_first() if schema == FIRST_PLAN else config.model_dump(mode="json")
+    if old is not None:  # a setting that is newer than the plan, and asks for nothing, is not in it
+        settings = {name: value for name, value in settings.items() if name in old.config or SINCE_FIRST.get(name, "") != value}
     plain = PlanBasis(
         schema_=schema,
         config=settings,

@@ -7,7 +7,7 @@ p is one in as many as there are. A level that no rank can reach is refused befo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from locus import claims, stats
+from locus import claims
 from locus.claims.claim import Claim
 from locus.errors import UserError
 from locus.models.checkpoint import SIZES, read_config, size
@@ -44,6 +44,24 @@ def bounded(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]
     return config if config.random <= there else config.model_copy(update={"random": there})
 
 
+def levels(config: AuditConfig) -> list[UserError]:
+    """A rank test on N random Locations cannot go below 1 / (1 + N); who asks for none asks for no test."""
+    if not config.random or 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
+        return []  # plainly enough, and no statistics need be imported to say so
+    from locus import stats
+
+    least = stats.least_random_for(config.alpha, len(config.claims))
+    if config.random >= least:
+        return []
+    return [
+        UserError(
+            f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
+            f"{config.random}, with which no p below {stats.smallest_p(config.random):.3f} is possible",
+            f"Use --random {least}, or a larger --alpha.",
+        )
+    ]
+
+
 def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) -> None:
     """Refuse a null that this kind does not have, or so few places that no rank among them reaches the level.
 
@@ -56,12 +74,16 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
     there = bounded(config, space, locations).random
     if there == config.random:
         return
+    from locus import stats  # slow to import
+
     level = config.alpha / len(config.claims)
+    scarce = min(config.nulls, key=lambda match: min(space.capacity(one, match) for one in locations))
+    where = f"{space}" if scarce == "uniform" else f"those with as many {space.kind.nouns} in each layer"
     if stats.smallest_p(there) > level:
         raise UserError(
             f"at least {stats.least_random_for(config.alpha, len(config.claims))} places to hold the claim against, for a rank "
             f"test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
-            f"{there} besides the claim's own among {space}, with which no p below {stats.smallest_p(there):.3f} is possible",
+            f"{there} besides the claim's own among {where}, with which no p below {stats.smallest_p(there):.3f} is possible",
             "Use a larger --alpha, another claim, or --random 0, which asks for no such test.",
         )
 

@@ -114,7 +114,7 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     for look in questions.at_once(config, opened):
         errors += _caught(look)
     if out is not None:
-        errors += _levels(config) + _folder(config, out)
+        errors += population.levels(config) + _folder(config, out)
     raise_all(errors)
 
 
@@ -158,24 +158,6 @@ def _caught(function: Any, *args: Any) -> list[UserError]:
     except UserError as error:
         return [error]
     return []
-
-
-def _levels(config: AuditConfig) -> list[UserError]:
-    """A rank test on N random Locations cannot go below 1 / (1 + N); who asks for none asks for no test."""
-    if not config.random or 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
-        return []  # plainly enough, and no statistics need be imported to say so
-    from locus import stats
-
-    least = stats.least_random_for(config.alpha, len(config.claims))
-    if config.random >= least:
-        return []
-    return [
-        UserError(
-            f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
-            f"{config.random}, with which no p below {stats.smallest_p(config.random):.3f} is possible",
-            f"Use --random {least}, or a larger --alpha.",
-        )
-    ]
 
 
 def _claims(config: AuditConfig, opened: "Opened | None") -> list[UserError]:
