@@ -27,7 +27,7 @@ from tests import wide  # noqa: E402
 
 HERE = Path(__file__).parent / "ray_kills"
 KINDS = ("worker", "driver", "head")
-SETTINGS = {"random": 24, "bank": 1, "epochs": 20, "sequential": False}
+SETTINGS = {"random": 24, "bank": 1, "epochs": 4, "sequential": False}
 
 
 def command(settings: Path, out: Path, executor: str) -> list[str]:
@@ -75,7 +75,7 @@ def attempt(settings: Path, out: Path, left: Counter[str], draw: random.Random, 
     process = subprocess.Popen(command(settings, out, "ray"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         while process.poll() is None:
-            until, begun = time.monotonic() + draw.uniform(1, 12), commits(out)
+            until, begun = time.monotonic() + draw.uniform(2, 15), commits(out)
             while process.poll() is None and (time.monotonic() < until or not victims(process.pid, "worker")):
                 time.sleep(0.2)
             kinds = [kind for kind in KINDS if left[kind]]

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -34,46 +34,58 @@ BEGIN = "Begin one there (ray start --head), or leave the address out for one of
 TRIES = 2  # of a job whose worker dies, or that raises
 AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
 BEAT = 1.0  # seconds between two questions how far a job is
-GRACE = (
-    600.0  # seconds that a job may take whatever was reckoned; a worker's first, that has to load the model, three times as long
-)
+GRACE = 600.0  # seconds that a job may take whatever was reckoned
+OPENINGS = 5  # of what does the jobs, by a worker that dies over it
+Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
 
 
 class Worker:
-    """Holds what does the jobs, as of its first one, and does one after another."""
+    """Holds what does the jobs, and does one after another."""
 
     def __init__(self) -> None:
         self.work: Any = None
         self.share = (-1, 0.0)
 
-    def do(self, place: int, job: Any, sent: list[Any]) -> tuple[str, Any, list[Any]]:
-        """Do a job: "result", "error" or "refused" (before any), with its value, and warnings.
+    def open(self, sent: list[Any]) -> Heard:
+        """Open what does the jobs.
+
+        Args:
+            sent: where it lies in the object store; in a list, so that Ray leaves it there.
+        """
+
+        def opened() -> None:
+            self.work = ray.get(sent[0])
+
+        return _heard(opened)
+
+    def do(self, place: int, job: Any) -> Heard:
+        """Do a job.
 
         Args:
             place: of the job.
             job: the job.
-            sent: where that lies in the object store which does the jobs; in a list, so that Ray leaves it there.
         """
-        self.share = (place, 0.0)
 
         def say(share: float) -> None:
             self.share = (place, share)
 
-        kind = "refused"
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("default")
-            try:
-                if self.work is None:
-                    self.work = ray.get(sent[0])
-                kind = "error"
-                kind, value = "result", self.work(job, say)
-            except BaseException as error:  # whatever it is, the driver is where it must be raised
-                value = sendable(error)
-        return kind, value, [one.message for one in heard]
+        say(0.0)
+        return _heard(lambda: self.work(job, say))
 
     def reached(self) -> tuple[int, float]:
         """The place of the job that is being done, and its share."""
         return self.share
+
+
+def _heard(work: Callable[[], Any]) -> Heard:
+    """What came of some work."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("default")
+        try:
+            good, value = True, work()
+        except BaseException as error:  # whatever it is, the driver is where it must be raised
+            good, value = False, sendable(error)
+    return good, value, [one.message for one in heard]
 
 
 @dataclass
@@ -82,18 +94,18 @@ class Member:
 
     Attributes:
         actor: Ray's handle.
-        place: of the job that it does; None while it is free.
+        opening: the answer to come that it has opened what does the jobs; None once it has.
+        falls: how often it died over that.
+        place: of the job that it does; None while it does none.
         since: when it was given that.
-        up: whether it has answered since it was begun; until then it is given nothing.
-        fresh: whether it has yet to do its first job since it was begun, for which it opens what does them.
         asked: the question how far it is that was not answered yet.
     """
 
     actor: Any
+    opening: Any
+    falls: int = 0
     place: int | None = None
     since: float = 0.0
-    up: bool = False
-    fresh: bool = True
     asked: Any = None
 
 
@@ -104,16 +116,16 @@ class Progress:
     Attributes:
         waiting: places of those that nobody does yet.
         running: by the answer to come, who does it.
-        finished: what came of those whose turn has not come.
+        finished: what came of those whose turn has not come: whether it is good, and the result or the error.
         tries: how often each was begun.
         late: of those whose worker hung and was ended.
         beat: when workers were last asked how far they are.
-        alone: when any of them was last up.
+        alone: since when none of them has opened what does the jobs.
     """
 
     waiting: deque[int]
     running: dict[Any, Member] = field(default_factory=dict)
-    finished: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    finished: dict[int, tuple[bool, Any]] = field(default_factory=dict)
     tries: Counter[int] = field(default_factory=Counter)
     late: set[int] = field(default_factory=set)
     beat: float = 0.0
@@ -155,14 +167,14 @@ class Ray:
             for place in range(len(tasks.jobs)):
                 while place not in state.finished:
                     self._turn(tasks, state, seconds, place)
-                kind, value = state.finished.pop(place)
-                if kind != "result":
+                good, value = state.finished.pop(place)
+                if not good:
                     raise value
                 yield value
         except (RayError, ConnectionError) as error:
             raise UserError(
                 "a Ray cluster that answers",
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}",
+                f"{type(error).__name__}: {_line(error)}",
                 "What was finished is kept: the same command goes on from there.",
             ) from error
         finally:
@@ -191,7 +203,9 @@ class Ray:
             max_task_retries=0,
             runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}},
         )
-        self.team += [Member(actor.remote()) for _ in range(min(self._room(tasks), len(tasks.jobs)) - len(self.team))]
+        for _ in range(min(self._room(tasks), len(tasks.jobs)) - len(self.team)):
+            worker = actor.remote()
+            self.team.append(Member(worker, worker.open.remote([self.sent])))
 
     def _connect(self, tasks: Tasks) -> None:
         """Join the cluster, or begin one."""
@@ -229,18 +243,46 @@ class Ray:
     def _turn(self, tasks: Tasks, state: Progress, seconds: list[float], place: int) -> None:
         """Give jobs to whoever is free, not too far ahead of the result that is waited for, and hear what there is to hear."""
         for member in self.team:
-            free = member.up and member.place is None
+            free = member.opening is None and member.place is None
             if free and state.waiting and state.waiting[0] < place + AHEAD * len(self.team):
                 member.place, member.since = state.waiting.popleft(), time.monotonic()
-                state.running[member.actor.do.remote(member.place, tasks.jobs[member.place], [self.sent])] = member
-        coming = [member.asked for member in self.team if member.asked is not None and not member.up]
-        if state.running or coming:
-            ray.wait([*state.running, *coming], timeout=BEAT)
-        if state.running:
-            for answer in ray.wait(list(state.running), num_returns=len(state.running), timeout=0)[0]:
-                self._hear(answer, tasks, state, seconds)
+                state.running[member.actor.do.remote(member.place, tasks.jobs[member.place])] = member
+        coming = [*state.running, *(member.opening for member in self.team if member.opening is not None)]
+        ray.wait(coming, timeout=BEAT)
+        self._open(state)
+        for answer in _ready(list(state.running)):
+            self._hear(answer, tasks, state, seconds)
         self._ask(tasks, state)
         self._watch(tasks, state, seconds)
+
+    def _open(self, state: Progress) -> None:
+        """Hear from the workers that were opening what does the jobs.
+
+        Raises:
+            UserError: if one refuses, dies over it again and again, or none has come up for long.
+        """
+        for member in self.team:
+            if member.opening is None or not _ready([member.opening]):
+                continue
+            try:
+                good, value, heard = ray.get(member.opening)
+            except RayActorError as error:
+                member.falls += 1
+                if member.falls == OPENINGS:
+                    remedy = "Look whether it has memory enough for the model. What was finished is kept."
+                    received = f"one that died over it {OPENINGS} times ({_line(error)})"
+                    raise UserError("workers that live to open the model", received, remedy) from error
+                member.opening = member.actor.open.remote([self.sent])
+                continue
+            for warning in heard:
+                notice(warning)
+            if not good:
+                raise value
+            member.opening, member.falls = None, 0
+        if any(member.opening is None for member in self.team):
+            state.alone = time.monotonic()
+        elif time.monotonic() - state.alone > 3 * self.grace:
+            raise UserError("a Ray cluster whose workers come up", "none that did", "See `ray status` and the cluster's logs.")
 
     def _hear(self, answer: Any, tasks: Tasks, state: Progress, seconds: list[float]) -> None:
         """Take what came of a job."""
@@ -248,58 +290,42 @@ class Ray:
         place, began, member.place = member.place, member.since, None
         assert place is not None, "a job that runs has a place"
         try:
-            kind, value, heard = ray.get(answer)
+            good, value, heard = ray.get(answer)
         except RayActorError as error:
-            member.up, member.fresh = False, True
             how = "hung" if place in state.late else "died"
-            last = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
             value = UserError(
                 "banks whose workers live until they are told to end",
-                f"{tasks.called(place)}, whose worker {how} {TRIES} times ({last})",
+                f"{tasks.called(place)}, whose worker {how} {TRIES} times ({_line(error)})",
                 "Look whether a worker has memory enough. What was finished is kept: the same command goes on from there.",
             )
-            kind, heard = "error", []
+            good, heard = False, []
             state.late.discard(place)
+            member.opening = member.actor.open.remote([self.sent])
         for warning in heard:
             notice(warning)
-        if kind == "refused":
-            raise value
         state.tries[place] += 1
-        if kind == "error" and state.tries[place] < TRIES:
+        if not good and state.tries[place] < TRIES:
             state.waiting.appendleft(place)
             tasks.progress(place, 0.0)
             return
-        if kind == "result":
-            _learn(seconds, place, time.monotonic() - began, member.fresh)
-            member.fresh = False
-        state.finished[place] = kind, value
+        if good:
+            _learn(seconds, place, time.monotonic() - began)
+        state.finished[place] = good, value
 
     def _ask(self, tasks: Tasks, state: Progress) -> None:
-        """Hear from every worker how far it is, and ask again, once a beat.
-
-        Raises:
-            UserError: if none has come up for long.
-        """
-        now = time.monotonic()
+        """Hear from every worker how far it is, and ask again, once a beat."""
+        if time.monotonic() - state.beat < BEAT:
+            return
+        state.beat = time.monotonic()
         for member in self.team:
-            if member.asked is not None and ray.wait([member.asked], timeout=0)[0]:
-                with suppress(RayError):  # it died: its job's answer says so, and Ray begins it anew
+            if member.asked is not None and _ready([member.asked]):
+                with suppress(RayError):  # it died: its job's answer says so
                     place, share = ray.get(member.asked)
-                    member.up = True
                     if place == member.place is not None:
                         tasks.progress(place, share)
                 member.asked = None
-        if any(member.up for member in self.team):
-            state.alone = now
-        elif now - state.alone > 3 * self.grace:
-            raise UserError(
-                "a Ray cluster whose workers come up", "none that did", "See `ray status` and the logs of the cluster."
-            )
-        if now - state.beat > BEAT:
-            state.beat = now
-            for member in self.team:
-                if member.asked is None and (member.place is not None or not member.up):
-                    member.asked = member.actor.reached.options(concurrency_group="watch").remote()
+            if member.asked is None and member.place is not None:
+                member.asked = member.actor.reached.options(concurrency_group="watch").remote()
 
     def _watch(self, tasks: Tasks, state: Progress, seconds: list[float]) -> None:
         """End workers that take far longer than was reckoned: they hang."""
@@ -307,7 +333,7 @@ class Ray:
             place = member.place
             if place is None or not seconds or place in state.late:
                 continue
-            limit = tasks.patience * seconds[place] + self.grace * (3 if member.fresh else 1)
+            limit = tasks.patience * seconds[place] + self.grace
             if time.monotonic() - member.since > limit:
                 state.late.add(place)
                 ray.kill(member.actor, no_restart=False)
@@ -333,10 +359,20 @@ def _check(address: str) -> None:
         raise UserError("a Ray cluster at HOST:PORT", f"{address[:80]!r} ({error})", BEGIN) from error
 
 
-def _learn(seconds: list[float], place: int, took: float, fresh: bool) -> None:
+def _learn(seconds: list[float], place: int, took: float) -> None:
     """Where a job took longer than was reckoned, reckon with that for all that come."""
-    if seconds and not fresh and took > seconds[place] > 0:
+    if seconds and took > seconds[place] > 0:
         seconds[:] = [one * took / seconds[place] for one in seconds]
+
+
+def _ready(answers: list[Any]) -> list[Any]:
+    """Those answers that have come."""
+    return list(ray.wait(answers, num_returns=len(answers), timeout=0)[0]) if answers else []
+
+
+def _line(error: Exception) -> str:
+    """The first line of what Ray says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _by_value() -> None:
