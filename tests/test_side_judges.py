@@ -282,6 +282,8 @@ def test_patterns_that_take_for_ever_are_refused_or_leave_an_answer_unscored(mon
         ("wanted = ['" + "a" * 600 + "']", "at most 500 characters"),
         ("wanted = ['(']", "regular expressions"),
         ("wanted = ['x*']", "matches nothing"),
+        ("wanted = ['(a(?R)?b)']", "regular expressions"),
+        ("wanted = ['(?:hello world){e<=9}']", "approximate matches"),
         ("wanted = ['a']\nflags = 1", "unknown key 'flags'"),
         ("wanted = ['a']\n[test]\ngood = ['a']", "other keys"),
         ("wanted = ['a']\n[test]\nwanted = ['a', 'a']", "given twice"),
@@ -360,3 +362,22 @@ def test_labelled_files_are_read_line_by_line(tmp_path):
 def test_a_judge_of_sides_is_not_held_against_labels_of_truth():
     with pytest.raises(UserError, match="a judge of truth"):
         kind.open_truth_judge("pattern:bias")
+
+
+@pytest.mark.parametrize("name", ["bias", "formality", "hedging", "refusal", "antonym", "shutdown"])
+def test_the_page_about_judging_states_the_errors_that_are_counted(name):
+    from pathlib import Path
+
+    from locus import behaviours
+
+    judge = kind.open_judge(behaviours.load(name).judge)
+    if name in ("antonym", "shutdown") and judge.measure != "MiniLM":
+        pytest.skip("MiniLM is missing")
+    errors = judge.errors()["wanted"]
+    cells = [
+        f"{100 * share:.0f} ({100 * low:.0f} to {100 * high:.0f}), n = {count:.0f}"
+        for share, count in ((errors.sensitivity, errors.positives), (errors.specificity, errors.negatives))
+        for low, high in [exact_interval(share, count)]
+    ]
+    row = f"| {name} | `{behaviours.load(name).judge}` | {len(judge.labelled())} | {' | '.join(cells)} |"
+    assert row in (Path(__file__).parents[1] / "docs" / "judging.md").read_text()

@@ -128,7 +128,7 @@ def test_a_heuristic_makes_a_claim(tmp_path):
 def test_a_judge_judges(tmp_path):
     registry.register("judges", "brief", "tests.toys.judge:JUDGE")
     found, page = audited(tmp_path / "RUN", judge="brief", max_new_tokens=2)
-    assert found.judge.name == "brief" and found.metric == "true_info" and "brief" in page
+    assert found.judge.name == "brief" and found.metric == "wanted" and "brief" in page
     with pytest.raises(UserError, match="a judge"):
         audited(tmp_path / "OTHER", judge="brief:x")
 

@@ -11,6 +11,8 @@ that they may take are bounded. One that takes longer on texts made to slow patt
 import hashlib
 import json
 import math
+import re
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -76,12 +78,12 @@ class PatternJudge(SideJudge):
 
     def side(self, question: str, answer: str, references: References) -> Sides:
         """One for the side that is matched first; nothing for either where none is."""
-        first, left = {}, SECONDS
+        first, end = {}, time.monotonic() + SECONDS
         for side, patterns in self._compiled.items():
             first[side] = (math.inf, 0)
             for one in patterns:
                 try:
-                    found = one.search(answer[:READ].replace("’", "'"), timeout=left)
+                    found = one.search(answer[:READ].replace("’", "'"), timeout=max(end - time.monotonic(), 1e-9))
                 except TimeoutError:
                     return undecided(f"the pattern {visible(one.pattern, 80)} takes longer than {SECONDS:g} s")
                 if found is not None:
@@ -97,9 +99,12 @@ def _compiled(called: str, pattern: str) -> Any:
         UserError: if it is none, or matches where there is nothing.
     """
     try:
+        re.compile(pattern)  # what only the other package knows (recursion, approximate matches) is slower than its clock
+        if re.search(r"\{[A-Za-z]", pattern):
+            raise ValueError("a letter in braces, which asks for approximate matches")
         made = regex.compile(pattern, FLAGS)
         empty = made.search("", timeout=SECONDS) is not None
-    except (regex.error, RecursionError, OverflowError, MemoryError, TimeoutError, ValueError) as error:
+    except (re.error, regex.error, RecursionError, OverflowError, MemoryError, TimeoutError, ValueError) as error:
         raise UserError(f"regular expressions in {called!r}", f"{pattern[:80]!r} ({error})", "Mend the pattern.") from error
     if empty:
         raise UserError(f"patterns in {called!r} that match something", f"{pattern[:80]!r}, which matches nothing", "Mend it.")
