@@ -18,7 +18,7 @@ from locus.conclude.scores import ceiling_of
 from locus.conclude.tests import Scores
 from locus.edits.base import load_edit
 from locus.engine.cost import Sizes
-from locus.errors import PreconditionsError, VerificationError
+from locus.errors import PreconditionsError, UserError, VerificationError
 from locus.models.load import load
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
@@ -194,9 +194,17 @@ def test_nothing_that_a_search_cannot_do_is_asked_of_it():
     assert "an objective that has an optimum" in str(wrong.value) and "one training seed" in str(wrong.value)
 
 
+@pytest.mark.parametrize("further", [0, 1])
+def test_a_budget_in_which_no_search_can_settle_is_refused(further):
+    """A search has settled when its last three steps brought nothing: not within two."""
+    with pytest.raises(UserError, match=r"3 rounds or more.*rounds = [12]"):
+        early(resolve("quick", rounds=2 - further, lengths=(), further=further))
+    early(resolve("quick", rounds=3, lengths=()))
+
+
 def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tmp_path):
     """What was looked at on the way is what an audit of so few rounds finds."""
-    audited({**settings, "rounds": 2, "lengths": ()}, tmp_path / "RUN", 2, page=False)
+    audited({**settings, "rounds": 2, "lengths": (), "further": 1}, tmp_path / "RUN", 2, page=False)
     alone = {trial["arm"]: trial for trial in plan_of(tmp_path / "RUN")["trials"] if trial["role"] in ("claim", "random")}
     shorter = {t["arm"]: t for t in plan_of(whole)["trials"] if t["recipe"] and t["recipe"]["rounds"] == 2 and t["arm"] in alone}
     assert shorter.keys() == alone.keys() and len(alone) == 5
@@ -220,7 +228,7 @@ def test_a_shorter_search_is_the_first_part_of_the_whole_one(settings, whole, tm
 def test_a_second_search_says_what_the_first_one_left(settings, whole, tmp_path):
     """The same edits as without it, to the bit; what it gains is what a search of so many more rounds finds, at least half."""
     audited({**settings, "rounds": 2, "lengths": (), "further": 4}, tmp_path / "RUN", 2, page=True)
-    audited({**settings, "rounds": 2, "lengths": ()}, tmp_path / "ONCE", 2, page=False)
+    audited({**settings, "rounds": 2, "lengths": (), "further": 1}, tmp_path / "ONCE", 2, page=False)
     plan, once = plan_of(tmp_path / "RUN"), plan_of(tmp_path / "ONCE")
     twice = {trial["arm"] for trial in plan["trials"] if trial.get("further")}
     assert twice == {"given", "random-00", "random-01", "random-02", "ceiling:heads", "ceiling:free"}

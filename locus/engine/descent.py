@@ -31,6 +31,7 @@ from locus.engine.objective import Objective
 from locus.engine.optimum import Curvature, FirstOrder
 from locus.engine.train import Certificate, Fit, TrainingRecipe, whole_gradients
 from locus.engine.training_set import TrainingSet
+from locus.records.place import STRETCH
 
 FIRST_RIDGE, NEXT_RIDGE = 0.1, 0.3  # as shares of the largest eigenvalue of the curvature
 KEPT, BROKEN = 0.7, 0.3  # what a step brought, as a share of what it promised
@@ -39,7 +40,7 @@ WIDER, NARROWER = 2.5, 0.7  # of the radius, as multiples of that step's length
 LEAST, MOST = 0.1, 0.5  # of a step that was not taken, what the next one may be long
 PROMISING_RIDGE = 0.1  # a promise is reckoned with a ridge no larger than this
 MEMORY = 10  # differences of gradients
-SETTLED, STRETCH = 0.01, 3
+SETTLED = 0.01
 NOTHING = 1e-4  # of the loss at the start: where no more is promised, float rounding decides whether a step is taken
 
 

@@ -21,6 +21,7 @@ from locus.models.checkpoint import read_config, size
 from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import controls, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
+from locus.records.place import STRETCH
 
 if TYPE_CHECKING:
     from locus.plan.opened import Opened
@@ -139,6 +140,10 @@ def _search(config: AuditConfig) -> list[UserError]:
     if len(set(config.lengths)) < len(config.lengths) or any(rounds >= config.rounds for rounds in config.lengths):
         wanted = f"different lengths, each under the {config.rounds} rounds of the whole search"
         errors.append(UserError(wanted, f"lengths = {list(config.lengths)}", "Leave these lengths out, or raise rounds."))
+    if config.rounds + config.further < STRETCH:
+        wanted = f"{STRETCH} rounds or more: no search has settled before so many steps brought nothing"
+        received = f"rounds = {config.rounds}" + (f" and further = {config.further}" if config.further else "")
+        errors.append(UserError(wanted, received, "Raise rounds; --budget-curve shows what shorter searches find."))
     if config.objective == "logit":
         why = "objective = logit, which has no lowest loss"
         errors.append(

@@ -44,6 +44,7 @@ def _flat(schema: JsonDict) -> None:
 
 
 NEAR = 0.8  # of all that could be gained in training loss
+STRETCH = 3  # steps that together must bring nothing before a search has settled
 
 
 class PlaceResult(Part):
