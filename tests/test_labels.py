@@ -223,6 +223,12 @@ def test_in_the_terminal_hostile_answers_are_spelled_out_and_keys_are_obeyed(run
     assert [(one.truth, one.info) for one in kept.answers if one.truth] == [((0,), (0.5,))]
 
 
+def test_a_run_that_is_not_finished_cannot_be_labelled(run):
+    (run / "receipt.json").unlink()
+    with pytest.raises(UserError, match="a finished run"):
+        labelling.Sitting(run)
+
+
 def test_a_run_that_nobody_judged_cannot_be_labelled():
     with pytest.raises(UserError, match="a run without a judge"):
         labelling.Sitting(Path(__file__).parent / "runs" / "first-edition" / "planted", 100)

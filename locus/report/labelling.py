@@ -59,6 +59,9 @@ class Sitting:
 
     def __init__(self, folder: Path, count: int | None = None, reader: str = ""):
         self.folder = folder
+        if not (folder / "receipt.json").is_file():
+            remedy = "Finish it: its command goes on where it stopped."
+            raise UserError("a finished run, with its receipt", f"{str(folder)!r} without one", remedy)
         with derive.recorded(folder) as record:
             self._plan, old = record.plan, record.labels
             asked = _asked(record, count)
