@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from locus.errors import UserError
-from locus.sites.kind import SiteKind, kind_of
+from locus.sites.kind import SiteKind, default, kind_of
 from locus.sites.names import examples, one_kind
 from locus.sites.site import Location, Site
 
@@ -142,9 +142,9 @@ class SiteSpace:
 
 
 def space_of(locations: Sequence[Location], sizes: Any) -> SiteSpace:
-    """The places that some Locations of one kind are among.
+    """The places that some Locations of one kind are among; of the first kind where there is no Location.
 
     Raises:
         UserError: if they are of several kinds, or of one that the model lacks.
     """
-    return SiteSpace.of(one_kind({location.kind for location in locations}), sizes)
+    return SiteSpace.of(one_kind({location.kind for location in locations}) or default(), sizes)
