@@ -183,13 +183,13 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
         (["--random", "16"], "at least 19 random Locations"),
         (["--random", "16", "--alpha", "0.06"], None),
         (["--claim", "9.9"], "9.9"),
-        (["--claim", "nobody knows"], "a list of heads"),
+        (["--claim", "nobody knows"], "sites such as 12.3,14.0"),
         (["--preset", "huge"], "quick, standard, paper"),
         (["--set", "epoch=2"], "no setting 'epoch' (nearest: epochs"),
         (["--set", "epochs=0"], "epochs"),
         (["--set", "iti_strengths=[-1.0]"], "iti_strengths.0 = -1.0: Input should be greater than 0"),
         (["--config", "absent.toml"], "absent.toml"),
-        (["--claim", "0.1", "--set", "null='layer'", "--random", "30"], "at most 3 random Locations"),
+        (["--claim", "0.1", "--set", "null='layer'", "--random", "30"], "at least 19 places"),
     ],
 )
 def test_bad_input_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, llama_folder, arguments, said):

@@ -10,7 +10,6 @@ from locus.models.checkpoint import no_twin, read_config
 from locus.models.packaged import MODELS
 from locus.plan.config import AuditConfig
 from locus.records.labels import METRICS as READ
-from locus.stats.powered import LEAST
 
 if TYPE_CHECKING:
     from locus.models.model import Model
@@ -39,6 +38,8 @@ def _labels(config: AuditConfig) -> list[UserError]:
     """Answers that people are to read, where a judge reads them all and the verdict is by what both say."""
     if not config.labels:
         return []
+    from locus.stats.powered import LEAST  # scipy behind it is slow to import
+
     if config.judge == "none" or config.metric not in READ:
         received = f"labels = {config.labels} with judge = {config.judge} and metric = {config.metric}"
         wanted = f"labels where a judge reads all answers, and the verdict is by {', '.join(READ)}"
