@@ -21,7 +21,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from locus import registry
 from locus.boundary.notices import notice
@@ -35,7 +35,6 @@ TRIES = 2  # of a job whose worker dies, or that raises
 AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
 BEAT = 1.0  # seconds between two questions how far a job is
 GRACE = 600.0  # seconds that a job may take whatever was reckoned
-OPENINGS = 10  # more of what does the jobs, by a worker that dies over it
 Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
 
 
@@ -46,7 +45,6 @@ class Worker:
         self.work: Any = None
         self.share = (-1, 0.0)
 
-    @ray.method(max_task_retries=OPENINGS)  # type: ignore[untyped-decorator]
     def open(self, sent: list[Any]) -> Heard:
         """Open what does the jobs.
 
@@ -194,7 +192,7 @@ class Ray:
             self._connect(tasks)
             _by_value()
             self.work, self.sent = tasks.work, ray.put(tasks.work)
-        # Of jobs `max_task_retries` stays 0: Ray would begin one again on the same worker, uncounted, while others are free.
+        # `max_task_retries` stays 0: Ray would begin one again on the same worker, uncounted, while others are free.
         actor = ray.remote(concurrency_groups={"watch": 1})(Worker).options(
             num_cpus=tasks.threads,
             num_gpus=int(tasks.gpu),
@@ -265,9 +263,13 @@ class Ray:
                 continue
             try:
                 good, value, heard = ray.get(member.opening)
+            except ActorUnavailableError:  # it died, and Ray is beginning it anew
+                time.sleep(BEAT / 5)
+                member.opening = member.actor.open.remote([self.sent])
+                continue
             except RayActorError as error:
                 remedy = "Look whether it has memory enough for the model. What was finished is kept."
-                received = f"one that died over it again and again ({_line(error)})"
+                received = f"one that was not begun anew ({_line(error)})"
                 raise UserError("workers that live to open the model", received, remedy) from error
             for warning in heard:
                 notice(warning)
