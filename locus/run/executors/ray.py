@@ -21,7 +21,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from locus import registry
 from locus.boundary.notices import notice
@@ -35,7 +35,6 @@ TRIES = 2  # of a job whose worker dies, or that raises
 AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
 BEAT = 1.0  # seconds between two questions how far a job is
 GRACE = 600.0  # seconds that a job may take whatever was reckoned
-OPENINGS = 5  # of what does the jobs, by a worker that dies over it
 Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
 
 
@@ -95,7 +94,6 @@ class Member:
     Attributes:
         actor: Ray's handle.
         opening: the answer to come that it has opened what does the jobs; None once it has.
-        falls: how often it died over that.
         place: of the job that it does; None while it does none.
         since: when it was given that.
         asked: the question how far it is that was not answered yet.
@@ -103,7 +101,6 @@ class Member:
 
     actor: Any
     opening: Any
-    falls: int = 0
     place: int | None = None
     since: float = 0.0
     asked: Any = None
@@ -195,7 +192,7 @@ class Ray:
             self._connect(tasks)
             _by_value()
             self.work, self.sent = tasks.work, ray.put(tasks.work)
-        # `max_task_retries` stays 0: Ray would begin a job again on the same worker, uncounted, while others are free.
+        # `max_task_retries` stays 0: Ray would begin one again on the same worker, uncounted, while others are free.
         actor = ray.remote(concurrency_groups={"watch": 1})(Worker).options(
             num_cpus=tasks.threads,
             num_gpus=int(tasks.gpu),
@@ -266,19 +263,19 @@ class Ray:
                 continue
             try:
                 good, value, heard = ray.get(member.opening)
-            except RayActorError as error:
-                member.falls += 1
-                if member.falls == OPENINGS:
-                    remedy = "Look whether it has memory enough for the model. What was finished is kept."
-                    received = f"one that died over it {OPENINGS} times ({_line(error)})"
-                    raise UserError("workers that live to open the model", received, remedy) from error
+            except ActorUnavailableError:  # it died, and Ray is beginning it anew
+                time.sleep(BEAT / 5)
                 member.opening = member.actor.open.remote([self.sent])
                 continue
+            except RayActorError as error:
+                remedy = "Look whether it has memory enough for the model. What was finished is kept."
+                received = f"one that was not begun anew ({_line(error)})"
+                raise UserError("workers that live to open the model", received, remedy) from error
             for warning in heard:
                 notice(warning)
             if not good:
                 raise value
-            member.opening, member.falls = None, 0
+            member.opening = None
         if any(member.opening is None for member in self.team):
             state.alone = time.monotonic()
         elif time.monotonic() - state.alone > 3 * self.grace:
