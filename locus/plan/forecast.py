@@ -24,14 +24,15 @@ from locus.engine.train import TrainingRecipe, chunks, schedule
 from locus.engine.training_set import all_pairs
 from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
+from locus.models.layout import HEADS
 from locus.models.model import Model
 from locus.models.shortcuts import PROMPTS
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
 from locus.records.plan import PlanRecord, TrialRecord, asked_of
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
-from locus.sites.space import space_of
 
 Costs = dict[str, Work]
 Laid = Sequence[tuple[PackedRow, int]]  # rows, and at how many positions of each the head is run
@@ -71,7 +72,8 @@ class Forecast:
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
         self.rows = {name: self._laid_out(trie, self.config.tokens) for name, trie in self.tries.items()}
-        self.point = space_of([Location.parse(claim.location) for claim in plan.claims], model.layout).kind.point
+        edited = next((Location.parse(trial.location) for trial in plan.trials if trial.location), None)
+        self.point = HEADS if edited is None else kind_of(edited.kind).point
         self._trained: dict[tuple[Any, ...], Laid] = {}
 
     def trials(self) -> dict[str, Costs]:
