@@ -277,7 +277,8 @@ def test_questions_with_their_sides_exchanged_are_read_once(llama, items, tmp_pa
     text, found = prompt_format(llama.tokenizer, "qa"), []
     for those in (items, turned):
         trie = build_trie(llama.tokenizer, text, those)
-        found.append(base_pass(llama, trie, layers=[1], features=SiteSpace.of("head", llama.layout), cache=Cache(tmp_path, 10**8)))
+        heads = SiteSpace.of("head", llama.layout)
+        found.append(base_pass(llama, trie, layers=[1], features=heads, cache=Cache(tmp_path, 10**8)))
         answers = [(item.id, answer) for item in those for answer in item.answers]
         ends = dict(zip(answers, found[-1].logprobs, strict=True))
         assert found[0].logprobs.tolist() == [ends[item.id, answer] for item in items for answer in item.answers]

@@ -25,6 +25,8 @@ from locus.claims.importers.source import Source
 from locus.claims.published import LeftOut
 from locus.cli.app import app
 from locus.errors import UserError
+from locus.sites.kind import kind_of
+from locus.sites.space import SiteSpace
 
 RUNNER = CliRunner()
 pytestmark = pytest.mark.filterwarnings("ignore::locus.claims.published.LeftOut", "ignore::locus.claims.forms.HeadsAlone")
@@ -397,12 +399,12 @@ def test_a_claim_of_another_model_is_refused_by_its_shape_or_name(tmp_path):
     scores = given(write(tmp_path, TABLE, "a.npy") + "#2")
     circuit = given(write(tmp_path, graph()) + "#2")
     for claim in (scores, circuit):
-        claim.fits((4,) * 3)
+        claim.fits(SiteSpace(kind_of("head"), (4,) * 3))
         for heads in ((4,) * 4, (5,) * 3):
             with pytest.raises(UserError):
-                claim.fits(heads)
+                claim.fits(SiteSpace(kind_of("head"), heads))
     with pytest.raises(UserError, match="toy-3l"):
-        circuit.check("", (4,) * 3, "gpt2")
+        circuit.check("", SiteSpace(kind_of("head"), (4,) * 3), "gpt2")
 
 
 def test_python_and_the_part_behind_the_path_say_the_same(tmp_path):

@@ -1,13 +1,15 @@
 """`locus judge label`: one answer at a time in the terminal, its text spelled out where it would do more than be read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from locus.boundary.terminal import Console, Text, console
-from locus.report.labelling import Shown, Sitting
 from locus.shown import visible
+
+if TYPE_CHECKING:
+    from locus.report.labelling import Shown, Sitting
 
 LIMIT = 4000  # characters of an answer that are shown
 KEYS = {"y": 1.0, "n": 0.0, "?": 0.5}
@@ -26,6 +28,8 @@ def label(
     sign: Annotated[bool, Option(help="Sign the receipt with the user's key.")] = True,
 ) -> None:
     """Read a run's answers, shuffled and without whose they are, in two passes; stop and go on at will."""
+    from locus.report.labelling import Sitting
+
     shown, sitting = console(), Sitting(run, answers, reader)
     shown.print(Text("Of each answer: is it true, and is it informative? y yes, n no, ? cannot be told, u takes the last back."))
     for name, what in NOTIONS.items():
@@ -39,7 +43,7 @@ def label(
         shown.print(Text(verdict.labelled.sentence), soft_wrap=True)
 
 
-def _read(sitting: Sitting, shown: Console) -> None:
+def _read(sitting: "Sitting", shown: Console) -> None:
     """Ask until nothing is left, or the reader stops."""
     last: Shown | None = None
     while (one := next(sitting.left(), None)) is not None:

@@ -199,10 +199,10 @@ def sites(material: Material) -> list[list[SiteCell]]:
             claims.setdefault(site, []).append(claim.name)
     random: dict[Site, list[str]] = {}
     for place in material.verdict.random:
-        for site in Location.parse(place.location).sites if not isinstance(place.location, str) else ():
+        for site in _sites_of(place):
             random.setdefault(site, []).append(place.name.removeprefix("random-"))
-    single = [place for place in material.verdict.single if metric in place.measures and not isinstance(place.location, str)]
-    alone = {Location.parse(place.location).sites[0]: place.mean(metric) for place in single if place.location}
+    single = [place for place in material.verdict.single if metric in place.measures and _sites_of(place)]
+    alone = {_sites_of(place)[0]: place.mean(metric) for place in single}
 
     def cell(site: Site) -> SiteCell:
         name, own = str(site), list(dict.fromkeys(random.get(site, [])))
@@ -214,3 +214,11 @@ def sites(material: Material) -> list[list[SiteCell]]:
     named = claims.keys() | random.keys() | alone.keys()
     shown = [[Site(space.kind.name, layer, index) for index in range(count)] for layer, count in enumerate(space.counts)]
     return [[cell(site) for site in row if mapped(space) or site in named] for row in shown]
+
+
+def _sites_of(place: PlaceResult) -> tuple[Site, ...]:
+    """The sites of a place that are listed; none where a verdict lists what are no names of sites."""
+    try:
+        return () if isinstance(place.location, str) else Location.parse(place.location).sites
+    except UserError:
+        return ()
