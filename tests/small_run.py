@@ -35,6 +35,10 @@ def let_speak(folder: Path, said: dict[str, list[str]], judged: dict[str, list[f
     """
     plan = json.loads((folder / "plan.json").read_text())
     items = [item["id"] for item in plan["items"]["test"]]
+    plan["judge"] = plan["judge"] or {"name": "local", "fingerprint": "0" * 64, "confusion": {}, "seen": None}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    verdict = json.loads((folder / "verdict.json").read_text()) | {"judge": plan["judge"]}
+    (folder / "verdict.json").write_text(json.dumps(verdict))
     with sqlite3.connect(folder / "trials.sqlite") as db:
         for trial in plan["trials"]:
             for item, text in zip(items, said.get(trial["role"], []), strict=False):

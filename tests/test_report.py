@@ -215,7 +215,9 @@ def test_limits_are_those_of_this_very_run(run_copy):
 
     def limits():
         verdict = Verdict.parse(content)
-        return words.limits(PlanRecord.parse(plan), verdict, words.random_places(verdict, material.places["random"]))
+        return words.limits(
+            PlanRecord.parse(plan), verdict, words.random_places(verdict, material.places["random"]), material.space.kind
+        )
 
     sometimes = {
         "One training seed": lambda yes: plan["config"].update(seeds=1 if yes else 2),

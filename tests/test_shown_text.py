@@ -152,6 +152,7 @@ def hostile_folder(tmp_path):
         ["plan", "--model", FILE],
         ["plan", "--data", FILE],
         ["patch", "--out", "OUT", "--model", FILE, "--task", FILE],
+        ["merge", FILE, "--out", "OUT"],
         ["report", FILE],
         ["export", FILE, "--to", "OUT"],
         ["export", FILE, "--to", "OUT", "--as", FILE],

@@ -110,7 +110,8 @@ def test_every_judge_that_comes_with_the_package_says_of_what_it_gives_probabili
 
     notions = {one.name: registry.one_of("judges", one.name, kind.JudgeKind).notions for one in registry.OWN["judges"]}
     truthful = {name for name, mine in notions.items() if mine == ("truth", "info")}
-    assert truthful == {"local", "blind", "lm", "api"} and all(notions[name] == SIDES for name in notions.keys() - truthful)
+    assert truthful == {"local", "cross", "blind", "lm", "api"}
+    assert all(notions[name] == SIDES for name in notions.keys() - truthful)
 
 
 # --- what each finds

@@ -28,8 +28,9 @@ from tests.families import QUESTIONS, tiny
 KINDS = [one.name for one in kinds()]
 NAMES = {"head": "12.3", "neuron": "n12.345", "attn": "attn.12", "mlp": "mlp.12", "resid": "resid.12"}
 PACKAGE = Path(__file__).parents[1] / "locus"
-# What is of heads by its nature: what plants them, patches them, and counts the errors of verdicts about them.
-OF_HEADS = ("sites", "registry.py", "patching", "patch.py", "calibrate", "models/planted", "report/patching")
+# What is of heads by its nature: what plants them, patches them, and counts the errors of verdicts about them. And what reads the
+# names that others have published.
+OF_HEADS = ("sites", "registry.py", "patching", "patch.py", "calibrate", "models/planted", "report/patching", "claims/importers")
 
 
 def space_of(model, kind):

@@ -1,8 +1,9 @@
 """What a published file says of where a behaviour lives, before anything is chosen of it; and the choice that makes a claim.
 
 A site is written as everywhere: `12.3` a head, `attn.12` and `mlp.12` a module's output, `resid.12` the stream entering a layer.
-Only heads make a claim as yet. Of scores a claim is the highest, so many as the user says: how many is never guessed, nor whether
-a large negative score counts, nor which of two equal ones is left out.
+Other people's files make claims of heads alone as yet; our own form names sites of any kind. Of scores a claim is the highest, so
+many as the user says: how many is never guessed, nor whether a large negative score counts, nor which of two equal ones is left
+out.
 """
 
 import math
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from locus.boundary.notices import notice
 from locus.claims.claim import Claim
 from locus.errors import UserError
+from locus.sites.kind import default
+from locus.sites.names import named
 from locus.sites.site import Location
 
 Rank = Literal["largest", "absolute"]
@@ -128,9 +131,18 @@ class Published:
     def kinds(self) -> dict[str, int]:
         """How many sites of each kind it speaks of: head, attn, mlp, resid, direction."""
         sites = dict.fromkeys([*self.scores, *self.named])
-        kinds = ["head" if HEAD.fullmatch(site) else site.partition(".")[0] for site in sites]
+        kinds = list(map(_kind, sites))
         counted = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
         return counted | ({"direction": len(self.directions)} if self.directions else {})
+
+    @property
+    def claimed(self) -> str:
+        """Of what kind its claim is: heads, where there are some; else, in our own form, the one that it names."""
+        kinds, usual = list(self.kinds), default().name
+        return usual if usual in kinds or self.importer or len(kinds) != 1 else kinds[0]
+
+    def _own(self, site: str) -> bool:
+        return _kind(site) == self.claimed
 
     def ranked(self, rank: Rank | None = None) -> dict[str, float]:
         """Its heads' scores, the highest first.
@@ -141,7 +153,7 @@ class Published:
         by_size = (rank or self.rank) == "absolute"
         scores = {**self.scores, **self.magnitudes} if by_size else self.scores
         order: Callable[[tuple[str, float]], float] = (lambda one: -abs(one[1])) if by_size else (lambda one: -one[1])
-        return dict(sorted(((site, score) for site, score in scores.items() if HEAD.fullmatch(site)), key=order))
+        return dict(sorted(((site, score) for site, score in scores.items() if self._own(site)), key=order))
 
     def claim(self, size: int | Literal["all"] | None = None, *, budget: float | None = None, rank: Rank | None = None) -> Claim:
         """The claim that it makes.
@@ -176,9 +188,11 @@ class Published:
 
     def _audited(self) -> None:
         """Refuse what has no heads, and say what of the rest is left out."""
-        kinds = self.kinds
-        if kinds.get("head"):
-            if others := [f"{count} of {kind}" for kind, count in kinds.items() if kind != "head"]:
+        kinds, usual = self.kinds, default().name
+        if self.claimed != usual and not self.directions:
+            return
+        if kinds.get(usual):
+            if others := [f"{count} of {kind}" for kind, count in kinds.items() if kind != usual]:
                 notice(f"{self.name!r}: {', '.join(others)} left out: a claim is of heads", LeftOut)
             return
         held = ", ".join(f"{count} of {kind}" for kind, count in kinds.items()) or "nothing"
@@ -189,7 +203,7 @@ class Published:
         raise UserError("a claim of attention heads", f"{self.name!r} with {held} ({', '.join(sites[:4])[:120]})", remedy)
 
     def _named(self, scores: Mapping[str, float]) -> list[str]:
-        named = [site for site in self.named if HEAD.fullmatch(site)]
+        named = [site for site in self.named if self._own(site)]
         if named:
             return named
         reason = f" ({self.unclear})" if self.unclear else ""
@@ -198,7 +212,7 @@ class Published:
 
     def _first(self, choice: Choice) -> list[str]:
         """So many of a ranking without scores."""
-        named = [site for site in self.named if HEAD.fullmatch(site)]
+        named = [site for site in self.named if self._own(site)]
         if not self.ordered and choice.size != "all":
             received = f"{self.name!r}, which names {len(named)} heads and has no scores"
             raise UserError("scores to choose by, where a size is said", received, "Leave the size out.")
@@ -221,6 +235,12 @@ class Published:
             raise UserError(f"{count} heads that equal scores do not cut through", received, f"Say a size of {ways}.")
         how = "largest magnitudes" if rank == "absolute" else "largest"
         return sites[:count], f"the {count} {how} of {len(scores)} scores"
+
+
+def _kind(site: str) -> str:
+    """The kind of a site by its name."""
+    known = named(site)
+    return known[0] if known else site.partition(".")[0]
 
 
 def _count(choice: Choice, there: int, name: str) -> int:

@@ -20,6 +20,7 @@ from locus.models.locate import DEFAULT_MODEL
 from locus.plan import judging, values
 from locus.plan.presets import FIRST_PRESETS, PLANTED, PLANTED_SITED, PRESETS
 from locus.records.base import JsonObject
+from locus.sites.kind import default
 from locus.sites.space import Match
 
 Read = Literal["layer", "heads", "constant"]
@@ -289,7 +290,7 @@ def resolve(
             given["model"] = f"{given['model']}:{given.get('seed', 0)}"
         from locus.models.planted.sited import site_of  # imports torch
 
-        sited = site_of(str(given["model"]).split(":")[1]) != "head"
+        sited = site_of(str(given["model"]).split(":")[1]) != default().name
         given = {"data": given["model"], **(PLANTED_SITED if sited else PLANTED), **given}
     if str(given.get("data", "")).removeprefix(EXCHANGED).startswith("task:"):
         given = {"prompt": "bare", **given}  # a task's prompt is a text that goes on with its answer

@@ -7,6 +7,7 @@ worst, or, where nobody judged, by how many different answers there are.
 from dataclasses import dataclass
 
 from locus.conclude.record import Record
+from locus.judges.base import TRUTH
 from locus.metrics.base import deciding
 from locus.records.verdict import Verdict
 from locus.report.places import Place
@@ -65,7 +66,7 @@ def side_by_side(record: Record, verdict: Verdict, places: dict[str, list[Place]
         ]
         if rows:
             asked.append(Answers(item.question, rows))
-    by = deciding(record.notions).name if record.notions else ""
+    by = deciding(record.notions or TRUTH).name
     return sorted(asked, key=lambda one: -_difference(one.rows, by))
 
 

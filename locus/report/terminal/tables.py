@@ -53,7 +53,7 @@ def published_table(console: Console, said: Published, claim: Claim | None, why:
         console.print(Text(f"  {direction.label} at {place}: width {len(direction.vector):,}, norm {norm:.4g}"), soft_wrap=True)
     claimed, scores = set(claim.location.names) if claim else set(), claim.scores if claim else said.ranked(rank)
     table = Table()
-    for heading in ("rank", "head", "score", "claimed"):
+    for heading in ("rank", "site", "score", "claimed"):
         table.add_column(heading, justify="right")
     for number, (head, score) in enumerate(scores.items(), 1):
         if number <= top:
