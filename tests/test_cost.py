@@ -257,6 +257,7 @@ def test_speech_is_foretold_from_what_was_said(llama, items, edit):
         config={**resolve("quick").model_dump(mode="json"), "judge": "blind", "text_passages": 0},
         prompt=PromptRecord.parse(text.record),
         items=ItemsRecord(train=asked, validation=asked, test=asked),
+        trials=(),
         claims=(),
     )
     lengths = {item.id: len(one.tokens) for item, one in zip(items, said[0], strict=True)}
