@@ -7,7 +7,6 @@ figures alone, fitted once more without each fold: so no figure is of a question
 judge learned from all folds; what is measured is how such judges do on questions that they have not seen.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from locus.judges import corpus, encoder, evaluate
 from locus.judges.base import Judgement
 from locus.judges.cross.judge import TARGETS, Calibration, write_judge
 from locus.judges.cross.model import CrossEncoder
-from locus.judges.cross.training import CrossRecipe
+from locus.judges.cross.training import CrossRecipe, parser_of
 from locus.judges.examples import Example
 from locus.judges.local import file_hash
 
@@ -131,11 +130,7 @@ def report(odds: Floats, gathered: corpus.Corpus) -> dict[str, object]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the figures, and the judge where all was trained."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--references", type=Path, required=True)
-    parser.add_argument("--revised", type=Path)
+    parser = parser_of(__doc__)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args(arguments)
     gathered = corpus.gather(options.labels, options.references, options.revised)

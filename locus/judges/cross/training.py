@@ -276,13 +276,19 @@ def train(
     return written
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train what is asked for, one after another; what is there already is not trained again."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(what: str | None) -> argparse.ArgumentParser:
+    """A command line that says where the folds are and what they are made of."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--references", type=Path, required=True)
     parser.add_argument("--revised", type=Path)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is asked for, one after another; what is there already is not trained again."""
+    parser = parser_of(__doc__)
     parser.add_argument("--fold", nargs="+", default=[*map(str, range(corpus.FOLDS)), "all"])
     parser.add_argument("--epochs", type=int, default=CrossRecipe.epochs)
     parser.add_argument("--rate", type=float, default=CrossRecipe.rate)
