@@ -119,7 +119,7 @@ def said(model: Model, texts: Sequence[Sequence[int]], shortcut: str, space: Sit
 
 
 def _slots(reader: TokenReader, texts: Sequence[Sequence[int]]) -> Tensor:
-    """The first text under the edit and the second as it is, in slots: behind what both begin with, the last two tokens one by one."""
+    """The first text under the edit and the second as it is, in slots: their last two tokens one by one, behind the rest."""
     common = next((place for place, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), len(texts[0]))
     common = min(common, *(len(text) - 3 for text in texts))
     bodies, lead = [text[common:-2] for text in texts], None
