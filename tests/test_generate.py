@@ -10,11 +10,15 @@ import torch
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from locus.behaviours.prompts import PromptFormat, prompt_format
+from locus.edits.base import Edit, Terms
 from locus.engine.bank import Bank
-from locus.engine.generate import NEW_QUESTION, Generation, Speech, choose_tokens, end_tokens, generate
-from locus.engine.slots import Slots, TokenReader
+from locus.engine.decode import NEW_QUESTION, Generation
+from locus.engine.generate import Speech, choose_tokens, end_tokens, generate
+from locus.engine.speech import said
 from locus.errors import UserError
 from locus.models.model import Model
+from locus.models.shortcuts import SPEECH
+from locus.sites.site import Location
 from tests.families import FAMILIES, QUESTIONS, tiny
 from tests.test_edits import KINDS, make
 
@@ -175,18 +179,30 @@ def test_a_trainable_edit_speaks_with_its_present_terms(llama):
     assert after == [[oracle(llama, prompt, edit) for prompt in PROMPTS]] != before
 
 
-def test_the_shared_beginning_is_read_once_for_each_edit_that_changes_it(llama, monkeypatch):
+def test_what_edits_share_is_read_once(llama, monkeypatch):
     monkeypatch.setattr(llama, "checked", True)  # else it is first seen how it can speak
-    reads, read = [], TokenReader.read
-    monkeypatch.setattr(
-        TokenReader, "read", lambda self, *args: (reads.append((args[1], tuple(args[0].shape))), read(self, *args))
-    )
-    edits = [replace(make("shift", llama, seed=seed), positions=at) for seed, at in enumerate(["all", "answer", "answer"])]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # else the questions are dealt to two
+    monkeypatch.setattr("locus.engine.decode.READ", 1 << 20)
+    ran, layer = [], Model.layer
+
+    def spied(self, index, hidden, *rest):
+        ran.append((index, *hidden.shape[:2]))
+        return layer(self, index, hidden, *rest)
+
+    monkeypatch.setattr(Model, "layer", spied)
+    make_at = {"all": [2, 1], "answer": [0, 1]}
+    edits = [
+        Edit("shift", Location.parse(f"{at}.0"), llama.layout, {at: Terms(shift=torch.ones(llama.layout.d_in(at)))}, positions)
+        for positions, layers in make_at.items()
+        for at in layers
+    ]
     generate(llama, PROMPTS, edits, PRIMED, SHORT)
     shared = len("Q: Is ice cold?\nA: Yes.\n\nQ: ") + 1  # one token a byte, and the beginning-of-text token
-    # The states under the first edit and the base model's, for all prompts; then 8 questions under each of these two.
-    assert [(start, shape[0]) for start, shape in reads] == [(0, 2), (shared, 16)]
-    assert reads[0][1][1] == shared
+    texts = len(PROMPTS)
+    # The base model's states serve both edits of the answer to the end, those of all tokens below their first layers, 1 and 2.
+    beginning, questions = ran[:3], ran[3:]
+    assert beginning == [(0, 1, shared), (1, 2, shared), (2, 3, shared)]
+    assert [one[:2] for one in questions] == [(0, texts), (1, 2 * texts), (2, 3 * texts)]
 
 
 def test_a_new_question_is_cut_off_and_a_word_is_not(llama, monkeypatch):
@@ -265,16 +281,20 @@ def test_what_cannot_be_done_is_refused(llama):
             Speech(**wrong)
 
 
-def test_slots_reproduce_the_plain_forward(model):
-    # Rows of 9 and 14 tokens read with right padding, cut to their real last token: logits of the unpadded forward.
-    ids = [torch.randint(0, 250, (1, length), generator=torch.Generator().manual_seed(length)) for length in (9, 14)]
-    with torch.no_grad():
-        plain = torch.cat([model.hf(input_ids=one, use_cache=False).logits[:, -1] for one in ids])
-    with torch.no_grad(), TokenReader(model).attached() as reader:
-        cache = Slots(model.layout.n_layers, 20)
-        reader.read(torch.cat([torch.nn.functional.pad(one[:, :-1], (0, 14 - one.shape[1])) for one in ids]), 0, cache)
-        found = reader.next_logits(torch.cat([one[:, -1:] for one in ids]), [8, 13], cache)
-        turned = Slots.gather([(cache, [1]), (cache, [0])])
-        again = reader.next_logits(torch.cat([one[:, -1:] for one in reversed(ids)]), [13, 8], turned)
-    torch.testing.assert_close(found, plain.float(), atol=2e-4, rtol=1e-4)
-    torch.testing.assert_close(again, found.flip(0), atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("common", [0, 5])
+def test_slots_reproduce_the_plain_forward(model, common):
+    # Texts of 9 and 14 tokens, alike in the first five or not: logits of the unpadded forward, edited and not.
+    draw = torch.Generator().manual_seed(3)
+    begin, *rest = (torch.randint(0, 250, (length,), generator=draw).tolist() for length in (common, 9 - common, 14 - common))
+    found, plain = said(model, [[*begin, *one] for one in rest], SPEECH)
+    torch.testing.assert_close(found, plain, atol=2e-4, rtol=1e-4)
+    assert (found[0] - found[1]).abs().max() > 1e-2
+
+
+def test_where_rows_are_dealt_to_threads_each_says_the_same(llama, monkeypatch):
+    edits = [make("rank1-layer", llama), replace(make("shift", llama), positions="answer")]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT)) == alone
+    assert tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT, rows=3)) == alone

@@ -1,87 +1,135 @@
-"""Run many unequal texts through the model with one cache whose slot index is the token's position.
+"""Keys and values of many unequal texts that go on, in one cache whose slots follow from the tokens' positions.
 
-Every row begins at slot 0, and a token at position p of its row has its keys and values in slot p. Texts of different lengths
-are padded on the right: a padded slot lies after every token that could see it and is written over before one looks. Masks
-therefore follow from positions alone, sliding windows included; rows of any length can be taken out of a cache, or put
-beside one another, at any time, which left padding does not allow.
+What texts begin with alike stands before all of them once, as their lead. Every row's own slots begin behind it: a token at
+position p has its keys and values in slot p less the lead's length. Texts of different lengths are padded on the right: a padded
+slot lies after every token that could see it and is written over before one looks. Masks therefore follow from positions alone,
+sliding windows included, and a row can be taken away or put in another's place at any time, which left padding does not allow.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from locus.edits.base import Edit, Terms
 from locus.engine.bank import Bank, BankState
-from locus.models.model import Model
-from locus.models.windows import NO_WINDOW, Window
+from locus.models.fast.attention import Lead
 
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, [rows, key-value heads, slots, head_dim]."""
 
-    def __init__(self, owner: "Slots"):
+    def __init__(self, owner: "Slots", index: int):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.owner = owner
+        self.owner, self.index = owner, index
+
+    @property
+    def states(self) -> tuple[Tensor, Tensor]:
+        """Keys and values, once there are any."""
+        assert self.keys is not None and self.values is not None, "a cache that was read into"
+        return self.keys, self.values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write new states at their positions; give back the slots up to the furthest of them."""
-        if not self.is_initialized or self.keys is None or self.values is None:
-            rows, heads, _, width = key_states.shape
-            self.keys = key_states.new_zeros(rows, heads, self.owner.slots, width)
-            self.values = value_states.new_zeros(rows, heads, self.owner.slots, value_states.shape[-1])
+        """Write new states of the first rows at their positions; give back the slots up to the furthest of them."""
+        owner, rows = self.owner, len(key_states)
+        if self.keys is None or self.values is None:
+            self.keys, self.values = (owner.blank(states, rows) for states in (key_states, value_states))
             self.is_initialized = True
-        positions = self.owner.positions
-        if positions.shape[1] == 1:
-            rows_ = torch.arange(len(key_states), device=key_states.device)
-            at = positions[:, 0].expand(len(key_states))
-            self.keys[rows_, :, at] = key_states[:, :, 0]
-            self.values[rows_, :, at] = value_states[:, :, 0]
+        own, end = owner.positions - owner.start, owner.reach - owner.start
+        if own.shape[1] == 1:
+            at = own[:, 0].expand(rows)
+            numbers = torch.arange(rows, device=key_states.device)
+            self.keys[numbers, :, at] = key_states[:, :, 0]
+            self.values[numbers, :, at] = value_states[:, :, 0]
         else:
-            slots = slice(self.owner.reach - positions.shape[1], self.owner.reach)
-            self.keys[:, :, slots] = key_states
-            self.values[:, :, slots] = value_states
-        return self.keys[:, :, : self.owner.reach], self.values[:, :, : self.owner.reach]
+            self.keys[:rows, :, end - own.shape[1] : end] = key_states
+            self.values[:rows, :, end - own.shape[1] : end] = value_states
+        return owner.behind(self.index, self.keys[:rows, :, :end], self.values[:rows, :, :end])
 
 
 class Slots(Cache):
-    """A cache in which a token's slot is its position.
+    """A cache of texts that go on behind what they begin with.
 
     Args:
         n_layers: of the model.
-        slots: the longest text it can hold, in tokens.
+        slots: the longest text it can hold, in tokens, its lead left out.
+        lead: states of beginnings, a row each, all slots of it taken.
+        ours: whether the model's attention is `attention.attend`, for which a lead need not be copied to every row.
+        room: how many rows it has; without it as many as are first written.
 
     Attributes:
         positions: of the tokens in the forward that runs now: [rows, 1], or [1, T] consecutive ones that all rows share.
-        reach: how many slots that forward looks at.
+        reach: how many positions that forward looks at.
+        start: the first position behind the lead.
     """
 
-    def __init__(self, n_layers: int, slots: int):
-        self.slots = slots
+    def __init__(self, n_layers: int, slots: int, lead: "Slots | None" = None, ours: bool = False, room: int = 0):
+        self.slots, self.lead, self.ours, self.room = slots, lead, ours, room
+        self.start = 0 if lead is None else lead.slots
         self.positions = torch.zeros(1, 1, dtype=torch.long)
         self.reach = 0
-        super().__init__(layers=[_Layer(self) for _ in range(n_layers)])
+        self.rows: dict[int, Tensor] = {}
+        self.own = [_Layer(self, index) for index in range(n_layers)]
+        super().__init__(layers=[*self.own])
 
     def at(self, positions: Tensor, reach: int) -> None:
         """Say where the next forward's tokens stand, and one more than the last of these positions."""
         self.positions, self.reach = positions, reach
 
-    @classmethod
-    def gather(cls, sources: Sequence[tuple["Slots", Sequence[int]]]) -> "Slots":
-        """A new cache of some rows of some caches, in order; all have the same slots."""
-        first = sources[0][0]
-        gathered = cls(len(first.layers), first.slots)
-        picked = [(source, torch.tensor(rows, dtype=torch.long)) for source, rows in sources if len(rows)]
-        for index, layer in enumerate(gathered.layers):
-            for name in ("keys", "values"):
-                tensors = [getattr(source.layers[index], name) for source, _ in picked]
-                states = [tensor[rows.to(tensor.device)] for tensor, (_, rows) in zip(tensors, picked, strict=True)]
-                setattr(layer, name, states[0] if len(states) == 1 else torch.cat(states))
-            layer.is_initialized = True  # type: ignore[union-attr]
-        return gathered
+    def led(self, beginnings: Sequence[int]) -> None:
+        """Say which beginning, a row of the lead, each row has; of no meaning without a lead."""
+        numbers = torch.tensor(beginnings, dtype=torch.long)
+        self.rows = {number: torch.nonzero(numbers == number)[:, 0] for number in sorted(set(beginnings))}
+
+    def behind(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What attention is given for rows' own states in a layer, [rows, key-value heads, T, width]."""
+        if self.lead is None:
+            return keys, values
+        lead = Lead(*self.lead.own[layer].states, {number: rows.to(keys.device) for number, rows in self.rows.items()})
+        if not self.ours:
+            return lead.before(keys, values)
+        keys.lead = lead  # type: ignore[attr-defined]
+        return keys, values
+
+    def blank(self, like: Tensor, rows: int) -> Tensor:
+        """No states yet, of heads and width as others have, with room for all rows and for as many as these."""
+        return like.new_zeros(max(self.room, rows), like.shape[1], self.slots, like.shape[-1])
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Set the states of a layer, [rows, key-value heads, slots, width]."""
+        own = self.own[layer]
+        own.keys, own.values, own.is_initialized = keys, values, True
+
+    def take(self, first: int, source: "Slots", places: Sequence[int]) -> None:
+        """Copy some rows of another cache, with as many slots or fewer, into the rows from `first` on."""
+        chosen = torch.tensor(places, dtype=torch.long)
+        for index, (own, other) in enumerate(zip(self.own, source.own, strict=True)):
+            if not own.is_initialized:
+                self.put(index, *(self.blank(states, len(places)) for states in other.states))
+            for mine, theirs in zip(own.states, other.states, strict=True):
+                mine[first : first + len(places), :, : theirs.shape[2]] = theirs[chosen.to(theirs.device)]
+
+    def move(self, origin: int, to: int) -> None:
+        """Copy a row over another."""
+        for layer in self.own:
+            for states in layer.states:
+                states[to] = states[origin]
+
+    @property
+    def token_bytes(self) -> int:
+        """What a token of a row takes, in all layers."""
+        return sum(states.shape[1] * states.shape[3] * states.element_size() for layer in self.own for states in layer.states)
+
+
+class _Seats(threading.local):
+    """Which edit each row has, in the order of the bank, and the terms that follow; every thread has its own."""
+
+    def __init__(self) -> None:
+        self.rows = torch.zeros(0, dtype=torch.long)
+        self.gathered: dict[tuple[str, int], Terms] = {}
 
 
 class RowBank(Bank):
@@ -94,24 +142,29 @@ class RowBank(Bank):
     def __init__(self, edits: Sequence[Edit]):
         super().__init__([_still(edit) for edit in edits])
         self._place = {original: place for place, original in enumerate(self.order)}
-        self._rows = torch.zeros(0, dtype=torch.long)
-        self._gathered: dict[tuple[str, int], Terms] = {}
+        self._seats = _Seats()
 
     def seat(self, bank_state: BankState, edits: Sequence[int]) -> None:
-        """Say which edit, by the caller's index, each row of the next forwards has."""
-        self._rows = torch.tensor([self._place[index] for index in edits], dtype=torch.long)
-        self._gathered = {}
-        bank_state.active = len(edits) if any(self.edits[row].layers for row in self._rows.tolist()) else 0
+        """Say which edit, by the caller's index, each row of this thread's next forwards has."""
+        self._seats.rows = torch.tensor([self._place[index] for index in edits], dtype=torch.long)
+        self._seats.gathered = {}
+        bank_state.active = len(edits) if any(self.edits[row].layers for row in self._seats.rows.tolist()) else 0
+
+    def first_layer(self, edit: int) -> int | None:
+        """The first layer that an edit, by the caller's index, touches; None where it touches none."""
+        own = self.edits[self._place[edit]]
+        return own.first_layer if own.layers else None
 
     def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
         """The terms of every row at a point of a layer, [rows, width]."""
-        if (point, layer) not in self._gathered:
+        gathered = self._seats.gathered
+        if (point, layer) not in gathered:
             per_edit = super().stacked(point, layer, len(self.edits), like)
-            rows = self._rows.to(like.device)
-            self._gathered[point, layer] = Terms(
+            rows = self._seats.rows.to(like.device)
+            gathered[point, layer] = Terms(
                 **{name: None if value is None else value[rows] for name, value in vars(per_edit).items()}
             )
-        return self._gathered[point, layer]
+        return gathered[point, layer]
 
 
 def _still(edit: Edit) -> Edit:
@@ -122,67 +175,3 @@ def _still(edit: Edit) -> Edit:
         assert terms is not None, "a listed layer has terms"
         layers[layer] = Terms(**{name: None if value is None else value.detach() for name, value in vars(terms).items()})
     return Edit(edit.kind, edit.location, edit.layout, layers, edit.positions, edit.about)
-
-
-class TokenReader:
-    """Runs tokens at given positions against a cache; use inside its `attached` block."""
-
-    def __init__(self, model: Model):
-        self.model = model
-        self._masks: dict[Window, Tensor] = {}
-
-    @contextmanager
-    def attached(self) -> Iterator["TokenReader"]:
-        """Give each layer the mask of its own attention window, whatever the architecture passes on."""
-        windows = self.model.windows
-        handles = [
-            layer.register_forward_pre_hook(self._hook(window), with_kwargs=True)
-            for layer, window in zip(self.model.layers, windows, strict=True)
-            if window != NO_WINDOW
-        ]
-        try:
-            yield self
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, window: Window) -> Any:
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            mask = self._masks[window]
-
-            def put(value: Any) -> Any:
-                return mask if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-2:] == mask.shape[-2:] else value
-
-            return tuple(put(value) for value in args), {key: put(value) for key, value in kwargs.items()}
-
-        return before
-
-    def _see(self, positions: Tensor, reach: int) -> None:
-        """Additive masks [rows or 1, 1, T, reach]: a token sees the slots up to its own, as far back as the window goes."""
-        slots = torch.arange(reach, device=positions.device)
-        queries = positions[:, :, None]
-        self._masks = {}
-        for window in {NO_WINDOW, *self.model.windows}:
-            allowed = (queries >= slots) & window.reaches(queries, slots)
-            mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=positions.device)
-            self._masks[window] = mask.masked_fill_(~allowed, float("-inf"))[:, None]
-
-    def read(self, tokens: Tensor, start: int, cache: Slots) -> None:
-        """Take in tokens [rows, T] that stand at positions start, start + 1, ... in every row."""
-        reach = start + tokens.shape[1]
-        positions = torch.arange(start, reach, device=tokens.device)[None]
-        self._run(self.model.hf.base_model, tokens, positions, reach, cache)
-
-    def next_logits(self, tokens: Tensor, positions: Sequence[int], cache: Slots) -> Tensor:
-        """Logits [rows, vocabulary] in float32 of what follows one token a row, tokens [rows, 1]."""
-        at = torch.tensor(positions, device=tokens.device)[:, None]
-        logits: Tensor = self._run(self.model.hf, tokens, at, max(positions) + 1, cache).logits
-        return logits[:, -1].float()
-
-    def _run(self, module: Any, tokens: Tensor, positions: Tensor, reach: int, cache: Slots) -> Any:
-        self._see(positions, reach)
-        cache.at(positions, reach)
-        placed = positions.expand(len(tokens), -1)
-        return module(
-            input_ids=tokens, attention_mask=self._masks[NO_WINDOW], position_ids=placed, past_key_values=cache, use_cache=True
-        )

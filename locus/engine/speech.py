@@ -4,8 +4,7 @@ So a cache may keep whatever an architecture keeps, states of recurrences too, a
 what the model says of the whole text, there is none, and the text is read anew for every token.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,10 @@ from torch import Tensor
 
 from locus.edits.base import Edit, Terms
 from locus.engine.bank import BankState
-from locus.engine.slots import RowBank, Slots, TokenReader
+from locus.engine.cost import continued
+from locus.engine.decode import Generation, Row, Speakers
+from locus.engine.reader import Beginning, TokenReader
+from locus.engine.slots import RowBank, Slots
 from locus.models.model import Model
 from locus.models.shortcuts import CACHE, SPEECH
 from locus.sites.kind import default
@@ -40,14 +42,8 @@ class WholeTexts:
 class WholeReader:
     """Runs texts of one length, with the model's own cache or without any; in place of a `TokenReader`."""
 
-    def __init__(self, model: Model):
-        self.model, self.cached = model, CACHE not in model.off
-        self.bank_state = BankState(0)
-
-    @contextmanager
-    def attached(self) -> Iterator["WholeReader"]:
-        """As a `TokenReader`'s, of which nothing need be attached."""
-        yield self
+    def __init__(self, model: Model, bank_state: BankState):
+        self.model, self.bank_state, self.cached = model, bank_state, CACHE not in model.off
 
     def read(self, tokens: Tensor) -> WholeTexts:
         """Take in what leads to the last token of a prompt, [rows, T]."""
@@ -77,12 +73,31 @@ class WholeReader:
         return self.model.hf(input_ids=tokens, attention_mask=seen, use_cache=True, **known)
 
 
+class WholeSpeakers(Speakers):
+    """Edits that speak together to one prompt after the other."""
+
+    def run(self, pending: Sequence[Row], finished: Callable[[Row, Generation], None]) -> None:
+        """Bring all rows to their end, and say so of each."""
+        with torch.no_grad(), self.bank.attach(self.model) as bank_state:
+            reader = WholeReader(self.model, bank_state)
+            for prompt in sorted({row.prompt for row in pending}):
+                live = [row for row in pending if row.prompt == prompt]
+                before = len(live[0].ids) - 1
+                self.note([row.edit for row in live], continued(0, before, self.model.layout.n_layers))
+                self.bank.seat(bank_state, [self.source[row.edit] for row in live])
+                texts = reader.read(torch.tensor([row.ids[:-1] for row in live], dtype=torch.long, device=self.model.device))
+                self.bank.seat(bank_state, [row.edit for row in live])
+                while not all(row.stopped for row in live):
+                    for row in self.step(reader, live, texts):
+                        finished(row, self.said(row))
+
+
 def said(model: Model, texts: Sequence[Sequence[int]], shortcut: str, space: SiteSpace | None = None) -> tuple[Tensor, Tensor]:
     """Log-probs of what follows texts that went on by two tokens, edited and not; and the same of texts that are read whole.
 
     Args:
         model: the model.
-        texts: two, of unlike lengths.
+        texts: two, of unlike lengths; what they begin with alike is read once.
         shortcut: SPEECH, by slots for both texts at once; or CACHE, by the model's own cache for one.
         space: of the sites of which one is edited; heads by default.
     """
@@ -97,29 +112,38 @@ def said(model: Model, texts: Sequence[Sequence[int]], shortcut: str, space: Sit
         for number, text in enumerate(tokens):
             bank.seat(bank_state, [number])
             whole.append(model.hf(input_ids=text, use_cache=False).logits[0, -1].float())
+        if shortcut == SPEECH:
+            return _slots(TokenReader(model, bank, bank_state), texts).log_softmax(-1), torch.stack(whole).log_softmax(-1)
         bank.seat(bank_state, [0, 1])
-        went_on = _slots(model, tokens) if shortcut == SPEECH else _own(model, tokens, bank_state)
-    return went_on.log_softmax(-1), torch.stack(whole).log_softmax(-1)
+        return _own(model, tokens, bank_state).log_softmax(-1), torch.stack(whole).log_softmax(-1)
 
 
-def _slots(model: Model, tokens: Sequence[Tensor]) -> Tensor:
-    reader, lengths = TokenReader(model), [text.shape[1] for text in tokens]
-    cache = Slots(model.layout.n_layers, max(lengths))
-    padded = torch.zeros(len(tokens), max(lengths) - 2, dtype=torch.long, device=model.device)
-    for row, text in enumerate(tokens):
-        padded[row, : lengths[row] - 2] = text[0, :-2]
+def _slots(reader: TokenReader, texts: Sequence[Sequence[int]]) -> Tensor:
+    """The first text under the edit and the second as it is, in slots: their last two tokens one by one, behind the rest."""
+    common = next((place for place, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), len(texts[0]))
+    common = min(common, *(len(text) - 3 for text in texts))
+    bodies, lead = [text[common:-2] for text in texts], None
     with reader.attached():
-        reader.read(padded, 0, cache)
-        cache = Slots.gather([(cache, [0, 1])])
+        if common > 0:
+            states = reader.read(reader.texts([texts[0][:common]]), [(0, 0), (1, 0)], 1)
+            lead = Beginning(tuple(texts[0][:common]), states, {0: 0, 1: 1})
+        read = reader.read(reader.texts(bodies, texts[0][:common] if lead else ()), [(0, 0), (1, 1)], 1, lead)
+        cache = Slots(
+            reader.model.layout.n_layers, max(map(len, texts)) - common, lead.cache if lead else None, reader.ours, room=3
+        )
+        for first, places in ((0, [0]), (1, [0, 1])):  # one goes, and another takes its place: the second text, then the first
+            cache.take(first, read, places)
+        cache.move(2, 0)
+        cache.led([1, 0])
+        reader.bank.seat(reader.bank_state, [1, 0])
         for back in (2, 1):
-            step = torch.cat([text[:, -back, None] for text in tokens])
-            logits = reader.next_logits(step, [length - back for length in lengths], cache)
-    return logits
+            step = torch.tensor([[text[-back]] for text in reversed(texts)], device=reader.model.device)
+            logits = reader.next_logits(step, [len(text) - back for text in reversed(texts)], cache)
+    return logits.flip(0)
 
 
 def _own(model: Model, tokens: Sequence[Tensor], bank_state: BankState) -> Tensor:
-    reader = WholeReader(model)
-    reader.bank_state = bank_state
+    reader = WholeReader(model, bank_state)
     both = torch.cat(list(tokens))
     texts = reader.read(both[:, :-2])
     for back in (2, 1):

@@ -27,6 +27,28 @@ FEW = 256  # tokens seen, up to which plain products are quicker there and back
 
 
 @dataclass(frozen=True)
+class Lead:
+    """Keys and values that stand before all others of a row, held once for all rows that begin alike.
+
+    Attributes:
+        keys: [beginnings, key-value heads, tokens, width]
+        values: the same; its width may be another.
+        rows: by beginning, the rows that have it.
+    """
+
+    keys: Tensor
+    values: Tensor
+    rows: dict[int, Tensor]
+
+    def before(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of whole rows, from those of what follows, [rows, key-value heads, T, width]."""
+        of_row = torch.zeros(len(keys), dtype=torch.long, device=keys.device)
+        for number, rows in self.rows.items():
+            of_row[rows] = number
+        return torch.cat([self.keys[of_row], keys], dim=2), torch.cat([self.values[of_row], values], dim=2)
+
+
+@dataclass(frozen=True)
 class Stretches:
     """How a row falls apart: the length of each stretch, what it sees, and its additive mask over that."""
 
@@ -103,6 +125,9 @@ def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention as transformers asks for it; query, key, value [rows, heads, T, width of a head]."""
+    lead: Lead | None = getattr(key, "lead", None)
+    if attention_mask is not None and (lead is not None or (query.shape[2] == 1 and query.device.type == "cpu")):
+        return behind(query, key, value, attention_mask, lead, kwargs.get("scaling")), None
     stretches: Stretches | None = getattr(attention_mask, "stretches", None)
     if stretches is None or attention_mask is None or query.shape[2:3] + key.shape[2:3] != attention_mask.shape[2:]:
         return _whole(module, query, key, value, attention_mask, **kwargs), None
@@ -123,6 +148,51 @@ def _whole(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, m
         return products(query, key, value, mask, kwargs.get("scaling"))
     output: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return output
+
+
+def behind(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, lead: Lead | None = None, scaling: float | None = None
+) -> Tensor:
+    """Attention of rows that go on, by plain products: states that rows share are read once for all of them.
+
+    Args:
+        query: [rows, heads, T, width].
+        key: [rows, key-value heads, S, width], of what each row has for itself.
+        value: the same; its width may be another.
+        mask: additive, [rows or 1, 1, T, C + S], of the C tokens of the lead first.
+        lead: what stands before; without it, C is 0.
+        scaling: of the scores; without it one over the root of the width.
+
+    Returns:
+        [rows, T, heads, width of a value].
+    """
+    rows, heads, length, width = query.shape
+    shared = key.shape[1]
+    asked = query.reshape(rows, shared, heads // shared * length, width)
+    scores = asked @ key.transpose(2, 3)
+    early = 0 if lead is None else lead.keys.shape[2]
+    if lead is not None:
+        scores = torch.cat([_by_beginning(asked, lead.keys.transpose(2, 3), lead.rows), scores], dim=-1)
+    scores = scores.view(rows, shared, -1, length, scores.shape[-1]).mul_(width**-0.5 if scaling is None else scaling)
+    weights = (scores + mask[:, :, None].to(scores.dtype)).softmax(dim=-1).view(rows, shared, -1, scores.shape[-1])
+    output = weights[..., early:] @ value
+    if lead is not None:
+        output += _by_beginning(weights[..., :early], lead.values, lead.rows)
+    return output.view(rows, heads, length, -1).transpose(1, 2).contiguous()
+
+
+def _by_beginning(left: Tensor, right: Tensor, rows: dict[int, Tensor]) -> Tensor:
+    """left [rows, heads, n, k] times what is each row's own of right, [beginnings, heads, k, m]."""
+    _, heads, count, inner = left.shape
+    outputs = []
+    for number, chosen in rows.items():
+        some = left if len(rows) == 1 else left[chosen]
+        product = torch.bmm(some.transpose(0, 1).reshape(heads, -1, inner), right[number])
+        outputs.append(product.view(heads, len(some), count, -1).transpose(0, 1))
+    if len(rows) == 1:
+        return outputs[0]
+    joined = torch.cat(outputs)
+    return torch.empty_like(joined).index_copy_(0, torch.cat(list(rows.values())), joined)
 
 
 def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None = None) -> Tensor:
