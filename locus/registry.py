@@ -132,7 +132,10 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("resid", "locus.sites.resid:KIND", "resid.12, the residual stream entering a layer"),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
-    "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),
+    "claims": (
+        Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),
+        Entry("random", "locus.claims.chance:heuristic", "sites drawn at random: a negative control"),
+    ),
     "importers": (
         _importer("mib", "MIB and EAP-IG: cfg, nodes and edges with in_graph and score"),
         _importer("edges", "ACDC and edge attribution patching: lists of edges; the heads that carry them"),

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 PATIENCE = 180.0  # seconds
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 
@@ -76,6 +77,13 @@ class Browser:
         """What a promise of JSON gives."""
         answer = self.call("Runtime.evaluate", expression=promise, awaitPromise=True, returnByValue=True)["result"]
         return json.loads(answer["value"])
+
+    def serious(self, script: Path) -> list[tuple[str, str]]:
+        """What axe-core finds serious on the page that is open: rule and element."""
+        self.call("Runtime.evaluate", expression=script.read_text(encoding="utf-8"))
+        found = self.parsed(f"axe.run({{runOnly: {WCAG}}}).then(found => JSON.stringify(found))")
+        assert len(found["passes"]) > 15, "axe-core really looked"
+        return [(one["id"], one["nodes"][0]["html"]) for one in found["violations"] if one["impact"] in ("serious", "critical")]
 
     def shoot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]))

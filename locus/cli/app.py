@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies
+from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies, table
 from locus.cli import claims as claim_files
 from locus.cli.options import asked, flags, unless
 from locus.machine import threads
@@ -34,6 +34,7 @@ app.command()(studies.reproduce)
 app.command("list")(names.show)
 app.add_typer(behaviours.app, name="behaviours")
 app.add_typer(claim_files.app, name="claims")
+app.add_typer(table.app, name="table")
 console = terminal.console()
 
 

@@ -1,4 +1,6 @@
-"""Pages as all of ours are made: one file, one style sheet known by its hash, no script, and every text shown harmless.
+"""Pages as all of ours are made: one file, one style sheet known by its hash, and every text shown harmless.
+
+No page runs a script but a table of audits, whose one script is known by its hash, too; without it the page says the same.
 
 A template escapes whatever it puts into the page. Before that, each value that is no markup of ours is made visible: hidden
 characters are spelled out and what is too long is cut. A template cannot forget it, since it is done to every expression.
@@ -26,26 +28,33 @@ def environment(*packages: str) -> Environment:
     return made
 
 
-def render(made: Environment, name: str, images: bool = False, **values: Any) -> str:
-    """A page of one of the templates, whose policy allows its own style sheet alone: no script, no inline style, no request.
+def render(made: Environment, name: str, images: bool = False, script: str = "", **values: Any) -> str:
+    """A page of one of the templates, whose policy allows its own style sheet alone: no other style, no request.
 
     Args:
         made: the environment.
         name: of the template.
         images: whether the page holds images, in itself.
+        script: the template of the one script that it may run, if any; the page has it as `script`.
         values: what the template shows.
 
     Raises:
         ValueError: if a value lacks what the template shows of it.
     """
     style = made.get_template("page.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    pictures = "img-src data:; " if images else ""
-    policy = f"default-src 'none'; {pictures}style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    code = made.get_template(script).render() if script else ""
+    allowed = [*(["img-src data:"] if images else []), *([f"script-src '{_digest(code)}'"] if code else [])]
+    policy = "; ".join(["default-src 'none'", *allowed, f"style-src '{_digest(style)}'", "base-uri 'none'", "form-action 'none'"])
+    if code:
+        values["script"] = Markup(code)
     try:
         return made.get_template(name).render(style=Markup(style), policy=policy, **values)
     except TemplateError as error:
         raise ValueError(str(error)) from error
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 def isolated(text: Any, limit: int = LIMIT) -> Markup:

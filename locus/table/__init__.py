@@ -1,0 +1,1 @@
+"""A public table of audits: rows that anybody can verify, statistics over all of them, and a page without a server."""

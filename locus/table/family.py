@@ -1,0 +1,127 @@
+"""What follows from all rows of a table together.
+
+A table asks one question many times, so some claims rank first by luck. The rate of false discoveries is controlled over all
+claims that are no controls (Benjamini and Hochberg): of the claims that are found special, few are wrong. Beside it stands how
+many would be found by chance alone, and what came out for the controls, whose answers are known.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import nan
+
+from locus import stats
+from locus.stats.estimate import Estimate
+from locus.table.rows import Row
+
+RATE = 0.05  # of false discoveries, and the level at which a single row is special
+
+
+@dataclass(frozen=True)
+class Group:
+    """Claims of one kind of site and one origin.
+
+    Attributes:
+        kind, origin: which.
+        claims: how many.
+        led: that led by the heuristic edit, of `tried` where that edit was made.
+        special, refuted, undecided: by the optimal edit; the rest could not be asked or are withheld.
+    """
+
+    kind: str
+    origin: str
+    claims: int
+    led: int
+    tried: int
+    special: int
+    refuted: int
+    undecided: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """The statistics of a table.
+
+    Attributes:
+        groups: the claims by kind of site and origin.
+        total: of all claims.
+        led: of those that lead by their heuristic, how many are special by the optimal edit.
+        found: row and claim of those that are special at the controlled rate.
+        by_chance: how many special ones chance alone would give, if none were.
+        negative: the share of negative controls that are special, with its exact 95 % interval.
+        positive: the share of positive controls that are.
+    """
+
+    groups: tuple[Group, ...]
+    total: Group
+    led: Estimate
+    found: tuple[tuple[str, str], ...]
+    by_chance: float
+    negative: Estimate
+    positive: Estimate
+
+
+def family(rows: Sequence[Row]) -> Family:
+    """The statistics of the rows of a table."""
+    claims = [row for row in rows if row.part == "claim"]
+    keys = sorted({(row.kind, row.claim.origin) for row in claims})
+    groups = tuple(_group(*key, [row for row in claims if (row.kind, row.claim.origin) == key]) for key in keys)
+    leading = [row for row in claims if row.lead is not None and row.lead.first]
+    ps = [nan if row.claim.special.p is None else row.claim.special.p for row in claims]
+    adjusted = stats.benjamini_hochberg(ps) if ps else []
+    found = tuple((row.name, row.claim.name) for row, p in zip(claims, adjusted, strict=True) if p <= RATE)
+    asked = sum(p == p for p in ps)
+    controls = {part: [row for row in rows if row.part == part] for part in ("negative", "positive")}
+    return Family(
+        groups, _group("", "", claims), _special(leading), found, RATE * asked,
+        _special(controls["negative"]), _special(controls["positive"]),
+    )  # fmt: skip
+
+
+def _special(rows: Sequence[Row]) -> Estimate:
+    return stats.clopper_pearson(_count(rows, "supported"), len(rows))
+
+
+def _group(kind: str, origin: str, rows: Sequence[Row]) -> Group:
+    leads = [row.lead for row in rows if row.lead is not None]
+    led = sum(lead.first for lead in leads)
+    counts = (_count(rows, standing) for standing in ("supported", "refuted", "undecided"))
+    return Group(kind, origin, len(rows), led, len(leads), *counts)
+
+
+def _count(rows: Iterable[Row], standing: str) -> int:
+    return sum(row.claim.special.standing == standing for row in rows)
+
+
+def sentences(found: Family) -> list[str]:
+    """What the table says, in words; the first is its head."""
+    if not found.total.claims:
+        return ["No claim has been audited yet."]
+    total, led = found.total, found.led
+    special = round(led.value * led.n) if led.n else 0
+    head = (
+        f"Of {led.n} {_claims(led.n)} that look localized by their own heuristic, {special} {'is' if special == 1 else 'are'} "
+        f"better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
+    )
+    said = [
+        head if led.n else "No claim leads under its heuristic edit, so none could lose its lead under the optimal one.",
+        f"Of {total.claims} {_claims(total.claims)} in all, {total.special} {'is' if total.special == 1 else 'are'} special, "
+        f"{total.refuted} refuted and {total.undecided} undecided; by chance alone {found.by_chance:.1f} would be special.",
+        f"At a false discovery rate of {RATE:.0%} over all of them, {len(found.found)} "
+        f"{'is' if len(found.found) == 1 else 'are'} special.",
+    ]
+    for name, one, wanted in (("negative", found.negative, "none should be"), ("positive", found.positive, "all should be")):
+        count = round(one.value * one.n) if one.n else 0
+        said.append(
+            f"Of {one.n} {name} controls, {count} {'is' if count == 1 else 'are'} special ({wanted}){_interval(one)}."
+            if one.n
+            else f"There are no {name} controls."
+        )
+    return said
+
+
+def _claims(count: int) -> str:
+    return "claim" if count == 1 else "claims"
+
+
+def _interval(one: Estimate) -> str:
+    return f" ({one.low:.0%} to {one.high:.0%})" if one.n else ""

@@ -1,0 +1,110 @@
+"""A row of a table: what a verified audit says of one claim, and which part it has in the statistics.
+
+Whether a row is a control follows from what is signed. A claim drawn at random is a negative one. On a model whose location is
+planted, a claim of that location is a positive one, and any other claim a negative one. Nothing that a contributor says of a row
+decides anything.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from locus.models.planted.named import planted_named
+from locus.records.findings import ClaimVerdict
+from locus.records.table import RowRecord
+from locus.records.verdict import Verdict
+from locus.sites.site import Location
+
+Part = Literal["claim", "negative", "positive"]
+PLANTED, RANDOM = "planted:", "random"
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How the heuristic edit fares at a claim: the ITI shift there, against the same at random places.
+
+    Attributes:
+        ahead: by how much it is ahead of their mean, in the metric's units.
+        rank: its place among them and itself.
+        of: how many these are.
+    """
+
+    ahead: float
+    rank: int
+    of: int
+
+    @property
+    def first(self) -> bool:
+        """Whether it does better at the claim than at every random place."""
+        return self.rank == 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim of one audit.
+
+    Attributes:
+        name: of the row; the folder's.
+        record: what its contributor says of it.
+        verdict: of the audit.
+        claim: which of its claims.
+        signer: the public key that signed the receipt.
+        whole: whether plan and scores are here, so that the verdict was derived anew.
+        part: the part it has in the statistics.
+    """
+
+    name: str
+    record: RowRecord
+    verdict: Verdict
+    claim: ClaimVerdict
+    signer: str
+    whole: bool
+    part: Part
+
+    @property
+    def kind(self) -> str:
+        """Of the claimed sites."""
+        return self.claim.kind or "head"
+
+    @property
+    def share(self) -> float | None:
+        """The least share of all that could be gained in training loss that an edit of the audit has gained; None if unknown."""
+        places = (*self.verdict.claimed, *self.verdict.ceiling, *self.verdict.complement, *self.verdict.random)
+        shares = [place.share for place in places if place.share is not None]
+        return min(shares, default=None)
+
+    @property
+    def lead(self) -> Lead | None:
+        """How the heuristic edit fares at the claim; None where it was not tried, or there are several claims."""
+        verdict = self.verdict
+        if len({claim.name for claim in verdict.claims}) > 1 or not verdict.shift or not verdict.shift_random:
+            return None
+        ours = verdict.shift[0].mean(verdict.metric)
+        theirs = [mean for place in verdict.shift_random if (mean := place.mean(verdict.metric)) is not None]
+        if ours is None or not theirs:
+            return None
+        return Lead(ours - float(np.mean(theirs)), 1 + sum(one >= ours for one in theirs), 1 + len(theirs))
+
+
+def rows_of(name: str, record: RowRecord, verdict: Verdict, signer: str, whole: bool) -> list[Row]:
+    """A row for each claim of an audit, in its first read mode."""
+    first: dict[str, ClaimVerdict] = {}
+    for claim in verdict.claims:
+        first.setdefault(claim.name, claim)
+    return [Row(name, record, verdict, claim, signer, whole, part_of(verdict.model.name, claim)) for claim in first.values()]
+
+
+def part_of(model: str, claim: ClaimVerdict) -> Part:
+    """The part in the statistics of a claim on a model.
+
+    Raises:
+        UserError: if the model is called planted, and is none that there is.
+    """
+    if claim.origin == RANDOM:
+        return "negative"
+    if not model.startswith(PLANTED):
+        return "claim"
+    planted = planted_named(model)
+    true = Location.parse(",".join(claim.location)) == planted.where and not planted.shuffled
+    return "positive" if true and planted.expected["special"] == "supported" else "negative"
