@@ -28,7 +28,7 @@ def listing(context: typer.Context) -> None:
         return
     table = Table(caption=CAPTION)
     for heading in HEADINGS:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == HEADINGS[0])
     for entry in registry.entries("behaviours").values():
         if entry.embedded:
             table.add_row(*map(Text, _row(entry)))
