@@ -13,7 +13,7 @@ from locus.behaviours import figures
 from locus.boundary.terminal import Text, console
 from locus.units import bare, difference
 
-HEADINGS = ("behaviour", "wanted", "n", "kind", "base MC1 %", "ceiling MC1 %", "gain, points", "gain, nats", "receipt")
+HEADINGS = ("behaviour", "wanted", "n", "kind", "base MC1 %", "ceiling MC1 %", "gain, points", "gain, nats")
 CAPTION = (
     "n questions. Base: the unedited model; ceiling: the optimal edit of all heads, on test questions; gain: of MC1 in points, "
     "and of the margin in nats. In brackets the 95 % interval of a rate, and the 90 % interval of a gain."
@@ -33,6 +33,7 @@ def listing(context: typer.Context) -> None:
         if entry.embedded:
             table.add_row(*map(Text, _row(entry)))
     console().print(table)
+    console().print(Text("Receipts, in the repository: studies/behaviours/NAME.json"), soft_wrap=True)
 
 
 @app.command()
@@ -70,11 +71,10 @@ def _row(entry: registry.Entry) -> Iterator[str]:
     yield from (entry.name, entry.help, str(len(dataset.items)), "form" if dataset.form else "content")
     measured = figures.of(dataset)
     if measured is None:
-        yield from ("not measured", "", "", "", "")
+        yield from ("not measured", "", "", "")
         return
     yield from (_rate(measured.base["mc1"]), _rate(measured.ceiling["mc1"]))
     yield from (_gain(measured.gain[metric], metric) for metric in ("mc1", "margin"))
-    yield measured.receipt
 
 
 def _rate(value: figures.Interval) -> str:
