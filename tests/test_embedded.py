@@ -130,8 +130,8 @@ def test_the_command_lists_each_with_its_figures_and_receipt():
         (row,) = (line for line in result.output.splitlines() if line.startswith(f"│ {name} "))
         measured = figures.of(behaviours.load(name))
         assert measured.receipt == f"studies/behaviours/{name}.json" if measured else "not measured" in row
-    assert "studies/behaviours/NAME.json" in result.output
         assert ("form" if name in FORM else "content") in row
+    assert "studies/behaviours/NAME.json" in result.output
 
 
 def test_sides_can_be_exchanged(tmp_path):
