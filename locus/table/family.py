@@ -11,9 +11,9 @@ from math import nan
 
 from locus import stats
 from locus.stats.estimate import Estimate
-from locus.table.rows import Row
+from locus.table.rows import LEVEL, Row
 
-RATE = 0.05  # of false discoveries, and the level at which a single row is special
+RATE = LEVEL  # of false discoveries
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def family(rows: Sequence[Row]) -> Family:
     claims = [row for row in rows if row.part == "claim"]
     keys = sorted({(row.kind, row.claim.origin) for row in claims})
     groups = tuple(_group(*key, [row for row in claims if (row.kind, row.claim.origin) == key]) for key in keys)
-    leading = [row for row in claims if row.lead is not None and row.lead.first]
+    leading = [row for row in claims if row.lead is not None and row.lead.significant]
     ps = [nan if row.claim.special.p is None else row.claim.special.p for row in claims]
     adjusted = stats.benjamini_hochberg(ps) if ps else []
     found = tuple((row.name, row.claim.name) for row, p in zip(claims, adjusted, strict=True) if p <= RATE)
@@ -83,7 +83,7 @@ def _special(rows: Sequence[Row]) -> Estimate:
 
 def _group(kind: str, origin: str, rows: Sequence[Row]) -> Group:
     leads = [row.lead for row in rows if row.lead is not None]
-    led = sum(lead.first for lead in leads)
+    led = sum(lead.significant for lead in leads)
     counts = (_count(rows, standing) for standing in ("supported", "refuted", "undecided"))
     return Group(kind, origin, len(rows), led, len(leads), *counts)
 
@@ -99,7 +99,7 @@ def sentences(found: Family) -> list[str]:
     total, led = found.total, found.led
     special = round(led.value * led.n) if led.n else 0
     head = (
-        f"Of {led.n} {_claims(led.n)} that look localized by their own heuristic, {special} {'is' if special == 1 else 'are'} "
+        f"Of {led.n} {_claims(led.n)} that {'looks' if led.n == 1 else 'look'} localized by {'its' if led.n == 1 else 'their'} own heuristic, {special} {'is' if special == 1 else 'are'} "
         f"better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
     )
     said = [
@@ -112,7 +112,7 @@ def sentences(found: Family) -> list[str]:
     for name, one, wanted in (("negative", found.negative, "none should be"), ("positive", found.positive, "all should be")):
         count = round(one.value * one.n) if one.n else 0
         said.append(
-            f"Of {one.n} {name} controls, {count} {'is' if count == 1 else 'are'} special ({wanted}){_interval(one)}."
+            f"Of {one.n} {name} {'control' if one.n == 1 else 'controls'}, {count} {'is' if count == 1 else 'are'} special ({wanted}){_interval(one)}."
             if one.n
             else f"There are no {name} controls."
         )

@@ -18,6 +18,7 @@ from locus.sites.site import Location
 
 Part = Literal["claim", "negative", "positive"]
 PLANTED, RANDOM = "planted:", "random"
+LEVEL = 0.05  # of a rank test: of the shift here, of the optimal edit in the audit
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Lead:
     of: int
 
     @property
-    def first(self) -> bool:
-        """Whether it does better at the claim than at every random place."""
-        return self.rank == 1
+    def significant(self) -> bool:
+        """Whether so good a rank is as rare by chance as the level asks: the first of twenty places."""
+        return self.rank / self.of <= LEVEL
 
 
 @dataclass(frozen=True)
