@@ -97,30 +97,36 @@ def sentences(found: Family) -> list[str]:
     if not found.total.claims:
         return ["No claim has been audited yet."]
     total, led = found.total, found.led
-    special = round(led.value * led.n) if led.n else 0
-    head = (
-        f"Of {led.n} {_claims(led.n)} that {'looks' if led.n == 1 else 'look'} localized by {'its' if led.n == 1 else 'their'} own heuristic, {special} {'is' if special == 1 else 'are'} "
-        f"better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
+    look = (
+        f"{_counted(led.n, 'claim')} that {'looks localized by its' if led.n == 1 else 'look localized by their'} own heuristic"
     )
-    said = [
+    head = f"Of {look}, {_are(led)} better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
+    return [
         head if led.n else "No claim leads under its heuristic edit, so none could lose its lead under the optimal one.",
-        f"Of {total.claims} {_claims(total.claims)} in all, {total.special} {'is' if total.special == 1 else 'are'} special, "
-        f"{total.refuted} refuted and {total.undecided} undecided; by chance alone {found.by_chance:.1f} would be special.",
-        f"At a false discovery rate of {RATE:.0%} over all of them, {len(found.found)} "
-        f"{'is' if len(found.found) == 1 else 'are'} special.",
+        f"Of {_counted(total.claims, 'claim')} in all, {_be(total.special)} special, {total.refuted} refuted and "
+        f"{total.undecided} undecided; by chance alone {found.by_chance:.1f} would be special.",
+        f"At a false discovery rate of {RATE:.0%} over all of them, {_be(len(found.found))} special.",
+        _control("negative", found.negative, "none should be"),
+        _control("positive", found.positive, "all should be"),
     ]
-    for name, one, wanted in (("negative", found.negative, "none should be"), ("positive", found.positive, "all should be")):
-        count = round(one.value * one.n) if one.n else 0
-        said.append(
-            f"Of {one.n} {name} {'control' if one.n == 1 else 'controls'}, {count} {'is' if count == 1 else 'are'} special ({wanted}){_interval(one)}."
-            if one.n
-            else f"There are no {name} controls."
-        )
-    return said
 
 
-def _claims(count: int) -> str:
-    return "claim" if count == 1 else "claims"
+def _control(name: str, one: Estimate, wanted: str) -> str:
+    if not one.n:
+        return f"There are no {name} controls."
+    return f"Of {_counted(one.n, f'{name} control')}, {_are(one)} special ({wanted}){_interval(one)}."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _be(count: int) -> str:
+    return f"{count} {'is' if count == 1 else 'are'}"
+
+
+def _are(one: Estimate) -> str:
+    return _be(round(one.value * one.n) if one.n else 0)
 
 
 def _interval(one: Estimate) -> str:
