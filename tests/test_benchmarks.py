@@ -176,7 +176,7 @@ def test_a_table_that_does_not_exist_is_refused(monkeypatch, capsys):
 def test_the_script_for_a_gpu_runs_all_its_paths_on_a_cpu(tmp_path):
     """As it is called; every number that the page shows is there, and the page shows it."""
     out, root = tmp_path / "gpu.json", Path(__file__).parents[1]
-    command = [sys.executable, "-m", "benchmarks.gpu", "--cpu", "--seconds", "1200", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--cpu", "--seconds", "800", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
