@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from benchmarks import gpu_page, gpu_work, material
-    from locus.models.locate import DEFAULT_MODEL
+    from locus.models.locate import DEFAULT_MODEL, locate
 
     if not asked.cpu and not torch.cuda.is_available():
         parser.error("there is no GPU that torch can use; --cpu tries all paths without one.")
@@ -198,6 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     small, large = ("random:tiny", "random:tiny") if asked.cpu else (DEFAULT_MODEL, "random:8b")
     size = gpu_work.TINY if asked.cpu else gpu_work.FULL
     setting = {"device": os.environ[material.TOLD], "seconds": asked.seconds, "banks": size.banks, "models": [small, large]}
+    unpacking = multiprocessing.get_context("fork").Process(target=locate, args=(DEFAULT_MODEL,))
+    unpacking.start()  # apart: threads that have computed here would be missing in the parts' processes
+    unpacking.join()
     material.tokenizer()  # read once for all parts
     parts = parts_of(small, large)
     if asked.cpu:  # whose speed is nothing to go by

@@ -74,14 +74,14 @@ def run(function, args, kwargs):
     mixed = 0 < len(here) < len(tensors)
     if mixed and name not in ACROSS and (name in NO_NUMBERS or any(one.ndim for one in here)):
         raise RuntimeError(f"{function} of tensors on two devices")
-    if mixed and name in ("index", "index_put_") and args[0] in here:
+    if mixed and name in ("index", "index_put_") and not isinstance(args[0], Held):
         raise RuntimeError(f"{function} of a tensor on the CPU by one on the GPU")
     device = kwargs.get("device")
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     output = function(*tree_map(_inner, args), **tree_map(_inner, kwargs))
     if function._schema.is_mutable and name.endswith("_"):
-        return args[0]
+        return args[0] if function._schema.returns else None
     held = len(here) < len(tensors) if device is None else torch.device(device).type != "cpu"
     return tree_map(lambda one: Held(one) if isinstance(one, torch.Tensor) else one, output) if held else output
 

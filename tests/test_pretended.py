@@ -35,10 +35,10 @@ def test_what_a_gpu_refuses_is_refused(pretending):
 
 @pytest.mark.filterwarnings("ignore")  # of autocast, for a GPU that is not there
 def test_all_that_is_measured_on_a_gpu_runs_there(pretending, monkeypatch):
-    """Checks, training, scoring, the search, speech, memory: in bfloat16, as there."""
-    hf = moved(material.of_shape(material.SHAPES["random:tiny"], "memory:x", torch.bfloat16).hf)
+    """Checks, training, scoring, the search, speech, memory."""
+    hf = moved(material.of_shape(material.SHAPES["random:tiny"], "memory:x").hf)
     model = Model(hf, material.tokenizer(), "memory:x")
-    assert model.device == GPU and model.dtype == torch.bfloat16 and not model.off
+    assert model.device == GPU and not model.off
     monkeypatch.setattr(material, "frozen", lambda *_: model)
     monkeypatch.setenv(material.TOLD, "cuda")
     begun = Rank1.__init__
@@ -49,7 +49,7 @@ def test_all_that_is_measured_on_a_gpu_runs_there(pretending, monkeypatch):
 
     monkeypatch.setattr(Rank1, "__init__", begun_there)
     size = gpu_work.Size(2, (2,), 2, 2, 1)
-    ((_, checks),) = gpu_work.checks("x", size, "bfloat16")
+    ((_, checks),) = gpu_work.checks("x", size, "float32")
     assert all(one["passed"] for one in checks["checks"]) and not checks["off"] and checks["peak"] == 1 << 30
     found = {name: numbers for work in (gpu_work.banks, gpu_work.newton, gpu_work.speak) for name, numbers in work("x", size)}
     assert found["2"]["trained"] > 0 and found["round"]["left"] < 1
