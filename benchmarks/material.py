@@ -1,7 +1,8 @@
 """What both sides are given: the same frozen model on the same device, the same questions, the same token ids."""
 
 import os
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from locus.engine.trie import TokenTrie, build_trie
 from locus.models.load import load
 from locus.models.locate import DEFAULT_MODEL, locate
 from locus.models.model import Model
+from locus.registry import MEMORY
 
 TOLD = "LOCUS_BENCH_DEVICE"  # by `python -m benchmarks --device`, to every job's process
 BILLION = "random:1b"
@@ -28,6 +30,27 @@ ITS_SHAPE = {  # of a Llama of 1.24 billion parameters
     "tie_word_embeddings": True,
     "max_position_embeddings": 8192,
 }
+SHAPES = {  # of Llamas with random weights: of Llama-3.2-1B's, of Llama-3.1-8B's, and of one that takes seconds on a CPU
+    BILLION: ITS_SHAPE,
+    "random:8b": {
+        **ITS_SHAPE,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "head_dim": 128,
+        "tie_word_embeddings": False,
+    },
+    "random:tiny": {
+        **ITS_SHAPE,
+        "vocab_size": 49_152,  # of the tokenizer
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    },
+}
 
 
 def device() -> str:
@@ -35,20 +58,30 @@ def device() -> str:
     return os.environ.get(TOLD, "cpu")
 
 
-def frozen(model: str) -> Model:
-    """The model on the device: in float32 on a CPU, in bfloat16 on a GPU."""
-    return of_shape(ITS_SHAPE, model) if model == BILLION else load(model, device=device())
+def frozen(model: str, dtype: Literal["auto", "float32", "bfloat16"] = "auto") -> Model:
+    """The model on the device: in float32 on a CPU, in bfloat16 on a GPU, if nothing else is asked for."""
+    if model not in SHAPES:
+        return load(model, device=device(), dtype=dtype)
+    return of_shape(SHAPES[model], MEMORY + model, None if dtype == "auto" else getattr(torch, dtype))
 
 
-def of_shape(shape: dict[str, Any], name: str) -> Model:
+@cache
+def tokenizer() -> Any:
+    """The default model's."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(locate(DEFAULT_MODEL)[0])
+
+
+def of_shape(shape: dict[str, Any], name: str, dtype: torch.dtype | None = None) -> Model:
     """A Llama with random weights, and the default model's tokenizer: what it says is nothing, what it costs is real."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     torch.manual_seed(0)
-    dtype = torch.float32 if device() == "cpu" else torch.bfloat16
+    dtype = dtype or (torch.float32 if device() == "cpu" else torch.bfloat16)
     with torch.device(device()):
         hf = AutoModelForCausalLM.from_config(LlamaConfig(**shape), dtype=dtype, attn_implementation="sdpa")
-    return Model(hf, AutoTokenizer.from_pretrained(locate(DEFAULT_MODEL)[0]), name)
+    return Model(hf, tokenizer(), name)
 
 
 def allowed(exact: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import floor, material
+from locus.behaviours.items import Item
 from locus.behaviours.prompts import PromptFormat
 from locus.conclude.rule import rule
 from locus.edits import Rank1, full
@@ -19,6 +20,7 @@ from locus.engine.train import TrainingRecipe, schedule, train
 from locus.engine.training_set import TrainingSet
 from locus.engine.trie import build_trie
 from locus.metrics.choice import score
+from locus.models.model import Model
 from locus.plan import context
 from locus.sites.site import Location
 
@@ -87,7 +89,11 @@ def choice(model: str, data: str, count: int, template: str, tokens: int = 512) 
 
 def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
     """Train and score one bank of edits of all layers; tokens a second of each, once all is warm."""
-    frozen, items = material.frozen(model), material.questions(data, count)
+    return in_bank(material.frozen(model), material.questions(data, count), edits)
+
+
+def in_bank(frozen: Model, items: tuple[Item, ...], edits: int) -> dict[str, Any]:
+    """The same of a model that is loaded."""
     trie = material.trie_of(frozen, items)
     found = base_pass(frozen, trie, layers=[0])
     recipe = TrainingRecipe(tau=0.1, lr=RATE, epochs=1)
@@ -102,16 +108,14 @@ def banked(model: str, data: str, count: int, edits: int) -> dict[str, Any]:
         score(frozen, found.prepared, [fit.edit for fit in fits], len(trie.sequences), residual_cache=found.residuals)
         floor.finish()
         end = time.perf_counter()
-    macs = sum(
-        floor.edit_macs(frozen, row, trie.targets(row, used), edit.first_layer, backward=True)
-        for row, used in rows
-        for edit in begun
-    )
+    macs = edits * sum(floor.edit_macs(frozen, row, trie.targets(row, used), 0, backward=True) for row, used in rows)
     return {
         "seconds": middle - start,
         "trained": edits * sum(len(row.tokens) for row, _ in rows) / (middle - start),
         "scored": edits * sum(len(one.row.tokens) for one in found.prepared) / (end - middle),
         "macs": macs,
+        "scoring": end - middle,
+        "scoring_macs": edits * sum(floor.edit_macs(frozen, one.row, one.targets, 0, backward=False) for one in found.prepared),
     }
 
 

@@ -4,7 +4,6 @@ The edits are shifts in random directions at one layer each, small enough for th
 """
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ import torch
 from benchmarks import material
 from benchmarks.measure import Found, interleaved, median
 from benchmarks.tables import Setting, Table
-from locus.behaviours.prompts import prompt_format
+from locus.behaviours.prompts import PromptFormat, prompt_format
 from locus.edits.base import Edit, Terms
 from locus.engine.bank import Bank
 from locus.engine.generate import Speech, end_tokens, generate
@@ -64,7 +63,7 @@ def _peak(found: list[Found]) -> str:
     return f"{median(found, lambda one: one['peak_mb']):.0f}"
 
 
-def _given(model: str, data: str, count: int, edits: int) -> tuple[Model, list[str], list[Edit], Any]:
+def _given(model: str, data: str, count: int, edits: int) -> tuple[Model, list[str], list[Edit], PromptFormat]:
     """The model, its prompts, and shifts of two random heads each."""
     frozen, items = material.frozen(model), material.questions(data, count)
     text, layout, generator = prompt_format(frozen.tokenizer), frozen.layout, np.random.default_rng(0)
@@ -79,7 +78,11 @@ def _given(model: str, data: str, count: int, edits: int) -> tuple[Model, list[s
 
 def ours(model: str, data: str, count: int, edits: int) -> Found:
     """All edits and prompts in one call."""
-    frozen, prompts, made, text = _given(model, data, count, edits)
+    return together(*_given(model, data, count, edits))
+
+
+def together(frozen: Model, prompts: list[str], made: list[Edit], text: PromptFormat) -> Found:
+    """The same of a model that is loaded, under given edits."""
     start = time.perf_counter()
     said = generate(frozen, prompts, made, text, SPEECH)
     return _found(start, [list(one.tokens) for texts in said for one in texts])
@@ -87,7 +90,11 @@ def ours(model: str, data: str, count: int, edits: int) -> Found:
 
 def peer(model: str, data: str, count: int, edits: int) -> Found:
     """transformers, one edit hooked in after another, prompts of like length together, padded on the left."""
-    frozen, prompts, made, text = _given(model, data, count, edits)
+    return in_turn(*_given(model, data, count, edits))
+
+
+def in_turn(frozen: Model, prompts: list[str], made: list[Edit], text: PromptFormat) -> Found:
+    """The same of a model that is loaded, under given edits."""
     tokenizer, ends = frozen.tokenizer, end_tokens(frozen, text)
     tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -104,7 +111,7 @@ def peer(model: str, data: str, count: int, edits: int) -> Found:
                     padding=True,
                     return_tensors="pt",
                     add_special_tokens=text.special_tokens,
-                )
+                ).to(frozen.device)
                 out = frozen.hf.generate(
                     **batch, max_new_tokens=SPEECH.max_new_tokens, do_sample=False, eos_token_id=sorted(ends)
                 )

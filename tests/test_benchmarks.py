@@ -1,13 +1,18 @@
 """The benchmarks' own arithmetic: the counted floor against the products torch does, straight lines and sums by hand."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import floor, material, ours, report
+from benchmarks import floor, gpu, gpu_page, material, ours, report
 from benchmarks.audits import at_rate, counted_up, sample_of
 from benchmarks.measure import furthest, slope
 from locus.behaviours.items import Item
@@ -115,29 +120,30 @@ def test_both_sides_start_the_same_edit(llama):
     assert _started(llama, "0.2,2.1", "heads", 0).location.names == ["0.2", "2.1"]
 
 
-TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
-
-
-def test_a_banks_tokens_count_once_for_every_edit(monkeypatch):
-    shape = {**material.ITS_SHAPE, **TINY, "head_dim": 8, "vocab_size": 49_152}
-    monkeypatch.setattr(material, "frozen", lambda model: material.of_shape(shape, model))
-    one, three = (ours.banked("tiny", "misconceptions", 3, edits) for edits in (1, 3))
+def test_a_banks_tokens_count_once_for_every_edit():
+    one, three = (ours.banked("random:tiny", "misconceptions", 3, edits) for edits in (1, 3))
     # Three questions are one step of up to four: every token but an answer's last is in its row.
-    trie = material.trie_of(material.frozen("tiny"), material.questions("misconceptions", 3))
+    trie = material.trie_of(material.frozen("random:tiny"), material.questions("misconceptions", 3))
     tokens = len({int(node) for path in trie.paths for node in path[:-1]})
     assert one["trained"] * one["seconds"] == pytest.approx(tokens)
     assert three["trained"] * three["seconds"] == pytest.approx(3 * tokens)
     assert three["macs"] == 3 * one["macs"] > 0 and three["scored"] > 0
+    assert three["scoring_macs"] == pytest.approx(3 * one["scoring_macs"]) and 0 < one["scoring_macs"] < one["macs"]
 
 
-def test_the_large_llama_has_the_size_it_is_named_for():
+def parameters_of(shape):
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     with torch.device("meta"):
-        hf = AutoModelForCausalLM.from_config(LlamaConfig(**material.ITS_SHAPE))
+        hf = AutoModelForCausalLM.from_config(LlamaConfig(**shape))
+    return sum(one.numel() for one in hf.parameters())
+
+
+def test_the_large_llamas_have_the_sizes_they_are_named_for():
     # A layer: queries and output 2 x 2048^2, keys and values 2 x 2048 x 512, MLP 3 x 2048 x 8192, 2 norms
     layer = 2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048
-    assert sum(one.numel() for one in hf.parameters()) == 128_256 * 2048 + 16 * layer + 2048
+    assert parameters_of(material.ITS_SHAPE) == 128_256 * 2048 + 16 * layer + 2048
+    assert parameters_of(material.SHAPES["random:8b"]) == 8_030_261_248  # as its model card counts Llama-3.1-8B
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -165,3 +171,72 @@ def test_a_table_that_does_not_exist_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         benchmarks.main()
     assert ended.value.code == 2 and "not [11]" in capsys.readouterr().err
+
+
+def test_the_script_for_a_gpu_runs_all_its_paths_on_a_cpu(tmp_path):
+    """As it is called; every number that the page shows is there, and the page shows it."""
+    out, root = tmp_path / "gpu.json", Path(__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--cpu", "--seconds", "800", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(out.read_text())
+    assert {one["standing"] for one in content["parts"]} == {gpu.DONE}
+    found = {one["part"]: one["found"] for one in content["parts"]}
+    for kind in ("bfloat16", "float32"):
+        checks = found[f"checks, {kind}"][kind]
+        assert all(one["passed"] for one in checks["checks"]) and not checks["off"] and len(checks["checks"]) > 10
+    assert found["alone"]["banks"]["difference"] < 1e-4
+    assert found["speech"]["generate"]["alike"] == 1 and found["speech"]["locus"]["tokens"] > 0
+    assert found["newton"]["linearisation"]["answers"] == found["newton"]["linearisation"]["of"]
+    assert found["newton"]["round"]["left"] < 1, "the first step lowers the loss"
+    largest = found["largest"]["largest"]
+    used = largest["parameters"] * 4 + largest["layers"] * largest["bytes"]["training"] / 3
+    layer = largest["bytes"]["a layer's weights"] + largest["bytes"]["training"] / 3
+    assert largest["reckoned"] and used <= largest["memory"] < used + layer
+    page = gpu_page.table(content)
+    assert "FAIL" not in done.stdout and f"{largest['layers']} layers" in page and gpu_page.NOT not in page
+
+
+def test_a_part_is_ended_at_its_deadline_and_what_it_found_is_kept(tmp_path):
+    def slow(model, size):
+        yield "first", {"number": 1}
+        time.sleep(600)
+        yield "second", {"number": 2}
+
+    def broken(model, size):
+        yield "first", {"number": 3}
+        raise ValueError("no more")
+
+    def killed(model, size):
+        yield "first", {"number": 4}
+        os._exit(7)
+
+    parts = [gpu.Part(work.__name__, "any", work, 2) for work in (slow, broken, killed)]
+    parts.append(gpu.Part("late", "any", broken, 1e6))
+    setting = {"seconds": 600, "banks": [1], "models": ["any"]}
+    content = gpu.measure(parts, None, setting, tmp_path / "gpu.json", lambda text: None)
+    assert json.loads((tmp_path / "gpu.json").read_text()) == content
+    assert [one["found"] for one in content["parts"]] == [*({"first": {"number": number}} for number in (1, 3, 4)), {}]
+    standings = [one["standing"] for one in content["parts"]]
+    assert standings[:2] == ["ended after 2 s", "failed: ValueError: no more"] and standings[2].endswith("status 7")
+    assert standings[3].startswith("left out")
+    assert "- late, any: left out" in gpu_page.table(content)
+
+
+def test_the_page_shows_what_was_measured_on_a_gpu_or_that_nothing_was():
+    text = gpu_page.PAGE.read_text()
+    assert text == gpu_page.page(text, gpu_page.kept())
+    rows = [line for line in gpu_page.table(None).splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 15 and all(row.count(gpu_page.NOT) == 2 for row in rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_script_for_a_gpu_asks_for_one(capsys, monkeypatch, tmp_path):
+    for name in ("HF_HUB_OFFLINE", "PYTORCH_NVML_BASED_CUDA_CHECK", "MALLOC_ARENA_MAX", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))  # what it sets ends with this test
+    for arguments in (["--out", str(tmp_path / "x")], ["--cpu"]):
+        with pytest.raises(SystemExit) as ended:
+            gpu.main(arguments)
+        assert ended.value.code == 2 and not list(tmp_path.iterdir())
+    assert "needs --out" in capsys.readouterr().err
