@@ -104,7 +104,7 @@ class RowBank(Bank):
         bank_state.active = len(edits) if any(self.edits[row].layers for row in self._rows.tolist()) else 0
 
     def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
-        """The terms of every row at a point of a layer, [rows, width]."""
+        """The terms of every row at a point of a layer, [rows, width] or [rows, k, width]."""
         if (point, layer) not in self._gathered:
             per_edit = super().stacked(point, layer, len(self.edits), like)
             rows = self._rows.to(like.device)

@@ -1,6 +1,6 @@
 """What a run leaves for others to use: edits as PEFT adapters or biases, per-item scores as tables, claims as files.
 
-A rank-1 edit is exactly a LoRA of rank 1 (lora.py), a shift exactly a bias (baked.py). Nothing is approximated: what has no exact
+An edit of rank k is exactly a LoRA of rank k (lora.py), a shift exactly a bias (baked.py). Nothing is approximated: what has no exact
 form is refused, and that the form is exact on this very model is tried before anything is written (faithful.py).
 What a plan names is not opened: see `consent`.
 """
@@ -65,7 +65,7 @@ def export_edit(
         run: the run folder.
         trial: the trial's id or name, as `find_trial` has it.
         to: a new or empty folder.
-        form: peft (rank-1), bias (shift, constant), or whichever of the two is exact.
+        form: peft (what reads and writes), bias (shift, constant), or whichever of the two is exact.
         given: the user's own model, where the run's does not come with the package.
         opened: the model itself, where it is open already.
 
