@@ -1,7 +1,8 @@
 """Every answer's log-prob to first order in what is at a point of the layers (or leaves the map behind it), at the edited model.
 
-With o the vector at a point of a layer and a position, an edit adds <a, o> b to it, or a sum of such terms. Let g(s, t) be the gradient of answer s's
-log-prob with respect to the edited vector at token t of that answer's own text. Then, summed over its tokens,
+With o the vector at a point of a layer and a position, an edit adds <a, o> b to it, or several such terms. Let g(s, t) be the
+gradient of answer s's log-prob with respect to the edited vector at token t of that answer's own text. Then, summed over its
+tokens, for each term
 
     d log p(s) / d b = sum_t <a, o(t)> g(s, t)          d log p(s) / d a = sum_t <b, g(s, t)> o(t)
 

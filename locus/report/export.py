@@ -1,6 +1,6 @@
 """What a run leaves for others to use: edits as PEFT adapters or biases, per-item scores as tables, claims as files.
 
-An edit of rank k is exactly a LoRA of rank k (lora.py), a shift exactly a bias (baked.py). Nothing is approximated: what has no exact
+An edit of rank k is exactly a LoRA of rank k (lora.py), a shift a bias (baked.py). Nothing is approximated: what has no exact
 form is refused, and that the form is exact on this very model is tried before anything is written (faithful.py).
 What a plan names is not opened: see `consent`.
 """

@@ -63,7 +63,8 @@ def adapter(model: Model, edit: Edit) -> Factors:
     """The factors of every layer, after they were tried beside the projections, as PEFT puts them.
 
     Raises:
-        UserError: if the edit is no sum of reading and writing pairs, PEFT knows no adapter of such a projection, or it says something else.
+        UserError: if the edit is no sum of reading and writing pairs, PEFT knows no adapter of such a projection, or it says
+            something else.
     """
     from transformers.pytorch_utils import Conv1D  # slow to import
 
