@@ -178,3 +178,9 @@ class Record:
                     break
                 arms.append(whole[name])
         return arms
+
+
+def every_arm(record: Record) -> list[Arm]:
+    """The arms of every rank of edits, those of rank 1 first, and of what is not trained."""
+    higher = [Record(record.plan, record.store, rank=rank).arms for rank in record.config.ranks]
+    return [*record.arms, *(arm for arms in higher for arm in arms if arm.trials[0].spec.rank > 1)]
