@@ -122,7 +122,7 @@ def edited_by_hand(model, edit, sequences):
             terms = edit.terms(layer)
             new = o if terms.keep is None else o * terms.keep
             new = new if terms.shift is None else new + terms.shift
-            return new if terms.write is None else new + (o @ terms.read[0])[..., None] * terms.write[0]
+            return new if terms.write is None else new + (o @ terms.read.T) @ terms.write
 
         if point.side == "input":
             handles.append(own.register_forward_pre_hook(lambda _, args, changed=changed: (changed(args[0]),)))
