@@ -84,22 +84,22 @@ def test_an_edit_and_its_gradient_are_those_of_plain_hooks(family, form):
     loss = objective_of(on, TrainingRecipe()).loss(plain.double() - torch.from_numpy(base.logprobs))
     (gradient,) = torch.autograd.grad(loss, edit.flat)
     [(mine, shared)] = whole_gradients(on, [edit], [TrainingRecipe()])
-    assert mine == pytest.approx(float(loss), rel=1e-4)
+    assert mine == pytest.approx(loss.item(), rel=1e-4)
     torch.testing.assert_close(shared, gradient, atol=1e-3 * float(gradient.abs().max()), rtol=1e-3)
 
 
 def test_it_begins_at_the_identity_and_pairs_add_up(material):
-    """Three pairs are the sum of three edits of one pair each, at the same inputs; without any b the model is the base's, bit for bit."""
+    """Three pairs are the sum of three edits of one pair each, at the same inputs; without any b the model says the same bits."""
     model, tokens = material.model, torch.tensor([[1, 7, 42, 99, 3]])
     start = Rank1(model.layout, PLACE, rank=3)
-    assert start.is_identity and start.n_parameters == 3 * 2 * (32 + 8)
+    assert start.is_identity and start.n_parameters == 3 * 2 * (48 + 12)
     with torch.no_grad():
         before = model.hf(input_ids=tokens).logits
         with Bank([start]).attach(model):
             assert torch.equal(model.hf(input_ids=tokens).logits, before)
     edit = Rank1(model.layout, Location.parse("2.1"), rank=3)
     edit.flat.data.normal_(generator=torch.Generator().manual_seed(0))
-    o = torch.randn(7, 32, generator=torch.Generator().manual_seed(2))
+    o = torch.randn(7, 48, generator=torch.Generator().manual_seed(2))
     terms = edit.terms(2)
     added = sum(torch.outer(o @ a, b) for a, b in zip(terms.read, terms.write, strict=True))
     bank = Bank([edit.frozen({})])
@@ -113,22 +113,22 @@ def test_of_rank_1_numbers_and_files_are_what_they_were(material):
     model = material.model
     one, three = edit_of(model, rank=1), edit_of(model, rank=3)
     a, b = one.places(0)
-    assert (a, b) == (slice(0, 32), slice(32, 64)) and "rank" not in one.about and three.about["rank"] == 3
+    assert (a, b) == (slice(0, 48), slice(48, 96)) and "rank" not in one.about and three.about["rank"] == 3
     shapes = {name: tuple(value.shape) for name, value in tensors_of(one.frozen({}).content()).items()}
-    assert set(shapes.values()) == {(32,)}
+    assert set(shapes.values()) == {(48,)}
     together = tree_logprobs(model, material.trie, [three, one])
     for edit, mine in zip((three, one), together, strict=True):
         torch.testing.assert_close(mine, tree_logprobs(model, material.trie, [edit])[0], atol=1e-4, rtol=1e-4)
 
 
 def test_where_sites_are_narrower_than_the_rank_it_is_theirs(material):
-    """A head of eight numbers has edits of rank 8 at most; freely everywhere, the whole stream."""
+    """A head of twelve numbers has edits of rank 12 at most; freely everywhere it is what is asked for."""
     layout = material.model.layout
-    assert [Rank1(layout, PLACE, rank=16).rank(layer) for layer in (0, 1)] == [8, 8]
+    assert [Rank1(layout, PLACE, rank=16).rank(layer) for layer in (0, 1)] == [12, 12]
     both = Rank1(layout, Location.parse("0.1,0.2,1.0"), rank=16)
-    assert (both.rank(0), both.rank(1)) == (16, 8)
+    assert (both.rank(0), both.rank(1)) == (16, 12)
     assert tree_logprobs(material.model, material.trie, [both]).shape == (1, len(material.trie.sequences))
-    assert full(layout, form="free").n_parameters == 3 * (32 + 32)
+    assert full(layout, form="free").n_parameters == 3 * (48 + 32)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -142,7 +142,13 @@ def test_a_file_gives_it_back_and_one_that_is_none_is_refused(material, form, tm
             assert here is there is None or torch.equal(here, there)
     content, about = edit.content(), json.loads(edit.content()[8:][: int.from_bytes(edit.content()[:8], "little")])
     tensors = tensors_of(content)
-    for wrong in (tensors["0.read"][:2], tensors["0.read"].repeat(12, 1), tensors["0.read"][:0], tensors["0.read"][:, :5]):
+    for wrong in (
+        tensors["0.read"][:2],
+        tensors["0.read"].repeat(4, 1),
+        tensors["0.read"].repeat(20, 1),
+        tensors["0.read"][:0],
+        tensors["0.read"][:, :5],
+    ):
         (tmp_path / "wrong").write_bytes(bytes_of({**tensors, "0.read": wrong.contiguous()}, about["__metadata__"]))
         with pytest.raises(UserError, match="an edit as locus saves it"):
             load_edit(tmp_path / "wrong")
@@ -171,7 +177,7 @@ def test_the_start_reads_along_the_gradients_first_directions(material, form):
     [(_, exact)] = whole_gradients(material, [edit], [TrainingRecipe()])
     assert float((gradient - exact.double()).norm()) < 0.02 * float(exact.norm())
     slope, _ = objective.slope_and_curvature(torch.zeros(shared.count))
-    whole = torch.zeros(32, 32)
+    whole = torch.zeros(32 if form == "free" else 48, 48)
     for part in answers_of(trie, range(len(trie.sequences))):
         found = gradients_of(model, part, range(3), form=edit.form)
         weights = -slope[list(part.sequences)].float()[:, None, None]
@@ -265,7 +271,7 @@ def test_every_place_is_searched_for_from_its_own_lower_rank(whole):
         assert bool(inside) == (trial["role"] in ("ceiling", "complement"))
         assert all(one["rank"] == trial["rank"] for one in inside)
     by_rank = {rank: [one["role"] for one in trials.values() if one.get("rank", 1) == rank] for rank in (1, 2, 4)}
-    assert sorted(by_rank[2]) == sorted(by_rank[4]) == sorted(set(by_rank[1]) - {"base"}) * 0 + sorted(by_rank[2])
+    assert sorted(by_rank[2]) == sorted(by_rank[4]) == sorted(role for role in by_rank[1] if role != "base")
     assert {*by_rank[2]} == {"claim", "random", "ceiling", "complement"} and by_rank[2].count("random") == 2 * 4
     order = [identity for bank in plan_of(whole)["banks"] for identity in bank]
     where = {identity: number for number, bank in enumerate(plan_of(whole)["banks"]) for identity in bank}
@@ -274,7 +280,7 @@ def test_every_place_is_searched_for_from_its_own_lower_rank(whole):
 
 
 def test_the_verdict_is_the_one_by_rank_1_alone(settings, whole, tmp_path):
-    """The same trials with the same scores, and the same answers; what is beside says that no search ended above a lower rank's."""
+    """The same trials and the same answers; what is beside them says that no search ended above a lower rank's."""
     audited({**settings, "ranks": ()}, tmp_path / "RUN", 2)
     alone, both = (json.loads((out / "verdict.json").read_text()) for out in (tmp_path / "RUN", whole))
     assert "ranks" not in alone and [one["rank"] for one in both["ranks"]] == [2, 4]
@@ -293,13 +299,11 @@ def test_the_verdict_is_the_one_by_rank_1_alone(settings, whole, tmp_path):
 
 def test_it_verifies_goes_on_and_can_be_repeated(settings, whole, tmp_path):
     assert verify(whole).kind == "run"
-    found = rerun(whole, 100, seed=0, given=Given(model=settings["model"], data=settings["data"]))
-    assert found["repeated"] == len(plan_of(whole)["trials"]) and max(found["largest"].values()) == 0
-    banks = len(plan_of(whole)["banks"])
-    for upto in (banks // 2, banks - 1):
-        out = cut_back(whole, tmp_path / f"RUN-{upto}", upto)
-        audited(settings, out, 2)
-        assert content(out) == content(whole), upto
+    found = rerun(whole, 3, seed=0, given=Given(model=settings["model"], data=settings["data"]))
+    assert found["repeated"] >= 3 and max(found["largest"].values()) == 0
+    out = cut_back(whole, tmp_path / "RUN", len(plan_of(whole)["banks"]) // 2)
+    audited(settings, out, 2)
+    assert content(out) == content(whole)
 
 
 def test_a_plan_with_other_ranks_than_its_settings_say_does_not_verify(whole, tmp_path):
@@ -370,9 +374,8 @@ def test_an_idle_claim_is_refuted_at_every_rank_and_no_more_is_drawn(tmp_path):
     )  # fmt: skip
     (claim,) = run.verdict.claims
     (two,) = run.verdict.ranks
-    if claim.special.standing == "refuted":
-        assert two.claims[0].special.standing == "refuted" and run.verdict.unfinished == 0
-        assert two.claims[0].special.n_random <= 19
+    assert claim.special.standing == two.claims[0].special.standing == "refuted"
+    assert run.verdict.drawn.stopped_early and run.verdict.unfinished == 0 and two.claims[0].special.n_random < 19
     verify(run.folder)
 
 
@@ -393,13 +396,13 @@ def test_whether_special_survives_is_one_sentence():
     )
     lost = ranked(of_4=finding(3.0), of_16=finding(0.5, "refuted", 6))
     assert told(lost, claim, "margin") == (
-        "Special survives edits of rank 4 (lead +3.000 nats, place 1 of 20); by edits of rank 16 it is refuted (lead +0.500 nats, "
-        "place 7 of 20)."
+        "Special survives edits of rank 4 (lead +3.000 nats, place 1 of 20); by edits of rank 16 it is refuted (lead +0.500 "
+        "nats, place 7 of 20)."
     )
     none = ranked(of_4=finding(1.0, "undecided", 3), of_16=finding(None, "invalid"))
     assert told(none, claim, "margin") == (
-        "Special does not survive edits of a higher rank; by edits of rank 4 it is undecided (lead +1.000 nats, place 4 of 20); by "
-        "edits of rank 16 it is invalid."
+        "Special does not survive edits of a higher rank; by edits of rank 4 it is undecided (lead +1.000 nats, place 4 of 20); "
+        "by edits of rank 16 it is invalid."
     )
     other = claim_of(finding(1.0, "refuted", 9))
     assert told(both, other, "margin").startswith(
@@ -409,7 +412,7 @@ def test_whether_special_survives_is_one_sentence():
 
 
 @pytest.mark.parametrize(
-    "asked, words",
+    ("asked", "words"),
     [
         ({"ranks": (4, 2)}, "ascending order"),
         ({"ranks": (4, 4)}, "ascending order"),
@@ -435,5 +438,5 @@ def test_memory_counts_what_a_higher_rank_holds(whole, settings):
     one = Trial("claim", "c", "c", PLACE, "rank1", "", read="layer", recipe=TrainingRecipe(search="newton", rounds=5))
     four = Trial(**{**vars(one), "rank": 4, "starts": ("a",)})
     budget = MemoryBudget(answers=100)
-    assert budget.takes(four, layout) == 2 * (budget.takes(one, layout) + 2 * 4 * 100 * 4 * 2 * 64)
+    assert budget.takes(four, layout) == 2 * (budget.takes(one, layout) + 2 * 4 * 100 * 4 * 2 * 2 * 48)
     assert np.isfinite(budget.takes(four, layout))
