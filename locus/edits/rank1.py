@@ -141,7 +141,8 @@ class Rank1(Trainable):
     def pad(self, inner: Edit, weight: Callable[[int], Tensor]) -> None:
         """Become the edit of a place inside this one, or of a lower rank: its numbers where it has some, zeros in b elsewhere.
 
-        A reading vector that the inner edit does not have stays as it is, since it is multiplied by b = 0.
+        A reading vector that the inner edit does not have stays, since it is multiplied by b = 0; beside some that it has it is
+        made as long as these, so that a step can move all alike.
 
         Args:
             inner: an edit of no higher rank that writes at its sites, or as this one does, and reads what this one may read.
@@ -161,6 +162,9 @@ class Rank1(Trainable):
                 row.copy_(weight(layer).detach().float().cpu() @ one if free and own is None else one)
             if terms.read is not None:
                 self.set_read(layer, terms.read)
+                length, more = terms.read.norm(dim=1).mean(), self._part(layer, write=False)[len(terms.read) :]
+                if float(length) > 0:
+                    more.mul_(length / more.norm(dim=1, keepdim=True))
 
     def balance(self) -> Tensor:
         """Bring a and b of every pair to like norms: their product stays, and a step can move both.

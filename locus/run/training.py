@@ -110,6 +110,8 @@ def _trainable(trial: Trial, context: AuditContext) -> Trainable:
 def _searched(trial: Trial, context: AuditContext) -> Rank1:
     edit = made(trial, context)
     assert isinstance(edit, Rank1), "the settings allow a newton search of rank-1 edits alone"
+    if edit.about.get("rank", 1) != trial.rank:
+        raise UserError(f"a kind of edit that has rank {trial.rank}, too", repr(trial.edit), "Leave out ranks, or make it so.")
     return edit
 
 
