@@ -243,7 +243,7 @@ def test_a_balanced_edit_does_what_it_did(material):
         torch.testing.assert_close(terms[0].norm(dim=1), terms[1].norm(dim=1))
 
 
-RANKED = {"search": "newton", "rounds": 5, "lengths": (2,), "bank": 3, "ranks": (2, 4)}
+RANKED = {"search": "newton", "rounds": 4, "lengths": (2,), "bank": 3, "ranks": (2, 4)}
 
 
 @pytest.fixture(scope="module")
@@ -299,8 +299,8 @@ def test_the_verdict_is_the_one_by_rank_1_alone(settings, whole, tmp_path):
 
 def test_it_verifies_goes_on_and_can_be_repeated(settings, whole, tmp_path):
     assert verify(whole).kind == "run"
-    found = rerun(whole, 3, seed=0, given=Given(model=settings["model"], data=settings["data"]))
-    assert found["repeated"] >= 3 and max(found["largest"].values()) == 0
+    found = rerun(whole, 2, seed=0, given=Given(model=settings["model"], data=settings["data"]))
+    assert found["repeated"] >= 2 and max(found["largest"].values()) == 0
     out = cut_back(whole, tmp_path / "RUN", len(plan_of(whole)["banks"]) // 2)
     audited(settings, out, 2)
     assert content(out) == content(whole)
@@ -352,12 +352,13 @@ def test_a_higher_ranks_edit_speaks_and_is_exported_by_its_name(settings, whole,
 
 
 def test_page_and_terminal_say_it(whole):
+    from locus.report.page import write
     from locus.report.terminal import verdict_table
 
     run = locus.open_run(whole)
     said = told(run.verdict.ranks, run.verdict.claims[0], run.verdict.metric)
     assert "of rank 2" in said
-    page = run.report(sign=False).read_text()
+    page = write(whole, figures=False, sign=False).read_text()
     assert "The same places by edits of a higher rank" in page and said[:40] in page
     screen = Console(record=True, width=400, file=StringIO())
     verdict_table(screen, run.verdict, run.folder)
