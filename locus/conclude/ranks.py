@@ -53,8 +53,8 @@ def _nested(away: Record) -> Nested:
     compared, most, beaten = (0, 0.0, dict[str, str]()) if inside is None else (inside.compared, inside.most, dict(inside.beaten))
     for arm in away.arms:
         for trial in (one for one in arm.ends if one.fit.loss is not None and one.fit.start):
-            lower = [away.done[start] for start in trial.spec.starts if away.done[start].spec.rank < away.rank]
-            for one in (one for one in lower if one.fit.loss is not None):
+            begun = [away.done[start] for start in trial.spec.starts if start in away.done]
+            for one in (one for one in begun if one.spec.rank < away.rank and one.fit.loss is not None):
                 excess = max(0.0, float(trial.fit.loss or 0) - float(one.fit.loss or 0)) / float(trial.fit.start or 1)
                 compared, most = compared + 1, max(most, excess)
                 if excess > nested.NOISE:
