@@ -10,10 +10,11 @@ from locus import stats, units
 from locus.conclude import diagnosis
 from locus.patching.settings import PatchConfig
 from locus.plan.config import AuditConfig
+from locus.records.beside import Nested
 from locus.records.findings import QUESTIONS as ASKED
 from locus.records.findings import Finding
 from locus.records.place import Measured, PlaceResult
-from locus.records.verdict import Baseline, Gain, Nested, Verdict
+from locus.records.verdict import Baseline, Gain, Verdict
 from tests.families import QUESTIONS
 
 ROOT = Path(__file__).parents[1]

@@ -47,6 +47,8 @@ def edits_of(layout):
         "full": moved(full(layout)),
         "free": moved(full(layout, form="free")),
         "complement": moved(complement(layout, PLACES)),
+        "rank-3": moved(Rank1(layout, PLACES, rank=3)),
+        "rank-16": moved(Rank1(layout, Location.parse("0.1,0.2,2.3"), rank=16)),
     }
 
 
@@ -67,7 +69,7 @@ def hooked(model, edit) -> torch.Tensor:
         return logits(model.hf)
 
 
-@pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement"])
+@pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement", "rank-3", "rank-16"])
 def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
     """W o' = (W + B A) o: the adapter's factors merged by hand, without PEFT."""
     edit = edits_of(model.layout)[kind]
@@ -82,7 +84,7 @@ def test_adding_b_a_to_the_weight_is_the_edit(model, kind):
     torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement"])
+@pytest.mark.parametrize("kind", ["layer", "heads", "full", "free", "complement", "rank-3", "rank-16"])
 def test_peft_loads_the_adapter_and_gives_the_same_logits(model, kind, tmp_path):
     peft = pytest.importorskip("peft", reason=NO_PEFT)
     edit = edits_of(model.layout)[kind]

@@ -204,7 +204,7 @@ def test_every_form_is_searched(tested, kind):
     assert loss < 15
     for layer in edit.layers if kind != "free" else ():
         written = fit.edit.layers[layer].shift if kind == "constant" else fit.edit.layers[layer].write
-        assert not written[edit.written(layer) == 0].any()
+        assert not written[..., edit.written(layer) == 0].any()
 
 
 @pytest.mark.parametrize("objective", ["ipo", "dpo"])

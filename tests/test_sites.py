@@ -122,7 +122,7 @@ def edited_by_hand(model, edit, sequences):
             terms = edit.terms(layer)
             new = o if terms.keep is None else o * terms.keep
             new = new if terms.shift is None else new + terms.shift
-            return new if terms.write is None else new + (o @ terms.read)[..., None] * terms.write
+            return new if terms.write is None else new + (o @ terms.read.T) @ terms.write
 
         if point.side == "input":
             handles.append(own.register_forward_pre_hook(lambda _, args, changed=changed: (changed(args[0]),)))
@@ -225,10 +225,10 @@ def test_searches_keep_the_laws_of_places(material, kind, tmp_path):
     assert whole.certificate.loss <= min(mine.certificate.loss, others.certificate.loss) * (1 + 1e-5)
     for fit, place in ((mine, claim), (others, rest)):
         for layer, terms in fit.edit.layers.items():
-            free = torch.ones(len(terms.write), dtype=torch.bool)
+            free = torch.ones(terms.write.shape[-1], dtype=torch.bool)
             for index in place.indices(layer):
                 free[space.columns(Site(kind, layer, index))] = False
-            assert not terms.write[free].any(), "nothing is written anywhere else"
+            assert not terms.write[:, free].any(), "nothing is written anywhere else"
     mine.edit.save(tmp_path / "edit")
     back = load_edit(tmp_path / "edit")
     assert back.location == claim and back.point == space.kind.point and back.layout == model.layout

@@ -14,8 +14,9 @@ from locus.conclude import labelled, nested, people, rule
 from locus.conclude.curve import curve
 from locus.conclude.entanglement import entangled
 from locus.conclude.manifold import departures
+from locus.conclude.ranks import ranked
 from locus.conclude.record import Arm, Record
-from locus.conclude.scores import all_settled, beside, by_null, ceiling_of, findings, least_share, scores_of, settled
+from locus.conclude.scores import all_settled, beside, by_null, by_rank, ceiling_of, findings, least_share, scores_of, settled
 from locus.conclude.tests import difference, sided
 from locus.conclude.transfer import transfers
 from locus.engine import cost
@@ -175,13 +176,14 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: ru
 
 def derive(record: Record) -> Verdict:
     """The whole verdict but for timing and versions: a function of plan and scores alone."""
-    mains, *others = by_null(record)
+    (mains, *others), higher = by_null(record), by_rank(record)
     layered = others[0] if others else [None] * len(mains)
     by_read = zip(record.config.reads, mains, layered, strict=True)
     claims = [claim for read, main, other in by_read for claim in claims_of(record, read, main, other)]
     looks = [one.look for one in mains if one is not None]
     early = all_settled(record, mains) and max(looks) < record.config.random
-    over = (early or others) and all_settled(record, [*mains, *(layered if others else [])])
+    aside = [*(layered if others else []), *chain(*(found for _, found in higher))]
+    over = (early or aside) and all_settled(record, [*mains, *aside])
     plan, config = record.plan, record.config
 
     def places(role: str) -> tuple[PlaceResult, ...]:
@@ -191,6 +193,7 @@ def derive(record: Record) -> Verdict:
     more: dict[str, Any] = {"unscored": unscored(record), "shift_everywhere": places("shift-everywhere")}
     more |= {"random_in_layers": places("random-layer"), "departures": departures(record)}
     more |= {"transfer": transfers(record), "also": entangled(record), "labelled": people.summary(record)}
+    more |= {"ranks": tuple(filter(None, (ranked(away, found) for away, found in higher)))}
     more |= {"arithmetic": plan.arithmetic, "nested": nested.nesting(record)}
     more |= {} if (second := nested.searched_twice(record)) is None else {"second": second}
     more |= {"curve": curve(record, lambda at, read: findings(at, read, config.metric))}

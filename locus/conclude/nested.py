@@ -14,8 +14,9 @@ from locus import units
 from locus.conclude.record import Arm, Record
 from locus.conclude.tests import Scores, sided
 from locus.plan.config import AuditConfig
+from locus.records.beside import Nested
 from locus.records.result import TrialResult
-from locus.records.verdict import Nested, SecondSearch
+from locus.records.verdict import SecondSearch
 from locus.sites.site import Location, Site
 
 NOISE = 0.01  # share of the loss at the start by which a place inside may be below: sums are taken in other orders
@@ -38,7 +39,7 @@ def nesting(record: Record) -> Nested | None:
         for inner, excess in _inside(record, arm, trial):
             compared, most = compared + 1, max(most, excess)
             if excess > NOISE:
-                beaten.setdefault(_label(arm), inner.name)
+                beaten.setdefault(label(arm), inner.name)
     return Nested(compared=compared, violated=len(beaten), most=most, beaten=beaten)
 
 
@@ -50,7 +51,7 @@ def searched_twice(record: Record) -> SecondSearch | None:
             start, loss, second = trial.fit.start, trial.fit.loss, trial.fit.second
             if start and loss is not None and second is not None:
                 share = max(0.0, float(loss) - float(second)) / float(start)
-                gained[_label(arm)] = max(share, gained.get(_label(arm), 0.0))
+                gained[label(arm)] = max(share, gained.get(label(arm), 0.0))
     if not gained:
         return None
     return SecondSearch(rounds=record.config.further, gained=gained, most=max(gained.values()))
@@ -66,7 +67,7 @@ def beaten_in_training(record: Record, arm: Arm) -> str:
     return ""
 
 
-def _label(arm: Arm) -> str:
+def label(arm: Arm) -> str:
     """A place by a name that no other has."""
     return " of ".join(filter(None, (arm.name, arm.claim))) + (f", read {arm.read}" if arm.claim else "")
 

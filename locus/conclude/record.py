@@ -76,6 +76,7 @@ class Record:
         asked: the split that stands for the test questions: these, the same put in another prompt format, or those of another
             behaviour.
         labels: what people say of its answers, if any did.
+        rank: of the edits that are looked at, among those that are trained.
 
     Attributes:
         config: the settings, with no more random Locations than there are places.
@@ -91,6 +92,7 @@ class Record:
         rounds: int | None = None,
         asked: str = "test",
         labels: LabelsRecord | None = None,
+        rank: int = 1,
     ):
         self.plan, self.store, self.labels = plan, store, labels
         asked_for = AuditConfig.recorded(plan.config)
@@ -99,7 +101,7 @@ class Record:
         self.config = bounded(asked_for, self.space, places)
         self.exhausted = self.config.random < asked_for.random
         self.withheld = "withheld" in plan.rule
-        self.rounds, self.asked = rounds, asked
+        self.rounds, self.asked, self.rank = rounds, asked, rank
         tested = {asked_of(one.name): one.items for one in plan.also}.get(asked, plan.items.test)
         by_part = {**plan.items.by_part, "test": tested}
         self.items = {name: [item.id for item in part] for name, part in by_part.items()}
@@ -118,6 +120,8 @@ class Record:
     def _arms(self) -> list[Arm]:
         grouped: dict[Key, list[TrialResult]] = {}
         for planned in self.plan.trials:
+            if planned.recipe is not None and planned.rank != self.rank:
+                continue
             if self.rounds and planned.recipe is not None and planned.recipe.rounds != self.rounds:
                 continue
             key = (planned.role, planned.arm, planned.claim, planned.read)
@@ -174,3 +178,9 @@ class Record:
                     break
                 arms.append(whole[name])
         return arms
+
+
+def every_arm(record: Record) -> list[Arm]:
+    """The arms of every rank of edits, those of rank 1 first, and of what is not trained."""
+    higher = [Record(record.plan, record.store, rank=rank).arms for rank in record.config.ranks]
+    return [*record.arms, *(arm for arms in higher for arm in arms if arm.trials[0].spec.rank > 1)]

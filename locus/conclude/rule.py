@@ -95,10 +95,12 @@ def rule(config: AuditConfig, kind: SiteKind | None = None, known: PlanRecord | 
         "interval": "prediction-powered, weight 1; ranks, and unique, by the judge alone",
     }
     beside: JsonObject = {"beside": "special by random Locations of the claim's layers, which decides nothing"}
+    ranks: JsonObject = {"of": list(config.ranks), "beside": "special and works by edits of these ranks, which decides nothing"}
     return {
         **of_kind,
         **({"labels": told} if config.labels else {}),
         **(beside if len(config.nulls) > 1 else {}),
+        **({"ranks": ranks} if config.ranks else {}),
         **(searched if config.search == "newton" else {}),
         **(fourth if config.rule >= 4 else {}),
         "version": f"rule/{config.rule}",

@@ -111,7 +111,13 @@ def _near(trial: TrialResult) -> bool:
 
 
 def findings(
-    record: Record, read: str, metric: str, look: int | None = None, role: str = "random", told: bool | None = None
+    record: Record,
+    read: str,
+    metric: str,
+    look: int | None = None,
+    role: str = "random",
+    told: bool | None = None,
+    drawn: Sequence[str] | None = None,
 ) -> rule.Verdicts | None:
     """The findings of all claims in one read mode and metric; None while not all trials they need are finished.
 
@@ -122,12 +128,14 @@ def findings(
         look: random Locations that it is concluded from; by default as many as settle it.
         role: of the random Locations; those that stand beside the others are asked for `special` alone.
         told: whether people's labels are used; by default where the plan asked for some.
+        drawn: the questions that random Locations are to settle; by default all that they answer.
     """
     asked = [scores_of(record, claim.name, read, metric, role, told) for claim in record.plan.claims]
     scores = [one for one in asked if one is not None]
     if len(scores) < len(asked):
         return None
-    drawn = rule.DRAWN if role == DRAWN[0] else ("special",)
+    if drawn is None:
+        drawn = rule.DRAWN if role == DRAWN[0] else ("special",)
     return rule.conclude(scores, record.config.model_copy(update={"metric": metric}), look, drawn)
 
 
@@ -150,9 +158,22 @@ def by_null(record: Record) -> list[list[rule.Verdicts | None]]:
     return [[findings(record, read, record.config.metric, role=role) for read in record.config.reads] for role in roles]
 
 
+def by_rank(record: Record) -> list[tuple[Record, list[rule.Verdicts | None]]]:
+    """The scores of edits of every higher rank, with the main metric's findings in each read mode; these are asked for `special`.
+
+    People read what edits of rank 1 make a model say, and no other.
+    """
+    concluded = []
+    for rank in record.config.ranks:
+        away = Record(record.plan, record.store, rank=rank)
+        found = [findings(away, read, away.config.metric, told=False, drawn=("special",)) for read in away.config.reads]
+        concluded.append((away, found))
+    return concluded
+
+
 def settled(record: Record) -> bool:
-    """Whether more random Locations could change nothing of the main metric's verdict, in any read mode."""
-    return all_settled(record, list(chain.from_iterable(by_null(record))))
+    """Whether more random Locations could change nothing of the main metric's verdict, in any read mode and at any rank."""
+    return all_settled(record, list(chain(*by_null(record), *(found for _, found in by_rank(record)))))
 
 
 def all_settled(record: Record, concluded: Sequence[rule.Verdicts | None]) -> bool:

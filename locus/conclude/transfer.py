@@ -18,7 +18,7 @@ PARTS = ("claim", "ceiling", "random")
 def transfers(record: Record) -> tuple[Transfer, ...]:
     """What follows in every other prompt format; none where none was asked for, or trials are missing."""
     by = "margin" if metric(record.config.metric).needs_judge else record.config.metric
-    found, home = [], _gains(record, by)
+    found, home = [], gains(record, by)
     for name in record.config.transfer:
         away = Record(record.plan, record.store, asked=put_as(name))
         claims = []
@@ -28,24 +28,24 @@ def transfers(record: Record) -> tuple[Transfer, ...]:
                 return ()
             for claim, answers in zip(record.plan.claims, concluded.findings, strict=True):
                 claims.append(CurveClaim(name=claim.name, read=read, works=answers.works, special=answers.special))
-        gains = _gains(away, by)
-        kept = {part: _kept(gains[part], home[part]) for part in PARTS}
-        found.append(Transfer(prompt=name, metric=by, gain=gains, kept=kept, claims=tuple(claims)))
+        there = gains(away, by)
+        kept = {part: _kept(there[part], home[part]) for part in PARTS}
+        found.append(Transfer(prompt=name, metric=by, gain=there, kept=kept, claims=tuple(claims)))
     return tuple(found)
 
 
-def _gains(record: Record, by: str) -> dict[str, float | None]:
+def gains(record: Record, by: str) -> dict[str, float | None]:
     """Mean gain over no edit, by part: of the first claim and its random Locations in the first read mode, and the ceiling."""
     claim, read, base = record.plan.claims[0].name, record.config.reads[0], record.find("base")
     ceiling = ceiling_of(record)
     arms: dict[str, list[Arm]] = {"claim": record.find("claim", claim, read), "random": record.drawn(claim, read)}
     arms["ceiling"] = [] if ceiling is None else [ceiling]
-    gains = {}
+    gained: dict[str, float | None] = {}
     for part in PARTS:
         several = [record.of(arm, by).mean(axis=0) - record.of(base[0], by)[0] for arm in arms[part] if base]
         known = bool(several) and bool(np.isfinite(several).any())
-        gains[part] = float(np.nanmean(several)) if known else None
-    return gains
+        gained[part] = float(np.nanmean(several)) if known else None
+    return gained
 
 
 def _kept(away: float | None, home: float | None) -> float | None:

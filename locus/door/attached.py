@@ -102,11 +102,11 @@ def _hooks(own: nn.Module, point: Point, stream: int | str, terms: Terms, last: 
         if terms.shift is not None:
             edited = edited + terms.shift.to(device) * where
         if terms.read is not None:
-            scalar = (wide @ terms.read.to(device))[..., None] * where
+            scalars = (wide @ terms.read.to(device).T) * where
             if terms.write is not None:
-                edited = edited + scalar * terms.write.to(device)
+                edited = edited + scalars @ terms.write.to(device)
             if terms.out is not None:
-                pending.append(scalar * terms.out.to(device))
+                pending.append(scalars @ terms.out.to(device))
         return edited.to(o.dtype)
 
     def behind(output: Tensor) -> Tensor:

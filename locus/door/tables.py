@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from locus.conclude.record import Record
+from locus.conclude.record import Record, every_arm
 from locus.errors import UserError
 from locus.plan import reading
 from locus.report.derived import copied_store
@@ -22,7 +22,7 @@ def scores(folder: Path, metric: str | None = None) -> "pandas.DataFrame":
     with copied_store(folder) as store:
         record = Record(plan, store)
         rows = store.db.execute("SELECT trial, split, measure, item, value, reason FROM scores ORDER BY 1, 2, 3, 4").fetchall()
-        chosen = {trial for arm in record.arms for trial in arm.chosen}
+        chosen = {trial for arm in every_arm(record) for trial in arm.chosen}
         about = {
             trial.id: {
                 **{name: getattr(trial.spec, name) for name in ("role", "arm", "claim", "read", "seed")},

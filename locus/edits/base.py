@@ -3,11 +3,11 @@
 With o the vector [width] at that point (the concatenated head outputs, an MLP's neurons, what a module gives, the stream) of one
 position, an edit replaces
 
-    o  by  keep * o + shift + <read, o> write          and          W o'  by  W o' + <read, o> out,
+    o  by  keep * o + shift + sum_i <read_i, o> write_i          and          W o'  by  W o' + sum_i <read_i, o> out_i,
 
 each term optional, the last where the point is the input of a linear map W. Ablation is `keep` (and `shift` for the mean), ITI
-is `shift`, a rank-1 edit is `read` and `write`, and the free parametrisation of full alignment writes to `out`. One form for all
-kinds of edits and of sites is what lets a bank mix them.
+is `shift`, an edit of rank k is k pairs of `read` and `write`, and the free parametrisation of full alignment writes to `out`.
+One form for all kinds of edits and of sites is what lets a bank mix them.
 """
 
 import json
@@ -31,6 +31,7 @@ from locus.sites.space import SiteSpace
 
 Positions = Literal["all", "answer"]
 TERMS = ("keep", "shift", "read", "write", "out")
+PAIRED = ("read", "write", "out")  # of as many rows as the edit's rank
 FORMAT = "locus-edit/1"
 MOST_BYTES = 1 << 30
 
@@ -42,9 +43,11 @@ class Terms:
     Attributes:
         keep: [width], multiplies o; 1 where nothing is ablated.
         shift: [width], added to o.
-        read: [width], a; its inner product with o is the one scalar a position yields.
-        write: [width], b, zero outside the edited sites.
-        out: [d_model], what the scalar adds to what the map behind the point gives (free parametrisation).
+        read: [k, width], a by row; inner products with o are the k scalars that a position yields.
+        write: [k, width], b by row, zero outside the edited sites.
+        out: [k, d_model], what the scalars add to what the map behind the point gives (free parametrisation).
+
+    A vector in place of one of the last three is its only row: an edit of rank 1.
     """
 
     keep: Tensor | None = None
@@ -52,6 +55,11 @@ class Terms:
     read: Tensor | None = None
     write: Tensor | None = None
     out: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in PAIRED:
+            if (value := getattr(self, name)) is not None and value.ndim == 1:
+                object.__setattr__(self, name, value[None])
 
 
 @dataclass
@@ -94,9 +102,9 @@ class Edit:
         return self.layers.get(layer)
 
     def content(self) -> bytes:
-        """As the bytes of a safetensors file, with everything needed to read it back in its metadata."""
+        """As the bytes of a safetensors file, with everything needed to read it back in its metadata; what has one row, as it."""
         tensors = {
-            f"{layer}.{name}": getattr(terms, name).detach().float().contiguous().cpu()
+            f"{layer}.{name}": _plain(name, getattr(terms, name)).detach().float().contiguous().cpu()
             for layer, terms in sorted(self.layers.items())
             for name in TERMS
             if getattr(terms, name) is not None
@@ -113,6 +121,11 @@ class Edit:
     def save(self, path: Path) -> None:
         """Write it as a file, whole or not at all."""
         atomic.replace(path, self.content())
+
+
+def _plain(name: str, value: Tensor) -> Tensor:
+    """A term as a file has it."""
+    return value[0] if name in PAIRED and len(value) == 1 else value
 
 
 class Trainable(Edit):
@@ -176,7 +189,9 @@ def _edit_of(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
         layer, name = key.split(".")
         within = int(layer) in range(layout.n_layers)
         size = layout.d_model if name == "out" else layout.width(point, int(layer)) if within else 0
-        if name not in TERMS or not within or tensor.shape != (size,):
+        rows = len(tensor) if name in PAIRED and tensor.ndim == 2 else 1
+        plain = tensor.shape == (size,) or (tensor.shape == (rows, size) and 1 < rows <= size)
+        if name not in TERMS or not within or not plain:
             raise ValueError(f"a tensor {key[:80]!r} of shape {tuple(tensor.shape)}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"a tensor {key[:80]!r} that is not finite")
@@ -184,6 +199,9 @@ def _edit_of(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
     if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
         raise ValueError("neither positions nor what it is about")
     terms = {layer: Terms(**tensors_of_layer) for layer, tensors_of_layer in layers.items()}
+    for one in terms.values():
+        if len({len(getattr(one, name)) for name in PAIRED if getattr(one, name) is not None}) > 1:
+            raise ValueError("terms of several ranks in a layer")
     return Edit(str(about["kind"]), location, layout, terms, about["positions"], about["about"])
 
 

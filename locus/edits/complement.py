@@ -18,7 +18,7 @@ def complement(layout: Layout, claim: Location, read: Read = "layer", seed: int 
 def _make(place: Place) -> Rank1:
     read: Any = place.read
     # The place is what may be written: all the rest.
-    return Rank1(place.layout, place.location, read=read, seed=place.seed, kind="complement")
+    return Rank1(place.layout, place.location, read=read, seed=place.seed, rank=place.rank, kind="complement")
 
 
 KIND = EditKind("complement", _make, trained=True, anywhere=False, searched=True)

@@ -26,7 +26,7 @@ def full(layout: Layout, form: Rank1Form = "heads", seed: int = 0, kind: SiteKin
 
 def _make(place: Place) -> Rank1:
     form: Rank1Form = "free" if place.form == "free" else "heads"
-    return Rank1(place.layout, place.location, read="layer", form=form, seed=place.seed, kind="full")
+    return Rank1(place.layout, place.location, read="layer", form=form, seed=place.seed, rank=place.rank, kind="full")
 
 
 KIND = EditKind("full", _make, trained=True, anywhere=False, searched=True)

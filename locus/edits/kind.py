@@ -26,6 +26,7 @@ class Place:
         form: of full alignment (heads: at the sites, free); "" elsewhere.
         strength: of a fixed edit, if it has any.
         seed: of the start.
+        rank: of a trained edit whose optimum the newton search finds.
         directions: `edits.Directions`, class-mean differences of what is at every site, with their spread.
     """
 
@@ -35,6 +36,7 @@ class Place:
     form: str = ""
     strength: float | None = None
     seed: int = 0
+    rank: int = 1
     directions: Any = None
 
     @property
@@ -70,7 +72,7 @@ class EditKind:
         everywhere: the kind that is this one at all sites, the ceiling; "" if it is itself.
         rest: the kind that is this one everywhere but at the claim; "" if it is itself.
         strengths: of a fixed edit, each tried; None for those of the setting `iti_strengths`, empty where it has none.
-        searched: whether it is a rank-1 edit, whose optimum the newton search finds.
+        searched: whether it is a `Rank1`, of whatever rank a place says, whose optimum the newton search finds.
         called: before the name of the place, in tables; its name by default.
     """
 

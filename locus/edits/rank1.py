@@ -1,5 +1,7 @@
 """The optimal edit at a Location: o <- o + <a, o> b, b zero outside the chosen sites, trained by train.py.
 
+Of rank k it has k pairs of a and b in every layer, which are summed; of rank 1, as in the paper, it is what a verdict is by.
+
 What is localized is where the edit *writes*. By default it reads the whole layer (`read="layer"`), as in the paper;
 `read="heads"` restricts a to the chosen sites as well, `read="constant"` learns a shift and reads nothing. The verdict can
 depend on this, so the read mode is part of every result.
@@ -27,7 +29,7 @@ SEEDS = 1 << 63  # that torch knows
 
 
 class Rank1(Trainable):
-    """A trainable rank-1 edit; one flat float32 parameter holds a and b of every layer.
+    """A trainable edit of rank 1, or more; one flat float32 parameter holds all a, then all b, of every layer.
 
     Args:
         layout: of the model.
@@ -37,6 +39,7 @@ class Rank1(Trainable):
         seed: of the start.
         positions: where it acts.
         kind: what the trial calls it.
+        rank: pairs of a and b in a layer; where it may write or read fewer numbers than that, as many as these.
     """
 
     def __init__(
@@ -48,16 +51,19 @@ class Rank1(Trainable):
         seed: int = 0,
         positions: Positions = "all",
         kind: str = "rank1",
+        rank: int = 1,
     ):
         assert form == "heads" or read == "layer", "the free form writes to the whole layer's output and reads all of it"
-        about = {"read": read, "form": form, "seed": seed}
+        assert rank == 1 or read != "constant", "constants add up to one"
+        about: dict[str, Any] = {"read": read, "form": form, "seed": seed} | ({} if rank == 1 else {"rank": rank})
         super().__init__(kind, location, layout, {}, positions, about)
         self.read, self.form = read, form
         self._masks = {layer: site_mask(layout, location, layer) for layer in location.layers}
         self._widths = {layer: len(mask) for layer, mask in self._masks.items()}
         self._n_read = {layer: 0 if read == "constant" else width for layer, width in self._widths.items()}
         self._n_write = {layer: layout.d_model if form == "free" else width for layer, width in self._widths.items()}
-        sizes = [self._n_read[layer] + self._n_write[layer] for layer in self._masks]
+        self._ranks = {layer: min(rank, *self._free(layer)) if rank > 1 else 1 for layer in self._masks}
+        sizes = [self._ranks[layer] * (self._n_read[layer] + self._n_write[layer]) for layer in self._masks]
         self._begins = dict(zip(self._masks, accumulate([0, *sizes]), strict=False))
         self.flat = torch.nn.Parameter(self._start(seed))
         self.layers = _Live(self)
@@ -70,29 +76,30 @@ class Rank1(Trainable):
     @property
     def n_parameters(self) -> int:
         """Numbers that can change the model: entries of a and b outside the masks do not count."""
-        n_written = (
-            self.layout.d_model * len(self._masks) if self.form == "free" else int(sum(m.sum() for m in self._masks.values()))
-        )
-        reads = {"layer": sum(self._n_read.values()), "constant": 0}
-        return n_written + reads.get(self.read, int(sum(m.sum() for m in self._masks.values())))
+        return sum(self._ranks[layer] * sum(self._free(layer)) for layer in self._masks)
+
+    def _free(self, layer: int) -> tuple[int, int]:
+        """Of one pair of a and b, the numbers of a that are read and those of b that are written."""
+        sites = int(self._masks[layer].sum())
+        return sites if self.read == "heads" else self._n_read[layer], sites if self.form == "heads" else self._n_write[layer]
 
     def _start(self, seed: int) -> Tensor:
         blocks = []
-        for layer in self._masks:
+        for layer, rank in self._ranks.items():
             bound = 1 / math.sqrt(self._widths[layer])
             generator = torch.Generator().manual_seed((seed * 100_003 + layer) % SEEDS)
-            blocks.append(torch.empty(self._n_read[layer]).uniform_(-bound, bound, generator=generator))
-            blocks.append(torch.zeros(self._n_write[layer]))
+            blocks.append(torch.empty(rank * self._n_read[layer]).uniform_(-bound, bound, generator=generator))
+            blocks.append(torch.zeros(rank * self._n_write[layer]))
         return torch.cat(blocks)
 
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, masked, differentiable in `flat`."""
         if layer not in self._masks:
             return None
-        a, b = (self.flat[place] for place in self.places(layer))
+        a, b = self._rows(self.flat, layer)
         mask = self._masks[layer].to(b.device)
         if self.read == "constant":
-            return Terms(shift=b * mask)
+            return Terms(shift=b[0] * mask)
         reads = a * mask if self.read == "heads" else a
         return Terms(read=reads, out=b) if self.form == "free" else Terms(read=reads, write=b * mask)
 
@@ -107,25 +114,38 @@ class Rank1(Trainable):
 
     def places(self, layer: int) -> tuple[slice, slice]:
         """Where a layer's a and b lie among `flat`'s numbers, one behind the other."""
-        begin, cut = self._begins[layer], self._begins[layer] + self._n_read[layer]
-        return slice(begin, cut), slice(cut, cut + self._n_write[layer])
+        rank, begin = self._ranks[layer], self._begins[layer]
+        cut = begin + rank * self._n_read[layer]
+        return slice(begin, cut), slice(cut, cut + rank * self._n_write[layer])
+
+    def _rows(self, flat: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's a and b, [k, width] each, as views of flat numbers."""
+        reads, writes = self.places(layer)
+        rank = self._ranks[layer]
+        return flat[reads].view(rank, self._n_read[layer]), flat[writes].view(rank, self._n_write[layer])
 
     def _part(self, layer: int, write: bool) -> Tensor:
-        """A layer's b (or a) as a view of `flat`'s numbers."""
-        return self.flat.data[self.places(layer)[write]]
+        """A layer's b (or a), [k, width], as a view of `flat`'s numbers."""
+        return self._rows(self.flat.data, layer)[write]
+
+    def rank(self, layer: int) -> int:
+        """Pairs of a and b in a layer."""
+        return self._ranks[layer]
 
     def set_read(self, layer: int, read: Tensor) -> None:
-        """Set a layer's a; an edit that reads a constant has none."""
+        """Set a layer's first a, or as many as are given, [k, width]; an edit that reads a constant has none."""
         if self._n_read[layer]:
-            self._part(layer, write=False).copy_(read)
+            read = read.view(-1, self._n_read[layer])
+            self._part(layer, write=False)[: len(read)].copy_(read)
 
     def pad(self, inner: Edit, weight: Callable[[int], Tensor]) -> None:
-        """Become the edit of a place inside this one: its numbers where it has some, zeros in b elsewhere.
+        """Become the edit of a place inside this one, or of a lower rank: its numbers where it has some, zeros in b elsewhere.
 
-        A reading vector of a layer that the inner edit does not touch stays as it is, since it is multiplied by b = 0.
+        A reading vector that the inner edit does not have stays, since it is multiplied by b = 0; beside some that it has it is
+        made as long as these, so that a step can move all alike.
 
         Args:
-            inner: a rank-1 edit that writes at its sites and reads what this one may read.
+            inner: an edit of no higher rank that writes at its sites, or as this one does, and reads what this one may read.
             weight: a layer's map W behind the point, [d_model, width], by which a free edit writes W b.
         """
         assert set(inner.layers) <= set(self._masks), "a place inside this one"
@@ -134,25 +154,32 @@ class Rank1(Trainable):
             write.zero_()
             if (terms := inner.layers.get(layer)) is None:
                 continue
-            numbers = terms.shift if self.read == "constant" else terms.write
-            assert numbers is not None, "an edit that writes at its sites, and reads as this one does"
-            write.copy_(weight(layer).detach().float().cpu() @ numbers if self.form == "free" else numbers)
+            free = self.form == "free"
+            own = terms.out if free else None  # what is written behind the map already
+            numbers = own if own is not None else terms.write if self.read != "constant" else terms.shift
+            assert numbers is not None, "an edit that writes at its sites, or as this one does, and reads as it does"
+            for row, one in zip(write, numbers.view(-1, numbers.shape[-1]), strict=False):
+                row.copy_(weight(layer).detach().float().cpu() @ one if free and own is None else one)
             if terms.read is not None:
                 self.set_read(layer, terms.read)
+                length, more = terms.read.norm(dim=1).mean(), self._part(layer, write=False)[len(terms.read) :]
+                if float(length) > 0:
+                    more.mul_(length / more.norm(dim=1, keepdim=True))
 
     def balance(self) -> Tensor:
-        """Bring a and b of every layer to like norms: their product stays, and a step can move both.
+        """Bring a and b of every pair to like norms: their product stays, and a step can move both.
 
         Returns:
             By what each of its numbers was multiplied.
         """
         scale = torch.ones_like(self.flat.data)
         for layer in self._masks if self.read != "constant" else ():
-            read, write = self._part(layer, write=False), self._part(layer, write=True)
-            if float(write.norm()) > 0 and float(read.norm()) > 0:
-                factor = (write.norm() / read.norm()).sqrt()
-                reads, writes = self.places(layer)
-                scale[reads], scale[writes] = factor, 1 / factor
+            pairs = zip(*self._rows(self.flat.data, layer), *self._rows(scale, layer), strict=True)
+            for read, write, of_read, of_write in pairs:
+                if float(write.norm()) > 0 and float(read.norm()) > 0:
+                    factor = (write.norm() / read.norm()).sqrt()
+                    of_read.fill_(factor)
+                    of_write.fill_(1 / factor)
         self.flat.data.mul_(scale)
         return scale
 
@@ -176,9 +203,10 @@ class Rank1(Trainable):
             return gradients.new_zeros(len(gradients), 0), kept.sum(dim=1)
         write = terms.out if self.form == "free" else terms.write
         assert terms.read is not None and write is not None, "an edit that reads has both"
-        by_write = torch.einsum("rt,rtw->rw", inputs @ terms.read.detach().to(device), kept)
-        by_read = torch.einsum("rt,rtf->rf", kept @ write.detach().to(device), inputs)
-        return by_read * mask if self.read == "heads" else by_read, by_write
+        by_write = torch.einsum("rtk,rtw->rkw", inputs @ terms.read.detach().to(device).T, kept)
+        by_read = torch.einsum("rtk,rtf->rkf", kept @ write.detach().to(device).T, inputs)
+        by_read = by_read * mask if self.read == "heads" else by_read
+        return by_read.flatten(1), by_write.flatten(1)
 
 
 class _Live(Mapping[int, Terms]):
@@ -202,7 +230,7 @@ class _Live(Mapping[int, Terms]):
 
 def _make(place: Place) -> Rank1:
     read: Any = place.read
-    return Rank1(place.layout, place.location, read=read, seed=place.seed)
+    return Rank1(place.layout, place.location, read=read, seed=place.seed, rank=place.rank)
 
 
 KIND = EditKind("rank1", _make, trained=True, everywhere="full", rest="complement", searched=True)

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from locus.edits.base import TERMS, Edit, Terms
+from locus.edits.base import PAIRED, TERMS, Edit, Terms
 from locus.models.model import Model
 from locus.models.points import POINTS
 
@@ -26,7 +27,7 @@ class BankState(threading.local):
     Attributes:
         active: how many edits, in bank order, have rows in the batch now.
         where: None, or the answer zone as [T] or [rows, T] of 0 and 1: edits with positions = answer act only there.
-        pending: within a layer, the scalars <read, o> and what they add to what the map behind the point gives.
+        pending: within a layer, the scalars <read, o>, k a position, and what they add to what the map behind the point gives.
         asked: None, or the positions at which the last layer's MLP is asked for; elsewhere it is left out, and says 0.
         length: of the rows of that MLP.
     """
@@ -69,7 +70,8 @@ class Bank:
         return restored
 
     def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
-        """The terms of the first `active` edits at a point of a layer, stacked to [active, width]; identity where absent."""
+        """The terms of the first `active` edits at a point of a layer, stacked to [active, width], or [active, k, width] with k
+        the highest of their ranks; identity where absent."""
         key = (point, layer, active)
         if key in self._stacks:
             return self._stacks[key]
@@ -77,12 +79,13 @@ class Bank:
         stack: dict[str, Tensor | None] = {}
         for name in TERMS:
             tensors = [getattr(terms, name) for terms in per_edit]
-            shape = next((tensor.shape for tensor in tensors if tensor is not None), None)
-            if shape is None:
+            shapes = [tensor.shape for tensor in tensors if tensor is not None]
+            if not shapes:
                 stack[name] = None
                 continue
+            shape = max(shapes)
             blank = torch.ones(shape) if name == "keep" else torch.zeros(shape)
-            filled = [blank if tensor is None else tensor for tensor in tensors]
+            filled = [blank if tensor is None else _tall(tensor, shape[0]) if name in PAIRED else tensor for tensor in tensors]
             stack[name] = torch.stack([tensor.to(like.device) for tensor in filled])
         terms = Terms(**stack)
         if not any(edit.trainable for edit in self.edits):
@@ -125,14 +128,14 @@ class Bank:
             if bank_state.pending is None:
                 return output
             (scalar, out), bank_state.pending = bank_state.pending, None
-            added = torch.bmm(scalar, out[:, None, :].to(scalar.dtype))
+            added = torch.bmm(scalar, out.to(scalar.dtype))
             return output + added.view(output.shape).to(output.dtype)
 
         own = [model.attach(point, layer, change)]
         return [*own, model.attach_behind(point, layer, behind)] if POINTS[point].has_map else own
 
     def _apply(self, point: str, layer: int, o: Tensor, bank_state: BankState) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The edited o, and the scalar <read, o> with what it adds behind the map (None where no edit does so)."""
+        """The edited o, and the scalars <read, o> with what it adds behind the map (None where no edit does so)."""
         rows, length, features = o.shape
         active = bank_state.active
         assert rows % active == 0, f"{rows} rows cannot be shared evenly by {active} edits"
@@ -149,10 +152,10 @@ class Bank:
             edited = edited + (shift if answer_mask is None else shift * answer_mask)
         scalar = None
         if terms.read is not None:
-            scalar = torch.bmm(inputs, terms.read[:, :, None])
+            scalar = torch.bmm(inputs, _columns(terms.read))
             scalar = scalar if answer_mask is None else scalar * answer_mask
             if terms.write is not None:
-                edited = torch.baddbmm(edited, scalar, terms.write[:, None, :])
+                edited = torch.baddbmm(edited, scalar, terms.write)
         return edited.view(o.shape).to(o.dtype), scalar, terms.out
 
     def _zone(self, active: int, rows: int, length: int, bank_state: BankState, like: Tensor) -> Tensor | None:
@@ -166,6 +169,16 @@ class Bank:
         where = where.expand(rows, length).reshape(active, -1, 1)
         only = torch.tensor(limited, device=like.device)[:, None, None]
         return torch.where(only, where, torch.ones_like(where))
+
+
+def _tall(rows: Tensor, count: int) -> Tensor:
+    """As many rows as asked for, the last of them zero."""
+    return rows if len(rows) == count else F.pad(rows, (0, 0, 0, count - len(rows)))
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """[edits, width, k] of [edits, k, width]; a single row is laid out as a column, by which its sums are taken in its order."""
+    return rows.reshape(len(rows), -1, 1) if rows.shape[1] == 1 else rows.mT
 
 
 def _narrowed(mlp: nn.Module, bank_state: BankState) -> list[RemovableHandle]:

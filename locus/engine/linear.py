@@ -1,7 +1,8 @@
 """Every answer's log-prob to first order in what is at a point of the layers (or leaves the map behind it), at the edited model.
 
-With o the vector at a point of a layer and a position, an edit adds <a, o> b to it. Let g(s, t) be the gradient of answer s's
-log-prob with respect to the edited vector at token t of that answer's own text. Then, summed over its tokens,
+With o the vector at a point of a layer and a position, an edit adds <a, o> b to it, or several such terms. Let g(s, t) be the
+gradient of answer s's log-prob with respect to the edited vector at token t of that answer's own text. Then, summed over its
+tokens, for each term
 
     d log p(s) / d b = sum_t <a, o(t)> g(s, t)          d log p(s) / d a = sum_t <b, g(s, t)> o(t)
 
@@ -192,7 +193,7 @@ class _Watched:
             if terms is not None and terms.shift is not None:
                 edited = edited + terms.shift.detach()
             if terms is not None and terms.write is not None and terms.read is not None:
-                edited = edited + (inputs @ terms.read.detach())[..., None] * terms.write.detach()
+                edited = edited + (inputs @ terms.read.detach().T) @ terms.write.detach()
             if not self.free:
                 self.edited[layer] = edited
             return edited
@@ -205,7 +206,7 @@ class _Watched:
         def change(output: Tensor) -> Tensor:
             output = output if output.requires_grad else output.detach().requires_grad_(True)
             if terms is not None and terms.out is not None and terms.read is not None:
-                output = output + (self.inputs[layer] @ terms.read.detach())[..., None] * terms.out.detach()
+                output = output + (self.inputs[layer] @ terms.read.detach().T) @ terms.out.detach()
             self.edited[layer] = output
             return output
 

@@ -7,6 +7,9 @@ masks them, and an edit's own numbers only combine them.
 
 The start is at the unedited model, b = 0, where J in a is zero and a is free: a(l) is the first right singular vector of
 M(l) = sum over answers and tokens of w(s) g(s, t) o(t)', rows masked to what may be written, w(s) the derivative of the loss.
+An edit of rank k begins with the first k of them.
+
+Source: Halko, Martinsson & Tropp 2011, algorithm 4.4 (subspace iteration), for more than one.
 """
 
 from collections.abc import Sequence
@@ -24,7 +27,8 @@ from locus.engine.trie import TokenTrie
 from locus.models.layout import HEADS, Layout
 from locus.models.model import Model
 
-POWER_STEPS = 40  # of the iteration for a first singular vector
+POWER_STEPS = 40  # of the iteration for first singular vectors
+BLOCK_BYTES = 1 << 30  # of a Jacobian in double precision, of which so many numbers are looked at at once
 HELD_BYTES = 2 << 30  # of the shared linearisation
 TINY = 1e-30  # below any eigenvalue of a place that moves anything
 
@@ -47,15 +51,31 @@ class Curvature:
     @classmethod
     def of(cls, half: Tensor) -> "Curvature":
         """From R J."""
-        wide = half.double()
-        values, vectors = torch.linalg.eigh(wide @ wide.T)
+        gram = torch.zeros(len(half), len(half), dtype=torch.float64)
+        for block in _blocks(half):
+            wide = half[:, block].double()
+            gram += wide @ wide.T
+        values, vectors = torch.linalg.eigh(gram)
         return cls(half, values.clamp(min=0), vectors, max(float(values[-1]), TINY))
 
     def solve(self, right: Tensor, ridge: float) -> Tensor:
         """(J' H J + ridge top)^-1 right, by Woodbury's identity in the space of answers."""
-        weight, half = ridge * self.top, self.half.double()
-        inner = self.vectors.T @ (half @ right)
-        return (right - half.T @ (self.vectors @ (inner / (self.values + weight)))) / weight
+        weight, blocks = ridge * self.top, _blocks(self.half)
+        moved = torch.zeros(len(self.half), dtype=torch.float64)
+        for block in blocks:
+            moved += self.half[:, block].double() @ right[block]
+        inner = self.vectors.T @ moved
+        inner = self.vectors @ (inner / (self.values + weight))
+        solved = right.clone()
+        for block in blocks:
+            solved[block] -= self.half[:, block].double().T @ inner
+        return solved / weight
+
+
+def _blocks(matrix: Tensor) -> list[slice]:
+    """Columns of a matrix, all of them if it is small, that are looked at at once."""
+    count = max(1, BLOCK_BYTES // (8 * max(1, len(matrix))))
+    return [slice(begin, begin + count) for begin in range(0, matrix.shape[1], count)]
 
 
 class FirstOrder:
@@ -96,11 +116,17 @@ class FirstOrder:
             The curvature there, and the gradient, [numbers].
         """
         used = self._used(objective)
-        slope, _ = used.slope_and_curvature(torch.zeros(self.count, dtype=torch.float64))
+        slope = self.aim(edit, objective)
+        jacobian, _ = jacobian_of(edit, self.parts, self.count)
+        gradient = torch.cat([jacobian[:, block].T.double() @ slope for block in _blocks(jacobian)])
+        return self._curved(jacobian, used), gradient
+
+    def aim(self, edit: Rank1, objective: Objective) -> Tensor:
+        """Set an edit's reading vectors to what the loss at the unedited model asks for; its slope by answer is given back."""
+        slope, _ = self._used(objective).slope_and_curvature(torch.zeros(self.count, dtype=torch.float64))
         for layer in edit.layers:
             edit.set_read(layer, self._read(edit, layer, -slope.float()))
-        jacobian, _ = jacobian_of(edit, self.parts, self.count)
-        return self._curved(jacobian, used), jacobian.T.double() @ slope
+        return slope
 
     def curvature(self, edit: Rank1, objective: Objective) -> Curvature:
         """About the curvature of the loss at an edit's numbers."""
@@ -112,7 +138,8 @@ class FirstOrder:
         return replace(objective, pairs=objective.pairs[np.isin(objective.pairs, self.kept).all(axis=1)])
 
     def _curved(self, jacobian: Tensor, used: Objective) -> Curvature:
-        return Curvature.of((self._root(used) @ jacobian[self.kept].double()).float())
+        root, kept = self._root(used), jacobian[self.kept]
+        return Curvature.of(torch.cat([(root @ kept[:, block].double()).float() for block in _blocks(kept)], dim=1))
 
     def _root(self, used: Objective) -> Tensor:
         """The root of H at the base model, which every place of an objective shares."""
@@ -124,7 +151,7 @@ class FirstOrder:
         return self.roots[key]
 
     def _read(self, edit: Rank1, layer: int, weights: Tensor) -> Tensor:
-        """[width], the first right singular vector of the weighted sum of g o' of a layer, rows masked to what may be written."""
+        """[k, width], the first right singular vectors of a layer's weighted sum of g o', rows masked to what may be written."""
         mask = edit.written(layer) if self.form == "heads" else torch.ones(())
         total: Tensor | None = None
         for part in self.parts:
@@ -133,7 +160,8 @@ class FirstOrder:
             here = gradients.flatten(0, 1).T @ inputs.flatten(0, 1)
             total = here if total is None else total + here
         assert total is not None, "there are answers"
-        return _first_right(total * edit.written(layer) if edit.read == "heads" else total)
+        total = total * edit.written(layer) if edit.read == "heads" else total
+        return _first_right(total)[None] if edit.rank(layer) == 1 else _leading(total, edit.rank(layer))
 
 
 def work_of(trie: TokenTrie, kept: Sequence[int], n_layers: int) -> Work:
@@ -188,4 +216,17 @@ def _first_right(matrix: Tensor) -> Tensor:
         vector = matrix.T @ (matrix @ (vector / vector.norm()))
     vector = vector / vector.norm()
     oriented: Tensor = vector * vector[vector.abs().argmax()].sign()
+    return oriented
+
+
+def _leading(matrix: Tensor, count: int) -> Tensor:
+    """[count, columns], the first right singular vectors; by subspace iteration from the longest rows, twice as many."""
+    wide = min(2 * count, *matrix.shape)
+    longest = matrix.norm(dim=1).argsort(descending=True, stable=True)[:wide]
+    basis, _ = torch.linalg.qr(matrix[longest].T)
+    for _ in range(POWER_STEPS):
+        basis, _ = torch.linalg.qr(matrix.T @ (matrix @ basis))
+    _, _, turn = torch.linalg.svd(matrix @ basis, full_matrices=False)
+    vectors = (basis @ turn.T)[:, :count].T
+    oriented: Tensor = vectors * vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True)).sign()
     return oriented

@@ -156,7 +156,7 @@ class RowBank(Bank):
         return own.first_layer if own.layers else None
 
     def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
-        """The terms of every row at a point of a layer, [rows, width]."""
+        """The terms of every row at a point of a layer, [rows, width] or [rows, k, width]."""
         gathered = self._seats.gathered
         if (point, layer) not in gathered:
             per_edit = super().stacked(point, layer, len(self.edits), like)

@@ -123,6 +123,11 @@ def _layout(recorded: PlanRecord) -> Layout:
         raise VerificationError(f"the plan's model has sizes that locus does not know: {str(error)[:160]}") from error
 
 
+def _places(config: AuditConfig) -> int:
+    """Trained edits of a claim in each read mode: at it, everywhere but there, and at random Locations."""
+    return 2 + config.random * len(config.nulls) + len(config.ranks) * (2 + config.random)
+
+
 def _once(config: AuditConfig) -> AuditConfig:
     """The settings with every value of a grid once: a second one makes the same trials."""
     grids = {name: values for name in GRIDS if isinstance(values := getattr(config, name), tuple)}
@@ -134,9 +139,9 @@ def _bearable(config: AuditConfig, space: SiteSpace, claims: list[Claim], listed
     grid = config.grid * config.seeds
     steered = 1 + min(config.shift_random, config.random)
     fixed = sum(len(strengths(kind(name), config)) for name in config.steering)
-    each = steered * fixed + len(config.reads) * grid * (2 + config.random * len(config.nulls))
+    each = steered * fixed + len(config.reads) * grid * _places(config)
     whole = 1 + fixed * config.shift_everywhere
-    whole += grid * (len(config.full_forms) + len(config.reads) * config.singles)
+    whole += grid * (len(config.full_forms) * (1 + len(config.ranks)) + len(config.reads) * config.singles)
     # Claims of one name share the random Locations that they have in common.
     alike = max(Counter(claim.name for claim in claims).values())
     names = len(space.everywhere.names)

@@ -46,6 +46,7 @@ SINCE_FIRST: dict[str, object] = {
     "also": [],
     "form": False,
     "labels": 0,
+    "ranks": [],
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -113,6 +114,11 @@ class AuditConfig(settings.Settings):
         "by uniform ones, and *special* by as many of the claim's layers stands beside it",
     )
     singles: int = Field(0, ge=0, description="random single sites")
+    ranks: tuple[Annotated[int, Field(ge=2, le=256)], ...] = Field(
+        (),
+        description="higher ranks at which claim, random Locations, ceiling and complement are searched for again: is what is "
+        "special by edits of rank 1, by which the verdict is, special by these?",
+    )
     reads: tuple[Read, ...] = Field(
         ("layer",), description="what an edit reads: the layer, heads (the chosen sites), a constant; each is audited"
     )

@@ -1,7 +1,7 @@
 """What an audit is run on: the model, its questions by part, and one reading of them all by the base model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -199,10 +199,11 @@ def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudge
     """The same, from the trees of the training questions."""
     longest = max(_longest(model, trie, owner) for owner in set(trie.owners.tolist()))
     tokens, itemsize = max(longest, min(config.tokens, config.batch * longest)), model.dtype.itemsize
+    budget = MemoryBudget(tokens=tokens, itemsize=itemsize, answers=len(trie.sequences))
     if model.device.type == "cpu":
-        return MemoryBudget(tokens=tokens, itemsize=itemsize, edits=1 if BANKS in model.off else 3)
+        return replace(budget, edits=1 if BANKS in model.off else 3)
     nbytes = torch.cuda.get_device_properties(model.device).total_memory // 2
-    return MemoryBudget(nbytes=nbytes, edits=1 if BANKS in model.off else 64, apart=False, tokens=tokens, itemsize=itemsize)
+    return replace(budget, nbytes=nbytes, edits=1 if BANKS in model.off else 64, apart=False)
 
 
 def _longest(model: Model, trie: TokenTrie, owner: int) -> int:

@@ -127,6 +127,9 @@ def _search(config: AuditConfig) -> list[UserError]:
         looks = f"lengths = {list(config.lengths)} with search = {config.search}"
         wanted = "lengths of searches where edits are searched for by newton"
         errors = [UserError(wanted, looks, "Use search = newton, or leave lengths out.")] if config.lengths else []
+        if config.ranks:
+            received = f"ranks = {list(config.ranks)} with search = {config.search}"
+            errors.append(UserError("edits of rank 1 alone where they are trained by epochs", received, "Use search = newton."))
         if config.further:
             received = f"further = {config.further} with search = {config.search}"
             errors.append(UserError("further = 0 where edits are trained by epochs", received, "Use search = newton."))
@@ -135,6 +138,12 @@ def _search(config: AuditConfig) -> list[UserError]:
     if len(set(config.lengths)) < len(config.lengths) or any(rounds >= config.rounds for rounds in config.lengths):
         wanted = f"different lengths, each under the {config.rounds} rounds of the whole search"
         errors.append(UserError(wanted, f"lengths = {list(config.lengths)}", "Leave these lengths out, or raise rounds."))
+    if list(config.ranks) != sorted(set(config.ranks)):
+        received = f"ranks = {list(config.ranks)}"
+        errors.append(UserError("ranks in ascending order, each once", received, "Each is searched for from the one before."))
+    if config.ranks and "constant" in config.reads:
+        received = f"ranks = {list(config.ranks)} with reads = {list(config.reads)}"
+        errors.append(UserError("edits that read, for ranks above 1: constants add up to one", received, "Leave out constant."))
     if config.rounds + config.further < STRETCH:
         wanted = f"{STRETCH} rounds or more: no search has settled before so many steps brought nothing"
         received = f"rounds = {config.rounds}" + (f" and further = {config.further}" if config.further else "")
@@ -230,7 +239,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     if not DEVICE.fullmatch(config.device):
         errors.append(UserError("a device: auto, cpu, cuda, or cuda:N", repr(config.device), "Use --set device=auto."))
     grid = config.grid * len(config.reads) * config.seeds
-    if (count := grid * len(config.claims) * (config.random * len(config.nulls) + config.singles)) > TRIALS:
+    if (count := grid * len(config.claims) * _places(config)) > TRIALS:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
         )
@@ -253,6 +262,11 @@ def _sizes(config: AuditConfig) -> list[UserError]:
     if not config.reads or not config.full_forms:
         errors.append(UserError("at least one read mode and one form of full alignment", "none", "Give reads and full_forms."))
     return errors
+
+
+def _places(config: AuditConfig) -> int:
+    """Places of a claim at which edits are trained, each rank's by itself."""
+    return config.random * (len(config.nulls) + len(config.ranks)) + config.singles
 
 
 def _edits(config: AuditConfig, opened: "Opened | None") -> list[UserError]:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise, product
 from typing import Any
 
@@ -21,11 +21,14 @@ from locus.models.layout import Layout
 from locus.plan import population
 from locus.plan.config import AuditConfig, learning_rate
 from locus.records.plan import DRAWN, ArithmeticRecord, PlanBasis, PlanRecord
+from locus.sites.kind import kind_of
 from locus.sites.site import Location
 from locus.sites.space import space_of
 
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
+OUTER = ("ceiling", "complement")  # roles of places that others lie inside
+RANKED = ("claim", "random", *OUTER)  # roles of edits that are searched for at higher ranks as well
 FIRST = 3  # random Locations from which ceiling and complement are searched for as well
 STAND_IN = (0.1,)  # for a tau that only the model can tell, where a plan is made to be counted
 FIXED = 2  # edits that are not trained, for one that is: what leads to the answers is run once for all in a forward
@@ -47,7 +50,9 @@ class Trial:
         recipe: how it is trained, if it is.
         seed: of its start and its order of questions.
         context: hash of what it is run on.
-        starts: ids of trials of places inside it, from the best of whose edits it is searched for as well.
+        starts: ids of trials of places inside it, or of the same place by edits of a lower rank, from the best of whose edits it
+            is searched for as well.
+        rank: of the edit, where it is trained.
         further: the most steps of a second search, from its end, whose edit is not used.
         shorter: whether it is the first part of another trial's search, of which it takes the edit as it stood then.
     """
@@ -65,6 +70,7 @@ class Trial:
     seed: int = 0
     starts: tuple[str, ...] = ()
     further: int = 0
+    rank: int = 1
     shorter: bool = field(default=False, compare=False)
 
     @property
@@ -76,7 +82,7 @@ class Trial:
     def search(self) -> tuple[Any, ...]:
         """What it has in common with shorter and longer trials of the same search."""
         recipe = replace(self.recipe, rounds=0) if self.recipe else None
-        return (self.role, self.arm, self.claim, self.location, self.read, self.form, recipe, self.seed)
+        return (self.role, self.arm, self.claim, self.location, self.read, self.form, self.rank, recipe, self.seed)
 
     @property
     def first_layer(self) -> int:
@@ -88,8 +94,10 @@ class Trial:
         fields = {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
         del fields["shorter"]  # its recipe's rounds say it
         # What the first edition did not have is left out where there is none.
-        starts, further = fields.pop("starts"), fields.pop("further")
-        return {**fields, **({"starts": list(starts)} if starts else {}), **({"further": further} if further else {})}
+        starts, further, rank = (fields.pop(name) for name in ("starts", "further", "rank"))
+        since = {"starts": list(starts)} if starts else {}
+        since |= ({"further": further} if further else {}) | ({"rank": rank} if rank > 1 else {})
+        return {**fields, **since}
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ class MemoryBudget:
         edits: the most edits; more would not be faster.
         tokens: of the longest training row.
         itemsize: bytes of a computed number.
+        answers: to the training questions.
         apart: whether the last bank's edits are run one by one, since banks run side by side and should end together.
     """
 
@@ -108,18 +117,27 @@ class MemoryBudget:
     edits: int = 3
     tokens: int = 512
     itemsize: int = 4
+    answers: int = 0
     apart: bool = True
 
     def takes(self, trial: Trial, layout: Layout) -> int:
         """Bytes of one edit's row: autograd keeps 13.2 residual widths a token and layer of SmolLM2-135M; 14 are reckoned.
 
-        An edit that is not trained keeps nothing for the way back: it holds one layer's at a time.
+        An edit that is not trained keeps nothing for the way back: it holds one layer's at a time. One of a higher rank is
+        searched for with a Jacobian that is no longer small beside these, twice, in float32.
         """
         if trial.shorter:
             return 0  # a point of a search that is there anyway
         layers = layout.n_layers - trial.first_layer if trial.recipe is not None else 1
         ways = 2 if trial.starts else 1
-        return 14 * ways * layout.d_model * self.itemsize * self.tokens * layers
+        activations = 14 * layout.d_model * self.itemsize * self.tokens * layers
+        return ways * (activations + (self._jacobians(trial, layout) if trial.rank > 1 else 0))
+
+    def _jacobians(self, trial: Trial, layout: Layout) -> int:
+        """Bytes of what a search holds of the answers' derivatives by an edit's numbers."""
+        point = kind_of(trial.location.kind).point
+        numbers = trial.rank * sum(2 * layout.width(point, layer) for layer in trial.location.layers)
+        return 2 * 4 * self.answers * numbers
 
 
 @dataclass(frozen=True)
@@ -225,7 +243,22 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
         for read, single in product(config.reads, null.draw_locations(one, space, config.singles, config.seed + 1, "uniform")):
             name = single.name.replace("random", "single")
             trials += _grid(config, Trial("single", name, "", single.location, edit.name, context, read=read))
-    return tuple({trial.id: trial for trial in map(partial(_begun_within, trials), trials)}.values())
+    trials = [_begun_within(trials, trial) for trial in trials]
+    lower = [trial for trial in trials if trial.role in RANKED]
+    for rank in config.ranks:
+        lower = _ranked(lower, rank)
+        trials += lower
+    return tuple({trial.id: trial for trial in trials}.values())
+
+
+def _ranked(lower: Sequence[Trial], rank: int) -> list[Trial]:
+    """The same searches by edits of a higher rank, each from the lower one's end as well, which is an edit of the higher rank."""
+    ends = {trial.search: trial.id for trial in lower if not trial.shorter}
+    again = [
+        replace(one, rank=rank, arm=f"{one.arm.partition(':rank-')[0]}:rank-{rank}", starts=(ends[one.search],), further=0)
+        for one in lower
+    ]
+    return [_begun_within(again, trial) for trial in again]
 
 
 def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
@@ -233,7 +266,7 @@ def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
 
     A place contains every edit of a place inside it, so its optimum is no worse; a local search from there cannot end above.
     """
-    if outer.role not in ("ceiling", "complement") or outer.recipe is None or outer.recipe.search != "newton":
+    if outer.role not in OUTER or outer.recipe is None or outer.recipe.search != "newton":
         return outer
     sites = set(outer.location.sites)
     inside: dict[tuple[str, str], list[str]] = {}
@@ -243,7 +276,7 @@ def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
         if whole and alike and sites.issuperset(trial.location.sites):
             inside.setdefault((trial.claim, trial.role), []).append(trial.id)
     starts = (trial for (_, role), ids in inside.items() for trial in (ids if role == "claim" else ids[:FIRST]))
-    return replace(outer, starts=tuple(starts))
+    return replace(outer, starts=(*outer.starts, *starts))
 
 
 def strengths(fixed: EditKind, config: AuditConfig) -> tuple[float | None, ...]:
@@ -282,26 +315,27 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budge
     """Trials that run together: alike in what a bank shares, neighbours in the first layer they edit.
 
     Random Locations come last, look by look in the order in which they were drawn, so that a sequential audit can stop; those
-    from which others are searched for come before these.
+    from which ceiling or complement are searched for come before these. Edits of a higher rank follow those of a lower one.
     """
     shorter: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
         if trial.shorter:
             shorter.setdefault(trial.search, []).append(trial)
     trials = tuple(trial for trial in trials if not trial.shorter)
-    needed = {identity for trial in trials for identity in trial.starts}
-    order: dict[tuple[str, str, str], list[str]] = {}
+    needed = {identity for trial in trials if trial.role in OUTER for identity in trial.starts}
+    order: dict[tuple[Any, ...], list[str]] = {}
     for trial in trials:
-        if trial.role in DRAWN and trial.arm not in (arms := order.setdefault((trial.role, trial.claim, trial.read), [])):
+        if trial.role in DRAWN and trial.arm not in (arms := order.setdefault(_drawn(trial), [])):
             arms.append(trial.arm)
     planned = config.looks
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:
-        look = 1 if trial.starts else 0
+        look = 0
         if trial.role in DRAWN and trial.id not in needed:
-            place = order[trial.role, trial.claim, trial.read].index(trial.arm)
-            look = 2 + next(index for index, count in enumerate(planned) if place < count)
-        key = (look, trial.recipe.shared if trial.recipe else (trial.edit,), trial.role in DRAWN[1:])
+            place = order[_drawn(trial)].index(trial.arm)
+            look = 1 + next(index for index, count in enumerate(planned) if place < count)
+        when = (look, trial.rank, trial.role in OUTER and bool(trial.starts))
+        key = (when, trial.recipe.shared if trial.recipe else (trial.edit,), trial.role in DRAWN[1:])
         groups.setdefault(key, []).append(trial)
     most, nbytes = (budget.edits, budget.nbytes) if config.bank is None else (config.bank, math.inf)
 
@@ -315,6 +349,11 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budge
     if budget.apart and config.bank is None and len(banks) > 2:
         banks[-1:] = [[trial] for trial in banks[-1]]
     return [[*bank, *(one for trial in bank for one in shorter.get(trial.search, ()))] for bank in banks]
+
+
+def _drawn(trial: Trial) -> tuple[Any, ...]:
+    """What random Locations that were drawn together have in common."""
+    return (trial.role, trial.claim, trial.read, trial.rank)
 
 
 def _filled(trials: list[Trial], fits: Callable[[list[Trial]], bool]) -> list[list[Trial]]:

@@ -1,4 +1,4 @@
-"""What stands beside a verdict and decides nothing: shorter searches, other formats and behaviours, departures, labels."""
+"""What stands beside a verdict and decides nothing: shorter searches, ranks, other formats and behaviours, departures, labels."""
 
 from locus.records.base import Interval, Long, Many, Number, Part, Short
 from locus.records.findings import Finding, Findings
@@ -6,7 +6,7 @@ from locus.records.place import Measured
 
 
 class CurveClaim(Part):
-    """What would follow for a claim if every search were so short."""
+    """What would follow for a claim, if every search were so short, or edits were scored elsewhere, or of a higher rank."""
 
     name: Long
     """What tables call the claim."""
@@ -42,6 +42,34 @@ class Transfer(Part):
     """The same as a share of what they gain in the format in which they were trained; null where that is not above 0."""
     claims: Many[CurveClaim]
     """What would follow in that format."""
+
+
+class Nested(Part):
+    """Whether no place ends above one inside it in training loss."""
+
+    compared: int
+    """Pairs of a place and one inside it, with the same target and the same read mode."""
+    violated: int
+    """Places that one inside them beats, beyond noise."""
+    most: Number
+    """The most by which one is beaten, as a share of the loss at the start."""
+    beaten: dict[Short, Long]
+    """Place -> a place inside it that beats it."""
+
+
+class Ranked(Part):
+    """The same searches by edits of a higher rank: of so many pairs of reading and writing in a layer."""
+
+    rank: int
+    """Of the edits."""
+    gain: dict[Short, Number | None]
+    """Of claim, ceiling and random: what these edits gain over no edit in the main metric; of several places the mean."""
+    share: dict[Short, Number | None]
+    """Of claim, random, ceiling and complement: the mean share of all that could be gained in training loss that they gained."""
+    nested: Nested
+    """Whether no place ends above one inside it, nor above itself by edits of a lower rank."""
+    claims: Many[CurveClaim]
+    """What would follow by edits of that rank."""
 
 
 class MovedClaim(Part):

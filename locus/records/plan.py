@@ -252,6 +252,8 @@ class TrialSpec(OpenPart):
     """Trials of places inside it, from the best of whose edits it is searched for as well."""
     further: Count = 0
     """The most steps of a second search from its end, whose edit is not used; 0 where there is none."""
+    rank: int = Field(1, ge=1, le=1 << 16)
+    """Of the edit, where it is trained; left out where it is 1."""
 
 
 class TrialRecord(TrialSpec):

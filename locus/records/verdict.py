@@ -8,7 +8,7 @@ from typing import Literal, cast
 from pydantic import Field
 
 from locus.records.base import Hash, Interval, Long, Many, Number, Part, Short
-from locus.records.beside import CurvePoint, Departure, Labelled, Moved, Transfer
+from locus.records.beside import CurvePoint, Departure, Labelled, Moved, Nested, Ranked, Transfer
 from locus.records.cost import Cost, Seconds
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.judge import JudgeRecord
@@ -103,19 +103,6 @@ class RandomLocations(Part):
     """Whether more could not have changed the verdict."""
 
 
-class Nested(Part):
-    """Whether no place ends above one inside it in training loss."""
-
-    compared: int
-    """Pairs of a place and one inside it, with the same target and the same read mode."""
-    violated: int
-    """Places that one inside them beats, beyond noise."""
-    most: Number
-    """The most by which one is beaten, as a share of the loss at the start."""
-    beaten: dict[Short, Long]
-    """Place -> a place inside it that beats it."""
-
-
 class SecondSearch(Part):
     """What second searches gained, from the ends of those at some places; their edits are not used."""
 
@@ -189,6 +176,8 @@ class Verdict(Part):
     """What a second search would gain, where a sample of places was searched twice."""
     departures: Many[Departure] = ()
     """How far claims' edits take activations from where the unedited model's lie, where that was measured."""
+    ranks: Many[Ranked] = ()
+    """What edits of higher ranks find at the same places, where they were searched for."""
     transfer: Many[Transfer] = ()
     """What edits do in other prompt formats, where they were scored there."""
     also: Many[Moved] = ()

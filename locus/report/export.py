@@ -1,6 +1,6 @@
 """What a run leaves for others to use: edits as PEFT adapters or biases, per-item scores as tables, claims as files.
 
-A rank-1 edit is exactly a LoRA of rank 1 (lora.py), a shift exactly a bias (baked.py). Nothing is approximated: what has no exact
+An edit of rank k is exactly a LoRA of rank k (lora.py), a shift a bias (baked.py). Nothing is approximated: what has no exact
 form is refused, and that the form is exact on this very model is tried before anything is written (faithful.py).
 What a plan names is not opened: see `consent`.
 """
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from locus.boundary import incoming, outputs
 from locus.boundary.spreadsheet import write_csv
-from locus.conclude.record import Arm, Record
+from locus.conclude.record import Arm, Record, every_arm
 from locus.edits.base import load_edit
 from locus.errors import UserError
 from locus.models.configured import load_configured
@@ -30,7 +30,9 @@ UNSETTLED = "Its training had not settled: a longer one may find a better edit."
 
 
 def find_trial(run: Path, name: str) -> str:
-    """The id of a trial from its id, its arm (random-11, iti:probe) or its role, if it has one arm (claim, ceiling, shift).
+    """The id of a trial from its id, its arm (random-11, iti:probe), or its role where that has one arm (claim, ceiling, shift).
+
+    Edits of a higher rank have arms of their own, such as probe:rank-4.
 
     Of an arm's trials it is the chosen setting's, with the first seed.
 
@@ -39,10 +41,12 @@ def find_trial(run: Path, name: str) -> str:
     """
     plan = reading.read_plan(run)
     with copied_store(run) as store:
-        arms = [arm for arm in Record(plan, store).arms if arm.role != "base"]
+        arms = [arm for arm in every_arm(Record(plan, store)) if arm.role != "base"]
     if any(name == trial.id for arm in arms for trial in arm.trials):
         return name
-    matching = [arm for arm in arms if name in (arm.name, _path(arm))] or [arm for arm in arms if name == arm.role]
+    matching = [arm for arm in arms if name in (arm.name, _path(arm))] or [
+        arm for arm in arms if name == arm.role and arm.trials[0].spec.rank == 1
+    ]
     if len(matching) == 1:
         return matching[0].chosen[0]
     there = list(dict.fromkeys(map(_path, matching or arms)))
@@ -65,7 +69,7 @@ def export_edit(
         run: the run folder.
         trial: the trial's id or name, as `find_trial` has it.
         to: a new or empty folder.
-        form: peft (rank-1), bias (shift, constant), or whichever of the two is exact.
+        form: peft (what reads and writes), bias (shift, constant), or whichever of the two is exact.
         given: the user's own model, where the run's does not come with the package.
         opened: the model itself, where it is open already.
 

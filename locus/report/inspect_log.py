@@ -16,7 +16,7 @@ from typing import Any
 
 from locus import atomic
 from locus.boundary import outputs
-from locus.conclude.record import Arm, Record
+from locus.conclude.record import Arm, Record, every_arm
 from locus.errors import UserError
 from locus.metrics.base import metric
 from locus.plan import reading
@@ -53,7 +53,7 @@ def write(run: Path, to: Path, trial: str | None = None) -> list[str]:
         record = Record(plan, store)
         arms = [(arm, arm.chosen[0]) for arm in record.arms if arm.role in ROLES]
         if chosen is not None:
-            arms = [(arm, chosen) for arm in record.arms if any(one.id == chosen for one in arm.trials)]
+            arms = [(arm, chosen) for arm in every_arm(record) if any(one.id == chosen for one in arm.trials)]
         if not arms:
             raise UserError("a run with a finished trial", str(run), "Run the audit on.")
         created = (receipt.body.written if receipt else store.meta("plan_fixed")) or "1970-01-01T00:00:00+00:00"

@@ -1,7 +1,8 @@
-"""A rank-1 edit as a LoRA adapter of rank 1 in PEFT's layout.
+"""An edit of rank k as a LoRA adapter of rank k in PEFT's layout.
 
 W (o + <a, o> b) = W o + (W b) a^T o, so A = a^T and B = W b, in float32 and with scale 1; B has what the
-free form writes added to it.
+free form writes added to it. Of higher rank the rows of A are the edit's reading vectors, the columns of B what each writes; a
+layer with fewer pairs than others, as at sites that are narrower than the rank, is filled with zeros.
 
 The base is named so that nobody can take another for it: by hub id and revision where it came from there, by its whole path
 where it lies here (a relative one would be looked for wherever the user of the adapter happens to be), and by the fingerprint
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from locus.edits.base import Edit
 from locus.errors import UserError
@@ -28,28 +30,31 @@ from locus.registry import MEMORY
 from locus.report.faithful import compare, fits
 from locus.shown import visible
 
-Factors = dict[str, tuple[Tensor, Tensor]]  # path of a linear map -> A [1, features], B [width, 1]
+Factors = dict[str, tuple[Tensor, Tensor]]  # path of a linear map -> A [k, features], B [width, k]
 LIES = "The base model is in {place}: where there is no such folder, load the adapter onto a copy of it, as README.md says."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
 
 
 def lora(model: Model, edit: Edit) -> Factors:
-    """The factors A [1, features] and B [width, 1] of every layer's linear map behind the edit, float32.
+    """The factors A [k, features] and B [width, k] of every layer's linear map behind the edit, float32.
 
     Raises:
-        UserError: if the edit is no rank-1 edit (a shift, a constant, an ablation).
+        UserError: if the edit is no sum of reading and writing pairs (a shift, a constant, an ablation).
     """
     fits(model, edit)
+    rank = max((len(terms.read) for terms in edit.layers.values() if terms.read is not None), default=1)
     factors: Factors = {}
     for layer, terms in sorted(edit.layers.items()):
         if terms.read is None or terms.keep is not None or terms.shift is not None:
             raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
-        out = torch.zeros(model.layout.d_model) if terms.out is None else terms.out.float()
+        out = torch.zeros(len(terms.read), model.layout.d_model) if terms.out is None else terms.out.float()
         if terms.write is not None:
-            out = out + model.weight(layer, edit.point).float().cpu() @ terms.write.float()
+            weight = model.weight(layer, edit.point).float().cpu()
+            out = out + torch.stack([weight @ one for one in terms.write.float()])
+        more = (0, 0, 0, rank - len(terms.read))
         factors[POINTS[edit.point].path(model.parts.layers[layer])] = (
-            terms.read.float()[None].contiguous(),
-            out[:, None].contiguous(),
+            pad(terms.read.float(), more).contiguous(),
+            pad(out, more).T.contiguous(),
         )
     return factors
 
@@ -58,7 +63,8 @@ def adapter(model: Model, edit: Edit) -> Factors:
     """The factors of every layer, after they were tried beside the projections, as PEFT puts them.
 
     Raises:
-        UserError: if the edit is no rank-1 edit, PEFT knows no adapter of such a projection, or it says something else.
+        UserError: if the edit is no sum of reading and writing pairs, PEFT knows no adapter of such a projection, or it says
+            something else.
     """
     from transformers.pytorch_utils import Conv1D  # slow to import
 
@@ -102,7 +108,7 @@ def _targets(model: Model, paths: list[str]) -> list[str] | str:
 
 
 def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = None) -> list[str]:
-    """Write a rank-1 edit as a PEFT LoRA adapter and return what its user should know.
+    """Write an edit as a PEFT LoRA adapter and return what its user should know.
 
     Args:
         model: the base.
@@ -111,7 +117,7 @@ def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = Non
         revision: of the base, if it is a hub's.
 
     Raises:
-        UserError: if the edit is no rank-1 edit, not of this model, or cannot be an adapter of it.
+        UserError: if the edit is no sum of reading and writing pairs, not of this model, or cannot be an adapter of it.
     """
     notes = write_peft(model, adapter(model, edit), folder, revision)
     return notes + ([EVERYWHERE] if edit.positions == "answer" else [])
@@ -125,14 +131,15 @@ def write_peft(model: Model, factors: Factors, folder: Path, revision: str | Non
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
     turned = {path for one in model.parts.layers for path, so in ((one.output, one.transposed), (one.down, one.turned)) if so}
     place = _place(model, folder)
+    rank = max(len(down) for down, _ in factors.values())
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": place,
         "revision": revision if on_hub(place) else None,
         "target_modules": _targets(model, [*factors]),
-        "r": 1,
-        "lora_alpha": 1,
+        "r": rank,
+        "lora_alpha": rank,  # a scale of 1
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": any(path in turned for path in factors),
@@ -140,7 +147,7 @@ def write_peft(model: Model, factors: Factors, folder: Path, revision: str | Non
     }
     save_file(tensors, str(folder / "adapter_model.safetensors"), {"format": "pt", "base_model_sha256": model.fingerprint})
     write_json(folder / "adapter_config.json", settings)
-    (folder / "README.md").write_text(_card(model, place, revision), encoding="utf-8")
+    (folder / "README.md").write_text(_card(model, place, revision, rank), encoding="utf-8")
     return [] if on_hub(place) else [LIES.format(place=visible(place, 1000))]
 
 
@@ -155,13 +162,13 @@ def _place(model: Model, folder: Path) -> str:
     return place if on_hub(place) else str(Path(place).resolve())
 
 
-def _card(model: Model, place: str, revision: str | None) -> str:
+def _card(model: Model, place: str, revision: str | None, rank: int) -> str:
     """The adapter's README: its base by name and by fingerprint, and how to load it on a base that lies elsewhere."""
     hub = on_hub(place)
     head = f"base_model: {json.dumps(place)}\n" if hub else ""
     named = f"`{visible(place)}`" + (f", revision `{visible(revision)}`" if hub and revision else "")
     return (
-        f"---\n{head}library_name: peft\n---\n\n# An edit found by locus, as a LoRA adapter of rank 1\n\n"
+        f"---\n{head}library_name: peft\n---\n\n# An edit found by locus, as a LoRA adapter of rank {rank}\n\n"
         f"Its base model is {named}.\n"
         f"It fits weights in {str(model.dtype).removeprefix('torch.')} with this fingerprint (SHA-256, as `locus` takes it), "
         f"and no others:\n\n    {model.fingerprint}\n\n"

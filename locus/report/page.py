@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis, entanglement, manifold, nulls, transfer
+from locus.conclude import diagnosis, entanglement, manifold, nulls, ranks, transfer
 from locus.conclude.curve import described
 from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
-from locus.records.beside import CurveClaim, Moved
+from locus.records.beside import CurveClaim, Moved, Ranked
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.place import Measured
 from locus.records.verdict import Verdict
@@ -155,6 +155,8 @@ class ShownClaim:
         way: where the claim's lead goes as searches near the optimum, in words.
         answers: question -> its answer; with random Locations of the claim's layers, their answer beside.
         nulls: what those say beside uniform ones, in words; "" where there are none.
+        survives: whether *special* survives edits of higher ranks, in words; "" where there are none.
+        ranks: these, each with what would follow for the claim.
     """
 
     claim: ClaimVerdict
@@ -168,6 +170,8 @@ class ShownClaim:
     unmeasured: str
     answers: list[tuple[str, Finding]]
     nulls: str
+    survives: str
+    ranks: list[tuple[Ranked, CurveClaim]]
 
 
 def _shown(material: Material, claim: ClaimVerdict, config: AuditConfig) -> ShownClaim:
@@ -183,8 +187,11 @@ def _shown(material: Material, claim: ClaimVerdict, config: AuditConfig) -> Show
     answers = list(claim.by_question.items())
     if claim.special_in_layers is not None:
         answers.insert(1 + [name for name, _ in answers].index("special"), ("layers", claim.special_in_layers))
-    beside = nulls.compared(claim, metric)
-    return ShownClaim(claim, drawing, chart.described(rows, metric), reason, steps, curve, way, *wrong, answers, beside)
+    beside, higher = nulls.compared(claim, metric), material.verdict.ranks
+    survives = ranks.told(higher, claim, metric)
+    mine = [(rank, one) for rank in higher for one in rank.claims if (one.name, one.read) == (claim.name, claim.read)]
+    shown = (claim, drawing, chart.described(rows, metric), reason, steps, curve, way, *wrong, answers)
+    return ShownClaim(*shown, beside, survives, mine)
 
 
 @dataclass(frozen=True)

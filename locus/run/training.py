@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from locus.edits import Edit, Place, Trainable, kind
 from locus.edits.rank1 import Rank1
 from locus.engine.cost import Tally
-from locus.engine.descent import descend
+from locus.engine.descent import descend, objective_of
 from locus.engine.train import Fit, TrainingRecipe, train
 from locus.errors import UserError
 from locus.plan.context import AuditContext
@@ -74,6 +74,8 @@ def _padded(trial: Trial, context: AuditContext, starts: Mapping[str, Edit]) -> 
         return []
     inner = min((starts[identity] for identity in trial.starts), key=_loss)
     outer = _searched(trial, context)
+    if trial.rank > 1 and trial.recipe is not None:  # what it has beyond the others begins where an edit at the identity does
+        context.first_order(outer.form).aim(outer, objective_of(context.training_set, trial.recipe))
     outer.pad(inner, lambda layer: context.model.weight(layer, outer.point))
     return [outer]
 
@@ -85,7 +87,9 @@ def _loss(edit: Edit) -> float:
 
 def made(trial: Trial, context: AuditContext) -> Edit:
     """The edit of a trial as its kind makes it."""
-    place = Place(context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, directions=context.steer)
+    place = Place(
+        context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, trial.rank, context.steer
+    )
     return kind(trial.edit).make(place)
 
 
@@ -106,6 +110,8 @@ def _trainable(trial: Trial, context: AuditContext) -> Trainable:
 def _searched(trial: Trial, context: AuditContext) -> Rank1:
     edit = made(trial, context)
     assert isinstance(edit, Rank1), "the settings allow a newton search of rank-1 edits alone"
+    if edit.about.get("rank", 1) != trial.rank:
+        raise UserError(f"a kind of edit that has rank {trial.rank}, too", repr(trial.edit), "Leave out ranks, or make it so.")
     return edit
 
 

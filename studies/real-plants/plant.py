@@ -102,7 +102,7 @@ def plant(model: Model, place: Location, items: list[Item], rounds: int) -> dict
         for layer, terms in fit.edit.layers.items():
             assert terms.read is not None and terms.write is not None
             weight = model.projections[layer].weight
-            weight.add_(torch.outer(weight @ terms.write, terms.read))
+            weight.add_(torch.outer(weight @ terms.write[0], terms.read[0]))
     assert fit.certificate is not None
     return {"share": 1 - fit.certificate.loss / fit.certificate.start, "rounds": fit.certificate.rounds}
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from locus import registry
 from locus.boundary.terminal import Console, Text
-from locus.conclude import entanglement
+from locus.conclude import entanglement, ranks
 from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.conclude.manifold import noted
@@ -265,6 +265,8 @@ def _standings(console: Console, verdict: Verdict, config: AuditConfig) -> None:
         console.print(Text(claim.sentence, style="bold"))
         if beside := compared(claim, verdict.metric):
             console.print(Text(beside))
+        if survives := ranks.told(verdict.ranks, claim, verdict.metric):
+            console.print(Text(survives))
         if way := described(verdict.curve, claim, verdict.metric):
             console.print(Text(way))
         if "invalid" in {finding.standing for finding in findings.values()}:
