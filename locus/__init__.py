@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from locus.door.run import open_run as open_run
     from locus.door.sizes import calibrate as calibrate
     from locus.door.sizes import power as power
+    from locus.door.swept import sweep as sweep
     from locus.door.verbs import audit as audit
     from locus.door.verbs import merge as merge
     from locus.door.verbs import patch as patch
@@ -41,6 +42,7 @@ _PUBLIC = {
     **dict.fromkeys(("audit", "merge", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
     "repeat": "locus.door.repeated",
+    "sweep": "locus.door.swept",
     **dict.fromkeys(("export", "verify"), "locus.door.afterwards"),
     **dict.fromkeys(("Run", "open_run"), "locus.door.run"),
     "Claim": "locus.claims.claim",

@@ -15,7 +15,7 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies
+from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies, sweeps
 from locus.cli import claims as claim_files
 from locus.cli.options import asked, flags, unless
 from locus.machine import threads
@@ -257,6 +257,7 @@ def patch(
     patch_table(console, patched.record, out)
 
 
+app.command()(sweeps.sweep)
 app.command()(afterwards.merge)
 app.command()(afterwards.report)
 app.command()(afterwards.export)

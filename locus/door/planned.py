@@ -7,7 +7,7 @@ from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
 from locus.claims import given, is_heuristic
-from locus.claims.claim import Claim
+from locus.claims.claim import Claim, named_apart
 from locus.conclude.rule import rule
 from locus.door.showing import Progress
 from locus.engine.cost import Sizes
@@ -114,6 +114,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
         notes.append(f"The claim that {source} would find is reckoned as a random Location of its size.")
         (place,) = space.draw(Location(space.everywhere.sites[: config.claim_size]), 1, config.seed)
         made.append(Claim(source, place, source))
+    made = named_apart(made)
     for claim in made:
         claim.check(model.fingerprint, space, carried=config.twin is not None)
     no_baselines: list[BlindScore] = []

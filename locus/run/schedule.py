@@ -148,6 +148,8 @@ def afford(plan: Plan, context: AuditContext) -> None:
 
 def cost(trial: Trial, context: AuditContext) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
+    if trial.again:
+        return 0.0
     depth = 1 - trial.first_layer / context.model.layout.n_layers
     sizes = {name: len(part.trie) for name, part in context.parts.items()}
     scored = sizes["validation"] + sizes["test"] + sum(len(part.trie) for part in context.read_elsewhere.values())
