@@ -6,8 +6,8 @@ The family is every claim that was asked about, fixed before the first result: o
 could not be put, stays in it and is never found.
 
 Claims that are held against the same random Locations, or that share a ceiling, tend to err together. Ranks among shared places
-are positively dependent, under which the method holds (arXiv 2104.08279, of ranks among one sample); of the other tests that is an
-assumption.
+are positively dependent, under which the method holds (arXiv 2104.08279, of ranks among one sample); of the other tests that is
+an assumption.
 """
 
 import math
