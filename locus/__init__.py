@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from locus.door.claim import claim as claim
     from locus.door.claim import probe as probe
     from locus.door.claim import published as published
+    from locus.door.forecasting import forecast as forecast
     from locus.door.model import load as load
     from locus.door.model import wrap as wrap
     from locus.door.repeated import repeat as repeat
@@ -41,6 +42,7 @@ _PUBLIC = {
     **dict.fromkeys(("claim", "probe", "published"), "locus.door.claim"),
     **dict.fromkeys(("audit", "merge", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
+    "forecast": "locus.door.forecasting",
     "repeat": "locus.door.repeated",
     "sweep": "locus.door.swept",
     **dict.fromkeys(("export", "verify"), "locus.door.afterwards"),

@@ -7,6 +7,7 @@ from typer import Option
 
 from locus.errors import UserError
 
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)  # of devices
 ARGUMENTS = {"out", "config", "sign", "progress", "behaviour", "claim", "kind", "size", "compare"}  # no settings
 
 OwnModel = Annotated[
@@ -51,6 +52,18 @@ def flags(settings: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     if wrong := sorted(named.keys() & ARGUMENTS):
         raise UserError("--set with a setting's name", ", ".join(wrong), "See docs/configuration.md.")
     return named | {name: value for name, value in given.items() if value is not None}
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between.
+
+    Raises:
+        UserError: if they are none.
+    """
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError as error:
+        raise UserError("whole numbers such as 1,8,64", repr(text[:80]), "Mend --devices.") from error
 
 
 def unless(preset: str) -> str | None:

@@ -160,6 +160,17 @@ def sweep(
     return Swept(folder, record, runs, tuple(state.bugs))
 
 
+def cells_of(file: str | Path, settings: dict[str, Any]) -> "list[Cell]":
+    """Every audit that a file asks for.
+
+    Raises:
+        UserError: as `sweep`.
+    """
+    from locus.plan.sweep import from_file, wanted
+
+    return _cells(wanted(from_file(Path(file), {}), settings), Path())
+
+
 def _listed(value: Several) -> tuple[Any, ...] | None:
     """One or several, as several."""
     return None if value is None else tuple(value) if isinstance(value, list | tuple | range) else (value,)

@@ -89,14 +89,14 @@ def run(
     # What is spent on a judge must be counted in one place.
     name = "serial" if asker_of(context.judge) is not None else context.config.executor
     with at_work(name, context.arithmetic.at_once > 1) as team:
-        for wave in _waves(left, banks):
+        for wave in waves(left, banks):
             if not ran(team, wave):
                 break
     tidy(plan, store, folder)
     progress("", 1.0)
 
 
-def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
+def waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
     """Banks in order, cut so that none of a part starts from an edit of the same part."""
     waves: list[list[int]] = [[]]
     made_here: set[str] = set()
