@@ -18,6 +18,7 @@ from locus.plan.shape import shape_of
 from locus.run.executors import Tasks, executor
 from locus.run.executors.base import AHEAD, TRIES
 from locus.run.simulated import Fleet, play, played
+from studies import forecast as study
 
 SHAPES = Path(__file__).parents[1] / "docs" / "shapes"
 
@@ -77,8 +78,8 @@ def test_deaths_cost_what_was_begun_and_the_opening_and_the_second_of_a_bank_end
     assert np.mean([one.ended for one in runs]) == pytest.approx(dies**TRIES, abs=0.015)
     assert np.mean([one.deaths > 0 for one in runs]) == pytest.approx(dies, abs=0.03)
     whole = [one for one in runs if not one.ended]
-    assert all(one.seconds == bank for one in whole if not one.deaths)
-    assert all(bank + 60 < one.seconds < 2 * bank + 60 and one.busy == bank for one in whole if one.deaths)
+    assert all(one.seconds == bank + 60 for one in whole if not one.deaths)
+    assert all(bank + 120 < one.seconds < 2 * bank + 120 and one.busy == bank for one in whole if one.deaths)
 
 
 def test_a_bank_of_a_dead_worker_goes_first_to_whoever_is_free():
@@ -90,8 +91,8 @@ def test_a_bank_of_a_dead_worker_goes_first_to_whoever_is_free():
 
 
 def test_efficiency_bends_where_devices_outnumber_what_there_is_to_share():
-    load = Load(10.0, ((5.0,) * 20,), 0.0, 0.0, ())
-    points = {one.devices: one for one in forecasting._points([load], (1, 2, 4, 20, 40), Machine(1.0, spread=0.0))}
+    load = Load(10.0, ((5.0,) * 20,))
+    points = {one.devices: one for one in forecasting.points_of([load], (1, 2, 4, 20, 40), Machine(1.0, spread=0.0))}
     assert points[1].efficiency == 1 and points[1].seconds == 110
     assert points[20].seconds == points[40].seconds == 15 and points[40].efficiency == pytest.approx(110 / (40 * 15))
     made = forecasting.Forecasted("x", 1, tuple(points.values()), 20, 3e9, Machine(1.0, memory=2e9, spread=0.0), ())
@@ -103,10 +104,14 @@ def test_efficiency_bends_where_devices_outnumber_what_there_is_to_share():
 
 
 def test_audits_of_a_sweep_are_dealt_whole():
-    loads = [Load(1.0, ((float(number),),), 0.0, 0.0, ()) for number in (1, 2, 3, 4, 5)]
-    points = {one.devices: one for one in forecasting._points(loads, (1, 2, 5, 9), Machine(1.0, spread=0.0))}
+    loads = [Load(1.0, ((float(number),),)) for number in (1, 2, 3, 4, 5)]
+    points = {one.devices: one for one in forecasting.points_of(loads, (1, 2, 5, 9), Machine(1.0, spread=0.0))}
     assert points[1].seconds == 5 + 15 and points[2].seconds == 3 + 1 + 3 + 5  # the first, third and fifth
     assert points[5].seconds == points[9].seconds == 6
+    opened = [Load(1.0, ((2.0,),), loading=7.0, opening=9.0)] * 4
+    assert [one.seconds for one in forecasting.points_of(opened, (1, 2), Machine(1.0, spread=0.0))] == [7 + 12, 7 + 6]
+    # One audit: by one process alone, or by workers, each of which opens the model after the first has read the questions.
+    assert [one.seconds for one in forecasting.points_of(opened[:1], (1, 2), Machine(1.0, spread=0.0))] == [10, 8 + 9 + 2]
 
 
 def test_a_shape_is_counted_as_the_model_itself(llama, tmp_path):
@@ -116,9 +121,9 @@ def test_a_shape_is_counted_as_the_model_itself(llama, tmp_path):
     assert shape_of(SHAPES / "8b.json").parameters == pytest.approx(8.03e9, rel=0.001)
     assert shape_of(SHAPES / "70b.json").parameters == pytest.approx(70.55e9, rel=0.001)
     work = Work(tokens=10, layers=40, pairs=100, scored=3)
-    taken = forecasting._seconds({"score": work}, Sizes(8, 100, 50, 30, 16, 1000), 2.0, 1.0, Machine(2.0))
+    taken = forecasting.seconds_of({"score": work}, Sizes(8, 100, 50, 30, 16, 1000), 2.0, 1.0, Machine(2.0))
     assert taken == {"score": (80 * 100 + 200 * 16 + 3 * 1000) / 2}
-    spoken = forecasting._seconds({"speak": Work(scored=64)}, Sizes(1, 1, 1, 1, 1, 1), 1.0, 100.0, Machine(1e9, bandwidth=10.0))
+    spoken = forecasting.seconds_of({"speak": Work(scored=64)}, Sizes(1, 1, 1, 1, 1, 1), 1.0, 100.0, Machine(1e9, bandwidth=10.0))
     assert spoken == {"speak": 10.0}
 
 
@@ -146,6 +151,13 @@ def test_the_command_says_what_a_sweep_takes(sweep):
     done = CliRunner().invoke(app, ["forecast", "--sweep", str(sweep), "--rate", "1e9", "--devices", "1,4", "--spread", "0"])
     assert done.exit_code == 0, done.output
     assert "Forecast: 4 audits of" in done.stdout and "used up to 4" in done.stdout
+
+
+def test_the_pages_tables_are_those_of_what_was_counted():
+    made = study.table()
+    assert f"{study.BEGIN}\n{made}\n{study.END}" in study.PAGE.read_text()
+    large = {one["title"]: one for one in json.loads(study.LOADS.read_text())}
+    assert large["70 billion parameters, a pair of H200 each"]["held"] > 141e9
 
 
 WRONG = {

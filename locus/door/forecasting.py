@@ -32,6 +32,7 @@ HALF = 0.5  # share of the devices' time that is used, under which it bends
 SPREAD = 0.1  # of what banks of like work take on a machine that does nothing else
 HALVED = 2  # bytes of a number in bfloat16, in which a larger model is reckoned
 ROWS = 64  # texts that are spoken at once
+AUDITS_DRAWN = 16  # runs of a sweep that are played through
 ALONE = ("read", "linearise")  # kinds of work that the driver does before there are banks to share
 
 
@@ -61,23 +62,20 @@ class Load:
     """What one audit is made of, for a machine.
 
     Attributes:
-        alone: seconds of the driver.
+        alone: seconds of what is done once, before there are banks.
         waves: seconds of banks.
-        opening: until a worker can begin.
         held: bytes on a device.
+        loading: seconds until a process has the model.
+        opening: seconds until a further worker has it, with what the base model made.
         notes: what is reckoned otherwise than it would be run.
     """
 
     alone: float
     waves: tuple[tuple[float, ...], ...]
-    opening: float
-    held: float
-    notes: tuple[str, ...]
-
-    @property
-    def work(self) -> float:
-        """Seconds of one device, its opening aside."""
-        return self.alone + sum(map(sum, self.waves))
+    held: float = 0.0
+    loading: float = 0.0
+    opening: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,16 +229,16 @@ def forecast(
             key = f"{own.model_copy(update={'seed': 0}).model_dump_json()} {id(held) if held is not NOTHING else ''}"
             if key not in known:
                 early(own, opened=held, fitted=False)
-                known[key], machine = _load(own, held, machine, rate, target, lambda what, share: None)
+                known[key], machine = load_of(own, held, machine, rate, target, lambda what, share: None)
             loads.append(known[key])
             say("counting", (number + 1) / len(cells))
     what = loads[0][1] if sweep is None else f"{len(loads)} audits of {visible(str(sweep), 120)}"
     several = [load for load, _ in loads]
-    points = _points(several, counts, machine)
+    points = points_of(several, counts, machine)
     banks, held_most = max(len(wave) for load in several for wave in load.waves), max(load.held for load in several)
     notes = list(dict.fromkeys(note for load in several for note in load.notes))
     notes += [f"{machine.rate:.3g} multiply-adds a second of a device."]
-    notes += ["Each device does whole audits, with the model opened anew for each part."] if len(several) > 1 else []
+    notes += ["Each device does whole audits, one after another."] if len(several) > 1 else []
     return Forecasted(what, len(several), points, banks, held_most, machine, tuple(notes))
 
 
@@ -260,7 +258,7 @@ def _check(counts: Sequence[int], amounts: dict[str, float | None], spread: floa
             raise UserError(f"{name} from 0 to {most:g}", str(value), f"Mend --{name}.")
 
 
-def _load(
+def load_of(
     config: "AuditConfig", opened: "Opened", machine: Machine, rate: float | None, target: Shape | None, progress: Any
 ) -> tuple[tuple[Load, str], Machine]:
     """What one audit is made of, and the machine with its rate."""
@@ -282,18 +280,17 @@ def _load(
     wider = _wider(model, target)
     weights = found.memory.weights if target is None else HALVED * target.parameters
     made = (found.memory.gradients + found.memory.residuals) * wider
-    seconds = {trial: _seconds(works, sizes, deeper, weights, machine) for trial, works in found.works.items()}
+    seconds = {trial: seconds_of(works, sizes, deeper, weights, machine) for trial, works in found.works.items()}
     alone = sum(one for works in seconds.values() for kind, one in works.items() if kind in ALONE)
     by_id = {trial.id: trial for trial in found.plan.trials}
     banks = [[by_id[one] for one in bank] for bank in found.plan.banks]
     costs = [sum(one for trial in bank for kind, one in seconds[trial.id].items() if kind not in ALONE) for bank in banks]
     cut = tuple(tuple(costs[number] for number in wave) for wave in waves(list(range(len(banks))), banks))
-    opening = 0.0 if machine.link is None else BEGIN + (weights + made) / machine.link
-    alone += 0.0 if machine.link is None else BEGIN + weights / machine.link  # the driver opens the model, too
+    loading, opening = (0.0 if machine.link is None else BEGIN + one / machine.link for one in (weights, weights + made))
     held = weights + made + found.memory.training * wider
     name = visible(model.name, 120) if target is None else f"a model of {target.parameters / 1e9:.1f} billion parameters"
     what = f"{name} on {visible(found.dataset, 120)}, {len(by_id):,} trials in {len(banks):,} banks"
-    return (Load(alone, cut, opening, held, found.notes), what), machine
+    return (Load(alone, cut, held, loading, opening, found.notes), what), machine
 
 
 def _wider(model: Model, target: Shape | None) -> float:
@@ -304,7 +301,7 @@ def _wider(model: Model, target: Shape | None) -> float:
     return grown / (model.layout.n_layers * model.layout.d_model * model.dtype.itemsize)
 
 
-def _seconds(works: dict[str, Work], sizes: Sizes, deeper: float, weights: float, machine: Machine) -> dict[str, float]:
+def seconds_of(works: dict[str, Work], sizes: Sizes, deeper: float, weights: float, machine: Machine) -> dict[str, float]:
     """Kind of work -> seconds of one trial's."""
     found = {}
     for kind, work in works.items():
@@ -316,14 +313,16 @@ def _seconds(works: dict[str, Work], sizes: Sizes, deeper: float, weights: float
     return found
 
 
-def _points(loads: Sequence[Load], counts: Sequence[int], machine: Machine) -> tuple[Point, ...]:
+def points_of(loads: Sequence[Load], counts: Sequence[int], machine: Machine) -> tuple[Point, ...]:
     """Every number of devices: of one audit its banks are shared, of several each is done whole."""
 
     def runs(count: int) -> list[Played]:
-        fleet = Fleet(count, max(load.opening for load in loads), machine.spread, machine.failures)
-        if len(loads) == 1:
-            return played(loads[0].alone, loads[0].waves, fleet)
-        return _dealt(loads, fleet)
+        if len(loads) > 1:
+            return _dealt(loads, Fleet(count, max(load.loading for load in loads), machine.spread, machine.failures))
+        (load,) = loads
+        # One device does what there is in the process that began; more of them are workers, each of which opens the model.
+        fleet = Fleet(count, load.opening if count > 1 else 0.0, machine.spread, machine.failures)
+        return played(load.loading + load.alone, load.waves, fleet)
 
     single = float(np.median([one.seconds for one in runs(1) if not one.ended] or [np.inf]))
     points = []
@@ -338,15 +337,12 @@ def _points(loads: Sequence[Load], counts: Sequence[int], machine: Machine) -> t
 
 def _dealt(loads: Sequence[Load], fleet: Fleet) -> list[Played]:
     """Whole audits, every so many-th to a device, one after another; a device that dies goes on after its last finished bank."""
-    found = []
-    alone = Fleet(1, fleet.opening, fleet.spread)
-    for draw in range(16):
+    found, alone = [], Fleet(1, 0.0, fleet.spread)
+    lost = fleet.opening + float(np.mean([max(map(max, load.waves)) for load in loads])) / 2  # what a death costs
+    for draw in range(AUDITS_DRAWN):
         generator = np.random.default_rng([1, draw])
         took = np.array([play(load.alone, load.waves, alone, generator).seconds for load in loads])
-        if fleet.deaths:
-            took += generator.poisson(took * fleet.deaths / 3600) * (
-                fleet.opening + max(max(wave) for wave in loads[0].waves) / 2
-            )
+        took += generator.poisson(took * fleet.deaths / 3600) * lost
         ends = [float(took[number :: fleet.count].sum()) for number in range(min(fleet.count, len(loads)))]
-        found.append(Played(max(ends), float(took.sum())))
+        found.append(Played(fleet.opening + max(ends), float(took.sum())))
     return found
