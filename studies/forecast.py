@@ -32,7 +32,6 @@ PLANS: tuple[tuple[str, Machine, str, int, dict[str, Any], tuple[int, ...]], ...
     ("8 billion parameters, an H200 each", H200, "8b", 1, {"preset": "quick"}, (1, 2, 4, 8, 16)),
     ("the same, one edit a bank", H200, "8b", 1, {"preset": "quick", "bank": 1}, (1, 2, 4, 8, 16, 32, 64)),
     ("70 billion parameters, a pair of H200 each", PAIR, "70b", 1, {"preset": "quick"}, (1, 2, 4, 8, 16)),
-    ("the same, one edit a bank", PAIR, "70b", 1, {"preset": "quick", "bank": 1}, (1, 2, 4, 8, 16, 32, 64)),
     ("1,000 audits of SmolLM2-135M, a core each", CORE, "", SWEEP, {"preset": "quick"}, (1, 10, 100, 500, 1000)),
 )
 
