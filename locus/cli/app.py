@@ -17,7 +17,7 @@ from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
 from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies, sweeps
 from locus.cli import claims as claim_files
-from locus.cli.options import COUNTS, asked, flags, numbers, unless
+from locus.cli.options import asked, flags, numbers, unless
 from locus.machine import threads
 
 app = typer.Typer(
@@ -170,7 +170,7 @@ def plan(
 @app.command()
 def forecast(
     sweep: Annotated[Path | None, Option(metavar="SWEEP.toml", help="A sweep, instead of one audit.")] = None,
-    devices: Annotated[str, Option(metavar="N,N,...", help="How many.")] = ",".join(map(str, COUNTS)),
+    devices: Annotated[str | None, Option(metavar="N,N,...", help="How many.", show_default="1,2,4 ... 1000")] = None,
     rate: Annotated[
         float | None, Option(help="Multiply-adds a second that one reaches.", show_default="as a core, or the GPU, here")
     ] = None,
@@ -192,7 +192,8 @@ def forecast(
     """Say what an audit or a sweep would take on one device and on many, and from where on more are of little use."""
     given = flags(settings, preset=unless(preset), config=config, model=model, behaviour=behaviour, claim=claim)
     given |= flags(None, claim_size=claim_size, random=random, sweep=sweep, rate=rate, memory=memory, link=link)
-    given |= flags(None, bandwidth=bandwidth, spread=spread, failures=failures, shape=shape, devices=numbers(devices))
+    given |= flags(None, bandwidth=bandwidth, spread=spread, failures=failures, shape=shape)
+    given |= {} if devices is None else {"devices": numbers(devices)}
     for line in repr(locus.forecast(**given)).splitlines():
         console.print(Text(line), soft_wrap=True)
 

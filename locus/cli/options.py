@@ -7,7 +7,6 @@ from typer import Option
 
 from locus.errors import UserError
 
-COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)  # of devices
 ARGUMENTS = {"out", "config", "sign", "progress", "behaviour", "claim", "kind", "size", "compare"}  # no settings
 
 OwnModel = Annotated[

@@ -316,9 +316,13 @@ def seconds_of(works: dict[str, Work], sizes: Sizes, deeper: float, weights: flo
 def points_of(loads: Sequence[Load], counts: Sequence[int], machine: Machine) -> tuple[Point, ...]:
     """Every number of devices: of one audit its banks are shared, of several each is done whole."""
 
+    taken = _taken(loads, machine) if len(loads) > 1 else []
+
     def runs(count: int) -> list[Played]:
         if len(loads) > 1:
-            return _dealt(loads, Fleet(count, max(load.loading for load in loads), machine.spread, machine.failures))
+            loading = max(load.loading for load in loads)
+            ends = [max(float(took[number::count].sum()) for number in range(min(count, len(took)))) for took in taken]
+            return [Played(loading + end, float(took.sum())) for end, took in zip(ends, taken, strict=True)]
         (load,) = loads
         # One device does what there is in the process that began; more of them are workers, each of which opens the model.
         fleet = Fleet(count, load.opening if count > 1 else 0.0, machine.spread, machine.failures)
@@ -335,14 +339,12 @@ def points_of(loads: Sequence[Load], counts: Sequence[int], machine: Machine) ->
     return tuple(points)
 
 
-def _dealt(loads: Sequence[Load], fleet: Fleet) -> list[Played]:
-    """Whole audits, every so many-th to a device, one after another; a device that dies goes on after its last finished bank."""
-    found, alone = [], Fleet(1, 0.0, fleet.spread)
-    lost = fleet.opening + float(np.mean([max(map(max, load.waves)) for load in loads])) / 2  # what a death costs
-    for draw in range(AUDITS_DRAWN):
+def _taken(loads: Sequence[Load], machine: Machine) -> list[np.ndarray]:  # type: ignore[type-arg]
+    """Seconds of whole audits, drawn several times; a device that dies goes on after its last finished bank."""
+    found, fleet = [], Fleet(1, 0.0, machine.spread)
+    lost = float(np.mean([load.loading + max(map(max, load.waves)) / 2 for load in loads]))  # what a death costs
+    for draw in range(AUDITS_DRAWN if machine.spread or machine.failures else 1):
         generator = np.random.default_rng([1, draw])
-        took = np.array([play(load.alone, load.waves, alone, generator).seconds for load in loads])
-        took += generator.poisson(took * fleet.deaths / 3600) * lost
-        ends = [float(took[number :: fleet.count].sum()) for number in range(min(fleet.count, len(loads)))]
-        found.append(Played(fleet.opening + max(ends), float(took.sum())))
+        took = np.array([play(load.alone, load.waves, fleet, generator).seconds for load in loads])
+        found.append(took + generator.poisson(took * machine.failures / 3600) * lost)
     return found
