@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from locus.door.claim import claim as claim
     from locus.door.claim import probe as probe
     from locus.door.claim import published as published
+    from locus.door.forecasting import forecast as forecast
     from locus.door.model import load as load
     from locus.door.model import wrap as wrap
     from locus.door.repeated import repeat as repeat
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from locus.door.run import open_run as open_run
     from locus.door.sizes import calibrate as calibrate
     from locus.door.sizes import power as power
+    from locus.door.swept import sweep as sweep
     from locus.door.verbs import audit as audit
     from locus.door.verbs import merge as merge
     from locus.door.verbs import patch as patch
@@ -40,7 +42,9 @@ _PUBLIC = {
     **dict.fromkeys(("claim", "probe", "published"), "locus.door.claim"),
     **dict.fromkeys(("audit", "merge", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
+    "forecast": "locus.door.forecasting",
     "repeat": "locus.door.repeated",
+    "sweep": "locus.door.swept",
     **dict.fromkeys(("export", "verify"), "locus.door.afterwards"),
     **dict.fromkeys(("Run", "open_run"), "locus.door.run"),
     "Claim": "locus.claims.claim",

@@ -1,5 +1,6 @@
 """The shared cache: damage is found, kills leave nothing half, two processes share it, the oldest goes first, no number moves."""
 
+import errno
 import json
 import os
 import signal
@@ -24,14 +25,16 @@ from locus.engine.cache import NONE, Cache, CacheNotice
 from locus.engine.checks import checked, run_checks
 from locus.engine.trie import build_trie
 from locus.errors import UserError
+from locus.machine.mounts import away
 from locus.sites.space import SiteSpace
 
 KEY = {"what": "a test", "layer": 3}
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return Cache(tmp_path / "entries", 10_000_000)
+@pytest.fixture(params=[False, True], ids=["here", "away"])
+def cache(request, tmp_path):
+    """On this machine's disk, and as if the folder were another machine's."""
+    return Cache(tmp_path / "entries", 10_000_000, request.param)
 
 
 def only(cache):
@@ -190,6 +193,61 @@ def test_an_unfinished_file_of_a_living_process_is_not_swept(cache, monkeypatch)
         cache.put("residual", {"n": 1}, torch.zeros(1))
     assert cache.get("residual", KEY).values.tolist() == [1.0] * 4
     assert not list(cache.folder.glob(".partial*"))
+
+
+def test_what_another_machine_does_to_a_file_does_not_reach_who_reads_it(tmp_path):
+    """A mapped file that loses its pages ends the process; so nothing of such a folder is mapped."""
+    cache = Cache(tmp_path, 10_000_000, away=True)
+    cache.put("residual", KEY, torch.arange(100_000))
+    held = cache.get("residual", KEY).values
+    os.truncate(only(cache), 0)
+    assert int(held.sum()) == 100_000 * 99_999 // 2
+    with cache.fill("residual", {"n": 1}, (100_000,), torch.int64) as made:
+        made.fill_(3)
+        os.truncate(next(tmp_path.glob(".partial*")), 0)
+    assert int(made.sum()) == 300_000 == int(cache.get("residual", {"n": 1}).values.sum())
+
+
+def test_a_folder_without_locks_keeps_whole_entries_all_the_same(cache, monkeypatch):
+    def lockless(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "flock", lockless)
+    with cache.lock(KEY):
+        quiet(lambda: cache.put("residual", KEY, torch.ones(4)))
+    orphans = {".partial-old": 2 * module.FORGOTTEN, ".partial-young": 2 * module.ORPHAN}
+    for name, age in orphans.items():
+        (cache.folder / name).write_bytes(b"x")
+        os.utime(cache.folder / name, (time.time() - age,) * 2)
+    quiet(lambda: cache.put("residual", {"n": 1}, torch.zeros(1)))
+    assert [path.name for path in cache.folder.glob(".partial*")] == [".partial-young"]
+    assert quiet(lambda: cache.get("residual", KEY)).values.tolist() == [1.0] * 4
+
+
+def test_a_failure_on_the_way_deletes_no_entry_of_others(tmp_path, monkeypatch):
+    cache = Cache(tmp_path, 10_000_000, away=True)
+    cache.put("residual", KEY, torch.ones(4))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "copyfileobj", full)
+        with pytest.warns(CacheNotice, match="No space left"):
+            assert cache.get("residual", KEY) is None
+    assert quiet(lambda: cache.get("residual", KEY)) is not None
+
+
+def test_which_folders_lie_on_another_machine(tmp_path):
+    mounts = tmp_path / "mounts"
+    place = tmp_path / "a b"
+    spelt = str(place).replace(" ", "\\040")
+    mounts.write_text(
+        f"disk / ext4 rw 0 0\nserver:/x {spelt} nfs4 rw 0 0\ns3 {spelt}/bucket fuse.s3fs rw 0 0\ntmp {spelt}/t tmpfs rw 0 0\n"
+    )
+    found = {name: away(place / name, mounts) for name in ("", "x/y", "bucket/y", "t/z")}
+    assert found == {"": True, "x/y": True, "bucket/y": True, "t/z": False}
+    assert not away(tmp_path, mounts) and not away(place, tmp_path / "nowhere")
 
 
 SURVEY = """

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The rooms in the order of the flow: each imports from those before it and from itself, inside functions too.
 FLOW = (
     "shown errors atomic registry units boundary machine stats records sites behaviours models edits engine metrics judges "
-    "claims patching plan run conclude report table audit merge patch reproduce calibrate door cli __main__"
+    "claims patching plan run conclude report table audit merge sweep patch reproduce calibrate door cli __main__"
 ).split()
 LEVEL = {name: level for level, name in enumerate(FLOW)}
 PEERS = {"trl", "peft", "transformer_lens", "pyvene", "nnsight", "lm_eval", "steering_vectors", "sae_lens"}

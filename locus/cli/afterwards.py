@@ -41,7 +41,9 @@ def part_done(run: "locus.Run", part: str) -> str:
 
 
 def report(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, finished or not; a calibration's; a power file.")],
+    runs: Annotated[
+        list[Path], Argument(metavar="RUN...", help="Run folders, finished or not; a calibration's, a sweep's; a power file.")
+    ],
     compare: Annotated[bool, Option("--compare", help="Set the runs side by side, on the page of the first.")] = False,
     sign: Annotated[bool, Option(help="Sign the list of what was drawn with the user's key.")] = True,
 ) -> None:
@@ -60,6 +62,10 @@ def report(
             from locus.report import repeat
 
             console().print(Text(repeat.write_page(repeat.read(run), run)), soft_wrap=True)
+        elif (run / "sweep.json").is_file():
+            from locus.report import sweep
+
+            console().print(Text(sweep.write_page(sweep.read(run), run)), soft_wrap=True)
         else:
             page = locus.Run(run).report(compare=runs[1:] if compare else (), sign=sign)
             for written in (page, *sorted(page.parent.glob("cite.*")), page.parent / "figures"):

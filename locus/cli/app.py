@@ -15,9 +15,9 @@ from typer import Option
 import locus
 from locus.boundary import outputs, terminal
 from locus.boundary.terminal import Text
-from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies, table
+from locus.cli import afterwards, behaviours, ending, imported, keyring, labels, names, sizes, studies, sweeps, table
 from locus.cli import claims as claim_files
-from locus.cli.options import asked, flags, unless
+from locus.cli.options import asked, flags, numbers, unless
 from locus.machine import threads
 
 app = typer.Typer(
@@ -169,6 +169,37 @@ def plan(
 
 
 @app.command()
+def forecast(
+    sweep: Annotated[Path | None, Option(metavar="SWEEP.toml", help="A sweep, instead of one audit.")] = None,
+    devices: Annotated[str | None, Option(metavar="N,N,...", help="How many.", show_default="1,2,4 ... 1000")] = None,
+    rate: Annotated[
+        float | None, Option(help="Multiply-adds a second that one reaches.", show_default="as a core, or the GPU, here")
+    ] = None,
+    memory: Annotated[float | None, Option(help="Gigabytes of one.", show_default="as here")] = None,
+    link: Annotated[float | None, Option(help="Gigabytes a second at which weights come to it.", show_default="at once")] = None,
+    bandwidth: Annotated[float | None, Option(help="Gigabytes a second of its own memory, which bounds speech.")] = None,
+    spread: Annotated[float, Option(help="Standard deviation of the logarithm of what banks take.")] = 0.1,
+    failures: Annotated[float, Option(help="Deaths of a device, an hour.")] = 0.0,
+    shape: Annotated[Path | None, Option(metavar="CONFIG.json", help="Reckon the plan in a model of this shape.")] = None,
+    preset: Preset = "quick",
+    config: ConfigFile = None,
+    model: ModelName = None,
+    behaviour: Data = None,
+    claim: Claims = None,
+    claim_size: ClaimSize = None,
+    random: Random = None,
+    settings: Set = None,
+) -> None:
+    """Say what an audit or a sweep would take on one device and on many, and from where on more are of little use."""
+    given = flags(settings, preset=unless(preset), config=config, model=model, behaviour=behaviour, claim=claim)
+    given |= flags(None, claim_size=claim_size, random=random, sweep=sweep, rate=rate, memory=memory, link=link)
+    given |= flags(None, bandwidth=bandwidth, spread=spread, failures=failures, shape=shape)
+    given |= {} if devices is None else {"devices": numbers(devices)}
+    for line in repr(locus.forecast(**given)).splitlines():
+        console.print(Text(line), soft_wrap=True)
+
+
+@app.command()
 def probe(
     model: ModelName = None,
     adapter: Adapter = None,
@@ -258,6 +289,7 @@ def patch(
     patch_table(console, patched.record, out)
 
 
+app.command()(sweeps.sweep)
 app.command()(afterwards.merge)
 app.command()(afterwards.report)
 app.command()(afterwards.export)

@@ -53,6 +53,18 @@ def flags(settings: Sequence[str] | None, **given: Any) -> dict[str, Any]:
     return named | {name: value for name, value in given.items() if value is not None}
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between.
+
+    Raises:
+        UserError: if they are none.
+    """
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError as error:
+        raise UserError("whole numbers such as 1,8,64", repr(text[:80]), "Mend --devices.") from error
+
+
 def unless(preset: str) -> str | None:
     """A preset that was given; the usual one may also be asked for by --set."""
     return None if preset == "quick" else preset

@@ -1,5 +1,6 @@
 """What an audit would take: its trials as they would be planned, counted, and set against the rate of this machine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from locus import behaviours
@@ -7,7 +8,7 @@ from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
 from locus.claims import given, is_heuristic
-from locus.claims.claim import Claim
+from locus.claims.claim import Claim, named_apart
 from locus.conclude.rule import rule
 from locus.door.showing import Progress
 from locus.engine.cost import Sizes
@@ -21,7 +22,7 @@ from locus.models.model import Model
 from locus.plan import document, population, preconditions, questions, readable, trials
 from locus.plan.config import AuditConfig
 from locus.plan.context import AuditContext, budget_of, choose
-from locus.plan.forecast import Forecast
+from locus.plan.forecast import Costs, Forecast
 from locus.plan.memory import Memory, memory_of
 from locus.plan.opened import Opened
 from locus.records.plan import ArithmeticRecord
@@ -92,8 +93,42 @@ class Planned:
         return "\n".join([*lines, f"  Memory of about {self.memory}"])
 
 
-def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
+@dataclass(frozen=True)
+class Counted:
+    """A plan, made without reading a question with the model, and what its trials take.
+
+    Attributes:
+        model: as it was opened.
+        dataset: name of the questions.
+        context: of what trials are run on, with nothing read.
+        plan: all trials and banks.
+        works: trial -> kind of work -> work.
+        memory: what the audit would hold.
+        notes: what is reckoned otherwise than it would be run.
+    """
+
+    model: Model
+    dataset: str
+    context: AuditContext
+    plan: trials.Plan
+    works: dict[str, Costs]
+    memory: Memory
+    notes: tuple[str, ...]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the model."""
+        return Sizes.of(self.model, self.context.space.kind.point)
+
+
+def counted(config: AuditConfig, opened: Opened, progress: Progress, memory: Callable[[Model], int] | None = None) -> Counted:
     """Make the plan of an audit without reading a question with the model, and count it.
+
+    Args:
+        config: of the audit.
+        opened: what is open already.
+        progress: told what goes on and the share of it.
+        memory: bytes of the device that is meant, in so far as they hold edits of this model, where it is not the one it is on.
 
     Raises:
         UserError: as an audit does before it begins.
@@ -114,6 +149,7 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
         notes.append(f"The claim that {source} would find is reckoned as a random Location of its size.")
         (place,) = space.draw(Location(space.everywhere.sites[: config.claim_size]), 1, config.seed)
         made.append(Claim(source, place, source))
+    made = named_apart(made)
     for claim in made:
         claim.check(model.fingerprint, space, carried=config.twin is not None)
     no_baselines: list[BlindScore] = []
@@ -122,21 +158,31 @@ def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
     basis = document.basis(context, dataset, no_baselines, rule(population.bounded(config, space, places), space.kind))
     trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
-    budget = budget_of(model, config, trie)
+    budget = budget_of(model, config, trie, None if memory is None else memory(model))
     plan = replace(trials.make(config, layout, made, basis, budget), arithmetic=threads)
     forecast = Forecast(plan.record, dataset, model, others=others)
-    works = forecast.trials()
-    memory = memory_of(model, plan, forecast.tries, budget, context.arithmetic.own)
-    sizes, rate = Sizes.of(model, space.kind.point), matrix_rate(model.device)
-    macs: dict[str, list[float]] = {}
-    for trial in plan.trials:
-        macs.setdefault(trial.role, []).append(sum(work.macs(sizes) for work in works[trial.id].values()))
-    costs = {role: Cost(len(ones), sum(ones), sum(ones) / (REACHED * rate)) for role, ones in macs.items()}
+    works, cores = forecast.trials(), context.arithmetic.own if memory is None else 1
+    held = memory_of(model, plan, forecast.tries, budget, cores)
     if config.judge != "none":
         notes.append("Speech is reckoned at its longest; judging is not counted.")
+    return Counted(model, dataset.name, context, plan, works, held, tuple(notes))
+
+
+def planned(config: AuditConfig, opened: Opened, progress: Progress) -> Planned:
+    """Count an audit, and set it against the rate of this machine.
+
+    Raises:
+        UserError: as an audit does before it begins.
+    """
+    found = counted(config, opened, progress)
+    sizes, rate = found.sizes, matrix_rate(found.model.device)
+    macs: dict[str, list[float]] = {}
+    for trial in found.plan.trials:
+        macs.setdefault(trial.role, []).append(sum(work.macs(sizes) for work in found.works[trial.id].values()))
+    costs = {role: Cost(len(ones), sum(ones), sum(ones) / (REACHED * rate)) for role, ones in macs.items()}
     progress("", 1.0)
-    used = {name: len(part) for name, part in context.items.items()}
-    return Planned(model.name, dataset.name, used, costs, rate, memory, tuple(notes))
+    used = {name: len(part) for name, part in found.context.items.items()}
+    return Planned(found.model.name, found.dataset, used, costs, rate, found.memory, found.notes)
 
 
 def _opened(config: AuditConfig, opened: Model | None) -> Model:

@@ -3,15 +3,22 @@
 An entry is one tensor in a safetensors file with its key, a note and a checksum over all its bytes. It is written beside its
 place and renamed into it, so a killed process leaves no half entry; an entry that is damaged or belongs to another key is named
 in a notice and made anew. Reading maps the file into memory, so what does not fit there stays on disk.
+
+The folder may be mounted from another machine, and shared by many. What a mapped file loses there ends the process that reads it,
+so an entry is copied to this machine's disk first, and written there before it is sent. Locks spare work that two would do at
+once; where a folder has none, entries are as whole, since they get their names when they are finished and are checked when read.
 """
 
+import errno
 import hashlib
 import json
 import math
 import mmap
 import os
 import shutil
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +30,7 @@ from torch import Tensor
 
 from locus.boundary.notices import notice
 from locus.errors import UserError
+from locus.machine.mounts import away
 from locus.models.locate import home
 
 try:
@@ -34,6 +42,8 @@ FORMAT = "locus-cache/1"
 DEFAULT_GB, LARGEST_GB = 16.0, 1e9
 RESERVE = 1 << 30  # bytes of the disk that are left to others
 ORPHAN = 60.0  # seconds after which an unfinished file that nobody holds a lock on belongs to a dead process
+LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # what a folder without locks answers
+FORGOTTEN = 86_400.0  # seconds after which it does where there are no locks
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -77,10 +87,11 @@ class Cache:
     Args:
         folder: where entries lie; made when the first is written.
         limit: bytes; 0 keeps nothing.
+        away: whether the folder is mounted from another machine.
     """
 
-    def __init__(self, folder: Path, limit: int):
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int, away: bool = False):
+        self.folder, self.limit, self.away = folder, limit, away
 
     @classmethod
     def standard(cls) -> "Cache":
@@ -96,7 +107,8 @@ class Cache:
                 raise ValueError
         except ValueError:
             raise UserError("LOCUS_CACHE_GB as a number of gigabytes, 0 or more", repr(setting), "Set it, or unset it.") from None
-        return cls(home() / "entries", int(gigabytes * 1e9))
+        folder = home() / "entries"
+        return cls(folder, int(gigabytes * 1e9), away(folder))
 
     def get(self, kind: str, key: Key) -> CachedTensor | None:
         """The entry of a key, or None where there is none or it was damaged (which a notice says)."""
@@ -104,13 +116,14 @@ class Cache:
             return None
         path = self._path(kind, key)
         try:
-            entry = _read_entry(path, _canonical(key))
+            entry = _read_entry(path, _canonical(key), self.away)
         except FileNotFoundError:
             return None
         except (Damaged, OSError) as error:
             notice(f"cache entry {path.name} {error}; it is made anew", CacheNotice)
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            if isinstance(error, Damaged) or not self.away:  # what fails on the way here may be whole for others
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             return None
         with suppress(OSError):  # another process may just have evicted it; what is mapped stays readable
             os.utime(path)
@@ -130,23 +143,35 @@ class Cache:
         """
         header = _header(_canonical(key), note, shape, dtype, UNSIGNED)
         path = self._path(kind, key)
-        partial = self._begin(path, len(header) + math.prod(shape) * dtype.itemsize)
-        if partial is None:
+        begun = self._begin(path, len(header) + math.prod(shape) * dtype.itemsize)
+        if begun is None:
             yield torch.zeros(*shape, dtype=dtype)
             return
+        partial, held = begun
         try:
-            with partial:
-                mapped = mmap.mmap(partial.fileno(), 0)
+            with partial, held:
+                mapped = mmap.mmap(held.fileno(), 0)
                 mapped[: len(header)] = header
                 yield _tensor(mapped, len(header), shape, dtype)
                 signed = _header(_canonical(key), note, shape, dtype, hashlib.sha256(mapped).hexdigest())
                 mapped[: len(header)] = signed
                 mapped.flush()
-                os.fsync(partial.fileno())
-                with suppress(FileNotFoundError):  # swept away: the entry is not kept, and the tensor is as good
-                    os.replace(partial.name, path)
+                self._finish(partial, mapped, path)
         finally:
             Path(partial.name).unlink(missing_ok=True)
+
+    def _finish(self, partial: IO[bytes], mapped: mmap.mmap, path: Path) -> None:
+        """Give a whole file its name; one that lies on this machine is sent first."""
+        try:
+            if self.away:
+                with memoryview(mapped) as view:
+                    partial.write(view)
+                partial.flush()
+            os.fsync(partial.fileno())
+            with suppress(FileNotFoundError):  # swept away: the entry is not kept, and the tensor is as good
+                os.replace(partial.name, path)
+        except OSError as error:
+            notice(f"{path.name} is not cached: {error}", CacheNotice)
 
     @contextmanager
     def lock(self, key: Key) -> Iterator[None]:
@@ -183,8 +208,9 @@ class Cache:
                 files.append((status.st_mtime, status.st_size, path))
         return sorted(files)
 
-    def _begin(self, path: Path, size: int) -> IO[bytes] | None:
-        """An unfinished file of a size, locked by this process, with room made for it; None where it cannot be had."""
+    def _begin(self, path: Path, size: int) -> tuple[IO[bytes], IO[bytes]] | None:
+        """An unfinished file, locked by this process, with room made for it, and the file of a size on this machine that is to be
+        filled, which may be the same; None where they cannot be had."""
         if not self.limit:
             return None
         try:
@@ -193,16 +219,18 @@ class Cache:
                 raise OSError(f"there is no room for {size / 1e6:.1f} MB in {self.folder}")
             with _locked(self.folder / ".lock"):
                 self._make_room(size)
-                file = (self.folder / f".partial-{os.getpid()}-{time.monotonic_ns()}").open("x+b")
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                file = (self.folder / f".partial-{uuid.uuid4().hex}").open("x+b")
+                _lock(file)
         except OSError as error:
             notice(f"{path.name} is not cached: {error}", CacheNotice)
             return None
+        held = file
         try:  # blocks are reserved now: a full disk must be an error here, not a fault when a page is written
-            os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)
-            return file
+            held = tempfile.TemporaryFile() if self.away else file  # noqa: SIM115 - closed by whoever fills it
+            os.posix_fallocate(held.fileno(), 0, size) if hasattr(os, "posix_fallocate") else held.truncate(size)
+            return file, held
         except OSError as error:
+            held.close()
             file.close()
             Path(file.name).unlink(missing_ok=True)
             notice(f"{path.name} is not cached: {error}", CacheNotice)
@@ -212,7 +240,7 @@ class Cache:
         """Sweep what dead processes left, then evict the least recently used until `size` fits; called under the lock."""
         files = []
         for used, n_bytes, path in self._files():
-            if path.name.startswith(".partial-") and time.time() - used > ORPHAN and _abandoned(path):
+            if path.name.startswith(".partial-") and _abandoned(path, time.time() - used):
                 path.unlink(missing_ok=True)
             else:
                 files.append((n_bytes, path))
@@ -232,22 +260,38 @@ NONE = Cache(Path(os.devnull), 0)  # keeps nothing
 def _locked(path: Path, busy: str = "") -> Iterator[None]:
     """Hold a file's lock; the system lets go of it when the process ends, however it ends."""
     with path.open("ab") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-            except BlockingIOError:
-                notice(busy, CacheNotice)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            _lock(file, wait=not busy)
+        except BlockingIOError:
+            notice(busy, CacheNotice)
+            _lock(file)
         yield
 
 
-def _abandoned(path: Path) -> bool:
-    """Whether no living process holds the lock of an unfinished file."""
+def _lock(file: IO[bytes], wait: bool = True) -> bool:
+    """Lock an open file; whether there are such locks where it lies.
+
+    Raises:
+        BlockingIOError: if another process has it, and is not waited for.
+    """
+    if fcntl is None:
+        return False
     try:
-        with path.open("rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return True
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
+        return False
+
+
+def _abandoned(path: Path, age: float) -> bool:
+    """Whether no living process is at work on an unfinished file that was last written so many seconds ago."""
+    if age <= ORPHAN:
+        return False
+    try:
+        with path.open("r+b") as file:  # a folder of another machine locks only what could be written
+            return _lock(file, wait=False) or age > FORGOTTEN
     except OSError:
         return False
 
@@ -277,14 +321,27 @@ def _tensor(mapped: mmap.mmap, start: int, shape: Sequence[int], dtype: torch.dt
     return torch.frombuffer(mapped, dtype=dtype, count=count, offset=start).view(*shape)
 
 
-def _read_entry(path: Path, key: str) -> CachedTensor:
+@contextmanager
+def _at_hand(path: Path, away: bool) -> Iterator[IO[bytes]]:
+    """A file, or a copy of it on this machine that has no name."""
+    with path.open("rb") as file:
+        if not away:
+            yield file
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(file, copy, 1 << 22)
+            copy.flush()
+            yield copy
+
+
+def _read_entry(path: Path, key: str, away: bool = False) -> CachedTensor:
     """Map an entry and hold it against its checksum and the key it is looked up by.
 
     Raises:
         FileNotFoundError: if there is none.
         Damaged: if it is cut, changed, or not the entry of this key.
     """
-    with path.open("rb") as file:
+    with _at_hand(path, away) as file:
         if os.fstat(file.fileno()).st_size < 8:
             raise Damaged("is cut short")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # writes to it, if any, stay in this process

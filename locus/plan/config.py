@@ -47,6 +47,7 @@ SINCE_FIRST: dict[str, object] = {
     "form": False,
     "labels": 0,
     "ranks": [],
+    "common_random": False,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -112,6 +113,9 @@ class AuditConfig(settings.Settings):
         "uniform",
         description="random Locations: uniform, over all sites; layer, as many in each layer as the claim; both: the verdict is "
         "by uniform ones, and *special* by as many of the claim's layers stands beside it",
+    )
+    common_random: bool = Field(
+        False, description="claims of one size share their random Locations: each is searched once, and counts for all of them"
     )
     singles: int = Field(0, ge=0, description="random single sites")
     ranks: tuple[Annotated[int, Field(ge=2, le=256)], ...] = Field(

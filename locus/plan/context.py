@@ -195,14 +195,14 @@ def memory_budget(context: AuditContext) -> MemoryBudget:
     return budget_of(context.model, context.config, context.parts["train"].trie)
 
 
-def budget_of(model: Model, config: AuditConfig, trie: TokenTrie) -> MemoryBudget:
-    """The same, from the trees of the training questions."""
+def budget_of(model: Model, config: AuditConfig, trie: TokenTrie, memory: int | None = None) -> MemoryBudget:
+    """The same, from the trees of the training questions, and on a device of some memory where that is not the model's own."""
     longest = max(_longest(model, trie, owner) for owner in set(trie.owners.tolist()))
     tokens, itemsize = max(longest, min(config.tokens, config.batch * longest)), model.dtype.itemsize
     budget = MemoryBudget(tokens=tokens, itemsize=itemsize, answers=len(trie.sequences))
-    if model.device.type == "cpu":
+    if model.device.type == "cpu" and memory is None:
         return replace(budget, edits=1 if BANKS in model.off else 3)
-    nbytes = torch.cuda.get_device_properties(model.device).total_memory // 2
+    nbytes = (torch.cuda.get_device_properties(model.device).total_memory if memory is None else memory) // 2
     return replace(budget, nbytes=nbytes, edits=1 if BANKS in model.off else 64, apart=False)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from locus.behaviours.items import SPLITS, Dataset
+from locus.behaviours.items import SPLITS, Dataset, content_hash
 from locus.behaviours.prompts import PromptFormat
 from locus.claims.probe import plant_with_question
 from locus.edits.kind import kind
@@ -79,12 +79,22 @@ class Forecast:
 
     def trials(self) -> dict[str, Costs]:
         """Trial -> kind of work -> work, for all trials of the plan."""
-        specs = {trial.id: trial for trial in self.plan.trials}
-        work = {}
+        specs, again = {trial.id: trial for trial in self.plan.trials}, self._again()
+        work: dict[str, Costs] = {}
         for bank in self.plan.banks:
-            for trial in bank:
-                work[trial] = self._trial(specs[trial], [specs[one] for one in bank])
+            own = [specs[trial] for trial in bank if trial not in again]
+            work |= {trial: self._trial(specs[trial], own) if trial not in again else {} for trial in bank}
         return work
+
+    def _again(self) -> set[str]:
+        """Trials that are the same as one before but for their claim, where claims share their random Locations."""
+        seen: set[str] = set()
+        again = set()
+        for trial in self.plan.trials if self.config.common_random else ():
+            alike = content_hash({**trial.spec, "claim": ""})
+            again |= {trial.id} if alike in seen else set()
+            seen.add(alike)
+        return again
 
     def _laid_out(self, trie: TokenTrie, tokens: int = TOKENS, ends: bool = False) -> Laid:
         """The rows of a forest, or the texts in them where the model is run row by row."""

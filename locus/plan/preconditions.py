@@ -95,13 +95,14 @@ def warn_of_few(items: Mapping[str, Sequence[Item]], config: AuditConfig) -> Non
         )
 
 
-def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" = None) -> None:
+def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" = None, fitted: bool = True) -> None:
     """Check what needs neither torch, nor a model, nor the network.
 
     Args:
         config: what is asked for.
         out: the run folder, if there is to be one.
         opened: what is open already, and need not be looked for.
+        fitted: whether claims are held against the sizes that a model's files speak of.
 
     Raises:
         UserError: naming everything that is wrong at once.
@@ -109,7 +110,7 @@ def early(config: AuditConfig, out: Path | None = None, opened: "Opened | None" 
     errors = _claims(config, opened) + _sizes(config) + _search(config)
     errors += controls.problems(config, opened.model if opened is not None else None)
     model = opened.model if opened is not None else None
-    if model is None and not registry.known("models", config.model):
+    if fitted and model is None and not registry.known("models", config.model):
         errors += _here(config)
     for look in questions.at_once(config, opened):
         errors += _caught(look)

@@ -55,6 +55,7 @@ class Trial:
         rank: of the edit, where it is trained.
         further: the most steps of a second search, from its end, whose edit is not used.
         shorter: whether it is the first part of another trial's search, of which it takes the edit as it stood then.
+        again: the id of the trial that it is once more, for another claim, where claims share their random Locations.
     """
 
     role: str
@@ -72,6 +73,7 @@ class Trial:
     further: int = 0
     rank: int = 1
     shorter: bool = field(default=False, compare=False)
+    again: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -92,7 +94,7 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         fields = {**vars(self), "location": self.location.names, "recipe": self.recipe.to_json() if self.recipe else None}
-        del fields["shorter"]  # its recipe's rounds say it
+        del fields["shorter"], fields["again"]  # its recipe's rounds say it, and all that it has in common with the other
         # What the first edition did not have is left out where there is none.
         starts, further, rank = (fields.pop(name) for name in ("starts", "further", "rank"))
         since = {"starts": list(starts)} if starts else {}
@@ -126,8 +128,8 @@ class MemoryBudget:
         An edit that is not trained keeps nothing for the way back: it holds one layer's at a time. One of a higher rank is
         searched for with a Jacobian that is no longer small beside these, twice, in float32.
         """
-        if trial.shorter:
-            return 0  # a point of a search that is there anyway
+        if trial.shorter or trial.again:
+            return 0  # a point of a search that is there anyway, or the whole of it
         layers = layout.n_layers - trial.first_layer if trial.recipe is not None else 1
         ways = 2 if trial.starts else 1
         activations = 14 * layout.d_model * self.itemsize * self.tokens * layers
@@ -248,7 +250,8 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     for rank in config.ranks:
         lower = _ranked(lower, rank)
         trials += lower
-    return tuple({trial.id: trial for trial in trials}.values())
+    unique = {trial.id: trial for trial in trials}
+    return _shared(unique) if config.common_random else tuple(unique.values())
 
 
 def _ranked(lower: Sequence[Trial], rank: int) -> list[Trial]:
@@ -259,6 +262,14 @@ def _ranked(lower: Sequence[Trial], rank: int) -> list[Trial]:
         for one in lower
     ]
     return [_begun_within(again, trial) for trial in again]
+
+
+def _shared(trials: Mapping[str, Trial]) -> tuple[Trial, ...]:
+    """Trials by id, those marked that are the same as one before but for their claim: such as random Locations, which claims of
+    one size draw alike."""
+    first: dict[Trial, str] = {}
+    alike = {identity: first.setdefault(replace(trial, claim=""), identity) for identity, trial in trials.items()}
+    return tuple(replace(trial, again="" if alike[one] == one else alike[one]) for one, trial in trials.items())
 
 
 def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
@@ -318,11 +329,15 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budge
     from which ceiling or complement are searched for come before these. Edits of a higher rank follow those of a lower one.
     """
     shorter: dict[tuple[Any, ...], list[Trial]] = {}
+    again: dict[str, list[Trial]] = {}
+    original = {trial.id: trial.again or trial.id for trial in trials}
     for trial in trials:
-        if trial.shorter:
+        if trial.again:
+            again.setdefault(trial.again, []).append(trial)
+        elif trial.shorter:
             shorter.setdefault(trial.search, []).append(trial)
-    trials = tuple(trial for trial in trials if not trial.shorter)
-    needed = {identity for trial in trials if trial.role in OUTER for identity in trial.starts}
+    trials = tuple(trial for trial in trials if not trial.shorter and not trial.again)
+    needed = {original[identity] for trial in trials if trial.role in OUTER for identity in trial.starts}
     order: dict[tuple[Any, ...], list[str]] = {}
     for trial in trials:
         if trial.role in DRAWN and trial.arm not in (arms := order.setdefault(_drawn(trial), [])):
@@ -348,7 +363,8 @@ def _banks(trials: tuple[Trial, ...], config: AuditConfig, layout: Layout, budge
         banks += _filled(sorted(groups[key], key=lambda trial: trial.first_layer), fits)  # stable: plan order within a layer
     if budget.apart and config.bank is None and len(banks) > 2:
         banks[-1:] = [[trial] for trial in banks[-1]]
-    return [[*bank, *(one for trial in bank for one in shorter.get(trial.search, ()))] for bank in banks]
+    whole = [[*bank, *(one for trial in bank for one in shorter.get(trial.search, ()))] for bank in banks]
+    return [[*bank, *(one for trial in bank for one in again.get(trial.id, ()))] for bank in whole]
 
 
 def _drawn(trial: Trial) -> tuple[Any, ...]:

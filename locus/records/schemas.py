@@ -11,6 +11,7 @@ from locus.records.plan import PlanRecord
 from locus.records.receipt import Receipt
 from locus.records.repeat import RepeatRecord
 from locus.records.result import TrialResult
+from locus.records.sweep import SweepRecord
 from locus.records.verdict import Verdict
 
 RECORDS: dict[str, type[Part]] = {
@@ -24,6 +25,7 @@ RECORDS: dict[str, type[Part]] = {
     "graded": GradedCalibration,
     "graded-draw": GradedDraw,
     "repeat": RepeatRecord,
+    "sweep": SweepRecord,
     "labels": LabelsRecord,
 }
 

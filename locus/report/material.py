@@ -123,7 +123,7 @@ def read(folder: Path) -> Material:
         UserError: if it is no run folder, or its files are not whole.
     """
     with conclude.recorded(folder) as record:
-        verdict = _verdict(folder, record)
+        verdict = verdict_in(folder, record)
         _ = {one.name: one for one in record.config.measures if one.decides}[verdict.metric]  # nothing else could have decided
         claims = {trial.id: trial.claim for trial in record.plan.trials}
         places = {
@@ -137,7 +137,17 @@ def read(folder: Path) -> Material:
         return Material(folder, record.plan, verdict, places, settings(record), answers, sealed_in(folder), record.space)
 
 
-def _verdict(folder: Path, record: Record) -> Verdict:
+def verdict_in(folder: Path, record: Record) -> Verdict:
+    """The verdict in a run folder; derived where there is none, or one of another plan.
+
+    Args:
+        folder: of the run.
+        record: of its scores.
+
+    Raises:
+        UserError: if it is of another schema.
+        ValueError: if it is not whole.
+    """
     path = folder / "verdict.json"
     if path.is_file():
         content: JsonObject = incoming.read_json(path, "a run folder whose verdict.json is whole", inside=folder)

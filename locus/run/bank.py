@@ -6,7 +6,7 @@ Nothing is written here but by `run_bank`: whoever does a bank hands rows and ed
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +85,20 @@ def do_bank(trials: list[Trial], context: AuditContext, starts: Mapping[str, Edi
         starts: by trial, the edits from which some of them are searched for as well.
         say: told the share that is done.
     """
+    own = {trial.id: trial for trial in trials if not trial.again}
     with context.arithmetic.banked():
-        return _do_bank(trials, context, starts, say)
+        done = _do_bank(list(own.values()), context, starts, say)
+    by_id = {result.id: result for result in done.results}
+    for trial in (trial for trial in trials if trial.again):
+        by_id[trial.id] = _once_more(trial, by_id[trial.again])
+        done.edits[trial.id] = done.edits[trial.again]
+    return DoneBank([by_id[trial.id] for trial in trials], done.edits)
+
+
+def _once_more(trial: Trial, done: Result) -> Result:
+    """What came out of a trial as that of the same trial for another claim, which took nothing."""
+    free = {work: dict.fromkeys(counts, 0.0) for work, counts in done.cost.items()}
+    return replace(done, id=trial.id, spec=TrialSpec.parse(trial.to_dict()), seconds=0.0, cost=free)
 
 
 def _do_bank(trials: list[Trial], context: AuditContext, starts: Mapping[str, Edit], say: Callable[[float], None]) -> DoneBank:

@@ -89,14 +89,14 @@ def run(
     # What is spent on a judge must be counted in one place.
     name = "serial" if asker_of(context.judge) is not None else context.config.executor
     with at_work(name, context.arithmetic.at_once > 1) as team:
-        for wave in _waves(left, banks):
+        for wave in waves(left, banks):
             if not ran(team, wave):
                 break
     tidy(plan, store, folder)
     progress("", 1.0)
 
 
-def _waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
+def waves(left: list[int], banks: list[list[Trial]]) -> list[list[int]]:
     """Banks in order, cut so that none of a part starts from an edit of the same part."""
     waves: list[list[int]] = [[]]
     made_here: set[str] = set()
@@ -148,6 +148,8 @@ def afford(plan: Plan, context: AuditContext) -> None:
 
 def cost(trial: Trial, context: AuditContext) -> float:
     """Relative price of a trial: forwards and backwards over the layers from its first on."""
+    if trial.again:
+        return 0.0
     depth = 1 - trial.first_layer / context.model.layout.n_layers
     sizes = {name: len(part.trie) for name, part in context.parts.items()}
     scored = sizes["validation"] + sizes["test"] + sum(len(part.trie) for part in context.read_elsewhere.values())

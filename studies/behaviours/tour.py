@@ -22,8 +22,9 @@ import numpy as np
 from scipy.stats import binom
 
 import locus
-from locus import registry, stats
+from locus import registry
 from locus.boundary import incoming
+from locus.conclude import family
 from locus.errors import UserError
 from locus.records.place import PlaceResult
 from locus.records.verdict import Verdict
@@ -201,9 +202,7 @@ def table(rows: Sequence[Row]) -> str:
     if not rows:
         return "Nothing is audited yet."
     claims = [one.verdict.claims[0] for one in rows]
-    named = ("special", "refuted")
-    raw = [[_p(claim.special.p) for claim in claims], [_p(claim.special.p_refuted) for claim in claims]]
-    adjusted = {which: stats.benjamini_hochberg(ps) for which, ps in zip(named, raw, strict=True)}
+    adjusted = family.adjusted([claim.special for claim in claims])
     heads = "behaviour | kind | n | ceiling | ITI: lead | rank | optimal: lead | rank | special | p | BH | against | BH"
     lines = [f"| {heads} |", "| --- " * 13 + "|"]
     for place, one in enumerate(rows):
@@ -220,15 +219,15 @@ def table(rows: Sequence[Row]) -> str:
             f"{1 + special.reached:.0f} of {1 + (special.n_random or 0)}" if special.reached is not None else "–",
             special.standing,
             p_value(_p(special.p)),
-            p_value(float(adjusted["special"][place])),
+            p_value(_p(adjusted[place].p)),
             p_value(_p(special.p_refuted)),
-            p_value(float(adjusted["refuted"][place])),
+            p_value(_p(adjusted[place].p_refuted)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *_said(rows, adjusted)])
 
 
-def _said(rows: Sequence[Row], adjusted: dict[str, Any]) -> list[str]:
+def _said(rows: Sequence[Row], adjusted: Sequence[family.Adjusted]) -> list[str]:
     """What follows for the family, and what chance alone would do."""
     put = [one for one in rows if one.verdict.special.standing != "invalid"]
     led = [one for one in rows if one.led]
@@ -241,10 +240,12 @@ def _said(rows: Sequence[Row], adjusted: dict[str, Any]) -> list[str]:
         f"expected, and as many or more with probability {p_value(_chance(len(first), len(put), of))}. "
         f"Of those that lead under ITI, {sum(one in led for one in first)} do.",
     ]
-    found = {which: [one.name for one, p in zip(rows, ps, strict=True) if p <= LEVEL] for which, ps in adjusted.items()}
+    named = [one.name for one in rows]
+    special = [name for name, one in zip(named, adjusted, strict=True) if _p(one.p) <= LEVEL]
+    refuted = [name for name, one in zip(named, adjusted, strict=True) if _p(one.p_refuted) <= LEVEL]
     counted.append(
-        f"At a false discovery rate of {share(LEVEL)} (Benjamini-Hochberg over all {n}): special at {_listed(found['special'])}; "
-        f"not special by a margin at {_listed(found['refuted'])}."
+        f"At a false discovery rate of {share(LEVEL)} (Benjamini-Hochberg over all {n}): special at {_listed(special)}; "
+        f"not special by a margin at {_listed(refuted)}."
     )
     return [part for one in counted for part in (fill(one, 100, break_on_hyphens=False), "")][:-1]
 

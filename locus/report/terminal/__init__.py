@@ -2,6 +2,7 @@
 
 from locus.report.terminal.progress import progress
 from locus.report.terminal.results import verdict_table
+from locus.report.terminal.swept import sweep_table
 from locus.report.terminal.tables import (
     claim_table,
     judge_table,
@@ -20,6 +21,7 @@ __all__ = [
     "power_table",
     "progress",
     "repeat_table",
+    "sweep_table",
     "verdict_table",
     "verified_table",
 ]

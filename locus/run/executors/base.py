@@ -18,6 +18,8 @@ Say = Callable[[float], None]
 JobFunction = Callable[[Any, Say], Any]
 Progress = Callable[[int, float], None]
 AUTO = "auto"
+TRIES = 2  # of a job whose worker dies, or that raises
+AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
 
 
 @dataclass(frozen=True)

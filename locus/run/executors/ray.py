@@ -26,13 +26,11 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from locus import registry
 from locus.boundary.notices import notice
 from locus.errors import UserError
-from locus.run.executors.base import JobFunction, Tasks, sendable
+from locus.run.executors.base import AHEAD, TRIES, JobFunction, Tasks, sendable
 
 # Of a cluster that is begun here: it tells nobody that it is there, says nothing, and computes at the driver's own priority.
 OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 BEGIN = "Begin one there (ray start --head), or leave the address out for one of this machine's own."
-TRIES = 2  # of a job whose worker dies, or that raises
-AHEAD = 8  # jobs a worker that may be begun before the results before them were taken
 BEAT = 1.0  # seconds between two questions how far a job is
 GRACE = 600.0  # seconds that a job may take whatever was reckoned
 Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
