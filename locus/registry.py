@@ -131,7 +131,9 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("mlp", "locus.sites.mlp:KIND", "mlp.12, an MLP"),
         Entry("resid", "locus.sites.resid:KIND", "resid.12, the residual stream entering a layer"),
         Entry("direction", "locus.sites.direction:KIND", "FILE.npy@12 or means@12, a direction of the stream entering a layer"),
-        Entry("beside", "locus.sites.beside:KIND", "the stream entering a layer, but for a direction; what these are held against"),
+        Entry(
+            "off-direction", "locus.sites.off_direction:KIND", "the stream but for a direction: what directions are held against"
+        ),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
     "claims": (Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),),

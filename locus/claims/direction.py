@@ -3,7 +3,7 @@
     FILE.npy@12                     a vector of [d_model], at the stream entering layer 12
     FILE.safetensors:KEY@12-15      one of several tensors, at layers 12 to 15
     sae:FOLDER#123                  a decoder row, where its hook says; likewise other files that say where their vectors act
-    means@12, means@all             wanted answers' mean less unwanted answers', of the audit's own training and validation questions
+    means@12, means@all             wanted answers' mean less unwanted ones', of the audit's training and validation questions
 
 A vector is taken to unit length: what is claimed is a direction, and how far it is gone is learned. It lies in the claim itself.
 """
@@ -121,7 +121,9 @@ def read(source: Source, key: str, layers: Sequence[int] | None) -> Claim:
             key = next(iter(there))
         if key not in there:
             listed = ", ".join(sorted(there)[:5])
-            raise UserError("a tensor of the file, as FILE.safetensors:KEY@12", f"{key[:80]!r} of {label} ({listed})", "Name one.")
+            raise UserError(
+                "a tensor of the file, as FILE.safetensors:KEY@12", f"{key[:80]!r} of {label} ({listed})", "Name one."
+            )
         vector, label = unit(source.tensors().read(key), f"{key[:80]!r} of {label}"), f"{key[:80]!r} of {label}"
     elif source.array is not None:
         vector = unit(source.array, label)
@@ -161,7 +163,9 @@ def vectors_of(claims: Sequence[Claim], width: int | None = None) -> dict[int, V
                 vector = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
                 index = int(name, 16)
             except (ValueError, TypeError) as error:
-                raise UserError("a claim's vectors as locus writes them", f"{name[:20]!r}: {error!s:.80}", "Claim anew.") from error
+                raise UserError(
+                    "a claim's vectors as locus writes them", f"{name[:20]!r}: {error!s:.80}", "Claim anew."
+                ) from error
             if not np.isfinite(vector).all() or index_of(vector) != index:
                 raise UserError("a direction known by its content", f"{name[:20]!r}, of other content", "Claim anew.")
             if width is not None and len(vector) != width:

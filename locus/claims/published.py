@@ -210,11 +210,17 @@ class Published:
         about = dict(self.about) | ({"importer": self.importer} if self.importer else {})
         if layers is None or layers:
             if len(vectors) > 1 or (entering[0] is not None and layers is not None and tuple(layers) != (entering[0],)):
-                received = f"{len(vectors)} directions" if len(vectors) > 1 else f"one that its file says is of {self.directions[0].site}"
+                received = (
+                    f"{len(vectors)} directions"
+                    if len(vectors) > 1
+                    else f"one that its file says is of {self.directions[0].site}"
+                )
                 raise UserError(f"{wanted}, one for what stands behind the @", received, "Leave the @ out.")
             return direction.claim_of([(one, vectors[0]) for one in layers or (0,)], self.name, about, everywhere=layers is None)
         if None in entering:
-            raise UserError(f"{wanted}, and which layer", f"{self.name!r}, which does not say it", "Say the layer: @12 behind it.")
+            raise UserError(
+                f"{wanted}, and which layer", f"{self.name!r}, which does not say it", "Say the layer: @12 behind it."
+            )
         return direction.claim_of(
             [(one, vector) for one, vector in zip(entering, vectors, strict=True) if one is not None], self.name, about
         )

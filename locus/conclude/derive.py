@@ -169,7 +169,9 @@ def claims_of(
             sentence=rule.overall(mine),
             by_metric={metric: one.findings[index] for metric, one in by_metric.items() if one is not None},
         )
-        by = {way: one.findings[index].special for way, one in zip(record.config.nulls[1:], others, strict=True) if one is not None}
+        by = {
+            way: one.findings[index].special for way, one in zip(record.config.nulls[1:], others, strict=True) if one is not None
+        }
         more: dict[str, object] = {"special_by": by} if record.second and by else {"special_in_layers": by["layer"]} if by else {}
         more |= {} if record.space.kind == default() else {"kind": record.space.kind.name}
         claims.append(found.model_copy(update=more))

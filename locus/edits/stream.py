@@ -1,8 +1,8 @@
-"""Edits of the stream that write one vector with a strength: r <- r + (<a, r> + c) v. Along a direction, or beside one.
+"""Edits of the stream that write one vector with a strength: r <- r + (<a, r> + c) v. Along a direction, or off one.
 
-*Along* a direction v only the strength is learned, a and c; a place *beside* v learns what it writes as well, any vector that is
-orthogonal to v, or any at all where nothing is left out. So whatever an edit along a direction does, one of all the stream can do:
-its training loss is never above. All begin at the identity: a = c = 0 along a direction, what is written = 0 beside one.
+*Along* a direction v only the strength is learned, a and c; a place *off* v learns what it writes as well, any vector that is
+orthogonal to v, or any at all where nothing is left out. So whatever an edit along a direction does, one of all the stream can
+do: its training loss is never above. All begin at the identity: a = c = 0 along a direction, what is written = 0 off one.
 
 What an edit reads is the stream (`layer`), its own part of it (`heads`: v alone, or what is orthogonal to v), or nothing.
 """
@@ -23,11 +23,11 @@ from locus.sites.site import Location
 
 
 class Stream(Rank1):
-    """A trainable edit along a direction of the stream, or beside one; one flat float32 parameter holds the numbers of all layers.
+    """A trainable edit along a direction of the stream, or off one; one flat float32 parameter holds all its numbers.
 
     Args:
         layout: of the model.
-        location: directions, or what is beside them; one a layer.
+        location: directions, or what is off them; one a layer.
         vectors: what these are, by layer and index: unit vectors, [d_model].
         read: what the strength is read from: the stream, the site's own part of it, or nothing (a learned constant).
         seed: of the start.
@@ -73,7 +73,7 @@ class Stream(Rank1):
             blocks += [read, torch.zeros(self._n_write[layer])]
         return torch.cat(blocks)
 
-    def _beside(self, layer: int, vector: Tensor) -> Tensor:
+    def _off(self, layer: int, vector: Tensor) -> Tensor:
         """[..., d_model] without its part along the layer's direction, if it has one."""
         if layer not in self.vectors:
             return vector
@@ -88,8 +88,8 @@ class Stream(Rank1):
             read = {"layer": lambda: a, "heads": lambda: a * v, "constant": lambda: None}[self.read]()
             return read, rest[0], v
         c, b = (None, rest) if self.read == "constant" else (rest[0], rest[1:])
-        read = None if self.read == "constant" else self._beside(layer, a) if self.read == "heads" else a
-        return read, c, self._beside(layer, b)
+        read = None if self.read == "constant" else self._off(layer, a) if self.read == "heads" else a
+        return read, c, self._off(layer, b)
 
     def terms(self, layer: int) -> Terms | None:
         """Its terms in a layer, differentiable in `flat`."""
@@ -168,15 +168,15 @@ class Stream(Rank1):
         along = kept @ write  # [rows, T], by the strength at a token
         by_constant = along.sum(dim=1, keepdim=True)
         if read is None:
-            return gradients.new_zeros(len(kept), 0), by_constant if self.along else self._beside(layer, kept.sum(dim=1))
+            return gradients.new_zeros(len(kept), 0), by_constant if self.along else self._off(layer, kept.sum(dim=1))
         by_read = torch.einsum("rt,rtw->rw", along, inputs)
         if self.along:
             v = self.vectors[layer].to(device)
             return (by_read @ v[:, None] if self.read == "heads" else by_read), by_constant
         assert constant is not None, "what reads has a constant"
         strength = inputs @ read + constant
-        by_write = self._beside(layer, torch.einsum("rt,rtw->rw", strength, kept))
-        return self._beside(layer, by_read) if self.read == "heads" else by_read, torch.cat([by_constant, by_write], dim=1)
+        by_write = self._off(layer, torch.einsum("rt,rtw->rw", strength, kept))
+        return self._off(layer, by_read) if self.read == "heads" else by_read, torch.cat([by_constant, by_write], dim=1)
 
 
 def added(layout: Layout, location: Location, vectors: Vectors, strengths: dict[int, float], positions: Positions) -> Edit:

@@ -110,8 +110,8 @@ class AuditConfig(settings.Settings):
     null: Literal["uniform", "layer", "both", "own"] = Field(
         "uniform",
         description="random Locations: uniform, over all sites; layer, as many in each layer as the claim; both: the verdict is "
-        "by uniform ones, and *special* by as many of the claim's layers stands beside it; own: directions', which must beat both "
-        "draws from the activations' covariance and class-mean differences of shuffled labels",
+        "by uniform ones, and *special* by as many of the claim's layers stands beside it; own: the kind's, which directions "
+        "always have: by the activations' covariance, and by shuffled labels, both of which must be beaten",
     )
     singles: int = Field(0, ge=0, description="random single sites")
     reads: tuple[Read, ...] = Field(

@@ -252,7 +252,7 @@ class TrialSpec(OpenPart):
     recipe: RecipeRecord | None
     """How it is trained, if it is."""
     role: Short
-    """base, shift, shift-random, shift-everywhere, claim, random, random-layer (or another way of drawing), single, ceiling or complement."""
+    """base, shift, shift-random, shift-everywhere, claim, random, random-layer (or another), single, ceiling or complement."""
     seed: Count
     """Of its start and its order of questions."""
     starts: Many[Id] = Field(default=(), max_length=PLACES)

@@ -43,8 +43,8 @@ class SiteKind:
         foreseen: how many sites each layer has by a configuration's sizes (layers, heads, inner width), before a model is loaded;
             None where these do not say.
         written: what an edit of it writes: the sites' slices of the vector at its point; or, of all of it, one direction alone
-            (along), or all but one (beside).
-        around: of what is written along a direction, the kind that stands for all that is beside it.
+            (along), or all but one (off).
+        around: of what is written along a direction, the kind that stands for all that is off it.
         nulls: how random Locations are drawn of it, where that is not among the model's own sites; the claim must beat the first
             two, and what stands behind them is for comparison.
         by_name: whether a claim is made by writing its sites; a direction's is made of a vector.
@@ -62,7 +62,7 @@ class SiteKind:
     counts: Callable[[Any], tuple[int, ...]]
     columns: Callable[[Any, int, int], slice]
     foreseen: Callable[[Mapping[str, int | None]], tuple[int, ...] | None] = lambda sizes: None
-    written: Literal["slices", "along", "beside"] = "slices"
+    written: Literal["slices", "along", "off"] = "slices"
     around: str = ""
     nulls: tuple[str, ...] = ()
     by_name: bool = True

@@ -1,4 +1,4 @@
-"""What has no place among others is known by a number: the beginning of a hash of a vector, or a way of drawing it and the draw."""
+"""What has no place among others is known by a number: the beginning of a hash, or a way of drawing it and which draw it is."""
 
 import hashlib
 

@@ -98,7 +98,9 @@ class SiteSpace:
             absent = list(location.sites)
         if absent and free:
             received = ", ".join(sorted({f"layer {site.layer}" for site in absent}))
-            raise UserError(f"{self.kind.nouns} of a model with {n_layers} layers, 0 to {n_layers - 1}", received, "Mend the layer.")
+            raise UserError(
+                f"{self.kind.nouns} of a model with {n_layers} layers, 0 to {n_layers - 1}", received, "Mend the layer."
+            )
         if absent:
             last, each = self.layers[-1], " or ".join(f"{count:,}" for count in sorted(set(counts)))
             ends = [Site(self.kind.name, layer, index) for layer, index in ((self.layers[0], 0), (last, counts[last] - 1))]

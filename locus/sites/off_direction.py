@@ -6,14 +6,14 @@ An edit of the stream writes <a, r> + c times a vector of its own, so that it ca
 from locus.sites.kind import SiteKind, one_a_layer, whole, whole_columns
 
 KIND = SiteKind(
-    name="beside",
-    noun="stream beside a direction",
-    nouns="streams beside a direction",
-    notations=("beside.{}.{:012x}",),
+    name="off-direction",
+    noun="stream off a direction",
+    nouns="streams off a direction",
+    notations=("off-direction.{}.{:012x}",),
     point="resid_pre",
     counts=whole("resid_pre"),
     columns=whole_columns,
     foreseen=one_a_layer,
-    written="beside",
+    written="off",
     by_name=False,
 )
