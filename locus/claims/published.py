@@ -238,7 +238,7 @@ class Published:
         sites = (
             [one.site or f"{one.label}, at a place not said" for one in self.directions] or list(self.named) or list(self.scores)
         )
-        remedy = "Claims of directions and of whole modules are not audited yet; name heads."
+        remedy = "Name heads, or name sites of one kind, as mlp.12."
         raise UserError("a claim of attention heads", f"{self.name!r} with {held} ({', '.join(sites[:4])[:120]})", remedy)
 
     def _named(self, scores: Mapping[str, float]) -> list[str]:

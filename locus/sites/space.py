@@ -60,6 +60,13 @@ class SiteSpace:
         return Location(tuple(Site(name, layer, index) for layer, count in enumerate(self.counts) for index in range(count)))
 
     @property
+    def probed(self) -> tuple[Site, ...]:
+        """All sites that a probe looks at; of directions, the difference of class means at every layer."""
+        if self.kind.around:
+            return tuple(Site(self.kind.name, layer, known.MEANS) for layer in self.layers)
+        return self.everywhere.sites
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """The layers that have sites."""
         return tuple(layer for layer, count in enumerate(self.counts) if count)
