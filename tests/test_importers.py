@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import locus
 from locus import registry
-from locus.claims.direction import vectors_of
 from locus.claims import given, importers
+from locus.claims.direction import vectors_of
 from locus.claims.importers import nodes, opening
 from locus.claims.importers.hooks import site_of
 from locus.claims.importers.source import Source

@@ -22,6 +22,7 @@ from locus.engine.activations import TOKENS, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
 from locus.engine.trie import TokenTrie
+from locus.errors import UserError
 from locus.models.model import Model
 from locus.sites.kind import default, kind_of
 from locus.sites.known import MEANS

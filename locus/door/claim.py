@@ -30,8 +30,9 @@ def claim(
 
     Args:
         source: heads as `12.3,14.0` or `L12H3`, neurons as `n12.345`, modules as `attn.3` or `mlp.12`, the stream entering a
-            layer as `resid.10`, a direction of it as `FILE.npy@12` or `means@12`; a list of these, all of one kind, or of (layer, head) counted from zero; a file of them (JSON,
-            .npy, or one a line), or of scores in a published shape (docs/claims.md); or `patch:DIR` of a patching run.
+            layer as `resid.10`, a direction of it as `FILE.npy@12` or `means@12`; a list of these, all of one kind, or of
+            (layer, head) counted from zero; a file of them (JSON, .npy, or one a line), or of scores in a published shape
+            (docs/claims.md); or `patch:DIR` of a patching run.
         name: what tables call it.
         size: of a file of scores, so many of the highest, or "all".
         budget: instead, this share of the heads that have a score.

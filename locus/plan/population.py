@@ -76,6 +76,9 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
     if unknown := [match for match in config.nulls if match not in space.matches]:
         wanted = f"random Locations that {space.kind.nouns} have: {', '.join(space.matches)}"
         raise UserError(wanted, ", ".join(unknown), f"A layer has one {space.kind.noun}: use --set null=uniform.")
+    if space.kind.around and config.shift_everywhere:
+        remedy = "Leave shift_everywhere out."
+        raise UserError(f"a shift at claimed and at random {space.kind.nouns}", "shift_everywhere, along none", remedy)
     there = bounded(config, space, locations).random
     if there == config.random:
         return
