@@ -53,7 +53,7 @@ def scores_of(
         complement=record.of(others, metric),
         random=np.array([record.of(arm, metric) for arm in randoms]),
         groups=record.groups,
-        unsettled={} if early else {part: _unsettled(arms) for part, arms in parts.items()},
+        unsettled={} if early else {part: _unsettled(arms) for part, arms in {**parts, "random": [*randoms, *second]}.items()},
         blind=blind,
         beaten={} if early else {part: why for part, why in beaten.items() if why},
         inner={part: arm.name for part, arm in (("ceiling", ceiling), ("complement", others)) if arm.role != part},

@@ -85,8 +85,7 @@ class Stream(Rank1):
         a, rest = (self.flat[place] for place in self.places(layer))
         if self.along:
             v = self.vectors[layer].to(rest.device)
-            read = {"layer": lambda: a, "heads": lambda: a * v, "constant": lambda: None}[self.read]()
-            return read, rest[0], v
+            return (None if self.read == "constant" else a * v if self.read == "heads" else a), rest[0], v
         c, b = (None, rest) if self.read == "constant" else (rest[0], rest[1:])
         read = None if self.read == "constant" else self._off(layer, a) if self.read == "heads" else a
         return read, c, self._off(layer, b)
