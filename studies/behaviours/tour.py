@@ -37,11 +37,11 @@ SETTINGS: dict[str, Any] = {
     "random": 19,
     "shift_random": 19,
     "sequential": False,
-    "train": 32,
+    "train": 24,
     "validation": 16,
-    "test": 60,
-    "rounds": 10,
-    "lengths": (5,),
+    "test": 48,
+    "rounds": 6,
+    "lengths": (),
     "text_passages": 0,
 }
 SMALL: dict[str, Any] = {
