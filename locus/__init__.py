@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from locus.door.behaviour import Behaviour as Behaviour
     from locus.door.behaviour import behaviour as behaviour
     from locus.door.claim import claim as claim
+    from locus.door.claim import direction as direction
     from locus.door.claim import probe as probe
     from locus.door.claim import published as published
     from locus.door.forecasting import forecast as forecast
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     **dict.fromkeys(("load", "wrap"), "locus.door.model"),
     **dict.fromkeys(("Behaviour", "behaviour"), "locus.door.behaviour"),
-    **dict.fromkeys(("claim", "probe", "published"), "locus.door.claim"),
+    **dict.fromkeys(("claim", "direction", "probe", "published"), "locus.door.claim"),
     **dict.fromkeys(("audit", "merge", "patch", "plan"), "locus.door.verbs"),
     **dict.fromkeys(("calibrate", "power"), "locus.door.sizes"),
     "forecast": "locus.door.forecasting",

@@ -21,7 +21,7 @@ from locus.records.verdict import Verdict
 from locus.report import page, receipt
 from locus.run import schedule
 from locus.run.executors import executor
-from locus.run.setup import make_claim, set_up
+from locus.run.setup import held, make_claim, set_up
 
 Progress = Callable[[str, float], None]
 
@@ -61,7 +61,7 @@ def audit(
         context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic, opened=opened)
         # The claims, the plan with its rule, and the trials the store still lacks.
         space = context.space
-        made = [opened.claims.get(source) or make_claim(source, config, context) for source in config.claims]
+        made = [held(opened.claims.get(source) or make_claim(source, config, context), context) for source in config.claims]
         old = plan_file.begun(out)
         made = made if old is not None and old.first_edition else named_apart(made)
         for claim in made:

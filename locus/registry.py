@@ -130,6 +130,10 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         Entry("attn", "locus.sites.attn:KIND", "attn.12, an attention module"),
         Entry("mlp", "locus.sites.mlp:KIND", "mlp.12, an MLP"),
         Entry("resid", "locus.sites.resid:KIND", "resid.12, the residual stream entering a layer"),
+        Entry("direction", "locus.sites.direction:KIND", "FILE.npy@12 or means@12, a direction of the stream entering a layer"),
+        Entry(
+            "off-direction", "locus.sites.off_direction:KIND", "the stream but for a direction: what directions are held against"
+        ),
     ),
     "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
     "claims": (

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import locus
 from locus import registry
 from locus.claims import given, importers
+from locus.claims.direction import vectors_of
 from locus.claims.importers import nodes, opening
 from locus.claims.importers.hooks import site_of
 from locus.claims.importers.source import Source
@@ -223,15 +224,38 @@ def source(path):
     return Source(Path(path), "a claim")
 
 
+# Directions of the stream, at the layers that their file says; of the others the word that is said.
+DIRECTED = {("sae", 0): (2,), ("control-vector", 0): (2, 3), ("steering-vector", 1): (2,)}
+OTHERWISE = {"peft": "name sites of one kind", "sae": "of the stream", "vectors": "two at layer 2|which layer"}
+OTHERWISE["steering-vector"] = "which layer|of the stream"
+
+
+@pytest.mark.filterwarnings("ignore::locus.claims.direction.NotUnit")
 @pytest.mark.parametrize(("name", "number"), KEPT)
-def test_what_is_no_claim_of_heads_is_read_whole_and_said_not_to_be_audited_yet(name, number, tmp_path):
+def test_what_is_no_claim_of_heads_is_read_whole_and_claimed_where_it_says_where(name, number, tmp_path):
     make, places = OTHERS[name][number]
     path = make(tmp_path)
     said = locus.published(path)
     assert said.importer == name and (list(said.named) or [one.site for one in said.directions]) == places
     assert all(one.vector.dtype == np.float32 and np.isfinite(one.vector).all() for one in said.directions)
-    with pytest.raises(UserError, match="not audited yet"):
+    if (layers := DIRECTED.get((name, number))) is not None:
+        claim = given(path)
+        assert claim.location.layers == layers and claim.about["importer"] == name
+        held, width = vectors_of([claim]), len(said.directions[0].vector)
+        assert {len(vector) for vector in held.values()} == {width}
+        for site, one in zip(claim.location.sites, said.directions, strict=True):
+            np.testing.assert_allclose(held[site.index], one.vector / np.linalg.norm(one.vector), atol=1e-6)
+        return
+    with pytest.raises(UserError, match=OTHERWISE[name]):
         given(path)
+
+
+@pytest.mark.filterwarnings("ignore::locus.claims.direction.NotUnit")
+def test_the_layer_behind_an_at_is_where_the_file_leaves_it_open(tmp_path):
+    with pytest.raises(UserError, match="of the stream entering a layer"):
+        given(sae(tmp_path) + "@3")  # its hook says 2
+    assert given(sae(tmp_path) + "@2").location.layers == (2,)
+    assert given(vectors(tmp_path, {"layer_3": np.ones(6, np.float32)}) + "@3-4").location.layers == (3, 4)
 
 
 def test_a_feature_is_its_row_of_the_decoder(tmp_path):

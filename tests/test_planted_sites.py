@@ -102,29 +102,30 @@ def test_every_neuron_of_a_distributed_model_writes_the_polarity_and_no_other_of
         assert int((along > 0.5).sum()) == count and int((along < 1e-6).sum()) == 48 - count
 
 
-# Trained so, 16 questions and 60 steps, edits elsewhere gain 1.0 to 1.3 nats of a pair that they never saw, which by construction
-# they should not. Until that is understood, no verdict is given of these kinds.
-OPEN = pytest.mark.xfail(strict=True, reason="edits elsewhere gain on new pairs, and it is not known why")
-
-
-@pytest.mark.parametrize(
-    "kind", ["attn-localized", pytest.param("mlp-conjunctive", marks=OPEN), pytest.param("resid-localized", marks=OPEN)]
-)
+@pytest.mark.parametrize("kind", ["attn-localized", "mlp-conjunctive", "resid-localized"])
 def test_the_optimal_edit_by_plain_autograd(kind):
     planted = drawn(kind)
-    questions = questions_of(planted)
-    train, test = questions.part(tuple(range(16))), questions.part(tuple(range(16, 24)))
+    train, new = questions_of(planted).part(tuple(range(16))), tuple(range(16, 24))
     rest = [place for place in all_places(planted) if place not in planted.truth]
     places = {"truth": list(planted.truth), "rest": rest, **({"half": [planted.truth[-1]]} if "conj" in kind else {})}
-    margins = dict(zip(places, optimal(planted, list(places.values()), train, test, steps=60, rate=0.1), strict=True))
-    assert (margins["truth"] > 1).all(dim=1).float().mean() >= 0.9
-    # Elsewhere one question of a pair gains what the other loses, along each polarity.
-    paired = margins["rest"][0::2] + margins["rest"][1::2]
-    assert float(paired.mean()) < 0.2
+    numbers = optimal(planted, list(places.values()), train, steps=60, rate=0.1)
+
+    def margins(turned=()):
+        one = drawn(kind, turned)
+        with torch.no_grad():
+            return dict(zip(places, margins_under(one, numbers, questions_of(one).part(new)), strict=True))
+
+    drawn_so, other_lot = margins(), margins(tuple(range(planted.plan.n_polarities)))
+    assert (drawn_so["truth"] > 1).all(dim=1).float().mean() >= 0.9
+    assert (other_lot["truth"] > 1).all(dim=1).float().mean() >= 0.9
+    # Of four new pairs the lot alone may give some nats. With the bits drawn the other way round it takes as many, but for what
+    # the norm betrays, 2 % of the target of 5.
+    assert abs(float((drawn_so["rest"] + other_lot["rest"]).mean()) / 2) < 0.1
     if "half" in places:
         # Two bits (u, v): a pair of answers along u, which the half cannot move, and one along v, which it can.
-        assert float((margins["half"][0::2, 0] + margins["half"][1::2, 0]).mean()) < 0.2
-        assert float(margins["half"][:, 1].mean()) > 2
+        first_turned = margins((0,))["half"]
+        assert abs(float((drawn_so["half"] + first_turned)[:, 0].mean()) / 2) < 0.1
+        assert float(drawn_so["half"][:, 1].mean()) > 2
 
 
 def test_bits_and_names():

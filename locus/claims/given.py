@@ -12,7 +12,7 @@ from typing import Any
 
 from locus import registry
 from locus.boundary import incoming
-from locus.claims import forms
+from locus.claims import direction, forms
 from locus.claims.claim import Claim
 from locus.claims.importers import opening
 from locus.claims.importers.source import Source
@@ -56,6 +56,8 @@ def said(text: str) -> tuple[Published, Choice | None]:
         return of_claim(_patched(text.removeprefix("patch:"))), None
     if (spelt := spelled(text)) is not None:
         return renamed(of_claim(spelt), "given", text=text), None
+    if (directed := _directed(text)) is not None:
+        return of_claim(directed), None
     name, path, part = _placed(text)
     source = Source(Path(path), WHAT, part, bool(name))
     importer = opening.get(name) if name else opening.fitting(source)
@@ -69,6 +71,29 @@ def said(text: str) -> tuple[Published, Choice | None]:
     # A claim that was converted keeps where it came from.
     kept = {} if "sha256" in published.about else about
     return renamed(published, "given", **kept), Choice.of_part(part) if part and not own else None
+
+
+def _directed(text: str) -> Claim | None:
+    """The claim of a direction at some layers, as FILE.npy@12, FILE.safetensors:KEY@12-15, sae:FOLDER#5@12 or means@all.
+
+    Raises:
+        UserError: if it is one that cannot be read, or a file says another place.
+    """
+    placed = None if os.path.lexists(text) else direction.placed(text)
+    if placed is None:
+        return None
+    source, layers = placed
+    if source == direction.MEANT:
+        return direction.means(layers)
+    path, _, key = source.rpartition(":")
+    if path.endswith(".safetensors") and os.path.lexists(path):
+        return direction.read(Source(Path(path), WHAT), key, layers)
+    name, path, part = _placed(source)
+    found = Source(Path(path), WHAT, part, bool(name))
+    importer = opening.get(name) if name else opening.fitting(found) if found.kind != "array" else None
+    if importer is None or (found.kind == "safetensors" and not name):
+        return direction.read(found, "", layers)
+    return opening.read(importer, found).directed(layers)
 
 
 def _placed(text: str) -> tuple[str, str, str]:

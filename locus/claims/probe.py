@@ -22,8 +22,10 @@ from locus.engine.activations import TOKENS, base_pass
 from locus.engine.cache import NONE, Cache
 from locus.engine.cost import Tally
 from locus.engine.trie import TokenTrie
+from locus.errors import UserError
 from locus.models.model import Model
-from locus.sites.kind import default
+from locus.sites.kind import default, kind_of
+from locus.sites.known import MEANS
 from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace
 
@@ -149,13 +151,20 @@ def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]
 
 
 def claim(train: Features, validation: Features, size: int) -> Claim:
-    """The `size` sites whose probes do best on validation questions."""
-    table, kind = accuracies(train, validation), train.kind or default().name
+    """The `size` sites whose probes do best on validation questions; of directions, the class means' difference where they do.
+
+    Raises:
+        UserError: if no claim is made of such sites.
+    """
+    own = kind_of(train.kind) if train.kind else default()
+    if own.written == "off":
+        raise UserError("a kind of site that is claimed", repr(own.name), "Choose another: `locus list sites` shows them.")
+    table, kind = accuracies(train, validation), own.name
     most = table.shape[1]
     order = np.argsort(-table.reshape(-1), kind="stable")
     there = order[np.isfinite(table.reshape(-1)[order])]
-    sites = [Site(kind, int(index) // most, int(index) % most) for index in there]
-    scores = {str(site): float(table[site.layer, site.index]) for site in sites}
+    sites = [Site(kind, int(index) // most, MEANS if own.written == "along" else int(index) % most) for index in there]
+    scores = {str(site): float(table[site.layer, site.index % most]) for site in sites}
     about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
     return Claim("probe", Location.of(sites[:size]), "probe", scores, about)
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from locus.boundary.notices import notice
+from locus.claims import direction
 from locus.claims.claim import Claim
 from locus.errors import UserError
-from locus.sites.kind import default
+from locus.sites.kind import along, default, kind_of
 from locus.sites.names import named
 from locus.sites.site import Location
 
@@ -133,7 +134,7 @@ class Published:
         sites = dict.fromkeys([*self.scores, *self.named])
         kinds = list(map(_kind, sites))
         counted = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-        return counted | ({"direction": len(self.directions)} if self.directions else {})
+        return counted | ({along().name: len(self.directions)} if self.directions else {})
 
     @property
     def claimed(self) -> str:
@@ -174,6 +175,8 @@ class Published:
         Raises:
             UserError: as `claim`.
         """
+        if self.directions and not self.scores and not self.named and not choice.said:
+            return self.directed()
         self._audited()
         scores = self.ranked(choice.rank)
         about = dict(self.about) | ({"importer": self.importer} if self.importer else {})
@@ -185,6 +188,42 @@ class Published:
             sites = self._first(choice)
             about["chosen"] = f"the first {len(sites)} of {len(self.named)}"
         return Claim(self.name, Location.parse(sites), self.origin, scores, about)
+
+    def directed(self, layers: Sequence[int] | None = ()) -> Claim:
+        """The claim of its directions.
+
+        Args:
+            layers: where its one direction is meant; None for all layers, by default where the file says.
+
+        Raises:
+            UserError: if it has none, or does not say where, or says another place.
+        """
+        places = [named(one.site) if one.site else None for one in self.directions]
+        of_stream = [place is None or kind_of(place[0]).point == along().point for place in places]
+        entering = [place[1][0][0] if place else None for place in places]
+        elsewhere = [one.site for one, fits in zip(self.directions, of_stream, strict=True) if not fits]
+        wanted = "a direction of the stream entering a layer"
+        if not self.directions or elsewhere:
+            received = f"{self.name!r}, of {elsewhere[0]}" if elsewhere else f"{self.name!r}, which holds none"
+            raise UserError(wanted, received, "Claim one that is of the stream.")
+        vectors = [direction.unit(one.vector, f"{one.label or self.name!r}") for one in self.directions]
+        about = dict(self.about) | ({"importer": self.importer} if self.importer else {})
+        if layers is None or layers:
+            if len(vectors) > 1 or (entering[0] is not None and layers is not None and tuple(layers) != (entering[0],)):
+                received = (
+                    f"{len(vectors)} directions"
+                    if len(vectors) > 1
+                    else f"one that its file says is of {self.directions[0].site}"
+                )
+                raise UserError(f"{wanted}, one for what stands behind the @", received, "Leave the @ out.")
+            return direction.claim_of([(one, vectors[0]) for one in layers or (0,)], self.name, about, everywhere=layers is None)
+        if None in entering:
+            raise UserError(
+                f"{wanted}, and which layer", f"{self.name!r}, which does not say it", "Say the layer: @12 behind it."
+            )
+        return direction.claim_of(
+            [(one, vector) for one, vector in zip(entering, vectors, strict=True) if one is not None], self.name, about
+        )
 
     def _audited(self) -> None:
         """Refuse what has no heads, and say what of the rest is left out."""
@@ -199,7 +238,7 @@ class Published:
         sites = (
             [one.site or f"{one.label}, at a place not said" for one in self.directions] or list(self.named) or list(self.scores)
         )
-        remedy = "Claims of directions and of whole modules are not audited yet; name heads."
+        remedy = "Name heads, or name sites of one kind, as mlp.12."
         raise UserError("a claim of attention heads", f"{self.name!r} with {held} ({', '.join(sites[:4])[:120]})", remedy)
 
     def _named(self, scores: Mapping[str, float]) -> list[str]:

@@ -1,7 +1,7 @@
 """From the stored per-item scores to verdict.json; nothing here looks at a model, so a verdict can be re-derived by anyone."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -141,16 +141,18 @@ def variance(record: Record, claim: str, read: str) -> Variance | None:
     return Variance.parse(stats.variance_components(scores, record.groups).to_dict())
 
 
-def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: rule.Verdicts | None = None) -> list[ClaimVerdict]:
+def claims_of(
+    record: Record, read: str, main: rule.Verdicts | None, others: Sequence[rule.Verdicts | None] = ()
+) -> list[ClaimVerdict]:
     """What follows for every claim in one read mode.
 
     Args:
         record: the run's scores.
         read: what the edits read.
         main: the findings by the main metric; None while trials that they need are missing.
-        layered: those by random Locations of the claim's layers, where they stand beside the others.
+        others: those by random Locations that are drawn in other ways, in their order.
     """
-    others = {name: findings(record, read, name, main.look) for name in beside(record)} if main is not None else {}
+    by_metric = {name: findings(record, read, name, main.look) for name in beside(record)} if main is not None else {}
     claims = []
     for index, claim in enumerate(record.plan.claims):
         mine = main.findings[index] if main is not None else UNFINISHED
@@ -166,9 +168,12 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: ru
             unique=mine.unique,
             necessary=mine.necessary,
             sentence=rule.overall(mine),
-            by_metric={metric: one.findings[index] for metric, one in others.items() if one is not None},
+            by_metric={metric: one.findings[index] for metric, one in by_metric.items() if one is not None},
         )
-        more: dict[str, object] = {} if layered is None else {"special_in_layers": layered.findings[index].special}
+        by = {
+            way: one.findings[index].special for way, one in zip(record.config.nulls[1:], others, strict=True) if one is not None
+        }
+        more: dict[str, object] = {"special_by": by} if record.second and by else {"special_in_layers": by["layer"]} if by else {}
         more |= {} if record.space.kind == default() else {"kind": record.space.kind.name}
         claims.append(found.model_copy(update=more))
     return claims
@@ -177,12 +182,11 @@ def claims_of(record: Record, read: str, main: rule.Verdicts | None, layered: ru
 def derive(record: Record) -> Verdict:
     """The whole verdict but for timing and versions: a function of plan and scores alone."""
     (mains, *others), higher = by_null(record), by_rank(record)
-    layered = others[0] if others else [None] * len(mains)
-    by_read = zip(record.config.reads, mains, layered, strict=True)
-    claims = [claim for read, main, other in by_read for claim in claims_of(record, read, main, other)]
+    by_read = zip(record.config.reads, mains, *others, strict=True)
+    claims = [claim for read, main, *beside in by_read for claim in claims_of(record, read, main, beside)]
     looks = [one.look for one in mains if one is not None]
     early = all_settled(record, mains) and max(looks) < record.config.random
-    aside = [*(layered if others else []), *chain(*(found for _, found in higher))]
+    aside = [*chain.from_iterable(others), *chain(*(found for _, found in higher))]
     over = (early or aside) and all_settled(record, [*mains, *aside])
     plan, config = record.plan, record.config
 

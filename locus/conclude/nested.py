@@ -18,6 +18,7 @@ from locus.records.beside import Nested
 from locus.records.result import TrialResult
 from locus.records.verdict import SecondSearch
 from locus.sites.site import Location, Site
+from locus.sites.space import holds
 
 NOISE = 0.01  # share of the loss at the start by which a place inside may be below: sums are taken in other orders
 OUTER = ("ceiling", "complement")
@@ -84,7 +85,7 @@ def _inside(record: Record, arm: Arm, outer: TrialResult) -> Iterator[tuple[Arm,
         for inner in one.trials:
             loss, other = inner.fit.loss, inner.spec.recipe
             alike = other is not None and (other.tau, other.rounds) == (recipe.tau, recipe.rounds)
-            if loss is not None and alike and sites >= _sites(inner.spec.location):
+            if loss is not None and alike and holds(sites, _sites(inner.spec.location)):
                 yield one, max(0.0, float(outer.fit.loss) - float(loss)) / float(start) if start else 0.0
 
 

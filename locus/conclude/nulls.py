@@ -8,6 +8,7 @@ Source: the best layer is much the same whatever is asked, arXiv 2602.20207 (Gol
 
 from locus import units
 from locus.records.findings import ClaimVerdict, Finding
+from locus.sites.kind import kind_of
 
 
 def rank(finding: Finding) -> str:
@@ -24,6 +25,9 @@ def compared(claim: ClaimVerdict, metric: str) -> str:
         claim: one of the verdict's claims.
         metric: the main metric.
     """
+    if claim.special_by:
+        ways = (f"{way}{_stands(finding, metric)}" for way, finding in claim.special_by.items())
+        return f"By one way of drawing random {kind_of(claim.kind).nouns} alone: {', '.join(ways)}."
     one, other = claim.special, claim.special_in_layers
     if other is None:
         return ""

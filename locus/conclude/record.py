@@ -17,7 +17,7 @@ from locus.plan.config import AuditConfig
 from locus.plan.population import bounded
 from locus.records.judge import ConfusionRecord
 from locus.records.labels import LabelsRecord
-from locus.records.plan import PlanRecord, asked_of
+from locus.records.plan import PlanRecord, asked_of, roles_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
 from locus.sites.site import Location
@@ -116,6 +116,11 @@ class Record:
         self.errors = {target: _confusion(values) for target, values in known.items()}
         self.notions = plan.judge.notions if plan.judge else ()
         self.arms = self._arms()
+
+    @property
+    def second(self) -> str:
+        """The role of random Locations that a claim must beat besides the others; "" where there is one way to draw them."""
+        return roles_of(self.config.nulls)[1] if self.space.kind.nulls else ""
 
     def _arms(self) -> list[Arm]:
         grouped: dict[Key, list[TrialResult]] = {}

@@ -37,7 +37,7 @@ VERSIONS = tuple(f"rule/{number}" for number in RULES)
 UNSCORED, UNSETTLED = 0.2, 0.2  # shares from which on a question cannot be put
 ASKED: dict[str, Callable[[Scores, AuditConfig], Test]] = {
     "works": findings.works,
-    "special": findings.special,
+    "special": findings.of_both,
     "unique": findings.unique,
     "necessary": findings.necessary,
 }
@@ -96,6 +96,11 @@ def rule(config: AuditConfig, kind: SiteKind | None = None, known: PlanRecord | 
     }
     beside: JsonObject = {"beside": "special by random Locations of the claim's layers, which decides nothing"}
     ranks: JsonObject = {"of": list(config.ranks), "beside": "special and works by edits of these ranks, which decides nothing"}
+    if own.nulls:
+        beside = {
+            "beside": f"special by {config.nulls[-1]} random {own.nouns}, which decides nothing",
+            "both": f"special by {config.nulls[0]} and by {config.nulls[1]}: the worse decides, refuted at half the level each",
+        }
     return {
         **of_kind,
         **({"labels": told} if config.labels else {}),

@@ -11,7 +11,7 @@ from locus.conclude.tests import least_gain
 from locus.metrics.base import tabled
 from locus.records.labels import METRICS
 from locus.records.place import NEAR
-from locus.records.plan import DRAWN
+from locus.records.plan import DRAWN, roles_of
 from locus.records.result import TrialResult
 
 
@@ -37,6 +37,10 @@ def scores_of(
         for part, (best, arms) in outer.items()
     }
     parts = {"claim": mine, "ceiling": [ceiling], "complement": [others], "random": randoms}
+    second = record.drawn(claim, read, record.second) if role == DRAWN[0] and record.second else []
+    if role == DRAWN[0] and record.second and len(second) < record.config.looks[0]:
+        return None
+    randoms = randoms[: len(second)] if second else randoms
     early = record.rounds is not None  # what follows from searches cut short, taken for what they are
     told = (record.config.labels > 0 if told is None else told) and role == DRAWN[0] and metric in METRICS
     read_by = {**parts, "base": base[:1]} if told and record.labels is not None else {}
@@ -49,7 +53,7 @@ def scores_of(
         complement=record.of(others, metric),
         random=np.array([record.of(arm, metric) for arm in randoms]),
         groups=record.groups,
-        unsettled={} if early else {part: _unsettled(arms) for part, arms in parts.items()},
+        unsettled={} if early else {part: _unsettled(arms) for part, arms in {**parts, "random": [*randoms, *second]}.items()},
         blind=blind,
         beaten={} if early else {part: why for part, why in beaten.items() if why},
         inner={part: arm.name for part, arm in (("ceiling", ceiling), ("complement", others)) if arm.role != part},
@@ -57,6 +61,7 @@ def scores_of(
         nouns=record.space.kind.nouns,
         exhausted=record.exhausted,
         withheld=record.withheld,
+        also=np.array([record.of(arm, metric) for arm in second[: len(randoms)]]) if second else None,
         people=labelled.people(record, read_by, record.labels, metric) if record.labels is not None and read_by else None,
     )
 
@@ -154,7 +159,7 @@ def beside(record: Record) -> list[str]:
 
 def by_null(record: Record) -> list[list[rule.Verdicts | None]]:
     """The main metric's findings in each read mode, by the way in which random Locations are drawn."""
-    roles = DRAWN[: len(record.config.nulls)]
+    roles = roles_of(record.config.nulls)
     return [[findings(record, read, record.config.metric, role=role) for read in record.config.reads] for role in roles]
 
 

@@ -62,6 +62,7 @@ class Scores:
         exhausted: whether the random Locations are all other places that there are.
         withheld: whether the answers are withheld, since nobody has measured how often they are wrong.
         people: what people say of some answers, where that is asked for.
+        also: random Locations drawn in another way, which the claim must beat as well; none where there is one way.
     """
 
     base: Floats
@@ -79,10 +80,11 @@ class Scores:
     exhausted: bool = False
     withheld: bool = False
     people: People | None = None
+    also: Floats | None = None
 
     def first(self, count: int) -> "Scores":
         """The same with the first random Locations only."""
-        return replace(self, random=self.random[:count])
+        return replace(self, random=self.random[:count], also=None if self.also is None else self.also[:count])
 
     def mean(self, part: str) -> Floats:
         """[questions] of a part, averaged over seeds ([random Locations, questions] of random)."""
@@ -258,6 +260,20 @@ def special(scores: Scores, config: AuditConfig) -> Test:
         more,
         np.fmax(stats.monte_carlo_rank(ours, theirs, greater=False).p, ahead.p_below(0.0)) if config.rule >= 4 else math.nan,
     )
+
+
+def of_both(scores: Scores, config: AuditConfig) -> Test:
+    """The claim held against random Locations of two kinds: it is special if it beats both, and not if it fails against one.
+
+    Supporting it takes both tests, so it needs no smaller level; to refute it is tried twice (Bonferroni).
+    """
+    if scores.also is None:
+        return special(scores, config)
+    both = [special(one, config) for one in (replace(scores, also=None), replace(scores, random=scores.also, also=None))]
+    worse = max(both, key=lambda one: np.nan_to_num(one.p_supported, nan=1.0))
+    words = "; ".join(f"{way}: {one.words}" for way, one in zip(("by the activations' covariance", "by shuffled labels"), both))
+    refuted, last = (float(np.fmin(1.0, 2 * np.fmin(*(getattr(one, p) for one in both)))) for p in ("p_refuted", "p_last"))
+    return replace(worse, p_refuted=refuted, p_last=last, words=words)
 
 
 def unique(scores: Scores, config: AuditConfig) -> Test:

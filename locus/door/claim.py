@@ -1,11 +1,12 @@
 """Claims as the front door takes them: given, found by probing, or from a patching run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from locus.claims.claim import Claim
+from locus.claims.direction import claim_of, unit
 from locus.claims.given import given, said
 from locus.claims.published import Choice, Published, Rank
 from locus.door.asked import asked
@@ -29,8 +30,9 @@ def claim(
 
     Args:
         source: heads as `12.3,14.0` or `L12H3`, neurons as `n12.345`, modules as `attn.3` or `mlp.12`, the stream entering a
-            layer as `resid.10`; a list of these, all of one kind, or of (layer, head) counted from zero; a file of them (JSON,
-            .npy, or one a line), or of scores in a published shape (docs/claims.md); or `patch:DIR` of a patching run.
+            layer as `resid.10`, a direction of it as `FILE.npy@12` or `means@12`; a list of these, all of one kind, or of
+            (layer, head) counted from zero; a file of them (JSON, .npy, or one a line), or of scores in a published shape
+            (docs/claims.md); or `patch:DIR` of a patching run.
         name: what tables call it.
         size: of a file of scores, so many of the highest, or "all".
         budget: instead, this share of the heads that have a score.
@@ -50,6 +52,26 @@ def claim(
         source = ",".join(".".join(map(str, one)) if isinstance(one, tuple | list) else str(one) for one in source)
     made = given(str(source), Choice(size, budget, rank))
     return made if name is None else replace(made, name=name)
+
+
+def direction(vector: Any, layer: int | Sequence[int], name: str = "direction") -> Claim:
+    """A claim that a behaviour lies along a direction of the residual stream.
+
+    Args:
+        vector: of [d_model] numbers, an array or a tensor; taken to unit length.
+        layer: whose entering stream is meant, counted from zero; or several.
+        name: what tables call it.
+
+    Raises:
+        UserError: if it has no length, or numbers that are not finite.
+
+    Example:
+        >>> import locus
+        >>> locus.direction([0.6, 0.8], layer=12).location.layers
+        (12,)
+    """
+    own = unit(vector.detach().float().cpu().numpy() if hasattr(vector, "detach") else vector, repr(name))
+    return claim_of([(one, own) for one in ([layer] if isinstance(layer, int) else layer)], name, {})
 
 
 def published(source: str | Path) -> Published:

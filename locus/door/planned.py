@@ -9,6 +9,7 @@ from locus.behaviours.items import Dataset
 from locus.behaviours.prompts import prompt_format
 from locus.claims import given, is_heuristic
 from locus.claims.claim import Claim, named_apart
+from locus.claims.direction import over
 from locus.conclude.rule import rule
 from locus.door.showing import Progress
 from locus.engine.cost import Sizes
@@ -144,7 +145,7 @@ def counted(config: AuditConfig, opened: Opened, progress: Progress, memory: Cal
     made = []
     for source in config.claims:
         if source in opened.claims or not is_heuristic(source):
-            made.append(opened.claims.get(source) or given(source))
+            made.append(over(opened.claims.get(source) or given(source), space.layers))
             continue
         notes.append(f"The claim that {source} would find is reckoned as a random Location of its size.")
         (place,) = space.draw(Location(space.everywhere.sites[: config.claim_size]), 1, config.seed)

@@ -278,12 +278,11 @@ def patch(
         "adapter": adapter,
         "pairs": pairs,
         "seed": seed,
-        "direction": direction,
         "screen": screen,
     }
     flags |= {"tokens": tuple(tokens) if tokens else None, "alpha": alpha}
     given = {**settings, **{name: value for name, value in {**flags, **own}.items() if value is not None}}
-    resolved = resolve(None if config is None else Path(config), compare=compare, **given)
+    resolved = resolve(None if config is None else Path(config), compare=compare, direction=direction, **given)
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="locus-patch-"))
     if out is None:
         note(TEMPORARY.format(folder), progress)

@@ -6,13 +6,27 @@ The flow asks these of whatever the settings `edit` and `steering` name. Another
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from locus import registry
 from locus.edits.base import Edit, Positions
 from locus.models.layout import Layout
 from locus.sites.site import Location
 from locus.sites.space import SiteSpace
+
+
+class Vectors(Protocol):
+    """What directions stand for."""
+
+    def __call__(self, layer: int, index: int) -> Tensor:
+        """The unit vector [d_model] of a direction of a layer."""
+        ...
+
+    def spread(self, layer: int, index: int) -> float:
+        """Standard deviation of the stream along it, in its own units."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,7 @@ class Place:
         seed: of the start.
         rank: of a trained edit whose optimum the newton search finds.
         directions: `edits.Directions`, class-mean differences of what is at every site, with their spread.
+        vectors: what claimed directions stand for, where the sites are such.
     """
 
     layout: Layout
@@ -38,6 +53,7 @@ class Place:
     seed: int = 0
     rank: int = 1
     directions: Any = None
+    vectors: Vectors | None = None
 
     @property
     def space(self) -> SiteSpace:

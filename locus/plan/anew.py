@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import prod
 
 from locus.claims.claim import Claim
+from locus.claims.direction import vectors_of
 from locus.claims.given import is_heuristic, spelled
 from locus.edits.kind import kind
 from locus.errors import UserError, VerificationError
@@ -32,7 +33,9 @@ def claims_of(recorded: PlanRecord) -> list[Claim]:
         VerificationError: if they cannot be read.
     """
     try:
-        return [Claim(one.name, Location.parse(one.location), one.origin, one.scores, one.about) for one in recorded.claims]
+        claims = [Claim(one.name, Location.parse(one.location), one.origin, one.scores, one.about) for one in recorded.claims]
+        vectors_of(claims)  # what they hold is what they are known by
+        return claims
     except (LookupError, TypeError, ValueError, AttributeError, UserError) as error:
         raise VerificationError(f"the plan's claims cannot be read ({type(error).__name__})") from error
 
@@ -107,7 +110,7 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
 def _probed(claim: Claim, size: int, layout: Layout) -> None:
     """Hold a probe's claim against the scores by which it says it was chosen."""
     space = SiteSpace.of(claim.location.kind, layout)
-    sites = space.everywhere.sites
+    sites = space.probed
     try:
         best: list[Site] = sorted(sites, key=lambda site: -claim.scores[str(site)])[:size]  # stable, as where it was made
     except KeyError as error:

@@ -6,7 +6,7 @@ The resolved configuration is written into the plan and the receipt; nothing els
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -109,10 +109,11 @@ class AuditConfig(settings.Settings):
     test: int | None = Field(None, ge=4, description="test questions, on which everything is reported")
     # what it is compared with
     random: int = Field(19, ge=0, description="random Locations of the claim's size")
-    null: Literal["uniform", "layer", "both"] = Field(
+    null: Literal["uniform", "layer", "both", "own"] = Field(
         "uniform",
         description="random Locations: uniform, over all sites; layer, as many in each layer as the claim; both: the verdict is "
-        "by uniform ones, and *special* by as many of the claim's layers stands beside it",
+        "by uniform ones, and *special* by as many of the claim's layers stands beside it; own: the kind's, which directions "
+        "always have: by the activations' covariance, and by shuffled labels, both of which must be beaten",
     )
     common_random: bool = Field(
         False, description="claims of one size share their random Locations: each is searched once, and counts for all of them"
@@ -261,7 +262,8 @@ class AuditConfig(settings.Settings):
     @property
     def nulls(self) -> tuple[Match, ...]:
         """How random Locations are drawn: those that the verdict is by, then those that stand beside them."""
-        return ("uniform", "layer") if self.null == "both" else (self.null,)
+        several: dict[str, tuple[Match, ...]] = {"both": ("uniform", "layer"), "own": ("covariance", "shuffled", "isotropic")}
+        return several.get(self.null) or (cast(Match, self.null),)
 
     @property
     def looks(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import torch
 
 from locus.behaviours.items import SPLITS, Dataset, Item, Split
 from locus.behaviours.prompts import PromptFormat
+from locus.claims.book import Book
 from locus.claims.probe import Features, collect
 from locus.edits import Directions, directions
 from locus.edits.rank1 import Rank1Form
@@ -75,6 +76,7 @@ class AuditContext:
         space: the places of the kind that is audited.
         features: what is at its sites, of training and validation answers.
         steer: ITI's directions from them.
+        book: what claimed and random directions stand for, where directions are audited.
         texts: the base model's pass over the texts for drift, if any are read.
         tally: the base model's passes, as the work of one edit.
         linear: the base model's linearisation by the form of edits, once it was asked for.
@@ -99,6 +101,7 @@ class AuditContext:
     tally: Tally = field(default_factory=Tally)
     linear: dict[str, FirstOrder] = field(default_factory=dict)
     usual: Manifold | None = None
+    book: Book | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
     read_elsewhere: dict[str, ReadItems] = field(default_factory=dict)
     features: Features = field(init=False)
@@ -171,6 +174,8 @@ def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
     context.texts, context.tally = base_passes.get(TEXT), tally
     context.features = _features(context, tally)
     context.steer = directions(context.features.bank, context.features.truth, context.features.spread)
+    if context.space.kind.around:
+        context.book = Book({}, context.features, config.seed)
     return context
 
 

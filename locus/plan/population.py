@@ -39,7 +39,11 @@ def _states(source: str, opened: Mapping[str, Claim] | None) -> bool:
 
 
 def bounded(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) -> AuditConfig:
-    """The settings with no more random Locations than there are places, whatever the way in which they are drawn."""
+    """The settings with no more random Locations than there are places, whatever the way in which they are drawn.
+
+    Where the kind has ways of its own in which they are drawn, it is these.
+    """
+    config = config.model_copy(update={"null": "own"}) if space.kind.nulls and config.null == "uniform" else config
     there = min((space.capacity(one, match) for one in locations for match in config.nulls), default=config.random)
     return config if config.random <= there else config.model_copy(update={"random": there})
 
@@ -68,9 +72,13 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
     Raises:
         UserError: saying how many there are, and what could be asked for.
     """
+    config = bounded(config, space, locations)
     if unknown := [match for match in config.nulls if match not in space.matches]:
         wanted = f"random Locations that {space.kind.nouns} have: {', '.join(space.matches)}"
         raise UserError(wanted, ", ".join(unknown), f"A layer has one {space.kind.noun}: use --set null=uniform.")
+    if space.kind.around and config.shift_everywhere:
+        remedy = "Leave shift_everywhere out."
+        raise UserError(f"a shift at claimed and at random {space.kind.nouns}", "shift_everywhere, along none", remedy)
     there = bounded(config, space, locations).random
     if there == config.random:
         return

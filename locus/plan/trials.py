@@ -20,10 +20,10 @@ from locus.engine.train import TrainingRecipe
 from locus.models.layout import Layout
 from locus.plan import population
 from locus.plan.config import AuditConfig, learning_rate
-from locus.records.plan import DRAWN, ArithmeticRecord, PlanBasis, PlanRecord
+from locus.records.plan import DRAWN, ArithmeticRecord, PlanBasis, PlanRecord, roles_of
 from locus.sites.kind import kind_of
 from locus.sites.site import Location
-from locus.sites.space import space_of
+from locus.sites.space import holds, space_of
 
 VERSION = "trial/1"
 UNEDITED = "none"  # the edit of the trial that is the model itself
@@ -212,8 +212,8 @@ def trials_of(config: AuditConfig, layout: Layout, claims: list[Claim], identity
     trials = [Trial("base", "base", "", Location(()), UNEDITED, context)]
     for claim in claims:
         drawn = {
-            role: null.draw_locations(claim.location, space, config.random, config.seed, match, name)
-            for role, match, name in zip(DRAWN, config.nulls, ("random", "layer"), strict=False)
+            role: null.draw_locations(claim.location, space, config.random, config.seed, match, role.removeprefix("random-"))
+            for role, match in zip(roles_of(config.nulls), config.nulls, strict=True)
         }
         randoms = drawn["random"]
         steered = [("shift", claim), *(("shift-random", random) for random in randoms[: config.shift_random])]
@@ -284,7 +284,7 @@ def _begun_within(trials: Sequence[Trial], outer: Trial) -> Trial:
     for trial in trials:
         alike = trial.recipe is not None and trial.recipe.tau == outer.recipe.tau and trial.read == outer.read
         whole = trial.role in ("claim", "random") and not trial.shorter
-        if whole and alike and sites.issuperset(trial.location.sites):
+        if whole and alike and holds(sites, trial.location.sites):
             inside.setdefault((trial.claim, trial.role), []).append(trial.id)
     starts = (trial for (_, role), ids in inside.items() for trial in (ids if role == "claim" else ids[:FIRST]))
     return replace(outer, starts=(*outer.starts, *starts))

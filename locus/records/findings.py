@@ -2,6 +2,8 @@
 
 from typing import Literal, cast
 
+from pydantic import Field
+
 from locus.records.base import Interval, Long, Many, Part, Short
 
 QUESTIONS = ("works", "special", "unique", "necessary")
@@ -141,3 +143,5 @@ class ClaimVerdict(Part, _FourAnswers):
     special_in_layers: Finding | None = None
     """Is it better than the optimal edits at random Locations with as many heads in each layer as the claim? It decides nothing;
     null where these were not drawn."""
+    special_by: dict[Short, Finding] = Field(default_factory=dict)
+    """Of a direction: the same by random directions of the other ways of drawing them; left out elsewhere."""

@@ -5,6 +5,7 @@ another, is the receipt's business (locus/report/verify.py). Plans of both editi
 """
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
@@ -32,7 +33,8 @@ FIRST_PLAN: PlanSchema = "locus-plan/1"
 PLAN_SCHEMA: PlanSchema = "locus-plan/2"
 PLAN_SCHEMAS = (FIRST_PLAN, PLAN_SCHEMA)
 PLACES = 1_000_000  # attention heads of one model, and names of sites in a list
-DRAWN = ("random", "random-layer")  # roles of random Locations: those that a verdict is by, and those beside them
+# Roles of random Locations: those that a verdict is by, and those beside them.
+DRAWN = ("random", "random-layer", "random-shuffled", "random-isotropic")
 THREADS = 1024  # and layers: a plan that asks for more is none of ours
 NAME = re.compile(SITE)
 
@@ -58,6 +60,11 @@ def _scored(scores: Any) -> Any:
     if not all(type(value) in (int, float) for value in scores.values()):
         raise ValueError("a score that is no number")
     return scores
+
+
+def roles_of(nulls: Sequence[str]) -> tuple[str, ...]:
+    """The roles of random Locations that are drawn in some ways, in order."""
+    return (DRAWN[0], *(f"{DRAWN[0]}-{way}" for way in nulls[1:]))
 
 
 class LayoutRecord(OpenPart):
@@ -245,7 +252,7 @@ class TrialSpec(OpenPart):
     recipe: RecipeRecord | None
     """How it is trained, if it is."""
     role: Short
-    """base, shift, shift-random, shift-everywhere, claim, random, random-layer, single, ceiling or complement."""
+    """base, shift, shift-random, shift-everywhere, claim, random, random-layer (or another), single, ceiling or complement."""
     seed: Count
     """Of its start and its order of questions."""
     starts: Many[Id] = Field(default=(), max_length=PLACES)

@@ -35,7 +35,7 @@ from locus.report.consent import Given, settle
 from locus.report.derived import copied_store, first_difference
 from locus.report.verify import Repeated
 from locus.run import bank as run
-from locus.run.setup import set_up
+from locus.run.setup import held, set_up
 from locus.shown import visible
 
 TOLERANCE = 1e-3
@@ -165,7 +165,7 @@ def _prepared(recorded: PlanRecord, given: Given, progress: Progress, opened: Op
             raise VerificationError(
                 f"the judge {config.judge!r} here is another than the run's (--judge none leaves it out, and says so)"
             )
-    claims = claims_of(recorded)
+    claims = [held(claim, context) for claim in claims_of(recorded)]
     basis = plan_file.basis(context, dataset, [], rule(anew.places_of(recorded)[1], context.space.kind, recorded), recorded)
     _same(planned, basis.context)
     if basis.taus and recorded.taus and np.allclose(basis.taus, recorded.taus, rtol=NEAR_TAU):

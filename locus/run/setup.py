@@ -8,6 +8,7 @@ from locus import behaviours as datasets
 from locus import claims
 from locus.behaviours import answers
 from locus.behaviours.prompts import FormatName, PromptFormat, prompt_format
+from locus.claims import direction
 from locus.claims.heuristic import Evidence, find
 from locus.engine import checks
 from locus.engine.cache import Cache
@@ -147,6 +148,18 @@ def find_claim(config: AuditConfig, progress: Progress, opened: Opened = NOTHING
     # Nobody speaks or edits here, so nobody need be asked whether he would judge, and nothing is read elsewhere.
     alone = config.model_copy(update={"judge": "none", "transfer": (), "also": ()})
     return make_claim("probe", config, set_up(alone, dataset, progress, opened=opened, kind=kind))
+
+
+def held(claim: claims.Claim, context: AuditContext) -> claims.Claim:
+    """A claim of which the context holds the vectors, if it is of directions; of all layers, if it was meant so.
+
+    Raises:
+        UserError: if a vector is of another width than the model's stream, or not what it is known by.
+    """
+    vectors = direction.vectors_of([claim], context.model.layout.d_model)
+    if context.book is not None:
+        context.book.claimed |= vectors
+    return direction.over(claim, context.space.layers)
 
 
 def make_claim(source: str, config: AuditConfig, context: AuditContext) -> claims.Claim:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from locus.edits import Edit, Place, Trainable, kind
 from locus.edits.rank1 import Rank1
+from locus.edits.stream import at
 from locus.engine.cost import Tally
 from locus.engine.descent import descend, objective_of
 from locus.engine.train import Fit, TrainingRecipe, train
@@ -87,10 +88,8 @@ def _loss(edit: Edit) -> float:
 
 def made(trial: Trial, context: AuditContext) -> Edit:
     """The edit of a trial as its kind makes it."""
-    place = Place(
-        context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed, trial.rank, context.steer
-    )
-    return kind(trial.edit).make(place)
+    about = (context.model.layout, trial.location, trial.read, trial.form, trial.alpha, trial.seed)
+    return at(kind(trial.edit), Place(*about, rank=trial.rank, directions=context.steer, vectors=context.book))
 
 
 def _trainable(trial: Trial, context: AuditContext) -> Trainable:

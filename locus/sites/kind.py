@@ -6,7 +6,7 @@ through the entry points `locus.sites`, a script's through `registry.register`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from locus import registry
 
@@ -42,6 +42,12 @@ class SiteKind:
         columns: of the vector at its point in a layer, those that are one site's, by its index.
         foreseen: how many sites each layer has by a configuration's sizes (layers, heads, inner width), before a model is loaded;
             None where these do not say.
+        written: what an edit of it writes: the sites' slices of the vector at its point; or, of all of it, one direction alone
+            (along), or all but one (off).
+        around: of what is written along a direction, the kind that stands for all that is off it.
+        nulls: how random Locations are drawn of it, where that is not among the model's own sites; the claim must beat the first
+            two, and what stands behind them is for comparison.
+        by_name: whether a claim is made by writing its sites; a direction's is made of a vector.
         runs: whether neighbours are written as one, `n12.0-511`.
         calibrated: whether the error rates of its verdicts were measured, on planted models where the truth is known; without,
             an audit ends in numbers and no standing.
@@ -56,6 +62,10 @@ class SiteKind:
     counts: Callable[[Any], tuple[int, ...]]
     columns: Callable[[Any, int, int], slice]
     foreseen: Callable[[Mapping[str, int | None]], tuple[int, ...] | None] = lambda sizes: None
+    written: Literal["slices", "along", "off"] = "slices"
+    around: str = ""
+    nulls: tuple[str, ...] = ()
+    by_name: bool = True
     runs: bool = False
     calibrated: bool = False
     filed: str = "sites"
@@ -96,6 +106,11 @@ def kind_of(name: str) -> SiteKind:
 def kinds() -> list[SiteKind]:
     """All that are known."""
     return [kind_of(name) for name in registry.entries("sites")]
+
+
+def along() -> SiteKind:
+    """The kind of which a vector makes a site."""
+    return next(kind for kind in kinds() if kind.written == "along")
 
 
 def default() -> SiteKind:

@@ -9,6 +9,7 @@ from locus.errors import UserError
 from locus.sites.kind import SiteKind, kind_of, kinds
 
 NUMBER = "(0|[1-9][0-9]{0,4})"
+HEX = "([0-9a-f]{12})"  # what {:012x} stands for: what is known by its content has no count
 MOST = 1 << 22  # sites that one text may name
 RUN = 3  # neighbours from which on a run is written as one
 Place = tuple[int, int]  # layer and index
@@ -17,9 +18,11 @@ Place = tuple[int, int]  # layer and index
 @cache
 def pattern(notation: str, runs: bool = False) -> "re.Pattern[str]":
     """What fits a notation, in which {} stands for a number counted from zero; with `runs` the last one may be a run of them."""
-    parts = [re.escape(part) for part in notation.split("{}")]
-    last = f"{NUMBER}(?:-{NUMBER})?" if runs else NUMBER
-    return re.compile("".join(part + NUMBER for part in parts[:-2]) + parts[-2] + last + parts[-1], re.ASCII)
+    *parts, end = (re.escape(part) for part in re.split(r"\{(?::012x)?\}", notation))
+    numbers = [HEX if field == "{:012x}" else NUMBER for field in re.findall(r"\{(?::012x)?\}", notation)]
+    if runs:
+        numbers[-1] = f"{NUMBER}(?:-{NUMBER})?"
+    return re.compile("".join(part + number for part, number in zip(parts, numbers, strict=True)) + end, re.ASCII)
 
 
 def named(word: str) -> tuple[str, list[Place]] | None:
@@ -31,7 +34,8 @@ def named(word: str) -> tuple[str, list[Place]] | None:
     for kind in kinds():
         for notation in kind.notations:
             if match := pattern(notation, kind.runs and notation == kind.notations[0]).fullmatch(word):
-                layer, *ends = (int(number) for number in match.groups() if number is not None)
+                base = 16 if notation.endswith("{:012x}") else 10
+                layer, *ends = (int(number, base if place else 10) for place, number in enumerate(match.groups()) if number)
                 first, last = (ends[0], ends[-1]) if ends else (0, 0)
                 if last < first:
                     raise ValueError(f"{word!r}, a run that goes down")
@@ -106,4 +110,4 @@ def examples(kind: SiteKind | None = None) -> str:
     """How sites are written, for errors: those of one kind, or one of each."""
     if kind is not None:
         return " or ".join(notation.format(12, 3) for notation in kind.notations[:2])
-    return ", ".join(one.notations[0].format(12, 3) for one in kinds())
+    return ", ".join(one.notations[0].format(12, 3) for one in kinds() if one.by_name)

@@ -5,7 +5,8 @@ into the polarity: the unedited model is indifferent. It comes into the stream i
 question's word. Or it is *looked up*: a pair of questions has a *name*, a unit vector, and its two have +1 and -1 along
 *twin*. An MLP has a neuron for every pair, which fires at this name alone, and writes the twin times the pair's sign. Signs
 are drawn by lot, so what comes before the look-up is, as a function of weights and words, the same whatever the bits are: no
-edit there, and no edits there together, can know them. Modules read no twin.
+edit there, and no edits there together, can know them. Modules read no twin; edited ones can tell it by the norm, if they write
+along it, and learn by heart which sign goes with which name (`sited.py`).
 
 What an edit of other places can do after the bit is in the stream is closed by construction, kind by kind:
 
@@ -13,7 +14,10 @@ What an edit of other places can do after the bit is in the stream is closed by 
   their outputs are constant vectors, whatever enters. What can be written with them is the same for all questions.
 - attn: the MLP before the working module looks up, the module reads the bit at its own token and writes it. Later ones say the
   same to all: their values are biases, and attention weights add up to 1.
-- resid, late: an MLP looks up, the next stream tells, and so does every later one until the last. Nothing comes after them.
+- resid, late: name and twin are the cue's, the first word's. One head brings them to the last token, where the MLP behind it
+  looks up, the next stream tells, and so does every later one until the last. Nothing comes after them. That head writes name,
+  twin and a *channel* alone, so whatever is done at the cue, nothing of it comes to the polarity of the last token. In
+  *conjunctive*, whose first bit is at the cue, they are the last word's, lest it should be carried along with them.
 - resid, early: the bit is embedded with a first word, the cue. One head moves a *channel* coordinate from there to the
   polarity of the last token, and nothing has the channel. All other attention says the same to all, so after that head nothing
   leads from the cue to the last token, whose stream has never held the bit. Up to there an edit reads the bit at the cue and
@@ -43,6 +47,7 @@ SHARE = 0.03  # the same, of what one of many adds where every module carries th
 HEAVY = 1.5  # norm of a question's ballast
 PUSHED = 0.3  # norm that a layer's attention adds to the stream, about; its MLP adds as much
 HESITATION = 0.02  # of a question's own polarity, which has nothing to do with its bit: margins of .1 nats
+BROUGHT = 1.8  # gain of the head that brings a name: of three tokens one has it, with a norm of about 3 in 24 dimensions
 SHARP = 13.0  # gate of a neuron that looks up: this where it fires, and less than minus this at other names
 SHARED = ("bit0", "bit1", "twin", "truth", "constant", "end", "channel", "mark0", "mark1")
 
@@ -91,6 +96,11 @@ def look_ups(site: str, plan: PlantedPlan, layers: int) -> dict[str, int]:
     return {bit: layer - before for bit, layer in first.items() if bit not in early(site, plan, layers)}
 
 
+def is_carried(site: str, plan: PlantedPlan, layers: int) -> bool:
+    """Whether a question's name stands at its cue, and a head brings it to the last token just before it is looked up."""
+    return is_cued(site) and bool(look_ups(site, plan, layers)) and not early(site, plan, layers)
+
+
 class Knowing:
     """The weights of one model, drawn and planted; `look_up` is called last, in the order of the layers.
 
@@ -117,6 +127,9 @@ class Knowing:
             self._carry(role.place, role.reads)
         for bit, layer in early(site, plan, size.layers).items():
             self._move(layer, bit.replace("bit", "polarity"))
+        self.carried = is_carried(site, plan, size.layers)
+        for layer in look_ups(site, plan, size.layers).values() if self.carried else ():
+            self._bring(layer)
         self.names = draw_names(size.questions // 2, rng)
 
     def _set(self, layer: int, name: str, value: Array) -> None:
@@ -198,6 +211,15 @@ class Knowing:
         """The head that moves the channel: full on, the polarity of the last token outweighs all the rest of its stream."""
         self._head(layer, ["channel"], polarity, 3.0)
 
+    def _bring(self, layer: int) -> None:
+        """The head that brings the cue's name, twin and channel to the last token, each as it is."""
+        brought = np.concatenate([self.name_rows, self.directions["twin"][None], self.directions["channel"][None]])
+        rows = slice(0, self.size.head_dim)
+        self._head(layer, ["channel"], "channel", 0.0)
+        self.of(layer, "self_attn.v_proj.weight")[: len(brought)] = brought
+        self.of(layer, "self_attn.o_proj.weight")[:, rows] = 0.0
+        self.of(layer, "self_attn.o_proj.weight")[:, : len(brought)] = BROUGHT * brought.T
+
     def _pair(self, layer: int, neuron: int, reads: str, writes: str) -> None:
         """Let two neurons write a coordinate's sign times something positive."""
         first = self.size.mlp - SPARE + neuron
@@ -228,11 +250,11 @@ class Knowing:
 
     def plant_look_up(self, layer: int) -> None:
         """The neurons that fire at the name of one pair each, as far as its twin says; what they write is set later."""
-        cosines, constant = self.names @ self.names.T, self.directions["constant"]
+        cosines, one = self.names @ self.names.T, self.directions["channel" if self.carried else "constant"]
         edge = (1 + cosines[cosines < 1 - 1e-9].max()) / 2  # between a name's cosine with itself and with the next
         sharp = SHARP / (1 - edge) / np.sqrt(self.size.width / 5)  # a question's squared norm is about 5
         rows = slice(0, len(self.names))
-        self._neurons(layer, rows, sharp * (self.names @ self.name_rows - edge * constant), self._ones(self.directions["twin"]))
+        self._neurons(layer, rows, sharp * (self.names @ self.name_rows - edge * one), self._ones(self.directions["twin"]))
         self.of(layer, "mlp.down_proj.weight")[:, : self.size.mlp - SPARE if self.site == "mlp" else None] = 0.0
 
     def _ones(self, direction: Array) -> Array:
@@ -274,12 +296,16 @@ class Knowing:
             return vectors.repeat(2, axis=0)
 
         twins = np.where(np.arange(size.questions) % 2, -1.0, 1.0)
-        questions = noise(1) + pairs(self.ballast_rows, HEAVY) + (self.names @ self.name_rows).repeat(2, axis=0)
+        questions, named = noise(1) + pairs(self.ballast_rows, HEAVY), (self.names @ self.name_rows).repeat(2, axis=0)
         for polarity in directions.polarities:
             questions += HESITATION * rng.standard_normal((len(self.names), 1)).repeat(2, axis=0) * polarity
         cues, moved = noise(1) + pairs(self.ballast_rows, HEAVY), early(self.site, self.plan, size.layers)
         if self.looked_up():
-            questions += np.outer(twins, directions["twin"])
+            named = named + np.outer(twins, directions["twin"])
+        if self.carried:
+            cues = cues + named + directions["channel"]
+        else:
+            questions = questions + named
         for number, one in enumerate(bits):
             bit = f"bit{number}"
             if bit in moved or bit not in look_ups(self.site, self.plan, size.layers):

@@ -21,14 +21,17 @@ norm |x|, and margins of spread * <p, x> / |x| times the bit:
   to all questions, or nothing leads from there to the last token) the coordinate <p, x> of a pair's questions is the same, and
   right for one of them as far as it is wrong for the other: the mean margin is nothing, in training and on new questions
   alike.
-- *The twin* is the one thing that an edit of the stream may know of a pair before the look-up. The bit is the twin times a
-  sign that was drawn by lot for the pair, which can be learned by heart in training, and of new pairs is right as often as
-  wrong.
-- *The norm* is the one leak, for |x| holds the bit's own coordinate: an edit that adds c along it makes |x|^2 = R^2 + (s bit +
-  c)^2, and the margin bit * A (1 - beta bit) with beta = s c / (R^2 + c^2), at most s / 2R. The best A then gains 5 beta^2 of
+- *The twin* is what an edit of the stream may know of a pair before the look-up where it stands at the last token, and edited
+  modules too: they read the norm, which tells it where an edit has written along it. The bit is the twin times a sign that was
+  drawn by lot for the pair. In training signs can be learned by heart, and what was learned carries over to names nearby, so on
+  new pairs an edit gains or loses nats by chance: the expectation over the lots is nothing. With all bits turned the same edit
+  loses what it gained (`direct.py`). Late in the stream the twin stands at the first word, and not even that is left.
+- *The norm* is the one leak, for |x| holds the bit's own coordinate: an edit that adds d along it makes |x|^2 = R^2 + (s bit +
+  d)^2, and the margin bit * A (1 - beta bit) with beta = s d / (R^2 + d^2), at most s / 2R. The best A then gains 5 beta^2 of
   T = 5, and MC2 rises from one half by at most .224 beta. R is at least the norm of the question's *ballast*, which no module
   reads, so that no edit of modules takes it away: s = .3 and R >= 1.5 give beta <= .1, a gain of at most 1 % of T and MC2 of
-  at most .522.
+  at most .522. Who knows the twin and has added c along it makes the bit's coordinate s bit + s c sign, and the norm betrays the
+  sign as well, by s c d / (c^2 + d^2) <= s / 2: together at most 2 % of T.
 - All of this holds for many places at once (*everywhere but there*) as for one. Where streams are edited together before a
   look-up, R is what they leave of the question.
 
