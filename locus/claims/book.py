@@ -76,10 +76,10 @@ class Book:
             vector = stream[wanted].mean(axis=0) - stream[~wanted].mean(axis=0)
         else:
             raise UserError("a direction that is drawn, or that a claim holds", f"{index:012x}", "Claim it from its file.")
-        length = np.linalg.norm(vector)
+        length = float(np.linalg.norm(vector))
         if not length > 0:
             raise UserError("a direction", f"{way} number {number} of layer {layer}, of no length", "Use more questions.")
-        unit: Floats = (vector / length).astype(np.float32)
+        unit: Floats = np.asarray(vector / length, dtype=np.float32)
         return unit
 
     def _dealt(self, generator: np.random.Generator) -> npt.NDArray[np.bool_]:

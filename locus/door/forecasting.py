@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from locus.door.asked import asked
 from locus.door.planned import counted, in_words
@@ -211,7 +212,8 @@ def forecast(
     counts = tuple(sorted({devices} if isinstance(devices, int) else set(devices)))
     _check(counts, {"rate": rate, "memory": memory, "link": link, "bandwidth": bandwidth}, spread, failures)
     target = None if shape is None else shape_of(Path(shape))
-    machine = Machine(0.0, *(None if one is None else one * 1e9 for one in (memory, link, bandwidth)), spread, failures)
+    room, sent, wide = (None if one is None else one * 1e9 for one in (memory, link, bandwidth))
+    machine = Machine(0.0, room, sent, wide, spread, failures)
     with showing(progress) as say:
         if sweep is None:
             resolved, opened = asked(model, behaviour, claim, preset, config, settings, also=also)
@@ -339,7 +341,7 @@ def points_of(loads: Sequence[Load], counts: Sequence[int], machine: Machine) ->
     return tuple(points)
 
 
-def _taken(loads: Sequence[Load], machine: Machine) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _taken(loads: Sequence[Load], machine: Machine) -> list[npt.NDArray[np.float64]]:
     """Seconds of whole audits, drawn several times; a device that dies goes on after its last finished bank."""
     found, fleet = [], Fleet(1, 0.0, machine.spread)
     lost = float(np.mean([load.loading + max(map(max, load.waves)) / 2 for load in loads]))  # what a death costs

@@ -67,7 +67,7 @@ def family(rows: Sequence[Row]) -> Family:
     groups = tuple(_group(*key, [row for row in claims if (row.kind, row.claim.origin) == key]) for key in keys)
     leading = [row for row in claims if row.lead is not None and row.lead.significant]
     ps = [nan if row.claim.special.p is None else row.claim.special.p for row in claims]
-    adjusted = stats.benjamini_hochberg(ps) if ps else []
+    adjusted: list[float] = list(stats.benjamini_hochberg(ps)) if ps else []
     found = tuple((row.name, row.claim.name) for row, p in zip(claims, adjusted, strict=True) if p <= RATE)
     asked = sum(p == p for p in ps)
     controls = {part: [row for row in rows if row.part == part] for part in ("negative", "positive")}

@@ -46,7 +46,7 @@ def read(table: Path) -> TableRecord:
         UserError: if it is none that is whole.
     """
     if not (table / RECORD).exists():
-        return TableRecord(schema=TABLE_SCHEMA, title=TITLE, rows={})
+        return TableRecord(schema_=TABLE_SCHEMA, title=TITLE, rows={})
     expected = f"a {RECORD} of schema {TABLE_SCHEMA}"
     with errors.whole(expected, table):
         return TableRecord.parse(incoming.read_json(table / RECORD, expected, inside=table))
@@ -123,7 +123,7 @@ def add(table: Path, run: Path, name: str, said: dict[str, str], scores: bool = 
     names = _kept(run) if scores and held.kind == "run" else list(EXCERPT)
     _copy(run, table / ROWS / name, names, name, listed)
     rows = dict(sorted({**record.rows, name: listed}.items()))
-    written = TableRecord(schema=TABLE_SCHEMA, title=record.title, rows=rows)
+    written = TableRecord(schema_=TABLE_SCHEMA, title=record.title, rows=rows)
     atomic.replace(table / RECORD, json.dumps(written.to_json(), indent=1, ensure_ascii=False) + "\n")
     return [RECORD, *(f"{ROWS}/{name}/{one}" for one in names)]
 
