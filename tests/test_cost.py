@@ -26,8 +26,9 @@ from locus.metrics.drift import drift
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
 from locus.plan.reading import read_plan
+from locus.plan.trials import Trial
 from locus.records.cost import Cost, Seconds
-from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord
+from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord, TrialRecord
 from locus.records.store import MIGRATIONS, Store
 from locus.report import receipt
 from locus.report.page import write as write_page
@@ -245,14 +246,20 @@ def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
                 assert told[trial][kind].counts(sizes) == pytest.approx(work), (trial, kind)
 
 
-@pytest.mark.parametrize("edit", ["none", "shift"])
+@pytest.mark.parametrize("edit", ["none", "shift", "rank1"])
 def test_speech_is_foretold_from_what_was_said(llama, items, edit):
-    text = prompt_format(llama.tokenizer, "qa")
-    acting = [Edit("shift", Location.parse(place), llama.layout, {}, "answer") for place in ("0.0", "2.3")]
-    edits = acting if edit == "shift" else []
+    text, places = prompt_format(llama.tokenizer, "qa"), ("0.0", "2.3") if edit == "shift" else ("1.0", "2.3")
+    edits = {
+        "none": [],
+        "shift": [Edit("shift", Location.parse(place), llama.layout, {}, "answer") for place in places],
+        "rank1": [Rank1(llama.layout, Location.parse(place)) for place in places],
+    }[edit]
     tally = Tally(2)
     said = generate(llama, [text.prompt(item.question) for item in items], edits, text, Speech(6), tally=tally)
     asked = tuple(ItemRecord(id=item.id, group=item.group, question=item.question) for item in items)
+    lengths = [{item.id: len(one.tokens) for item, one in zip(items, texts, strict=True)} for texts in said]
+    trials = [Trial("claim", place, "claim", Location.parse(place), edit, "0" * 64) for place in places[: len(said)]]
+    bank = [TrialRecord.parse(trial.to_dict() | {"id": trial.id}) for trial in trials]
     plan = PlanRecord.model_construct(
         config={**resolve("quick").model_dump(mode="json"), "judge": "blind", "text_passages": 0},
         prompt=PromptRecord.parse(text.record),
@@ -260,10 +267,10 @@ def test_speech_is_foretold_from_what_was_said(llama, items, edit):
         trials=(),
         claims=(),
     )
-    lengths = {item.id: len(one.tokens) for item, one in zip(items, said[0], strict=True)}
-    told = Forecast(plan, datasets.Dataset("x", items), llama, {"t": lengths})._speech("t", 2 if edits else 1)
-    assert told.tokens == tally.by_edit[0]["speak"].tokens
-    assert told == tally.by_edit[0]["speak"]
+    forecast = Forecast(plan, datasets.Dataset("x", items), llama, {one.id: own for one, own in zip(bank, lengths, strict=True)})
+    for one, counted in zip(bank, tally.by_edit, strict=False):
+        told = forecast._speech(one, bank)
+        assert vars(told) == pytest.approx(vars(counted["speak"]))
 
 
 def older(run):

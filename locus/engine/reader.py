@@ -20,7 +20,7 @@ from locus.models.calls import LayerInputs
 from locus.models.fast import attention
 from locus.models.layout import setting
 from locus.models.model import Model
-from locus.models.shortcuts import RESIDUALS
+from locus.models.shortcuts import PROMPTS, RESIDUALS
 from locus.models.windows import NO_WINDOW, Window
 
 
@@ -131,7 +131,7 @@ class TokenReader:
     def layered(self) -> bool:
         """Whether layers can be run one by one against states of earlier tokens, from the base model's stream on."""
         model = self.model
-        return model.trees and model.parts.past is not None and RESIDUALS not in model.off
+        return model.trees and model.parts.past is not None and not {RESIDUALS, PROMPTS} & model.off.keys()
 
     def next_logits(self, tokens: Tensor, positions: Sequence[int], cache: Slots) -> Tensor:
         """Logits [rows, vocabulary] in float32 of what follows one token a row, tokens [rows, 1]."""

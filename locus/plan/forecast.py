@@ -6,6 +6,7 @@ streams held and its passes not in the cache. Only speech has to be guessed, as 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
 from locus.models.layout import HEADS
 from locus.models.model import Model
-from locus.models.shortcuts import PROMPTS
+from locus.models.shortcuts import PROMPTS, RESIDUALS, SPEECH
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
@@ -120,9 +121,7 @@ class Forecast:
                 anew = Work() if self.model.trees else _sum(forward(row, self.layers) for row, _ in self.rows[TEXT])
                 work["text"] = own + compared + (anew + compared).part(together)
         if self.config.judge != "none":
-            # An edit of the answer alone leaves the questions to the base model, which reads them once for the bank.
-            answers = spec.edit != UNEDITED and kind(spec.edit).positions == "answer"
-            work["speak"] = self._speech(spec.id, together if answers else 1)
+            work["speak"] = self._speech(spec, bank)
         return work
 
     def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:
@@ -175,18 +174,33 @@ class Forecast:
             "gradient": _sum(back(self.model, row, first, scored, self.point) for row, scored in rows),
         }
 
-    def _speech(self, trial: str, sharing: int) -> Work:
+    def _speech(self, spec: TrialRecord, bank: Sequence[TrialRecord]) -> Work:
+        """The work of one trial of a bank to read all prompts and to answer them."""
         parts = []
         for name in spoken_parts(self.config):
             ids = [coded(self.model, self.text.prompt(item.question), self.text) for item in self.items[name]]
             same = next((at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1), min(map(len, ids)))
             common = min(same, *(len(one) - 1 for one in ids))
-            parts.append(continued(0, common, self.layers).part(sharing))
+            parts.append(self._prompt(spec, bank, 0, common))
             for item, one in zip(self.items[name], ids, strict=True):
-                length = self.said.get(trial, {}).get(item.id, self.config.max_new_tokens)
-                parts.append(continued(common, len(one) - 1 - common, self.layers).part(sharing))
+                length = self.said.get(spec.id, {}).get(item.id, self.config.max_new_tokens)
+                parts.append(self._prompt(spec, bank, common, len(one) - 1 - common))
                 parts.append(continued(len(one) - 1, length, self.layers, length))
         return _sum(parts)
+
+    def _prompt(self, spec: TrialRecord, bank: Sequence[TrialRecord], start: int, count: int) -> Work:
+        """One trial's part in reading a piece of a prompt, which below its first layer the bank reads once."""
+        off, model = self.model.off, self.model
+        layered = model.trees and model.parts.past is not None and not {RESIDUALS, PROMPTS, SPEECH} & off.keys()
+        unchanged = [one for one in bank if one.edit == UNEDITED or kind(one.edit).positions == "answer"]
+        begins = {one.id: 0 if not layered else self.layers if one in unchanged else _first(one) for one in bank}
+        own = continued(start, count, self.layers - begins[spec.id]).part(len(unchanged) if spec in unchanged else 1)
+        below = [own]
+        for lower, upper in pairwise(sorted({0, *begins.values()})):
+            if begins[spec.id] >= upper:
+                sharing = sum(begin >= upper for begin in begins.values())
+                below.append(replace(continued(start, count, upper - lower), tokens=0).part(sharing))
+        return _sum(below)
 
 
 def _first(spec: TrialRecord) -> int:
