@@ -211,7 +211,8 @@ def forecast(
     counts = tuple(sorted({devices} if isinstance(devices, int) else set(devices)))
     _check(counts, {"rate": rate, "memory": memory, "link": link, "bandwidth": bandwidth}, spread, failures)
     target = None if shape is None else shape_of(Path(shape))
-    machine = Machine(0.0, *(None if one is None else one * 1e9 for one in (memory, link, bandwidth)), spread, failures)
+    sizes = [None if one is None else one * 1e9 for one in (memory, link, bandwidth)]
+    machine = Machine(0.0, sizes[0], sizes[1], sizes[2], spread, failures)
     with showing(progress) as say:
         if sweep is None:
             resolved, opened = asked(model, behaviour, claim, preset, config, settings, also=also)
@@ -339,7 +340,7 @@ def points_of(loads: Sequence[Load], counts: Sequence[int], machine: Machine) ->
     return tuple(points)
 
 
-def _taken(loads: Sequence[Load], machine: Machine) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _taken(loads: Sequence[Load], machine: Machine) -> list[np.ndarray]:
     """Seconds of whole audits, drawn several times; a device that dies goes on after its last finished bank."""
     found, fleet = [], Fleet(1, 0.0, machine.spread)
     lost = float(np.mean([load.loading + max(map(max, load.waves)) / 2 for load in loads]))  # what a death costs

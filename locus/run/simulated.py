@@ -72,7 +72,7 @@ def play(alone: float, waves: Sequence[Sequence[float]], fleet: Fleet, generator
     return Played(now, busy, deaths)
 
 
-def _wave(took: np.ndarray, team: list[float], fleet: Fleet, generator: np.random.Generator) -> tuple[float, int, bool]:  # type: ignore[type-arg]
+def _wave(took: np.ndarray, team: list[float], fleet: Fleet, generator: np.random.Generator) -> tuple[float, int, bool]:
     """When a wave ends, how many workers died, and whether every bank came to its end; `team`: when each worker is free."""
     heapq.heapify(team)
     ends, deaths, waiting = np.full(len(took), np.inf), 0, 0
