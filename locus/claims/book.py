@@ -79,7 +79,7 @@ class Book:
         length = np.linalg.norm(vector)
         if not length > 0:
             raise UserError("a direction", f"{way} number {number} of layer {layer}, of no length", "Use more questions.")
-        unit: Floats = (vector / length).astype(np.float32)
+        unit: Floats = np.asarray(vector / length, dtype=np.float32)
         return unit
 
     def _dealt(self, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
