@@ -72,7 +72,7 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
     Raises:
         UserError: saying how many there are, and what could be asked for.
     """
-    config = bounded(config, space, locations)
+    config = config.model_copy(update={"null": bounded(config, space, locations).null})
     if unknown := [match for match in config.nulls if match not in space.matches]:
         wanted = f"random Locations that {space.kind.nouns} have: {', '.join(space.matches)}"
         raise UserError(wanted, ", ".join(unknown), f"A layer has one {space.kind.noun}: use --set null=uniform.")
