@@ -275,7 +275,7 @@ def test_the_ceiling_is_never_above_a_direction_inside_it(material):
 def test_the_stream_without_a_direction_has_none_of_it(material):
     edit = projected_out(material.model.layout, Location((Site("direction", 1, 1),)), VECTORS)
     terms, r, v = edit.terms(1), torch.randn(5, material.model.layout.d_model), VECTORS(1, 1)
-    left = r + (r @ terms.read)[:, None] * terms.write
+    left = r + r @ terms.read.T @ terms.write
     assert float((left @ v).abs().max()) < 1e-5 and float((left - r).norm()) > 0.1
 
 

@@ -63,6 +63,8 @@ PAIRS = {
         function={"self": "the first of runs"},
         defaults={"compare": "a flag beside the runs; a list of them"},
     ),
+    "sweep": Pair("locus:sweep", command={"ray_address": "as of audit"}, function=BAR),
+    "forecast": Pair("locus:forecast", command={"claim_size": "a setting", "random": "a setting"}, function=BAR),
     "power": Pair("locus:power", command={"out": "the numbers are what the function gives"}),
     "calibrate": Pair("locus:calibrate", function=BAR),
     "list": Pair("locus.registry:entries"),
@@ -97,7 +99,7 @@ def test_a_command_and_its_function_have_the_same_parameters_and_defaults(name):
 
 
 def test_every_command_over_the_library_is_a_pair():
-    other = {"doctor", "judge", "keys", "reproduce", "claims", "behaviours"}
+    other = {"doctor", "judge", "keys", "reproduce", "claims", "behaviours", "table"}
     assert set(COMMANDS) - other == set(PAIRS)
 
 

@@ -58,14 +58,11 @@ def report(
             from locus.report.figures import errors
 
             console().print(Text(f"wrote figures: {', '.join(errors.write(run))}"))
-        elif (run / "repeat.json").is_file():
-            from locus.report import repeat
+        elif made := next((name for name in ("repeat", "sweep") if (run / f"{name}.json").is_file()), ""):
+            from locus.report import repeat, sweep
 
-            console().print(Text(repeat.write_page(repeat.read(run), run)), soft_wrap=True)
-        elif (run / "sweep.json").is_file():
-            from locus.report import sweep
-
-            console().print(Text(sweep.write_page(sweep.read(run), run)), soft_wrap=True)
+            page = repeat.write_page(repeat.read(run), run) if made == "repeat" else sweep.write_page(sweep.read(run), run)
+            console().print(Text(page), soft_wrap=True)
         else:
             page = locus.Run(run).report(compare=runs[1:] if compare else (), sign=sign)
             for written in (page, *sorted(page.parent.glob("cite.*")), page.parent / "figures"):

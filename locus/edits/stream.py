@@ -47,6 +47,7 @@ class Stream(Rank1):
         own = 1 if self.along else None
         self._n_read = {layer: self._reads(width) for layer, width in self._widths.items()}
         self._n_write = {layer: own or width + (read != "constant") for layer, width in self._widths.items()}
+        self._ranks = dict.fromkeys(self._masks, 1)
         sizes = [self._n_read[layer] + self._n_write[layer] for layer in self._masks]
         self._begins = dict(zip(self._masks, accumulate([0, *sizes]), strict=False))
         self.flat = torch.nn.Parameter(self._start(seed))
@@ -112,7 +113,7 @@ class Stream(Rank1):
     def set_read(self, layer: int, read: Tensor) -> None:
         """Set a layer's a; along a direction it is what is learned, and begins at zero."""
         if self._n_read[layer] and not self.along:
-            self._part(layer, write=False).copy_(read)
+            self._part(layer, write=False).copy_(read.view(-1, self._n_read[layer])[0])
 
     def pad(self, inner: Edit, weight: object = None) -> None:
         """Become the edit of a place inside this one: its numbers where it has some, nothing written elsewhere."""
@@ -122,13 +123,13 @@ class Stream(Rank1):
             self.flat.data[writes].zero_()
             if (terms := inner.layers.get(layer)) is None:
                 continue
-            write = terms.shift if terms.write is None else terms.write
+            write = terms.shift if terms.write is None else terms.write[0]
             assert write is not None and terms.out is None, "an edit that writes into the stream"
             if self.read == "constant":
                 self.flat.data[writes] = write
                 continue
             shift = 0.0 if terms.shift is None else float(terms.shift @ write / (write @ write).clamp(min=1e-30))
-            read = torch.zeros_like(write) if terms.read is None else terms.read
+            read = torch.zeros_like(write) if terms.read is None else terms.read[0]
             self.flat.data[reads] = read
             self.flat.data[writes] = torch.cat([torch.tensor([shift]), write])
         self.balance()

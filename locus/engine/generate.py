@@ -20,7 +20,7 @@ from locus.behaviours.prompts import PromptFormat
 from locus.edits.base import Edit
 from locus.engine.cost import Tally
 from locus.engine.decode import Generation, Row, Speakers
-from locus.engine.speech import WholeSpeakers, said
+from locus.engine.speech import ALIKE, ALIKE_ROUNDED, WholeSpeakers, said
 from locus.errors import UserError
 from locus.models.model import Model
 from locus.models.shortcuts import CACHE, SPEECH
@@ -123,13 +123,14 @@ def _chosen(settings: Speech, logits: Tensor, rows: Sequence[Row]) -> list[int]:
 
 def _way(model: Model) -> type[Speakers]:
     """How a model speaks: with slots where it was seen to say the same, else a prompt at a time."""
-    if not model.checked:
+    if not model.checked or model.speaks is None:
         draw = torch.Generator().manual_seed(0)
         known = int(model.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-        common, *others = (torch.randint(0, known, (length,), generator=draw).tolist() for length in (4, 6, 11))
+        common, *others = (torch.randint(0, known, (length,), generator=draw).tolist() for length in (4, 5, 10))
         texts = [[*common, *other] for other in others]
         for shortcut in (SPEECH, CACHE):
-            if shortcut not in model.off and (shortcut == CACHE or model.trees):
+            seen = model.checked and (shortcut == CACHE or model.speaks is not None)
+            if shortcut not in model.off and not seen and (shortcut == CACHE or model.trees):
                 _try(model, texts, shortcut)
     return WholeSpeakers if SPEECH in model.off or not model.trees else Speakers
 
@@ -138,7 +139,7 @@ def _try(model: Model, texts: Sequence[Sequence[int]], shortcut: str) -> None:
     try:
         one, other = said(model, texts, shortcut)
         gap = float((one - other).abs().nan_to_num(math.inf).max())
-        reason = "" if gap <= (2e-3 if model.dtype == torch.float32 else 0.6) else f"log-probs differ by {gap:.1e}"
+        reason = "" if gap <= (ALIKE if model.dtype == torch.float32 else ALIKE_ROUNDED) else f"log-probs differ by {gap:.1e}"
     except Exception as error:  # whatever an architecture does with a cache that is not its own
         reason = f"{type(error).__name__}: {str(error)[:160]}"
     if reason:

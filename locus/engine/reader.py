@@ -42,7 +42,8 @@ class TokenReader:
 
     def __init__(self, model: Model, bank: RowBank, bank_state: BankState):
         self.model, self.bank, self.bank_state = model, bank, bank_state
-        self.ours = setting(model.hf.config, "_attn_implementation") == attention.NAME
+        leads, self.joins = model.speaks or (True, True)
+        self.ours = leads and setting(model.hf.config, "_attn_implementation") == attention.NAME
         self._seen = _Seen()
 
     @contextmanager
@@ -131,7 +132,7 @@ class TokenReader:
     def layered(self) -> bool:
         """Whether layers can be run one by one against states of earlier tokens, from the base model's stream on."""
         model = self.model
-        return model.trees and model.parts.past is not None and not {RESIDUALS, PROMPTS} & model.off.keys()
+        return self.joins and model.trees and model.parts.past is not None and not {RESIDUALS, PROMPTS} & model.off.keys()
 
     def next_logits(self, tokens: Tensor, positions: Sequence[int], cache: Slots) -> Tensor:
         """Logits [rows, vocabulary] in float32 of what follows one token a row, tokens [rows, 1]."""

@@ -47,6 +47,7 @@ class Model:
     Attributes:
         off: by shortcut, why this model does not allow it; see shortcuts.py for all of them.
         checked: whether every shortcut was held against the plain path.
+        speaks: whether texts that go on share what they begin with, and layers below edits; None before that was tried.
         inputs: what makes the inputs of a layer's attention, once it was asked for (inputs.py).
 
     Raises:
@@ -76,6 +77,7 @@ class Model:
         self.context = context(config)
         self.windows: list[Window] = [NO_WINDOW] * self.layout.n_layers
         self.checked = False
+        self.speaks: tuple[bool, bool] | None = None
         self._fingerprint: str | None = None
         self.inputs: dict[int, Any] = {}
         attention.adopt(hf)

@@ -126,7 +126,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention as transformers asks for it; query, key, value [rows, heads, T, width of a head]."""
     lead: Lead | None = getattr(key, "lead", None)
-    if attention_mask is not None and (lead is not None or (query.shape[2] == 1 and query.device.type == "cpu")):
+    added = attention_mask is not None and attention_mask.dtype == query.dtype  # a mask of truth values is not to be added
+    if attention_mask is not None and (lead is not None or (added and query.shape[2] == 1 and query.device.type == "cpu")):
         return behind(query, key, value, attention_mask, lead, kwargs.get("scaling")), None
     stretches: Stretches | None = getattr(attention_mask, "stretches", None)
     if stretches is None or attention_mask is None or query.shape[2:3] + key.shape[2:3] != attention_mask.shape[2:]:
