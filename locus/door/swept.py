@@ -1,7 +1,7 @@
 """Many audits at once: models, behaviours, claims and seeds crossed, each combination a run, one table over all of them."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ class Swept:
         rows = []
         for one in self.record.claims:
             own = audits[one.audit]
-            row: dict[str, Any] = {"model": own.model, "behaviour": own.behaviour, "seed": own.seed, "claim": one.source}
+            row: dict[str, object] = {"model": own.model, "behaviour": own.behaviour, "seed": own.seed, "claim": one.source}
             row |= {"read": one.read, "metric": own.metric, "lead": one.lead, "margin": one.margin}
             for question, answer in one.answers.items():
                 row |= {question: answer.standing, f"{question}_p": answer.p, f"{question}_p_sweep": answer.p_sweep}
@@ -160,7 +160,7 @@ def sweep(
     return Swept(folder, record, runs, tuple(state.bugs))
 
 
-def cells_of(file: str | Path, settings: dict[str, Any]) -> "list[Cell]":
+def cells_of(file: str | Path, settings: Mapping[str, Any]) -> "list[Cell]":
     """Every audit that a file asks for.
 
     Raises:
