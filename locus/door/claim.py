@@ -54,7 +54,7 @@ def claim(
     return made if name is None else replace(made, name=name)
 
 
-def direction(vector: Any, layer: int | Sequence[int], name: str = "direction") -> Claim:
+def direction(vector: Any, layer: int | Sequence[int], name: str = "vector") -> Claim:
     """A claim that a behaviour lies along a direction of the residual stream.
 
     Args:

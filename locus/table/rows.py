@@ -14,6 +14,7 @@ from locus.models.planted.named import planted_named
 from locus.records.findings import ClaimVerdict
 from locus.records.table import RowRecord
 from locus.records.verdict import Verdict
+from locus.sites.kind import default
 from locus.sites.site import Location
 
 Part = Literal["claim", "negative", "positive"]
@@ -66,7 +67,7 @@ class Row:
     @property
     def kind(self) -> str:
         """Of the claimed sites."""
-        return self.claim.kind or "head"
+        return self.claim.kind or default().name
 
     @property
     def share(self) -> float | None:
