@@ -160,7 +160,7 @@ def test_no_cluster_at_an_address_is_said_before_anything_is_loaded(tmp_path):
 
 
 def test_a_run_that_was_interrupted_goes_on_and_ray_says_nothing(tmp_path):
-    settings = {**wide.settings(tmp_path / "wide"), "bank": 1}
+    settings = {**wide.settings(tmp_path / "wide"), "bank": 1, "random": 40}  # long enough to be interrupted once it has begun
     out, told = tmp_path / "RUN", tmp_path / "settings.toml"
     told.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
     command = [sys.executable, "-m", "locus", "audit", "--out", str(out), "--config", str(told), "--no-sign"]
