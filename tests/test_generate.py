@@ -16,6 +16,7 @@ from locus.engine.decode import NEW_QUESTION, Generation
 from locus.engine.generate import Speech, choose_tokens, end_tokens, generate
 from locus.engine.speech import said
 from locus.errors import UserError
+from locus.machine.threads import using
 from locus.models.model import Model
 from locus.models.shortcuts import SPEECH
 from locus.sites.site import Location
@@ -181,7 +182,6 @@ def test_a_trainable_edit_speaks_with_its_present_terms(llama):
 
 def test_what_edits_share_is_read_once(llama, monkeypatch):
     monkeypatch.setattr(llama, "checked", True)  # else it is first seen how it can speak
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # else the questions are dealt to two
     monkeypatch.setattr("locus.engine.decode.READ", 1 << 20)
     ran, layer = [], Model.layer
 
@@ -196,7 +196,8 @@ def test_what_edits_share_is_read_once(llama, monkeypatch):
         for positions, layers in make_at.items()
         for at in layers
     ]
-    generate(llama, PROMPTS, edits, PRIMED, SHORT)
+    with using(1):  # else the questions are dealt to two
+        generate(llama, PROMPTS, edits, PRIMED, SHORT)
     shared = len("Q: Is ice cold?\nA: Yes.\n\nQ: ") + 1  # one token a byte, and the beginning-of-text token
     texts = len(PROMPTS)
     # The base model's states serve both edits of the answer to the end, those of all tokens below their first layers, 1 and 2.
@@ -291,10 +292,10 @@ def test_slots_reproduce_the_plain_forward(model, common):
     assert (found[0] - found[1]).abs().max() > 1e-2
 
 
-def test_where_rows_are_dealt_to_threads_each_says_the_same(llama, monkeypatch):
+def test_where_rows_are_dealt_to_threads_each_says_the_same(llama):
     edits = [make("rank1-layer", llama), replace(make("shift", llama), positions="answer")]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    alone = tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT)) == alone
-    assert tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT, rows=3)) == alone
+    with using(1):
+        alone = tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT))
+    with using(3):
+        assert tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT)) == alone
+        assert tokens(generate(llama, PROMPTS, edits, PRIMED, SHORT, rows=3)) == alone
