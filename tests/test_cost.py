@@ -174,6 +174,7 @@ def test_text_is_counted_with_its_share_of_the_reference(llama):
 def test_speech_is_counted_once_a_token(llama, positions, monkeypatch):
     """Two edits that act on the answer alone share the prompt; of a prompt of P tokens and n spoken, P - 1 + n are run."""
     monkeypatch.setattr(llama, "checked", True)  # else it is first seen how it can speak
+    monkeypatch.setattr(llama, "speaks", (True, True))
     prompt, text = "Q: Who?\nA:", prompt_format(llama.tokenizer, "qa")
     edits = [Rank1(llama.layout, Location.parse(place)).frozen({}) for place in ("0.0", "2.3")]
     for edit in edits:

@@ -182,6 +182,7 @@ def test_a_trainable_edit_speaks_with_its_present_terms(llama):
 
 def test_what_edits_share_is_read_once(llama, monkeypatch):
     monkeypatch.setattr(llama, "checked", True)  # else it is first seen how it can speak
+    monkeypatch.setattr(llama, "speaks", (True, True))
     monkeypatch.setattr("locus.engine.decode.READ", 1 << 20)
     ran, layer = [], Model.layer
 

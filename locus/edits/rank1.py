@@ -55,7 +55,7 @@ class Rank1(Trainable):
     ):
         assert form == "heads" or read == "layer", "the free form writes to the whole layer's output and reads all of it"
         assert rank == 1 or read != "constant", "constants add up to one"
-        about: dict[str, object] = {"read": read, "form": form, "seed": seed} | ({} if rank == 1 else {"rank": rank})
+        about = {"read": read, "form": form, "seed": seed, **({} if rank == 1 else {"rank": rank})}
         super().__init__(kind, location, layout, {}, positions, about)
         self.read, self.form = read, form
         self._masks = {layer: site_mask(layout, location, layer) for layer in location.layers}
