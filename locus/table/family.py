@@ -7,9 +7,9 @@ many would be found by chance alone, and what came out for the controls, whose a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import nan
 
 from locus import stats
+from locus.conclude.family import PUT, adjusted
 from locus.stats.estimate import Estimate
 from locus.table.rows import LEVEL, Row
 
@@ -44,7 +44,7 @@ class Family:
     Attributes:
         groups: the claims by kind of site and origin.
         total: of all claims.
-        led: of those that lead by their heuristic, how many are special by the optimal edit.
+        led: of those that lead by their heuristic, and whose question could be put, the share that is special by the optimal edit.
         found: row and claim of those that are special at the controlled rate.
         by_chance: how many special ones chance alone would give, if none were.
         negative: the share of negative controls that are special, with its exact 95 % interval.
@@ -66,19 +66,19 @@ def family(rows: Sequence[Row]) -> Family:
     keys = sorted({(row.kind, row.claim.origin) for row in claims})
     groups = tuple(_group(*key, [row for row in claims if (row.kind, row.claim.origin) == key]) for key in keys)
     leading = [row for row in claims if row.lead is not None and row.lead.significant]
-    ps = [nan if row.claim.special.p is None else row.claim.special.p for row in claims]
-    adjusted: list[float] = list(stats.benjamini_hochberg(ps)) if ps else []
-    found = tuple((row.name, row.claim.name) for row, p in zip(claims, adjusted, strict=True) if p <= RATE)
-    asked = sum(p == p for p in ps)
+    controlled = adjusted([row.claim.special for row in claims])
+    ps = [(row, one.p) for row, one in zip(claims, controlled, strict=True) if one.p is not None]
+    found = tuple((row.name, row.claim.name) for row, p in ps if p <= RATE)
     controls = {part: [row for row in rows if row.part == part] for part in ("negative", "positive")}
     return Family(
-        groups, _group("", "", claims), _special(leading), found, RATE * asked,
+        groups, _group("", "", claims), _special(leading), found, RATE * len(ps),
         _special(controls["negative"]), _special(controls["positive"]),
     )  # fmt: skip
 
 
 def _special(rows: Sequence[Row]) -> Estimate:
-    return stats.clopper_pearson(_count(rows, "supported"), len(rows))
+    """The share that is special, of those whose question could be put."""
+    return stats.clopper_pearson(_count(rows, "supported"), sum(row.claim.special.standing in PUT for row in rows))
 
 
 def _group(kind: str, origin: str, rows: Sequence[Row]) -> Group:

@@ -114,9 +114,7 @@ def add(table: Path, run: Path, name: str, said: dict[str, str], scores: bool = 
         raise UserError(f"a table of at most {MOST_ROWS:,} audits", str(len(record.rows)), "Begin another.")
     held = verify_run(run)
     if held.signed_by is None:
-        raise UserError(
-            "a run whose receipt is signed", f"{run}, unsigned", "Sign it: locus report RUN --sign, or audit with signing."
-        )
+        raise UserError("a run whose receipt is signed", f"{run}, unsigned", "Audit without --no-sign.")
     if same := [other for other, one in record.rows.items() if one.receipt == held.id]:
         raise UserError("an audit that is not in the table yet", f"{held.id}, which is row {same[0]!r}", "Add another.")
     listed = _listed(held.id, said)
