@@ -126,7 +126,8 @@ def row(name: str, standing: str, p: float | None, part: str = "claim", kind: st
 
 
 def test_what_all_rows_say_together():
-    # Of three that lead by the shift one is special, and one could not be asked. Four p of .001, .04, .5, undefined: adjusted over four .004, .08, .67, NaN.
+    # Of three that lead by the shift one is special, and one could not be asked about.
+    # Four p of .001, .04, .5, undefined: adjusted over four .004, .08, .67, NaN.
     rows = [
         row("a", "supported", 0.001, leads=True),
         row("b", "supported", 0.04, leads=False),

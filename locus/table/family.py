@@ -44,7 +44,7 @@ class Family:
     Attributes:
         groups: the claims by kind of site and origin.
         total: of all claims.
-        led: of those that lead by their heuristic, and whose question could be put, the share that is special by the optimal edit.
+        led: of those that lead by their heuristic and could be asked about, the share that is special by the optimal edit.
         found: row and claim of those that are special at the controlled rate.
         by_chance: how many special ones chance alone would give, if none were.
         negative: the share of negative controls that are special, with its exact 95 % interval.
