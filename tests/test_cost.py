@@ -23,6 +23,7 @@ from locus.engine.training_set import TrainingSet
 from locus.engine.trie import TokenTrie, build_trie
 from locus.metrics.choice import score
 from locus.metrics.drift import drift
+from locus.models.shortcuts import SPEECH
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
 from locus.plan.reading import read_plan
@@ -247,8 +248,11 @@ def test_a_plan_tells_what_its_trials_will_take(small_run, llama_folder):
                 assert told[trial][kind].counts(sizes) == pytest.approx(work), (trial, kind)
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["side by side", "one after the other"])
 @pytest.mark.parametrize("edit", ["none", "shift", "rank1"])
-def test_speech_is_foretold_from_what_was_said(llama, items, edit):
+def test_speech_is_foretold_from_what_was_said(llama, items, edit, whole, monkeypatch):
+    if whole:
+        monkeypatch.setitem(llama.off, SPEECH, "to see what it costs")
     text, places = prompt_format(llama.tokenizer, "qa"), ("0.0", "2.3") if edit == "shift" else ("1.0", "2.3")
     edits = {
         "none": [],

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import subprocess
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_the_project_speaks_of_itself_alone():
     machine = re.compile(r"/(work|root|tmp/lead)/|\.library\b")
     for path in [*FILES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]:
         assert not machine.search(path.read_text()), path
+
+
+def test_no_link_is_kept_and_nothing_that_is_made_anew():
+    """A link to a maker's environment would stand in the place of the user's own."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no repository: what it keeps cannot be listed")
+
+    def listed(*options: str) -> list[str]:
+        told = subprocess.run(["git", "ls-files", *options], cwd=ROOT, capture_output=True, text=True, check=True)
+        return told.stdout.splitlines()
+
+    assert not [line for line in listed("--stage") if line.startswith("120000")]
+    assert listed() and not listed("--cached", "--ignored", "--exclude-standard")
 
 
 def test_every_setting_is_explained_and_the_page_of_settings_is_current():

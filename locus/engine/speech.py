@@ -87,7 +87,8 @@ class WholeSpeakers(Speakers):
             for prompt in sorted({row.prompt for row in pending}):
                 live = [row for row in pending if row.prompt == prompt]
                 before = len(live[0].ids) - 1
-                self.note([row.edit for row in live], continued(0, before, self.model.layout.n_layers))
+                for row in live:  # each of which is run, whatever its edit leaves alone
+                    self.note([row.edit], continued(0, before, self.model.layout.n_layers))
                 self.bank.seat(bank_state, [self.source[row.edit] for row in live])
                 texts = reader.read(torch.tensor([row.ids[:-1] for row in live], dtype=torch.long, device=self.model.device))
                 self.bank.seat(bank_state, [row.edit for row in live])

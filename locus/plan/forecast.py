@@ -201,11 +201,12 @@ class Forecast:
     def _prompt(self, spec: TrialRecord, bank: Sequence[TrialRecord], start: int, count: int) -> Work:
         """One trial's part in reading a piece of a prompt, which below its first layer the bank reads once."""
         off, model = self.model.off, self.model
+        slots = model.trees and SPEECH not in off  # else a prompt is answered after the other, by each edit for itself
         joins = (model.speaks or (True, True))[1]
-        layered = joins and model.trees and model.parts.past is not None and not {RESIDUALS, PROMPTS, SPEECH} & off.keys()
+        layered = slots and joins and model.parts.past is not None and not {RESIDUALS, PROMPTS} & off.keys()
         unchanged = [one for one in bank if one.edit == UNEDITED or kind(one.edit).positions == "answer"]
         begins = {one.id: 0 if not layered else self.layers if one in unchanged else _first(one) for one in bank}
-        own = continued(start, count, self.layers - begins[spec.id]).part(len(unchanged) if spec in unchanged else 1)
+        own = continued(start, count, self.layers - begins[spec.id]).part(len(unchanged) if slots and spec in unchanged else 1)
         below = [own]
         for lower, upper in pairwise(sorted({0, *begins.values()})):
             if begins[spec.id] >= upper:
