@@ -190,7 +190,7 @@ class Forecast:
         for name in spoken_parts(self.config):
             ids = [coded(self.model, self.text.prompt(item.question), self.text) for item in self.items[name]]
             same = next((at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1), min(map(len, ids)))
-            common = min(same, *(len(one) - 1 for one in ids))
+            common = min(same, *(len(one) - 1 for one in ids)) if self._side_by_side else 0
             parts.append(self._prompt(spec, bank, 0, common))
             for item, one in zip(self.items[name], ids, strict=True):
                 length = self.said.get(spec.id, {}).get(item.id, self.config.max_new_tokens)
@@ -198,15 +198,21 @@ class Forecast:
                 parts.append(continued(len(one) - 1, length, self.layers, length))
         return _sum(parts)
 
+    @property
+    def _side_by_side(self) -> bool:
+        """Whether prompts are answered at once; else one after the other, each read whole by every edit."""
+        return self.model.trees and SPEECH not in self.model.off
+
     def _prompt(self, spec: TrialRecord, bank: Sequence[TrialRecord], start: int, count: int) -> Work:
         """One trial's part in reading a piece of a prompt, which below its first layer the bank reads once."""
         off, model = self.model.off, self.model
-        slots = model.trees and SPEECH not in off  # else a prompt is answered after the other, by each edit for itself
-        joins = (model.speaks or (True, True))[1]
-        layered = slots and joins and model.parts.past is not None and not {RESIDUALS, PROMPTS} & off.keys()
+        joins = self._side_by_side and (model.speaks or (True, True))[1]
+        layered = joins and model.parts.past is not None and not {RESIDUALS, PROMPTS} & off.keys()
         unchanged = [one for one in bank if one.edit == UNEDITED or kind(one.edit).positions == "answer"]
         begins = {one.id: 0 if not layered else self.layers if one in unchanged else _first(one) for one in bank}
-        own = continued(start, count, self.layers - begins[spec.id]).part(len(unchanged) if slots and spec in unchanged else 1)
+        own = continued(start, count, self.layers - begins[spec.id]).part(
+            len(unchanged) if self._side_by_side and spec in unchanged else 1
+        )
         below = [own]
         for lower, upper in pairwise(sorted({0, *begins.values()})):
             if begins[spec.id] >= upper:
