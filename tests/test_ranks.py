@@ -31,7 +31,7 @@ from locus.errors import UserError
 from locus.models.load import load
 from locus.plan.config import resolve
 from locus.plan.forecast import Forecast
-from locus.plan.preconditions import early
+from locus.plan.preconditions import check, early
 from locus.plan.reading import read_plan
 from locus.records.beside import CurveClaim, Nested, Ranked
 from locus.records.store import Store
@@ -424,6 +424,13 @@ def test_whether_special_survives_is_one_sentence():
 def test_ranks_that_cannot_be_searched_for_are_refused_before_anything_is_loaded(asked, words):
     with pytest.raises(UserError, match=words):
         early(resolve("quick", claims=("1.1",), **asked))
+
+
+def test_along_a_direction_there_is_one_rank(tmp_path):
+    asked = {"model": "planted:localized:3", "claims": ("means@1",), "search": "newton"}
+    with pytest.raises(UserError, match="for directions, of which an edit writes one"):
+        check(resolve("quick", **asked, ranks=(4,)), tmp_path / "RUN")
+    assert check(resolve("quick", **asked), tmp_path / "RUN").items
 
 
 def test_rank_1_is_no_rank_to_ask_for():

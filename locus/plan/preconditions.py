@@ -282,6 +282,9 @@ def _edits(config: AuditConfig, opened: "Opened | None") -> list[UserError]:
         errors.append(UserError("a form of full alignment that these sites have: heads", received, "Leave out free."))
     if config.search == "newton" and not kind(config.edit).searched:
         errors.append(UserError("an edit of rank 1 for search = newton", f"edit = {config.edit!r}", "Use search = adamw."))
+    if config.ranks and own.written != "slices":
+        received = f"ranks = {list(config.ranks)} for {own.nouns}, of which an edit writes one"
+        errors.append(UserError("edits of rank 1 alone where one vector is written", received, "Leave ranks out."))
     for setting, names, trained in (("edit", (config.edit,), True), ("steering", config.steering, False)):
         wrong = [name for name in names if kind(name).trained is not trained or not kind(name).anywhere]
         if wrong:
