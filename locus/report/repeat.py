@@ -1,16 +1,13 @@
 """The page and the record of audits repeated with other seeds: counts of standings and the spread of leads."""
 
-import json
 from pathlib import Path
 
 from locus import atomic, errors, units
-from locus.boundary import incoming
 from locus.conclude.stability import described
-from locus.errors import UserError
-from locus.records.base import JsonObject
 from locus.records.findings import QUESTIONS
 from locus.records.repeat import REPEAT_SCHEMA, RepeatRecord
 from locus.report import html
+from locus.report.results import keep, kept
 
 RECORD, PAGE = "repeat.json", "repeat.html"
 STANDINGS = ("supported", "refuted", "undecided", "invalid", "withheld")
@@ -22,7 +19,7 @@ def write(record: RepeatRecord, folder: Path) -> Path:
     Returns:
         The path of the page.
     """
-    atomic.replace(folder / RECORD, json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n")
+    keep(record, folder / RECORD)
     return write_page(record, folder)
 
 
@@ -47,11 +44,8 @@ def read(folder: Path) -> RepeatRecord:
         UserError: if there is none that is whole.
     """
     expected = "a folder of repeated audits whose repeat.json is whole"
+    record = kept(RepeatRecord, folder / RECORD, REPEAT_SCHEMA, expected)
     with errors.whole(expected, folder):
-        content: JsonObject = incoming.read_json(folder / RECORD, expected, inside=folder)
-        if content.get("schema") != REPEAT_SCHEMA:
-            raise UserError(f"a {RECORD} of schema {REPEAT_SCHEMA}", f"{str(content.get('schema'))[:80]!r}", "Use a newer locus.")
-        record = RepeatRecord.parse(content)
         if any(set(one.standing) != set(QUESTIONS) for claim in record.claims for one in claim.answers):
             raise ValueError("answers to other questions than the four")
         return record

@@ -1,16 +1,13 @@
 """The page and the record of a sweep: every claim's answers, and those that hold over all of it."""
 
-import json
 from pathlib import Path
 
 from locus import atomic, errors, units
-from locus.boundary import incoming
 from locus.conclude.family import described
-from locus.errors import UserError
-from locus.records.base import JsonObject
 from locus.records.findings import QUESTIONS
 from locus.records.sweep import SWEEP_SCHEMA, SweepRecord
 from locus.report import html
+from locus.report.results import keep, kept
 
 RECORD, PAGE = "sweep.json", "sweep.html"
 
@@ -21,7 +18,7 @@ def write(record: SweepRecord, folder: Path) -> Path:
     Returns:
         The path of the page.
     """
-    atomic.replace(folder / RECORD, json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n")
+    keep(record, folder / RECORD)
     return write_page(record, folder)
 
 
@@ -46,11 +43,8 @@ def read(folder: Path) -> SweepRecord:
         UserError: if there is none that is whole.
     """
     expected = "a folder of a sweep whose sweep.json is whole"
+    record = kept(SweepRecord, folder / RECORD, SWEEP_SCHEMA, expected)
     with errors.whole(expected, folder):
-        content: JsonObject = incoming.read_json(folder / RECORD, expected, inside=folder)
-        if content.get("schema") != SWEEP_SCHEMA:
-            raise UserError(f"a {RECORD} of schema {SWEEP_SCHEMA}", f"{str(content.get('schema'))[:80]!r}", "Use a newer locus.")
-        record = SweepRecord.parse(content)
         if any(one.answers.keys() not in (set(), set(QUESTIONS)) for one in record.claims):
             raise ValueError("answers to other questions than the four")
         if {one.audit for one in record.claims} - {one.folder for one in record.audits}:

@@ -5,17 +5,16 @@ which are held against what was signed. Edits are made again by the command that
 hostile until it has been verified, copied file by file, and verified again as copied.
 """
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from locus import atomic, errors
-from locus.boundary import incoming, outputs
+from locus import atomic
+from locus.boundary import outputs
 from locus.errors import UserError, VerificationError
 from locus.records.table import MOST_ROWS, ROW, TABLE_SCHEMA, RowRecord, TableRecord
-from locus.report.results import verdict_of
+from locus.report.results import keep, kept, verdict_of
 from locus.report.verify import LEFT_BY_READERS, verify_run
 from locus.table.rows import Row, rows_of
 
@@ -47,9 +46,7 @@ def read(table: Path) -> TableRecord:
     """
     if not (table / RECORD).exists():
         return TableRecord(schema_=TABLE_SCHEMA, title=TITLE, rows={})
-    expected = f"a {RECORD} of schema {TABLE_SCHEMA}"
-    with errors.whole(expected, table):
-        return TableRecord.parse(incoming.read_json(table / RECORD, expected, inside=table))
+    return kept(TableRecord, table / RECORD, TABLE_SCHEMA, f"a table's {RECORD} that is whole")
 
 
 def check(table: Path) -> Checked:
@@ -121,8 +118,7 @@ def add(table: Path, run: Path, name: str, said: dict[str, str], scores: bool = 
     names = _kept(run) if scores and held.kind == "run" else list(EXCERPT)
     _copy(run, table / ROWS / name, names, name, listed)
     rows = dict(sorted({**record.rows, name: listed}.items()))
-    written = TableRecord(schema_=TABLE_SCHEMA, title=record.title, rows=rows)
-    atomic.replace(table / RECORD, json.dumps(written.to_json(), indent=1, ensure_ascii=False) + "\n")
+    keep(TableRecord(schema_=TABLE_SCHEMA, title=record.title, rows=rows), table / RECORD)
     return [RECORD, *(f"{ROWS}/{name}/{one}" for one in names)]
 
 
