@@ -5,11 +5,13 @@
     python -m studies.behaviours.tour --collect                             # the table anew, from what is committed
 
 Each audit: the eight heads that a probe ranks first on SmolLM2-135M-Instruct, nineteen random sets of eight, edits searched for
-near the optimum, and beside them the ITI shift at the claim and at the same nineteen sets. What is committed of an audit is its
-verdict and its signed receipt, in `studies/behaviours/tour/NAME`; `tour.md` and the table in it follow from these alone.
+near the optimum, and beside them the ITI shift at the claim and at the same nineteen sets. Where an answer would lean on edits
+that had not settled, the behaviour is audited again with more rounds. What is committed of an audit is its verdict and its signed
+receipt, and the settings by which it is the tour's, in `studies/behaviours/tour/NAME`; `tour.md` follows from these alone.
 """
 
 import argparse
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -55,6 +57,8 @@ SMALL: dict[str, Any] = {
     "lengths": (),
     "shift_random": 2,
 }
+LONGER = 15  # rounds, where six did not do
+UNSETTLED = "training had not settled"  # in a finding that would lean on such edits
 LEVEL = 0.1  # of false discoveries; with 19 random sets no p is under 0.05
 
 
@@ -130,24 +134,46 @@ def audited(stop: Stop, out: Path, published: Path, small: bool = False) -> Verd
     Raises:
         UserError: as `locus.audit`.
     """
-    folder, kept = out / stop.name, KEPT / stop.name / "verdict.json"
-    if not small and kept.is_file() and (folder / "receipt.json").is_file() and (run := locus.open_run(folder)).finished:
-        print(f"{stop.name}: done already", flush=True)
-        return run.verdict
     if stop in PUBLISHED:
         if not published.is_dir():
             raise UserError("the published behaviours, in LOCUS_DATA/behaviours", "none", "Set LOCUS_DATA.")
         os.chdir(published)
     settings = SMALL if small else SETTINGS
+    verdict = _audit(stop, out / stop.name, settings, small)
+    if unsettled(verdict):
+        verdict = _audit(stop, out / f"{stop.name}-{LONGER}", {**settings, "rounds": LONGER}, small)
+    return verdict
+
+
+def unsettled(verdict: Verdict) -> bool:
+    """Whether something was left unanswered since it would lean on edits that had not settled."""
+    claim = verdict.claims[0]
+    return any(UNSETTLED in finding.sentence for finding in (claim.works, claim.special, claim.unique, claim.necessary))
+
+
+def _audit(stop: Stop, folder: Path, settings: dict[str, Any], small: bool) -> Verdict:
+    """An audit, or going on with it; what is kept of it takes the place of a shorter one's."""
+    kept = KEPT / stop.name
+    rounds = 0 if small else settings_of(stop.name).get("rounds", 0)
+    if rounds >= settings["rounds"]:
+        print(f"{stop.name}: done already, in {rounds} rounds", flush=True)
+        return Verdict.parse(incoming.read_json(kept / "verdict.json", "a verdict"))
     run = locus.audit(behaviour=stop.data, out=folder, form=stop.form, **settings)
     if not small:
-        (KEPT / stop.name).mkdir(parents=True, exist_ok=True)
+        kept.mkdir(parents=True, exist_ok=True)
         for name in ("verdict.json", "receipt.json"):
-            shutil.copyfile(folder / name, KEPT / stop.name / name)
+            shutil.copyfile(folder / name, kept / name)
+        (kept / "settings.json").write_text(json.dumps(settings) + "\n")
         write(verdicts())
     seconds = run.verdict.seconds
     print(f"{stop.name}: {run.verdict.special.standing}, {seconds.trials if seconds else 0:.0f} s of trials", flush=True)
     return run.verdict
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The settings by which a behaviour's audit is kept; none where none is."""
+    path = KEPT / name / "settings.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def verdicts() -> dict[str, Verdict]:
@@ -203,8 +229,8 @@ def table(rows: Sequence[Row]) -> str:
         return "Nothing is audited yet."
     claims = [one.verdict.claims[0] for one in rows]
     adjusted = family.adjusted([claim.special for claim in claims])
-    heads = "behaviour | kind | n | ceiling | ITI: lead | rank | optimal: lead | rank | special | p | BH | against | BH"
-    lines = [f"| {heads} |", "| --- " * 13 + "|"]
+    heads = "behaviour | kind | n | rounds | ceiling | ITI: lead | rank | optimal: lead | rank | special | p | BH | against | BH"
+    lines = [f"| {heads} |", "| --- " * 14 + "|"]
     for place, one in enumerate(rows):
         verdict, special = one.verdict, one.verdict.special
         of = 1 + len(verdict.shift_random)
@@ -212,6 +238,7 @@ def table(rows: Sequence[Row]) -> str:
             f"[{one.name}](tour/{one.name}/verdict.json)",
             "form" if verdict.dataset.form else "content",
             f"{verdict.n.test} ({verdict.gain.n})" if verdict.gain else str(verdict.n.test),
+            str(settings_of(one.name).get("rounds", "–")),
             _gained(verdict),
             difference(one.shift, verdict.metric, unit=False),
             f"{one.rank} of {of}" if one.rank else "–",
