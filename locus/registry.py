@@ -148,9 +148,9 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
         _importer("lofit", "LoFiT: layer and head as whole numbers, best first"),
         _importer("steering-vector", "AISteer360's .svec (accuracies of heads, or vectors) and steering-vectors"),
         _importer("peft", "a LoRA adapter's folder: layers and modules; not audited yet"),
-        _importer("sae", "SAELens: FOLDER#123, a feature's decoder row; not audited yet"),
-        _importer("control-vector", "GGUF of control vectors, of llama.cpp and repeng; not audited yet"),
-        _importer("vectors", "a .safetensors of one vector a layer; not audited yet"),
+        _importer("sae", "SAELens: FOLDER#123, a feature's decoder row; a direction"),
+        _importer("control-vector", "GGUF of control vectors, of llama.cpp and repeng; directions, one a layer"),
+        _importer("vectors", "a .safetensors of one vector a layer; directions"),
         Entry("pickle", "locus.claims.importers.pickles:IMPORTER", "refused, with the line that converts it"),
     ),
     "edits": (

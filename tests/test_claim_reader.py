@@ -310,3 +310,37 @@ def test_the_same_heads_in_every_form_are_the_same_claim(heads):
     said = [",".join(f"L{layer}H{head}" for layer, head in heads), json.dumps(heads), json.dumps(layers)]
     said += [json.dumps({f"blocks.{layer}.attn.hook_z[{head}]": True for layer, head in heads}), "\n".join(names)]
     assert all(given(text).location.names == names for text in said)
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("(12, 3), (14, 0)", ("12.3", "14.0")),  # as papers write heads
+        ("(12,3)", ("12.3",)),
+        ("# Table 2 of a paper\n12.3\n# and its last line\n14.0\n", ("12.3", "14.0")),
+        ('{"paper": "Doe 2025", "year": 2025, "heads": [[12, 3], [14, 0]]}', ("12.3", "14.0")),
+    ],
+)
+def test_lists_as_papers_have_them(tmp_path, text, names):
+    file = tmp_path / "heads.txt"
+    file.write_text(text)
+    assert tuple(given(str(file)).location.names) == names
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("n1.999999", "at most five digits"),
+        ("mlp.0,0.0", "several kinds|by itself|together"),
+        ("(1, 0), (0, 1)", "a mask of two heads a layer"),
+    ],
+)
+def test_what_a_hurried_person_types_is_named(text, said):
+    with pytest.raises(UserError, match=said):
+        given(text)
+
+
+def test_a_vector_without_its_layer_is_told_how_a_direction_is_written(tmp_path):
+    np.save(tmp_path / "v.npy", np.ones(8, dtype=np.float32))
+    with pytest.raises(UserError, match=r"FILE\.npy@12"):
+        given(str(tmp_path / "v.npy"))

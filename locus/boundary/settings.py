@@ -23,6 +23,12 @@ COUNT = 1_000_000  # the largest whole number that is no seed
 SEED = (1 << 53) - 1  # beyond it JSON is not exact
 SIZE = 1e9  # the largest number with a point; the smallest above 0 is its inverse
 PYTHON = {"True": True, "False": False}
+BOUNDS = {
+    "greater_than_equal": ("a number of at least", "ge"),
+    "greater_than": ("a number above", "gt"),
+    "less_than_equal": ("a number of at most", "le"),
+    "less_than": ("a number below", "lt"),
+}
 SHOWN = 10  # problems named in one message
 
 
@@ -106,10 +112,13 @@ def _wrong(detail: Any, kind: type[Settings]) -> str:
         received = repr(given)
         cut = received if len(received) <= 80 else f"{received[:77]}..."
         if detail["type"] == "tuple_type":
-            such = (
-                f", such as '{name}=[\"{given}\"]'" if isinstance(given, str) and re.fullmatch(r"[\w.,:/-]{1,40}", given) else ""
-            )
+            plain = isinstance(given, str) and re.fullmatch(r"[\w.,:/-]{1,40}", given)
+            one = f'"{given}"' if plain else str(given) if type(given) in (int, float) else ""
+            such = f", such as '{name}=[{one}]'" if one else ""
             return f"{name} = {cut}, where a list is expected{such}"
+        if detail["type"] in BOUNDS:
+            words, key = BOUNDS[detail["type"]]
+            return f"{name} = {cut}, where {words} {detail['ctx'][key]:g} is expected"
         return f"{name} = {cut}: {detail['msg'].removeprefix('Value error, ').removesuffix('.')}"
     near = get_close_matches(name, kind.model_fields, cutoff=0.5)
     return f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else "")

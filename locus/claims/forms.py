@@ -27,6 +27,7 @@ OTHER = re.compile(
     rf"input|logits|m{NUMBER}|hook_(?:pos_)?embed|blocks\.{NUMBER}\.(?:mlp|hook_mlp_(?:in|out)|hook_resid_(?:pre|mid|post))"
 )
 LISTED = ("heads", "sites")  # under which a file lists its sites
+BESIDE = ("paper", "title", "authors", "year", "doi", "url", "source", "note", "comment")  # says whose it is, and changes nothing
 OURS = ("name", "origin", *LISTED, "scores", "about")
 
 
@@ -104,6 +105,8 @@ def one_notation(words: Sequence[str]) -> None:
     """
     dotted = [word for word in words if DOTTED.fullmatch(word)]
     others = [word for word in words if word not in dotted and is_name(word)]
+    if {kind for word in others if (kind := (named(word) or ("",))[0])} - {default().name}:
+        return  # sites of several kinds, of which is said later that each is audited by itself
     if dotted and others and all(word.startswith("0.") for word in dotted):
         raise ValueError(f"{others[0]} beside {dotted[0]}, which is a head of layer 0 in another notation, or a score")
 
@@ -205,10 +208,10 @@ def _marked_names(content: JsonObject) -> list[str]:
 
 
 def _sites_within(content: JsonObject) -> Claim:
-    """An object that says nothing but its sites."""
+    """An object that says its sites, and besides at most whose they are."""
     key = next(key for key in LISTED if key in content)
-    if len(content) > 1:
-        raise ValueError(f"{_first_few([one for one in content if one != key])} beside {key!r}, which may change what is meant")
+    if others := [one for one in content if one != key and one not in BESIDE]:
+        raise ValueError(f"{_first_few(others)} beside {key!r}, which may change what is meant: leave out what does not")
     if not isinstance(content[key], list) or not content[key]:
         raise ValueError(f"{key!r} with {_brief(content[key])} where a list belongs")
     return read_claim(content[key])

@@ -19,9 +19,11 @@ from locus.claims.importers.source import Source
 from locus.claims.published import ANY, Choice, Published, of_claim, renamed
 from locus.errors import UserError
 from locus.sites.kind import default
-from locus.sites.names import is_name
+from locus.sites.names import NUMBER, is_name
 
 WHAT = "a claim: probe, patch:DIR, sites such as 12.3,14.0 or mlp.7, or a file of sites or of their scores (.json, .npy, text)"
+PAIR = rf"\(\s*{NUMBER}\s*,\s*{NUMBER}\s*\)"
+PAIRS = re.compile(rf"\s*{PAIR}(?:[\s,;]*{PAIR})*\s*", re.ASCII)  # (12, 3), (14, 0), as papers write heads
 REMEDY = "docs/claims.md lists every form that a claim may have."
 
 
@@ -111,6 +113,8 @@ def _placed(text: str) -> tuple[str, str, str]:
     else:
         part = ""
     if not os.path.lexists(path):
+        if text.strip() and all(map(is_name, _words(re.sub(r"\d{6,}", "1", text)))):
+            raise UserError(WHAT, repr(text[:200]), "A number of a site has at most five digits.")
         nearest = registry.near(name, registry.entries("importers" if colon else "claims"))
         raise UserError(WHAT, repr(text[:200]), f"{nearest} Check the spelling or the path.".lstrip())
     return name if named else "", path, part
@@ -122,7 +126,12 @@ def spelled(text: str) -> Claim | None:
     Raises:
         UserError: if it is heads that cannot be read in exactly one way.
     """
-    heads = text.strip()[:1] in ("[", "{") or re.fullmatch(r"[-+\d.,\s]+", text) or all(map(is_name, _words(text)))
+    heads = (
+        text.strip()[:1] in ("[", "{")
+        or PAIRS.fullmatch(text)
+        or re.fullmatch(r"[-+\d.,\s]+", text)
+        or all(map(is_name, _words(text)))
+    )
     return _read_claim(text.encode("utf-8", "surrogateescape"), repr(text[:60])) if heads else None
 
 
@@ -140,6 +149,10 @@ def _read_claim(content: Any, origin: str, file: bool = False) -> Claim:
         if not isinstance(content, bytes):
             return forms.read_claim(content)
         text = content.decode("utf-8-sig")
+        if file:
+            text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        if PAIRS.fullmatch(text):
+            return forms.read_claim([[int(layer), int(head)] for layer, head in re.findall(PAIR, text)])
         if text.lstrip()[:1] in ("[", "{"):
             return forms.read_claim(incoming.parse_json(text))
         if file or re.search(r"\b0\.\d\d", text):

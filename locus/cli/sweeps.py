@@ -14,7 +14,7 @@ FAILED, OURS = 2, 1  # exit statuses
 
 
 def sweep(
-    file: Annotated[Path, Argument(metavar="SWEEP.toml", help="models, behaviours, claims and seeds, and [settings].")],
+    file: Annotated[Path, Argument(metavar="SWEEP.toml", help="models, behaviours, claims and seeds, and \\[settings].")],
     out: Annotated[Path, Option(help="Folder for all runs; the same command again goes on, and tries again what failed.")],
     level: Annotated[
         float | None, Option(help="Rate of false discoveries over the sweep.", show_default="the file's, or 0.1")

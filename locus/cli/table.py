@@ -36,12 +36,13 @@ def add(
 @app.command()
 def check(table: Folder) -> None:
     """Verify every row: receipt, files, and the verdict anew; exit status 3 if one does not hold."""
+    from locus.report.words import counted
     from locus.table.family import family, sentences
     from locus.table.folder import check as checked
 
     found, shown = checked(table), console()
     audits = len({row.name for row in found.rows})
-    shown.print(Text(f"verified: {len(found.rows)} claims of {audits} audits"))
+    shown.print(Text(f"verified: {counted(len(found.rows), 'claim')} of {counted(audits, 'audit')}"))
     if found.partial:
         shown.print(Text(f"Without their scores, held against what was signed: {', '.join(found.partial[:20])}"))
     for sentence in sentences(family(found.rows)):

@@ -313,6 +313,8 @@ def resolve(
     stepped = first or bool(small_steps) or given.get("search") == "adamw"  # who speaks of small steps wants them
     of_preset = FIRST_PRESETS[preset] if stepped else PRESETS[preset]
     given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
+    if "shift_random" not in told and isinstance(given.get("random"), int) and type(given.get("shift_random")) is int:
+        given["shift_random"] = min(given["shift_random"], max(0, given["random"]))  # who asks for fewer places steers no more
     if given.get("objective", "ipo") != "ipo" and "taus" not in told:
         given["taus"] = (0.1,)  # only IPO has a target
     if given.get("judge") == "auto":

@@ -4,6 +4,7 @@ Where fewer places exist than random Locations were asked for, all of them are t
 p is one in as many as there are. A level that no rank can reach is refused before anything is run.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -61,9 +62,14 @@ def levels(config: AuditConfig) -> list[UserError]:
         UserError(
             f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
             f"{config.random}, with which no p below {stats.smallest_p(config.random):.3f} is possible",
-            f"Use --random {least}, or a larger --alpha.",
+            f"Use random = {least}, or an alpha of at least {_enough(config.random, len(config.claims))}.",
         )
     ]
+
+
+def _enough(random: int, claims: int) -> str:
+    """The least level that a rank among so many random Locations reaches for each of some claims, in three digits upwards."""
+    return f"{math.ceil(1000 * claims / (1 + random) - 1e-9) / 1000:g}"
 
 
 def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) -> None:
@@ -92,7 +98,7 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
             f"at least {stats.least_random_for(config.alpha, len(config.claims))} places to hold the claim against, for a rank "
             f"test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
             f"{there} besides the claim's own among {where}, with which no p below {stats.smallest_p(there):.3f} is possible",
-            "Use a larger --alpha, another claim, or --random 0, which asks for no such test.",
+            f"Use an alpha of at least {_enough(there, len(config.claims))}, another claim, or random = 0, which asks for no test.",
         )
 
 

@@ -130,10 +130,12 @@ def _search(config: AuditConfig) -> list[UserError]:
         errors = [UserError(wanted, looks, "Use search = newton, or leave lengths out.")] if config.lengths else []
         if config.ranks:
             received = f"ranks = {list(config.ranks)} with search = {config.search}"
-            errors.append(UserError("edits of rank 1 alone where they are trained by epochs", received, "Use search = newton."))
+            errors.append(
+                UserError("edits of rank 1 alone where they are trained by epochs", received, "Give --set search=newton.")
+            )
         if config.further:
             received = f"further = {config.further} with search = {config.search}"
-            errors.append(UserError("further = 0 where edits are trained by epochs", received, "Use search = newton."))
+            errors.append(UserError("further = 0 where edits are trained by epochs", received, "Give --set search=newton."))
         return errors
     errors = []
     if len(set(config.lengths)) < len(config.lengths) or any(rounds >= config.rounds for rounds in config.lengths):
@@ -217,8 +219,11 @@ def _model(config: AuditConfig) -> list[UserError]:
     if registry.known("models", config.model) and not config.model.startswith("planted:"):
         return []  # whoever brings the model says what is wrong with its name, and its sites are counted where it is loaded
     if config.model.startswith("planted:"):
-        from locus.models.planted.sited import sizes_of  # the planted models come later in the flow
+        from locus.models.planted.named import fields_of  # the planted models come later in the flow
+        from locus.models.planted.sited import sizes_of
 
+        if wrong := _caught(fields_of, config.model):
+            return wrong
         return _fits(config, population.foreseen(sizes_of(config.model)))
 
     def claimed() -> None:

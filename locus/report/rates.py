@@ -13,7 +13,7 @@ from locus.plan.config import AuditConfig
 from locus.records.base import Many, Part, Short
 from locus.records.calibration import GradedSettings, ShareCount
 from locus.records.findings import Finding
-from locus.units import share
+from locus.units import amount
 
 PATH = Path(__file__).with_name("rates.json")
 OF_PLACES = ("special", "unique")  # whose answers lean on how many random Locations there are
@@ -64,9 +64,10 @@ def error_rate(question: str, standing: str, config: AuditConfig) -> str:
         if same and (question not in OF_PLACES or known.random == config.random):
             counts = rates.false if standing == "supported" else rates.missed
             if (counted := counts.get(question)) is not None and counted.n:
+                most = amount(float(counted.high), "share")
                 return (
                     f"In {counted.n:,} audits of planted models where the answer is {WRONG[standing]}, this was said in "
-                    f"{counted.count:,} (at most {share(float(counted.high))})."
+                    f"{counted.count:,} (at most {most})."
                 )
     return ""
 

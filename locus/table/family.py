@@ -94,8 +94,11 @@ def _count(rows: Iterable[Row], standing: str) -> int:
 
 def sentences(found: Family) -> list[str]:
     """What the table says, in words; the first is its head."""
+    controls = [_control("negative", found.negative, "none should be"), _control("positive", found.positive, "all should be")]
     if not found.total.claims:
-        return ["No claim has been audited yet."]
+        if not (found.negative.n or found.positive.n):
+            return ["No claim has been audited yet."]
+        return ["No claim but controls has been audited yet: claims on planted models, or of sites drawn at random.", *controls]
     total, led = found.total, found.led
     look = (
         f"{_counted(led.n, 'claim')} that {'looks localized by its' if led.n == 1 else 'look localized by their'} own heuristic"
@@ -106,8 +109,7 @@ def sentences(found: Family) -> list[str]:
         f"Of {_counted(total.claims, 'claim')} in all, {_be(total.special)} special, {total.refuted} refuted and "
         f"{total.undecided} undecided; by chance alone {found.by_chance:.1f} would be special.",
         f"At a false discovery rate of {RATE:.0%} over all of them, {_be(len(found.found))} special.",
-        _control("negative", found.negative, "none should be"),
-        _control("positive", found.positive, "all should be"),
+        *controls,
     ]
 
 

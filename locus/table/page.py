@@ -34,7 +34,7 @@ def build(checked: Checked, table: Path, to: Path, pages: bool = True) -> list[s
     Raises:
         UserError: if the folder is neither new nor empty.
     """
-    outputs.empty_folder(to)
+    outputs.empty_folder(to, "--out")
     names = sorted({row.name for row in checked.rows if row.whole}) if pages else []
     links = {name: f"{RUNS}/{name}.html" for name in names}
     for name, link in links.items():

@@ -63,7 +63,9 @@ def _read(source: Source) -> Published:
         return Published(scores=_by_name(content))
     array = source.array if content is None else np.array(content, dtype=np.float64)
     if array.ndim < 2:
-        raise ValueError(f"{array.size:,} scores in a row, which do not say how many heads a layer has: reshape(layers, heads)")
+        raise ValueError(
+            f"{array.size:,} numbers in a row: scores need reshape(layers, heads), and a direction its layer, as FILE.npy@12"
+        )
     return of_array(array)
 
 

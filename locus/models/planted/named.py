@@ -18,26 +18,35 @@ from locus.models.planted.other_sites import build_sited
 from locus.models.planted.sited import SITED
 
 
-@lru_cache(maxsize=4)
-def planted_named(name: str) -> Planted:
-    """Build the planted model of a name, in the compact size.
+def fields_of(name: str) -> tuple[str, int, bool]:
+    """The kind, the seed, and whether labels are shuffled, of a planted model's name; nothing is built.
 
     Raises:
         UserError: if the name is not planted:KIND:SEED or planted:KIND:SEED:shuffled.
     """
     fields = f"{name}:0".split(":") if name.count(":") == 1 else name.split(":")
     twin = fields[3:] == ["shuffled"]
-    graded = len(fields) > 1 and percent_of(fields[1]) is not None
-    known = len(fields) > 1 and (fields[1] in (*KINDS, *SITED) or graded)
+    known = len(fields) > 1 and (fields[1] in (*KINDS, *SITED) or percent_of(fields[1]) is not None)
     if fields[0] != "planted" or not (len(fields) == 3 or twin) or not known or not _is_seed(fields[2]):
         raise UserError(
             "planted:KIND:SEED or planted:KIND:SEED:shuffled, with a whole number of at most 15 digits for the seed",
             repr(name[:80]),
             f"The kinds are {', '.join(KINDS)}, graded-00 to graded-100, and {', '.join(SITED)}.",
         )
-    if fields[1] in SITED:
-        return build_sited(fields[1], int(fields[2]), shuffled=twin)
-    return build(fields[1], int(fields[2]), shuffled=twin, **(GRADED if graded else COMPACT))
+    return fields[1], int(fields[2]), twin
+
+
+@lru_cache(maxsize=4)
+def planted_named(name: str) -> Planted:
+    """Build the planted model of a name, in the compact size.
+
+    Raises:
+        UserError: as `fields_of`.
+    """
+    kind, seed, twin = fields_of(name)
+    if kind in SITED:
+        return build_sited(kind, seed, shuffled=twin)
+    return build(kind, seed, shuffled=twin, **(COMPACT if percent_of(kind) is None else GRADED))
 
 
 def _is_seed(text: str) -> bool:

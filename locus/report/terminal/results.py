@@ -201,7 +201,8 @@ def _rows(verdict: Verdict, names: Sequence[str]) -> list[PackedRow]:
     rows += [(steered(place.name, place.setting, everywhere=True), one(place)) for place in verdict.shift_everywhere]
     rows.append(("", {}))
     for place in verdict.ceiling:
-        rows.append((f"optimal everywhere ({place.name.removeprefix('ceiling:')})", one(place)))
+        form = place.name.removeprefix("ceiling:") if len(verdict.ceiling) > 1 else "ceiling"
+        rows.append((f"optimal everywhere ({form})", one(place)))
     edits = ("claimed", "random", "random_in_layers", "complement", "single")
     for read in dict.fromkeys(place.read for kind in edits for place in verdict.places(kind)):
         mine = {kind: [place for place in verdict.places(kind) if place.read == read] for kind in edits}

@@ -12,14 +12,14 @@ from locus.report.sweep import PAGE
 from locus.units import difference, p_value
 
 MOST = 60  # claims in the terminal; the page has them all
-HEADS = ("model", "behaviour", "seed", "claim", "lead", *QUESTIONS, "special: p", "over all")
+HEADS = ("model", "behaviour", "seed", "claim", "lead", *QUESTIONS, "special: p", "in the sweep")
 
 
 def sweep_table(console: Console, record: SweepRecord, out: Path) -> None:
     """Every claim with its standings in its audit, its lead, and the p of special as it is and over the sweep."""
     table, audits = Table(), {one.folder: one for one in record.audits}
     for head in HEADS:
-        table.add_column(head, justify="right" if head in ("seed", "lead", *HEADS[-2:]) else "left")
+        table.add_column(head, justify="right" if head in ("seed", "lead", *HEADS[-2:]) else "left", overflow="fold")
     for claim in record.claims[:MOST]:
         audit = audits[claim.audit]
         table.add_row(audit.model, audit.behaviour, str(audit.seed), claim.source, *_cells(claim, audit))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from locus.boundary.terminal import Console, Text
 from locus.claims.claim import Claim
+from locus.claims.direction import VECTORS
 from locus.claims.published import Published, Rank
 from locus.conclude.stability import described
 from locus.judges.figures import Comparison, Spread
@@ -21,7 +22,7 @@ from locus.records.repeat import RepeatRecord
 from locus.report.repeat import PAGE, STANDINGS
 from locus.report.verify import Verification
 from locus.shown import visible
-from locus.sites.kind import kind_of
+from locus.sites.kind import default, kind_of
 from locus.units import share
 
 
@@ -44,8 +45,11 @@ def claim_table(console: Console, claim: Claim, top: int) -> None:
 def published_table(console: Console, said: Published, claim: Claim | None, why: str, rank: Rank | None, top: int) -> None:
     """What a published file says: its shape, its scores, the highest first, and its claim or why it makes none."""
     kinds = ", ".join(f"{count} of {kind}" for kind, count in said.kinds.items())
-    console.print(Text(f"{said.name}: read as {said.importer or 'heads'}; sites: {kinds or 'none'}"), soft_wrap=True)
+    nouns = kind_of(claim.location.kind).nouns if claim else default().nouns
+    console.print(Text(f"{said.name}: read as {said.importer or nouns}; sites: {kinds or 'none'}"), soft_wrap=True)
     for name, value in said.about.items():
+        if name == VECTORS:
+            value = f"{len(value)}, of unit length, in the claim file that `locus claims convert` writes"
         console.print(Text(f"  {name}: {value}"), soft_wrap=True)
     for direction in said.directions[:top]:
         norm = float((direction.vector.astype("float64") ** 2).sum() ** 0.5)
@@ -60,7 +64,8 @@ def published_table(console: Console, said: Published, claim: Claim | None, why:
             table.add_row(str(number), head, f"{score:.6g}", "yes" if head in claimed else "")
     if scores:
         console.print(table)
-    line = f"claimed heads: {', '.join(claim.location.names)}" if claim else f"No claim: {why}"
+    layers = ", ".join(map(str, sorted({site.layer for site in claim.location.sites}))) if claim else ""
+    line = f"claimed {nouns}: {', '.join(claim.location.names)} (layer {layers})" if claim else f"No claim: {why}"
     console.print(Text(line), soft_wrap=True)
 
 
