@@ -18,7 +18,7 @@ from locus.audit import audit
 from locus.behaviours.items import content_hash
 from locus.plan.config import resolve
 from locus.records.plan import TrialSpec
-from locus.records.result import FitRecord, Result
+from locus.records.result import Result
 from locus.records.store import Store
 
 # Four questions are asked and two choose; what is scored beside the main metric is what every audit scores.
@@ -103,29 +103,45 @@ def _cut(names: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(names[start : start + size])
 
 
+def results(run: Path, count: int) -> list[Result]:
+    """So many results of random Locations, like those of a small run."""
+    plan = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+    sample = next(trial for trial in plan["trials"] if trial["role"] == "random")
+    store = Store(run / "trials.sqlite")
+    like = _Like(store, sample["id"])
+    store.close()
+    return [like.result(trial) for trial in _trials(sample, count, [0.1], 1)]
+
+
 def _fill(path: Path, old: Sequence[str], made: Iterable[dict[str, Any]]) -> None:
     """Take the old random Locations out of a store and commit results of the new ones, bank by bank."""
     store = Store(path)
-    sample = [row[1:] for row in store.dump() if row[0] == old[0]]
-    costs = store.costs()[old[0]]
-    (fit,) = [trial.fit for trial in store.trials() if trial.id == old[0]]
+    like = _Like(store, old[0])
     with store.transaction():
         for table, key in (("trials", "id"), ("scores", "trial"), ("texts", "trial"), ("costs", "trial")):
             store.db.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(name,) for name in old])
     store.db.execute("PRAGMA synchronous = OFF")  # a crash of the machine while it is built is nobody's loss
-    draw, coming = np.random.default_rng(1), iter(made)
+    coming = iter(made)
     while bank := list(islice(coming, BANK)):
-        store.commit([_result(trial, sample, costs, fit, draw) for trial in bank])
+        store.commit([like.result(trial) for trial in bank])
     store.settle()
     store.close()
 
 
-def _result(
-    trial: dict[str, Any], sample: Sequence[Any], costs: dict[str, Any], fit: FitRecord, draw: np.random.Generator
-) -> Result:
-    scores: dict[tuple[str, str], dict[str, float]] = {}
-    noise = draw.uniform(-1e-3, 1e-3, len(sample))
-    for (split, measure, item, value, _), more in zip(sample, noise, strict=True):
-        scores.setdefault((split, measure), {})[item] = float("nan") if value is None else value + float(more)
-    spec = TrialSpec.parse({name: value for name, value in trial.items() if name != "id"})
-    return Result(trial["id"], spec, 0.1, True, fit=fit, scores=scores, cost=costs)
+class _Like:
+    """Results like one that a store has, with scores drawn at random around its own."""
+
+    def __init__(self, store: Store, trial: str):
+        self.rows = [row[1:] for row in store.dump() if row[0] == trial]
+        self.cost = store.costs()[trial]
+        (self.fit,) = [one.fit for one in store.trials() if one.id == trial]
+        self.draw = np.random.default_rng(1)
+
+    def result(self, trial: dict[str, Any]) -> Result:
+        """That of a trial of a plan."""
+        scores: dict[tuple[str, str], dict[str, float]] = {}
+        noise = self.draw.uniform(-1e-3, 1e-3, len(self.rows))
+        for (split, measure, item, value, _), more in zip(self.rows, noise, strict=True):
+            scores.setdefault((split, measure), {})[item] = float("nan") if value is None else value + float(more)
+        spec = TrialSpec.parse({name: value for name, value in trial.items() if name != "id"})
+        return Result(trial["id"], spec, 0.1, True, fit=self.fit, scores=scores, cost=self.cost)
