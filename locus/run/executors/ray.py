@@ -36,6 +36,7 @@ LOST = 20.0  # seconds without the cluster's head; after a minute Ray would end 
 BEAT = 1.0  # seconds between two questions how far a job is
 ASKED = 8  # workers a beat, at most
 GRACE = 600.0  # seconds that a job may take whatever was reckoned
+ALONE = 3 * GRACE  # seconds without one worker that has come up
 Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
 
 
@@ -284,7 +285,7 @@ class Ray:
             member.opening = None
         if any(member.opening is None for member in self.team):
             state.alone = time.monotonic()
-        elif time.monotonic() - state.alone > 3 * self.grace:
+        elif time.monotonic() - state.alone > ALONE:
             raise UserError("a Ray cluster whose workers come up", "none that did", "See `ray status` and the cluster's logs.")
 
     def _hear(self, answer: Any, tasks: Tasks, state: Progress, seconds: list[float]) -> None:
