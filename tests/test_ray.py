@@ -213,6 +213,7 @@ def test_a_run_that_was_ended_goes_on_and_ray_says_nothing(tmp_path, how):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while process.poll() is None and not list((out / "edits").glob("*.safetensors")):
         time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[1]
     if whom:
         (victim,) = victims(process.pid, whom)
         os.kill(victim, sent)
