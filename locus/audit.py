@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from locus import atomic
@@ -10,6 +9,7 @@ from locus.behaviours.blind import logistic_baseline, negation_then_length
 from locus.claims.claim import named_apart
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
+from locus.conclude.stopping import Stopping
 from locus.plan import document as plan_file
 from locus.plan import population, preconditions, trials
 from locus.plan.config import AuditConfig
@@ -78,7 +78,7 @@ def audit(
         try:
             plan_file.note_time(plan, store)
             # A part sees too little of the others to stop early.
-            enough = partial(conclude.enough, out, store) if part is None else lambda: False
+            enough = Stopping(out, store) if part is None else lambda: False
             schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough, part)
             if part is not None:
                 store.note("device", str(context.model.device))

@@ -30,7 +30,8 @@ from locus.plan.reading import read_plan
 from locus.plan.trials import Trial
 from locus.records.cost import Cost, Seconds
 from locus.records.plan import ItemRecord, ItemsRecord, PlanRecord, PromptRecord, TrialRecord
-from locus.records.store import MIGRATIONS, Store
+from locus.records.store import Store
+from locus.records.tables import MIGRATIONS
 from locus.report import receipt
 from locus.report.page import write as write_page
 from locus.report.verify import verify_run

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,21 @@ def test_audits_of_a_sweep_are_dealt_whole():
     assert [one.seconds for one in forecasting.points_of(opened[:1], (1, 2), Machine(1.0, spread=0.0))] == [10, 8 + 9 + 2]
 
 
+def test_devices_that_share_cores_take_turns_and_a_worker_beside_the_driver_opens_the_model():
+    load = Load(1.0, ((3.0,) * 8,), opening=2.0)
+    shared = Machine(1.0, spread=0.0, cores=2)
+    assert [one.seconds for one in forecasting.points_of([load], (1, 2, 4), shared)] == [25, 1 + 2 + 12, 1 + 4 + 12]
+    (one,) = forecasting.points_of([replace(load, apart=True)], (1,), shared)
+    assert one.seconds == 1 + 2 + 24
+    several = [Load(0.0, ((2.0,),))] * 4
+    assert [one.seconds for one in forecasting.points_of(several, (1, 2, 4), shared)] == [8, 4, 4]
+    told = {"rate": 1e9, "devices": (1, 2), "spread": 0.0, "loading": 5.0, "opening": 3.0, "progress": False}
+    made = locus.forecast("planted:localized:3", claim="1.1", **told)
+    ray = locus.forecast("planted:localized:3", claim="1.1", executor="ray", **told)
+    assert ray.at(1).seconds == pytest.approx(made.at(1).seconds + 3) and ray.at(2).seconds == made.at(2).seconds
+    assert made.at(1).seconds > 5
+
+
 def test_a_shape_is_counted_as_the_model_itself(llama, tmp_path):
     """Of the tiny model, whose matrices can be counted, and of an 8-billion one, whose number of parameters is known."""
     llama.hf.config.save_pretrained(tmp_path)
@@ -164,6 +180,7 @@ WRONG = {
     "1 to 100,000 devices": {"devices": 0},
     "a rate above 0": {"rate": -1.0},
     "a link above 0": {"link": float("nan")},
+    "cores above 0": {"cores": 0},
     "spread from 0 to 3": {"spread": 4.0},
     "failures from 0 to 3600": {"failures": -0.1},
     "no layers, heads": {"shape": "config.json"},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from locus.plan.config import resolve
 from locus.records.store import Store
 from locus.report.export import export_scores
 from locus.run.executors import Tasks, executor
+from studies.ray_kills import victims
 from tests import wide
 from tests.families import tiny
 from tests.toys.jobs import Refuses, falls, square
@@ -55,6 +57,18 @@ def blank(place):
     """An edit of the user's own, under which nothing is a number."""
     layers = {layer: Terms(keep=torch.full((place.layout.d_in(layer),), torch.nan)) for layer in place.location.layers}
     return Edit("blank", place.location, place.layout, layers)
+
+
+def faulty(mark, how, place):
+    """An edit under which nothing changes, but that its maker raises, dies or hangs the first time that it is asked."""
+    if not mark.exists():
+        mark.touch()
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hangs":
+            time.sleep(3600)
+        raise ArithmeticError("once")
+    return Edit(how, place.location, place.layout, {})
 
 
 def scores(out):
@@ -91,6 +105,25 @@ def test_serial_fork_and_ray_give_the_same_file(tmp_path, monkeypatch, settings)
         assert b"not a number" in found["ray"]["scores.csv"]
 
 
+def test_banks_that_raise_hang_die_or_leave_no_number_change_no_row_of_an_audit(tmp_path, monkeypatch):
+    monkeypatch.setattr("locus.run.executors.ray.Ray.grace", 10.0)
+    falling = ("raises", "hangs", "dies")
+    found = []
+    for name in ("serial", "ray"):
+        monkeypatch.setattr(registry, "_registered", {})
+        registry.register("edits", "blank", EditKind("blank", blank, trained=False))
+        marks = tmp_path / f"marks-{name}"
+        marks.mkdir()
+        for how in falling:
+            registry.register("edits", how, EditKind(how, partial(faulty, marks / how, how), trained=False))
+            if name == "serial":
+                (marks / how).touch()
+        out = audited(tmp_path / name, executor=name, **PLANTED, **SMALL, bank=1, steering=("blank", *falling))
+        assert {path.name for path in marks.iterdir()} == set(falling), "each fell once"
+        found.append(scores(out))
+    assert found[0] == found[1] and b"not a number" in found[0]["scores.csv"]
+
+
 def test_a_model_in_memory_goes_there_with_its_weights(tmp_path):
     llama = tiny("llama")
     settings = {**SMALL, "claim": "0.1", "train": 8, "validation": 4, "test": 6, "sign": False, "progress": False}
@@ -119,12 +152,15 @@ def test_a_job_whose_worker_falls_is_done_by_another(tmp_path, how):
     assert [(tmp_path / str(number)).read_text() for number in range(4)] == ["x", "xx", "x", "x"]
 
 
-@pytest.mark.parametrize(("how", "said"), [("dies", "job 1, whose worker died 2 times"), ("raises", "job 1")])
+POISONED = {"dies": "job 1, whose worker died 2 times", "hangs": "job 1, whose worker hung 2 times", "raises": "job 1"}
+
+
+@pytest.mark.parametrize(("how", "said"), POISONED.items())
 def test_a_poisoned_job_ends_the_run_with_its_own_error(tmp_path, how, said):
     jobs = [(number, how, 9 * (number == 1), str(tmp_path)) for number in range(3)]
-    coming = run(jobs, falls)
+    coming = run(jobs, falls, **({"seconds": lambda: [0.01] * 3, "grace": 2.0} if how == "hangs" else {}))
     assert next(coming) == 0
-    with pytest.raises(UserError if how == "dies" else ZeroDivisionError, match=said):
+    with pytest.raises(ZeroDivisionError if how == "raises" else UserError, match=said):
         next(coming)
     assert (tmp_path / "1").read_text() == "xx"
 
@@ -159,8 +195,17 @@ def test_no_cluster_at_an_address_is_said_before_anything_is_loaded(tmp_path):
         executor("serial:2")
 
 
-def test_a_run_that_was_interrupted_goes_on_and_ray_says_nothing(tmp_path):
-    settings = {**wide.settings(tmp_path / "wide"), "bank": 1, "random": 40}  # long enough to be interrupted once it has begun
+ENDS = {  # whom to send which signal, the status, and what is said
+    "Ctrl-C": ("", signal.SIGINT, 130, "the same command goes on from there"),
+    "a killed driver": ("driver", signal.SIGKILL, -signal.SIGKILL, ""),
+    "a lost head": ("head", signal.SIGKILL, 2, "the same command goes on from there"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_run_that_was_ended_goes_on_and_ray_says_nothing(tmp_path, how):
+    whom, sent, status, words = ENDS[how]
+    settings = {**wide.settings(tmp_path / "wide"), "bank": 1, "random": 40}  # long enough to be ended once it has begun
     out, told = tmp_path / "RUN", tmp_path / "settings.toml"
     told.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
     command = [sys.executable, "-m", "locus", "audit", "--out", str(out), "--config", str(told), "--no-sign"]
@@ -168,13 +213,18 @@ def test_a_run_that_was_interrupted_goes_on_and_ray_says_nothing(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while process.poll() is None and not list((out / "edits").glob("*.safetensors")):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group hears it
-    _, said = process.communicate(timeout=120)
+    assert process.poll() is None, process.communicate()[1]
+    if whom:
+        (victim,) = victims(process.pid, whom)
+        os.kill(victim, sent)
+    else:
+        os.killpg(process.pid, sent)  # as a terminal does: every process of the group hears it
+    _, said = process.communicate(timeout=240)
     store = Store(out / "trials.sqlite")
     done = len(store.done())
     store.close()
-    assert process.returncode == 130 and done, said
-    assert "ray" not in said.lower() and "the same command goes on from there" in said
+    assert process.returncode == status and done, said
+    assert "gcs" not in said.lower() and ("ray" not in said.lower() or whom == "head") and words in said
     whole = tmp_path / "WHOLE"
     whole.mkdir()
     shutil.copy(out / "plan.json", whole)  # with the threads that it was begun with

@@ -180,6 +180,9 @@ def forecast(
     bandwidth: Annotated[float | None, Option(help="Gigabytes a second of its own memory, which bounds speech.")] = None,
     spread: Annotated[float, Option(help="Standard deviation of the logarithm of what banks take.")] = 0.1,
     failures: Annotated[float, Option(help="Deaths of a device, an hour.")] = 0.0,
+    loading: Annotated[float | None, Option(help="Seconds until a process has the model.", show_default="by the link")] = None,
+    opening: Annotated[float | None, Option(help="Seconds until a further worker has it.", show_default="by the link")] = None,
+    cores: Annotated[int | None, Option(help="Cores that all devices share.", show_default="each has its own")] = None,
     shape: Annotated[Path | None, Option(metavar="CONFIG.json", help="Reckon the plan in a model of this shape.")] = None,
     preset: Preset = "quick",
     config: ConfigFile = None,
@@ -193,7 +196,8 @@ def forecast(
     """Say what an audit or a sweep would take on one device and on many, and from where on more are of little use."""
     given = flags(settings, preset=unless(preset), config=config, model=model, behaviour=behaviour, claim=claim)
     given |= flags(None, claim_size=claim_size, random=random, sweep=sweep, rate=rate, memory=memory, link=link)
-    given |= flags(None, bandwidth=bandwidth, spread=spread, failures=failures, shape=shape)
+    given |= flags(None, bandwidth=bandwidth, spread=spread, failures=failures, shape=shape, loading=loading, opening=opening)
+    given |= flags(None, cores=cores)
     given |= {} if devices is None else {"devices": numbers(devices)}
     for line in repr(locus.forecast(**given)).splitlines():
         console.print(Text(line), soft_wrap=True)

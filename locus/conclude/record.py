@@ -6,6 +6,7 @@ mean over seeds, and reported on test questions, always.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,12 @@ class Arm:
     trials: tuple[TrialResult, ...]
     setting: str
 
-    @property
+    @cached_property
     def chosen(self) -> list[str]:
         """Ids of the chosen setting's trials, by seed."""
         return [trial.id for trial in self.trials if trial.setting == self.setting]
 
-    @property
+    @cached_property
     def ends(self) -> list[TrialResult]:
         """The chosen setting's trials, by seed; of searches that were looked at on the way, their ends."""
         chosen = {trial.id: trial for trial in self.trials if trial.setting == self.setting}
@@ -52,11 +53,11 @@ class Arm:
         most = max((one.spec.recipe.rounds for one in searches if one.spec.recipe), default=0)
         return [one for one in searches if one.spec.recipe and one.spec.recipe.rounds == most] or list(chosen.values())
 
-    @property
+    @cached_property
     def stopped(self) -> int | None:
         """Rounds after which validation questions say that its search is best, where that is before its end."""
-        whole = {trial.id for trial in self.ends}
-        early = [trial.spec.recipe for trial in self.trials if trial.id in self.chosen and trial.id not in whole]
+        before_ends = set(self.chosen) - {trial.id for trial in self.ends}
+        early = [trial.spec.recipe for trial in self.trials if trial.id in before_ends]
         return early[0].rounds if early and early[0] else None
 
 
@@ -137,23 +138,28 @@ class Record:
 
     def _choose(self, trials: Sequence[TrialResult]) -> str:
         """The setting with the best validation mean of the selecting metric; the first of equals."""
-        settings = list(dict.fromkeys(trial.setting for trial in trials))
-        if len(settings) == 1:
-            return settings[0]
+        by_setting: dict[str, list[str]] = {}
+        for trial in trials:
+            by_setting.setdefault(trial.setting, []).append(trial.id)
+        if len(by_setting) == 1:
+            return trials[0].setting
         means: list[float] = []
-        for one in settings:
-            values = [self.values(trial.id, self.selector, "validation") for trial in trials if trial.setting == one]
+        for seeds in by_setting.values():
+            values = self._table(seeds, self.selector, "validation")
             means.append(float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf)
-        return settings[int(np.argmax(means))]
+        return list(by_setting)[int(np.argmax(means))]
 
     def values(self, trial: str, measure: str, split: str = "test") -> Floats:
         """Per-item values of a trial."""
+        return self._table([trial], measure, split)[0]
+
+    def _table(self, trials: Sequence[str], measure: str, split: str) -> Floats:
         items = self.passages if split == "text" else self.items[split]
-        return self.store.scores(trial, self.asked if split == "test" else split, measure, items)
+        return self.store.table(trials, self.asked if split == "test" else split, measure, items)
 
     def of(self, arm: Arm, measure: str, split: str = "test") -> Floats:
         """[seeds, items] of an arm's chosen setting."""
-        return np.array([self.values(trial, measure, split) for trial in arm.chosen])
+        return self._table(arm.chosen, measure, split)
 
     def find(self, role: str, claim: str | None = None, read: str | None = None) -> list[Arm]:
         """Arms by role, claim and read mode."""

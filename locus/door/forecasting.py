@@ -48,6 +48,9 @@ class Machine:
         bandwidth: bytes a second of its own memory, which bounds speech; None where that does not matter.
         spread: standard deviation of the logarithm of what banks take.
         failures: of a device, an hour.
+        loading: seconds until a process has the model, where somebody measured it; None to reckon it by the link.
+        opening: seconds until a further worker has it, likewise.
+        cores: that all devices share, where a device is a process with one thread; None where each has its own.
     """
 
     rate: float
@@ -56,6 +59,13 @@ class Machine:
     bandwidth: float | None = None
     spread: float = SPREAD
     failures: float = 0.0
+    loading: float | None = None
+    opening: float | None = None
+    cores: int | None = None
+
+    def slowed(self, busy: int) -> float:
+        """How many times as long something takes while so many devices are busy."""
+        return 1.0 if self.cores is None else max(1.0, busy / self.cores)
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class Load:
         loading: seconds until a process has the model.
         opening: seconds until a further worker has it, with what the base model made.
         notes: what is reckoned otherwise than it would be run.
+        apart: whether even one device is a worker beside the process that began, as with Ray.
     """
 
     alone: float
@@ -77,6 +88,7 @@ class Load:
     loading: float = 0.0
     opening: float = 0.0
     notes: tuple[str, ...] = ()
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,9 @@ def forecast(
     bandwidth: float | None = None,
     spread: float = SPREAD,
     failures: float = 0.0,
+    loading: float | None = None,
+    opening: float | None = None,
+    cores: int | None = None,
     shape: str | Path | None = None,
     preset: str = "quick",
     config: str | Path | None = None,
@@ -190,6 +205,9 @@ def forecast(
         bandwidth: gigabytes a second of its own memory, which bounds how fast is spoken; by default that does not count.
         spread: standard deviation of the logarithm of what banks of like work take.
         failures: deaths of a device, an hour.
+        loading: seconds until a process has the model and has checked it, where that was measured; by default by the link.
+        opening: seconds until a further worker has it, likewise.
+        cores: that all devices share, each a process with one thread (as local workers do); by default each has its own.
         shape: config.json of another, larger model, in which the same plan is reckoned: sites at the same relative depth.
         preset: quick, standard or paper.
         config: a TOML file with settings of the audit.
@@ -210,10 +228,11 @@ def forecast(
         True
     """
     counts = tuple(sorted({devices} if isinstance(devices, int) else set(devices)))
-    _check(counts, {"rate": rate, "memory": memory, "link": link, "bandwidth": bandwidth}, spread, failures)
+    amounts = {"rate": rate, "memory": memory, "link": link, "bandwidth": bandwidth, "loading": loading, "opening": opening}
+    _check(counts, amounts | {"cores": cores}, spread, failures)
     target = None if shape is None else shape_of(Path(shape))
     room, sent, wide = (None if one is None else one * 1e9 for one in (memory, link, bandwidth))
-    machine = Machine(0.0, room, sent, wide, spread, failures)
+    machine = Machine(0.0, room, sent, wide, spread, failures, loading, opening, cores)
     with showing(progress) as say:
         if sweep is None:
             resolved, opened = asked(model, behaviour, claim, preset, config, settings, also=also)
@@ -288,11 +307,15 @@ def load_of(
     banks = [[by_id[one] for one in bank] for bank in found.plan.banks]
     costs = [sum(one for trial in bank for kind, one in seconds[trial.id].items() if kind not in ALONE) for bank in banks]
     cut = tuple(tuple(costs[number] for number in wave) for wave in waves(list(range(len(banks))), banks))
-    loading, opening = (0.0 if machine.link is None else BEGIN + one / machine.link for one in (weights, weights + made))
+    loading, opening = (
+        told if told is not None else 0.0 if machine.link is None else BEGIN + one / machine.link
+        for told, one in ((machine.loading, weights), (machine.opening, weights + made))
+    )
     held = weights + made + found.memory.training * wider
     name = visible(model.name, 120) if target is None else f"a model of {target.parameters / 1e9:.1f} billion parameters"
     what = f"{name} on {visible(found.dataset, 120)}, {len(by_id):,} trials in {len(banks):,} banks"
-    return (Load(alone, cut, held, loading, opening, found.notes), what), machine
+    apart = config.executor.partition(":")[0] == "ray"
+    return (Load(alone, cut, held, loading, opening, found.notes, apart), what), machine
 
 
 def _wider(model: Model, target: Shape | None) -> float:
@@ -323,12 +346,15 @@ def points_of(loads: Sequence[Load], counts: Sequence[int], machine: Machine) ->
     def runs(count: int) -> list[Played]:
         if len(loads) > 1:
             loading = max(load.loading for load in loads)
-            ends = [max(float(took[number::count].sum()) for number in range(min(count, len(took)))) for took in taken]
+            busy, slowed = min(count, len(loads)), machine.slowed(min(count, len(loads)))
+            ends = [slowed * max(float(took[number::count].sum()) for number in range(busy)) for took in taken]
             return [Played(loading + end, float(took.sum())) for end, took in zip(ends, taken, strict=True)]
         (load,) = loads
         # One device does what there is in the process that began; more of them are workers, each of which opens the model.
-        fleet = Fleet(count, load.opening if count > 1 else 0.0, machine.spread, machine.failures)
-        return played(load.loading + load.alone, load.waves, fleet)
+        slowed = machine.slowed(min(count, max(map(len, load.waves), default=1)))
+        opening = slowed * load.opening if count > 1 or load.apart else 0.0
+        waves = [[slowed * bank for bank in wave] for wave in load.waves]
+        return played(load.loading + load.alone, waves, Fleet(count, opening, machine.spread, machine.failures))
 
     single = float(np.median([one.seconds for one in runs(1) if not one.ended] or [np.inf]))
     points = []

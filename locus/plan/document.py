@@ -9,6 +9,7 @@ from pathlib import Path
 from locus import atomic
 from locus.behaviours.blind import BlindScore
 from locus.behaviours.items import TRUTH, Dataset, Item, content_hash
+from locus.boundary import incoming
 from locus.boundary.notices import notice
 from locus.errors import UserError
 from locus.judges.base import Learner
@@ -265,6 +266,12 @@ def fix(plan: Plan, out: Path) -> None:
             )
         atomic.folder(out / "edits")
         return
+    if len(content) > incoming.JSON_BYTES:  # it is ASCII
+        raise UserError(
+            f"a plan of {incoming.JSON_BYTES >> 20} MB or less, which can be read again",
+            f"one of {len(content) >> 20} MB, with {len(new['trials']):,} trials",
+            "Ask for fewer random Locations, seeds or settings; or share the claims out over the audits of a sweep.",
+        )
     try:
         atomic.folder(out)
         atomic.replace(path, content)  # first: a folder that holds anything else, and no plan, is none of ours

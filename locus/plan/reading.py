@@ -7,6 +7,7 @@ from typing import Any
 from locus import registry
 from locus.boundary import incoming
 from locus.errors import UserError
+from locus.machine.heap import growing
 from locus.plan.config import AuditConfig
 from locus.records.plan import PLAN_SCHEMAS, PlanRecord
 
@@ -18,6 +19,7 @@ class NotKnownHereError(UserError):
     """A plan is whole, and names what a package or a script that is not here has made known."""
 
 
+@growing()
 def read_plan(out: Path) -> PlanRecord:
     """The plan.json of a run folder.
 

@@ -8,9 +8,8 @@ import json
 import sqlite3
 import time
 from _thread import LockType, allocate_lock, start_new_thread
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +18,15 @@ import numpy.typing as npt
 
 from locus.boundary.incoming import parse_json, regular
 from locus.errors import UserError
+from locus.machine.heap import growing
 from locus.records.result import Result, TrialResult
+from locus.records.tables import MIGRATIONS, check_files, defend, known_version, layout
 
 Floats = npt.NDArray[np.float64]
 
-MIGRATIONS = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE TABLE trials (
-        id TEXT PRIMARY KEY, role TEXT NOT NULL, arm TEXT NOT NULL, claim TEXT NOT NULL, spec TEXT NOT NULL,
-        state TEXT NOT NULL, seconds REAL, converged INTEGER, reason TEXT NOT NULL, finished REAL, fit TEXT NOT NULL
-    );
-    CREATE TABLE scores (
-        trial TEXT NOT NULL, split TEXT NOT NULL, measure TEXT NOT NULL, item TEXT NOT NULL, value REAL, reason TEXT NOT NULL,
-        PRIMARY KEY (trial, split, measure, item)
-    ) WITHOUT ROWID;
-    CREATE TABLE texts (
-        trial TEXT NOT NULL, split TEXT NOT NULL, item TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (trial, split, item)
-    ) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE costs (
-        trial TEXT NOT NULL, work TEXT NOT NULL, tokens NUMERIC NOT NULL, layers NUMERIC NOT NULL, tails NUMERIC NOT NULL,
-        pairs NUMERIC NOT NULL, scored NUMERIC NOT NULL, reused NUMERIC NOT NULL, macs NUMERIC NOT NULL, spared NUMERIC NOT NULL,
-        PRIMARY KEY (trial, work)
-    ) WITHOUT ROWID;
-    """,
-    "ALTER TABLE costs ADD COLUMN bare NUMERIC NOT NULL DEFAULT 0;",
-)
 KINDS_OF = {"TEXT": ("text",), "REAL": ("real",), "INTEGER": ("integer",), "NUMERIC": ("integer", "real")}
 HUGE = 1.7976931348623157e308  # the largest double
 TEXT_BYTES = 1 << 22
-MOST_PARTS = 100  # tables and indices
 SECONDS = 600.0  # the longest that one database is read
 COUNTS = ("tokens", "layers", "tails", "pairs", "scored", "reused", "macs", "spared", "bare")
 
@@ -67,13 +43,13 @@ class Store:
 
     def __init__(self, path: Path):
         self.path = path
-        _check_files(path)
+        check_files(path)
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            _defend(self.db)
+            defend(self.db)
             with self.within(SECONDS):
                 # Before anything is run on it or written to it: what it is made of decides what a statement does.
-                version = _known_layout(self.db, path)
+                version = known_version(self.db, path)
                 self.db.execute("PRAGMA journal_mode = WAL")
                 self.db.execute("PRAGMA synchronous = FULL")
                 damage = str(self.db.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -134,6 +110,10 @@ class Store:
     def done(self) -> set[str]:
         """Ids of the trials that are finished."""
         return {row[0] for row in self.db.execute("SELECT id FROM trials WHERE state = 'done'")}
+
+    def holds(self, trial: str) -> bool:
+        """Whether a trial is finished."""
+        return self.db.execute("SELECT 1 FROM trials WHERE id = ? AND state = 'done'", (trial,)).fetchone() is not None
 
     def commit(self, results: Iterable[Result]) -> None:
         """Write trials with all their scores, `done` last, all or nothing.
@@ -203,6 +183,7 @@ class Store:
                 self.db.execute("ROLLBACK")
             raise
 
+    @growing()
     def trials(self) -> list[TrialResult]:
         """All finished trials.
 
@@ -223,7 +204,7 @@ class Store:
         Raises:
             UserError: naming the first column that does not.
         """
-        tables = [name for kind, name, *_ in _layout(self.db) if kind == "table"]
+        tables = [name for kind, name, *_ in layout(self.db) if kind == "table"]
         for table in sorted(tables):
             for _, column, declared, filled, *_ in self.db.execute(f'PRAGMA table_info("{table}")').fetchall():
                 allowed = KINDS_OF[declared] if filled or column in ("key", "id") else (*KINDS_OF[declared], "null")
@@ -241,6 +222,18 @@ class Store:
         )
         known = {item: value for item, value in rows if value is not None}
         return np.array([known.get(item, np.nan) for item in items], dtype=np.float64)
+
+    def table(self, trials: Sequence[str], split: str, measure: str, items: Sequence[str]) -> Floats:
+        """[trials, items], values of a measure, NaN where unscored."""
+        known: dict[str, dict[str, float]] = {trial: {} for trial in trials}
+        rows = self.db.execute(
+            "SELECT trial, item, scores.value FROM json_each(?) AS asked CROSS JOIN scores ON trial = asked.value "
+            "WHERE split = ? AND measure = ? AND scores.value IS NOT NULL",
+            (json.dumps(list(known)), split, measure),
+        )
+        for trial, item, value in rows:
+            known[trial][item] = value
+        return np.array([[known[trial].get(item, np.nan) for item in items] for trial in trials], dtype=np.float64)
 
     def costs(self) -> dict[str, dict[str, dict[str, float]]]:
         """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
@@ -304,61 +297,6 @@ def _stop_after(db: sqlite3.Connection, seconds: float, over: LockType, ended: L
                 db.interrupt()
     finally:
         ended.release()
-
-
-def _check_files(path: Path) -> None:
-    """Refuse a link, a pipe or a device where the database, its log, its index or its journal should be.
-
-    SQLite would follow it, or wait.
-    """
-    for part in (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")):
-        if part.is_symlink() or (part.exists() and not regular(part)):
-            raise UserError("a run's trials.sqlite", f"{part}, which is no regular file", "Give another --out folder.")
-
-
-def _defend(db: sqlite3.Connection) -> None:
-    """Have a database that somebody else may have made do what our own statements say, and nothing that it brought along.
-
-    A trigger or a view never gets past the check of the layout; a trigger that did would not run.
-    """
-    db.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0)
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA cell_size_check = ON")
-    db.execute("PRAGMA mmap_size = 0")
-    for switch, on in (("DEFENSIVE", True), ("ENABLE_TRIGGER", False), ("ENABLE_VIEW", False), ("ENABLE_FKEY", False)):
-        if (number := getattr(sqlite3, f"SQLITE_DBCONFIG_{switch}", None)) is not None:  # as of Python 3.12
-            db.setconfig(number, on)  # type: ignore[attr-defined]
-
-
-def _known_layout(db: sqlite3.Connection, path: Path) -> int:
-    """The version of a store that is made exactly as locus makes one of that version."""
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if not 0 <= version <= len(MIGRATIONS):
-        raise UserError(f"a store of version {len(MIGRATIONS)} or older", f"version {version}", "Use a newer locus.")
-    if odd := sorted(_layout(db) ^ _made(version)):
-        received = f"{path}, with {odd[0][0]} {odd[0][1]!r} missing, added or of another make"
-        raise UserError("a trials.sqlite with the tables that locus makes", received, "Give another --out folder.")
-    return version
-
-
-def _layout(db: sqlite3.Connection) -> set[tuple[str, str, str, str]]:
-    """Everything that a database is made of: kind, name, what it belongs to, and the statement that made it.
-
-    All of it, SQLite's own indices of keys (`sqlite_autoindex_...`) included, so that no name hides anything.
-    """
-    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
-    if len(rows) > MOST_PARTS:
-        raise sqlite3.DatabaseError(f"made of more than {MOST_PARTS} parts")
-    return {(str(kind), str(name), str(of), " ".join(str(sql).split())) for kind, name, of, sql in rows}
-
-
-@cache
-def _made(version: int) -> set[tuple[str, str, str, str]]:
-    """What a store of a version is made of; a trigger or a view would do other things than the rows say."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        for script in MIGRATIONS[:version]:
-            db.executescript(script)
-        return _layout(db)
 
 
 def _trial(row: dict[str, Any]) -> TrialResult:

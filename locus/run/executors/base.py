@@ -127,3 +127,14 @@ def sendable(error: BaseException) -> BaseException:
         return error
     except Exception:  # a class may refuse in any way
         return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def learn(seconds: list[float], place: int, took: float) -> None:
+    """Where a job took longer than was reckoned, reckon with that for all that come."""
+    if seconds and took > seconds[place] > 0:
+        seconds[:] = [one * took / seconds[place] for one in seconds]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -26,13 +26,17 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from locus import registry
 from locus.boundary.notices import notice
 from locus.errors import UserError
-from locus.run.executors.base import AHEAD, TRIES, JobFunction, Tasks, sendable
+from locus.run.executors.base import AHEAD, TRIES, JobFunction, Tasks, first_line, learn, sendable
 
 # Of a cluster that is begun here: it tells nobody that it is there, says nothing, and computes at the driver's own priority.
 OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 BEGIN = "Begin one there (ray start --head), or leave the address out for one of this machine's own."
+KEPT = "What was finished is kept: the same command goes on from there."
+LOST = 20.0  # seconds without the cluster's head; after a minute Ray would end the driver's process, in words of its own
 BEAT = 1.0  # seconds between two questions how far a job is
+ASKED = 8  # workers a beat, at most
 GRACE = 600.0  # seconds that a job may take whatever was reckoned
+ALONE = 3 * GRACE  # seconds without one worker that has come up
 Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
 
 
@@ -116,6 +120,7 @@ class Progress:
         late: of those whose worker hung and was ended.
         beat: when workers were last asked how far they are.
         alone: since when none of them has opened what does the jobs.
+        seen: when the head of the cluster was last there.
     """
 
     waiting: deque[int]
@@ -125,6 +130,7 @@ class Progress:
     late: set[int] = field(default_factory=set)
     beat: float = 0.0
     alone: float = field(default_factory=time.monotonic)
+    seen: float = field(default_factory=time.monotonic)
 
 
 class Ray:
@@ -143,7 +149,7 @@ class Ray:
         if address not in ("", "auto"):
             _check(address)
         self.address = address
-        self.began = False
+        self.began, self.head = False, ""
         self.work: JobFunction | None = None
         self.sent: Any = None
         self.team: list[Member] = []
@@ -169,8 +175,8 @@ class Ray:
         except (RayError, ConnectionError) as error:
             raise UserError(
                 "a Ray cluster that answers",
-                f"{type(error).__name__}: {_line(error)}",
-                "What was finished is kept: the same command goes on from there.",
+                f"{type(error).__name__}: {first_line(error)}",
+                KEPT,
             ) from error
         finally:
             if any(member.place is not None for member in self.team):
@@ -188,6 +194,7 @@ class Ray:
         if self.work is not tasks.work:
             self._dismiss()
             self._connect(tasks)
+            self.head = ray.get_runtime_context().gcs_address
             _by_value()
             self.work, self.sent = tasks.work, ray.put(tasks.work)
         # `max_task_retries` stays 0: Ray would begin one again on the same worker, uncounted, while others are free.
@@ -208,15 +215,16 @@ class Ray:
             return
         for variable, setting in OWN.items():
             os.environ.setdefault(variable, setting)
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self.address:
-            try:
-                ray.init(address=self.address, **quiet)
-            except (ConnectionError, RayError, ValueError, RuntimeError) as error:
-                raise UserError("a Ray cluster", f"{self.address!r} ({str(error)[:160]})", BEGIN) from error
-        else:
-            here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            ray.init(num_cpus=tasks.threads * tasks.workers, **here, **quiet)
+        told: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        own = {"num_cpus": tasks.threads * tasks.workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        told |= {"address": self.address} if self.address else own
+        try:
+            ray.init(**told)
+        except Exception as error:  # that a cluster of this machine's own is late in coming up is no class of its own
+            ray.shutdown()
+            received = f"{self.address or 'none that came up here'!r} ({type(error).__name__}: {first_line(error)})"
+            late = "Run the same command again when the machine is less busy, or with --set executor=fork."
+            raise UserError("a Ray cluster", received, BEGIN if self.address else late) from error
         self.began = True
 
     def _room(self, tasks: Tasks) -> int:
@@ -249,6 +257,7 @@ class Ray:
             self._hear(answer, tasks, state, seconds)
         self._ask(tasks, state)
         self._watch(tasks, state, seconds)
+        self._see(state)
 
     def _open(self, state: Progress) -> None:
         """Hear from the workers that were opening what does the jobs.
@@ -267,7 +276,7 @@ class Ray:
                 continue
             except RayActorError as error:
                 remedy = "Look whether it has memory enough for the model. What was finished is kept."
-                received = f"one that was not begun anew ({_line(error)})"
+                received = f"one that was not begun anew ({first_line(error)})"
                 raise UserError("workers that live to open the model", received, remedy) from error
             for warning in heard:
                 notice(warning)
@@ -276,7 +285,7 @@ class Ray:
             member.opening = None
         if any(member.opening is None for member in self.team):
             state.alone = time.monotonic()
-        elif time.monotonic() - state.alone > 3 * self.grace:
+        elif time.monotonic() - state.alone > ALONE:
             raise UserError("a Ray cluster whose workers come up", "none that did", "See `ray status` and the cluster's logs.")
 
     def _hear(self, answer: Any, tasks: Tasks, state: Progress, seconds: list[float]) -> None:
@@ -290,8 +299,8 @@ class Ray:
             how = "hung" if place in state.late else "died"
             value = UserError(
                 "banks whose workers live until they are told to end",
-                f"{tasks.called(place)}, whose worker {how} {TRIES} times ({_line(error)})",
-                "Look whether a worker has memory enough. What was finished is kept: the same command goes on from there.",
+                f"{tasks.called(place)}, whose worker {how} {TRIES} times ({first_line(error)})",
+                f"Look whether a worker has memory enough. {KEPT}",
             )
             good, heard = False, []
             state.late.discard(place)
@@ -304,16 +313,17 @@ class Ray:
             tasks.progress(place, 0.0)
             return
         if good:
-            _learn(seconds, place, time.monotonic() - began)
+            learn(seconds, place, time.monotonic() - began)
         state.finished[place] = good, value
 
     def _ask(self, tasks: Tasks, state: Progress) -> None:
-        """Hear from every worker how far it is, and ask again, once a beat."""
-        if time.monotonic() - state.beat < BEAT:
+        """Hear from every worker how far it is, and ask again: once a beat, or more seldom where they are many."""
+        if time.monotonic() - state.beat < BEAT * max(1.0, len(self.team) / ASKED):
             return
         state.beat = time.monotonic()
+        answered = set(_ready([member.asked for member in self.team if member.asked is not None]))
         for member in self.team:
-            if member.asked is not None and _ready([member.asked]):
+            if member.asked in answered:
                 with suppress(RayError):  # it died: its job's answer says so
                     place, share = ray.get(member.asked)
                     if place == member.place is not None:
@@ -332,6 +342,22 @@ class Ray:
             if time.monotonic() - member.since > limit:
                 state.late.add(place)
                 ray.kill(member.actor, no_restart=False)
+
+    def _see(self, state: Progress) -> None:
+        """See that the head of the cluster is there.
+
+        Raises:
+            UserError: if it has stayed away.
+        """
+        if time.monotonic() - state.seen < LOST / 4:
+            return
+        try:
+            _check(self.head)
+            state.seen = time.monotonic()
+        except UserError as error:
+            if time.monotonic() - state.seen > LOST:
+                self.team = []  # nobody could be told to end: they end by themselves
+                raise UserError("a Ray cluster whose head stays", f"none at {self.head} any more", KEPT) from error
 
     def _dismiss(self) -> None:
         """End the workers."""
@@ -354,20 +380,9 @@ def _check(address: str) -> None:
         raise UserError("a Ray cluster at HOST:PORT", f"{address[:80]!r} ({error})", BEGIN) from error
 
 
-def _learn(seconds: list[float], place: int, took: float) -> None:
-    """Where a job took longer than was reckoned, reckon with that for all that come."""
-    if seconds and took > seconds[place] > 0:
-        seconds[:] = [one * took / seconds[place] for one in seconds]
-
-
 def _ready(answers: list[Any]) -> list[Any]:
     """Those answers that have come."""
     return list(ray.wait(answers, num_returns=len(answers), timeout=0)[0]) if answers else []
-
-
-def _line(error: Exception) -> str:
-    """The first line of what Ray says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _by_value() -> None:

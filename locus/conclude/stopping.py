@@ -1,0 +1,67 @@
+"""Whether a running audit may stop, looked at after fixed numbers of random Locations only.
+
+Before every bank of random Locations it is asked anew. A run has as many banks as it has edits, and concluding reads all that is
+finished; so nothing is concluded while there is nothing new to conclude from.
+"""
+
+from pathlib import Path
+
+from locus.conclude.record import Record
+from locus.conclude.scores import settled
+from locus.plan.reading import read_plan
+from locus.records.plan import DRAWN
+from locus.records.store import Store
+
+
+class Stopping:
+    """Asked before more random Locations are drawn: whether more of them can change nothing.
+
+    Args:
+        out: the run folder, with its plan.json.
+        store: its open database.
+    """
+
+    def __init__(self, out: Path, store: Store):
+        self.plan, self.store = read_plan(out), store
+        record = Record(self.plan, store)
+        looks = record.config.looks if record.config.sequential else ()
+        self.others = [trial.id for trial in self.plan.trials if trial.role not in DRAWN and trial.id not in record.done]
+        self.coming = [self._drawn_between(*ends) for ends in zip((0, *looks), looks, strict=False)][::-1]
+        while self.coming and all(trial in record.done for trial in self.coming[-1]):
+            self.coming.pop()
+        # A run that was killed after it had gone on from a look is not to stop there.
+        went_on = bool(self.coming) and any(trial in record.done for trial in self.coming[-1])
+        self.known, self.due = False, bool(looks) and not went_on
+
+    def __call__(self) -> bool:
+        """Whether the verdict is settled."""
+        if self._more() or self.due:
+            self.known, self.due = settled(Record(self.plan, self.store)), False
+        return self.known
+
+    def _more(self) -> bool:
+        """Whether a look was reached, or something else finished, since this was asked last."""
+        if not self.coming:
+            return False
+        left = [trial for trial in self.others if not self.store.holds(trial)]
+        more, self.others = len(left) < len(self.others), left
+        while self.coming:
+            drawn = self.coming[-1]
+            while drawn and self.store.holds(drawn[-1]):
+                drawn.pop()
+            if drawn:
+                break
+            self.coming.pop()
+            more = True
+        return more
+
+    def _drawn_between(self, first: int, last: int) -> list[str]:
+        """Trials of the random Locations from one number on up to another, of all claims, read modes and ways to draw them."""
+        numbers: dict[tuple[str, str, str], dict[str, int]] = {}
+        found = []
+        for trial in self.plan.trials:
+            if trial.role in DRAWN:
+                names = numbers.setdefault((trial.role, trial.claim, trial.read), {})
+                if first <= names.setdefault(trial.arm, len(names)) < last:
+                    found.append(trial.id)
+        return found
