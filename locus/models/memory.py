@@ -94,7 +94,7 @@ def _check(hf: Any, name: str) -> None:
         raise UserError(
             "a model on one device, without hooks that move its weights",
             f"{name}, spread by accelerate (device_map)",
-            "Load it with device_map='cpu' or 'cuda'; or, if all of it is on one device, call "
+            "Name its files instead, locus.load(FOLDER, device_map='auto'); or, if all of it is on one device, call "
             "accelerate.hooks.remove_hook_from_module(model, recurse=True).",
         )
     tensors = [*hf.parameters(), *hf.buffers()]
