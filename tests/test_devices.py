@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import locus
 from locus.audit import audit
@@ -23,7 +24,7 @@ from tests.small_run import SMALL
 AROUND = {"model.embed_tokens": "disk", "model.norm": "disk", "lm_head": "disk", "model.rotary_emb": "cpu"}
 LAYERS = {"model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "cpu"}
 FEW = {**SMALL, "train": 4, "test": 4, "random": 2, "alpha": 0.4, "singles": 0, "shift_everywhere": False}
-NEWTON = {**{name: value for name, value in FEW.items() if name != "epochs"}, "search": "newton", "rounds": 3, "metric": "mc2"}
+NEWTON = {**{name: value for name, value in FEW.items() if name != "epochs"}, "search": "newton", "rounds": 4, "metric": "mc2"}
 
 
 def rows(out):
@@ -33,8 +34,9 @@ def rows(out):
 
 
 def edits(out):
-    """All edits of a run, by their names."""
-    return {path.name: path.read_bytes() for path in (out / "edits").iterdir()}
+    """The numbers of all edits of a run, by file and name."""
+    read = {path.name: load_file(path) for path in (out / "edits").iterdir()}
+    return {file: {name: one.tolist() for name, one in tensors.items()} for file, tensors in read.items()}
 
 
 @pytest.fixture
@@ -171,3 +173,20 @@ def test_a_table_that_does_not_fit_a_model_is_refused_before_weights_are_read(ll
         with pytest.raises(UserError, match=said) as refused:
             load(llama_folder, device_map=table)
         assert "model.layers.2" in refused.value.remedy and "lm_head" in refused.value.remedy
+
+
+def test_slices_of_weights_are_refused(llama_folder):
+    """As transformers leaves them under a tp_plan, in a real process group of one."""
+    from torch.distributed import HashStore, destroy_process_group, init_process_group
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    model = load(llama_folder)
+    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        weight = distribute_tensor(model.mlps[0].up_proj.weight.data, init_device_mesh("cpu", (1,)), [Shard(0)])
+        model.mlps[0].up_proj.weight = torch.nn.Parameter(weight, requires_grad=False)
+        with pytest.raises(UserError, match=r"slices in several processes \(tp_plan\).*device_map='auto'"):
+            locus.wrap(model.hf, model.tokenizer)
+    finally:
+        destroy_process_group()

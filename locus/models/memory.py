@@ -98,6 +98,12 @@ def _check(hf: Any, name: str) -> None:
             "accelerate.hooks.remove_hook_from_module(model, recurse=True).",
         )
     tensors = [*hf.parameters(), *hf.buffers()]
+    if any(hasattr(one, "device_mesh") for one in tensors):
+        raise UserError(
+            "a model whose weights are whole",
+            f"{name}, whose weights are slices in several processes (tp_plan)",
+            "Name its files instead, locus.load(FOLDER, device_map='auto').",
+        )
     if any(one.is_meta for one in tensors):
         raise UserError("a model with its weights in memory", f"{name} on the device 'meta'", "Load its weights first.")
     if strange := packed.in_the_way(hf):
