@@ -27,7 +27,7 @@ from locus.sites.kind import SiteKind
 from locus.sites.space import SiteSpace
 
 Progress = Callable[[str, float], None]
-OF_MODEL = ("model", "revision", "adapter", "device", "dtype", "trust_remote_code", "twin")  # settings that say which it is
+OF_MODEL = ("model", "revision", "adapter", "device", "device_map", "dtype", "trust_remote_code", "twin")  # say which it is
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Cell:
     @property
     def model(self) -> tuple[object, ...]:
         """By which the model is known."""
-        return (id(self.opened.model), *(getattr(self.config, name) for name in OF_MODEL))
+        return (id(self.opened.model), *(repr(getattr(self.config, name)) for name in OF_MODEL))
 
 
 @dataclass(frozen=True)

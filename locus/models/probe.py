@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from locus.models.spread import is_spread, place_of
+
 LENGTH = 13  # tokens of a probe: a number that no model has experts of
 SINKS = 8  # columns that attention may have beside those of the tokens
 PRODUCTS = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum")
@@ -204,7 +206,7 @@ def tokens_of(hf: Any, length: int = LENGTH) -> Tensor:
     table = hf.get_input_embeddings()
     weight = next(hf.parameters()) if table is None else next(table.parameters())
     entries = int(weight.shape[0]) if table is not None else length + 3
-    return (torch.arange(3, length + 3) % max(1, entries))[None].to(weight.device)
+    return (torch.arange(3, length + 3) % max(1, entries))[None].to(place_of(hf) if is_spread(hf) else weight.device)
 
 
 def probe(

@@ -11,6 +11,7 @@ BANKS = "banks"
 LEFT = "left padding"
 SPEECH = "speech"
 CACHE = "cache"
+THREADS = "threads"
 WITH_TREES = (RESIDUALS, LAST_MLP, PROMPTS, LEFT, SPEECH)  # which rest on layers that are run one by one
 
 # What is done where the shortcut is not taken.
@@ -23,6 +24,7 @@ WITHOUT = {
     LEFT: "prompts are not padded on the left",
     SPEECH: "prompts are answered one after the other",
     CACHE: "a text is read anew for every token that is added to it",
+    THREADS: "a process runs one forward at a time",
 }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from locus.models.packed import is_packed
 from locus.models.probe import Attention, Call
+from locus.models.spread import value
 
 
 class Unknown(Exception):
@@ -50,7 +51,7 @@ def heads_of(one: Attention, features: int, path: str) -> tuple[int, int]:
 
 def is_transposed(call: Call, inputs: Tensor, path: str) -> bool:
     """Whether a linear map's weight is stored as [input, output], from what it makes of its input."""
-    weight, bias = call.module.weight, getattr(call.module, "bias", None)
+    weight, bias = value(call.module, "weight"), value(call.module, "bias")
     result = call.result
     if next(call.module.children(), None) is not None or is_packed(
         call.module
@@ -83,7 +84,7 @@ def factor_of(value: Tensor, wanted: Tensor | None) -> float | None:
     if wanted is None or value.shape[-1] != wanted.shape[-1] or value.numel() < wanted.numel():
         return None
     value = value.reshape(-1, value.shape[-1])[-len(wanted.reshape(-1, wanted.shape[-1])) :].double()
-    wanted = wanted.reshape(-1, wanted.shape[-1]).double()
+    wanted = wanted.reshape(-1, wanted.shape[-1]).to(value.device).double()
     if bool((value == wanted).all()):
         return 1.0
     factor = float((value * wanted).sum() / value.square().sum().clamp_min(1e-30))

@@ -15,18 +15,22 @@ excepted is excepted for what it is, never for its name alone:
 
 import logging
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
 
 from locus.errors import UserError, others
-from locus.models import own_code
+from locus.models import own_code, spread
 from locus.models.checkpoint import few, headers
+from locus.models.devices import DeviceMap, check_modules
 
 NOWHERE = "no-adapter-is-loaded-unasked"  # a folder in which the loader looks for an adapter in vain
 MASKS = -1e4  # what masks is this or less
@@ -94,6 +98,29 @@ def _reader(config: Any) -> Any:
     return next((one for one in kinds if type(config) in one._model_mapping), AutoModelForCausalLM)
 
 
+def fill_over(spread: DeviceMap, folder: str, name: str, *, config: Any, **options: Any) -> Any:
+    """The same, spread over devices; what lies on disk stays in the checkpoint's files, or is written beside if converted.
+
+    Args:
+        spread: over which.
+        folder: as of `fill`, and so the rest.
+        name: of the model.
+        config: of the model.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: as `fill`, and before weights are read if the map does not fit the model.
+    """
+    with others("a model that can be spread over devices", name, "Use --set device instead of device_map."):
+        with torch.device("meta"):
+            empty = _reader(config).from_config(config, trust_remote_code=bool(options.get("trust_remote_code")))
+        check_modules(empty, spread, name)
+    converted = tempfile.mkdtemp(prefix="locus-offload-")
+    hf = fill(folder, name, config=config, device_map=spread, offload_folder=converted, **options)
+    finalize(hf, shutil.rmtree, converted, ignore_errors=True)
+    return hf
+
+
 def refuse(gaps: Gaps, name: str) -> None:
     """Refuse a model that the checkpoint does not fill exactly.
 
@@ -122,17 +149,27 @@ def sound(hf: Any, name: str) -> None:
     Raises:
         UserError: naming the tensors.
     """
-    wrong = [key for key, tensor in hf.state_dict().items() if tensor.is_floating_point() and not _finite(tensor)]
+    wrong = [key for key, tensor in spread.tensors(hf) if tensor.is_floating_point() and not _finite(tensor)]
     if wrong:
         raise UserError("finite weights", f"{name!r} with NaN or infinity in {few(wrong)}", "Fetch or save the model again.")
     table, head = hf.get_input_embeddings(), hf.get_output_embeddings()
     tied = getattr(hf.config.get_text_config(), "tie_word_embeddings", False)
-    if tied and head is not None and table.weight.data_ptr() != head.weight.data_ptr():
+    if tied and head is not None and not _one(table, head):
         raise UserError(
             "one matrix that embeds and unembeds, as config.json says (tie_word_embeddings)",
             f"{name!r} with two different ones",
             "Set tie_word_embeddings to false in config.json if the head is meant to be another.",
         )
+
+
+def _one(table: Any, head: Any) -> bool:
+    """Whether two modules have one weight: the same memory, or the same numbers where a model is spread over several devices."""
+    if table.weight.device.type != "meta" and table.weight.data_ptr() == head.weight.data_ptr():
+        return True
+    if not hasattr(head, "_hf_hook"):
+        return False
+    one, other = spread.value(table, "weight"), spread.value(head, "weight")
+    return one is not None and other is not None and torch.equal(one.cpu(), other.cpu())
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -144,15 +181,18 @@ def _finite(tensor: Tensor) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the loader's own report of what it filled in, since ours follows."""
+    """Without the loaders' own reports of what they filled in, and where they put it, since ours follows."""
     from transformers.utils import logging as transformers_log
 
-    verbosity = transformers_log.get_verbosity()
+    verbosity, spreading = transformers_log.get_verbosity(), logging.getLogger("accelerate.big_modeling")
+    level = spreading.level
     transformers_log.set_verbosity(logging.ERROR)
+    spreading.setLevel(logging.ERROR)
     try:
         yield
     finally:
         transformers_log.set_verbosity(verbosity)
+        spreading.setLevel(level)
 
 
 @contextmanager

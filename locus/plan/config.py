@@ -16,6 +16,7 @@ from locus.behaviours.template import DATE, Scalar
 from locus.boundary import settings
 from locus.errors import UserError
 from locus.metrics.base import Metric, measured
+from locus.models.devices import DeviceMap
 from locus.models.locate import DEFAULT_MODEL
 from locus.plan import judging, values
 from locus.plan.presets import FIRST_PRESETS, PLANTED, PLANTED_SITED, PRESETS
@@ -48,6 +49,7 @@ SINCE_FIRST: dict[str, object] = {
     "labels": 0,
     "ranks": [],
     "common_random": False,
+    "device_map": None,
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -75,6 +77,11 @@ class AuditConfig(settings.Settings):
         description="audit a twin of the model: its matrices redrawn with the same spectra, by this seed",
     )
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: a GPU where there is one")
+    device_map: Annotated[DeviceMap | None, BeforeValidator(values.device_map)] = Field(
+        None,
+        description="for a model larger than a device: auto, balanced, balanced_low_0 or sequential, as in transformers, a table "
+        "from modules to cpu, disk or cuda:N, or a JSON file of one; what does not fit the GPUs lies in memory and on disk",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, READER:PATH, or task:NAME")
     form: bool = Field(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from locus.behaviours.items import SPLITS, Dataset, Item, Split
 from locus.behaviours.prompts import PromptFormat
@@ -24,6 +23,7 @@ from locus.machine.threads import Arithmetic
 from locus.metrics.drift import DriftText, text_trie
 from locus.models.model import Model
 from locus.models.shortcuts import BANKS
+from locus.models.spread import room
 from locus.plan.config import AuditConfig
 from locus.plan.trials import MemoryBudget
 from locus.sites.space import SiteSpace
@@ -207,7 +207,7 @@ def budget_of(model: Model, config: AuditConfig, trie: TokenTrie, memory: int | 
     budget = MemoryBudget(tokens=tokens, itemsize=itemsize, answers=len(trie.sequences))
     if model.device.type == "cpu" and memory is None:
         return replace(budget, edits=1 if BANKS in model.off else 3)
-    nbytes = (torch.cuda.get_device_properties(model.device).total_memory if memory is None else memory) // 2
+    nbytes = (room(model.hf, model.device) if memory is None else memory) // 2
     return replace(budget, nbytes=nbytes, edits=1 if BANKS in model.off else 64, apart=False)
 
 

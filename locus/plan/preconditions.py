@@ -12,7 +12,7 @@ from locus.behaviours.items import Dataset, Item
 from locus.boundary import outputs
 from locus.boundary.notices import notice
 from locus.errors import PreconditionsError, UserError, raise_all
-from locus.models import own_code
+from locus.models import devices, own_code
 from locus.models.locate import DEVICE, at_hand, fetched, locate
 from locus.plan import controls, judges, population, questions, reading
 from locus.plan.config import RENAMED, SINCE_FIRST, AuditConfig
@@ -249,6 +249,7 @@ def _sizes(config: AuditConfig) -> list[UserError]:
         errors.append(
             UserError(f"a plan of at most {TRIALS:,} trials", f"{count:,}", "Ask for fewer places, settings or training seeds.")
         )
+    errors += _spread(config)
     if config.shift_random > config.random:
         errors.append(
             UserError(
@@ -267,6 +268,19 @@ def _sizes(config: AuditConfig) -> list[UserError]:
         )
     if not config.reads or not config.full_forms:
         errors.append(UserError("at least one read mode and one form of full alignment", "none", "Give reads and full_forms."))
+    return errors
+
+
+def _spread(config: AuditConfig) -> list[UserError]:
+    """A model that is spread over devices by one process, which holds it alone; and one process in any case."""
+    errors = [wrong] if (wrong := devices.several_processes()) else []
+    if config.device_map is None:
+        return errors
+    errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin)
+    if config.executor.partition(":")[0] == "ray":
+        received = "executor = ray, whose workers have a GPU each, beside a device_map"
+        wanted = "executor auto, serial or fork with a device_map"
+        errors.append(UserError(wanted, received, "Leave out executor, or use --part K/N for several machines."))
     return errors
 
 

@@ -11,6 +11,13 @@ from locus.behaviours.template import Scalar
 from locus.boundary.incoming import EXACT
 from locus.errors import UserError
 from locus.metrics.base import Metric, metric
+from locus.models.devices import DeviceMap, as_map
+
+
+def device_map(value: Any) -> DeviceMap | None:
+    """A word, a table of modules and devices, or a JSON file of one, which is read now."""
+    with _gathered():
+        return as_map(value)
 
 
 def day(value: Any) -> date:

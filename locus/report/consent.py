@@ -28,6 +28,7 @@ NAMING = {
     "trust_remote_code",
     "adapter",
     "device",
+    "device_map",
     "data",
     "also",
     "claims",
@@ -136,6 +137,7 @@ def settle(
     update |= {"judge_url": given.judge_url, "judge_figures": None, "executor": "auto"}
     # A processor is the only device that every machine has; any other is chosen by what there is.
     update["device"] = "cpu" if config.device == "cpu" else "auto"
+    update["device_map"] = None if config.device_map is None else "auto"
     return config.model_copy(update=update)
 
 

@@ -43,7 +43,7 @@ def adopt(hf: nn.Module) -> int:
         epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
         weight = getattr(module, "weight", None)
         if isinstance(epsilon, float) and isinstance(weight, Tensor) and weight.ndim == 1 and _is(module, weight, epsilon):
-            module.forward = MethodType(_forward(type(module).forward, epsilon), module)
+            setattr(module, _slot(module), MethodType(_forward(type(module).forward, epsilon), module))
             count += 1
     return count
 
@@ -51,22 +51,32 @@ def adopt(hf: nn.Module) -> int:
 @contextmanager
 def own(hf: nn.Module) -> Iterator[None]:
     """A model's norms as they are without this, for comparisons."""
-    ours = {module: vars(module).pop("forward") for module in hf.modules() if is_ours(module)}
+    ours = {module: vars(module)[_slot(module)] for module in hf.modules() if is_ours(module)}
     try:
+        for module in ours:
+            setattr(module, _slot(module), MethodType(type(module).forward, module))
         yield
     finally:
         for module, forward in ours.items():
-            module.forward = forward
+            setattr(module, _slot(module), forward)
 
 
 def is_ours(module: nn.Module) -> bool:
     """Whether a module is a norm with this way back."""
-    return getattr(vars(module).get("forward"), "__module__", "") == __name__
+    return getattr(vars(module).get(_slot(module)), "__module__", "") == __name__
+
+
+def _slot(module: nn.Module) -> str:
+    """Under which name a module has its own forward: accelerate keeps it within another (spread.py)."""
+    return "_old_forward" if hasattr(module, "_old_forward") else "forward"
 
 
 def _is(module: nn.Module, weight: Tensor, epsilon: float) -> bool:
     """Whether a module is such a norm."""
-    if weight.dtype != torch.float32 or "forward" in vars(module):
+    replaced = vars(module).get(_slot(module))
+    if weight.dtype != torch.float32 or (
+        replaced is not None and getattr(replaced, "__func__", None) is not type(module).forward
+    ):
         return False
     with torch.no_grad():
         x = torch.linspace(-1.0, 2.0, 2 * len(weight), device=weight.device).view(2, -1)
