@@ -48,6 +48,7 @@ SINCE_FIRST: dict[str, object] = {
     "labels": 0,
     "ranks": [],
     "common_random": False,
+    "site_kind": "",
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -100,6 +101,11 @@ class AuditConfig(settings.Settings):
     )
     claims: tuple[str, ...] = Field(("probe",), description="probe, sites such as 12.3,14.0 or mlp.7, or a file of them")
     claim_size: int = Field(4, ge=1, description="heads, or other sites, that a heuristic claim names")
+    site_kind: str = Field(
+        "",
+        description="kind of site that a heuristic claim is found among, such as mlp or mlp@last: that of the claims beside it, or "
+        "else heads, where it is empty",
+    )
     features: Literal["answer", "next_question", "two_banks"] = Field(
         "next_question", description="text whose last token is probed: answer; answer + another question (WV); ITI's two banks"
     )
