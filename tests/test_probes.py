@@ -57,7 +57,9 @@ def test_a_probe_is_a_logistic_regression_of_what_is_at_the_site(kind):
     assert found.location.kind == kind and len(found.location) == 2 and len(found.scores) == len(space.everywhere)
     best = sorted(space.everywhere.sites, key=lambda site: -table[site.layer, site.index])[:2]
     assert found.location == Location.of(best)
-    assert list(found.scores.values()) == sorted(found.scores.values(), reverse=True) and np.isfinite([*found.scores.values()]).all()
+    assert (
+        list(found.scores.values()) == sorted(found.scores.values(), reverse=True) and np.isfinite([*found.scores.values()]).all()
+    )
 
 
 @pytest.mark.parametrize("kind", ["neuron", "mlp@last"])
@@ -70,7 +72,11 @@ def test_an_audit_finds_a_claim_of_the_kind_that_it_is_asked_for(kind, tmp_path)
 
 
 def test_a_kind_beside_claims_of_another_is_refused(tmp_path):
-    for kind, match in (("mlp", "a claim of one kind of site"), ("mpl", "Did you mean 'mlp'|one of head"), ("mlp@9", "positions")):
+    for kind, match in (
+        ("mlp", "a claim of one kind of site"),
+        ("mpl", "Did you mean 'mlp'|one of head"),
+        ("mlp@9", "positions"),
+    ):
         with pytest.raises(UserError, match=match):
             locus.audit(PLANTED, claim=["probe", "1.1"], site_kind=kind, out=tmp_path / "RUN", progress=False, **SMALL)
 

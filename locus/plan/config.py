@@ -103,8 +103,8 @@ class AuditConfig(settings.Settings):
     claim_size: int = Field(4, ge=1, description="heads, or other sites, that a heuristic claim names")
     site_kind: str = Field(
         "",
-        description="kind of site that a heuristic claim is found among, such as mlp or mlp@last: that of the claims beside it, or "
-        "else heads, where it is empty",
+        description="kind of site that a heuristic claim is found among, such as mlp or mlp@last; empty: that of the claims "
+        "beside it, or heads",
     )
     features: Literal["answer", "next_question", "two_banks"] = Field(
         "next_question", description="text whose last token is probed: answer; answer + another question (WV); ITI's two banks"

@@ -21,8 +21,7 @@ Places = Callable[[SiteKind], SiteSpace | None]  # of a kind in a model; None wh
 
 
 def kind_asked(config: AuditConfig, opened: Mapping[str, Claim] | None = None) -> SiteKind:
-    """The one kind of site that the claims are of; a heuristic, which finds its own, looks among those that the settings or others
-    name.
+    """The one kind of site that the claims are of; a heuristic finds its own among those that the settings or others name.
 
     Args:
         config: the settings.
