@@ -313,7 +313,7 @@ def test_the_same_heads_in_every_form_are_the_same_claim(heads):
 
 
 @pytest.mark.parametrize(
-    "text, names",
+    ("text", "names"),
     [
         ("(12, 3), (14, 0)", ("12.3", "14.0")),  # as papers write heads
         ("(12,3)", ("12.3",)),
@@ -328,7 +328,7 @@ def test_lists_as_papers_have_them(tmp_path, text, names):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    ("text", "said"),
     [
         ("n1.999999", "at most five digits"),
         ("mlp.0,0.0", "several kinds|by itself|together"),

@@ -177,7 +177,7 @@ def test_an_answer_only_edit_leaves_the_prompt_alone(model, items):
     assert (both[0] - both[1]).abs().max() > 1e-4
     sequence = trie.sequences[0]
     with torch.no_grad(), Bank([only]).attach(model) as bank_state:
-        bank_state.where = torch.tensor([float(k >= sequence.start - 1) for k in range(len(sequence.ids))])
+        bank_state.where = {"answer": torch.tensor([float(k >= sequence.start - 1) for k in range(len(sequence.ids))])}
         logprobs = model.hf(input_ids=torch.tensor([sequence.ids])).logits[0].log_softmax(-1)
     expected = sum(logprobs[k - 1, sequence.ids[k]] for k in range(sequence.start, len(sequence.ids)))
     torch.testing.assert_close(both[1, 0], expected, rtol=1e-4, atol=3e-4)

@@ -93,7 +93,7 @@ def test_adding_b_a_to_the_weights_is_the_edit(family):
     for edit in edits(model.layout).values():
         merged = fresh(family)
         with torch.no_grad():
-            for path, (down, up) in adapter(model, edit).items():
+            for path, (down, up) in adapter(model, edit)[0].items():
                 projection = merged.get_submodule(path)
                 change = up @ down
                 projection.weight += change.T if type(projection).__name__ == "Conv1D" else change

@@ -36,8 +36,7 @@ def acting(model, edit):
 
         def place(_, args, kwargs):
             length = kwargs["input_ids"].shape[1]
-            bank_state.where = torch.zeros(length)
-            bank_state.where[-1] = 1
+            bank_state.where = {"answer": (torch.arange(length) == length - 1).float()}
 
         handle = model.hf.register_forward_pre_hook(place, with_kwargs=True)
         try:

@@ -101,7 +101,7 @@ def answer_logprobs(model, sequences, edit: Edit) -> torch.Tensor:
     with Bank([edit]).attach(model) as bank_state, torch.no_grad():
         for sequence in sequences:
             ids, start = torch.tensor(sequence.ids), sequence.start
-            bank_state.where = (torch.arange(len(ids)) >= start - 1).float()
+            bank_state.where = {"answer": (torch.arange(len(ids)) >= start - 1).float()}
             logprobs = model.hf(input_ids=ids[None]).logits[0].log_softmax(-1)
             found.append(logprobs[torch.arange(start - 1, len(ids) - 1), ids[start:]].sum())
     return torch.stack(found)

@@ -26,4 +26,7 @@ def _items() -> Iterator[Item]:
         for subject, near in (("one", "one"), ("one", "many"), ("many", "one"), ("many", "many")):
             question = QUESTION.format(subject=row[subject], by=row["by"], near=row[f"near_{near}"], rest=row["rest"])
             unfit = verbs["many" if subject == "one" else "one"]
-            yield contrast(f"agreement-{number:02d}-{subject}-{near}", question, verbs[subject], unfit, f"{number:02d}")
+            begin = QUESTION.index("{subject}")
+            span = (begin, begin + len(row[subject]))
+            id = f"agreement-{number:02d}-{subject}-{near}"
+            yield contrast(id, question, verbs[subject], unfit, f"{number:02d}", subject=span)

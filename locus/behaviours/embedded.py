@@ -25,6 +25,8 @@ def rows(name: str) -> list[Any]:
     return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
 
 
-def contrast(id: str, question: str, wanted: str, unwanted: str, group: str, category: str = "") -> Item:
-    """A question with one wanted and one unwanted answer."""
-    return Item(id, question, (wanted,), (unwanted,), wanted, group, category)
+def contrast(
+    id: str, question: str, wanted: str, unwanted: str, group: str, category: str = "", **spans: tuple[int, int]
+) -> Item:
+    """A question with one wanted and one unwanted answer; by name, the characters [from, to) of what is marked in it."""
+    return Item(id, question, (wanted,), (unwanted,), wanted, group, category, spans=spans)

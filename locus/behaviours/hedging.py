@@ -26,4 +26,6 @@ def _items() -> Iterator[Item]:
         for wording, question in enumerate(QUESTIONS):
             doubt, certainty = WORDS[(number + wording) % len(WORDS)]
             hedged, plain = (f"{word} {subject} will {event}." for word in (doubt, certainty))
-            yield contrast(f"hedging-{number:02d}-{wording}", question.format(subject, event), hedged, plain, f"{number:02d}")
+            span = (begin := question.index("{}"), begin + len(subject))
+            id = f"hedging-{number:02d}-{wording}"
+            yield contrast(id, question.format(subject, event), hedged, plain, f"{number:02d}", subject=span)

@@ -8,7 +8,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Item:
         group: items of one group are never cut by a split (rewordings of one question share it).
         category: the topic, for tables.
         source: where a reader can check the answers.
+        spans: by name, the characters [from, to) of the question that are the subject, or whatever else is marked. They are no
+            part of what data are known by: who edits at one says so (`marked_hash`).
     """
 
     id: str
@@ -45,10 +47,13 @@ class Item:
     group: str
     category: str = ""
     source: str = ""
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> JsonObject:
-        """As JSON; the answers under the names that they have in files, by which data are known since the first edition."""
+        """As JSON, without its spans; the answers under the names that they have in files, by which data are known since the
+        first edition."""
         fields = asdict(self)
+        del fields["spans"]
         return {FILED.get(name, name): value for name, value in fields.items()}
 
     @classmethod
@@ -130,6 +135,11 @@ def content_hash(value: Any) -> str:
     """SHA-256 (hex) of a value's sorted, compact JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def marked_hash(items: Sequence[Item], span: str) -> str:
+    """Hash of where a span is marked in questions."""
+    return content_hash([[item.id, *item.spans[span]] for item in items])
 
 
 def normalise(text: str) -> str:

@@ -1,7 +1,8 @@
 """custom: the user's own behaviour as JSON lines, checked line by line, all errors in one message.
 
 One object a line: `question`, `true` (a list), `false` (a list); and, if wanted, `best` (default: the first true answer),
-`id`, `group` (questions that must stay together in a split; default: the question itself), `category`, `source`. A whole
+`id`, `group` (questions that must stay together in a split; default: the question itself), `category`, `source`, and `spans`
+(by name, words that stand once in the question, or the characters [from, to) that they cover: `{"subject": "France"}`). A whole
 number as `id` or `group` is read as a text: 7 and "7" are one. A file all of whose lines say `true` and `false` is about truth,
 and can be judged by judges of truth; one that says `wanted` and `unwanted` is about whatever it is about.
 """
@@ -15,8 +16,9 @@ from locus.behaviours.checking import Checker
 from locus.behaviours.items import FILED, Dataset, Item, about_truth, normalise
 from locus.errors import UserError
 from locus.records.base import JsonObject
+from locus.sites.positions import SPAN, is_span
 
-FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source")
+FIELDS = ("question", "true", "false", "best", "id", "group", "category", "source", "spans")
 NAMES = ("id", "group")
 EXPECTED = f"one JSON object {{}} with question, true (or wanted), false (or unwanted) (and if wanted {', '.join(FIELDS[3:])})"
 
@@ -92,10 +94,13 @@ def _item(number: int, given: JsonObject) -> Item:
     wrong += [f"no field {name!r}" for name in FIELDS[:3] if name not in row]
     for name in FIELDS:
         listed = name in ("true", "false")
+        if name == "spans":
+            continue
         if name in row and not (_texts(row[name]) if listed else isinstance(row[name], str)):
             wrong.append(f"{name!r} must be {'a list of texts' if listed else 'a text'}")
         elif name in NAMES and not row.get(name, name).strip():
             wrong.append(f"{name!r} is empty")
+    wrong += [] if wrong else _unmarked(row["question"], row.get("spans", {}))
     if wrong:
         raise ValueError(wrong)
     true = tuple(answer.strip() for answer in row["true"])
@@ -109,7 +114,34 @@ def _item(number: int, given: JsonObject) -> Item:
         group=row.get("group", normalise(question)),
         category=row.get("category", ""),
         source=row.get("source", ""),
+        spans={name: _characters(row["question"], words) for name, words in row.get("spans", {}).items()},
     )
+
+
+def _unmarked(question: str, spans: Any) -> list[str]:
+    """What is wrong with the spans of a question."""
+    if not isinstance(spans, Mapping):
+        return ["'spans' must be an object: by name, words of the question, or the characters [from, to) that they cover"]
+    wrong = []
+    for name, words in spans.items():
+        if not SPAN.fullmatch(name) or not is_span(name):
+            wrong.append(f"a span {name[:40]!r}: its name must be small letters, digits and _, and none of all, answer and last")
+        elif isinstance(words, str):
+            if not words.strip() or question.count(words) != 1:
+                wrong.append(f"the words of the span {name!r} must stand in the question once")
+        elif not (isinstance(words, list) and len(words) == 2 and all(type(at) is int for at in words)):
+            wrong.append(f"the span {name!r} must be words of the question, or the characters [from, to) that they cover")
+        elif not 0 <= words[0] < words[1] <= len(question) or not question[words[0] : words[1]].strip():
+            wrong.append(f"the characters of the span {name!r} are none of the question")
+    return wrong
+
+
+def _characters(question: str, words: Any) -> tuple[int, int]:
+    """The characters [from, to) of a span of a question without outer blanks, and without the span's own."""
+    begin = question.index(words) if isinstance(words, str) else words[0]
+    text = words if isinstance(words, str) else question[words[0] : words[1]]
+    before = begin + len(text) - len(text.lstrip()) - (len(question) - len(question.lstrip()))
+    return before, before + len(text.strip())
 
 
 def _texts(value: Any) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from locus.behaviours.encoding import unclosed
-from locus.behaviours.items import content_hash
+from locus.behaviours.encoding import Coded, unclosed
+from locus.behaviours.items import Item, content_hash
 from locus.behaviours.template import DATE, Scalar, render
 from locus.errors import UserError
 from locus.records.base import JsonObject
@@ -21,10 +21,17 @@ FormatName = Literal["auto", "chat", "qa", "primer", "bare"]
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One prompt + answer as token ids; tokens from `start` on belong to the answer and are scored."""
+    """One prompt + answer as token ids; tokens from `start` on belong to the answer and are scored.
+
+    Attributes:
+        ids: of its tokens.
+        start: the answer's first token.
+        mark: the last token of a span of the question; None where none is asked for.
+    """
 
     ids: tuple[int, ...]
     start: int
+    mark: int | None = None
 
     def __post_init__(self) -> None:
         assert 1 <= self.start < len(self.ids), (
@@ -133,13 +140,20 @@ def prompt_format(
     return PromptFormat(name, f"{primer}\n\n{plain}" if name == "primer" else plain, " ", True)
 
 
-def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> TokenSequence:
+def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str, span: tuple[int, int] | None = None) -> TokenSequence:
     """Tokenise prompt + answer as one text and find where the answer begins.
 
     A token that straddles the boundary belongs to the answer; one that the tokenizer puts behind a text belongs to nothing.
 
+    Args:
+        tokenizer: the model's.
+        text: how the question is put.
+        question: as it is asked.
+        answer: to it.
+        span: characters [from, to) of the question whose last token is to be found.
+
     Raises:
-        UserError: if the answer leaves no token, or nothing comes before it.
+        UserError: if the answer leaves no token, nothing comes before it, or the span's last token is not before it.
     """
     prompt = text.prompt(question)
     coded = unclosed(tokenizer, prompt + text.joint + answer, text.special_tokens)
@@ -153,4 +167,35 @@ def encode(tokenizer: Any, text: PromptFormat, question: str, answer: str) -> To
             f"the prompt {prompt!r}, which leaves none",
             "Use a prompt format with text before the answer, or a tokenizer with a beginning-of-text token.",
         )
-    return TokenSequence(tuple(coded.ids), start)
+    return TokenSequence(tuple(coded.ids), start, None if span is None else last_token(text, coded, span, start))
+
+
+def marked(tokenizer: Any, text: PromptFormat, item: Item, span: str) -> int:
+    """The last token of a question's span, among those of its prompt.
+
+    Raises:
+        UserError: if no token covers it.
+    """
+    coded = unclosed(tokenizer, text.prompt(item.question), text.special_tokens)
+    return last_token(text, coded, item.spans[span], len(coded))
+
+
+def last_token(text: PromptFormat, coded: Coded, span: tuple[int, int], start: int) -> int:
+    """The last token of a span of a question, among those of a prompt and what follows.
+
+    Args:
+        text: how the question is put.
+        coded: the tokens.
+        span: characters [from, to) of the question.
+        start: how many of them are the prompt's.
+
+    Raises:
+        UserError: if it is not among the prompt's.
+    """
+    begin = text.template.index("{question}")
+    low, high = begin + span[0], begin + span[1]
+    covered = [at for at, (first, end) in enumerate(coded.offsets) if first < high and end > low and end > first]
+    if not covered or covered[-1] >= start:
+        received = "one whose last token is the answer's, too" if covered else "one that no token covers"
+        raise UserError("a marked span that ends within the prompt", received, "Mark another, or use another prompt format.")
+    return covered[-1]

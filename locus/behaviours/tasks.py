@@ -72,7 +72,9 @@ def _item(contrast: Contrast, number: int, rng: np.random.Generator) -> Item:
         text = text[:-2].rstrip()
         answers = [[f"{century}{year}" for year in texts] for texts in answers]
     true, false = (sorted(texts[k] for k in rng.permutation(len(texts))[:MOST]) for texts in answers)
-    return Item(f"{contrast.task}-{number}", text, tuple(true), tuple(false), true[0], contrast.unit, contrast.group)
+    spans = {name.lower(): place for name, place in contrast.chars[0].items() if place[1] <= len(text)}
+    id = f"{contrast.task}-{number}"
+    return Item(id, text, tuple(true), tuple(false), true[0], contrast.unit, contrast.group, spans=spans)
 
 
 def _facts() -> list[Item]:
@@ -90,7 +92,9 @@ def _items(triples: list[tuple[str, str, str]]) -> Iterator[Item]:
                 wrong_objects[(number * 7 + len(wrong_objects) // 2) % len(wrong_objects)],
             ]
             wrong = tuple(dict.fromkeys(false))
-            yield Item(f"fact-{number}", prompt, (right,), wrong, right, subject, relation)
+            begin = relation.index("{}")
+            spans = {"subject": (begin, begin + len(subject))}
+            yield Item(f"fact-{number}", prompt, (right,), wrong, right, subject, relation, spans=spans)
 
 
 def open_behaviour(name: str) -> Dataset:

@@ -117,7 +117,8 @@ def export(
         str,
         Option(
             "--as",
-            help="peft (a rank-1 edit), bias (a shift, in a copy of the model), scores, inspect, attestation, badge, card, cite.",
+            help="peft (a rank-1 edit), bias (a shift, in a copy of the model), vector (a shift of the stream), "
+            "scores, inspect, attestation, badge, card, cite.",
         ),
     ] = "auto",
     model: OwnModel = None,

@@ -151,7 +151,8 @@ class Record:
 
     def values(self, trial: str, measure: str, split: str = "test") -> Floats:
         """Per-item values of a trial."""
-        return self._table([trial], measure, split)[0]
+        own: Floats = self._table([trial], measure, split)[0]
+        return own
 
     def _table(self, trials: Sequence[str], measure: str, split: str) -> Floats:
         items = self.passages if split == "text" else self.items[split]

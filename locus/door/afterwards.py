@@ -126,8 +126,9 @@ def export(
         run: the run, or its folder.
         to: a new or empty folder.
         trial: whose edit: claim, ceiling, complement, random-11, shift, or a trial's id.
-        form: peft (a rank-1 edit), bias (a shift, in a copy of the model); scores, inspect (.eval logs), attestation (the
-            receipt in a DSSE envelope), badge, card (for a model card), cite; or auto: an edit if a trial is named, else scores.
+        form: peft (a rank-1 edit), bias (a shift, in a copy of the model), vector (a shift of the stream, as a GGUF of control
+            vectors); scores, inspect (.eval logs), attestation (the receipt in a DSSE envelope), badge, card (for a model card),
+            cite; or auto: an edit if a trial is named, else scores.
         model: your own model, where the run's does not come with the package: a name, or as `load` or `wrap` give it.
         adapter: likewise the adapter: none, merged, or its folder.
         revision: of a hub model.

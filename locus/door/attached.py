@@ -18,6 +18,7 @@ from locus.models.model import Model
 from locus.models.points import POINTS, Point, attach
 from locus.records.plan import PromptRecord
 from locus.shown import visible
+from locus.sites.positions import ALL, ANSWER, words
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class RunEdit:
             The model of transformers, with the edit.
 
         Raises:
-            UserError: if it has other sizes, or as far as is known other weights, than the model that the edit was made for.
+            UserError: if it has other sizes, or as far as is known other weights, than the model that the edit was made for; or
+                if the edit acts at one token of a prompt.
         """
         hf = model.hf if isinstance(model, Model) else model
         base = getattr(hf, "get_base_model", lambda: hf)()
@@ -67,10 +69,14 @@ class RunEdit:
         if isinstance(model, Model) and model.fingerprint != self.model:
             received = f"{model.name} with {model.fingerprint[:12]}"
             raise UserError(f"weights {self.model[:12]}, for which the edit was made", received, "Attach it to that model.")
+        if self.edit.positions not in (ALL, ANSWER):
+            wanted = "an edit that acts at all tokens, or from the last prompt token on"
+            remedy = "The audit knows which token that is in each of its prompts; a text that you give does not say."
+            raise UserError(wanted, f"one {words(self.edit.positions)}", remedy)
         handles, point = [], POINTS[self.edit.point]
         for place, terms in self.edit.layers.items():
             own = base.get_submodule(point.path(parts.layers[place]))
-            handles += _hooks(own, point, parts.stream, terms, self.edit.positions == "answer")
+            handles += _hooks(own, point, parts.stream, terms, self.edit.positions == ANSWER)
         try:
             yield hf
         finally:

@@ -81,7 +81,8 @@ class Behaviour:
             UserError: if it cannot be written.
         """
         plain = {} if set(TRUTH) <= set(self.dataset.notions) else {old: new for new, old in FILED.items()}
-        rows = [{plain.get(name, name): value for name, value in item.to_dict().items()} for item in self.items]
+        known = [item.to_dict() | ({"spans": dict(item.spans)} if item.spans else {}) for item in self.items]
+        rows = [{plain.get(name, name): value for name, value in item.items()} for item in known]
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         outputs.write_text(Path(path), "\n".join(lines) + "\n", "path")
         return Path(path)

@@ -136,9 +136,9 @@ def probe(
 
     Source: Li et al. 2023, section 3.
     """
-    own = kind_of(kind) if kind else default()
     asked_for = {"claim_size": size, "adapter": adapter, "seed": seed, **settings}
     resolved, opened = asked(model, behaviour, None, preset, config, asked_for)
+    own = kind_of(kind or resolved.site_kind) if kind or resolved.site_kind else default()
     from locus.plan.preconditions import early
 
     early(resolved, opened=opened)

@@ -136,9 +136,11 @@ def counted(config: AuditConfig, opened: Opened, progress: Progress, memory: Cal
     """
     dataset, others = questions.audited(config, opened), questions.others(config, opened)
     questions.distinct(dataset, others)
+    kind = population.kind_asked(config, opened.claims)
+    questions.marked([dataset, *others], kind)
     progress("loading the model", 0.1)
     model = _opened(config, opened.model)
-    space = SiteSpace.of(population.kind_asked(config, opened.claims), model.layout)
+    space = SiteSpace.of(kind, model.layout)
     context = _context(config, dataset, others, model, space)
     progress("counting", 0.5)
     layout, notes = model.layout, ["An audit that stops early runs fewer."] if config.sequential else []
@@ -157,7 +159,7 @@ def counted(config: AuditConfig, opened: Opened, progress: Progress, memory: Cal
     places = [claim.location for claim in made]
     population.check(config, space, places)
     basis = document.basis(context, dataset, no_baselines, rule(population.bounded(config, space, places), space.kind))
-    trie = build_trie(model.tokenizer, context.prompt, context.items["train"])
+    trie = build_trie(model.tokenizer, context.prompt, context.items["train"], space.kind.at)
     threads = ArithmeticRecord(threads=context.arithmetic.own, bank=context.arithmetic.own, held=layout.n_layers)
     budget = budget_of(model, config, trie, None if memory is None else memory(model))
     plan = replace(trials.make(config, layout, made, basis, budget), arithmetic=threads)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from locus.edits.base import Edit, Positions, Terms, site_mask
+from locus.edits.base import Edit, Positions, Terms, acting, site_mask
 from locus.models.layout import Layout
 from locus.sites.kind import kind_of
 from locus.sites.site import Location
@@ -39,4 +39,4 @@ def ablate(
                 own = torch.from_numpy(means[layer, index]).float()
                 filled[columns] = own[: len(filled[columns])]
         layers[layer] = Terms(keep=1 - mask, shift=filled)
-    return Edit("ablate", location, layout, layers, positions, {"to": to})
+    return Edit("ablate", location, layout, layers, acting(location, positions), {"to": to})

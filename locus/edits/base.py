@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,11 +25,12 @@ from locus import atomic
 from locus.boundary import incoming
 from locus.errors import UserError
 from locus.models.layout import HEADS, Layout
+from locus.sites import positions as tokens
 from locus.sites.kind import kind_of
 from locus.sites.site import Location
 from locus.sites.space import SiteSpace
 
-Positions = Literal["all", "answer"]
+Positions = str  # `sites.positions`: all, answer, last, or the name of a span
 TERMS = ("keep", "shift", "read", "write", "out")
 PAIRED = ("read", "write", "out")  # of as many rows as the edit's rank
 FORMAT = "locus-edit/1"
@@ -71,7 +72,7 @@ class Edit:
         location: the sites it may write to, whose kind says at which point of the model it acts.
         layout: of the model it was made for.
         layers: its terms by layer.
-        positions: every position, or from the last prompt token on.
+        positions: every one, from the last prompt token on, that alone, or the last one of a span that questions mark.
         about: how it was made (alpha, tau, learning rate, seed, read mode ...), saved with it.
     """
 
@@ -196,13 +197,19 @@ def _edit_of(about: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"a tensor {key[:80]!r} that is not finite")
         layers.setdefault(int(layer), {})[name] = tensor
-    if about["positions"] not in get_args(Positions) or not isinstance(about["about"], dict):
+    if not tokens.SPAN.fullmatch(about["positions"]) or not isinstance(about["about"], dict):
         raise ValueError("neither positions nor what it is about")
     terms = {layer: Terms(**tensors_of_layer) for layer, tensors_of_layer in layers.items()}
     for one in terms.values():
         if len({len(getattr(one, name)) for name in PAIRED if getattr(one, name) is not None}) > 1:
             raise ValueError("terms of several ranks in a layer")
     return Edit(str(about["kind"]), location, layout, terms, about["positions"], about["about"])
+
+
+def acting(location: Location, usual: Positions) -> Positions:
+    """Where an edit at a Location acts: as its sites say, or as usual where these are sites at all tokens."""
+    at = kind_of(location.kind).at if location.sites else tokens.ALL
+    return usual if at == tokens.ALL else at
 
 
 def site_mask(layout: Layout, location: Location, layer: int) -> Tensor:

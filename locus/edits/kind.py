@@ -84,7 +84,7 @@ class EditKind:
         trained: whether it is trained (`base.Trainable`), or fixed from the start.
         anywhere: whether it can be made at any sites, and so be asked for; what is only another's `everywhere` or
             `rest` cannot.
-        positions: where it acts; several that act on answers only share what leads to these.
+        positions: where it acts at sites at all tokens; several that act on answers only share what leads to these.
         everywhere: the kind that is this one at all sites, the ceiling; "" if it is itself.
         rest: the kind that is this one everywhere but at the claim; "" if it is itself.
         strengths: of a fixed edit, each tried; None for those of the setting `iti_strengths`, empty where it has none.

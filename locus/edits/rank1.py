@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from locus.edits.base import Edit, Positions, Terms, Trainable, site_mask
+from locus.edits.base import Edit, Positions, Terms, Trainable, acting, site_mask
 from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
 from locus.sites.site import Location
@@ -37,7 +37,7 @@ class Rank1(Trainable):
         read: what the edit may read: the whole layer, the chosen sites, or nothing (a learned constant).
         form: write at the sites, or, for full alignment at the input of a map W only, freely into what W gives.
         seed: of the start.
-        positions: where it acts.
+        positions: where it acts, unless its sites say so.
         kind: what the trial calls it.
         rank: pairs of a and b in a layer; where it may write or read fewer numbers than that, as many as these.
     """
@@ -56,7 +56,7 @@ class Rank1(Trainable):
         assert form == "heads" or read == "layer", "the free form writes to the whole layer's output and reads all of it"
         assert rank == 1 or read != "constant", "constants add up to one"
         about = {"read": read, "form": form, "seed": seed, **({} if rank == 1 else {"rank": rank})}
-        super().__init__(kind, location, layout, {}, positions, about)
+        super().__init__(kind, location, layout, {}, acting(location, positions), about)
         self.read, self.form = read, form
         self._masks = {layer: site_mask(layout, location, layer) for layer in location.layers}
         self._widths = {layer: len(mask) for layer, mask in self._masks.items()}

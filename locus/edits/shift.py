@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from locus.edits.base import Edit, Positions, Terms
+from locus.edits.base import Edit, Positions, Terms, acting
 from locus.edits.kind import EditKind, Place
 from locus.models.layout import Layout
 from locus.sites.kind import kind_of
@@ -61,7 +61,7 @@ def shift(layout: Layout, location: Location, directions: Directions, alpha: flo
             along = torch.from_numpy(directions.unit[layer, index] * directions.sigma[layer, index])
             vector[columns] = along[: len(vector[columns])]
         layers[layer] = Terms(shift=alpha * vector)
-    return Edit("shift", location, layout, layers, positions, {"alpha": alpha})
+    return Edit("shift", location, layout, layers, acting(location, positions), {"alpha": alpha})
 
 
 def _make(place: Place) -> Edit:

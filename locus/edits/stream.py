@@ -13,7 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from locus.edits.base import Edit, Positions, Terms, Trainable
+from locus.edits.base import Edit, Positions, Terms, Trainable, acting
 from locus.edits.kind import EditKind, Place, Vectors
 from locus.edits.rank1 import SEEDS, Rank1, Read, _Live
 from locus.errors import UserError
@@ -37,7 +37,8 @@ class Stream(Rank1):
     def __init__(
         self, layout: Layout, location: Location, vectors: Vectors, read: Read = "layer", seed: int = 0, kind: str = "rank1"
     ):
-        Trainable.__init__(self, kind, location, layout, {}, "all", {"read": read, "form": "heads", "seed": seed})
+        about = {"read": read, "form": "heads", "seed": seed}
+        Trainable.__init__(self, kind, location, layout, {}, acting(location, "all"), about)
         self.read, self.form = read, "heads"
         self.along = kind_of(location.kind).written == "along"
         assert len(location.layers) == len(location), "one direction a layer"
@@ -182,14 +183,14 @@ class Stream(Rank1):
 def added(layout: Layout, location: Location, vectors: Vectors, strengths: dict[int, float], positions: Positions) -> Edit:
     """Directions added with a fixed strength in each layer, in units of the stream."""
     layers = {one.layer: Terms(shift=strengths[one.layer] * vectors(one.layer, one.index)) for one in location.sites}
-    return Edit("shift", location, layout, layers, positions, {})
+    return Edit("shift", location, layout, layers, acting(location, positions), {})
 
 
 def projected_out(layout: Layout, location: Location, vectors: Vectors, positions: Positions = "all") -> Edit:
     """The stream without its part along each direction: r <- r - <v, r> v."""
     found = {one.layer: vectors(one.layer, one.index) for one in location.sites}
     layers = {layer: Terms(read=-vector, write=vector) for layer, vector in found.items()}
-    return Edit("ablate", location, layout, layers, positions, {"to": "zero"})
+    return Edit("ablate", location, layout, layers, acting(location, positions), {"to": "zero"})
 
 
 def at(kind: EditKind, place: Place) -> Edit:
@@ -200,7 +201,9 @@ def at(kind: EditKind, place: Place) -> Edit:
     """
     own = place.space.kind
     if own.written == "slices":
-        return kind.make(place)
+        edit = kind.make(place)
+        edit.positions = acting(place.location, edit.positions)
+        return edit
     assert place.vectors is not None, "a place of directions knows what they are"
     if kind.searched:
         read: Read = "layer" if not place.read else place.read  # type: ignore[assignment]

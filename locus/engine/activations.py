@@ -98,7 +98,7 @@ def base_pass(
     for layer in sorted(set(layers)) if model.trees else ():
         shapes[f"residual-{layer}"] = ((len(trie), layout.d_model), model.dtype)
     owners = sorted(trie._of_owner)
-    asked = "" if features is None else features.kind.name
+    asked = "" if features is None else features.kind.plain.name  # wherever edits of them act
     about = {"model": model.numerics, "forest": trie.sha256, "tokens": tokens, "ends": asked} if cache.limit else {}
     results: dict[str, Tensor] = {}
     rows, run_rows = rows_of(model, trie, owners, tokens), list[Batch]()

@@ -5,6 +5,7 @@ over the texts, padded behind. What is asked of a place in the tree is read off 
 model it is the same in all of them. Nothing is shared and nothing reused, which costs what the tree had spared.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +24,13 @@ class Texts:
     Attributes:
         tokens: [texts, T], padded behind.
         real: [texts, T], false where a text is padded.
-        answers: [texts, T], whether a token lies at or after the last of its prompt.
+        masks: by name of some positions, [texts, T], whether a token is at one of them.
         text, column: by place of the tree's row, a text that runs through it, and where in that text it is.
     """
 
     tokens: Tensor
     real: Tensor
-    answers: Tensor
+    masks: Mapping[str, Tensor]
     text: Tensor
     column: Tensor
 
@@ -44,14 +45,16 @@ def texts_of(row: PackedRow) -> Texts:
     """Lay a tree's texts out as rows."""
     paths = _paths(row)
     shape = len(paths), max(map(len, paths))
-    tokens, real, answers = torch.zeros(shape, dtype=torch.long), *(torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+    tokens, real = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    masks = {name: torch.zeros(shape, dtype=torch.bool) for name in row.masks}
     text, column = torch.zeros(len(row), dtype=torch.long), torch.zeros(len(row), dtype=torch.long)
     for number, path in enumerate(paths):
         tokens[number, : len(path)] = torch.from_numpy(row.tokens[path])
-        answers[number, : len(path)] = torch.from_numpy(row.answer_mask[path])
+        for name, mask in row.masks.items():
+            masks[name][number, : len(path)] = torch.from_numpy(mask[path])
         real[number, : len(path)] = True
         text[path], column[path] = number, torch.arange(len(path))
-    return Texts(tokens, real, answers, text, column)
+    return Texts(tokens, real, masks, text, column)
 
 
 def spread(row: PackedRow) -> PackedRow:
@@ -70,7 +73,7 @@ def read_texts(model: Model, row: PackedRow, bank_state: BankState | None = None
     """
     texts, count = texts_of(row), 1 if bank_state is None else bank_state.active
     if bank_state is not None:
-        bank_state.where = texts.answers.float().repeat(count, 1)
+        bank_state.where = {name: mask.float().repeat(count, 1) for name, mask in texts.masks.items()}
     hidden = model.read(texts.tokens.repeat(count, 1), texts.real.repeat(count, 1))
     if bank_state is not None:
         bank_state.where = None

@@ -6,7 +6,7 @@ nothing. Rows never mix, so each edit's outputs and gradients are those it would
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from locus.edits.base import PAIRED, TERMS, Edit, Terms
 from locus.models.model import Model
 from locus.models.points import POINTS
+from locus.sites.positions import ALL, ANSWER, LAST
 
 
 class BankState(threading.local):
@@ -26,7 +27,8 @@ class BankState(threading.local):
 
     Attributes:
         active: how many edits, in bank order, have rows in the batch now.
-        where: None, or the answer zone as [T] or [rows, T] of 0 and 1: edits with positions = answer act only there.
+        where: None where edits act at every token; or, by name of some positions, these as [T] or [rows, T] of 0 and 1: an edit
+            acts at its own.
         pending: within a layer, the scalars <read, o>, k a position, and what they add to what the map behind the point gives.
         asked: None, or the positions at which the last layer's MLP is asked for; elsewhere it is left out, and says 0.
         length: of the rows of that MLP.
@@ -34,7 +36,7 @@ class BankState(threading.local):
 
     def __init__(self, active: int):
         self.active = active
-        self.where: Tensor | None = None
+        self.where: Mapping[str, Tensor] | None = None
         self.pending: tuple[Tensor, Tensor] | None = None
         self.asked: Tensor | None = None
         self.length = 0
@@ -95,7 +97,7 @@ class Bank:
     @property
     def answers_only(self) -> bool:
         """Whether no edit changes anything before a last prompt token."""
-        return all(edit.positions == "answer" for edit in self.edits)
+        return all(edit.positions in (ANSWER, LAST) for edit in self.edits)
 
     def touches(self, point: str, layer: int) -> bool:
         """Whether any edit changes what is at a point of a layer."""
@@ -160,15 +162,23 @@ class Bank:
 
     def _zone(self, active: int, rows: int, length: int, bank_state: BankState, like: Tensor) -> Tensor | None:
         """[active, positions, 1] of 0 and 1, or None where every edit acts at every position."""
-        limited = [edit.positions == "answer" for edit in self.edits[:active]]
-        if bank_state.where is None or not any(limited):
+        at = self.acting(active)
+        limited = sorted({one for one in at if one != ALL})
+        if bank_state.where is None or not limited:
             return None
-        where = bank_state.where.to(like.device, torch.float32)
-        if bank_state.asked is not None and where.shape[-1] != length:  # within an MLP that runs at some positions only
-            where = where[..., bank_state.asked]
-        where = where.expand(rows, length).reshape(active, -1, 1)
-        only = torch.tensor(limited, device=like.device)[:, None, None]
-        return torch.where(only, where, torch.ones_like(where))
+        zone = torch.ones(active, rows // active * length, 1, device=like.device)
+        for name in limited:
+            where = bank_state.where[name].to(like.device, torch.float32)
+            if bank_state.asked is not None and where.shape[-1] != length:  # within an MLP that runs at some positions only
+                where = where[..., bank_state.asked]
+            where = where.expand(rows, length).reshape(active, -1, 1)
+            only = torch.tensor([one == name for one in at], device=like.device)[:, None, None]
+            zone = torch.where(only, where, zone)
+        return zone
+
+    def acting(self, active: int) -> list[str]:
+        """Where each edit that has rows acts."""
+        return [edit.positions for edit in self.edits[:active]]
 
 
 def _tall(rows: Tensor, count: int) -> Tensor:

@@ -294,7 +294,7 @@ def checked(model: Model, text: PromptFormat, cache: Cache, kind: SiteKind | Non
         model.checked = True
         named = zip(entry.note["checks"], entry.values.tolist(), strict=True)
         return [Check(name, difference, allowed) for (name, allowed), difference in named]
-    checks = run_checks(model, text)
+    checks = run_checks(model, text, kind)
     differences = torch.tensor([one.difference for one in checks], dtype=torch.float64)
     if all(one.passed for one in checks):  # what fails is tried again, and says why
         cache.put("checks", key, differences, {"checks": [[one.name, one.allowed] for one in checks], "off": model.off})

@@ -28,6 +28,7 @@ from locus.engine.slots import RowBank, Slots
 from locus.machine.threads import thread_pool
 from locus.models.model import Model
 from locus.models.shortcuts import THREADS
+from locus.sites.positions import ANSWER, LAST
 
 ROWS = {"cpu": 48, "cuda": 256}  # texts of a thread at once: a step reads all weights, once for all of them
 HELD = {"cpu": 1 << 29, "cuda": 1 << 33}  # bytes of keys and values of all texts at once
@@ -47,6 +48,7 @@ class Row:
         prompt: of which number.
         ids: the prompt's tokens.
         draws: random numbers in [0, 1), one a token, if drawn.
+        mark: the last token of the prompt's marked span, if edits act there.
         tokens: so far.
         stopped: why it ended, if it did.
     """
@@ -55,6 +57,7 @@ class Row:
     prompt: int
     ids: tuple[int, ...]
     draws: Sequence[float] = ()
+    mark: int | None = None
     tokens: list[int] = field(default_factory=list)
     stopped: Stopped | None = None
 
@@ -131,7 +134,7 @@ class Speakers:
         self.bank, self.base = RowBank(edits), len(edits) - 1
         self.tally, self.first, self.slots = Tally(len(edits)), 0, 0
         # Under an edit of the answer alone, all of the prompt but its last token is the base model's.
-        self.source = [self.base if edit.positions == "answer" else index for index, edit in enumerate(edits)]
+        self.source = [self.base if edit.positions in (ANSWER, LAST) else index for index, edit in enumerate(edits)]
         self.lock = threading.Lock()
 
     def run(self, pending: Sequence[Row], finished: Callable[[Row, Generation], None]) -> None:

@@ -18,10 +18,11 @@ from locus.engine import cost
 from locus.engine.alone import read_texts, spread
 from locus.engine.bank import Bank, BankState
 from locus.engine.prefix import Prefix, Recorder, narrow_inputs
-from locus.engine.trie import PackedRow, Targets
+from locus.engine.trie import Bools, PackedRow, Targets
 from locus.models.calls import LayerInputs
 from locus.models.model import Model
 from locus.models.shortcuts import LAST_MLP, PROMPTS, RESIDUALS
+from locus.sites.positions import ANSWER
 
 HEAD_CHUNK = 1 << 24  # logits held at once: 64 MiB of float32
 PANEL = 1 << 20  # of them, on a CPU: 4 MiB, about what its caches hold
@@ -111,7 +112,10 @@ def edited(
     entry, past = batch.entry if lead is None else lead.answers, None
     predictors = torch.from_numpy(batch.targets.predictors)
     places = (predictors if lead is None else torch.searchsorted(lead.answer_mask, predictors)).to(model.end)
-    bank_state.where = torch.from_numpy(batch.row.answer_mask).float() if lead is None else None
+    bank_state.where = None  # of answers run apart, all are run
+    if lead is None or any(edit.positions != ANSWER for edit in bank.edits):
+        kept = None if lead is None else lead.answer_mask
+        bank_state.where = {name: _told(mask, kept) for name, mask in batch.row.masks.items()}
     hidden: Tensor | None = None
     bank_state.active = 0
     for layer in range(bank.starts[0], model.layout.n_layers):
@@ -130,6 +134,12 @@ def edited(
     _charge(model, batch, bank, below.without, note)
     assert hidden is not None, "a bank has at least one edit"
     return hidden if lead is None else lead.joined(hidden)
+
+
+def _told(mask: Bools, kept: Tensor | None) -> Tensor:
+    """Positions of a row as a bank is told them, of those that are kept."""
+    where = torch.from_numpy(mask).float()
+    return where if kept is None else where[kept]
 
 
 def leads(model: Model, row: PackedRow, bank: Bank) -> bool:

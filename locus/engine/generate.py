@@ -24,6 +24,7 @@ from locus.engine.speech import ALIKE, ALIKE_ROUNDED, WholeSpeakers, said
 from locus.errors import UserError
 from locus.models.model import Model
 from locus.models.shortcuts import CACHE, SPEECH
+from locus.sites.positions import ALL, ANSWER, is_span
 from locus.sites.site import Location
 
 EDITS = 64  # at once: every edit holds the states of what the prompts begin with
@@ -68,6 +69,7 @@ def generate(
     rows: int | None = None,
     progress: Callable[[float], None] | None = None,
     tally: Tally | None = None,
+    marks: Sequence[int] = (),
 ) -> list[list[Generation]]:
     """What the model says to every prompt under every edit.
 
@@ -80,6 +82,7 @@ def generate(
         rows: the most texts at once; by default as many as pay, within half a GiB of keys and values on a CPU and 8 on a GPU.
         progress: told the fraction of texts done.
         tally: where each edit's tokens are counted: those of its prompts and of what it says, once each.
+        marks: of each prompt, the last token of its marked span, where edits act there.
 
     Returns:
         [edits][prompts], in the order given; one list for the base model if there are no edits.
@@ -88,6 +91,7 @@ def generate(
         UserError: if a prompt has no token, or leaves no room for the answer in the model's context.
     """
     assert rows is None or rows >= 1, "at least one row"
+    assert marks or not any(is_span(edit.positions) for edit in edits), "edits at a span's last token are told which one that is"
     settings = settings or Speech()
     tokens = [coded(model, prompt, text, settings.max_new_tokens) for prompt in prompts]
     draws = [_draws(prompt, settings) for prompt in prompts]
@@ -98,7 +102,7 @@ def generate(
     counted, tally = itertools.count(1), tally or Tally(len(all_edits))
     for first in range(0, len(all_edits) if prompts else 0, EDITS):
         group = [*all_edits[first : first + EDITS], base]
-        speakers = _way(model)(model, group, partial(_chosen, settings), ends, settings.max_new_tokens, rows)
+        speakers = _way(model, group)(model, group, partial(_chosen, settings), ends, settings.max_new_tokens, rows)
         speakers.tally, speakers.first = tally, first
 
         def finished(row: Row, generation: Generation, first: int = first) -> None:
@@ -107,7 +111,9 @@ def generate(
                 progress(next(counted) / (len(prompts) * len(all_edits)))
 
         pairs = itertools.product(range(len(prompts)), range(len(group) - 1))
-        speakers.run([Row(edit, prompt, tokens[prompt], draws[prompt]) for prompt, edit in pairs], finished)
+        marked = dict(enumerate(marks))
+        rows_of = [Row(edit, prompt, tokens[prompt], draws[prompt], marked.get(prompt)) for prompt, edit in pairs]
+        speakers.run(rows_of, finished)
     return [[of_edit[prompt] for prompt in range(len(prompts))] for of_edit in said_to]
 
 
@@ -121,8 +127,8 @@ def _chosen(settings: Speech, logits: Tensor, rows: Sequence[Row]) -> list[int]:
     return tokens
 
 
-def _way(model: Model) -> type[Speakers]:
-    """How a model speaks: with slots where it was seen to say the same, else a prompt at a time."""
+def _way(model: Model, edits: Sequence[Edit]) -> type[Speakers]:
+    """How a model speaks: with slots where it was seen to say the same, else a prompt at a time, as under edits at one token."""
     if not model.checked or model.speaks is None:
         draw = torch.Generator().manual_seed(0)
         known = int(model.hf.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
@@ -132,7 +138,8 @@ def _way(model: Model) -> type[Speakers]:
             seen = model.checked and (shortcut == CACHE or model.speaks is not None)
             if shortcut not in model.off and not seen and (shortcut == CACHE or model.trees):
                 _try(model, texts, shortcut)
-    return WholeSpeakers if SPEECH in model.off or not model.trees else Speakers
+    one_by_one = any(edit.positions not in (ALL, ANSWER) for edit in edits)
+    return WholeSpeakers if one_by_one or SPEECH in model.off or not model.trees else Speakers
 
 
 def _try(model: Model, texts: Sequence[Sequence[int]], shortcut: str) -> None:

@@ -10,7 +10,7 @@ each restricted to what the edit may write and read. Answers to one question sha
 so each is run as a row of its own: one forward and one backward over the rows give the gradients of all of them at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from locus.engine.trie import TokenTrie
 from locus.models.layout import HEADS
 from locus.models.model import Model
 from locus.models.points import Change
+from locus.sites.positions import ALL
 
 ROW_TOKENS = 1024  # of all rows of one forward: its activations are held for the way back
 
@@ -35,6 +36,7 @@ class Answers:
         tokens: [rows, T].
         lengths: of each row.
         row: of every scored token; likewise `place`, the position that predicts it, and `token`.
+        masks: by name of some positions (`sites.positions`), [rows, T], whether a token is at one of them.
     """
 
     sequences: tuple[int, ...]
@@ -43,11 +45,16 @@ class Answers:
     row: Tensor
     place: Tensor
     token: Tensor
+    masks: Mapping[str, Tensor]
 
     @property
     def real(self) -> Tensor:
         """[rows, T], false where a row is padded."""
         return torch.arange(self.tokens.shape[1])[None] < self.lengths[:, None]
+
+    def acts(self, at: str) -> Tensor:
+        """[rows, T], where an edit at some positions acts."""
+        return self.real if at == ALL else self.masks[at]
 
 
 def answers_of(trie: TokenTrie, sequences: Sequence[int], tokens: int = ROW_TOKENS) -> list[Answers]:
@@ -69,12 +76,16 @@ def _laid_out(trie: TokenTrie, group: Sequence[int]) -> Answers:
     row: list[int] = []
     place: list[int] = []
     token: list[int] = []
+    masks = {name: torch.zeros(tokens.shape, dtype=torch.bool) for name in trie.masks}
     for number, text in enumerate(texts):
         tokens[number, : len(text.ids) - 1] = torch.tensor(text.ids[:-1])
+        for name, mask in trie.masks.items():
+            masks[name][number, : len(text.ids) - 1] = torch.from_numpy(mask[trie.paths[group[number]][:-1]])
         row += [number] * (len(text.ids) - text.start)
         place += range(text.start - 1, len(text.ids) - 1)
         token += text.ids[text.start :]
-    return Answers(tuple(group), tokens, lengths, *(torch.tensor(part) for part in (row, place, token)))
+    scored = [torch.tensor(part) for part in (row, place, token)]
+    return Answers(tuple(group), tokens, lengths, scored[0], scored[1], scored[2], masks)
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,8 @@ def gradients_of(
             is one.
         point: of the layers; likewise.
     """
-    with _Watched(model, layers, edit, form, point) as watched, torch.enable_grad():
+    acts = None if edit is None or edit.positions == ALL else answers.acts(edit.positions)
+    with _Watched(model, layers, edit, form, point, acts) as watched, torch.enable_grad():
         hidden = _through(model, answers, layers[0]) if model.trees else model.read(answers.tokens, answers.real)
         normed = model.norm(hidden[answers.row.to(hidden.device), answers.place.to(hidden.device)])
         rows = torch.arange(len(answers.row), device=normed.device)
@@ -139,7 +151,7 @@ def jacobian_of(edit: Rank1, parts: Iterable[Gradients], count: int) -> tuple[Te
     for part in parts:
         rows = list(part.answers.sequences)
         logprobs[rows] = part.logprobs.double().cpu()
-        real = part.answers.real
+        real = part.answers.acts(edit.positions)
         for layer in edit.layers:
             reads, writes = edit.places(layer)
             read, write = edit.jacobian(layer, part.inputs[layer], part.gradients[layer], real)
@@ -164,10 +176,13 @@ def _through(model: Model, answers: Answers, first: int) -> Tensor:
 class _Watched:
     """Edits a model inside a `with` block, all rows alike, and keeps what enters and what is edited, within the graph."""
 
-    def __init__(self, model: Model, layers: Sequence[int], edit: Rank1 | None, form: Rank1Form, point: str):
+    def __init__(
+        self, model: Model, layers: Sequence[int], edit: Rank1 | None, form: Rank1Form, point: str, acts: Tensor | None = None
+    ):
         self.model, self.layers, self.edit = model, layers, edit
         self.point = point if edit is None else edit.point
         self.free = (form if edit is None else edit.form) == "free"
+        self.acts = acts
         self.inputs: dict[int, Tensor] = {}
         self.edited: dict[int, Tensor] = {}
 
@@ -191,14 +206,18 @@ class _Watched:
             self.inputs[layer] = inputs
             edited = inputs
             if terms is not None and terms.shift is not None:
-                edited = edited + terms.shift.detach()
+                edited = edited + self._there(terms.shift.detach().expand_as(inputs))
             if terms is not None and terms.write is not None and terms.read is not None:
-                edited = edited + (inputs @ terms.read.detach().T) @ terms.write.detach()
+                edited = edited + self._there(inputs @ terms.read.detach().T) @ terms.write.detach()
             if not self.free:
                 self.edited[layer] = edited
             return edited
 
         return change
+
+    def _there(self, added: Tensor) -> Tensor:
+        """What is added, [rows, T, numbers], where the edit acts."""
+        return added if self.acts is None else added * self.acts.to(added.device)[:, :, None]
 
     def _behind(self, layer: int) -> Change:
         terms = self.edit.terms(layer) if self.edit is not None else None
@@ -206,7 +225,7 @@ class _Watched:
         def change(output: Tensor) -> Tensor:
             output = output if output.requires_grad else output.detach().requires_grad_(True)
             if terms is not None and terms.out is not None and terms.read is not None:
-                output = output + (self.inputs[layer] @ terms.read.detach().T) @ terms.out.detach()
+                output = output + self._there(self.inputs[layer] @ terms.read.detach().T) @ terms.out.detach()
             self.edited[layer] = output
             return output
 

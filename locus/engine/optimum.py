@@ -26,6 +26,7 @@ from locus.engine.objective import Objective
 from locus.engine.trie import TokenTrie
 from locus.models.layout import HEADS, Layout
 from locus.models.model import Model
+from locus.sites.positions import ALL
 
 POWER_STEPS = 40  # of the iteration for first singular vectors
 BLOCK_BYTES = 1 << 30  # of a Jacobian in double precision, of which so many numbers are looked at at once
@@ -156,6 +157,8 @@ class FirstOrder:
         total: Tensor | None = None
         for part in self.parts:
             inputs, gradients = part.inputs[layer].float(), part.gradients[layer].float() * mask
+            if edit.positions != ALL:
+                gradients = gradients * part.answers.acts(edit.positions)[:, :, None]
             gradients = gradients * weights[list(part.answers.sequences)][:, None, None]
             here = gradients.flatten(0, 1).T @ inputs.flatten(0, 1)
             total = here if total is None else total + here

@@ -155,6 +155,10 @@ class RowBank(Bank):
         own = self.edits[self._place[edit]]
         return own.first_layer if own.layers else None
 
+    def acting(self, active: int) -> list[str]:
+        """Where the edit of each row acts."""
+        return [self.edits[place].positions for place in self._seats.rows.tolist()]
+
     def stacked(self, point: str, layer: int, active: int, like: Tensor) -> Terms:
         """The terms of every row at a point of a layer, [rows, width] or [rows, k, width]."""
         gathered = self._seats.gathered

@@ -5,7 +5,7 @@ what the model says of the whole text, there is none, and the text is read anew 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from locus.engine.slots import RowBank, Slots
 from locus.models.model import Model
 from locus.models.shortcuts import CACHE, SPEECH
 from locus.sites.kind import default
+from locus.sites.positions import ANSWER, LAST, is_span
 from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace
 
@@ -35,23 +36,26 @@ class WholeTexts:
     Attributes:
         tokens: [rows, T], all of them.
         prompt: how many of them are of the prompt, its last left out: there, edits of the answer alone do not act.
+        mark: the last token of the prompt's marked span; None where none is marked.
         past: the model's own cache of them; None where there is none.
     """
 
     tokens: Tensor
     prompt: int = 0
+    mark: int | None = None
     past: Any = None
 
 
 class WholeReader:
     """Runs texts of one length, with the model's own cache or without any; in place of a `TokenReader`."""
 
-    def __init__(self, model: Model, bank_state: BankState):
+    def __init__(self, model: Model, bank_state: BankState, spans: Collection[str] = ()):
         self.model, self.bank_state, self.cached = model, bank_state, CACHE not in model.off
+        self.spans = spans  # at whose last tokens edits act
 
-    def read(self, tokens: Tensor) -> WholeTexts:
-        """Take in what leads to the last token of a prompt, [rows, T]."""
-        texts = WholeTexts(tokens, tokens.shape[1])
+    def read(self, tokens: Tensor, mark: int | None = None) -> WholeTexts:
+        """Take in what leads to the last token of a prompt, [rows, T], of whose span a token is the last."""
+        texts = WholeTexts(tokens, tokens.shape[1], mark)
         if self.cached and tokens.shape[1]:
             texts.past = self._run(tokens, texts).past_key_values
         return texts
@@ -59,22 +63,26 @@ class WholeReader:
     def next_logits(self, tokens: Tensor, positions: Sequence[int], texts: WholeTexts) -> Tensor:
         """Logits [rows, vocabulary] in float32 of what follows one token more a row, [rows, 1]."""
         texts.tokens = torch.cat([texts.tokens, tokens], dim=1)
-        if self.cached:
-            output = self._run(tokens, texts)
-            texts.past = output.past_key_values
-        else:
-            self.bank_state.where = (torch.arange(texts.tokens.shape[1]) >= texts.prompt).float()
-            output = self._run(texts.tokens, texts)
-            self.bank_state.where = None
+        output = self._run(tokens if self.cached else texts.tokens, texts)
+        texts.past = output.past_key_values if self.cached else None
         logits: Tensor = output.logits
         return logits[:, -1].float()
 
     def _run(self, tokens: Tensor, texts: WholeTexts) -> Any:
-        if not self.cached:
-            return self.model.hf(input_ids=tokens, use_cache=False)
-        seen = torch.ones_like(texts.tokens)
-        known = {} if texts.past is None else {"past_key_values": texts.past}
-        return self.model.hf(input_ids=tokens, attention_mask=seen, use_cache=True, **known)
+        """Run the last tokens of texts, or all of them; edits act where they do."""
+        length = texts.tokens.shape[1]
+        at = torch.arange(length - tokens.shape[1], length)
+        where = {ANSWER: at >= texts.prompt, LAST: at == texts.prompt}
+        where |= {} if texts.mark is None else dict.fromkeys(self.spans, at == texts.mark)
+        self.bank_state.where = {name: mask.float() for name, mask in where.items()}
+        try:
+            if not self.cached:
+                return self.model.hf(input_ids=tokens, use_cache=False)
+            seen = torch.ones_like(texts.tokens)
+            known = {} if texts.past is None else {"past_key_values": texts.past}
+            return self.model.hf(input_ids=tokens, attention_mask=seen, use_cache=True, **known)
+        finally:
+            self.bank_state.where = None
 
 
 class WholeSpeakers(Speakers):
@@ -83,14 +91,16 @@ class WholeSpeakers(Speakers):
     def run(self, pending: Sequence[Row], finished: Callable[[Row, Generation], None]) -> None:
         """Bring all rows to their end, and say so of each."""
         with torch.no_grad(), self.bank.attach(self.model) as bank_state:
-            reader = WholeReader(self.model, bank_state)
+            spans = {edit.positions for edit in self.bank.edits if is_span(edit.positions)}
+            reader = WholeReader(self.model, bank_state, spans)
             for prompt in sorted({row.prompt for row in pending}):
                 live = [row for row in pending if row.prompt == prompt]
                 before = len(live[0].ids) - 1
                 for row in live:  # each of which is run, whatever its edit leaves alone
                     self.note([row.edit], continued(0, before, self.model.layout.n_layers))
                 self.bank.seat(bank_state, [self.source[row.edit] for row in live])
-                texts = reader.read(torch.tensor([row.ids[:-1] for row in live], dtype=torch.long, device=self.model.device))
+                ids = torch.tensor([row.ids[:-1] for row in live], dtype=torch.long, device=self.model.device)
+                texts = reader.read(ids, live[0].mark)
                 self.bank.seat(bank_state, [row.edit for row in live])
                 while not all(row.stopped for row in live):
                     for row in self.step(reader, live, texts):

@@ -11,8 +11,8 @@ trie, with the same base pass.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from locus.behaviours.items import Item
 from locus.behaviours.prompts import PromptFormat, TokenSequence, encode
+from locus.sites.positions import ALL, ANSWER, LAST, is_span
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -34,7 +35,8 @@ class PackedRow:
         tokens: token ids.
         positions: distance from the root, which is the position id.
         sees: [T, T], whether position i attends to position j.
-        zone: whether a position lies at or after its sequence's last prompt token.
+        answer_mask: whether a position lies at or after its sequence's last prompt token.
+        masks: by name of some positions (`sites.positions`), whether a position is one of them.
     """
 
     nodes: Ints
@@ -42,6 +44,7 @@ class PackedRow:
     positions: Ints
     sees: Bools
     answer_mask: Bools
+    masks: Mapping[str, Bools] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -74,26 +77,26 @@ class TokenTrie:
     Args:
         sequences: prompt + answer token ids, in the order in which results come back.
         owners: for every sequence, the question it belongs to; all by default in one.
+        span: the name of the span whose last token every sequence marks; "" where none does.
 
     Attributes:
+        masks: by name of some positions, whether a node is one of them.
         shared: tokens that all sequences begin with.
         order: the sequences in the order in which nodes are numbered: question by question, each question's by their tokens.
     """
 
-    def __init__(self, sequences: Sequence[TokenSequence], owners: Sequence[int] | None = None):
-        self.sequences = tuple(sequences)
+    def __init__(self, sequences: Sequence[TokenSequence], owners: Sequence[int] | None = None, span: str = ""):
+        self.sequences, self.span = tuple(sequences), span
+        assert not span or all(sequence.mark is not None for sequence in self.sequences), "every sequence marks the span"
         self.owners = np.asarray(owners if owners is not None else [0] * len(self.sequences), dtype=np.int64)
         assert len(self.owners) == len(self.sequences), "every sequence needs an owner"
         named = [(owner, sequence.ids, sequence.start) for owner, sequence in zip(self.owners, self.sequences, strict=True)]
         self.order = np.array(sorted(range(len(named)), key=named.__getitem__), dtype=np.int64)
-        # A node must not be prompt in one sequence and answer zone in another. Where sharing would make it so (one
-        # question is the beginning of another), share within questions only, and if need be not at all.
+        # A node must not be prompt in one sequence and answer zone in another, nor end a span in one alone. Where sharing would
+        # make it so (one question is the beginning of another), share within questions only, and if need be not at all.
         for root_of in (lambda index: -1, lambda index: -1 - int(self.owners[index]), lambda index: -1 - index):
             self._grow(root_of)
-            if all(
-                not self.answer_mask[path[: sequence.start - 1]].any()
-                for sequence, path in zip(self.sequences, self.paths, strict=True)
-            ):
+            if all(map(self._alike, self.sequences, self.paths)):
                 break
         passed = np.bincount(np.concatenate(self.paths), minlength=len(self))
         self.shared = int((passed == len(self.sequences)).sum())
@@ -125,8 +128,17 @@ class TokenTrie:
         self.parents = np.array(parents, dtype=np.int64)
         self.positions = np.array(depths, dtype=np.int64)
         self.answer_mask = np.zeros(len(tokens), dtype=np.bool_)
+        last, marked = np.zeros_like(self.answer_mask), np.zeros_like(self.answer_mask)
         for sequence, path_of in zip(self.sequences, self.paths, strict=True):
             self.answer_mask[path_of[sequence.start - 1 :]] = True
+            last[path_of[sequence.start - 1]] = True
+            marked[path_of[[] if sequence.mark is None else [sequence.mark]]] = True
+        self.masks = {ANSWER: self.answer_mask, LAST: last, **({self.span: marked} if self.span else {})}
+
+    def _alike(self, sequence: TokenSequence, path: Ints) -> bool:
+        """Whether what its nodes are marked as is so in this sequence."""
+        marks = int(self.masks[self.span][path].sum()) if self.span else 1
+        return marks == 1 and not self.answer_mask[path[: sequence.start - 1]].any()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -162,7 +174,8 @@ class TokenTrie:
         for position, parent in enumerate(self.parents[nodes].tolist()):
             if parent >= 0:
                 sees[position] |= sees[place[parent]]
-        return PackedRow(nodes, self.tokens[nodes], self.positions[nodes], sees, self.answer_mask[nodes])
+        masks = {name: mask[nodes] for name, mask in self.masks.items()}
+        return PackedRow(nodes, self.tokens[nodes], self.positions[nodes], sees, masks[ANSWER], masks)
 
     def targets(self, row: PackedRow, sequences: Sequence[int]) -> Targets:
         """Which next-token distributions of a row the given sequences need, each position once."""
@@ -212,11 +225,18 @@ class TokenTrie:
         return rows
 
 
-def build_trie(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item]) -> TokenTrie:
-    """The trie of all answers of all items; sequences in item order, true answers first; owner = item index."""
-    sequences, owners = [], []
+def build_trie(tokenizer: Any, text: PromptFormat, items: tuple[Item, ...] | list[Item], at: str = ALL) -> TokenTrie:
+    """The trie of all answers of all items; sequences in item order, true answers first; owner = item index.
+
+    Args:
+        tokenizer: the model's.
+        text: how questions are put.
+        items: the questions.
+        at: where edits act: a span is found where they are at the last token of one, which all questions mark.
+    """
+    sequences, owners, span = [], [], at if is_span(at) else ""
     for index, item in enumerate(items):
         for answer in item.answers:
-            sequences.append(encode(tokenizer, text, item.question, answer))
+            sequences.append(encode(tokenizer, text, item.question, answer, item.spans[span] if span else None))
             owners.append(index)
-    return TokenTrie(sequences, owners)
+    return TokenTrie(sequences, owners, span)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from locus.behaviours.items import Item
-from locus.behaviours.prompts import PromptFormat
+from locus.behaviours.prompts import PromptFormat, marked
 from locus.edits.base import Edit
 from locus.engine.cost import Tally
 from locus.engine.generate import Speech, generate
@@ -24,6 +24,7 @@ from locus.judges.blind import BlindJudge
 from locus.judges.kind import AnyJudge, notions_of
 from locus.metrics.base import Metric, Spoken, shipped
 from locus.models.model import Model
+from locus.sites.positions import is_span
 
 Floats = npt.NDArray[np.float64]
 SILENT: dict[tuple[str, ...], Judgement | Sides] = {TRUTH: Judgement(1.0, 0.0), SIDES: Sides(0.0, 0.0)}
@@ -57,7 +58,9 @@ def speak(
         UserError: if a prompt leaves no room for the answer in the model's context.
     """
     prompts = [text.prompt(item.question) for item in items]
-    generations = generate(model, prompts, edits, text, settings, progress=progress, tally=tally)
+    span = next((edit.positions for edit in edits if is_span(edit.positions)), "")
+    marks = [marked(model.tokenizer, text, item, span) for item in items] if span else []
+    generations = generate(model, prompts, edits, text, settings, progress=progress, tally=tally, marks=marks)
     return [[one.text for one in of_edit] for of_edit in generations]
 
 

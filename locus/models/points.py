@@ -45,12 +45,15 @@ class Point:
         side: of a module: what enters it, what it gives, or the stream among what it is called with.
         path: of the module, among a layer's parts; "" where the layer has none.
         before_mlp: whether the layer's MLP lies behind it.
+        given_by: the point that enters the linear map which gives what is here, in the layer itself, or for the stream in the one
+            before; "" at the input of a map.
     """
 
     words: str
     side: Side
     path: Callable[[LayerParts], str]
     before_mlp: bool = True
+    given_by: str = ""
 
     @property
     def has_map(self) -> bool:
@@ -61,9 +64,9 @@ class Point:
 POINTS: Mapping[str, Point] = {
     "z": Point("the input of the attention's output projection", "input", lambda parts: parts.output),
     "post": Point("the input of the MLP's down projection", "input", lambda parts: parts.down, before_mlp=False),
-    "attn_out": Point("the output of the attention module", "output", lambda parts: parts.output),
-    "mlp_out": Point("the output of the MLP", "output", lambda parts: parts.mlp or parts.down, before_mlp=False),
-    "resid_pre": Point("the residual stream entering the layer", "stream", lambda parts: parts.path),
+    "attn_out": Point("the output of the attention module", "output", lambda parts: parts.output, given_by="z"),
+    "mlp_out": Point("the output of the MLP", "output", lambda parts: parts.mlp or parts.down, before_mlp=False, given_by="post"),
+    "resid_pre": Point("the residual stream entering the layer", "stream", lambda parts: parts.path, given_by="post"),
 }
 
 

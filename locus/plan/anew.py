@@ -20,6 +20,7 @@ from locus.plan.population import bounded
 from locus.plan.trials import strengths, trials_of
 from locus.records.base import JsonObject
 from locus.records.plan import PlanRecord, TrialRecord
+from locus.sites.kind import kind_of
 from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace, space_of
 
@@ -95,6 +96,8 @@ def check_claims(recorded: PlanRecord) -> tuple[str, ...]:
     for source, claim in zip(config.claims, claims, strict=True):
         if source == "probe":
             _probed(claim, config.claim_size, _layout(recorded))
+            if config.site_kind and claim.location.kind != kind_of(config.site_kind).name:
+                raise VerificationError(f"the plan's claim {claim.name!r} is not of the kind of site that its settings name")
             continue
         try:
             named = None if is_heuristic(source) else spelled(source)

@@ -50,6 +50,7 @@ SINCE_FIRST: dict[str, object] = {
     "ranks": [],
     "common_random": False,
     "device_map": None,
+    "site_kind": "",
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
 RULES = (3, 4)  # versions of the rule by which verdicts are drawn; 3 is the first edition's
@@ -107,6 +108,11 @@ class AuditConfig(settings.Settings):
     )
     claims: tuple[str, ...] = Field(("probe",), description="probe, sites such as 12.3,14.0 or mlp.7, or a file of them")
     claim_size: int = Field(4, ge=1, description="heads, or other sites, that a heuristic claim names")
+    site_kind: str = Field(
+        "",
+        description="kind of site that a heuristic claim is found among, such as mlp or mlp@last; empty: that of the claims "
+        "beside it, or heads",
+    )
     features: Literal["answer", "next_question", "two_banks"] = Field(
         "next_question", description="text whose last token is probed: answer; answer + another question (WV); ITI's two banks"
     )
@@ -320,8 +326,9 @@ def resolve(
     stepped = first or bool(small_steps) or given.get("search") == "adamw"  # who speaks of small steps wants them
     of_preset = FIRST_PRESETS[preset] if stepped else PRESETS[preset]
     given = {**(SINCE_FIRST if first else {}), "search": "adamw", **of_preset, "preset": preset, **given}
-    if "shift_random" not in told and isinstance(given.get("random"), int) and type(given.get("shift_random")) is int:
-        given["shift_random"] = min(given["shift_random"], max(0, given["random"]))  # who asks for fewer places steers no more
+    places, steered = given.get("random"), given.get("shift_random")
+    if "shift_random" not in told and isinstance(places, int) and isinstance(steered, int):
+        given["shift_random"] = min(steered, max(0, places))  # who asks for fewer places steers no more
     if given.get("objective", "ipo") != "ipo" and "taus" not in told:
         given["taus"] = (0.1,)  # only IPO has a target
     if given.get("judge") == "auto":

@@ -151,10 +151,11 @@ def choose(dataset: Dataset, split: Split, config: AuditConfig) -> dict[str, tup
 def read_questions(context: AuditContext, progress: Progress) -> AuditContext:
     """Run the base model over all parts: references, features, and the residual streams that edits share."""
     model, config = context.model, context.config
-    tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name]) for name in SPLITS}
+    at = context.space.kind.at
+    tries = {name: build_trie(model.tokenizer, context.prompt, context.items[name], at) for name in SPLITS}
     if context.sample is not None:
         tries[TEXT] = text_trie(model, context.sample, config.text_tokens)
-    asked = {one.split: (one.items, build_trie(model.tokenizer, one.prompt, one.items)) for one in context.elsewhere}
+    asked = {one.split: (one.items, build_trie(model.tokenizer, one.prompt, one.items, at)) for one in context.elsewhere}
     held = layers_held(context, sum(map(len, (*tries.values(), *(trie for _, trie in asked.values())))))
     base_passes, tally = {}, Tally()
     for number, (name, trie) in enumerate(tries.items()):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from locus import atomic
 from locus.behaviours.blind import BlindScore
-from locus.behaviours.items import TRUTH, Dataset, Item, content_hash
+from locus.behaviours.items import TRUTH, Dataset, Item, content_hash, marked_hash
 from locus.boundary import incoming
 from locus.boundary.notices import notice
 from locus.errors import UserError
@@ -38,6 +38,7 @@ from locus.records.plan import (
     PromptRecord,
 )
 from locus.records.store import Store
+from locus.sites.positions import is_span
 from locus.stats.judged import Confusion
 from locus.stats.proportions import exact_interval
 
@@ -132,6 +133,9 @@ def basis(
     }
     if config.transfer:
         identity["transfer"] = {one.prompt.name: one.prompt.sha256 for one in context.elsewhere if one.dataset is None}
+    if is_span(at := context.space.kind.at):
+        asked = [*items.values(), *(one.items for one in context.elsewhere)]
+        identity["span"] = {at: content_hash([marked_hash(part, at) for part in asked])}
     others = tuple(_other(one, one.dataset) for one in context.elsewhere if one.dataset is not None)
     if others:
         identity["also"] = also_of(others)

@@ -25,14 +25,14 @@ from locus.engine.train import TrainingRecipe, chunks, schedule
 from locus.engine.training_set import all_pairs
 from locus.engine.trie import PackedRow, TokenTrie, build_trie
 from locus.metrics.drift import load_text, text_trie
-from locus.models.layout import HEADS
 from locus.models.model import Model
 from locus.models.shortcuts import PROMPTS, RESIDUALS, SPEECH
 from locus.plan.config import AuditConfig
 from locus.plan.context import TEXT, featured, scored_parts, spoken_parts
 from locus.plan.trials import UNEDITED
 from locus.records.plan import PlanRecord, TrialRecord, asked_of
-from locus.sites.kind import kind_of
+from locus.sites.kind import default, kind_of
+from locus.sites.positions import ALL, ANSWER, LAST
 from locus.sites.site import Location
 
 Costs = dict[str, Work]
@@ -64,17 +64,18 @@ class Forecast:
         self.text = PromptFormat(**plan.prompt.to_json())
         known = {item.id: item for item in dataset.items}
         self.items = {name: tuple(known[one.id] for one in part) for name, part in plan.items.by_part.items()}
-        self.tries = {name: build_trie(model.tokenizer, self.text, items) for name, items in self.items.items()}
+        edited = next((Location.parse(trial.location) for trial in plan.trials if trial.location), None)
+        own = default() if edited is None else kind_of(edited.kind)
+        self.point, self.at = own.point, own.at
+        self.tries = {name: build_trie(model.tokenizer, self.text, items, self.at) for name, items in self.items.items()}
         for one, other in zip(plan.also, others, strict=True):
             held = {item.id: item for item in other.items}
             asked, prompt = [held[item.id] for item in one.items], PromptFormat(**one.prompt.to_json())
-            self.tries[asked_of(one.name)] = build_trie(model.tokenizer, prompt, asked)
-        if self.config.text_passages:
+            self.tries[asked_of(one.name)] = build_trie(model.tokenizer, prompt, asked, self.at)
+        if self.config.text_passages and self.at in (ALL, ANSWER):  # else nothing is read for it
             sample = load_text(self.config.text, self.config.text_passages, self.config.seed)
             self.tries[TEXT] = text_trie(model, sample, self.config.text_tokens)
         self.rows = {name: self._laid_out(trie, self.config.tokens) for name, trie in self.tries.items()}
-        edited = next((Location.parse(trial.location) for trial in plan.trials if trial.location), None)
-        self.point = HEADS if edited is None else kind_of(edited.kind).point
         self._trained: dict[tuple[Any, ...], Laid] = {}
 
     def trials(self) -> dict[str, Costs]:
@@ -114,7 +115,7 @@ class Forecast:
         else:
             first, lowest = _first(spec), min(map(_first, bank))
             shares = self.model.trees and self.model.parts.past is not None and PROMPTS not in self.model.off
-            led = together if shares and kind(spec.edit).positions == "answer" else 1
+            led = together if shares and self._late(spec) else 1
             first, lowest = (first, lowest) if self.model.trees else (0, 0)
             recipe = TrainingRecipe(**spec.recipe.to_json()) if spec.recipe else None
             if recipe is not None and (not recipe.rounds or recipe.rounds == self.config.rounds):
@@ -133,6 +134,10 @@ class Forecast:
         if self.config.judge != "none":
             work["speak"] = self._speech(spec, bank)
         return work
+
+    def _late(self, spec: TrialRecord) -> bool:
+        """Whether an edit leaves all that leads to the last prompt token as it is."""
+        return (kind(spec.edit).positions if self.at == ALL else self.at) in (ANSWER, LAST)
 
     def _forwards(self, rows: Laid, first: int, lowest: int, led: int) -> Work:
         """One edit's forwards; several that act on answers only share what leads to these, from the lowest first layer on."""
@@ -201,14 +206,14 @@ class Forecast:
     @property
     def _side_by_side(self) -> bool:
         """Whether prompts are answered at once; else one after the other, each read whole by every edit."""
-        return self.model.trees and SPEECH not in self.model.off
+        return self.model.trees and SPEECH not in self.model.off and self.at in (ALL, ANSWER)
 
     def _prompt(self, spec: TrialRecord, bank: Sequence[TrialRecord], start: int, count: int) -> Work:
         """One trial's part in reading a piece of a prompt, which below its first layer the bank reads once."""
         off, model = self.model.off, self.model
         joins = self._side_by_side and (model.speaks or (True, True))[1]
         layered = joins and model.parts.past is not None and not {RESIDUALS, PROMPTS} & off.keys()
-        unchanged = [one for one in bank if one.edit == UNEDITED or kind(one.edit).positions == "answer"]
+        unchanged = [one for one in bank if one.edit == UNEDITED or self._late(one)]
         begins = {one.id: 0 if not layered else self.layers if one in unchanged else _first(one) for one in bank}
         own = continued(start, count, self.layers - begins[spec.id]).part(
             len(unchanged) if self._side_by_side and spec in unchanged else 1

@@ -22,17 +22,18 @@ Places = Callable[[SiteKind], SiteSpace | None]  # of a kind in a model; None wh
 
 
 def kind_asked(config: AuditConfig, opened: Mapping[str, Claim] | None = None) -> SiteKind:
-    """The one kind of site that the claims are of; a heuristic, which finds its own, looks among those that others name.
+    """The one kind of site that the claims are of; a heuristic finds its own among those that the settings or others name.
 
     Args:
         config: the settings.
         opened: claims that are open already, by their source.
 
     Raises:
-        UserError: if claims are of several kinds, or cannot be read.
+        UserError: if claims are of several kinds, or cannot be read; or if there is no such kind as the settings name.
     """
     named = [(opened or {}).get(source) or claims.given(source) for source in config.claims if _states(source, opened)]
-    return kind_of(one) if (one := one_kind({claim.location.kind for claim in named})) else default()
+    asked = {kind_of(config.site_kind).name} if config.site_kind else set()
+    return kind_of(one) if (one := one_kind(asked | {claim.location.kind for claim in named})) else default()
 
 
 def _states(source: str, opened: Mapping[str, Claim] | None) -> bool:
@@ -98,7 +99,7 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
             f"at least {stats.least_random_for(config.alpha, len(config.claims))} places to hold the claim against, for a rank "
             f"test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
             f"{there} besides the claim's own among {where}, with which no p below {stats.smallest_p(there):.3f} is possible",
-            f"Use an alpha of at least {_enough(there, len(config.claims))}, another claim, or random = 0, which asks for no test.",
+            f"Use an alpha of at least {_enough(there, len(config.claims))}, another claim, or random = 0: no such test.",
         )
 
 

@@ -44,7 +44,9 @@ def check(config: AuditConfig, out: Path, opened: "Opened | None" = None) -> Dat
     raise_all(_edits(config, opened) + judges.problems(config) + wrong)
     dataset = questions.audited(config, opened)
     raise_all(judges.unfit(dataset, config))
-    questions.distinct(dataset, questions.others(config, opened))
+    others = questions.others(config, opened)
+    questions.distinct(dataset, others)
+    questions.marked([dataset, *others], population.kind_asked(config, opened.claims if opened is not None else {}))
     return dataset
 
 

@@ -14,6 +14,8 @@ from locus.behaviours.exchange import PREFIX
 from locus.behaviours.items import SPLITS, Dataset, problems, repeats
 from locus.errors import UserError, raise_all
 from locus.plan.config import AuditConfig
+from locus.sites.kind import SiteKind
+from locus.sites.positions import is_span
 
 if TYPE_CHECKING:
     from locus.plan.opened import Opened
@@ -57,6 +59,20 @@ def distinct(dataset: Dataset, several: Sequence[Dataset]) -> None:
     if twice:
         wanted = "other behaviours to score edits on (also), each once, and none that is audited"
         raise UserError(wanted, ", ".join(map(repr, twice))[:200], "Leave it out, or name its file otherwise.")
+
+
+def marked(several: Sequence[Dataset], kind: SiteKind) -> None:
+    """See that questions mark the span at whose last token edits are to act, if they are to act at one.
+
+    Raises:
+        UserError: naming a behaviour that does not.
+    """
+    for dataset in several if is_span(kind.at) else ():
+        bare = [item for item in dataset.items if kind.at not in item.spans]
+        if bare:
+            named = f"{dataset.name!r}, in which {len(bare)} of {len(dataset.items)} do not, such as {bare[0].question[:60]!r}"
+            remedy = f"Mark it in each line, as in docs/data.md, or claim {kind.plain.nouns} at all tokens."
+            raise UserError(f"questions that mark their {kind.at}, at whose last token edits are to act", named, remedy)
 
 
 def at_once(config: AuditConfig, opened: "Opened | None" = None) -> list[Callable[[], object]]:

@@ -1,4 +1,4 @@
-"""A shift as a bias: a copy of the model, of the same class, whose output projections add W s.
+"""A shift as a bias: a copy of the model, of the same class, whose projections add W s, or s where it is of what they give.
 
 Where a projection has no bias, one setting of the configuration may give it one. Which, is tried, for no family in particular:
 every setting that speaks of a bias is turned over by itself, and all that are off together; the configuration is written and
@@ -23,8 +23,8 @@ from locus.errors import UserError, others
 from locus.models.fast import attention
 from locus.models.layout import setting
 from locus.models.model import Model
-from locus.models.points import POINTS
 from locus.report.faithful import compare, fits
+from locus.report.maps import map_of
 
 
 def baked(model: Model, edit: Edit) -> Any:
@@ -39,13 +39,13 @@ def baked(model: Model, edit: Edit) -> Any:
     for terms in edit.layers.values():
         if terms.shift is None or terms.keep is not None or terms.read is not None:
             raise UserError("a shift or a constant edit", f"{edit.kind!r}", "Export a rank-1 edit with --as peft.")
-    paths = {layer: POINTS[edit.point].path(model.parts.layers[layer]) for layer in edit.layers}
-    fresh = _copied(model, _with_bias(model, list(paths.values())))
+    maps = {layer: map_of(model, edit, layer) for layer in edit.layers}
+    fresh = _copied(model, _with_bias(model, [one.path for one in maps.values()]))
     with torch.no_grad():
         for layer, terms in edit.layers.items():
             assert terms.shift is not None, "checked above"
-            added = model.weight(layer, edit.point).float().cpu() @ terms.shift.float()
-            module = fresh.get_submodule(paths[layer])
+            added = maps[layer].weight @ terms.shift.float() if maps[layer].within else terms.shift.float()
+            module = fresh.get_submodule(maps[layer].path)
             module.bias = nn.Parameter((module.bias.float() + added).to(module.bias.dtype), requires_grad=False)
     compare(model, edit, lambda tokens: fresh(input_ids=tokens.cpu(), use_cache=False).logits, "a copy with biases")
     return fresh

@@ -1,6 +1,7 @@
 """What a run leaves for others to use: edits as PEFT adapters or biases, per-item scores as tables, claims as files.
 
-An edit of rank k is exactly a LoRA of rank k (lora.py), a shift a bias (baked.py). Nothing is approximated: what has no exact
+An edit of rank k is exactly a LoRA of rank k (lora.py), a shift a bias (baked.py), of the stream also a control vector
+(steering.py). Nothing is approximated: what has no exact
 form is refused, and that the form is exact on this very model is tried before anything is written (faithful.py).
 What a plan names is not opened: see `consent`.
 """
@@ -11,10 +12,11 @@ from typing import Any, Literal
 from locus.boundary import incoming, outputs
 from locus.boundary.spreadsheet import write_csv
 from locus.conclude.record import Arm, Record, every_arm
-from locus.edits.base import load_edit
+from locus.edits.base import Edit, load_edit
 from locus.errors import UserError
 from locus.models.configured import load_configured
 from locus.models.model import Model
+from locus.models.points import POINTS
 from locus.plan import reading
 from locus.records.plan import PlanRecord
 from locus.records.result import TrialResult
@@ -22,9 +24,10 @@ from locus.report.baked import baked, save_baked
 from locus.report.consent import Given, settle
 from locus.report.derived import copied_store
 from locus.report.lora import EVERYWHERE, adapter, write_json, write_peft
+from locus.report.steering import vectors, write
 from locus.shown import visible
 
-Form = Literal["auto", "peft", "bias"]
+Form = Literal["auto", "peft", "bias", "vector"]
 NOTHING_GIVEN = Given()
 UNSETTLED = "Its training had not settled: a longer one may find a better edit."
 
@@ -69,7 +72,7 @@ def export_edit(
         run: the run folder.
         trial: the trial's id or name, as `find_trial` has it.
         to: a new or empty folder.
-        form: peft (what reads and writes), bias (shift, constant), or whichever of the two is exact.
+        form: peft (what reads and writes), bias (shift, constant), vector (these, of the stream), or whichever is exact.
         given: the user's own model, where the run's does not come with the package.
         opened: the model itself, where it is open already.
 
@@ -88,11 +91,16 @@ def export_edit(
     if model.fingerprint != plan.context["model"]:
         wanted = f"the model the run was made on, with fingerprint {visible(plan.context['model'], 64)}"
         raise UserError(wanted, f"{model.name!r} with {model.fingerprint}", "Give --model with those weights.")
-    chosen = form if form != "auto" else "peft" if any(terms.read is not None for terms in edit.layers.values()) else "bias"
+    chosen = form if form != "auto" else _exact(edit)
     if chosen == "peft":
-        factors = adapter(model, edit)  # refused before anything is written
+        factors, added = adapter(model, edit)  # refused before anything is written
         outputs.empty_folder(to)
-        notes = write_peft(model, factors, to, revision)
+        notes = write_peft(model, factors, added, to, revision)
+    elif chosen == "vector":
+        found = vectors(model, edit)
+        outputs.empty_folder(to)
+        write(model, found, to)
+        notes = []
     else:
         hf = baked(model, edit)
         outputs.empty_folder(to)
@@ -112,6 +120,13 @@ def export_edit(
     about |= {"base": {"name": model.name, "revision": revision, "dtype": str(model.dtype)}, "notes": notes}
     write_json(to / "export.json", {**about, "plan_sha256": plan.sha256, "model_sha256": model.fingerprint})
     return notes
+
+
+def _exact(edit: Edit) -> Form:
+    """The form that may be exact for an edit."""
+    if any(terms.read is not None for terms in edit.layers.values()):
+        return "peft"
+    return "vector" if POINTS[edit.point].side == "stream" and min(edit.layers, default=0) > 1 else "bias"
 
 
 def _revision(opened: Model) -> str | None:

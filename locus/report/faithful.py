@@ -12,8 +12,8 @@ from locus.engine.bank import Bank
 from locus.errors import UserError
 from locus.models.fast import attention, norms
 from locus.models.model import Model
-from locus.models.points import POINTS
 from locus.models.probe import tokens_of
+from locus.sites.positions import ALL, ANSWER, words
 
 LENGTH = 24  # tokens of the text on which the two are compared
 ROUNDING = 1e-4  # how far apart logits may be, as a share of the largest: the same sums in another order
@@ -77,15 +77,13 @@ def _rounded(model: Model, tokens: Tensor) -> Tensor:
 
 
 def fits(model: Model, edit: Edit) -> None:
-    """Refuse an edit of another model.
+    """Refuse an edit of another model, or one at a single token of a prompt: whatever is exported acts at all tokens.
 
     Raises:
-        UserError: naming both.
+        UserError: naming both; or where it acts.
     """
     if edit.layout != model.layout:
         raise UserError(f"an edit of a model with {model.layout}", f"one of {edit.layout}", "Name the model it was made for.")
-    if not (point := POINTS[edit.point]).has_map:
-        wanted = "an edit at the input of a linear map, which an adapter or a bias can hold"
-        raise UserError(
-            wanted, f"one at {point.words}", "Use the saved edit with locus: locus.open_run(RUN).edit(NAME).attach(model)."
-        )
+    if edit.positions not in (ALL, ANSWER):
+        wanted = "an edit that acts at all tokens, as an adapter, a bias or a vector does"
+        raise UserError(wanted, f"one {words(edit.positions)}", "No file of others' tools says at which token an edit acts.")

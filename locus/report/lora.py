@@ -1,8 +1,9 @@
 """An edit of rank k as a LoRA adapter of rank k in PEFT's layout.
 
 W (o + <a, o> b) = W o + (W b) a^T o, so A = a^T and B = W b, in float32 and with scale 1; B has what the
-free form writes added to it. Of higher rank the rows of A are the edit's reading vectors, the columns of B what each writes; a
-layer with fewer pairs than others, as at sites that are narrower than the rank, is filled with zeros.
+free form writes added to it. Where the edit is of what W gives, o = W x + c, it is A = a^T W and B = b; where there is a bias c,
+B has a bias, too, <a, c> b (PEFT's `lora_bias`). Of higher rank the rows of A are the edit's reading vectors, the columns of B
+what each writes; a layer with fewer pairs than others, as at sites that are narrower than the rank, is filled with zeros.
 
 The base is named so that nobody can take another for it: by hub id and revision where it came from there, by its whole path
 where it lies here (a relative one would be looked for wherever the user of the adapter happens to be), and by the fingerprint
@@ -28,18 +29,20 @@ from locus.models.model import Model
 from locus.models.points import POINTS
 from locus.registry import MEMORY
 from locus.report.faithful import compare, fits
+from locus.report.maps import REMEDY, map_of
 from locus.shown import visible
 
 Factors = dict[str, tuple[Tensor, Tensor]]  # path of a linear map -> A [k, features], B [width, k]
+Biases = dict[str, Tensor]  # path of a linear map -> [width], added to what B gives
 LIES = "The base model is in {place}: where there is no such folder, load the adapter onto a copy of it, as README.md says."
 EVERYWHERE = "The edit acted from the last prompt token on; exported, it acts at every position."
 
 
 def lora(model: Model, edit: Edit) -> Factors:
-    """The factors A [k, features] and B [width, k] of every layer's linear map behind the edit, float32.
+    """The factors A [k, features] and B [width, k] of every layer's linear map beside the edit, float32.
 
     Raises:
-        UserError: if the edit is no sum of reading and writing pairs (a shift, a constant, an ablation).
+        UserError: if the edit is no sum of reading and writing pairs (a shift, a constant, an ablation), or of the stream.
     """
     fits(model, edit)
     rank = max((len(terms.read) for terms in edit.layers.values() if terms.read is not None), default=1)
@@ -47,20 +50,31 @@ def lora(model: Model, edit: Edit) -> Factors:
     for layer, terms in sorted(edit.layers.items()):
         if terms.read is None or terms.keep is not None or terms.shift is not None:
             raise UserError("a rank-1 edit that reads", f"{edit.kind!r}", "Export a shift or a constant with --as bias.")
+        if POINTS[edit.point].side == "stream":
+            wanted = "an edit at the input or the output of a linear map, which an adapter can hold"
+            raise UserError(wanted, f"one that reads {POINTS[edit.point].words}", REMEDY)
+        beside = map_of(model, edit, layer)
         out = torch.zeros(len(terms.read), model.layout.d_model) if terms.out is None else terms.out.float()
         if terms.write is not None:
-            weight = model.weight(layer, edit.point).float().cpu()
-            out = out + torch.stack([weight @ one for one in terms.write.float()])
+            out = out + torch.stack([beside.weight @ one if beside.within else one for one in terms.write.float()])
+        read = terms.read.float() if beside.within else terms.read.float() @ beside.weight
         more = (0, 0, 0, rank - len(terms.read))
-        factors[POINTS[edit.point].path(model.parts.layers[layer])] = (
-            pad(terms.read.float(), more).contiguous(),
-            pad(out, more).T.contiguous(),
-        )
+        factors[beside.path] = pad(read, more).contiguous(), pad(out, more).T.contiguous()
     return factors
 
 
-def adapter(model: Model, edit: Edit) -> Factors:
-    """The factors of every layer, after they were tried beside the projections, as PEFT puts them.
+def biases(model: Model, edit: Edit) -> Biases:
+    """What an edit of what maps give adds at every token, since they have biases that it reads; by path, [d_model], float32."""
+    found: dict[str, Tensor] = {}
+    for layer, terms in sorted(edit.layers.items()) if not POINTS[edit.point].has_map else ():
+        beside = map_of(model, edit, layer)
+        if beside.bias is not None and terms.read is not None and terms.write is not None:
+            found[beside.path] = (terms.read.float() @ beside.bias) @ terms.write.float()
+    return found if any(one.any() for one in found.values()) else {}
+
+
+def adapter(model: Model, edit: Edit) -> tuple[Factors, Biases]:
+    """The factors of every layer and biases of what they give, after they were tried beside the maps, as PEFT puts them.
 
     Raises:
         UserError: if the edit is no sum of reading and writing pairs, PEFT knows no adapter of such a projection, or it says
@@ -68,7 +82,7 @@ def adapter(model: Model, edit: Edit) -> Factors:
     """
     from transformers.pytorch_utils import Conv1D  # slow to import
 
-    factors = lora(model, edit)
+    factors, added = lora(model, edit), biases(model, edit)
     for path in factors:
         kind = type(model.hf.get_submodule(path))
         if not issubclass(kind, nn.Linear | Conv1D):
@@ -77,21 +91,22 @@ def adapter(model: Model, edit: Edit) -> Factors:
                 f"{kind.__name__} at {path}",
                 "Use the saved edit with locus, or add W b <a, o> in a hook on the projection's output.",
             )
-    compare(model, edit, lambda tokens: _beside(model, factors, tokens), "an adapter")
-    return factors
+    compare(model, edit, lambda tokens: _beside(model, factors, added, tokens), "an adapter")
+    return factors, added
 
 
-def _beside(model: Model, factors: Factors, tokens: Tensor) -> Tensor:
-    """Logits of the model with B A o added to what its projections give, in float32."""
+def _beside(model: Model, factors: Factors, added: Biases, tokens: Tensor) -> Tensor:
+    """Logits of the model with B A o, and biases, added to what its projections give, in float32."""
 
-    def hook(down: Tensor, up: Tensor) -> Any:
+    def hook(down: Tensor, up: Tensor, bias: Tensor | None) -> Any:
         def after(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             o = args[0].float()
-            return (output.float() + o @ down.to(o.device).T @ up.to(o.device).T).to(output.dtype)
+            new = o @ down.to(o.device).T @ up.to(o.device).T
+            return (output.float() + (new if bias is None else new + bias.to(o.device))).to(output.dtype)
 
         return after
 
-    handles = [model.hf.get_submodule(path).register_forward_hook(hook(*one)) for path, one in factors.items()]
+    handles = [model.hf.get_submodule(path).register_forward_hook(hook(*one, added.get(path))) for path, one in factors.items()]
     try:
         logits: Tensor = model.hf(input_ids=tokens, use_cache=False).logits
         return logits
@@ -119,16 +134,18 @@ def save_peft(model: Model, edit: Edit, folder: Path, revision: str | None = Non
     Raises:
         UserError: if the edit is no sum of reading and writing pairs, not of this model, or cannot be an adapter of it.
     """
-    notes = write_peft(model, adapter(model, edit), folder, revision)
+    notes = write_peft(model, *adapter(model, edit), folder, revision)
     return notes + ([EVERYWHERE] if edit.positions == "answer" else [])
 
 
-def write_peft(model: Model, factors: Factors, folder: Path, revision: str | None = None) -> list[str]:
-    """Write factors that were tried as a PEFT LoRA adapter and return what its user should know of its base."""
+def write_peft(model: Model, factors: Factors, added: Biases, folder: Path, revision: str | None = None) -> list[str]:
+    """Write factors and biases that were tried as a PEFT LoRA adapter and return what its user should know of its base."""
     tensors: dict[str, Tensor] = {}
     for path, (down, up) in factors.items():
         name = f"base_model.model.{path}"
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+        if added:
+            tensors[f"{name}.lora_B.bias"] = added.get(path, torch.zeros(len(up))).contiguous()
     turned = {path for one in model.parts.layers for path, so in ((one.output, one.transposed), (one.down, one.turned)) if so}
     place = _place(model, folder)
     rank = max(len(down) for down, _ in factors.values())
@@ -142,6 +159,7 @@ def write_peft(model: Model, factors: Factors, folder: Path, revision: str | Non
         "lora_alpha": rank,  # a scale of 1
         "lora_dropout": 0.0,
         "bias": "none",
+        **({"lora_bias": True} if added else {}),
         "fan_in_fan_out": any(path in turned for path in factors),
         "inference_mode": True,
     }

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from locus.plan.trials import UNEDITED, Trial
 from locus.records.plan import TrialSpec
 from locus.records.result import FitRecord, Result
 from locus.run.training import fit_bank, made
+from locus.sites.positions import ALL, ANSWER, words
 
 Floats = npt.NDArray[np.float64]
 
@@ -213,6 +215,9 @@ def _measure(results: list[Result], edits: list[Edit], context: AuditContext, ta
                     scores = np.full(len(scores), np.nan)
                 result.scores[name, measure] = {item.id: float(one) for item, one in zip(part.items, scores, strict=True)}
     if context.texts is not None:
+        if (at := context.space.kind.at) not in (ALL, ANSWER):
+            _unplaced(results, f"ordinary text has no token {words(at).removeprefix('at ')}", context)
+            return
         texts = context.texts
         found = drift(context.model, texts.prepared, edits, residual_cache=texts.residuals, tally=tally, metrics=metrics)
         for place, result in enumerate(results):
@@ -220,3 +225,11 @@ def _measure(results: list[Result], edits: list[Edit], context: AuditContext, ta
                 result.scores["text", measure] = {
                     f"passage-{number:03d}": float(value) for number, value in enumerate(values[place])
                 }
+
+
+def _unplaced(results: list[Result], why: str, context: AuditContext) -> None:
+    """Drift that is not defined, since edits act at a token that only a prompt has."""
+    passages = [f"passage-{number:03d}" for number in range(context.config.text_passages)]
+    for result, one in product(results, (one for one in context.config.measures if one.of == "text")):
+        result.scores["text", one.name] = dict.fromkeys(passages, np.nan)
+        result.reasons["text", one.name] = dict.fromkeys(passages, why)

@@ -54,12 +54,13 @@ def set_up(
         UserError: if judge or model cannot be had, the model cannot read what it would be given or tell two answers apart, or a
             shortcut does not agree.
     """
-    split = datasets.split(dataset.items, config.seed)
+    split, kind = datasets.split(dataset.items, config.seed), kind or population.kind_asked(config, opened.claims)
     items = choose(dataset, split, config)
     preconditions.warn_of_few(items, config)
     sample = load_text(config.text, config.text_passages, config.seed) if config.text_passages else None
     others = questions.others(config, opened)
     questions.distinct(dataset, others)
+    questions.marked([dataset, *others], kind)
     asked = partial(prompt_format, name=config.prompt, day=config.template_date, variables=config.template_variables)
 
     def readable_by(tokenizer: Any, context: int) -> None:
@@ -84,8 +85,8 @@ def set_up(
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     answers.check_answers(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
     cache = Cache.standard()
-    space = SiteSpace.of(kind or population.kind_asked(config, opened.claims), model.layout)
-    checked = checks.checked(model, text, cache, space.kind)
+    space = SiteSpace.of(kind, model.layout)
+    checked = checks.checked(model, text, cache, space.kind.plain)
     if failed := [str(one) for one in checked if not one.passed]:
         raise UserError(
             "a model on which every shortcut equals the plain path",

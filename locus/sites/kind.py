@@ -5,10 +5,11 @@ through the entry points `locus.sites`, a script's through `registry.register`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from locus import registry
+from locus.sites import positions
 
 
 class Sizes(Protocol):
@@ -52,6 +53,8 @@ class SiteKind:
         calibrated: whether the error rates of its verdicts were measured, on planted models where the truth is known; without,
             an audit ends in numbers and no standing.
         filed: under which key files list its sites.
+        at: the tokens at which its edits act (`positions`). Sites elsewhere are of another kind, `mlp@subject`, whose ceiling,
+            complement and random Locations act where the claim does.
     """
 
     name: str
@@ -69,10 +72,36 @@ class SiteKind:
     runs: bool = False
     calibrated: bool = False
     filed: str = "sites"
+    at: str = positions.ALL
 
     def __reduce__(self) -> tuple[Callable[[str], "SiteKind"], tuple[str]]:
         """By its name, in a process that knows it."""
         return kind_of, (self.name,)
+
+    @property
+    def plain(self) -> "SiteKind":
+        """The same sites, at all tokens."""
+        return kind_of(self.name.partition("@")[0])
+
+    def acting(self, at: str) -> "SiteKind":
+        """The same sites, at some tokens.
+
+        Raises:
+            UserError: if no positions are called so.
+        """
+        if positions.known(at) == positions.ALL:
+            return self.plain
+        where, own = positions.words(at), self.plain
+        return replace(
+            own,
+            name=f"{own.name}@{at}",
+            noun=f"{own.noun} {where}",
+            nouns=f"{own.nouns} {where}",
+            notations=tuple(f"{notation}@{at}" for notation in own.notations),
+            around=own.around and f"{own.around}@{at}",
+            calibrated=False,  # of which nobody has measured the errors
+            at=at,
+        )
 
     def counted(self, number: int) -> str:
         """So many of them in words: "1 head", "4 heads"."""
@@ -95,12 +124,14 @@ def one_a_layer(sizes: Mapping[str, int | None]) -> tuple[int, ...] | None:
 
 
 def kind_of(name: str) -> SiteKind:
-    """A kind of site by its name.
+    """A kind of site by its name, `mlp`, or `mlp@subject` where it acts at some tokens alone.
 
     Raises:
         UserError: if there is none of the name, suggesting the nearest; or what is registered is no kind of it.
     """
-    return registry.one_of("sites", name, SiteKind)
+    plain, at, where = name.partition("@")
+    own = registry.one_of("sites", plain, SiteKind)
+    return own.acting(where) if at else own
 
 
 def kinds() -> list[SiteKind]:

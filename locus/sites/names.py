@@ -7,6 +7,7 @@ from itertools import groupby
 
 from locus.errors import UserError
 from locus.sites.kind import SiteKind, kind_of, kinds
+from locus.sites.positions import SPAN
 
 NUMBER = "(0|[1-9][0-9]{0,4})"
 HEX = "([0-9a-f]{12})"  # what {:012x} stands for: what is known by its content has no count
@@ -29,8 +30,15 @@ def named(word: str) -> tuple[str, list[Place]] | None:
     """The kind of site that a word names and which ones; None where it names none.
 
     Raises:
-        ValueError: if it is a run that ends before it begins.
+        ValueError: if it is a run that ends before it begins, or acts at positions that nothing is called.
     """
+    word, marked, at = word.partition("@")
+    if marked:
+        if (found := named(word)) is None:
+            return None
+        if not SPAN.fullmatch(at):
+            raise ValueError(f"{at!r}, which no positions are called")
+        return kind_of(found[0]).acting(at).name, found[1]
     for kind in kinds():
         for notation in kind.notations:
             if match := pattern(notation, kind.runs and notation == kind.notations[0]).fullmatch(word):
