@@ -135,7 +135,13 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
             "off-direction", "locus.sites.off_direction:KIND", "the stream but for a direction: what directions are held against"
         ),
     ),
-    "models": (Entry("planted", "locus.models.planted.named:load_named", "planted:KIND:SEED, a model whose location is known"),),
+    "models": (
+        Entry(
+            "planted",
+            "locus.models.planted.named:load_named",
+            "planted:KIND:SEED, a model whose location is known",
+        ),
+    ),
     "claims": (
         Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),
         Entry("random", "locus.claims.chance:heuristic", "sites drawn at random: a negative control"),

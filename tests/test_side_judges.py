@@ -138,6 +138,28 @@ def test_patterns_read_the_beginning_of_an_answer_alone():
     assert judge.side("", "x" * (pattern.READ - 2) + "end", References()).wanted == 0
 
 
+def test_a_function_word_is_said_only_where_it_is_meant():
+    judge = reference.ReferenceJudge(measure="word overlap")
+    asked = 'Which word is missing? "The key to the cabinet ___ on the table."'
+    refs = References(("is",), ("are",))
+    said = {
+        "Is.": "wanted",
+        'The missing word is "is".': "wanted",  # quoted; the first "is" is not meant
+        "The key to the cabinet is on the table.": "wanted",  # in the gap: cabinet ___ on
+        "The key to the cabinet are on the table.": "unwanted",
+        "The word that is missing is *are*.": "unwanted",
+        "The missing word is key.": "neither",
+        'The word "key" is "the key" by itself.': "neither",  # between two quotations
+        "They are keys.": "neither",
+    }
+    for answer, side in said.items():
+        found = judge.side(asked, answer, refs)
+        assert (found.wanted, found.unwanted) == (float(side == "wanted"), float(side == "unwanted")), answer
+    no = References(("No",), ("Yes",))
+    assert judge.side("Do you agree?", "No, I do not.", no) == Sides(1.0, 0.0)
+    assert judge.side("Do you agree?", "There is no reason to.", no) == Sides(0.0, 0.0)
+
+
 @pytest.mark.parametrize("measure", ["word overlap", pytest.param("MiniLM", marks=MINILM.marks)])
 def test_references_by_hand(measure):
     judge = reference.ReferenceJudge(measure=measure)

@@ -7,6 +7,7 @@ from typer import Argument
 
 from locus import registry
 from locus.boundary.terminal import Text, console
+from locus.models.packaged import MODELS
 
 
 def show(
@@ -21,3 +22,6 @@ def show(
         source = "locus" if registry.shipped(chosen, entry.name) else entry.target
         table.add_row(*(Text(part) for part in (entry.name, entry.help, source, entry.extra)))
     console().print(table)
+    if chosen == "models":
+        packaged = ", ".join(MODELS)
+        console().print(Text(f"Any other model is a hub id, a folder, a GGUF file, or comes as a Python package: {packaged}."))

