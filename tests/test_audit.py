@@ -187,7 +187,7 @@ def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str]:
         (["--preset", "huge"], "quick, standard, paper"),
         (["--set", "epoch=2"], "no setting 'epoch' (nearest: epochs"),
         (["--set", "epochs=0"], "epochs"),
-        (["--set", "iti_strengths=[-1.0]"], "iti_strengths.0 = -1.0: Input should be greater than 0"),
+        (["--set", "iti_strengths=[-1.0]"], "iti_strengths.0 = -1.0, where a number above 0 is expected"),
         (["--config", "absent.toml"], "absent.toml"),
         (["--claim", "0.1", "--set", "null='layer'", "--random", "30"], "at least 19 places"),
     ],

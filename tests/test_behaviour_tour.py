@@ -35,11 +35,11 @@ def test_the_table_says_where_heuristics_lead_and_what_is_left(verdicts):
     rows = [tour.row(name, verdict) for name, verdict in verdicts.items()]
     said = tour.table(rows)
     first, second = (line.split(" | ") for line in said.splitlines()[2:4])
-    assert first[4:8] == ["-0.263", "3 of 3", "-0.539 (-0.994 to -0.083)", "15 of 20"]
+    assert first[5:9] == ["-0.263", "3 of 3", "-0.539 (-0.994 to -0.083)", "15 of 20"]
     # Of two tests the one against the demo's claim is adjusted by the factor 2, and the p for the second by 2 as well.
     ps = [verdicts[name].special.p_refuted for name in verdicts]
     assert min(ps) * 2 <= tour.LEVEL and "not special by a margin at demo." in " ".join(said.split())
-    assert (second[9], second[10]) == ("0.200", "0.400") and "special at none" in " ".join(said.split())
+    assert (second[10], second[11]) == ("0.200", "0.400") and "special at none" in " ".join(said.split())
     assert "0 of 2 claims lead under ITI (rank 1); by chance 0.1 are expected" in " ".join(said.split())
 
 

@@ -42,7 +42,7 @@ def whole(settings, tmp_path_factory):
     """One machine's run, to its last trial."""
     out = tmp_path_factory.mktemp("whole") / "RUN"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("locus.conclude.derive.enough", lambda *_: False)
+        patch.setattr("locus.conclude.stopping.Stopping.__call__", lambda _: False)
         audit(resolve("quick", **settings), out, sign=False)
     return out
 

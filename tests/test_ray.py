@@ -198,6 +198,7 @@ def test_no_cluster_at_an_address_is_said_before_anything_is_loaded(tmp_path):
 ENDS = {  # whom to send which signal, the status, and what is said
     "Ctrl-C": ("", signal.SIGINT, 130, "the same command goes on from there"),
     "a killed driver": ("driver", signal.SIGKILL, -signal.SIGKILL, ""),
+    # Workers do what they were given without a head, so that a run may reach its end before its loss is noticed.
     "a lost head": ("head", signal.SIGKILL, 2, "the same command goes on from there"),
 }
 
@@ -223,8 +224,9 @@ def test_a_run_that_was_ended_goes_on_and_ray_says_nothing(tmp_path, how):
     store = Store(out / "trials.sqlite")
     done = len(store.done())
     store.close()
-    assert process.returncode == status and done, said
-    assert "gcs" not in said.lower() and ("ray" not in said.lower() or whom == "head") and words in said
+    finished = whom == "head" and process.returncode == 0
+    assert (process.returncode == status or finished) and done, said
+    assert "gcs" not in said.lower() and ("ray" not in said.lower() or whom == "head") and (words in said or finished)
     whole = tmp_path / "WHOLE"
     whole.mkdir()
     shutil.copy(out / "plan.json", whole)  # with the threads that it was begun with

@@ -195,7 +195,7 @@ def test_blocks_take_what_they_lack_from_the_whole(file):
 
 WRONG = {
     "modles = []": "no setting 'modles' .nearest: models",
-    "level = 1.0": "level = 1.0: Input should be less than 1",
+    "level = 1.0": "level = 1.0, where a number below 1 is expected",
     "seeds = []": "one or more claims and seeds; received no seeds",
     'seeds = ["a"]': "seeds.0 = 'a'",
     "level": "a TOML file with a sweep",

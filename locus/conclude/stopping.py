@@ -26,11 +26,14 @@ class Stopping:
         record = Record(self.plan, store)
         looks = record.config.looks if record.config.sequential else ()
         self.others = [trial.id for trial in self.plan.trials if trial.role not in DRAWN and trial.id not in record.done]
-        self.coming = [self._drawn_between(*ends) for ends in zip((0, *looks), looks, strict=False)][::-1]
-        while self.coming and all(trial in record.done for trial in self.coming[-1]):
-            self.coming.pop()
+        # Each way to draw them has its own looks, the next one last.
+        spans = list(zip((0, *looks), looks, strict=False))[::-1]
+        self.coming = {role: [self._drawn_between(role, *ends) for ends in spans] for role in DRAWN}
+        for groups in self.coming.values():
+            while groups and all(trial in record.done for trial in groups[-1]):
+                groups.pop()
         # A run that was killed after it had gone on from a look is not to stop there.
-        went_on = bool(self.coming) and any(trial in record.done for trial in self.coming[-1])
+        went_on = any(trial in record.done for groups in self.coming.values() if groups for trial in groups[-1])
         self.known, self.due = False, bool(looks) and not went_on
 
     def __call__(self) -> bool:
@@ -41,27 +44,28 @@ class Stopping:
 
     def _more(self) -> bool:
         """Whether a look was reached, or something else finished, since this was asked last."""
-        if not self.coming:
+        if not any(self.coming.values()):
             return False
         left = [trial for trial in self.others if not self.store.holds(trial)]
         more, self.others = len(left) < len(self.others), left
-        while self.coming:
-            drawn = self.coming[-1]
-            while drawn and self.store.holds(drawn[-1]):
-                drawn.pop()
-            if drawn:
-                break
-            self.coming.pop()
-            more = True
+        for groups in self.coming.values():
+            while groups:
+                drawn = groups[-1]
+                while drawn and self.store.holds(drawn[-1]):
+                    drawn.pop()
+                if drawn:
+                    break
+                groups.pop()
+                more = True
         return more
 
-    def _drawn_between(self, first: int, last: int) -> list[str]:
-        """Trials of the random Locations from one number on up to another, of all claims, read modes and ways to draw them."""
-        numbers: dict[tuple[str, str, str], dict[str, int]] = {}
+    def _drawn_between(self, role: str, first: int, last: int) -> list[str]:
+        """Trials of random Locations drawn one way, from one number on up to another, of all claims and read modes."""
+        numbers: dict[tuple[str, str], dict[str, int]] = {}
         found = []
         for trial in self.plan.trials:
-            if trial.role in DRAWN:
-                names = numbers.setdefault((trial.role, trial.claim, trial.read), {})
+            if trial.role == role:
+                names = numbers.setdefault((trial.claim, trial.read), {})
                 if first <= names.setdefault(trial.arm, len(names)) < last:
                     found.append(trial.id)
         return found

@@ -41,9 +41,16 @@ NAMING = {
     "edit",
     "steering",
     "executor",
+    "site_kind",
 }
 # Settings that name what is registered.
-REGISTERED: dict[str, Kind] = {"metric": "metrics", "metrics": "metrics", "edit": "edits", "steering": "edits"}
+REGISTERED: dict[str, Kind] = {
+    "metric": "metrics",
+    "metrics": "metrics",
+    "edit": "edits",
+    "steering": "edits",
+    "site_kind": "sites",
+}
 PARTS = ("model", "data", "text", "judge")
 _PLANTED = r"planted:[a-z0-9-]{1,40}(:[0-9]{1,18}(:shuffled)?)?"
 _TASK = r"task:[a-z-]{1,40}(:[0-9]{1,5}(:[0-9]{1,18})?)?"
@@ -165,7 +172,8 @@ def _foreign(config: AuditConfig) -> list[str]:
     sources = []
     for setting, kind in REGISTERED.items():
         value = getattr(config, setting)
-        sources += [f"{kind}:{name}" for name in (value if isinstance(value, tuple) else (value,)) if not shipped(kind, name)]
+        named = [name.partition("@")[0] for name in (value if isinstance(value, tuple) else (value,))]  # mlp@subject is of mlp
+        sources += [f"{kind}:{name}" for name in named if name and not shipped(kind, name)]
     return list(dict.fromkeys(sources))
 
 

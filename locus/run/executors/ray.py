@@ -215,7 +215,7 @@ class Ray:
             return
         for variable, setting in OWN.items():
             os.environ.setdefault(variable, setting)
-        told: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        told: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
         own = {"num_cpus": tasks.threads * tasks.workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         told |= {"address": self.address} if self.address else own
         try:
