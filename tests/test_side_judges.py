@@ -17,6 +17,7 @@ from locus.judges.purse import Endpoint
 from locus.judges.sides import Labelled
 from locus.stats.judged import Confusion
 from locus.stats.proportions import exact_interval
+from studies.behaviours import spoken
 from tests.endpoint import Server
 from tests.families import tiny
 
@@ -404,3 +405,9 @@ def test_the_page_about_judging_states_the_errors_that_are_counted(name):
     ]
     row = f"| {name} | `{behaviours.load(name).judge}` | {len(judge.labelled())} | {' | '.join(cells)} |"
     assert row in (Path(__file__).parents[1] / "docs" / "judging.md").read_text()
+
+
+@pytest.mark.skipif(find_spec(encoder.MODULE) is None, reason="MiniLM is missing")
+def test_the_table_of_what_models_really_said_follows_from_the_labels():
+    assert f"{spoken.BEGIN}\n{spoken.table()}\n{spoken.END}" in spoken.PAGE.read_text(encoding="utf-8")
+    assert all(spoken.labelled(path.stem) for path in spoken.KEPT.glob("*.jsonl"))
