@@ -80,6 +80,14 @@ def test_an_effect_that_is_not_clear_says_how_many_questions_show_it():
     assert "gains nothing" in text
 
 
+def test_of_a_direction_it_is_the_claimed_layers_that_gain_nothing():
+    of = {"kind": "direction", "location": ("direction.1.8c562ddb6644", "direction.3.8c562ddb6644"), **invalid()}
+    found = verdict()
+    one = found.claims[0].model_copy(update=of)
+    (text,) = diagnosis.next_steps(one, found.model_copy(update={"claims": (one,)}))
+    assert text.startswith("No edit of the stream at layer 1, 3 gains anything: claim one at another layer.")
+
+
 def test_each_cause_is_named_with_its_remedy():
     (full,) = diagnosis.next_steps(claim(invalid()), verdict(base=0.98))
     assert "already reaches 98.0 % by mc2" in full and "--metric margin" in full

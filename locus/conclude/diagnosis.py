@@ -13,6 +13,8 @@ from locus.metrics.base import metric as metric_named
 from locus.records.findings import ClaimVerdict, Finding
 from locus.records.verdict import Gain, Verdict
 from locus.shown import visible
+from locus.sites.kind import kind_of
+from locus.sites.site import Location
 
 SATURATED = 0.95  # share from which on a metric leaves an edit nothing to gain
 FEW = 30  # test questions below which most of what is wrong is that there are so few
@@ -144,6 +146,9 @@ def _effect(finding: Finding, verdict: Verdict) -> str:
     gain, (low, high), level, n = finding.estimate, finding.interval, finding.level, finding.n
     if gain is None or gain <= 0 or low is None or high is None:
         more = "more questions, " if n is not None and n < FEW else ""
+        if (claim := verdict.claims[0]).kind and kind_of(claim.kind).around:  # whose ceiling is the free edit of these layers
+            layers = ", ".join(map(str, sorted({site.layer for site in Location.parse(",".join(claim.location)).sites})))
+            return f"No edit of the stream at layer {layers} gains anything: claim one at another layer. {_longer(verdict)}"
         return f"The optimal edit of the whole model gains nothing: take {more}a stronger model. {_longer(verdict)}"
     if _clear(finding):
         return "The ceiling has an effect, but the data do not let it be read; see the reason above."

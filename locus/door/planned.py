@@ -207,4 +207,6 @@ def _context(config: AuditConfig, dataset: Dataset, others: tuple[Dataset, ...],
 
 def in_words(seconds: float) -> str:
     """A time as one says it."""
+    if 0 < seconds < 1:
+        return "under 1 s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
