@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,8 @@ from benchmarks.scale.grown import grow, small
 from locus import conclude
 from locus.boundary import incoming
 from locus.conclude import derive
+from locus.conclude.record import Record
+from locus.conclude.scores import by_null
 from locus.conclude.stopping import Stopping
 from locus.errors import UserError
 from locus.plan import document
@@ -82,19 +85,22 @@ def test_a_run_is_concluded_on_its_way_as_often_as_it_is_looked_at(tmp_path, run
     assert counts[0] == counts[1] <= 6
 
 
-def test_a_run_that_went_on_from_a_look_does_not_stop_before_the_next(tmp_path, run, monkeypatch):
+def test_what_is_concluded_on_the_way_is_what_the_last_whole_look_says(tmp_path, run):
+    """So a run that was killed between two looks may be asked at once when it goes on: it is told what it was told before."""
     grow(run, tmp_path / "RUN", 8, 1, 1)
     plan = json.loads((tmp_path / "RUN" / "plan.json").read_text())
     plan["config"]["sequential"] = True
     (tmp_path / "RUN" / "plan.json").write_text(json.dumps(plan))
     drawn = [trial["id"] for trial in plan["trials"] if trial["role"] == "random"]
-    store = Store(tmp_path / "RUN" / "trials.sqlite")
-    monkeypatch.setattr("locus.conclude.stopping.settled", lambda record: True)
-    for number, stops in ((2, True), (3, False), (4, True)):
-        store.db.executemany("UPDATE trials SET state = 'coming' WHERE id = ?", [(name,) for name in drawn[number:]])
-        store.db.executemany("UPDATE trials SET state = 'done' WHERE id = ?", [(name,) for name in drawn[:number]])
-        assert Stopping(tmp_path / "RUN", store)() is stops
-    store.close()
+    with closing(Store(tmp_path / "RUN" / "trials.sqlite")) as store:
+        said = []
+        for number in range(len(drawn) + 1):
+            store.db.executemany("UPDATE trials SET state = 'coming' WHERE id = ?", [(name,) for name in drawn[number:]])
+            store.db.executemany("UPDATE trials SET state = 'done' WHERE id = ?", [(name,) for name in drawn[:number]])
+            said.append(repr(by_null(Record(read_plan(tmp_path / "RUN"), store))))
+        looks = Record(read_plan(tmp_path / "RUN"), store).config.looks
+    assert len(set(said)) > 1
+    assert said == [said[max((look for look in looks if look <= number), default=0)] for number in range(len(drawn) + 1)]
 
 
 def test_a_table_of_scores_is_what_is_read_one_by_one(run):

@@ -32,9 +32,8 @@ class Stopping:
         for groups in self.coming.values():
             while groups and all(trial in record.done for trial in groups[-1]):
                 groups.pop()
-        # A run that was killed after it had gone on from a look is not to stop there.
-        went_on = any(trial in record.done for groups in self.coming.values() if groups for trial in groups[-1])
-        self.known, self.due = False, bool(looks) and not went_on
+        # Asked at once, as before it was stopped: what follows hangs on whole looks alone, and not on how far the next one is.
+        self.known, self.due = False, bool(looks)
 
     def __call__(self) -> bool:
         """Whether the verdict is settled."""

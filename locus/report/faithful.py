@@ -1,6 +1,6 @@
 """Whether what is exported says what the edited model says, tried on this very model before anything is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,17 @@ LENGTH = 24  # tokens of the text on which the two are compared
 ROUNDING = 1e-4  # how far apart logits may be, as a share of the largest: the same sums in another order
 PART = 0.1  # and where numbers are short, as a share of what the edit changes
 NOISE = 2  # and as a multiple of what rounding within the model changes
+
+
+def hooked(model: Model, tokens: Tensor, hooks: Mapping[nn.Module, Callable[..., Any]]) -> Tensor:
+    """Logits of a model as transformers has it, for tokens [1, T], while hooks change what some modules give."""
+    handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
+    try:
+        logits: Tensor = model.hf(input_ids=tokens, use_cache=False).logits
+        return logits
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def compare(model: Model, edit: Edit, said: Callable[[Tensor], Tensor], what: str) -> None:

@@ -28,7 +28,7 @@ from locus.models.locate import locate, on_hub
 from locus.models.model import Model
 from locus.models.points import POINTS
 from locus.registry import MEMORY
-from locus.report.faithful import compare, fits
+from locus.report.faithful import compare, fits, hooked
 from locus.report.maps import REMEDY, map_of
 from locus.shown import visible
 
@@ -106,13 +106,7 @@ def _beside(model: Model, factors: Factors, added: Biases, tokens: Tensor) -> Te
 
         return after
 
-    handles = [model.hf.get_submodule(path).register_forward_hook(hook(*one, added.get(path))) for path, one in factors.items()]
-    try:
-        logits: Tensor = model.hf(input_ids=tokens, use_cache=False).logits
-        return logits
-    finally:
-        for handle in handles:
-            handle.remove()
+    return hooked(model, tokens, {model.hf.get_submodule(path): hook(*one, added.get(path)) for path, one in factors.items()})
 
 
 def _targets(model: Model, paths: list[str]) -> list[str] | str:

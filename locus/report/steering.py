@@ -19,7 +19,7 @@ from locus.edits.base import Edit
 from locus.errors import UserError
 from locus.models.model import Model
 from locus.models.points import POINTS
-from locus.report.faithful import compare, fits
+from locus.report.faithful import compare, fits, hooked
 from locus.report.maps import REMEDY
 
 FILE = "control-vector.gguf"
@@ -89,10 +89,4 @@ def _added(model: Model, found: Vectors, tokens: Tensor) -> Tensor:
 
         return after
 
-    handles = [model.layers[layer].register_forward_hook(hook(vector)) for layer, vector in found.items()]
-    try:
-        logits: Tensor = model.hf(input_ids=tokens, use_cache=False).logits
-        return logits
-    finally:
-        for handle in handles:
-            handle.remove()
+    return hooked(model, tokens, {model.layers[layer]: hook(vector) for layer, vector in found.items()})
