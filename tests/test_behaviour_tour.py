@@ -14,7 +14,7 @@ ANTONYM = Path(__file__).parents[1] / "studies" / "antonym"
 
 @pytest.fixture(scope="module")
 def verdicts():
-    paths = {"demo": ANTONYM / "verdict.json", "more": ANTONYM / "more-questions" / "verdict.json"}
+    paths = {"demo": ANTONYM / "24-questions" / "verdict.json", "more": ANTONYM / "more-questions" / "verdict.json"}
     return {name: Verdict.parse(json.loads(path.read_text())) for name, path in paths.items()}
 
 
