@@ -1,0 +1,196 @@
+"""Several processes that do one audit together, in lock-step, as torchrun begins them.
+
+All of them run the same flow and reach the same numbers. The first alone speaks, and writes the run folder; each other works in a
+copy of it that nobody sees. That they are in step is not taken for granted: before and after whatever is kept they compare what
+they hold (`agree`). What ends one ends all, and is said once.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from locus.errors import UserError
+from locus.machine.torchrun import begun
+
+AGAIN = "The same command goes on from there."
+SLOW = timedelta(hours=2)  # that one may be behind another, as when weights are read
+WORD = 10.0  # seconds in which another process may say what it ended of
+_COPIES: list[tempfile.TemporaryDirectory[str]] = []  # of run folders, which go when this process ends
+
+
+def count() -> int:
+    """How many processes work together now; 1 where this one works by itself."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
+
+
+def beside(own: Tensor) -> Tensor:
+    """The tensors of all processes, [..., width], beside one another: [..., processes x width]."""
+    own = own.contiguous()
+    parts = [torch.empty_like(own) for _ in range(count())]
+    torch.distributed.all_gather(parts, own)
+    return torch.cat(parts, dim=-1)
+
+
+def mine(tensor: Tensor) -> Tensor:
+    """This process's part of the last dimension."""
+    width = tensor.shape[-1] // count()
+    return tensor[..., width * begun()[0] :][..., :width].contiguous()
+
+
+def agree(what: str, content: Any) -> None:
+    """See that all processes hold the same.
+
+    Args:
+        what: is compared, in words.
+        content: bytes, or what JSON can say.
+
+    Raises:
+        UserError: on all of them, if one holds something else.
+    """
+    if count() == 1:
+        return
+    held = content if isinstance(content, bytes) else json.dumps(content, sort_keys=True).encode()
+    digests: list[Any] = [None] * count()
+    torch.distributed.all_gather_object(digests, hashlib.sha256(held).hexdigest())
+    if other := [number for number, one in enumerate(digests) if one != digests[0]]:
+        raise UserError(
+            f"the same {what} in all {count()} processes",
+            f"another one in process {other[0]} than in process 0",
+            "Begin them on machines that compute alike, with the same files, versions and OMP_NUM_THREADS. Nothing of it is kept.",
+        )
+
+
+@contextmanager
+def together(out: Path) -> Iterator[Path]:
+    """All processes that torchrun began work together while a `with` block lasts, each in a folder of its own.
+
+    Args:
+        out: the run folder; the first works in it, each other in a copy of what is there.
+
+    Raises:
+        UserError: in the first, if another ended; whatever is raised in one ends all.
+    """
+    number, total = begun()
+    store, _, _ = next(torch.distributed.rendezvous("env://", timeout=SLOW))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=number, world_size=total, timeout=SLOW)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    before = signal.signal(signal.SIGTERM, _terminated)
+    ends = _Ends(torch.distributed.PrefixStore("locus", store), number, total)
+    try:
+        yield _copied(out, number)
+        ends.well()
+    except BaseException as error:
+        ends.ill(error)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _let_go()
+
+
+def _terminated(*_: Any) -> None:
+    """torchrun ends the others where one has ended: time to say why, and to clear up."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _let_go() -> None:
+    """Close what binds the processes, whereupon the others notice."""
+    if torch.distributed.is_initialized():
+        with suppress(Exception):  # another may be gone already
+            torch.distributed.destroy_process_group()
+
+
+def _copied(out: Path, number: int) -> Path:
+    """The run folder, or a copy of what the first process has in it."""
+    files: dict[str, bytes] = {}
+    if number == 0 and out.is_dir() and not out.is_symlink():
+        regular = (path for path in out.rglob("*") if path.is_file() and not path.is_symlink())
+        files = {str(path.relative_to(out)): path.read_bytes() for path in regular}
+    held: list[Any] = [files]
+    torch.distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"))
+    if number == 0:
+        return out
+    _COPIES.append(tempfile.TemporaryDirectory(prefix="locus-process-"))
+    own = Path(_COPIES[-1].name) / "run"
+    for name, content in held[0].items():
+        path = own / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return own
+
+
+class _Ends:
+    """How each process ended, as all can read it."""
+
+    def __init__(self, store: Any, number: int, total: int):
+        self.store, self.number, self.total = store, number, total
+
+    def well(self) -> None:
+        """This one is done; those that do not lead end as the first does.
+
+        Raises:
+            UserError: if the first did not end well.
+        """
+        self._say("", own=False)
+        if self.number and (first := self._of(0, SLOW.total_seconds())) and first["text"]:
+            raise UserError("every process to end well", f"process 0: {first['text']}", AGAIN)
+
+    def ill(self, error: BaseException) -> None:
+        """This one failed: the first says why all end, and another only where the first cannot.
+
+        Raises:
+            UserError: in the first, with what another ended of.
+        """
+        own = not _lost(error)
+        self._say(str(error) or type(error).__name__, own)
+        _let_go()
+        if own and self.number and self._of(0, WORD) is None:
+            print(f"process {self.number}: {error}", file=sys.__stderr__, flush=True)
+        if own or self.number:
+            return
+        until = time.monotonic() + WORD
+        while True:
+            told = [(other, self._of(other, 0.0)) for other in range(1, self.total)]
+            said = next((f"process {other}, which ended: {one['text']}" for other, one in told if one and one["own"]), "")
+            if said or time.monotonic() > until or all(one for _, one in told):
+                break
+            time.sleep(0.1)
+        raise UserError("every process to go on to the end", said or "one that is gone without a word", AGAIN) from error
+
+    def _say(self, text: str, own: bool) -> None:
+        with suppress(Exception):  # torchrun, which keeps what is said, may be gone
+            self.store.set(f"ended/{self.number}", json.dumps({"text": text[:2000], "own": own}))
+
+    def _of(self, number: int, seconds: float) -> dict[str, Any] | None:
+        """How another ended, if it does within some seconds."""
+        key, until = f"ended/{number}", time.monotonic() + seconds
+        with suppress(Exception):
+            while not self.store.check([key]):
+                if time.monotonic() >= until:
+                    return None
+                time.sleep(0.05)
+            found: dict[str, Any] = json.loads(self.store.get(key))
+            return found
+        return None
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    if isinstance(error, SystemExit):
+        return error.code == 128 + signal.SIGTERM
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "onnection", "ProcessGroup"))
+    return said or isinstance(error, torch.distributed.DistError)
