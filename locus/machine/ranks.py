@@ -6,6 +6,7 @@ they hold (`agree`). What ends one ends all, and is said once.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from locus.machine.torchrun import begun
 AGAIN = "The same command goes on from there."
 SLOW = timedelta(hours=2)  # that one may be behind another, as when weights are read
 WORD = 10.0  # seconds in which another process may say what it ended of
+_TIMES = itertools.count()
 _COPIES: list[tempfile.TemporaryDirectory[str]] = []  # of run folders, which go when this process ends
 
 
@@ -74,23 +76,28 @@ def agree(what: str, content: Any) -> None:
 
 
 @contextmanager
-def together(out: Path) -> Iterator[Path]:
+def together(out: Path, sliced: bool = True) -> Iterator[Path]:
     """All processes that torchrun began work together while a `with` block lasts, each in a folder of its own.
 
     Args:
         out: the run folder; the first works in it, each other in a copy of what is there.
+        sliced: whether they are to work together: else this one works by itself.
 
     Raises:
         UserError: in the first, if another ended; whatever is raised in one ends all.
     """
+    if not sliced:
+        yield out
+        return
     number, total = begun()
-    store, _, _ = next(torch.distributed.rendezvous("env://", timeout=SLOW))
+    every, _, _ = next(torch.distributed.rendezvous("env://", timeout=SLOW))
+    store = torch.distributed.PrefixStore(f"locus/{next(_TIMES)}", every)  # nothing is left of an audit before
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=number, world_size=total, timeout=SLOW)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     before = signal.signal(signal.SIGTERM, _terminated)
-    ends = _Ends(torch.distributed.PrefixStore("locus", store), number, total)
+    ends = _Ends(store, number, total)
     try:
         yield _copied(out, number)
         ends.well()

@@ -274,14 +274,20 @@ def _sizes(config: AuditConfig) -> list[UserError]:
 
 
 def _spread(config: AuditConfig) -> list[UserError]:
-    """A model that is spread over devices by one process, which holds it alone; and one process in any case."""
-    errors = [wrong] if (wrong := devices.several_processes()) else []
-    if config.device_map is None:
+    """A model that is spread over devices by one process, which holds it alone; or cut into slices, a process each."""
+    errors = [wrong] if (wrong := devices.several_processes(config.tp_plan)) else []
+    beside = "tp_plan" if config.tp_plan is not None else "device_map"
+    if config.device_map is None and config.tp_plan is None:
         return errors
-    errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin)
-    if config.executor.partition(":")[0] == "ray":
-        received = "executor = ray, whose workers have a GPU each, beside a device_map"
-        wanted = "executor auto, serial or fork with a device_map"
+    if config.device_map is not None and config.tp_plan is not None:
+        remedy = "Leave one of them out: transformers forbids both."
+        errors.append(UserError("either a device_map or a tp_plan", "both", remedy))
+    errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin, beside)
+    executor, allowed = config.executor.partition(":")[0], ("auto", "serial") if beside == "tp_plan" else ("auto", "serial", "fork")
+    if executor == "ray" or (beside == "tp_plan" and executor not in allowed):
+        why = ", whose workers have a GPU each," if executor == "ray" else ""
+        wanted = f"executor {', '.join(allowed[:-1])} or {allowed[-1]} with a {beside}"
+        received = f"executor = {executor}{why} beside a {beside}"
         errors.append(UserError(wanted, received, "Leave out executor, or use --part K/N for several machines."))
     return errors
 
