@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -27,7 +28,7 @@ from locus.machine.torchrun import begun
 
 AGAIN = "The same command goes on from there."
 SLOW = timedelta(hours=2)  # that one may be behind another, as when weights are read
-WORD = 10.0  # seconds in which another process may say what it ended of
+WORD = 3.0  # seconds in which what another process said before it went can be heard
 _TIMES = itertools.count()
 _COPIES: list[tempfile.TemporaryDirectory[str]] = []  # of run folders, which go when this process ends
 
@@ -153,45 +154,41 @@ class _Ends:
             UserError: if the first did not end well.
         """
         self._say("", own=False)
-        if self.number and (first := self._of(0, SLOW.total_seconds())) and first["text"]:
-            raise UserError("every process to end well", f"process 0: {first['text']}", AGAIN)
+        while self.number and not (first := self._of(0)):
+            time.sleep(0.05)
+        if self.number and first and first["text"]:
+            raise UserError("every process to end well", f"process 0, which did not ({first['text']})", AGAIN)
 
     def ill(self, error: BaseException) -> None:
-        """This one failed: the first says why all end, and another only where the first cannot.
+        """This one failed. The first says why all end; another leaves word of it before it goes, whereupon the first goes too.
 
         Raises:
             UserError: in the first, with what another ended of.
         """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which comes as soon as one is gone
         own = not _lost(error)
-        self._say(str(error) or type(error).__name__, own)
-        _let_go()
-        if own and self.number and self._of(0, WORD) is None:
-            print(f"process {self.number}: {error}", file=sys.__stderr__, flush=True)
+        self._say(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}", own)
+        if own and self.number and not isinstance(error, UserError | KeyboardInterrupt):
+            traceback.print_exception(error, file=sys.__stderr__)  # ours to mend, so where it was must be seen
         if own or self.number:
             return
-        until = time.monotonic() + WORD
-        while True:
-            told = [(other, self._of(other, 0.0)) for other in range(1, self.total)]
-            said = next((f"process {other}, which ended: {one['text']}" for other, one in told if one and one["own"]), "")
-            if said or time.monotonic() > until or all(one for _, one in told):
-                break
+        until, said = time.monotonic() + WORD, ""
+        while not said and time.monotonic() < until:
+            told = [(other, self._of(other)) for other in range(1, self.total)]
+            said = next((f"process {other}, which ended ({one['text']})" for other, one in told if one and one["own"]), "")
             time.sleep(0.1)
-        raise UserError("every process to go on to the end", said or "one that is gone without a word", AGAIN) from error
+        raise UserError("all processes to go on to the end", said or "one that is gone without a word", AGAIN) from error
 
     def _say(self, text: str, own: bool) -> None:
         with suppress(Exception):  # torchrun, which keeps what is said, may be gone
-            self.store.set(f"ended/{self.number}", json.dumps({"text": text[:2000], "own": own}))
+            self.store.set(f"ended/{self.number}", json.dumps({"text": text[:2000].rstrip("."), "own": own}))
 
-    def _of(self, number: int, seconds: float) -> dict[str, Any] | None:
-        """How another ended, if it does within some seconds."""
-        key, until = f"ended/{number}", time.monotonic() + seconds
+    def _of(self, number: int) -> dict[str, Any] | None:
+        """How another ended; None while it has not, or where nobody knows."""
         with suppress(Exception):
-            while not self.store.check([key]):
-                if time.monotonic() >= until:
-                    return None
-                time.sleep(0.05)
-            found: dict[str, Any] = json.loads(self.store.get(key))
-            return found
+            if self.store.check([f"ended/{number}"]):
+                found: dict[str, Any] = json.loads(self.store.get(f"ended/{number}"))
+                return found
         return None
 
 
