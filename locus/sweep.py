@@ -27,7 +27,7 @@ from locus.sites.kind import SiteKind
 from locus.sites.space import SiteSpace
 
 Progress = Callable[[str, float], None]
-OF_MODEL = ("model", "revision", "adapter", "device", "device_map", "tp_plan", "dtype", "trust_remote_code", "twin")  # say which it is
+OF_MODEL = ("model", "revision", "adapter", "device", "device_map", "dtype", "trust_remote_code", "twin")  # say which it is
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,12 @@ def together(out: Path, sliced: bool = True) -> Iterator[Path]:
     if not sliced:
         yield out
         return
+    from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
+    from torch.distributed.rendezvous import rendezvous
+
     number, total = begun()
-    every, _, _ = next(torch.distributed.rendezvous("env://", timeout=SLOW))
-    store = torch.distributed.PrefixStore(f"locus/{next(_TIMES)}", every)  # nothing is left of an audit before
+    every, _, _ = next(rendezvous("env://", timeout=SLOW))
+    store = PrefixStore(f"locus/{next(_TIMES)}", every)  # nothing is left of an audit before
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=number, world_size=total, timeout=SLOW)
     if torch.cuda.is_available():

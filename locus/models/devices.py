@@ -112,8 +112,23 @@ def check_sliced(name: str, device: str = "auto", adapter: str | None = None, sp
     if ranks.count() == 1:
         raise UserError("processes that hold a slice each, which an audit alone begins", "one by itself", ALONE)
     if spread is not None:
-        raise UserError("either a device_map or a tp_plan", "both", "Leave one of them out: transformers forbids both.")
+        raise both()
     check_alone(name, device, adapter, beside="tp_plan")
+
+
+def both() -> UserError:
+    """What is wrong with a model that is to be spread and cut."""
+    return UserError("either a device_map or a tp_plan", "both", "Leave one of them out: transformers forbids both.")
+
+
+def check_one(tp_plan: str | None) -> None:
+    """Refuse several audits, one after the other, of a model of which several processes hold slices.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if tp_plan is not None:
+        raise UserError("one audit at a time with a tp_plan", "several", "Begin each by torchrun, in a folder of its own.")
 
 
 def several_processes(tp_plan: str | None = None) -> UserError | None:

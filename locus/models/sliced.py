@@ -35,8 +35,7 @@ def processes(module: nn.Module) -> int:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor of a model's, put together where processes hold slices of it: all of them must ask for it."""
-    gathered: Tensor = tensor.full_tensor() if hasattr(tensor, "device_mesh") else tensor  # type: ignore[operator]
-    return gathered
+    return getattr(tensor, "full_tensor", lambda: tensor)()  # type: ignore[no-any-return]
 
 
 def options(empty: Any) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def options(empty: Any) -> dict[str, Any]:
     Args:
         empty: the model without weights.
     """
-    from transformers.distributed import DistributedConfig
+    from transformers.distributed.configuration_utils import DistributedConfig
 
     kept = {path: WHOLE for path in empty.tp_plan if path in _around(empty)}
     return {"distributed_config": DistributedConfig(tp_size=ranks.count(), tp_plan=kept or "auto")}

@@ -274,21 +274,20 @@ def _sizes(config: AuditConfig) -> list[UserError]:
 
 
 def _spread(config: AuditConfig) -> list[UserError]:
-    """A model that is spread over devices by one process, which holds it alone; or cut into slices, a process each."""
+    """A model that is spread over devices by one process, which holds it alone; or cut into slices, one for each of several."""
     errors = [wrong] if (wrong := devices.several_processes(config.tp_plan)) else []
-    beside = "tp_plan" if config.tp_plan is not None else "device_map"
-    if config.device_map is None and config.tp_plan is None:
-        return errors
     if config.device_map is not None and config.tp_plan is not None:
-        remedy = "Leave one of them out: transformers forbids both."
-        errors.append(UserError("either a device_map or a tp_plan", "both", remedy))
-    errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin, beside)
-    executor, allowed = config.executor.partition(":")[0], ("auto", "serial") if beside == "tp_plan" else ("auto", "serial", "fork")
-    if executor == "ray" or (beside == "tp_plan" and executor not in allowed):
-        why = ", whose workers have a GPU each," if executor == "ray" else ""
-        wanted = f"executor {', '.join(allowed[:-1])} or {allowed[-1]} with a {beside}"
-        received = f"executor = {executor}{why} beside a {beside}"
-        errors.append(UserError(wanted, received, "Leave out executor, or use --part K/N for several machines."))
+        errors.append(devices.both())
+    allowed = {"device_map": ("auto", "serial", "fork"), "tp_plan": ("auto", "serial")}
+    for beside in [name for name in allowed if getattr(config, name) is not None]:
+        errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin, beside)
+        executor = config.executor.partition(":")[0]
+        if executor == "ray" or (beside == "tp_plan" and executor not in allowed[beside]):
+            *most, last = allowed[beside]
+            why = "ray, whose workers have a GPU each," if executor == "ray" else executor
+            remedy = "Leave out executor, or use --part K/N for several machines."
+            received = f"executor = {why} beside a {beside}"
+            errors.append(UserError(f"executor {', '.join(most)} or {last} with a {beside}", received, remedy))
     return errors
 
 

@@ -50,7 +50,7 @@ class DoneBank:
 
     @property
     def content(self) -> dict[str, object]:
-        """All but what it took, as JSON can say it; of the edits' files their numbers, since the order of their headers is chance."""
+        """All but what it took, as JSON can say it; of the edits their numbers, since how their files begin is chance."""
         made = {one: {name: _digest(row) for name, row in load(content).items()} for one, content in self.edits.items()}
         told = [(one.id, one.converged, one.reason, repr(one.fit), repr(one.scores), repr(one.texts)) for one in self.results]
         return {"edits": made, "results": told}
