@@ -1,21 +1,30 @@
-"""What the processes of test_tensor_parallel do: torchrun begins them by `-m tests.lockstep STEP FOLDER`, each with all of it.
+"""What the processes of test_tensor_parallel do, which torchrun begins by `-m tests.lockstep FOLDER`, and again where they fail.
 
-The command line imports this file for its metric, which gets one of several processes into trouble when it is asked for a value.
+In the first three attempts a metric gets one of them, or both, into trouble when it is asked for a value: each attempt goes on
+with what the one before has left, and the last by the command line.
 """
 
 import json
 import os
 import signal
+import sqlite3
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import locus
+import locus.cli.app
 from locus.metrics.base import Answers, Metric
 
 RANK = os.environ.get("RANK", "0")
-FAMILIES = ("llama", "qwen3", "gemma2", "gpt_neox")  # heads that share keys, norms of heads, soft caps, heads side by side in one map
+FAMILIES = (
+    "llama",
+    "qwen3",
+    "gemma2",
+    "gpt_neox",
+)  # heads that share keys, norms of heads, soft caps, heads side by side in one map
 TROUBLE = {"what": "", "who": "", "when": 0, "asked": 0}
 
 
@@ -84,7 +93,9 @@ def model_of(folder: Path, family: str, dtype: str = "float32") -> dict:
 def gradient(model) -> torch.Tensor:
     """Of a sum of logits with respect to what edits change: heads and neurons of the first layer, side by side."""
     changes = [torch.zeros(model.layout.width(point, 0), requires_grad=True) for point in ("z", "post")]
-    handles = [model.attach(point, 0, lambda x, add=add: x + add.to(x)) for point, add in zip(("z", "post"), changes, strict=True)]
+    handles = [
+        model.attach(point, 0, lambda x, add=add: x + add.to(x)) for point, add in zip(("z", "post"), changes, strict=True)
+    ]
     torch.set_grad_enabled(True)
     logits = model.hf(input_ids=torch.arange(3, 16)[None]).logits
     (logits * torch.linspace(-1, 1, logits.shape[-1])).sum().backward()
@@ -103,10 +114,10 @@ def first(folder: Path) -> None:
     with together(folder / "nothing"):
         found["models"] = {family: model_of(folder, family) for family in FAMILIES}
         found["short"] = model_of(folder, "llama", "bfloat16")
-        found["refused"] = {family: said(lambda: load(str(folder / family), tp_plan="auto")) for family in ("llama-mqa", "gpt2")}
-        found["refused"]["both"] = said(lambda: load(str(folder / "llama"), tp_plan="auto", device_map="auto"))
+        found["refused"] = {name: said(partial(load, str(folder / name), tp_plan="auto")) for name in ("llama-mqa", "gpt2")}
+        found["refused"]["both"] = said(partial(load, str(folder / "llama"), tp_plan="auto", device_map="auto"))
         tested, sliced.TESTED = sliced.TESTED, "4.2"
-        found["refused"]["version"] = said(lambda: load(str(folder / "llama"), tp_plan="auto"))
+        found["refused"]["version"] = said(partial(load, str(folder / "llama"), tp_plan="auto"))
         sliced.TESTED = tested
     found["runs"] = {name: str(audit(folder, name, f"{name}.toml").folder) for name in ("adamw", "newton")}
     found["apart"] = said(lambda: in_trouble(folder, "differ", "1", 20, "apart"))
@@ -114,11 +125,25 @@ def first(folder: Path) -> None:
     in_trouble(folder, "raise", "1", 20)
 
 
-STEPS = {
-    "first": first,
-    "one-killed": lambda folder: in_trouble(folder, "kill", "1", 14),
-    "both-killed": lambda folder: in_trouble(folder, "kill", "01", 10),
-}
+def last(folder: Path) -> None:
+    """What is left, by the command line."""
+    asked = ["audit", "--config", str(folder / "adamw.toml"), "--out", str(folder / "troubled"), "--no-sign"]
+    sys.argv = ["locus", *asked, "--set", "tp_plan=auto", "--set", "metrics=['lead']"]
+    locus.cli.app.main()
+
 
 if __name__ == "__main__":
-    STEPS[sys.argv[1]](Path(sys.argv[2]))
+    place, attempt = Path(sys.argv[1]), os.environ["TORCHELASTIC_RESTART_COUNT"]
+    trials = place / "troubled" / "trials.sqlite"
+    if RANK == "0" and trials.exists():
+        with sqlite3.connect(trials) as db:
+            finished = db.execute("SELECT count(*) FROM trials WHERE state = 'done'").fetchone()[0]
+        (place / f"finished-{attempt}").write_text(str(finished))
+    if attempt == "0":
+        first(place)
+    elif attempt == "1":
+        in_trouble(place, "kill", "1", 14)
+    elif attempt == "2":
+        in_trouble(place, "kill", "01", 10)
+    else:
+        last(place)

@@ -72,7 +72,7 @@ def agree(what: str, content: Any) -> None:
         raise UserError(
             f"the same {what} in all {count()} processes",
             f"another one in process {other[0]} than in process 0",
-            "Begin them on machines that compute alike, with the same files, versions and OMP_NUM_THREADS. Nothing of it is kept.",
+            "Begin them on machines that compute alike, with the same files, versions and OMP_NUM_THREADS. It is not kept.",
         )
 
 
@@ -95,7 +95,8 @@ def together(out: Path, sliced: bool = True) -> Iterator[Path]:
 
     number, total = begun()
     every, _, _ = next(rendezvous("env://", timeout=SLOW))
-    store = PrefixStore(f"locus/{next(_TIMES)}", every)  # nothing is left of an audit before
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"locus/{attempt}/{next(_TIMES)}", every)  # nothing is left of what was before
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=number, world_size=total, timeout=SLOW)
     if torch.cuda.is_available():

@@ -1,8 +1,8 @@
 """A model of whose layers every process holds a slice, as transformers cuts them (`tp_plan`): whole wherever an edit acts.
 
 Transformers cuts the maps that make heads and neurons by their outputs, and those behind them (an attention's output projection,
-an MLP's down projection) by their inputs, and adds up what these give. So between the two a process sees its own heads and neurons
-alone. Here what enters a map that is cut by its inputs is joined for whoever reads or changes it, an edit, a probe, and cut again
+an MLP's down projection) by their inputs, and adds up what these give. So between the two a process sees its own heads and
+neurons alone. Here what enters a map that is cut by its inputs is joined for whoever reads or changes it, an edit, a probe, and cut again
 before the map: all processes then have the same vectors, edits and gradients, and nothing else in the package need know. Joined
 and cut again, a vector is the same to the last bit; where nobody looks, it is not joined at all.
 """
@@ -119,9 +119,9 @@ def empty(reader: Any, config: Any, name: str, trust_remote_code: bool) -> Any:
     Raises:
         UserError: if it cannot be made.
     """
-    with others("a model that can be cut into slices", name, "Use --set device_map=auto without torchrun."):
-        with torch.device("meta"):
-            return reader.from_config(config, trust_remote_code=trust_remote_code)
+    remedy = "Use --set device_map=auto without torchrun."
+    with others("a model that can be cut into slices", name, remedy), torch.device("meta"):
+        return reader.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def prepare(hf: Any) -> None:
