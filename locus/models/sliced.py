@@ -2,9 +2,9 @@
 
 Transformers cuts the maps that make heads and neurons by their outputs, and those behind them (an attention's output projection,
 an MLP's down projection) by their inputs, and adds up what these give. So between the two a process sees its own heads and
-neurons alone. Here what enters a map that is cut by its inputs is joined for whoever reads or changes it, an edit, a probe, and cut again
-before the map: all processes then have the same vectors, edits and gradients, and nothing else in the package need know. Joined
-and cut again, a vector is the same to the last bit; where nobody looks, it is not joined at all.
+neurons alone. Here what enters a map that is cut by its inputs is joined for whoever reads or changes it, an edit or a probe, and
+cut again before the map: all processes then have the same vectors, edits and gradients, and nothing else in the package need
+know. Joined and cut again, a vector is the same to the last bit; where nobody looks, it is not joined at all.
 """
 
 import re
@@ -35,7 +35,7 @@ def processes(module: nn.Module) -> int:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor of a model's, put together where processes hold slices of it: all of them must ask for it."""
-    return getattr(tensor, "full_tensor", lambda: tensor)()  # type: ignore[no-any-return]
+    return getattr(tensor, "full_tensor", lambda: tensor)()
 
 
 def options(empty: Any) -> dict[str, Any]:
