@@ -50,6 +50,7 @@ SINCE_FIRST: dict[str, object] = {
     "ranks": [],
     "common_random": False,
     "device_map": None,
+    "tp_plan": None,
     "site_kind": "",
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
@@ -82,6 +83,11 @@ class AuditConfig(settings.Settings):
         None,
         description="for a model larger than a device: auto, balanced, balanced_low_0 or sequential, as in transformers, a table "
         "from modules to cpu, disk or cuda:N, or a JSON file of one; what does not fit the GPUs lies in memory and on disk",
+    )
+    tp_plan: Literal["auto"] | None = Field(
+        None,
+        description="auto: each of the processes that torchrun began holds a slice of every layer, as transformers cuts it "
+        "(tensor parallelism); for a model larger than a device, and instead of device_map",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, READER:PATH, or task:NAME")
