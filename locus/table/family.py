@@ -25,6 +25,7 @@ class Group:
         claims: how many.
         led: that led by the heuristic edit, of `tried` where that edit was made.
         special, refuted, undecided: by the optimal edit; the rest could not be asked or are withheld.
+        held: of those that led and could be asked about, the share that is special, with its exact 95 % interval.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Group:
     special: int
     refuted: int
     undecided: int
+    held: Estimate
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,6 @@ class Family:
     Attributes:
         groups: the claims by kind of site and origin.
         total: of all claims.
-        led: of those that lead by their heuristic and could be asked about, the share that is special by the optimal edit.
         found: row and claim of those that are special at the controlled rate.
         by_chance: how many special ones chance alone would give, if none were.
         negative: the share of negative controls that are special, with its exact 95 % interval.
@@ -53,7 +54,6 @@ class Family:
 
     groups: tuple[Group, ...]
     total: Group
-    led: Estimate
     found: tuple[tuple[str, str], ...]
     by_chance: float
     negative: Estimate
@@ -65,13 +65,12 @@ def family(rows: Sequence[Row]) -> Family:
     claims = [row for row in rows if row.part == "claim"]
     keys = sorted({(row.kind, row.claim.origin) for row in claims})
     groups = tuple(_group(*key, [row for row in claims if (row.kind, row.claim.origin) == key]) for key in keys)
-    leading = [row for row in claims if row.lead is not None and row.lead.significant]
     controlled = adjusted([row.claim.special for row in claims])
     ps = [(row, one.p) for row, one in zip(claims, controlled, strict=True) if one.p is not None]
     found = tuple((row.name, row.claim.name) for row, p in ps if p <= RATE)
     controls = {part: [row for row in rows if row.part == part] for part in ("negative", "positive")}
     return Family(
-        groups, _group("", "", claims), _special(leading), found, RATE * len(ps),
+        groups, _group("", "", claims), found, RATE * len(ps),
         _special(controls["negative"]), _special(controls["positive"]),
     )  # fmt: skip
 
@@ -82,10 +81,10 @@ def _special(rows: Sequence[Row]) -> Estimate:
 
 
 def _group(kind: str, origin: str, rows: Sequence[Row]) -> Group:
-    leads = [row.lead for row in rows if row.lead is not None]
-    led = sum(lead.significant for lead in leads)
-    counts = (_count(rows, standing) for standing in ("supported", "refuted", "undecided"))
-    return Group(kind, origin, len(rows), led, len(leads), *counts)
+    tried = [row for row in rows if row.lead is not None]
+    led = [row for row in tried if row.lead is not None and row.lead.significant]
+    special, refuted, undecided = (_count(rows, standing) for standing in ("supported", "refuted", "undecided"))
+    return Group(kind, origin, len(rows), len(led), len(tried), special, refuted, undecided, _special(led))
 
 
 def _count(rows: Iterable[Row], standing: str) -> int:
@@ -99,13 +98,17 @@ def sentences(found: Family) -> list[str]:
         if not (found.negative.n or found.positive.n):
             return ["No claim has been audited yet."]
         return ["No claim but controls has been audited yet: claims on planted models, or of sites drawn at random.", *controls]
-    total, led = found.total, found.led
+    total, led = found.total, found.total.held
     look = (
         f"{_counted(led.n, 'claim')} that {'looks localized by its' if led.n == 1 else 'look localized by their'} own heuristic"
     )
     head = f"Of {look}, {_are(led)} better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
+    if not led.n:
+        head = "No claim leads under its heuristic edit, so none could lose its lead under the optimal one."
+    by_group = [f"{one.kind}, {one.origin}: {_are(one.held, one.held.n)}{_interval(one.held)}" for one in found.groups if one.held.n]
     return [
-        head if led.n else "No claim leads under its heuristic edit, so none could lose its lead under the optimal one.",
+        head,
+        *([f"By kind of site and heuristic: {'; '.join(by_group)}."] if by_group else []),
         f"Of {_counted(total.claims, 'claim')} in all, {_be(total.special)} special, {total.refuted} refuted and "
         f"{total.undecided} undecided; by chance alone {found.by_chance:.1f} would be special.",
         f"At a false discovery rate of {RATE:.0%} over all of them, {_be(len(found.found))} special.",
@@ -127,8 +130,9 @@ def _be(count: int) -> str:
     return f"{count} {'is' if count == 1 else 'are'}"
 
 
-def _are(one: Estimate) -> str:
-    return _be(round(one.value * one.n) if one.n else 0)
+def _are(one: Estimate, of: int = 0) -> str:
+    count = round(one.value * one.n) if one.n else 0
+    return f"{count} of {of}" if of else _be(count)
 
 
 def _interval(one: Estimate) -> str:

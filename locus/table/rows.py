@@ -12,6 +12,7 @@ import numpy as np
 
 from locus.models.planted.named import planted_named
 from locus.records.findings import ClaimVerdict
+from locus.records.place import PlaceResult
 from locus.records.table import RowRecord
 from locus.records.verdict import Verdict
 from locus.sites.kind import default
@@ -78,15 +79,37 @@ class Row:
 
     @property
     def lead(self) -> Lead | None:
-        """How the heuristic edit fares at the claim; None where it was not tried, or there are several claims."""
+        """How the heuristic edit fares at the claim; None where it was not tried."""
         verdict = self.verdict
-        if len({claim.name for claim in verdict.claims}) > 1 or not verdict.shift or not verdict.shift_random:
-            return None
-        ours = verdict.shift[0].mean(verdict.metric)
-        theirs = [mean for place in verdict.shift_random if (mean := place.mean(verdict.metric)) is not None]
+        mine, others = steered(verdict, self.claim.name)
+        ours = mine.mean(verdict.metric) if mine is not None else None
+        theirs = [mean for place in others if (mean := place.mean(verdict.metric)) is not None]
         if ours is None or not theirs:
             return None
         return Lead(ours - float(np.mean(theirs)), 1 + sum(one >= ours for one in theirs), 1 + len(theirs))
+
+
+def steered(verdict: Verdict, claim: str) -> tuple[PlaceResult | None, tuple[PlaceResult, ...]]:
+    """The first heuristic edit of an audit, at a claim and at the random places that it is held against.
+
+    A verdict lists them claim after claim, under names such as `iti:probe` and `iti:random-00`, as many random ones for each. Where
+    it does not, nothing is said.
+
+    Args:
+        verdict: of the audit.
+        claim: by its name.
+    """
+    names = list(dict.fromkeys(one.name for one in verdict.claims))
+    if not verdict.shift:
+        return None, ()
+    edit = verdict.shift[0].name.partition(":")[0]
+    mine, others = ([one for one in part if one.name.partition(":")[0] == edit] for part in (verdict.shift, verdict.shift_random))
+    if len(names) == 1:
+        return mine[0], tuple(others)
+    at, each = names.index(claim), len(others) // len(names)
+    own = others[at * each : (at + 1) * each]
+    listed = [one.name for one in mine] == [f"{edit}:{name}" for name in names] and each * len(names) == len(others)
+    return (mine[at], tuple(own)) if listed and len({one.name for one in own}) == each else (None, ())
 
 
 def rows_of(name: str, record: RowRecord, verdict: Verdict, signer: str, whole: bool) -> list[Row]:
