@@ -181,7 +181,7 @@ def test_attribution_is_the_derivative_of_the_margin_by_what_a_head_says(llama, 
     trie = build_trie(llama.tokenizer, text, items)
     space, rows = SiteSpace.of(default(), llama.layout), rows_of(llama, trie, range(len(items)))
     found = effects(llama, items, trie, rows, space)
-    step = 0.05
+    step = 0.002
 
     def margin(layer: int, head: int, scale: float) -> float:
         """Of all questions, with what a head says scaled, by a hook on the Hugging Face model, text by text."""
@@ -192,7 +192,7 @@ def test_attribution_is_the_derivative_of_the_margin_by_what_a_head_says(llama, 
         sums = []
         for one in trie.sequences:
             with torch.no_grad():
-                logits = llama.hf(torch.tensor([one.ids])).logits[0].log_softmax(-1)
+                logits = llama.hf(torch.tensor([one.ids])).logits[0].double().log_softmax(-1)
             sums.append(sum(float(logits[at - 1, one.ids[at]]) for at in range(one.start, len(one.ids))))
         handle.remove()
         total = 0.0
@@ -204,7 +204,7 @@ def test_attribution_is_the_derivative_of_the_margin_by_what_a_head_says(llama, 
 
     for layer, head in ((0, 1), (1, 2)):
         slope = (margin(layer, head, 1 + step) - margin(layer, head, 1 - step)) / (2 * step)
-        assert found[layer, head] == pytest.approx(slope, rel=0.02, abs=1e-4)
+        assert found[layer, head] == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 
 def test_the_mass_mean_is_a_nearest_mean_along_their_difference():

@@ -9,7 +9,7 @@ Source: Michel et al. 2019 (arXiv 1905.10650), the importance of a head as the d
 (attribution patching), against zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,14 @@ def _products(model: Model, row: Batch, weights: Tensor, space: SiteSpace) -> di
     """By layer, the sum over a row's tokens of what is at the sites' point times its gradient, [width of the point]."""
     values: dict[int, Tensor] = {}
 
-    def keep(layer: int, vectors: Tensor) -> Tensor:
-        values[layer] = vectors
-        return vectors
+    def kept(layer: int) -> Callable[[Tensor], Tensor]:
+        def keep(vectors: Tensor) -> Tensor:
+            values[layer] = vectors
+            return vectors
 
-    handles = [
-        model.attach(space.kind.point, layer, lambda vectors, layer=layer: keep(layer, vectors)) for layer in space.layers
-    ]
+        return keep
+
+    handles = [model.attach(space.kind.point, layer, kept(layer)) for layer in space.layers]
     try:
         with torch.enable_grad():
             hidden = row.entry.hidden.detach().clone().requires_grad_()

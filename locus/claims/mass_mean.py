@@ -26,7 +26,7 @@ def accuracies(train: Features, validation: Features) -> npt.NDArray[np.float64]
     wanted, unwanted = (train.bank[side].mean(axis=0, dtype=np.float64) for side in (train.truth, ~train.truth))
     along, middle = wanted - unwanted, (wanted + unwanted) / 2
     scores = np.einsum("nlhd,lhd->nlh", validation.bank.astype(np.float64) - middle, along)
-    accuracy = ((scores > 0) == validation.truth[:, None, None]).mean(axis=0)
+    accuracy: npt.NDArray[np.float64] = ((scores > 0) == validation.truth[:, None, None]).mean(axis=0)
     accuracy[~along.any(axis=-1)] = np.nan
     return accuracy
 

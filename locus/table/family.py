@@ -105,7 +105,8 @@ def sentences(found: Family) -> list[str]:
     head = f"Of {look}, {_are(led)} better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
     if not led.n:
         head = "No claim leads under its heuristic edit, so none could lose its lead under the optimal one."
-    by_group = [f"{one.kind}, {one.origin}: {_are(one.held, one.held.n)}{_interval(one.held)}" for one in found.groups if one.held.n]
+    held = [one for one in found.groups if one.held.n]
+    by_group = [f"{one.kind}, {one.origin}: {_are(one.held, one.held.n)}{_interval(one.held)}" for one in held]
     return [
         head,
         *([f"By kind of site and heuristic: {'; '.join(by_group)}."] if by_group else []),

@@ -1,7 +1,7 @@
 """A row of a table: what a verified audit says of one claim, and which part it has in the statistics.
 
-Whether a row is a control follows from what is signed. A claim drawn at random is a negative one. On a model whose location is
-planted, a claim of that location is a positive one, and any other claim a negative one. Nothing that a contributor says of a row
+Whether a row is a control follows from what is signed. On a model whose location is planted, a claim of that location is a positive
+one, drawn at random or not, and any other claim a negative one. On other models a claim drawn at random is a negative one. Nothing that a contributor says of a row
 decides anything.
 """
 
@@ -92,8 +92,8 @@ class Row:
 def steered(verdict: Verdict, claim: str) -> tuple[PlaceResult | None, tuple[PlaceResult, ...]]:
     """The first heuristic edit of an audit, at a claim and at the random places that it is held against.
 
-    A verdict lists them claim after claim, under names such as `iti:probe` and `iti:random-00`, as many random ones for each. Where
-    it does not, nothing is said.
+    A verdict lists them claim after claim, under names such as `iti:probe` and `iti:random-00`, as many random ones for each.
+    Where it does not, nothing is said.
 
     Args:
         verdict: of the audit.
@@ -126,10 +126,8 @@ def part_of(model: str, claim: ClaimVerdict) -> Part:
     Raises:
         UserError: if the model is called planted, and is none that there is.
     """
-    if claim.origin == RANDOM:
-        return "negative"
     if not model.startswith(PLANTED):
-        return "claim"
-    planted = planted_named(model)
+        return "negative" if claim.origin == RANDOM else "claim"
+    planted = planted_named(model)  # where a draw may hit the true place
     true = Location.parse(",".join(claim.location)) == planted.where and not planted.shuffled
     return "positive" if true and planted.expected["special"] == "supported" else "negative"

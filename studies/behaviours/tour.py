@@ -76,6 +76,11 @@ class Stop:
     data: str
     form: bool = False
 
+    @property
+    def published_by_others(self) -> bool:
+        """Whether its file is read from the folder of published files."""
+        return "/" in self.data
+
 
 PUBLISHED = (
     Stop("bbq-ambiguous", "bbq:bbq-ambiguous/Religion.jsonl", form=True),
