@@ -1,6 +1,6 @@
 """Fill the table of audits: run what is listed, add it to the table, and write the head of its page.
 
-    LOCUS_DATA=FOLDER python -m studies.table.fill --out runs/table        # all that is not in the table; goes on where it stopped
+    LOCUS_DATA=FOLDER python -m studies.table.fill --out runs/table        # all that the table lacks; goes on where it stopped
     python -m studies.table.fill planted-localized-0 --out /tmp/t          # one
     python -m studies.table.fill --plan                                    # what each would take here, reckoned
     python -m studies.table.fill NAME --small --out /tmp/t                 # tiny, of which nothing is kept: does it run?

@@ -26,7 +26,11 @@ ON_GEMMA = ("antonym", "agreement", "language", "shutdown", "sentiment", "fv-eng
 OF_MLPS = ("antonym", "agreement", "language", "shutdown")
 OF_DIRECTIONS = ("antonym", "agreement", "language", "shutdown")
 MODELS = {"smollm2": "smollm2-135m-instruct", "gemma3": "gemma3-270m"}
-SOURCE = "heads by probe (ITI), by class means, by first-order attribution; heads drawn at random"
+SOURCES = {
+    "heads": "heads by probe, class means or first-order attribution, as the claim says, or drawn at random",
+    "mlps": "an MLP by probe, class means or first-order attribution, as the claim says, or drawn at random",
+    "direction": "difference of class means",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ class Listed:
 def listed() -> tuple[Listed, ...]:
     """Every audit of the table, the cheap controls first."""
     known = {stop.name: stop for stop in stops()}
-    heads = [_heads("smollm2", known[name], 8) for name in ON_SMOLLM2] + [_heads("gemma3", known[name], 4) for name in ON_GEMMA]
+    # On SmolLM2 the tour has audited the probe's heads already; a claim is a row once.
+    heads = [_of("smollm2", known[name], "heads", (*HEURISTICS[1:], *DRAWN), claim_size=8) for name in ON_SMOLLM2]
+    heads += [_of("gemma3", known[name], "heads", (*HEURISTICS, *DRAWN), claim_size=4) for name in ON_GEMMA]
     mlps = [_of("smollm2", known[name], "mlps", (*HEURISTICS, *DRAWN), site_kind="mlp", claim_size=1) for name in OF_MLPS]
     directions = [_of("smollm2", known[name], "direction", ("means@15",)) for name in OF_DIRECTIONS]
     return (*planted(), *heads, *mlps, *directions)
@@ -85,13 +91,6 @@ def _planted(name: str, model: str, claims: tuple[str, ...]) -> Listed:
     return Listed(name, model, model, claims, PLANTED_SETTINGS, source="planted by construction, and drawn at random")
 
 
-def _heads(short: str, stop: Stop, size: int) -> Listed:
-    return _of(short, stop, "heads", (*HEURISTICS, *DRAWN), SOURCE, claim_size=size)
-
-
-def _of(short: str, stop: Stop, what: str, claims: tuple[str, ...], source: str = "", **more: Any) -> Listed:
-    own = source or {"mlps": SOURCE.replace("heads", "MLPs"), "direction": "difference of class means"}[what]
-    settings = {**SHARED, "form": stop.form, **more}
-    return Listed(
-        f"{short}-{stop.name}-{what}", MODELS[short], stop.data, claims, settings, own, published=stop.published_by_others
-    )
+def _of(short: str, stop: Stop, what: str, claims: tuple[str, ...], **more: Any) -> Listed:
+    name, settings = f"{short}-{stop.name}-{what}", {**SHARED, "form": stop.form, **more}
+    return Listed(name, MODELS[short], stop.data, claims, settings, SOURCES[what], published=stop.published_by_others)
