@@ -270,7 +270,7 @@ def _said(rows: Sequence[Row], adjusted: Sequence[family.Adjusted]) -> list[str]
         f"probability {p_value(_chance(len(led), n, of))}.",
         f"Under the optimal edit {len(first)} of the {len(put)} whose question could be put; by chance {len(put) / of:.1f} are "
         f"expected, and as many or more with probability {p_value(_chance(len(first), len(put), of))}. "
-        f"Of those that lead under ITI, {sum(one in led for one in first)} do.",
+        f"Ranks under the optimal edit of those that lead under ITI: {_ranks(led)}.",
     ]
     named = [one.name for one in rows]
     special = [name for name, one in zip(named, adjusted, strict=True) if _p(one.p) <= LEVEL]
@@ -280,6 +280,13 @@ def _said(rows: Sequence[Row], adjusted: Sequence[family.Adjusted]) -> list[str]
         f"not special by a margin at {_listed(refuted)}."
     )
     return [part for one in counted for part in (fill(one, 100, break_on_hyphens=False), "")][:-1]
+
+
+def _ranks(rows: Sequence[Row]) -> str:
+    """Where these claims rank under the optimal edit, the best first; "none" where the question could not be put."""
+    reached = [one.verdict.special.reached for one in rows]
+    known = sorted(1 + int(above) for above in reached if above is not None)
+    return _listed([*map(str, known), *["none"] * reached.count(None)])
 
 
 def _chance(count: int, n: int, of: int) -> float:
