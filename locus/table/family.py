@@ -12,6 +12,7 @@ from locus import stats
 from locus.conclude.family import PUT, adjusted
 from locus.stats.estimate import Estimate
 from locus.table.rows import LEVEL, Row
+from locus.units import share
 
 RATE = LEVEL  # of false discoveries
 
@@ -24,8 +25,8 @@ class Group:
         kind, origin: which.
         claims: how many.
         led: that led by the heuristic edit, of `tried` where that edit was made.
-        special, refuted, undecided: by the optimal edit; the rest could not be asked or are withheld.
-        held: of those that led and could be asked about, the share that is special, with its exact 95 % interval.
+        special, refuted, undecided: by the optimal edit; of the rest the question could not be put, or its answer is withheld.
+        held: of those that led and whose question could be put, the share that is special, with its exact 95 % interval.
     """
 
     kind: str
@@ -38,6 +39,11 @@ class Group:
     undecided: int
     held: Estimate
 
+    @property
+    def put(self) -> int:
+        """Of how many the question could be put."""
+        return self.special + self.refuted + self.undecided
+
 
 @dataclass(frozen=True)
 class Family:
@@ -47,7 +53,7 @@ class Family:
         groups: the claims by kind of site and origin.
         total: of all claims.
         found: row and claim of those that are special at the controlled rate.
-        by_chance: how many special ones chance alone would give, if none were.
+        by_chance: how many special ones chance alone would give at most, if none were.
         negative: the share of negative controls that are special, with its exact 95 % interval.
         positive: the share of positive controls that are.
     """
@@ -93,34 +99,42 @@ def _count(rows: Iterable[Row], standing: str) -> int:
 
 def sentences(found: Family) -> list[str]:
     """What the table says, in words; the first is its head."""
-    controls = [_control("negative", found.negative, "none should be"), _control("positive", found.positive, "all should be")]
+    controls = [_negative(found.negative), _positive(found.positive)]
     if not found.total.claims:
         if not (found.negative.n or found.positive.n):
             return ["No claim has been audited yet."]
         return ["No claim but controls has been audited yet: claims on planted models, or of sites drawn at random.", *controls]
     total, led = found.total, found.total.held
-    look = (
-        f"{_counted(led.n, 'claim')} that {'looks localized by its' if led.n == 1 else 'look localized by their'} own heuristic"
+    looks = "looks localized by its" if led.n == 1 else "look localized by their"
+    head = (
+        f"Of {_counted(led.n, 'claim')} that {looks} own heuristic, {_be(_hits(led))} better than random places under the optimal "
+        f"edit at level {RATE:g}{_interval(led)}."
     )
-    head = f"Of {look}, {_are(led)} better than random places under the optimal edit at level {RATE:g}{_interval(led)}."
     if not led.n:
         head = "No claim leads under its heuristic edit, so none could lose its lead under the optimal one."
     held = [one for one in found.groups if one.held.n]
-    by_group = [f"{one.kind}, {one.origin}: {_are(one.held, one.held.n)}{_interval(one.held)}" for one in held]
+    by_group = [f"{one.kind}, {one.origin}: {_hits(one.held)} of {one.held.n}{_interval(one.held)}" for one in held]
     return [
         head,
         *([f"By kind of site and heuristic: {'; '.join(by_group)}."] if by_group else []),
-        f"Of {_counted(total.claims, 'claim')} in all, {_be(total.special)} special, {total.refuted} refuted and "
-        f"{total.undecided} undecided; by chance alone {found.by_chance:.1f} would be special.",
-        f"At a false discovery rate of {RATE:.0%} over all of them, {_be(len(found.found))} special.",
+        f"Of {_counted(total.claims, 'claim')} in all, the question could be put of {total.put}: {_be(total.special)} special, "
+        f"{total.refuted} refuted and {total.undecided} undecided. By chance alone at most {found.by_chance:.1f} would be special.",
+        f"At a false discovery rate of {share(RATE)} over all of them, {_be(len(found.found))} special.",
         *controls,
     ]
 
 
-def _control(name: str, one: Estimate, wanted: str) -> str:
+def _negative(one: Estimate) -> str:
     if not one.n:
-        return f"There are no {name} controls."
-    return f"Of {_counted(one.n, f'{name} control')}, {_are(one)} special ({wanted}){_interval(one)}."
+        return "There are no negative controls."
+    chance = f"by chance alone at most {RATE * one.n:.1f} would be"
+    return f"Of {_counted(one.n, 'negative control')}, {_be(_hits(one))} special{_interval(one)}; {chance}."
+
+
+def _positive(one: Estimate) -> str:
+    if not one.n:
+        return "There are no positive controls."
+    return f"Of {_counted(one.n, 'positive control')}, {_be(_hits(one))} special{_interval(one)}; all should be."
 
 
 def _counted(count: int, what: str) -> str:
@@ -131,10 +145,9 @@ def _be(count: int) -> str:
     return f"{count} {'is' if count == 1 else 'are'}"
 
 
-def _are(one: Estimate, of: int = 0) -> str:
-    count = round(one.value * one.n) if one.n else 0
-    return f"{count} of {of}" if of else _be(count)
+def _hits(one: Estimate) -> int:
+    return round(one.value * one.n) if one.n else 0
 
 
 def _interval(one: Estimate) -> str:
-    return f" ({one.low:.0%} to {one.high:.0%})" if one.n else ""
+    return f" ({share(one.low)} to {share(one.high)})" if one.n else ""

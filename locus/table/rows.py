@@ -1,8 +1,8 @@
 """A row of a table: what a verified audit says of one claim, and which part it has in the statistics.
 
-Whether a row is a control follows from what is signed. On a model whose location is planted, a claim of that location is a positive
-one, drawn at random or not, and any other claim a negative one. On other models a claim drawn at random is a negative one. Nothing that a contributor says of a row
-decides anything.
+Whether a row is a control follows from what is signed. On a model whose location is planted, a claim of that location is a
+positive one, drawn at random or not, and any other claim a negative one. On other models a claim drawn at random is a negative
+one. Nothing that a contributor says of a row decides anything.
 """
 
 from dataclasses import dataclass
@@ -76,6 +76,11 @@ class Row:
         places = (*self.verdict.claimed, *self.verdict.ceiling, *self.verdict.complement, *self.verdict.random)
         shares = [place.share for place in places if place.share is not None]
         return min(shares, default=None)
+
+    @property
+    def setting(self) -> str:
+        """Under which the edit at the claim was searched for; "" where there is none."""
+        return next((place.setting for place in self.verdict.claimed if place.name == self.claim.name), "")
 
     @property
     def lead(self) -> Lead | None:
