@@ -152,8 +152,13 @@ def test_what_all_rows_say_together():
     said = sentences(found)
     assert said[0] == (
         "Of 2 claims that look localized by their own heuristic, 1 is better than random places under the optimal edit at level "
-        "0.05 (1% to 99%)."
+        "0.05 (1 % to 99 %)."
     )
+    assert "Of 4 claims in all, the question could be put of 3: 2 are special, 1 refuted and 0 undecided. By chance" in said[2]
+    assert said[-2:] == [
+        "Of 10 negative controls whose question could be put, 1 is special (0 % to 45 %); by chance alone at most 0.5 would be.",
+        "Of 1 positive control, likewise, 1 is special (2 % to 100 %); all should be.",
+    ]
     assert sentences(family([])) == ["No claim has been audited yet."]
 
 
@@ -259,7 +264,7 @@ def test_every_claim_of_an_audit_is_a_row_with_a_lead_of_its_own(several, tmp_pa
         ("mass-mean", "positive"), ("attribution", "positive"), ("random", "negative"), ("random:2", "negative"),
     ]  # fmt: skip
     assert [row.lead.of for row in rows] == [20] * 4 and rows[0].lead.rank == 1
-    scores = several.scores("margin")
+    scores = several.scores(several.verdict.metric)
     shifted = scores[scores.chosen & (scores.split == "test")].groupby(["role", "claim", "arm"]).value.mean()
     for row in rows:
         theirs = shifted["shift-random", row.claim.name]

@@ -107,8 +107,8 @@ def sentences(found: Family) -> list[str]:
     total, led = found.total, found.total.held
     looks = "looks localized by its" if led.n == 1 else "look localized by their"
     head = (
-        f"Of {_counted(led.n, 'claim')} that {looks} own heuristic, {_be(_hits(led))} better than random places under the optimal "
-        f"edit at level {RATE:g}{_interval(led)}."
+        f"Of {_counted(led.n, 'claim')} that {looks} own heuristic, {_be(_hits(led))} better than random places under the "
+        f"optimal edit at level {RATE:g}{_interval(led)}."
     )
     if not led.n:
         head = "No claim leads under its heuristic edit, so none could lose its lead under the optimal one."
@@ -118,7 +118,8 @@ def sentences(found: Family) -> list[str]:
         head,
         *([f"By kind of site and heuristic: {'; '.join(by_group)}."] if by_group else []),
         f"Of {_counted(total.claims, 'claim')} in all, the question could be put of {total.put}: {_be(total.special)} special, "
-        f"{total.refuted} refuted and {total.undecided} undecided. By chance alone at most {found.by_chance:.1f} would be special.",
+        f"{total.refuted} refuted and {total.undecided} undecided. By chance alone at most {found.by_chance:.1f} would be "
+        "special.",
         f"At a false discovery rate of {share(RATE)} over all of them, {_be(len(found.found))} special.",
         *controls,
     ]
@@ -127,14 +128,14 @@ def sentences(found: Family) -> list[str]:
 def _negative(one: Estimate) -> str:
     if not one.n:
         return "There are no negative controls."
-    chance = f"by chance alone at most {RATE * one.n:.1f} would be"
-    return f"Of {_counted(one.n, 'negative control')}, {_be(_hits(one))} special{_interval(one)}; {chance}."
+    head = f"Of {_counted(one.n, 'negative control')} whose question could be put, {_be(_hits(one))} special{_interval(one)}"
+    return f"{head}; by chance alone at most {RATE * one.n:.1f} would be."
 
 
 def _positive(one: Estimate) -> str:
     if not one.n:
         return "There are no positive controls."
-    return f"Of {_counted(one.n, 'positive control')}, {_be(_hits(one))} special{_interval(one)}; all should be."
+    return f"Of {_counted(one.n, 'positive control')}, likewise, {_be(_hits(one))} special{_interval(one)}; all should be."
 
 
 def _counted(count: int, what: str) -> str:

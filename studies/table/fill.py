@@ -2,7 +2,7 @@
 
     LOCUS_DATA=FOLDER python -m studies.table.fill --out runs/table        # all that the table lacks; goes on where it stopped
     python -m studies.table.fill planted-localized-0 --out /tmp/t          # one
-    python -m studies.table.fill --plan                                    # what each would take here, reckoned
+    python -m studies.table.fill --plan                                    # what is lacking, in order, and what each would take
     python -m studies.table.fill NAME --small --out /tmp/t                 # tiny, of which nothing is kept: does it run?
     python -m studies.table.fill --add RUN NAME SOURCE                     # a finished run that somebody else made
     python -m studies.table.fill --page                                    # the head of README.md anew, from the rows
@@ -11,8 +11,10 @@ A row keeps receipt and verdict. Whoever repeats an audit runs it by its name he
 """
 
 import argparse
+import math
 import os
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill as wrapped
 
@@ -22,11 +24,13 @@ from locus.table.family import Family, family, sentences
 from locus.table.folder import add, check, read
 from locus.table.rows import Row
 from locus.units import share
-from studies.table.listed import SMALL, Listed, listed
+from studies.behaviours.tour import enter
+from studies.table.listed import SMALL, Listed, core_minutes, listed
 
 TABLE = Path(__file__).resolve().parent
 PAGE = TABLE / "README.md"
 BEGIN, END = "<!-- what came out -->", "<!-- end of what came out -->"
+PUBLISHED = Path(os.environ.get("LOCUS_DATA", "data")).resolve() / "behaviours"
 
 
 def main() -> None:
@@ -42,51 +46,37 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := sorted(set(given.names) - known.keys()):
         parser.error(f"no audit of the table: {', '.join(unknown)}")
+    there = set() if given.small else read(TABLE).rows.keys()
+    chosen = [known[name] for name in given.names or known if name not in there]
     if given.add or given.page:
         if given.add:
             add(TABLE, Path(given.add[0]), given.add[1], {"source": given.add[2]}, scores=False)
         write()
-        return
-    there = set() if given.small or given.plan else read(TABLE).rows.keys()
-    chosen = [known[name] for name in given.names or known if name not in there]
-    if given.out is None and not given.plan:
+    elif given.plan:
+        print(planned(chosen))
+    elif given.out is None:
         parser.error("--out with a folder for the runs")
-    if given.plan:
-        tried(chosen, planned)
-        return
-    out = given.out.resolve()
-    tried(chosen, lambda one: filled(one, out, TABLE, given.small))
+    else:
+        made(chosen, given.out.resolve(), given.small)
 
 
-def tried(chosen: Sequence[Listed], doing: Callable[[Listed], object]) -> None:
-    """Do it for each, and say at the end what could not be done.
+def made(chosen: Sequence[Listed], out: Path, small: bool) -> None:
+    """Make the audits, and say at the end which could not be made: a night's work does not end at the first that fails.
 
     Raises:
-        SystemExit: if something could not.
+        SystemExit: if one could not.
     """
     failed = []
     for one in chosen:
         try:
-            doing(one)
-        except UserError as error:
+            filled(one, out, TABLE, small)
+        except Exception as error:
             failed.append(one.name)
+            if not isinstance(error, UserError):
+                traceback.print_exc()
             print(f"{one.name}: {error}", flush=True)
     if failed:
         raise SystemExit(f"{len(failed)} audits could not be made: {', '.join(failed)}")
-
-
-def published(one: Listed) -> None:
-    """Go to the folder of the published files, in which their paths are relative, where an audit needs them.
-
-    Raises:
-        UserError: if it is not there.
-    """
-    if not one.published:
-        return
-    folder = Path(os.environ.get("LOCUS_DATA", "data")).absolute() / "behaviours"
-    if not folder.is_dir():
-        raise UserError("the published behaviours, in LOCUS_DATA/behaviours", str(folder), "Set LOCUS_DATA to a full path.")
-    os.chdir(folder)
 
 
 def filled(one: Listed, out: Path, table: Path, small: bool = False) -> locus.Run:
@@ -101,23 +91,28 @@ def filled(one: Listed, out: Path, table: Path, small: bool = False) -> locus.Ru
     Raises:
         UserError: as `locus.audit`; a model whose package is not installed is named with what installs it.
     """
-    published(one)
+    if one.stop is not None:
+        enter(one.stop, PUBLISHED)
     settings = {**one.settings, **(SMALL if small else {})}
     run = locus.audit(one.model, one.data, list(one.claims), out=out / one.name, **settings)
     if not small:
         add(table, run.folder, one.name, {"source": one.source, "url": one.url, "note": one.note}, scores=False)
         write(table)
     standings = ", ".join(f"{claim.name} {claim.special.standing}" for claim in run.verdict.claims)
-    print(f"{one.name}: {standings}", flush=True)
+    took = run.verdict.seconds
+    print(f"{one.name}: {standings}; {took.trials / 60 if took else math.nan:.0f} core-minutes of trials", flush=True)
     return run
 
 
-def planned(one: Listed) -> float:
-    """Print and return the seconds that an audit's trials would take on this machine, reckoned."""
-    published(one)
-    found = locus.plan(one.model, one.data, list(one.claims), **one.settings)
-    print(f"{one.name}: {found.trials} trials, {found.macs:.2e} multiply-adds, {found.seconds / 60:.0f} min", flush=True)
-    return found.seconds
+def planned(chosen: Sequence[Listed]) -> str:
+    """What each audit would take of one core, and add to the table."""
+    lines, total = [], 0.0
+    for one in chosen:
+        took = core_minutes(one)
+        total += 0.0 if math.isnan(took) else took
+        what = f"{len(one.claims) - one.negatives} claims, {one.negatives} negative controls"
+        lines.append(f"{one.name:<36} {'under a minute' if math.isnan(took) else f'{took:.0f} core-minutes'}, {what}")
+    return "\n".join([*lines, f"{len(chosen)} audits, {total / 60:.1f} core-hours"])
 
 
 def write(table: Path = TABLE) -> None:
