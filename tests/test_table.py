@@ -157,7 +157,7 @@ def test_what_all_rows_say_together():
     assert "Of 4 claims in all, the question could be put of 3: 2 are special, 1 refuted and 0 undecided. By chance" in said[2]
     assert said[-2:] == [
         "Of 10 negative controls whose question could be put, 1 is special (0 % to 45 %); by chance alone at most 0.5 would be.",
-        "Of 1 positive control, likewise, 1 is special (2 % to 100 %); all should be.",
+        "Of 1 positive control, likewise, 1 is special (3 % to 100 %); all should be.",
     ]
     assert sentences(family([])) == ["No claim has been audited yet."]
 
