@@ -49,6 +49,7 @@ SINCE_FIRST: dict[str, object] = {
     "labels": 0,
     "ranks": [],
     "common_random": False,
+    "share_level": True,
     "device_map": None,
     "tp_plan": None,
     "site_kind": "",
@@ -136,6 +137,11 @@ class AuditConfig(settings.Settings):
     )
     common_random: bool = Field(
         False, description="claims of one size share their random Locations: each is searched once, and counts for all of them"
+    )
+    share_level: bool = Field(
+        True,
+        description="several claims share the level (Holm, question by question); false: each is answered as if it were the only "
+        "one, for a table that controls false discoveries over all of its claims",
     )
     singles: int = Field(0, ge=0, description="random single sites")
     ranks: tuple[Annotated[int, Field(ge=2, le=256)], ...] = Field(
@@ -268,6 +274,11 @@ class AuditConfig(settings.Settings):
         """How many trainings, or points of a search, there are of every place: of these validation questions choose."""
         taus = 1 if self.taus == "auto" else len(self.taus)
         return taus * (1 + len(self.lengths) if self.search == "newton" else len(self.lr_multipliers))
+
+    @property
+    def sharing(self) -> int:
+        """How many claims share the level."""
+        return max(1, len(self.claims)) if self.share_level else 1
 
     def with_taus(self, taus: Sequence[float]) -> "AuditConfig":
         """With these values of tau where the settings leave them to the unedited model."""

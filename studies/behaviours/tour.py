@@ -134,15 +134,24 @@ def audited(stop: Stop, out: Path, published: Path, small: bool = False) -> Verd
     Raises:
         UserError: as `locus.audit`.
     """
-    if stop in PUBLISHED:
-        if not published.is_dir():
-            raise UserError("the published behaviours, in LOCUS_DATA/behaviours", "none", "Set LOCUS_DATA.")
-        os.chdir(published)
+    enter(stop, published)
     settings = SMALL if small else SETTINGS
     verdict = _audit(stop, out / stop.name, settings, small)
     if unsettled(verdict):
         verdict = _audit(stop, out / f"{stop.name}-{LONGER}", {**settings, "rounds": LONGER}, small)
     return verdict
+
+
+def enter(stop: Stop, published: Path) -> None:
+    """Go to the folder of the published files, if the behaviour is one of them: their paths are relative to it.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if stop in PUBLISHED:
+        if not published.is_dir():
+            raise UserError("the published behaviours, in LOCUS_DATA/behaviours", "none", "Set LOCUS_DATA.")
+        os.chdir(published)
 
 
 def unsettled(verdict: Verdict) -> bool:
