@@ -13,8 +13,11 @@ from locus.claims.chance import heuristic
 from locus.cli.app import main
 from locus.errors import UserError, VerificationError
 from locus.records.findings import ClaimVerdict
+from locus.records.store import Store
 from locus.records.table import RowRecord
 from locus.records.verdict import Verdict
+from locus.report import receipt
+from locus.report.verify import verify_run
 from locus.sites.kind import default
 from locus.sites.space import SiteSpace
 from locus.table.family import family, sentences
@@ -85,6 +88,29 @@ def test_what_is_forged_twice_there_or_unsigned_is_refused(table, tmp_path):
         with pytest.raises(UserError, match=message):
             add(table, run, name, said)
     assert sorted(path.as_posix() for path in table.rglob("*")) == before
+
+
+def test_an_audit_whose_receipt_was_written_anew_is_still_one_audit(table, tmp_path):
+    """Going on with a finished run writes its receipt anew: another id, by another key if need be, of the same plan."""
+    again = tmp_path / "again"
+    shutil.copytree(RUNS / "tone", again)
+    receipt.write(again, Store(again / "trials.sqlite"), "cpu", sign=True)
+    before = json.loads((table / "table.json").read_text())["rows"]["tone"]["receipt"]
+    assert verify_run(again).id != before
+    with pytest.raises(UserError, match="which is row 'tone'"):
+        add(table, again, "", {})
+    shutil.copytree(again, table / "rows" / "again")
+    record = json.loads((table / "table.json").read_text())
+    record["rows"]["again"] = record["rows"]["tone"] | {"receipt": verify_run(again).id}
+    (table / "table.json").write_text(json.dumps(record))
+    with pytest.raises(VerificationError, match=r"rows (tone and again|again and tone) are one audit"):
+        check(table)
+
+
+def test_what_a_stopped_command_left_is_said_to_be_in_the_way(table):
+    (table / "rows" / "half").mkdir()
+    with pytest.raises(UserError, match=r"which table.json does not list.*Remove it"):
+        add(table, RUNS / "two-claims", "half", {})
 
 
 @pytest.mark.parametrize("fault", ["moved", "unlisted", "twice", "cut", "link"])

@@ -308,7 +308,7 @@ def _gained(verdict: Verdict) -> str:
 
 def _lead(verdict: Verdict) -> str:
     special = verdict.special
-    if special.estimate is None:
+    if special.estimate is None or special.reached is None:  # where the question could not be put: the ceiling's gain
         return "–"
     low, high = (difference(end, verdict.metric, unit=False) for end in special.interval)
     return f"{difference(special.estimate, verdict.metric, unit=False)} ({low} to {high})"
