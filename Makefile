@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## audit a model whose true location is known, then a real one; each leaves a page
 	@mkdir -p runs
 	OMP_NUM_THREADS=1 $(VENV)/bin/locus audit --model planted:localized --seed 3 --set sequential=false --set bank=22 --out runs/planted > runs/planted.txt 2>&1 & planted=$$!; trap "kill $$planted 2> /dev/null" INT TERM; \
-	$(VENV)/bin/locus audit --behaviour antonym --preset quick --set train=24 --set test=48 --set sequential=false --out $(RUN) || { wait; exit 1; }; \
+	$(VENV)/bin/locus audit --config studies/antonym/audit.toml --out $(RUN) || { wait; exit 1; }; \
 	wait $$planted; status=$$?; cat runs/planted.txt; exit $$status
 	@echo "Open runs/planted/report.html and $(RUN)/report.html in a browser."
 

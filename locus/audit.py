@@ -10,6 +10,8 @@ from locus.claims.claim import named_apart
 from locus.conclude import derive as conclude
 from locus.conclude.rule import rule
 from locus.conclude.stopping import Stopping
+from locus.machine import ranks
+from locus.machine.torchrun import leads
 from locus.plan import document as plan_file
 from locus.plan import population, preconditions, trials
 from locus.plan.config import AuditConfig
@@ -72,6 +74,7 @@ def audit(
         baselines = [negation_then_length(dataset.items), logistic_baseline(dataset.items, seed=config.seed)]
         basis = plan_file.basis(context, dataset, baselines, judged_by, old)
         plan = plan_file.deal(trials.make(config, context.model.layout, made, basis, memory_budget(context)), context)
+        ranks.agree("plan", plan.record.to_json())
         plan_file.fix(plan, out)
         schedule.afford(plan, context)
         store = Store(out / "trials.sqlite")
@@ -85,8 +88,9 @@ def audit(
                 with conclude.recorded(out) as record:
                     return conclude.complete(record)
             verdict = conclude.write(out, store, time.monotonic() - started)
-            receipt.write(out, store, str(context.model.device), sign)
-            page.write(out, figures=False, sign=sign)
+            if leads():
+                receipt.write(out, store, str(context.model.device), sign)
+                page.write(out, figures=False, sign=sign)
             return verdict
         finally:
             store.close()

@@ -34,7 +34,8 @@ class Entry:
         value: the thing itself, where it was registered and is not to be looked up.
         embedded: whether a behaviour lies in the package whole, so that its name alone opens it.
         usage: how a name with an argument is written, for messages; the name itself by default.
-        within: a regular expression for what, behind the name, opens only what lies in the package; nothing does by default.
+        within: a regular expression for what, behind the name, opens only what lies in the package; nothing does by default. Of
+            a claim's heuristic it is all that may stand there.
     """
 
     name: str
@@ -144,7 +145,15 @@ OWN: dict[Kind, tuple[Entry, ...]] = {
     ),
     "claims": (
         Entry("probe", "locus.claims.probe:heuristic", "the heads whose probes do best on validation questions"),
-        Entry("random", "locus.claims.chance:heuristic", "sites drawn at random: a negative control"),
+        Entry("mass-mean", "locus.claims.mass_mean:heuristic", "the heads whose class means' difference does best on them"),
+        Entry("attribution", "locus.claims.attribution:heuristic", "the heads that to first order do most for the margin"),
+        Entry(
+            "random",
+            "locus.claims.chance:heuristic",
+            "sites drawn at random: a negative control; random:2 is a second one",
+            usage="random:N",
+            within="(:[1-9][0-9]{0,2})?",
+        ),
     ),
     "importers": (
         _importer("mib", "MIB and EAP-IG: cfg, nodes and edges with in_graph and score"),

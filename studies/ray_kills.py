@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,8 @@ from tests import wide  # noqa: E402
 HERE = Path(__file__).parent / "ray_kills"
 KINDS = ("worker", "driver", "head")
 IDLE = 5  # audits in a row that end with an error and have finished nothing
-SETTINGS = {"random": 24, "bank": 1, "epochs": 4, "sequential": False}
+EPOCHS = 4
+SETTINGS = {"random": 24, "bank": 1, "sequential": False}
 
 
 def command(settings: Path, out: Path, executor: str) -> list[str]:
@@ -129,11 +131,21 @@ def attempt(settings: Path, out: Path, dealing: Dealing, pause: float) -> int:
     return process.returncode
 
 
-def full(settings: Path, place: Path) -> str:
-    """An audit whose files may not grow beyond some 100 kB (as on a full disk); what it said."""
-    limited = f"ulimit -f 120; exec {' '.join(command(settings, place / 'FULL', 'ray'))}"
-    ended = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=3600)
-    return f"status {ended.returncode}: {' '.join(ended.stderr.split())[-300:]}"
+def full(settings: Path, place: Path, room: int) -> str:
+    """An audit on a disk of its own that has not the room for all of it (a tmpfs in a namespace of its own); what it said.
+
+    Args:
+        settings: of the audit.
+        place: where what lay on that disk when the audit ended is copied to, as FULL.
+        room: bytes of the disk.
+    """
+    disk, kept = place / "DISK", place / "FULL"
+    disk.mkdir()
+    told = f"mount -t tmpfs -o size={room} none {disk} && {shlex.join(command(settings, disk / 'FULL', 'ray'))}"
+    inside = f"{told}; status=$?; cp -r {disk}/FULL {kept}; exit $status"
+    spread = ["unshare", "--map-root-user", "--mount", "bash", "-c", inside]
+    ended = subprocess.run(spread, capture_output=True, text=True, timeout=3600)
+    return f"status {ended.returncode}, {commits(kept)} edits kept: {ended.stderr.strip().splitlines()[-1]}"
 
 
 def differs(out: Path, whole: dict[str, Any]) -> list[str]:
@@ -152,7 +164,8 @@ def table(kept: dict[str, Any]) -> list[str]:
     rows = {**killed, **ended, "runs that came to their end": kept["runs"], "trials of each": kept["trials"]}
     rows["that differ from the one left in peace"] = len(kept["different"])
     lines = ["| what | number |", "| --- | ---: |", *(f"| {what} | {number} |" for what, number in rows.items())]
-    return [*lines, "", *(f"- {count} times: {words}" for words, count in kept["said"].items())]
+    said = [f"- {count} times: {words}" for words, count in kept["said"].items()]
+    return [*lines, "", *said, *([f"On a full disk: {kept['full']}"] if kept["full"] else [])]
 
 
 def main() -> int:
@@ -160,18 +173,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     for kind, count in zip(KINDS, (30, 10, 2), strict=True):
         parser.add_argument(f"--{kind}s", type=int, default=count)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of an audit: how long it lasts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE)
     told = parser.parse_args()
     path = told.out / "ray_kills.json"
     told.out.mkdir(parents=True, exist_ok=True)
-    empty = {"seed": told.seed, "runs": 0, "killed": {}, "said": {}, "different": [], "full": ""}
+    empty = {"seed": told.seed, "epochs": told.epochs, "runs": 0, "killed": {}, "said": {}, "different": [], "full": ""}
     kept = json.loads(path.read_text()) if path.exists() else empty
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         settings = place / "settings.toml"
         os.environ["LOCUS_CACHE"] = str(place / "cache")
-        made = wide.settings(place / "wide", **SETTINGS)
+        made = wide.settings(place / "wide", **SETTINGS, epochs=told.epochs)
         settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in made.items()))
         begun = time.monotonic()
         subprocess.run(command(settings, place / "WHOLE", "serial"), check=True, capture_output=True)
@@ -195,7 +209,8 @@ def main() -> int:
             kept["runs"] += 1
             keep(dealing, out)
         if not kept["full"]:
-            kept["full"] = full(settings, place)
+            whole_size = sum(path.stat().st_size for path in (place / "WHOLE").rglob("*") if path.is_file())
+            kept["full"] = full(settings, place, whole_size // 2)
             print(kept["full"], flush=True)
             dealing = Dealing(Counter(), random.Random(0))
             while attempt(settings, place / "FULL", dealing, pause):

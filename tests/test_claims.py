@@ -1,16 +1,21 @@
-"""Claims: probes against scikit-learn, random Locations, lists and files that others wrote."""
+"""Claims: probes against scikit-learn, attributions against differences, random Locations, lists and files that others wrote."""
 
 import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
-from locus.claims import given, null, probe
+from locus.behaviours.prompts import prompt_format
+from locus.claims import given, mass_mean, null, probe
+from locus.claims.attribution import effects
 from locus.claims.probe import Features
+from locus.engine.activations import rows_of
+from locus.engine.trie import build_trie
 from locus.errors import UserError
-from locus.sites.kind import kind_of
-from locus.sites.site import Location
+from locus.sites.kind import default, kind_of
+from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace
 
 SPACE = SiteSpace(kind_of("head"), (4,) * 3)
@@ -169,3 +174,49 @@ def test_no_two_claims_of_an_audit_have_one_name():
     made = named_apart([given("1.1"), given("0.2"), given("1.1,0.2")])
     assert [claim.name for claim in made] == ["given", "given-2", "given-3"]
     assert [claim.location.names for claim in made] == [["1.1"], ["0.2"], ["0.2", "1.1"]]
+
+
+def test_attribution_is_the_derivative_of_the_margin_by_what_a_head_says(llama, items):
+    text = prompt_format(llama.tokenizer, name="bare")
+    trie = build_trie(llama.tokenizer, text, items)
+    space, rows = SiteSpace.of(default(), llama.layout), rows_of(llama, trie, range(len(items)))
+    found = effects(llama, items, trie, rows, space)
+    step = 0.002
+
+    def margin(layer: int, head: int, scale: float) -> float:
+        """Of all questions, with what a head says scaled, by a hook on the Hugging Face model, text by text."""
+        wide = llama.layout.d_in(layer)
+        scaled = torch.ones(wide)
+        scaled[space.columns(Site("head", layer, head))] = scale
+        handle = llama.projections[layer].register_forward_pre_hook(lambda _, args: (args[0] * scaled, *args[1:]))
+        sums = []
+        for one in trie.sequences:
+            with torch.no_grad():
+                logits = llama.hf(torch.tensor([one.ids])).logits[0].double().log_softmax(-1)
+            sums.append(sum(float(logits[at - 1, one.ids[at]]) for at in range(one.start, len(one.ids))))
+        handle.remove()
+        total = 0.0
+        for owner, item in enumerate(items):
+            own = [sums[index] for index in trie.sequences_of([owner])]
+            cut = len(item.wanted)
+            total += np.mean(own[:cut]) - np.mean(own[cut:])
+        return total / len(items)
+
+    for layer, head in ((0, 1), (1, 2)):
+        slope = (margin(layer, head, 1 + step) - margin(layer, head, 1 - step)) / (2 * step)
+        assert found[layer, head] == pytest.approx(slope, rel=1e-3, abs=1e-4)
+
+
+def test_the_mass_mean_is_a_nearest_mean_along_their_difference():
+    rng = np.random.default_rng(0)
+    truth = np.tile([True, False], 20)
+    bank = rng.normal(size=(40, 2, 3, 4)).astype(np.float32)
+    bank[:, 1, 2] += 2.0 * truth[:, None]
+    bank[:, 0, 0] = 0.0  # says nothing: no direction, no score
+    half = np.arange(40) < 20
+    train, held = (Features(bank[part], bank[part], truth[part], np.arange(40)[part]) for part in (half, ~half))
+    table = mass_mean.accuracies(train, held)
+    assert np.isnan(table[0, 0]) and np.nanargmax(table) == 5
+    means = [train.bank[train.truth == side, 1, 1].mean(axis=0) for side in (True, False)]
+    nearer = np.linalg.norm(held.bank[:, 1, 1] - means[0], axis=1) < np.linalg.norm(held.bank[:, 1, 1] - means[1], axis=1)
+    assert table[1, 1] == pytest.approx((nearer == held.truth).mean())

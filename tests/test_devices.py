@@ -156,7 +156,7 @@ def test_all_that_a_spread_model_cannot_be_is_said_before_weights_load(llama_fol
     monkeypatch.setenv("WORLD_SIZE", "2")
     early(wanted())  # a cluster's word for itself
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(UserError, match=r"one process.*tp_plan.*--set device_map=auto"):
+    with pytest.raises(UserError, match=r"one process.*tp_plan=auto.*--set device_map=auto"):
         early(wanted())
 
 

@@ -211,7 +211,10 @@ def test_a_run_that_was_ended_goes_on_and_ray_says_nothing(tmp_path, how):
     told.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
     command = [sys.executable, "-m", "locus", "audit", "--out", str(out), "--config", str(told), "--no-sign"]
     command += ["--set", "executor=ray"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Where the tests run in the background of a shell, children are born deaf to SIGINT.
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, start_new_session=True, preexec_fn=hear)
     while process.poll() is None and not list((out / "edits").glob("*.safetensors")):
         time.sleep(0.05)
     assert process.poll() is None, process.communicate()[1]

@@ -25,6 +25,7 @@ def commands(text):
     for name, value in {"SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "8", "PARTS": "8", "PART": "3"}.items():
         text = text.replace(f"${name}", value)
     for line in text.replace("\\\n", " ").splitlines():
+        line = re.sub(r"^torchrun --nproc-per-node \d -m ", "", line)
         if line.strip().startswith("locus "):
             yield shlex.split(line, comments=True)[1:]
 

@@ -8,12 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
+import locus
 from locus.claims.chance import heuristic
 from locus.cli.app import main
 from locus.errors import UserError, VerificationError
 from locus.records.findings import ClaimVerdict
+from locus.records.store import Store
 from locus.records.table import RowRecord
 from locus.records.verdict import Verdict
+from locus.report import receipt
+from locus.report.verify import verify_run
 from locus.sites.kind import default
 from locus.sites.space import SiteSpace
 from locus.table.family import family, sentences
@@ -86,6 +90,29 @@ def test_what_is_forged_twice_there_or_unsigned_is_refused(table, tmp_path):
     assert sorted(path.as_posix() for path in table.rglob("*")) == before
 
 
+def test_an_audit_whose_receipt_was_written_anew_is_still_one_audit(table, tmp_path):
+    """Going on with a finished run writes its receipt anew: another id, by another key if need be, of the same plan."""
+    again = tmp_path / "again"
+    shutil.copytree(RUNS / "tone", again)
+    receipt.write(again, Store(again / "trials.sqlite"), "cpu", sign=True)
+    before = json.loads((table / "table.json").read_text())["rows"]["tone"]["receipt"]
+    assert verify_run(again).id != before
+    with pytest.raises(UserError, match="which is row 'tone'"):
+        add(table, again, "", {})
+    shutil.copytree(again, table / "rows" / "again")
+    record = json.loads((table / "table.json").read_text())
+    record["rows"]["again"] = record["rows"]["tone"] | {"receipt": verify_run(again).id}
+    (table / "table.json").write_text(json.dumps(record))
+    with pytest.raises(VerificationError, match=r"rows (tone and again|again and tone) are one audit"):
+        check(table)
+
+
+def test_what_a_stopped_command_left_is_said_to_be_in_the_way(table):
+    (table / "rows" / "half").mkdir()
+    with pytest.raises(UserError, match=r"which table.json does not list.*Remove it"):
+        add(table, RUNS / "two-claims", "half", {})
+
+
 @pytest.mark.parametrize("fault", ["moved", "unlisted", "twice", "cut", "link"])
 def test_a_table_that_was_tampered_with_does_not_hold(table, fault):
     rows, record = table / "rows", json.loads((table / "table.json").read_text())
@@ -142,7 +169,7 @@ def test_what_all_rows_say_together():
         ("head", 3, 2, 3, 2),
         ("mlp", 1, 1, 1, 0),
     ]
-    assert (found.led.n, found.led.value) == (2, 0.5)
+    assert (found.total.held.n, found.total.held.value) == (2, 0.5)
     assert found.found == (("a", "a"),)
     assert found.by_chance == pytest.approx(0.15)  # three p at level .05
     assert (found.negative.n, found.negative.value) == (10, 0.1)
@@ -151,8 +178,13 @@ def test_what_all_rows_say_together():
     said = sentences(found)
     assert said[0] == (
         "Of 2 claims that look localized by their own heuristic, 1 is better than random places under the optimal edit at level "
-        "0.05 (1% to 99%)."
+        "0.05 (1 % to 99 %)."
     )
+    assert "Of 4 claims in all, the question could be put of 3: 2 are special, 1 refuted and 0 undecided. By chance" in said[2]
+    assert said[-2:] == [
+        "Of 10 negative controls whose question could be put, 1 is special (0 % to 45 %); by chance alone at most 0.5 would be.",
+        "Of 1 positive control, likewise, 1 is special (3 % to 100 %); all should be.",
+    ]
     assert sentences(family([])) == ["No claim has been audited yet."]
 
 
@@ -227,10 +259,46 @@ def test_from_the_command_line(table, tmp_path, monkeypatch, capsys):
 def test_a_claim_drawn_at_random_depends_on_the_seed_alone(llama):
     space = SiteSpace.of(default(), llama.layout)
 
-    def drawn(seed: int, size: int = 2):
-        return heuristic(SimpleNamespace(space=space, size=size, seed=seed))
+    def drawn(seed: int, size: int = 2, part: str = ""):
+        return heuristic(SimpleNamespace(space=space, size=size, seed=seed, part=part))
 
     claims = [drawn(seed) for seed in range(40)]
     assert {(claim.origin, len(claim.location)) for claim in claims} == {("random", 2)}
     assert drawn(3) == claims[3] and len({claim.location for claim in claims}) > 20  # of 66 pairs of 12 heads
     assert drawn(0, 99).location == space.everywhere  # no more than there are
+    several = [drawn(0, 2, part) for part in ("", "2", "3", "4")]
+    assert several[0] == drawn(0, 2, "1") and len({claim.location for claim in several}) == 4
+    with pytest.raises(UserError, match="one of the 12 places of 1 sites"):
+        drawn(0, 1, "13")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """An audit of the true head, found in two ways, and of two drawn ones, which share all that claims of one size can share."""
+    planted = "planted:localized:3"
+    claims = ["mass-mean", "attribution", "random", "random:2"]
+    small = {"train": 8, "validation": 4, "test": 12, "rounds": 3, "random": 19, "shift_random": 19, "sequential": False}
+    shared = {"claim_size": 1, "common_random": True, "share_level": False, "text_passages": 0}
+    out = tmp_path_factory.mktemp("several") / "run"
+    return locus.audit(planted, planted, claims, out=out, executor="serial", progress=False, **small, **shared)
+
+
+def test_every_claim_of_an_audit_is_a_row_with_a_lead_of_its_own(several, tmp_path):
+    add(tmp_path, several.folder, "several", {}, scores=False)
+    rows = check(tmp_path).rows
+    assert [(row.claim.name, row.part) for row in rows] == [
+        ("mass-mean", "positive"), ("attribution", "positive"), ("random", "negative"), ("random:2", "negative"),
+    ]  # fmt: skip
+    assert [row.lead.of for row in rows] == [20] * 4 and rows[0].lead.rank == 1
+    scores = several.scores(several.verdict.metric)
+    shifted = scores[scores.chosen & (scores.split == "test")].groupby(["role", "claim", "arm"]).value.mean()
+    for row in rows:
+        theirs = shifted["shift-random", row.claim.name]
+        assert row.lead.ahead == pytest.approx(shifted["shift", row.claim.name].mean() - theirs.mean())
+
+
+def test_claims_that_do_not_share_the_level_are_answered_as_if_alone(several):
+    assert [claim.special.p for claim in several.verdict.claims[:2]] == [0.05, 0.05]  # rank 1 of 20: under Holm 0.2
+    assert json.loads((several.folder / "plan.json").read_text())["rule"]["claims"].startswith("each by itself")
+    with pytest.raises(UserError, match="at least 79 random Locations"):
+        locus.audit("planted:localized:3", claim=["1.1", "1.2", "1.3", "1.4"], random=19, out=several.folder.parent / "no")

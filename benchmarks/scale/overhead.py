@@ -33,17 +33,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of an audit")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--sides", type=int, default=len(SIDES), help="only so many of them, in their order")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "overhead.jsonl")
     told = parser.parse_args()
     kept = Kept(told.out)
     count = epochs(kept, told.minutes)
+    sides = dict(list(SIDES.items())[: told.sides])
     for turn in range(told.turns):
-        for side, (executor, threads) in SIDES.items():
+        for side, (executor, threads) in sides.items():
             measure = lambda executor=executor, threads=threads: timed(executor, threads, random=RANDOM, epochs=count)  # noqa: E731
             kept.row(measure, side=side, minutes=told.minutes, turn=turn)
     lines = ["| side | seconds, median | range | of banks | beside banks | against serial | n |", "| --- |" + " ---: |" * 6]
     serial = middle(kept.of(side="serial", minutes=told.minutes), "seconds")
-    for side, (_, threads) in SIDES.items():
+    for side, (_, threads) in sides.items():
         rows = kept.of(side=side, minutes=told.minutes)
         each, banks = [row["seconds"] for row in rows], middle(rows, "trials") / threads
         more = threads * middle(rows, "seconds") / serial - 1

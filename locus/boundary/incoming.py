@@ -9,6 +9,7 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,11 @@ def parse_json(content: bytes | str, depth: int = DEPTH) -> Any:
         )
     except RecursionError as error:
         raise ValueError(f"brackets nested deeper than {depth}") from error
-    _walk(value, depth)
+    if "\\u" in text or not _encodable(text):  # a half can only come by an escape, or be there as it is
+        _walk(value, depth)
+    elif text.count("[") + text.count("{") > depth:
+        for _ in _levels(value, depth):
+            pass
     return value
 
 
@@ -159,20 +164,39 @@ def _finite(digits: str) -> float:
     return number
 
 
+def _encodable(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _walk(value: Any, depth: int) -> None:
     """Refuse what only shows in the parsed value: depth, and text that is no text."""
+    for level in _levels(value, depth):
+        for element in level:
+            if isinstance(element, dict):
+                for name in element:
+                    _check_surrogates(name)
+            elif isinstance(element, str):
+                _check_surrogates(element)
+
+
+def _levels(value: Any, depth: int) -> Iterator[list[Any]]:
+    """The value, what is in it, what is in that, and so on; refused if that is deeper than `depth`."""
     level = [value]
     for _ in range(depth + 1):
+        yield level
         below: list[Any] = []
         for element in level:
             if isinstance(element, dict):
                 below += element.values()
-                for name in element:
-                    _check_surrogates(name)
             elif isinstance(element, list):
                 below += element
-            elif isinstance(element, str):
-                _check_surrogates(element)
         if not below:
             return
         level = below

@@ -101,8 +101,9 @@ def _audit(planted: Planted, claims: dict[str, KnownClaim], read: str, config: A
 
 def verdict_on(claim: KnownClaim, name: str, read: str, metric: str, scores: verdict.Scores, config: AuditConfig) -> DrawnClaim:
     """Standings with all random Locations and with sequential stopping, and after how many that stopped."""
-    full = verdict.conclude([scores], config.model_copy(update={"sequential": False}))
-    early = verdict.conclude([scores], config.model_copy(update={"sequential": True}))
+    own = {"metric": metric}  # in whose units the least gain is
+    full = verdict.conclude([scores], config.model_copy(update={**own, "sequential": False}))
+    early = verdict.conclude([scores], config.model_copy(update={**own, "sequential": True}))
     return DrawnClaim(
         name=name,
         read=read,

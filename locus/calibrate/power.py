@@ -153,7 +153,7 @@ def power_of(run: Path | None, **options: float) -> PowerOfRun:
         n_random=config.random,
         n_questions=len(record.items["test"]),
         alpha=config.alpha,
-        n_claims=len(record.plan.claims),
+        n_claims=config.sharing,
         effect=measured["effect"],
         seeds=config.seeds,
         noise=measured["noise"] * math.sqrt(config.seeds),  # what one seed would leave

@@ -29,7 +29,8 @@ REMEDY = "docs/claims.md lists every form that a claim may have."
 
 def is_heuristic(source: str) -> bool:
     """Whether a claim's source is the name of a heuristic, of which nothing is imported; any other claim was made elsewhere."""
-    return source in registry.entries("claims")
+    entry = registry.entries("claims").get(source.partition(":")[0])
+    return entry is not None and re.fullmatch(entry.within or "", source.removeprefix(entry.name)) is not None
 
 
 def given(text: str, choice: Choice = ANY) -> Claim:

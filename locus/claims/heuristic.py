@@ -30,6 +30,7 @@ class Evidence:
         space: the places that a claim may name.
         size: sites that the claim is to name.
         seed: of the audit.
+        part: what stands behind the heuristic's name and a colon, as the 2 of random:2.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Evidence:
     space: SiteSpace
     size: int
     seed: int
+    part: str = ""
 
 
 Heuristic = Callable[[Evidence], Claim]
@@ -53,7 +55,7 @@ def find(name: str, evidence: Evidence) -> Claim:
     Raises:
         UserError: if there is none of the name, suggesting the nearest, or what it gives is no claim.
     """
-    made = registry.get("claims", name)(evidence)
+    made = registry.get("claims", name)(replace(evidence, part=name.partition(":")[2]))
     if not isinstance(made, Claim) or not made.location.sites:
         raise UserError(f"a locus.claims.Claim of one site or more from {name!r}", f"{made!r:.80}", "Mend the heuristic.")
     return replace(made, name=name)

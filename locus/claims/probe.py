@@ -156,17 +156,32 @@ def claim(train: Features, validation: Features, size: int) -> Claim:
     Raises:
         UserError: if no claim is made of such sites.
     """
-    own = kind_of(train.kind) if train.kind else default()
+    about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
+    return best("probe", accuracies(train, validation), train.kind, size, about)
+
+
+def best(name: str, table: npt.NDArray[np.float64], kind: str, size: int, about: dict[str, Any]) -> Claim:
+    """The claim of the sites that a table of scores ranks first; equals by layer and index.
+
+    Args:
+        name: of the claim, and of its origin.
+        table: [layers, sites], a score a site; NaN where there is none.
+        kind: of the sites; heads where it is empty.
+        size: how many are claimed.
+        about: how they were found.
+
+    Raises:
+        UserError: if no claim is made of such sites.
+    """
+    own = kind_of(kind) if kind else default()
     if own.written == "off":
         raise UserError("a kind of site that is claimed", repr(own.name), "Choose another: `locus list sites` shows them.")
-    table, kind = accuracies(train, validation), own.name
     most = table.shape[1]
     order = np.argsort(-table.reshape(-1), kind="stable")
     there = order[np.isfinite(table.reshape(-1)[order])]
-    sites = [Site(kind, int(index) // most, MEANS if own.written == "along" else int(index) % most) for index in there]
+    sites = [Site(own.name, int(index) // most, MEANS if own.written == "along" else int(index) % most) for index in there]
     scores = {str(site): float(table[site.layer, site.index % most]) for site in sites}
-    about = {"n_train": len(train.truth), "n_validation": len(validation.truth)}
-    return Claim("probe", Location.of(sites[:size]), "probe", scores, about)
+    return Claim(name, Location.of(sites[:size]), name, scores, about)
 
 
 def heuristic(evidence: Any) -> Claim:

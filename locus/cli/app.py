@@ -38,12 +38,20 @@ app.add_typer(table.app, name="table")
 console = terminal.console()
 
 
+def _version(asked: bool) -> None:
+    """Say which version this is, and end."""
+    if asked:
+        typer.echo(locus.__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _before(
     own: Annotated[
         list[Path] | None,
         Option("--import", metavar="FILE", help="Python file of yours that registers metrics, edits ...; before the command."),
     ] = None,
+    version: Annotated[bool, Option("--version", help="Say which version this is.", callback=_version, is_eager=True)] = False,
 ) -> None:
     outputs.check_environment()
     imported.import_files(own or ())

@@ -10,6 +10,7 @@ from locus import shown
 from locus.boundary import terminal
 from locus.boundary.terminal import Text
 from locus.errors import UserError, VerificationError, of_place
+from locus.machine.torchrun import quiet
 
 INTERRUPTED = 130  # Ctrl-C
 BROKEN_PIPE = 141  # as a shell has it
@@ -18,7 +19,7 @@ BROKEN_PIPE = 141  # as a shell has it
 def end(app: typer.Typer) -> None:
     """Run the command line and exit with its status; nothing that it writes commands the terminal."""
     warnings.formatwarning = _warning
-    with terminal.guarded():
+    with quiet(), terminal.guarded():
         sys.exit(_status(app))
 
 

@@ -22,7 +22,7 @@ from locus.records.plan import PlanRecord, asked_of, roles_of
 from locus.records.result import TrialResult
 from locus.records.store import Store
 from locus.sites.site import Location
-from locus.sites.space import space_of
+from locus.sites.space import SiteSpace, space_of
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str, str]  # role, arm, claim, read
@@ -67,6 +67,13 @@ def _confusion(known: ConfusionRecord) -> stats.Confusion:
     return stats.Confusion(**{name: values[name] for name in ("sensitivity", "specificity", "positives", "negatives")})
 
 
+def asked_in(plan: PlanRecord) -> tuple[SiteSpace, AuditConfig]:
+    """The places of the claims' kind in a plan's model, and its settings with no more random Locations than there are."""
+    places = [Location.parse(claim.location) for claim in plan.claims]
+    space = space_of(places, Layout.from_dict(plan.model.anatomy.to_json()))
+    return space, bounded(AuditConfig.recorded(plan.config), space, places)
+
+
 class Record:
     """A run's scores, seen through its plan.
 
@@ -96,11 +103,8 @@ class Record:
         rank: int = 1,
     ):
         self.plan, self.store, self.labels = plan, store, labels
-        asked_for = AuditConfig.recorded(plan.config)
-        places = [Location.parse(claim.location) for claim in plan.claims]
-        self.space = space_of(places, Layout.from_dict(plan.model.anatomy.to_json()))
-        self.config = bounded(asked_for, self.space, places)
-        self.exhausted = self.config.random < asked_for.random
+        self.space, self.config = asked_in(plan)
+        self.exhausted = self.config.random < AuditConfig.recorded(plan.config).random
         self.withheld = "withheld" in plan.rule
         self.rounds, self.asked, self.rank = rounds, asked, rank
         tested = {asked_of(one.name): one.items for one in plan.also}.get(asked, plan.items.test)

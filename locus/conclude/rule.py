@@ -8,15 +8,17 @@ unique     few random Locations do as well as the claim;
 necessary  the optimal edit everywhere but there falls short of the ceiling.
 
 Refuted is not undecided: refuting needs a test that shows a difference smaller than a margin declared beforehand. Several
-claims of one audit share the level (Holm, question by question). With sequential stopping the random Locations are looked at
-in the order in which they were drawn, at looks fixed beforehand: refuting may happen at any look and pays for all of them
-(Bonferroni); supporting may happen only with all of them, so its rank test keeps its level whatever was looked at.
+claims of one audit share the level (Holm, question by question) unless the settings say that each is answered by itself. With
+sequential stopping the random Locations are looked at in the order in which they were drawn, at looks fixed beforehand: refuting
+may happen at any look and pays for all of them (Bonferroni); supporting may happen only with all of them, so its rank test keeps
+its level whatever was looked at.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from locus import stats, units
 from locus.conclude import labelled, nested
@@ -117,7 +119,7 @@ def rule(config: AuditConfig, kind: SiteKind | None = None, known: PlanRecord | 
         "special": "Monte-Carlo rank p with all random Locations; refuted if the mean of claim - random - margin is below 0",
         "unique": {"supported_if_share_below": UNIQUE_MOST, "refuted_if_share_above": UNIQUE_LEAST},
         "necessary": "mean of ceiling - complement - margin above 0; refuted if below",
-        "claims": "Holm, question by question",
+        "claims": "Holm, question by question" if config.share_level else "each by itself, as if it were the only one",
         "looks": list(config.looks),
         "invalid": {"unscored_from": UNSCORED, "unsettled_from": UNSETTLED, "ceiling_without_gain_at": config.alpha},
     }
@@ -167,12 +169,12 @@ def _at(claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[s
     for question in QUESTIONS:
         of_places = question in DRAWN
         tests = [_asked(question, scores, config) for scores in seen] if of_places else known[question]
-        supported = stats.holm([test.p_supported for test in tests])
+        supported = _shared([test.p_supported for test in tests], config)
         if of_places and count < planned[-1]:
             supported = np.ones(len(tests))
-        refuted = np.minimum(1.0, stats.holm([test.p_refuted for test in tests]) * (len(planned) if of_places else 1))
+        refuted = np.minimum(1.0, _shared([test.p_refuted for test in tests], config) * (len(planned) if of_places else 1))
         if count == planned[-1]:
-            refuted = np.fmin(refuted, stats.holm([test.p_last for test in tests]))
+            refuted = np.fmin(refuted, _shared([test.p_last for test in tests], config))
         for index, test in enumerate(tests):
             if refusals[index]:
                 answers[index][question] = _invalid(refusals[index], effects[index][0], count if of_places else 0)
@@ -180,6 +182,11 @@ def _at(claims: Sequence[Scores], config: AuditConfig, count: int, known: dict[s
                 p = (float(supported[index]), float(refuted[index]))
                 answers[index][question] = _finding(question, test, p, seen[index], config)
     return [Findings(**by_question) for by_question in answers]
+
+
+def _shared(ps: list[float], config: AuditConfig) -> npt.NDArray[np.float64]:
+    """The claims' p-values to one question, adjusted where they share the level."""
+    return stats.holm(ps) if config.share_level else np.array(ps, dtype=np.float64)
 
 
 def _refusal(scores: Scores, gain: stats.Estimate, p: float, config: AuditConfig) -> str:

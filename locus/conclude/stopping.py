@@ -6,7 +6,7 @@ finished; so nothing is concluded while there is nothing new to conclude from.
 
 from pathlib import Path
 
-from locus.conclude.record import Record
+from locus.conclude.record import Record, asked_in
 from locus.conclude.scores import settled
 from locus.plan.reading import read_plan
 from locus.records.plan import DRAWN
@@ -23,14 +23,14 @@ class Stopping:
 
     def __init__(self, out: Path, store: Store):
         self.plan, self.store = read_plan(out), store
-        record = Record(self.plan, store)
-        looks = record.config.looks if record.config.sequential else ()
-        self.others = [trial.id for trial in self.plan.trials if trial.role not in DRAWN and trial.id not in record.done]
+        (_, config), done = asked_in(self.plan), store.done()
+        looks = config.looks if config.sequential else ()
+        self.others = [trial.id for trial in self.plan.trials if trial.role not in DRAWN and trial.id not in done]
         # Each way to draw them has its own looks, the next one last.
         spans = list(zip((0, *looks), looks, strict=False))[::-1]
         self.coming = {role: [self._drawn_between(role, *ends) for ends in spans] for role in DRAWN}
         for groups in self.coming.values():
-            while groups and all(trial in record.done for trial in groups[-1]):
+            while groups and done.issuperset(groups[-1]):
                 groups.pop()
         # Asked at once, as before it was stopped: what follows hangs on whole looks alone, and not on how far the next one is.
         self.known, self.due = False, bool(looks)

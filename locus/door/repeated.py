@@ -11,6 +11,7 @@ from locus.door.run import Run
 from locus.door.showing import Wanted, note
 from locus.door.verbs import TEMPORARY, audit
 from locus.errors import UserError
+from locus.models import devices
 from locus.records.repeat import RepeatedClaim, RepeatRecord
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def repeat(
     settings = {name: value for name, value in options.items() if name not in OF_AUDIT}
     preset, config = options.get("preset", "quick"), options.get("config")
     first = asked(model, behaviour, claim, preset, config, {**settings, "seed": seed})[0]
+    devices.check_one(first.tp_plan)
     if first.model.startswith("planted:") and (model is None or isinstance(model, str)):
         model = first.model  # one whose name has no seed stays the same
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="locus-repeat-"))

@@ -11,6 +11,7 @@ from locus.door.run import Run
 from locus.door.showing import Wanted, note, showing
 from locus.door.verbs import INTERRUPTED, TEMPORARY
 from locus.errors import UserError, raise_all
+from locus.models import devices
 from locus.records.sweep import SweepRecord, SweptClaim
 from locus.shown import visible
 
@@ -205,6 +206,7 @@ def _cells(audits: "Sequence[WantedAudit]", folder: Path) -> "list[Cell]":
         preset, config = str(told.pop("preset", "quick")), told.pop("config", None)
         try:
             resolved, opened = asked(one.model, one.behaviour, one.claims, preset, config, told)
+            devices.check_one(resolved.tp_plan)
             kinds: dict[str, list[str]] = {}
             for source in resolved.claims:
                 made = opened.claims.get(source) if opened is not None else None

@@ -92,6 +92,7 @@ def audit(
     Source: Wang & Veitch 2025, arXiv 2502.11447.
     """
     from locus.machine.threads import settle
+    from locus.machine.torchrun import leads
 
     settle()
     given: dict[str, object] = {
@@ -116,16 +117,18 @@ def audit(
     if out is not None:
         early(resolved, Path(out), opened)
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="locus-run-"))
+    progress = progress if leads() else False
     from locus.audit import audit as run_audit
+    from locus.machine.ranks import together
     from locus.plan.opened import NOTHING
     from locus.records.store import finished
 
     if out is None:
         note(TEMPORARY.format(folder), progress)
-    if kept := finished(folder / "trials.sqlite"):
+    if leads() and (kept := finished(folder / "trials.sqlite")):
         note(KEPT.format(kept), progress)
     try:
-        with showing(progress) as say:
+        with showing(progress) as say, together(folder, resolved.tp_plan is not None) as folder:
             run_audit(resolved, folder, say, sign, opened or NOTHING, mine)
     except KeyboardInterrupt as error:
         error.add_note(INTERRUPTED.format(str(folder)))

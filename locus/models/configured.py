@@ -61,6 +61,7 @@ def load_configured(
         trust_remote_code=settings.trust_remote_code,
         adapter=settings.adapter,
         device_map=spread,
+        tp_plan=getattr(settings, "tp_plan", None),
         first=first,
     )
     seed: int | None = getattr(settings, "twin", None)

@@ -4,7 +4,6 @@ A way to spread is a word, and accelerate does the sharing out; or a table says 
 model. Nothing here needs torch until there is a model to look at.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any
 from locus import registry
 from locus.boundary import incoming
 from locus.errors import UserError
+from locus.machine.torchrun import begun
 
 WAYS = ("auto", "balanced", "balanced_low_0", "sequential")
 PLACE = re.compile(r"cpu|disk|cuda(?::(\d{1,3}))?")
+ALONE = "Begin it so: torchrun --nproc-per-node N -m locus audit ... --set tp_plan=auto; or use --set device_map=auto."
 EXPECTED = f"a device_map: {', '.join(WAYS)}, a table of modules and devices, or a JSON file of one"
 MOST = 10_000  # entries of a table
 
@@ -43,30 +44,33 @@ def as_map(value: Any) -> DeviceMap | None:
     return table
 
 
-def check_alone(name: str, device: str = "auto", adapter: str | None = None, twin: int | None = None) -> None:
-    """Refuse what a model that is spread over devices cannot be besides.
+def check_alone(
+    name: str, device: str = "auto", adapter: str | None = None, twin: int | None = None, beside: str = "device_map"
+) -> None:
+    """Refuse what a model that is spread over devices, or cut into slices, cannot be besides.
 
     Args:
         name: of the model.
         device: the setting beside the map.
         adapter: likewise.
         twin: likewise.
+        beside: the setting by which it is spread.
 
     Raises:
         UserError: with the first.
     """
     if device != "auto":
-        raise UserError("either a device or a device_map", f"device = {device!r} beside a device_map", "Leave one of them out.")
+        raise UserError(f"either a device or a {beside}", f"device = {device!r} beside a {beside}", "Leave one of them out.")
     if registry.known("models", name) or name.startswith(registry.MEMORY):
-        raise UserError("a device_map for a model in files", f"one for {name!r}", "Leave it out, or save the model to a folder.")
+        raise UserError(f"a {beside} for a model in files", f"one for {name!r}", "Leave it out, or save the model to a folder.")
     if adapter not in (None, "none"):
         received, remedy = (
-            f"adapter = {adapter!r} beside a device_map",
+            f"adapter = {adapter!r} beside a {beside}",
             "Merge the adapter, and save the merged model.",
         )
         raise UserError("a model without an adapter where it is spread over devices", received, remedy)
     if twin is not None:
-        received, remedy = f"twin = {twin} beside a device_map", "Audit the twin of a model that fits one device."
+        received, remedy = f"twin = {twin} beside a {beside}", "Audit the twin of a model that fits one device."
         raise UserError("a model whose weights are not redrawn where it is spread over devices", received, remedy)
 
 
@@ -91,15 +95,54 @@ def check_here(chosen: DeviceMap) -> None:
             raise UserError(f"devices of this machine, which has {count} GPUs", place, "Mend the device_map, or use auto.")
 
 
-def several_processes() -> UserError | None:
-    """What is wrong where torchrun began several processes, each of which would load the model and write the same folder."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    if "TORCHELASTIC_RUN_ID" not in os.environ or count == "1":
+def check_sliced(name: str, device: str = "auto", adapter: str | None = None, spread: DeviceMap | None = None) -> None:
+    """Refuse what a model of which several processes hold slices cannot be besides, and one that a process holds by itself.
+
+    Args:
+        name: of the model.
+        device: the setting beside tp_plan.
+        adapter: likewise.
+        spread: likewise, the device_map.
+
+    Raises:
+        UserError: with the first.
+    """
+    from locus.machine import ranks
+
+    if ranks.count() == 1:
+        raise UserError("processes that hold a slice each, which an audit alone begins", "one by itself", ALONE)
+    if spread is not None:
+        raise both()
+    check_alone(name, device, adapter, beside="tp_plan")
+
+
+def both() -> UserError:
+    """What is wrong with a model that is to be spread and cut."""
+    return UserError("either a device_map or a tp_plan", "both", "Leave one of them out: transformers forbids both.")
+
+
+def check_one(tp_plan: str | None) -> None:
+    """Refuse several audits, one after the other, of a model of which several processes hold slices.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if tp_plan is not None:
+        raise UserError("one audit at a time with a tp_plan", "several", "Begin each by torchrun, in a folder of its own.")
+
+
+def several_processes(tp_plan: str | None = None) -> UserError | None:
+    """What is wrong where torchrun began several processes and they were not told to share the model, or the other way round."""
+    _, count = begun()
+    if count == 1 and tp_plan is not None:
+        return UserError("several processes for tp_plan, a slice of the model each", "one", ALONE)
+    if count == 1 or tp_plan is not None:
         return None
     return UserError(
-        "one process, which may spread the model over all GPUs",
-        f"one of the {count[:20]} that torchrun began, as for tensor parallelism (tp_plan), which locus does not do",
-        "Run it without torchrun: --set device_map=auto for a large model, or --part K/N for several machines.",
+        "one process, or an audit with a tp_plan, of which each process holds a slice",
+        f"one of the {count} that torchrun began, without a tp_plan",
+        "Give --set tp_plan=auto; or run it without torchrun: --set device_map=auto for a large model, or --part K/N for several "
+        "machines.",
     )
 
 

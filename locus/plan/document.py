@@ -91,8 +91,8 @@ def deal(plan: Plan, context: AuditContext) -> Plan:
     """
     known, model, within = context.arithmetic, context.model, memory_budget(context)
     banks = [[plan.trial(identity) for identity in bank] for bank in plan.banks]
-    # What is spent on a judge must be counted in one place.
-    alone = model.device.type != "cpu" or asker_of(context.judge) is not None
+    # What is spent on a judge must be counted in one place; processes that hold slices go through the banks together.
+    alone = model.device.type != "cpu" or asker_of(context.judge) is not None or context.config.tp_plan is not None
     fit = 1 if alone else fitting(known.own, max(sum(within.takes(one, model.layout) for one in bank) for bank in banks))
     trained = sum(bank[0].recipe is not None for bank in banks)
     settled = replace(

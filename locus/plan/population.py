@@ -52,18 +52,18 @@ def bounded(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]
 
 def levels(config: AuditConfig) -> list[UserError]:
     """A rank test on N random Locations cannot go below 1 / (1 + N); who asks for none asks for no test."""
-    if not config.random or 1 / (1 + config.random) <= config.alpha / max(1, len(config.claims)):
+    if not config.random or 1 / (1 + config.random) <= config.alpha / config.sharing:
         return []  # plainly enough, and no statistics need be imported to say so
     from locus import stats
 
-    least = stats.least_random_for(config.alpha, len(config.claims))
+    least = stats.least_random_for(config.alpha, config.sharing)
     if config.random >= least:
         return []
     return [
         UserError(
-            f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
+            f"at least {least} random Locations for a rank test at alpha = {config.alpha:g} with {config.sharing} claim(s)",
             f"{config.random}, with which no p below {stats.smallest_p(config.random):.3f} is possible",
-            f"Use random = {least}, or an alpha of at least {_enough(config.random, len(config.claims))}.",
+            f"Use random = {least}, or an alpha of at least {_enough(config.random, config.sharing)}.",
         )
     ]
 
@@ -91,15 +91,15 @@ def check(config: AuditConfig, space: SiteSpace, locations: Sequence[Location]) 
         return
     from locus import stats  # slow to import
 
-    level = config.alpha / len(config.claims)
+    level = config.alpha / config.sharing
     scarce = min(config.nulls, key=lambda match: min(space.capacity(one, match) for one in locations))
     where = f"{space}" if scarce == "uniform" else f"those with as many {space.kind.nouns} in each layer"
     if stats.smallest_p(there) > level:
         raise UserError(
-            f"at least {stats.least_random_for(config.alpha, len(config.claims))} places to hold the claim against, for a rank "
-            f"test at alpha = {config.alpha:g} with {len(config.claims)} claim(s)",
+            f"at least {stats.least_random_for(config.alpha, config.sharing)} places to hold the claim against, for a rank "
+            f"test at alpha = {config.alpha:g} with {config.sharing} claim(s)",
             f"{there} besides the claim's own among {where}, with which no p below {stats.smallest_p(there):.3f} is possible",
-            f"Use an alpha of at least {_enough(there, len(config.claims))}, another claim, or random = 0: no such test.",
+            f"Use an alpha of at least {_enough(there, config.sharing)}, another claim, or random = 0: no such test.",
         )
 
 

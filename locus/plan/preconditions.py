@@ -274,15 +274,20 @@ def _sizes(config: AuditConfig) -> list[UserError]:
 
 
 def _spread(config: AuditConfig) -> list[UserError]:
-    """A model that is spread over devices by one process, which holds it alone; and one process in any case."""
-    errors = [wrong] if (wrong := devices.several_processes()) else []
-    if config.device_map is None:
-        return errors
-    errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin)
-    if config.executor.partition(":")[0] == "ray":
-        received = "executor = ray, whose workers have a GPU each, beside a device_map"
-        wanted = "executor auto, serial or fork with a device_map"
-        errors.append(UserError(wanted, received, "Leave out executor, or use --part K/N for several machines."))
+    """A model that is spread over devices by one process, which holds it alone; or cut into slices, one for each of several."""
+    errors = [wrong] if (wrong := devices.several_processes(config.tp_plan)) else []
+    if config.device_map is not None and config.tp_plan is not None:
+        errors.append(devices.both())
+    allowed = {"device_map": ("auto", "serial", "fork"), "tp_plan": ("auto", "serial")}
+    for beside in [name for name in allowed if getattr(config, name) is not None]:
+        errors += _caught(devices.check_alone, config.model, config.device, config.adapter, config.twin, beside)
+        executor = config.executor.partition(":")[0]
+        if executor == "ray" or (beside == "tp_plan" and executor not in allowed[beside]):
+            *most, last = allowed[beside]
+            why = "ray, whose workers have a GPU each," if executor == "ray" else executor
+            remedy = "Leave out executor, or use --part K/N for several machines."
+            received = f"executor = {why} beside a {beside}"
+            errors.append(UserError(f"executor {', '.join(most)} or {last} with a {beside}", received, remedy))
     return errors
 
 

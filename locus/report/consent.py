@@ -145,6 +145,7 @@ def settle(
     # A processor is the only device that every machine has; any other is chosen by what there is.
     update["device"] = "cpu" if config.device == "cpu" else "auto"
     update["device_map"] = None if config.device_map is None else "auto"
+    update["tp_plan"] = None  # whoever repeats a run does so in one process
     return config.model_copy(update=update)
 
 

@@ -155,7 +155,10 @@ def limits(plan: PlanRecord, verdict: Verdict, n_places: int, kind: SiteKind) ->
     if (plan.config.get("seeds") or 1) == 1:
         sentences.append("One training seed a place: spread between seeds is not measured.")
     if len(verdict.claims) > 1:
-        sentences.append(f"{len(verdict.claims)} claims or read modes: claims share the level (Holm), read modes do not.")
+        shared = "claims share the level (Holm), read modes do not"
+        alone = "each is answered as if it were the only one, so that some are special by chance"
+        told_of = shared if plan.config.get("share_level", True) else alone
+        sentences.append(f"{len(verdict.claims)} claims or read modes: {told_of}.")
     looked = verdict.drawn
     if looked.stopped_early and looked.random is not None and looked.random < looked.planned:
         if n_places == looked.planned:

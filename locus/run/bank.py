@@ -3,6 +3,7 @@
 Nothing is written here but by `run_bank`: whoever does a bank hands rows and edits back by value.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.torch import load
+from torch import Tensor
 
 from locus import atomic
 from locus.edits import Edit
@@ -45,10 +48,21 @@ class DoneBank:
     results: list[Result]
     edits: dict[str, bytes]
 
+    @property
+    def content(self) -> dict[str, object]:
+        """All but what it took, as JSON can say it; of the edits their numbers, since how their files begin is chance."""
+        made = {one: {name: _digest(row) for name, row in load(content).items()} for one, content in self.edits.items()}
+        told = [(one.id, one.converged, one.reason, repr(one.fit), repr(one.scores), repr(one.texts)) for one in self.results]
+        return {"edits": made, "results": told}
+
     def save_edits(self, folder: Path) -> None:
         """Write the edits' files, each whole or not at all."""
         for identity, content in self.edits.items():
             atomic.replace(folder / f"{identity}.safetensors", content)
+
+
+def _digest(numbers: Tensor) -> str:
+    return hashlib.sha256(numbers.numpy().data).hexdigest()
 
 
 def starts_of(trials: Sequence[Trial], folder: Path) -> dict[str, Edit]:

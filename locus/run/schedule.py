@@ -12,6 +12,7 @@ from locus import atomic
 from locus.engine.cost import Sizes
 from locus.judges.base import References
 from locus.judges.kind import asker_of
+from locus.machine import ranks
 from locus.machine.rate import REACHED, matrix_rate
 from locus.plan.context import AuditContext, Progress, spoken_parts
 from locus.plan.parts import Part
@@ -79,6 +80,7 @@ def run(
                 if banks[number][0].role in DRAWN and enough():
                     return False  # those that nothing starts from are the plan's last
                 bank: DoneBank = next(coming)
+                ranks.agree(f"results of bank {number}", bank.content)
                 bank.save_edits(folder)
                 store.commit(bank.results)
                 say(number, 1.0)

@@ -11,10 +11,10 @@ from locus.behaviours.prompts import FormatName, PromptFormat, prompt_format
 from locus.claims import direction
 from locus.claims.heuristic import Evidence, find
 from locus.engine import checks
-from locus.engine.cache import Cache
+from locus.engine.cache import NONE, Cache
 from locus.errors import UserError, raise_all
 from locus.judges.api import Endpoint
-from locus.judges.kind import open_judge
+from locus.judges.kind import asker_of, open_judge
 from locus.machine.threads import Arithmetic
 from locus.metrics.drift import load_text
 from locus.models.configured import as_asked, load_configured
@@ -76,6 +76,9 @@ def set_up(
     judge = None
     if config.judge != "none":
         judge = open_judge(config.judge, Endpoint(config.judge_url, config.judge_cap, config.judge_prices))
+        if config.tp_plan is not None and asker_of(judge) is not None:
+            received = f"{config.judge!r}, which every process would ask and pay"
+            raise UserError("a judge that needs no endpoint, with a tp_plan", received, "Use another judge, or device_map.")
     progress("loading the model", 0.0)
     model = _model(config, opened.model, readable_by)
     if hold is not None:
@@ -84,7 +87,8 @@ def set_up(
     preconditions.warn_of_template(text.notices)
     preconditions.warn_of_foreign(model.name, model.tokenizer, items["test"])
     answers.check_answers(model.tokenizer, text, [item for part in items.values() for item in part], dataset.as_published)
-    cache = Cache.standard()
+    # What one of several processes found in a cache, and another did not, would put them out of step.
+    cache = Cache.standard() if config.tp_plan is None else NONE
     space = SiteSpace.of(kind, model.layout)
     checked = checks.checked(model, text, cache, space.kind.plain)
     if failed := [str(one) for one in checked if not one.passed]:

@@ -62,11 +62,11 @@ def check(table: Path) -> Checked:
     there = {path.name for path in (table / ROWS).iterdir()} if (table / ROWS).is_dir() else set()
     if strange := sorted(there ^ record.rows.keys()):
         raise VerificationError(f"row {strange[0]!r:.90} is {'not listed' if strange[0] in there else 'listed and not there'}")
-    receipts: dict[str, str] = {}
+    plans: dict[str, str] = {}
     for name, listed in record.rows.items():
-        if (other := receipts.setdefault(listed.receipt, name)) != name:
-            raise VerificationError(f"rows {other} and {name} are one audit, {listed.receipt}")
         verified = _verified(table / ROWS / name, name, listed)
+        if (other := plans.setdefault(verified[0].verdict.plan_sha256, name)) != name:
+            raise VerificationError(f"rows {other} and {name} are one audit, {listed.receipt}")
         rows += verified
         partial += [] if verified[0].whole else [name]
     return Checked(record.title, tuple(rows), tuple(partial))
@@ -105,14 +105,18 @@ def add(table: Path, run: Path, name: str, said: dict[str, str], scores: bool = 
     name = name or re.sub(r"[^a-z0-9._-]+", "-", run.resolve().name.lower()).strip("-._")
     if not re.fullmatch(ROW, name):
         raise UserError("a row name of small letters, digits, dot, dash and underscore", repr(name[:90]), "Give one by --name.")
-    if name in record.rows or (table / ROWS / name).exists():
+    if name in record.rows:
         raise UserError("a row that is not there yet", f"{name!r} in {table}", "Give another name by --name.")
+    if (left := table / ROWS / name).exists():
+        remedy = "Remove it, if it is left of a command that was stopped, or give another name by --name."
+        raise UserError("no folder where the row is to be", f"{left}, which {RECORD} does not list", remedy)
     if len(record.rows) >= MOST_ROWS:
         raise UserError(f"a table of at most {MOST_ROWS:,} audits", str(len(record.rows)), "Begin another.")
     held = verify_run(run)
     if held.signed_by is None:
         raise UserError("a run whose receipt is signed", f"{run}, unsigned", "Audit without --no-sign.")
-    if same := [other for other, one in record.rows.items() if one.receipt == held.id]:
+    plan = verdict_of(run).plan_sha256  # which going on with a finished run leaves, while its receipt is written anew
+    if same := [other for other in record.rows if verdict_of(table / ROWS / other).plan_sha256 == plan]:
         raise UserError("an audit that is not in the table yet", f"{held.id}, which is row {same[0]!r}", "Add another.")
     listed = _listed(held.id, said)
     names = _kept(run) if scores and held.kind == "run" else list(EXCERPT)

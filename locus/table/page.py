@@ -9,7 +9,7 @@ from pathlib import Path
 
 from locus import atomic, units
 from locus.boundary import outputs
-from locus.records.findings import QUESTIONS
+from locus.records.findings import QUESTIONS, Finding
 from locus.report import html, trusted
 from locus.report.page import write as write_page
 from locus.table.family import family, sentences
@@ -62,7 +62,7 @@ def page(checked: Checked, links: dict[str, str]) -> str:
     """
     rows, found = checked.rows, family(checked.rows)
     made = html.environment("table")
-    made.filters |= {"difference": _difference, "share": _share, "p": _p}
+    made.filters |= {"difference": _difference, "interval": _interval, "share": _share, "p": _p}
     choices = [
         ("kind", "Site", sorted({row.kind for row in rows})),
         ("model", "Model", sorted({row.verdict.model.name for row in rows})),
@@ -87,6 +87,14 @@ def page(checked: Checked, links: dict[str, str]) -> str:
 
 def _difference(value: float | None, measure: str, unit: bool = True, margin: float | None = None) -> str:
     return "–" if value is None else units.difference(value, measure, unit=unit, margin=margin)
+
+
+def _interval(finding: Finding, question: str, measure: str) -> str:
+    """Of an answer, in its own unit: of the unique a share of places, otherwise a difference of the measure."""
+    low, high = finding.interval
+    if question == "unique":
+        return f"{_share(low)} to {_share(high)}"
+    return " to ".join(_difference(end, measure, unit=False, margin=finding.margin) for end in (low, high))
 
 
 def _share(value: float | None) -> str:

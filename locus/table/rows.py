@@ -1,8 +1,8 @@
 """A row of a table: what a verified audit says of one claim, and which part it has in the statistics.
 
-Whether a row is a control follows from what is signed. A claim drawn at random is a negative one. On a model whose location is
-planted, a claim of that location is a positive one, and any other claim a negative one. Nothing that a contributor says of a row
-decides anything.
+Whether a row is a control follows from what is signed. On a model whose location is planted, a claim of that location is a
+positive one, drawn at random or not, and any other claim a negative one. On other models a claim drawn at random is a negative
+one. Nothing that a contributor says of a row decides anything.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import numpy as np
 
 from locus.models.planted.named import planted_named
 from locus.records.findings import ClaimVerdict
+from locus.records.place import PlaceResult
 from locus.records.table import RowRecord
 from locus.records.verdict import Verdict
 from locus.sites.kind import default
@@ -77,16 +78,43 @@ class Row:
         return min(shares, default=None)
 
     @property
+    def setting(self) -> str:
+        """Under which the edit at the claim was searched for; "" where there is none."""
+        return next((place.setting for place in self.verdict.claimed if place.name == self.claim.name), "")
+
+    @property
     def lead(self) -> Lead | None:
-        """How the heuristic edit fares at the claim; None where it was not tried, or there are several claims."""
+        """How the heuristic edit fares at the claim; None where it was not tried."""
         verdict = self.verdict
-        if len({claim.name for claim in verdict.claims}) > 1 or not verdict.shift or not verdict.shift_random:
-            return None
-        ours = verdict.shift[0].mean(verdict.metric)
-        theirs = [mean for place in verdict.shift_random if (mean := place.mean(verdict.metric)) is not None]
+        mine, others = steered(verdict, self.claim.name)
+        ours = mine.mean(verdict.metric) if mine is not None else None
+        theirs = [mean for place in others if (mean := place.mean(verdict.metric)) is not None]
         if ours is None or not theirs:
             return None
         return Lead(ours - float(np.mean(theirs)), 1 + sum(one >= ours for one in theirs), 1 + len(theirs))
+
+
+def steered(verdict: Verdict, claim: str) -> tuple[PlaceResult | None, tuple[PlaceResult, ...]]:
+    """The first heuristic edit of an audit, at a claim and at the random places that it is held against.
+
+    A verdict lists them claim after claim, under names such as `iti:probe` and `iti:random-00`, as many random ones for each.
+    Where it does not, nothing is said.
+
+    Args:
+        verdict: of the audit.
+        claim: by its name.
+    """
+    names = list(dict.fromkeys(one.name for one in verdict.claims))
+    if not verdict.shift:
+        return None, ()
+    edit = verdict.shift[0].name.partition(":")[0]
+    mine, others = ([one for one in part if one.name.partition(":")[0] == edit] for part in (verdict.shift, verdict.shift_random))
+    if len(names) == 1:
+        return mine[0], tuple(others)
+    at, each = names.index(claim), len(others) // len(names)
+    own = others[at * each : (at + 1) * each]
+    listed = [one.name for one in mine] == [f"{edit}:{name}" for name in names] and each * len(names) == len(others)
+    return (mine[at], tuple(own)) if listed and len({one.name for one in own}) == each else (None, ())
 
 
 def rows_of(name: str, record: RowRecord, verdict: Verdict, signer: str, whole: bool) -> list[Row]:
@@ -103,10 +131,8 @@ def part_of(model: str, claim: ClaimVerdict) -> Part:
     Raises:
         UserError: if the model is called planted, and is none that there is.
     """
-    if claim.origin == RANDOM:
-        return "negative"
     if not model.startswith(PLANTED):
-        return "claim"
-    planted = planted_named(model)
+        return "negative" if claim.origin == RANDOM else "claim"
+    planted = planted_named(model)  # where a draw may hit the true place
     true = Location.parse(",".join(claim.location)) == planted.where and not planted.shuffled
     return "positive" if true and planted.expected["special"] == "supported" else "negative"

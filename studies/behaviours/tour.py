@@ -134,15 +134,24 @@ def audited(stop: Stop, out: Path, published: Path, small: bool = False) -> Verd
     Raises:
         UserError: as `locus.audit`.
     """
-    if stop in PUBLISHED:
-        if not published.is_dir():
-            raise UserError("the published behaviours, in LOCUS_DATA/behaviours", "none", "Set LOCUS_DATA.")
-        os.chdir(published)
+    enter(stop, published)
     settings = SMALL if small else SETTINGS
     verdict = _audit(stop, out / stop.name, settings, small)
     if unsettled(verdict):
         verdict = _audit(stop, out / f"{stop.name}-{LONGER}", {**settings, "rounds": LONGER}, small)
     return verdict
+
+
+def enter(stop: Stop, published: Path) -> None:
+    """Go to the folder of the published files, if the behaviour is one of them: their paths are relative to it.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if stop in PUBLISHED:
+        if not published.is_dir():
+            raise UserError("the published behaviours, in LOCUS_DATA/behaviours", "none", "Set LOCUS_DATA.")
+        os.chdir(published)
 
 
 def unsettled(verdict: Verdict) -> bool:
@@ -265,7 +274,7 @@ def _said(rows: Sequence[Row], adjusted: Sequence[family.Adjusted]) -> list[str]
         f"probability {p_value(_chance(len(led), n, of))}.",
         f"Under the optimal edit {len(first)} of the {len(put)} whose question could be put; by chance {len(put) / of:.1f} are "
         f"expected, and as many or more with probability {p_value(_chance(len(first), len(put), of))}. "
-        f"Of those that lead under ITI, {sum(one in led for one in first)} do.",
+        f"Ranks under the optimal edit of those that lead under ITI: {_ranks(led)}.",
     ]
     named = [one.name for one in rows]
     special = [name for name, one in zip(named, adjusted, strict=True) if _p(one.p) <= LEVEL]
@@ -275,6 +284,13 @@ def _said(rows: Sequence[Row], adjusted: Sequence[family.Adjusted]) -> list[str]
         f"not special by a margin at {_listed(refuted)}."
     )
     return [part for one in counted for part in (fill(one, 100, break_on_hyphens=False), "")][:-1]
+
+
+def _ranks(rows: Sequence[Row]) -> str:
+    """Where these claims rank under the optimal edit, the best first; "none" where the question could not be put."""
+    reached = [one.verdict.special.reached for one in rows]
+    known = sorted(1 + int(above) for above in reached if above is not None)
+    return _listed([*map(str, known), *["none"] * reached.count(None)])
 
 
 def _chance(count: int, n: int, of: int) -> float:
@@ -292,7 +308,7 @@ def _gained(verdict: Verdict) -> str:
 
 def _lead(verdict: Verdict) -> str:
     special = verdict.special
-    if special.estimate is None:
+    if special.estimate is None or special.reached is None:  # where the question could not be put: the ceiling's gain
         return "–"
     low, high = (difference(end, verdict.metric, unit=False) for end in special.interval)
     return f"{difference(special.estimate, verdict.metric, unit=False)} ({low} to {high})"
