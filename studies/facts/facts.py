@@ -7,15 +7,14 @@
 Three steps, each of which writes down rows that hold ids of facts and numbers, never their text:
 
     facts.jsonl     facts that the model knows, each with a partner
-    traces.jsonl    by fact: how much of the answer comes back where a layer's MLP, or the stream entering it, is restored at the
-                    subject's last token
+    traces.jsonl    by fact: how much of the answer comes back where a layer's MLP, five layers' MLPs, or the stream entering a
+                    layer is restored at the subject's last token
     edits.jsonl     by fact and kind of place: what the optimal edit at each layer gains, on wordings that it was not trained on
 """
 
 import argparse
 import json
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,21 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 import locus
-from locus.conclude.derive import recorded
-from locus.conclude.record import Arm, Record
+from locus.behaviours.items import content_hash
+from locus.errors import UserError
 from locus.models.model import Model
-from locus.records.plan import asked_of
-from studies.facts import material
+from studies.facts import material, reading
 from studies.facts.material import HERE, RELATIONS, Chosen
 
-KINDS = {"mlp": "mlp", "resid": "residual"}  # as claims call them, and as patching does
+KINDS = ("mlp", "resid")  # of places, as claims call them
 SETTINGS: dict[str, Any] = {
     "prompt": "bare",
     "form": True,  # the wanted object is one and the same in all questions, and a rule that reads none gets them right
-    "taus": (0.1,),
     "rounds": 6,
     "lengths": (),
     "train": 8,
@@ -46,10 +42,12 @@ SETTINGS: dict[str, Any] = {
     "steering": (),
     "shift_random": 0,
     "sequential": False,
+    "off_manifold": False,
     "text_passages": 0,
 }
 TRACING: dict[str, Any] = {
-    "sites": tuple(KINDS.values()),
+    "sites": ("mlp", "residual"),
+    "windows": (5,),
     "positions": ("last",),
     "corruptions": ("replacement", "noise"),
     "draws": 3,
@@ -58,6 +56,8 @@ TRACING: dict[str, Any] = {
     "controls": 0,
     "rows": 32,
 }
+FIRST = "token replacement"  # the corruption by which the traced layer is chosen
+LEAST = 1.0  # nats that the exchange of subjects moves a fact by, below which there is nothing to trace or to edit towards
 
 
 @dataclass(frozen=True)
@@ -90,73 +90,103 @@ class Study:
         """Write further rows down."""
         self.rows.mkdir(parents=True, exist_ok=True)
         with (self.rows / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
     def choose(self) -> None:
-        """Find facts, relation by relation."""
-        there = self.read("facts")
+        """Find facts, relation by relation, as many as are wanted and the model knows."""
         for relation, count in self.wanted.items():
-            if any(row["relation"] == relation for row in there):
+            there = [row for row in self.read("facts") if row["relation"] == relation]
+            if len(there) >= count:
                 continue
-            begin = 100 * sorted(RELATIONS).index(relation)
+            clock, begin = spent(), 100 * sorted(RELATIONS).index(relation)
             found = material.choose(self.model, self.data, relation, count, right=self.right)
-            chosen = [Chosen(*two, begin + number) for number, two in enumerate(found)]
-            self.add("facts", [one.row for one in chosen])
-            print(f"{relation}: {len(chosen)} facts", flush=True)
+            rows = [Chosen(*two, begin + number).row for number, two in enumerate(found)]
+            if rows[: len(there)] != there:
+                raise UserError("the model and data that facts.jsonl was chosen with", "others", "Use another folder for rows.")
+            self.add("facts", rows[len(there) :])
+            print(f"{relation}: {len(rows)} facts of {count} that are wanted, {spent() - clock:.0f} s of processor", flush=True)
 
     @cached_property
     def chosen(self) -> list[Chosen]:
-        """The facts that were found, with their texts."""
-        known = {one.id: one for relation in self.wanted for one in material.facts(self.data, relation)}
-        rows = [row for row in self.read("facts") if row["relation"] in self.wanted]
-        return [Chosen(known[row["fact"]], known[row["partner"]], row["seed"]) for row in rows]
+        """The facts that were found, with their texts, as many of each relation as are wanted."""
+        rows = self.read("facts")
+        by_relation = {relation: [row for row in rows if row["relation"] == relation] for relation in self.wanted}
+        return material.chosen(self.data, [row for name, own in by_relation.items() for row in own[: self.wanted[name]]])
 
     def trace(self) -> None:
-        """Trace all facts in one map, and write down what of it is each fact's."""
-        if {row["fact"] for row in self.read("traces")} >= {one.fact.id for one in self.chosen}:
+        """Trace the facts that are not traced yet in one map, and write down what of it is each fact's."""
+        done = {row["fact"] for row in self.read("traces")}
+        facts = [one for one in self.chosen if one.fact.id not in done]
+        if not facts:
             return
-        pairs = [(one, row) for one in self.chosen for row in material.traced(one, self.model.tokenizer)]
+        pairs = [(one.fact.id, row) for one in facts for row in material.traced(one, self.model.tokenizer)]
+        name, clock = f"trace-{content_hash([one.row for one in facts])[:12]}", spent()
         self.out.mkdir(parents=True, exist_ok=True)
-        os.chdir(self.out)  # so that no record names a folder of this machine
-        Path("traced.jsonl").write_text("".join(json.dumps(row) + "\n" for _, row in pairs), encoding="utf-8")
-        began = time.monotonic()
-        locus.patch(self.model, task="traced.jsonl", pairs=len(pairs), out="trace", progress=False, **TRACING)
-        rows = list(traces(Path("trace"), [one.fact.id for one, _ in pairs], self.model.layout.n_layers))
-        self.add("traces", rows)
-        print(f"traced {len(self.chosen)} facts in {time.monotonic() - began:.0f} s", flush=True)
+        task = self.out / f"{name}.jsonl"
+        task.write_text("".join(json.dumps(row) + "\n" for _, row in pairs), encoding="utf-8")
+        locus.patch(self.model, task=str(task), pairs=len(pairs), out=self.out / name, progress=False, **TRACING)
+        self.add("traces", reading.traces(self.out / name, [owner for owner, _ in pairs], self.model.layout.n_layers))
+        print(f"traced {len(facts)} facts in {spent() - clock:.0f} s of processor", flush=True)
 
-    def edit(self, kinds: Iterable[str]) -> None:
-        """Edit every fact at every place of these kinds, that of the traced layer being what is claimed."""
+    def edit(self, kinds: Iterable[str]) -> list[str]:
+        """Edit every fact at every place of these kinds; one that cannot be is said and passed over.
+
+        Returns:
+            Those that could not.
+        """
         done = {(row["fact"], row["kind"]) for row in self.read("edits")}
-        traced = {(row["fact"], row["kind"]): row["restored"] for row in self.read("traces") if row["corruption"] == FIRST}
+        traced = {(row["fact"], row["what"]): row for row in self.read("traces") if row["corruption"] == FIRST}
+        failed = []
         for one in self.chosen:
             for kind in kinds:
-                if (one.fact.id, kind) not in done:
-                    row = self.edited(one, kind, int(np.argmax(traced[one.fact.id, kind])))
+                if (one.fact.id, kind) in done:
+                    continue
+                try:
+                    row = self.edited(one, kind, traced[one.fact.id, kind])
+                except UserError as error:
+                    failed.append(f"{one.fact.id} {kind}")
+                    print(f"{failed[-1]}: {error}", flush=True)
+                else:
                     self.add("edits", [row])
-                    print(json.dumps({name: row[name] for name in ("fact", "kind", "claim", "seconds")}), flush=True)
+                    print(f"{one.fact.id} {kind}: {row['seconds']} s of processor", flush=True)
+        return failed
 
-    def edited(self, one: Chosen, kind: str, layer: int) -> dict[str, Any]:
-        """Audit a fact: the claim is the traced layer, all other layers are what it is held against."""
-        began = time.monotonic()
-        folder = self.out / "edits" / f"{one.fact.id.replace(':', '-')}-{kind}"
-        run = locus.audit(
+    def edited(self, one: Chosen, kind: str, trace: dict[str, Any]) -> dict[str, Any]:
+        """Audit a fact: the claim is the traced layer, all other layers are what it is held against.
+
+        What edits are to gain is what the exchange of its subject for the partner's moves the fact by: then the new object is
+        said after the one as surely as after the other.
+
+        Raises:
+            UserError: if that is next to nothing, or as `locus.audit`.
+        """
+        if not trace["whole"] >= LEAST:
+            raise UserError(f"a fact that its subject decides by {LEAST:g} nats", str(trace["whole"]), "It is left out.")
+        clock, folder = spent(), self.out / "edits" / f"{one.fact.id.replace(':', '-')}-{kind}"
+        layers, layer = self.model.layout.n_layers, traced_layer(trace["restored"])
+        locus.audit(
             self.model,
             locus.behaviour(material.questions(one), name="fact"),
             f"{kind}.{layer}@subject",
             also=[locus.behaviour(material.neighbours(one, self.data), name="neighbours")],
-            random=self.model.layout.n_layers - 1,
+            random=layers - 1,
+            taus=(1 / (2 * trace["whole"]),),
             seed=one.seed,
             out=folder,
             progress=False,
             sign=False,
             **self.settings,
         )
-        seconds = {"audit": round(time.monotonic() - began, 1), "trials": run.verdict.seconds and run.verdict.seconds.trials}
-        return {"fact": one.fact.id, "relation": one.fact.relation, "kind": kind, "claim": layer, **numbers(folder), "seconds": seconds}
+        found = reading.edits(folder, layers, material.parts(one)[1])
+        row = {"fact": one.fact.id, "relation": one.fact.relation, "kind": kind, "claim": layer, "target": trace["whole"]}
+        return {**row, **found, "seconds": round(spent() - clock, 1)}
 
 
-FIRST = "token replacement"  # the corruption by which the traced layer is chosen, and the first of the table
+def traced_layer(restored: list[float]) -> int:
+    """The layer where most comes back, the first of equals. Layer 0 does not count: there MLP and stream are the embedding of a
+    subject of one token, or next to it, and all that the subject decides is restored with them.
+    """
+    return 1 + int(np.argmax(restored[1:]))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -164,51 +194,21 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def traces(folder: Path, owners: list[str], n_layers: int) -> Iterable[dict[str, Any]]:
-    """A finished map as rows: by fact, corruption and kind, means over its wordings in nats.
+def spent() -> float:
+    """Seconds of processor so far, of this process and those that it waited for."""
+    return sum(os.times()[:4])
 
-    Args:
-        folder: of the map.
-        owners: the fact of each example.
-        n_layers: layers that have an MLP, and a stream entering them.
+
+def counts(text: str | None) -> dict[str, int]:
+    """Facts by relation from capital=2,maker=1.
+
+    Raises:
+        UserError: if there is no such relation, or a count is none.
     """
-    table = pq.read_table(folder / "effects.parquet").to_pandas()
-    for corruption in dict.fromkeys(table.corruption):
-        for kind, called in KINDS.items():
-            own = table[(table.corruption == corruption) & (table.site == called)]
-            by_layer = [own[own.component == f"{called} {layer}@last"].sort_values("example") for layer in range(n_layers)]
-            assert all(len(one) == len(owners) for one in by_layer), "every example is patched at every layer"
-            restored = np.stack([(one.patched - one.corrupted).to_numpy() for one in by_layer])
-            whole = (by_layer[0].clean - by_layer[0].corrupted).to_numpy()
-            for fact in dict.fromkeys(owners):
-                mine = [at for at, owner in enumerate(owners) if owner == fact]
-                row = {"fact": fact, "corruption": corruption, "kind": kind, "whole": round(float(whole[mine].mean()), 4)}
-                yield {**row, "restored": [round(float(one), 4) for one in restored[:, mine].mean(axis=1)]}
-
-
-def numbers(folder: Path) -> dict[str, Any]:
-    """What an audit of a fact found, by layer: the gain of the optimal edit in nats, and what it does to neighbours."""
-    with recorded(folder) as record:
-        away = Record(record.plan, record.store, asked=asked_of(record.plan.also[0].name))
-        found = {}
-        for name, one in (("gain", record), ("moved", away)):
-            base = _mean(one, one.find("base")[0])
-            gains = {arm.name: _mean(one, arm) - base for arm in one.arms}
-            layers = {_layer(arm): gains[arm.name] for arm in one.arms if arm.role in ("claim", "random")}
-            found |= {f"{name}_base": round(base, 4), name: [round(layers[layer], 4) for layer in sorted(layers)]}
-            found |= {f"{name}_{role}": round(gains[one.find(role)[0].name], 4) for role in ("ceiling", "complement")}
-        settled = {_layer(arm): arm.ends[0].converged for arm in record.arms if arm.role in ("claim", "random")}
-        return {**found, "settled": sum(map(bool, settled.values())), "layers": len(settled), "tested": len(record.groups)}
-
-
-def _mean(record: Record, arm: Arm) -> float:
-    """Over questions; all groups are of one size."""
-    return float(record.of(arm, "margin").mean())
-
-
-def _layer(arm: Arm) -> int:
-    (layer,) = {locus.claim(list(arm.trials[0].spec.location)).location.layers[0]}
-    return layer
+    given = [one.partition("=") for one in text.split(",")] if text else [(name, "=", str(n)) for name, n in RELATIONS.items()]
+    if wrong := [name for name, _, count in given if name not in RELATIONS or not count.isdecimal() or not int(count)]:
+        raise UserError(f"facts by relation, as capital=2, of {', '.join(RELATIONS)}", ", ".join(wrong), "Mend --only.")
+    return {name: int(count) for name, _, count in given}
 
 
 def main() -> None:
@@ -220,13 +220,23 @@ def main() -> None:
     parser.add_argument("--only", help="facts by relation, as capital=2,maker=1; all by default")
     parser.add_argument("--kinds", default=",".join(KINDS))
     given = parser.parse_args()
-    wanted = RELATIONS if given.only is None else {name: int(n) for name, n in (one.split("=") for one in given.only.split(","))}
-    model = locus.load(given.model) if given.model else locus.load()
+    kinds = given.kinds.split(",")
+    if set(kinds) - set(KINDS):
+        parser.error(f"--kinds: {', '.join(KINDS)}")
     data = Path(os.environ.get("LOCUS_DATA", "data")).resolve()
-    study = Study(model, data, given.out.resolve(), given.rows.resolve(), wanted, SETTINGS)
-    study.choose()
-    study.trace()
-    study.edit(given.kinds.split(","))
+    try:
+        wanted = counts(given.only)
+        for relation in wanted:
+            material.facts(data, relation)  # before weights load
+        model = locus.load(given.model) if given.model else locus.load()
+        study = Study(model, data, given.out.resolve(), given.rows.resolve(), wanted, SETTINGS)
+        study.choose()
+        study.trace()
+        failed = study.edit(kinds)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+    if failed:
+        raise SystemExit(f"{len(failed)} could not be edited: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 A fact is a subject and an object of a relation. Its partner is another fact of the relation whose subject has as many tokens: it
 corrupts the fact when that is traced, and its object is what an edit is to make the model say instead. Texts of facts stay where
-they are published, in LOCUS_DATA; what is kept here names them by their place there.
+they are published, in LOCUS_DATA; what is kept here names them by their place there, with a hash of what stood there.
+
+Who edits at the subject's last token changes what is computed from what stands up to it. So no two wordings of a relation have
+the same words before the subject: to an edit a question of training and one of testing would be one and the same. And none
+begins with the subject, whose last token would be the text's first, at which models hold what they hold nowhere else.
 """
 
-import csv
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,8 +19,10 @@ from typing import Any
 import numpy as np
 
 import locus
+from locus.behaviours import lines
 from locus.behaviours.encoding import unclosed
-from locus.behaviours.items import split
+from locus.behaviours.items import content_hash, split
+from locus.boundary import incoming
 from locus.errors import UserError
 from locus.models.model import Model
 from locus.patching.material import correct
@@ -26,10 +30,12 @@ from locus.patching.pairs import PatchPair, aligned
 
 HERE = Path(__file__).resolve().parent
 RELATIONS = {"capital": 12, "country": 12, "language": 6, "tongue": 6, "maker": 6, "headquarters": 6}  # facts wanted of each
-PUBLISHED = {"language": ("P37",), "tongue": ("P103",), "maker": ("P176", "P178"), "headquarters": ("P159",)}  # in known_1000
+TABLED = {"capital": "capital", "country": "city_in_country"}  # as `facts` calls them; of the others these of known_1000
+PUBLISHED = {"language": ("P37",), "tongue": ("P103",), "maker": ("P176", "P178"), "headquarters": ("P159",)}
 RIGHT = 10  # of twelve wordings, in which the model prefers a fact's object to its partner's
 TRACED = 3  # wordings in which a fact is traced, among those that edits are trained on
-NEIGHBOURS = 30  # other subjects of the relation, on a fifth of which is looked at what an edit does to them
+NEIGHBOURS = 30  # questions about other subjects of the relation; on a fifth of them it is looked what an edit does there
+REMEDY = "Take the files as they are published."
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,10 @@ class Chosen:
 
     @property
     def row(self) -> dict[str, Any]:
-        """As it is written down: by ids alone."""
-        return {"fact": self.fact.id, "partner": self.partner.id, "relation": self.fact.relation, "seed": self.seed}
+        """As it is written down: by ids, and the hash of the texts that they stood for."""
+        texts = [self.fact.subject, self.fact.object, self.partner.subject, self.partner.object]
+        ids = {"fact": self.fact.id, "partner": self.partner.id, "relation": self.fact.relation, "seed": self.seed}
+        return {**ids, "texts": content_hash(texts)[:16]}
 
 
 @cache
@@ -70,41 +78,55 @@ def wordings() -> dict[str, list[str]]:
 
 
 def facts(data: Path, relation: str) -> list[Fact]:
-    """All published facts of a relation whose subject has one object.
+    """All published facts of a relation whose subject has one object, and does not give it away.
+
+    Names that are not plain text in one line, or hold the marks of a wording or of a span, are left out.
 
     Args:
         data: the folder that LOCUS_DATA names.
-        relation: capital and country are of `facts`, the others of `known_1000`.
+        relation: one of RELATIONS.
 
     Raises:
-        UserError: if the data are not there.
+        UserError: if the data are not there, or are not as they are published.
     """
-    try:
-        rows = list(_triples(data) if relation not in PUBLISHED else _known(data, PUBLISHED[relation]))
-    except OSError as error:
-        raise UserError("the published facts, in LOCUS_DATA/facts and LOCUS_DATA/known_1000", str(error), "Set it.") from error
+    rows = _tabled(data, TABLED[relation]) if relation in TABLED else _known(data, PUBLISHED[relation])
     found: dict[str, dict[str, list[str]]] = {}
-    for id, kind, subject, object in rows:
-        if kind == relation:
-            found.setdefault(subject, {}).setdefault(object, []).append(id)
+    for id, subject, object in rows:
+        found.setdefault(subject, {}).setdefault(object, []).append(id)
     # Of capitals the two sources have to agree, as the list of the data says.
     least = 2 if relation == "capital" else 1
     sure = [(subject, *one) for subject, objects in found.items() if len(objects) == 1 for one in objects.items()]
-    return [Fact(ids[0], relation, subject, object) for subject, object, ids in sure if len(ids) >= least]
+    fine = [one for one in sure if len(one[2]) >= least and _plain(one[0]) and _plain(one[1]) and not told(one[0], one[1])]
+    return [Fact(ids[0], relation, subject, object) for subject, object, ids in fine]
 
 
-def _triples(data: Path) -> Iterator[tuple[str, str, str, str]]:
-    with (data / "facts" / "facts.csv").open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file)):
-            kind = "country" if row["relation"] == "city_in_country" else row["relation"]
-            yield f"facts:{number}", kind, row["subject"], row["object"]
+def told(subject: str, object: str) -> bool:
+    """Whether a subject gives its object away (Tunisia, Tunis): two of their words begin with the same three letters."""
+    begins = [{word[:3] for word in name.casefold().replace("-", " ").split()} for name in (subject, object)]
+    return bool(begins[0] & begins[1])
 
 
-def _known(data: Path, relations: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    named = {one: name for name, ones in PUBLISHED.items() for one in ones}
-    for row in json.loads((data / "known_1000" / "known_1000.json").read_text(encoding="utf-8")):
-        if row["relation_id"] in relations:
-            yield f"known_1000:{row['known_id']}", named[row["relation_id"]], row["subject"], row["attribute"]
+def _plain(name: str) -> bool:
+    return name.isprintable() and name == name.strip() != "" and not any(mark in name for mark in ("{}", "[[", "]]"))
+
+
+def _tabled(data: Path, relation: str) -> Iterator[tuple[str, str, str]]:
+    path = data / "facts" / "facts.csv"
+    content = lines.text(path, "the published facts, in LOCUS_DATA/facts/facts.csv")
+    for number, row in lines.read_table(content, str(path), ("subject", "relation", "object"), REMEDY):
+        if row["relation"] == relation:
+            yield f"facts:{number}", row["subject"], row["object"]
+
+
+def _known(data: Path, relations: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    path, what = data / "known_1000" / "known_1000.json", "the published facts, in LOCUS_DATA/known_1000/known_1000.json"
+    rows, named = incoming.read_json(path, what), ("relation_id", "subject", "attribute")
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        texts = [row.get(name) for name in named] if isinstance(row, dict) else []
+        if not texts or not all(isinstance(one, str) for one in texts) or not isinstance(row.get("known_id"), int):
+            raise UserError(f"{what}: rows with known_id, {', '.join(named)}", f"row {number}, which lacks one", REMEDY)
+        if texts[0] in relations:
+            yield f"known_1000:{row['known_id']}", texts[1], texts[2]
 
 
 def pair(tokenizer: Any, wording: str, fact: Fact, other: Fact) -> PatchPair:
@@ -130,13 +152,16 @@ def last_token(tokenizer: Any, wording: str, fact: Fact) -> tuple[int, int]:
 def choose(model: Model, data: Path, relation: str, count: int, seed: int = 0, right: int = RIGHT) -> Iterator[tuple[Fact, Fact]]:
     """Facts that the model knows, each with a partner that it knows, in an order drawn from the seed; no subject comes twice.
 
-    Known is: of twelve wordings the model prefers the object to the partner's in so many, and so the other way around.
+    Known is: of twelve wordings the model prefers the object to the partner's in so many, and so the other way around. Who asks
+    for more gets the same ones, and others behind them.
     """
-    held, rng, used, given = facts(data, relation), np.random.default_rng([seed, sorted(RELATIONS).index(relation)]), set(), 0
-    asked = wordings()[relation]
+    held, used, given = facts(data, relation), set[str](), 0
+    rng, asked = np.random.default_rng([seed, sorted(RELATIONS).index(relation)]), wordings()[relation]
     for at in rng.permutation(len(held)):
         fact, partners = held[at], rng.permutation(len(held))
-        if fact.subject in used or given == count:
+        if given == count:
+            return
+        if fact.subject in used:
             continue
         for other in (held[place] for place in partners):
             if other.subject in used or other.subject == fact.subject or other.object == fact.object:
@@ -152,24 +177,44 @@ def choose(model: Model, data: Path, relation: str, count: int, seed: int = 0, r
             break  # one partner is tried: who is not known beside it is left out
 
 
-def questions(chosen: Chosen) -> list[dict[str, Any]]:
+def chosen(data: Path, rows: Sequence[dict[str, Any]]) -> list[Chosen]:
+    """Facts that were written down, with their texts.
+
+    Raises:
+        UserError: if the data are no longer those that they were chosen from.
+    """
+    known = {one.id: one for relation in {row["relation"]: None for row in rows} for one in facts(data, relation)}
+    both = [(known.get(row["fact"]), known.get(row["partner"]), row["seed"]) for row in rows]
+    found = [Chosen(fact, partner, seed) for fact, partner, seed in both if fact is not None and partner is not None]
+    if [one.row for one in found] != [{name: row[name] for name in ("fact", "partner", "relation", "seed", "texts")} for row in rows]:
+        raise UserError("the data that facts.jsonl was chosen from", f"others in {data}", "Take those, or another folder for rows.")
+    return found
+
+
+def questions(one: Chosen) -> list[dict[str, Any]]:
     """The rows that an edit is trained and tested on: each wording behind each lead, a group a wording; wanted is the partner's."""
     rows = []
-    for number, wording in enumerate(wordings()[chosen.fact.relation]):
+    for number, wording in enumerate(wordings()[one.fact.relation]):
         for place, lead in enumerate(wordings()["leads"]):
-            row = _row(f"{lead} {wording}".strip(), chosen.fact, chosen.partner.object)
-            rows.append({**row, "id": f"wording-{number}-{place}", "group": f"wording-{number:02d}"})
+            row = _row(f"{lead} {wording}".strip(), one.fact, one.partner.object)
+            rows.append({**row, "id": f"wording-{number}-{place}", "group": _group(number)})
     return rows
 
 
-def neighbours(chosen: Chosen, data: Path, count: int = NEIGHBOURS) -> list[dict[str, Any]]:
-    """Other subjects of the relation, each in one wording: an edit of the fact is to leave them alone; wanted as in `questions`."""
-    away = {chosen.fact.object, chosen.partner.object}
-    others = [one for one in facts(data, chosen.fact.relation) if one.object not in away]
-    rng, asked = np.random.default_rng([chosen.seed, 3]), wordings()[chosen.fact.relation]
-    picked = [others[at] for at in rng.permutation(len(others))[:count]]
-    rows = [_row(asked[number % len(asked)], one, chosen.partner.object) for number, one in enumerate(picked)]
-    return [{**row, "id": f"neighbour-{number}", "group": f"neighbour-{number:02d}"} for number, row in enumerate(rows)]
+def neighbours(one: Chosen, data: Path, count: int = NEIGHBOURS) -> list[dict[str, Any]]:
+    """Questions about other subjects of the relation: an edit of the fact is to leave them alone; wanted as in `questions`.
+
+    A subject is asked about once, and again in another wording where there are too few of them.
+    """
+    away = {one.fact.object, one.partner.object}
+    others = [other for other in facts(data, one.fact.relation) if other.object not in away]
+    rng, asked, rows = np.random.default_rng([one.seed, 3]), wordings()[one.fact.relation], []
+    order = rng.permutation(len(others))[:count]
+    for number in range(count if len(others) else 0):
+        again, place = divmod(number, len(order))
+        row = _row(asked[(place + again) % len(asked)], others[order[place]], one.partner.object)
+        rows.append({**row, "id": f"neighbour-{number}", "group": f"neighbour-{place:02d}"})
+    return rows
 
 
 def _row(wording: str, fact: Fact, wanted: str) -> dict[str, Any]:
@@ -178,20 +223,26 @@ def _row(wording: str, fact: Fact, wanted: str) -> dict[str, Any]:
     return {"question": wording.replace("{}", fact.subject), "wanted": [wanted], "unwanted": [fact.object], "spans": spans}
 
 
-def trained(chosen: Chosen) -> list[str]:
-    """The wordings that are in the training part of its audit, as many as it is traced in."""
-    items = locus.behaviour(questions(chosen), name="fact").items
-    inside = Counter(items[at].group for at in split(items, chosen.seed).train)
-    return [wordings()[chosen.fact.relation][int(group.removeprefix("wording-"))] for group in sorted(inside)][:TRACED]
+def _group(number: int) -> str:
+    return f"wording-{number:02d}"
 
 
-def traced(chosen: Chosen, tokenizer: Any) -> list[dict[str, str]]:
+def parts(one: Chosen) -> tuple[list[str], set[str]]:
+    """The wordings that a fact is traced in, which are of the training part of its audit; and the groups of its test part."""
+    items = locus.behaviour(questions(one), name="fact").items
+    found = split(items, one.seed)
+    train, test = ({items[at].group for at in part} for part in (found.train, found.test))
+    asked = wordings()[one.fact.relation]
+    return [asked[number] for number in range(len(asked)) if _group(number) in train][:TRACED], test
+
+
+def traced(one: Chosen, tokenizer: Any) -> list[dict[str, str]]:
     """The pairs in which a fact is traced, as a file of patching has them, the subjects' last tokens marked."""
     rows = []
-    for wording in trained(chosen):
-        marked = [_marked(wording, one, last_token(tokenizer, wording, one)) for one in (chosen.fact, chosen.partner)]
-        answers = {"answer": f" {chosen.fact.object}", "other": f" {chosen.partner.object}"}
-        rows.append({"clean": marked[0], "corrupted": marked[1], **answers, "group": chosen.fact.id})
+    for wording in parts(one)[0]:
+        marked = [_marked(wording, fact, last_token(tokenizer, wording, fact)) for fact in (one.fact, one.partner)]
+        answers = {"answer": f" {one.fact.object}", "other": f" {one.partner.object}"}
+        rows.append({"clean": marked[0], "corrupted": marked[1], **answers, "group": one.fact.id})
     return rows
 
 
