@@ -1,8 +1,8 @@
 """Where facts are, and where they can be edited: causal tracing and optimal edits of the same facts, at the same places.
 
-    LOCUS_DATA=FOLDER python -m studies.facts.facts --out runs/facts     # all that is not done; goes on where it was stopped
-    LOCUS_DATA=FOLDER python -m studies.facts.facts --out /tmp/facts --rows /tmp/facts --only capital=1 --kinds mlp  # does it run?
-    python -m studies.facts.table                                        # the table anew, from the rows
+    LOCUS_DATA=FOLDER python -m studies.facts.facts --out runs/facts    # all that is not done; goes on where it was stopped
+    LOCUS_DATA=FOLDER python -m studies.facts.facts --out /tmp/facts --rows /tmp/facts --only capital=1 --kinds mlp    # a look
+    python -m studies.facts.table                                       # the tables anew, from the rows
 
 Three steps, each of which writes down rows that hold ids of facts and numbers, never their text:
 

@@ -186,13 +186,14 @@ def chosen(data: Path, rows: Sequence[dict[str, Any]]) -> list[Chosen]:
     known = {one.id: one for relation in {row["relation"]: None for row in rows} for one in facts(data, relation)}
     both = [(known.get(row["fact"]), known.get(row["partner"]), row["seed"]) for row in rows]
     found = [Chosen(fact, partner, seed) for fact, partner, seed in both if fact is not None and partner is not None]
-    if [one.row for one in found] != [{name: row[name] for name in ("fact", "partner", "relation", "seed", "texts")} for row in rows]:
-        raise UserError("the data that facts.jsonl was chosen from", f"others in {data}", "Take those, or another folder for rows.")
+    if [one.row for one in found] != list(rows):
+        remedy = "Take those, or another folder for rows."
+        raise UserError("the data that facts.jsonl was chosen from", f"others in {data}", remedy)
     return found
 
 
 def questions(one: Chosen) -> list[dict[str, Any]]:
-    """The rows that an edit is trained and tested on: each wording behind each lead, a group a wording; wanted is the partner's."""
+    """What an edit is trained and tested on: each wording behind each lead, a group a wording; wanted is the partner's object."""
     rows = []
     for number, wording in enumerate(wordings()[one.fact.relation]):
         for place, lead in enumerate(wordings()["leads"]):
