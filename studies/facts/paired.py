@@ -32,9 +32,9 @@ class Paired:
     gain: Array
     relations: tuple[str, ...]
 
-    def without_first(self) -> "Paired":
-        """Without layer 0."""
-        return Paired(self.restored[:, 1:], self.gain[:, 1:], self.relations)
+    def after(self, first: int) -> "Paired":
+        """Without so many first layers."""
+        return Paired(self.restored[:, first:], self.gain[:, first:], self.relations)
 
     @cached_property
     def across(self) -> Array:

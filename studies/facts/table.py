@@ -80,6 +80,11 @@ def table(heads: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, ["---"] * len(heads), *lines])
 
 
+def holding_first(what: str) -> int:
+    """How many of the first layers have layer 0 in what is restored with them."""
+    return 1 + RESTORED[what][1] // 2
+
+
 def correlations(rows: Rows) -> str:
     """By what is restored and corruption: the rank correlation within facts, and how much of it is the fact's own."""
     lines = []
@@ -88,8 +93,9 @@ def correlations(rows: Rows) -> str:
             if (pairs := rows.paired(what, corruption)) is None:
                 continue
             cells = [WORDS[what], WORDS[corruption], str(len(pairs.relations)), by_fact(pairs.own)]
-            cells += [by_relation(pairs.own, pairs.relations), by_fact(pairs.without_first().own)]
-            lines.append([*cells, by_fact(pairs.beyond), by_fact(pairs.without_first().beyond)])
+            later = pairs.after(holding_first(what))
+            cells += [by_relation(pairs.own, pairs.relations), by_fact(later.own)]
+            lines.append([*cells, by_fact(pairs.beyond), by_fact(later.beyond)])
     heads = ["restored", "corruption", "facts", "rank correlation, facts drawn", "relations drawn", "without layer 0"]
     return table([*heads, "beyond another fact's tracing", "without layer 0"], lines)
 
@@ -102,7 +108,7 @@ def variances(rows: Rows) -> str:
             if (pairs := rows.paired(what, corruption)) is not None:
                 one = explained(pairs)
                 cells = [WORDS[what], WORDS[corruption], f"{one.layer:.3f}", f"{one.tracing:.3f}"]
-                for part in (one, explained(pairs.without_first())):
+                for part in (one, explained(pairs.after(holding_first(what)))):
                     low, high = part.interval
                     cells += [f"{part.added:.3f} ({low:.3f} to {high:.3f})", f"{part.p:.3f}"]
                 lines.append(cells)
