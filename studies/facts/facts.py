@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 
 import locus
-from locus.behaviours.items import content_hash
 from locus.errors import UserError
 from locus.models.model import Model
+from locus.patch import short_agrees
+from locus.patching.corruptions import Noise, Replacement
+from locus.patching.sweep import Batching, How
 from studies.facts import material, reading
 from studies.facts.material import HERE, RELATIONS, Chosen
 
@@ -36,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "form": True,  # the wanted object is one and the same in all questions, and a rule that reads none gets them right
     "rounds": 6,
     "lengths": (),
-    "train": 8,
+    "train": 6,
     "validation": 2,
     "test": 9,
     "steering": (),
@@ -45,17 +47,7 @@ SETTINGS: dict[str, Any] = {
     "off_manifold": False,
     "text_passages": 0,
 }
-TRACING: dict[str, Any] = {
-    "sites": ("mlp", "residual"),
-    "windows": (5,),
-    "positions": ("last",),
-    "corruptions": ("replacement", "noise"),
-    "draws": 3,
-    "least_right": 0.0,  # the model knows these facts; that was seen before
-    "flips": 100,
-    "controls": 0,
-    "rows": 32,
-}
+NOISE = Noise(draws=3)  # on the tokens in which the subjects differ; there are ten draws in the papers
 FIRST = "token replacement"  # the corruption by which the traced layer is chosen
 LEAST = 1.0  # nats that the exchange of subjects moves a fact by, below which there is nothing to trace or to edit towards
 
@@ -114,19 +106,15 @@ class Study:
         return material.chosen(self.data, [row for name, own in by_relation.items() for row in own[: self.wanted[name]]])
 
     def trace(self) -> None:
-        """Trace the facts that are not traced yet in one map, and write down what of it is each fact's."""
+        """Trace the facts that are not traced yet."""
         done = {row["fact"] for row in self.read("traces")}
-        facts = [one for one in self.chosen if one.fact.id not in done]
-        if not facts:
-            return
-        pairs = [(one.fact.id, row) for one in facts for row in material.traced(one, self.model.tokenizer)]
-        name, clock = f"trace-{content_hash([one.row for one in facts])[:12]}", spent()
-        self.out.mkdir(parents=True, exist_ok=True)
-        task = self.out / f"{name}.jsonl"
-        task.write_text("".join(json.dumps(row) + "\n" for _, row in pairs), encoding="utf-8")
-        locus.patch(self.model, task=str(task), pairs=len(pairs), out=self.out / name, progress=False, **TRACING)
-        self.add("traces", reading.traces(self.out / name, [owner for owner, _ in pairs], self.model.layout.n_layers))
-        print(f"traced {len(facts)} facts in {spent() - clock:.0f} s of processor", flush=True)
+        for one in self.chosen:
+            if one.fact.id not in done:
+                clock, pairs = spent(), material.traced(one, self.model.tokenizer)
+                batching = Batching(short=short_agrees(self.model, pairs))
+                how = [How(corruption=corruption, batching=batching) for corruption in (Replacement(), NOISE)]
+                self.add("traces", reading.traced(self.model, one.fact.id, pairs, how))
+                print(f"{one.fact.id}: traced in {spent() - clock:.1f} s of processor", flush=True)
 
     def edit(self, kinds: Iterable[str]) -> list[str]:
         """Edit every fact at every place of these kinds; one that cannot be is said and passed over.
@@ -160,7 +148,7 @@ class Study:
         Raises:
             UserError: if that is next to nothing, or as `locus.audit`.
         """
-        if not trace["whole"] >= LEAST:
+        if not usable(trace):
             raise UserError(f"a fact that its subject decides by {LEAST:g} nats", str(trace["whole"]), "It is left out.")
         clock, folder = spent(), self.out / "edits" / f"{one.fact.id.replace(':', '-')}-{kind}"
         layers, layer = self.model.layout.n_layers, traced_layer(trace["restored"])
@@ -187,6 +175,11 @@ def traced_layer(restored: list[float]) -> int:
     subject of one token, or next to it, and all that the subject decides is restored with them.
     """
     return 1 + int(np.argmax(restored[1:]))
+
+
+def usable(trace: dict[str, Any]) -> bool:
+    """Whether every number of a trace is defined, and the corruption takes anything that could come back."""
+    return None not in (trace["whole"], *trace["restored"]) and bool(trace["whole"] >= LEAST)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ TABLED = {"capital": "capital", "country": "city_in_country"}  # as `facts` call
 PUBLISHED = {"language": ("P37",), "tongue": ("P103",), "maker": ("P176", "P178"), "headquarters": ("P159",)}
 RIGHT = 10  # of twelve wordings, in which the model prefers a fact's object to its partner's
 TRACED = 3  # wordings in which a fact is traced, among those that edits are trained on
-NEIGHBOURS = 30  # questions about other subjects of the relation; on a fifth of them it is looked what an edit does there
+NEIGHBOURS = 20  # questions about other subjects of the relation; on a fifth of them it is looked what an edit does there
 REMEDY = "Take the files as they are published."
 
 
@@ -214,7 +214,7 @@ def neighbours(one: Chosen, data: Path, count: int = NEIGHBOURS) -> list[dict[st
     for number in range(count if len(others) else 0):
         again, place = divmod(number, len(order))
         row = _row(asked[(place + again) % len(asked)], others[order[place]], one.partner.object)
-        rows.append({**row, "id": f"neighbour-{number}", "group": f"neighbour-{place:02d}"})
+        rows.append({**row, "id": f"neighbour-{number}", "group": f"neighbour-{number:02d}"})
     return rows
 
 
@@ -237,16 +237,6 @@ def parts(one: Chosen) -> tuple[list[str], set[str]]:
     return [asked[number] for number in range(len(asked)) if _group(number) in train][:TRACED], test
 
 
-def traced(one: Chosen, tokenizer: Any) -> list[dict[str, str]]:
-    """The pairs in which a fact is traced, as a file of patching has them, the subjects' last tokens marked."""
-    rows = []
-    for wording in parts(one)[0]:
-        marked = [_marked(wording, fact, last_token(tokenizer, wording, fact)) for fact in (one.fact, one.partner)]
-        answers = {"answer": f" {one.fact.object}", "other": f" {one.partner.object}"}
-        rows.append({"clean": marked[0], "corrupted": marked[1], **answers, "group": one.fact.id})
-    return rows
-
-
-def _marked(wording: str, fact: Fact, at: tuple[int, int]) -> str:
-    text = wording.replace("{}", fact.subject)
-    return f"{text[: at[0]]}[[last|{text[at[0] : at[1]]}]]{text[at[1] :]}"
+def traced(one: Chosen, tokenizer: Any) -> list[PatchPair]:
+    """The pairs in which a fact is traced."""
+    return [pair(tokenizer, wording, one.fact, one.partner) for wording in parts(one)[0]]

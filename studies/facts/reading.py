@@ -1,52 +1,44 @@
-"""From run folders to rows: what a map of patching and an audit found of a fact, layer by layer."""
+"""Rows of a fact: what patching and an audit find of it, layer by layer."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
 
 import locus
 from locus.conclude.derive import recorded
 from locus.conclude.record import Arm, Record
+from locus.models.model import Model
+from locus.patching.component import Kind
+from locus.patching.pairs import PatchPair
+from locus.patching.sweep import How, patch_maps, window
 from locus.records.plan import asked_of
 
 # What is restored, by the name of its rows: the kind of site in patching, and how many layers together.
-RESTORED = {"mlp": ("mlp", 1), "mlp x 5": ("mlp", 5), "resid": ("residual", 1)}
-Array = npt.NDArray[np.float64]
+RESTORED: dict[str, tuple[Kind, int]] = {"mlp": ("mlp", 1), "mlp x 5": ("mlp", 5), "resid": ("residual", 1)}
 
 
-def traces(folder: Path, owners: Sequence[str], n_layers: int) -> Iterator[dict[str, Any]]:
-    """A finished map as rows: by fact, corruption and what is restored, means over the fact's wordings in nats.
+def traced(model: Model, fact: str, pairs: Sequence[PatchPair], how: Sequence[How]) -> Iterator[dict[str, Any]]:
+    """Trace a fact: a row for every corruption and for all that is restored, means over its wordings in nats.
 
     A window counts at its middle layer, and is cut at the ends of the model.
 
     Args:
-        folder: of the map.
-        owners: the fact of each example.
-        n_layers: layers that have an MLP, and a stream entering them.
+        model: the model.
+        fact: its id.
+        pairs: the fact and its partner in some wordings, each with a span `last`.
+        how: it is corrupted.
     """
-    table = pq.read_table(folder / "effects.parquet").to_pandas()
-    for corruption in dict.fromkeys(table.corruption):
-        for what, (kind, width) in RESTORED.items():
-            own = table[(table.corruption == corruption) & (table.site == kind) & (table.width == width)]
-            by_layer = [own[own.component == _named(kind, layer, width, n_layers)] for layer in range(n_layers)]
-            assert all(sorted(one.example) == list(range(len(owners))) for one in by_layer), "all are patched at every layer"
-            ordered = [one.sort_values("example") for one in by_layer]
-            restored = np.stack([(one.patched - one.corrupted).to_numpy() for one in ordered])
-            whole = (ordered[0].clean - ordered[0].corrupted).to_numpy()
-            for fact in dict.fromkeys(owners):
-                mine = [at for at, owner in enumerate(owners) if owner == fact]
-                row = {"fact": fact, "corruption": corruption, "what": what, "whole": rounded(whole[mine].mean())}
-                yield {**row, "restored": [rounded(one) for one in restored[:, mine].mean(axis=1)]}
-
-
-def _named(kind: str, layer: int, width: int, n_layers: int) -> str:
-    low = max(0, layer - width // 2)
-    high = min(n_layers, layer - width // 2 + width)
-    return " + ".join(f"{kind} {one}@last" for one in range(low, high))
+    layers, layout = range(model.layout.n_layers), model.layout
+    by_what = {what: [window(layout, kind, layer, width, "last") for layer in layers] for what, (kind, width) in RESTORED.items()}
+    for one in how:
+        (found,) = patch_maps(model, pairs, [patch for patches in by_what.values() for patch in patches], one)
+        restored = (found.patched - found.corrupted).mean(axis=1).reshape(len(by_what), len(layers))
+        row = {"fact": fact, "corruption": found.corruption, "whole": rounded((found.clean - found.corrupted).mean())}
+        yield from (
+            {**row, "what": what, "restored": list(map(rounded, own))} for what, own in zip(by_what, restored, strict=True)
+        )
 
 
 def edits(folder: Path, n_layers: int, tested: set[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from locus.errors import UserError
 from locus.report.figures.plot import LOOK, STYLE, UNDATED
-from studies.facts.facts import FIRST, KINDS, LEAST, read
+from studies.facts.facts import FIRST, KINDS, read, usable
 from studies.facts.material import HERE
 from studies.facts.paired import Paired, by_fact, by_relation, explained, places
 from studies.facts.reading import RESTORED
@@ -64,10 +64,10 @@ class Rows:
     def paired(self, what: str, corruption: str) -> Paired | None:
         """What tracing and editing found of the same facts, as shares: of what a corruption takes, and of what edits aim at.
 
-        Facts from which a corruption takes less than LEAST nats are left out. None where fewer than three are left.
+        Facts whose traces are not usable are left out. None where fewer than three are left.
         """
         rows = [(row, self.traces.get((row["fact"], what, corruption))) for row in self.edited(what.split(" ")[0])]
-        both = [(row, trace) for row, trace in rows if trace is not None and trace["whole"] >= LEAST]
+        both = [(row, trace) for row, trace in rows if trace is not None and usable(trace)]
         if len(both) < 3:
             return None
         restored = [np.array(trace["restored"]) / trace["whole"] for _, trace in both]
