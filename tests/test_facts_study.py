@@ -222,6 +222,7 @@ def test_the_traced_layer_is_held_against_the_others():
     assert found.traced.tolist() == [5, 4] and found.best.tolist() == [3, 4] and found.middle.tolist() == [2, 1]
     assert found.others == pytest.approx([2, 5 / 3]) and found.as_good == pytest.approx([0, 1 / 3])
     assert study.traced_layer([9.0, 1.0, 3.0, 3.0]) == 2  # layer 0 does not count
+    assert study.traced_layer([9.0, 9.0, 9.0, 1.0, 2.0], first=3) == 4
 
 
 def test_what_is_asked_for_is_checked():

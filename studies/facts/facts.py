@@ -170,11 +170,15 @@ class Study:
         return {**row, **found, "seconds": round(spent() - clock, 1)}
 
 
-def traced_layer(restored: list[float]) -> int:
+def traced_layer(restored: list[float], first: int = 1) -> int:
     """The layer where most comes back, the first of equals. Layer 0 does not count: there MLP and stream are the embedding of a
     subject of one token, or next to it, and all that the subject decides is restored with them.
+
+    Args:
+        restored: by layer.
+        first: the first layer that counts, later where several are restored together.
     """
-    return 1 + int(np.argmax(restored[1:]))
+    return first + int(np.argmax(restored[first:]))
 
 
 def usable(trace: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from locus.errors import UserError
 from locus.report.figures.plot import LOOK, STYLE, UNDATED
-from studies.facts.facts import FIRST, KINDS, read, usable
+from studies.facts.facts import FIRST, KINDS, read, traced_layer, usable
 from studies.facts.material import HERE
 from studies.facts.paired import Paired, by_fact, by_relation, explained, places
 from studies.facts.reading import RESTORED
@@ -33,6 +33,7 @@ WORDS = {
     "Gaussian noise": "noise",
 }
 BY_LAYER = ("gain", "says", "moved")
+ENDS = ("ceiling", "complement")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class Rows:
         restored = [np.array(trace["restored"]) / trace["whole"] for _, trace in both]
         gain = [np.array(row["gain"]) / row["target"] for row, _ in both]
         return Paired(np.array(restored), np.array(gain), tuple(row["relation"] for row, _ in both))
+
+    def traced(self, what: str) -> tuple[list[Row], list[int]]:
+        """The edited facts that have a traced layer by what is restored, and these layers."""
+        rows = [(row, self.traces.get((row["fact"], what, FIRST))) for row in self.edited(what.split(" ")[0])]
+        both = [(row, trace["restored"]) for row, trace in rows if trace is not None and usable(trace)]
+        return [row for row, _ in both], [traced_layer(restored, holding_first(what)) for _, restored in both]
 
 
 def table(heads: list[str], lines: list[list[str]]) -> str:
@@ -117,38 +124,38 @@ def variances(rows: Rows) -> str:
 
 
 def compared(rows: Rows) -> str:
-    """By kind: edits at the traced layer, at others, everywhere, and everywhere but there."""
+    """By what is restored: edits at the traced layer, at others, everywhere, and everywhere but there."""
     lines = []
-    for kind in KINDS:
-        if not (edited := rows.edited(kind)):
-            continue
-        claims = [row["claim"] for row in edited]
+    for what in RESTORED:
+        edited, layers = rows.traced(what)
         targets = np.array([row["target"] for row in edited])
         for name, said, scale in (
             ("gain", "gain, share of target", targets),
             ("says", "probability of the new object", np.ones(len(edited))),
             ("moved", "neighbours, nats", np.ones(len(edited))),
         ):
-            found = places(np.array([row[name] for row in edited]) / scale[:, None], claims)
-            ends = [np.array([row[f"{name}_{end}"] for row in edited], dtype=float) / scale for end in ("ceiling", "complement")]
-            lines.append([WORDS[kind], said, *map(by_fact, (found.traced, found.others, found.middle, found.best, *ends))])
-    heads = ["edited", "of", "traced layer", "mean of others", "median of others", "best other"]
+            if edited:
+                found = places(np.array([row[name] for row in edited]) / scale[:, None], layers)
+                ends = [np.array([row[f"{name}_{end}"] for row in edited], dtype=float) / scale for end in ENDS]
+                cells = [by_fact(one) for one in (found.traced, found.others, found.middle, found.best, *ends)]
+                lines.append([WORDS[what], said, *cells[:-1], cells[-1] if what in KINDS else "–"])
+    heads = ["traced by", "of", "traced layer", "mean of others", "median of others", "best other"]
     return table([*heads, "everywhere", "everywhere but there"], lines)
 
 
 def leads(rows: Rows) -> str:
-    """By kind: whether the traced layer is a better place than others, and where the best ones are."""
+    """By what is restored: whether the traced layer is a better place than others, and where the best ones are."""
     lines = []
-    for kind in KINDS:
-        if edited := rows.edited(kind):
+    for what in RESTORED:
+        edited, layers = rows.traced(what)
+        if edited:
             gains = np.array([row["gain"] for row in edited]) / np.array([[row["target"]] for row in edited])
-            found = places(gains, [row["claim"] for row in edited])
-            relations = [row["relation"] for row in edited]
-            cells = [WORDS[kind], str(len(edited)), by_fact(found.traced - found.middle)]
-            cells += [by_relation(found.traced - found.middle, relations), by_fact(found.as_good)]
-            cells += [spread([row["claim"] for row in edited]), spread(list(gains.argmax(axis=1)))]
+            found = places(gains, layers)
+            lead, relations = found.traced - found.middle, [row["relation"] for row in edited]
+            cells = [WORDS[what], str(len(edited)), by_fact(lead), by_relation(lead, relations), by_fact(found.as_good)]
+            cells += [spread(layers), spread(list(gains.argmax(axis=1)))]
             lines.append([*cells, f"{sum(row['settled'] for row in edited)} of {gains.size}"])
-    heads = ["edited", "facts", "traced less median of others, facts drawn", "relations drawn", "others that do as well"]
+    heads = ["traced by", "facts", "traced less median of others, facts drawn", "relations drawn", "others that do as well"]
     return table([*heads, "traced layers", "best layers", "settled searches"], lines)
 
 
