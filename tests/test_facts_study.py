@@ -124,9 +124,8 @@ def test_data_that_are_not_as_published_are_refused(tmp_path, row):
 
 def test_it_finds_traces_and_edits_facts_each_once(done, data):
     facts, traces, edits = (done.read(name) for name in ("facts", "traces", "edits"))
-    assert [row["seed"] for row in facts] == [0, 1, 2] and len(
-        {one for row in facts for one in (row["fact"], row["partner"])}
-    ) == 6
+    assert [row["seed"] for row in facts] == [0, 1]
+    assert len({one for row in facts for one in (row["fact"], row["partner"])}) == 4
     assert len(traces) == 2 * 2 * 3 and all(len(row["restored"]) == 4 for row in traces)
     assert [row["fact"] for row in edits] == [row["fact"] for row in facts]
     text = "".join(path.read_text() for path in done.rows.iterdir())

@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     "off_manifold": False,
     "text_passages": 0,
 }
-NOISE = Noise(draws=3)  # on the tokens in which the subjects differ; there are ten draws in the papers
+NOISE = Noise(draws=1)  # in each of a fact's wordings; on the tokens in which the subjects differ
 FIRST = "token replacement"  # the corruption by which the traced layer is chosen
 LEAST = 1.0  # nats that the exchange of subjects moves a fact by, below which there is nothing to trace or to edit towards
 
@@ -79,10 +79,11 @@ class Study:
         return read(self.rows / f"{name}.jsonl")
 
     def add(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Write further rows down."""
+        """Write further rows down, all at once."""
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         self.rows.mkdir(parents=True, exist_ok=True)
         with (self.rows / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+            file.write(text)
 
     def choose(self) -> None:
         """Find facts, relation by relation, as many as are wanted and the model knows."""

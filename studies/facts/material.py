@@ -29,7 +29,7 @@ from locus.patching.material import correct
 from locus.patching.pairs import PatchPair, aligned
 
 HERE = Path(__file__).resolve().parent
-RELATIONS = {"capital": 12, "country": 12, "language": 6, "tongue": 6, "maker": 6, "headquarters": 6}  # facts wanted of each
+RELATIONS = {"capital": 4, "country": 4, "language": 2, "tongue": 2, "maker": 2, "headquarters": 2}  # facts wanted of each
 TABLED = {"capital": "capital", "country": "city_in_country"}  # as `facts` calls them; of the others these of known_1000
 PUBLISHED = {"language": ("P37",), "tongue": ("P103",), "maker": ("P176", "P178"), "headquarters": ("P159",)}
 RIGHT = 10  # of twelve wordings, in which the model prefers a fact's object to its partner's
