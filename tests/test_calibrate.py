@@ -1,7 +1,9 @@
 """Calibration: the audit's own rule on models whose truth is known, counted, and never lost."""
 
+import gzip
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from locus.errors import UserError
 from locus.models.planted.kinds import COMPACT
 from locus.models.planted.named import planted_named
 from locus.plan.config import AuditConfig
-from locus.records.calibration import CalibrationRow, CalibrationSettings, Draw
+from locus.records.calibration import Calibration, CalibrationRow, CalibrationSettings, Draw
+from locus.sites.kind import default, kinds
 
 
 @pytest.fixture(scope="module")
@@ -157,15 +160,30 @@ def test_the_power_command_prints_and_writes(tmp_path):
     assert json.loads((tmp_path / "power.json").read_text())["least_p"] == 0.05
 
 
-def test_the_committed_calibration_follows_from_its_draws():
-    import gzip
-    from pathlib import Path
+STUDIES = Path(__file__).parents[1] / "studies"
 
-    folder = Path(__file__).parents[1] / "studies" / "calibration"
+
+@pytest.mark.parametrize("name", ["calibration", *(f"sited/{path.name}" for path in sorted((STUDIES / "sited").glob("*/")))])
+def test_the_committed_calibration_follows_from_its_draws(name):
+    folder = STUDIES / name
     with gzip.open(folder / "draws.jsonl.gz", "rt", encoding="utf-8") as file:
         seen = [Draw.parse(json.loads(line)) for line in file]
     tallied = calibrate.tally(seen, CalibrationSettings.parse(json.loads((folder / "settings.json").read_text())))
     assert json.dumps(tallied.to_json(), indent=1) + "\n" == (folder / "calibration.json").read_text()
     assert calibrate.table(tallied) == (folder / "calibration.md").read_text()
-    page = (folder.parents[1] / "docs" / "verdicts.md").read_text()
-    assert " ".join(calibrate.table(tallied).split()) in " ".join(page.split()), "the page quotes the study, wrapped"
+    if name == "calibration":
+        page = (STUDIES.parent / "docs" / "verdicts.md").read_text()
+        assert " ".join(calibrate.table(tallied).split()) in " ".join(page.split()), "the page quotes the study, wrapped"
+
+
+def test_what_is_calibrated_was_measured_on_enough_audits_and_keeps_to_the_aims():
+    """False *special* at most 5 %, its upper limit at most 8 %; found in at least 95 % where the case is clear."""
+    for kind in (one.name for one in kinds() if one.calibrated and one != default()):
+        found = Calibration.parse(json.loads((STUDIES / "sited" / kind / "calibration.json").read_text()))
+        counts = {label: count for metric in ("mc2", "margin") for label, count in calibrate.aims(found.rows, metric)}
+        assert found.draws >= 400, kind
+        for label, count in counts.items():
+            if "special said" in label:
+                assert count.share <= 0.05 and count.high <= 0.08, (kind, label)
+            if "special found" in label or "works found" in label:
+                assert count.share >= 0.95, (kind, label)

@@ -6,11 +6,28 @@ import pytest
 
 from locus.plan.config import AuditConfig, resolve
 from locus.records.calibration import GradedDraw
-from locus.records.findings import Finding
+from locus.records.findings import QUESTIONS, ClaimVerdict, Finding
 from locus.report import rates
 from studies.graded.rates import FOLDERS, HERE, counted
 
 NEWTON = resolve("quick")
+
+
+def claimed(works: str, kind: str = "") -> ClaimVerdict:
+    """A verdict on a claim of which one question and another are answered alike."""
+    found = {question: Finding(standing="undecided", sentence="x") for question in QUESTIONS}
+    found |= dict.fromkeys(("works", "special"), Finding(standing=works, sentence="x"))
+    told = {
+        "name": "c",
+        "origin": "",
+        "location": (),
+        "n_sites": 1,
+        "read": "layer",
+        "sentence": "",
+        "by_metric": {},
+        "kind": kind,
+    }
+    return ClaimVerdict(**told, **found, variance=None)
 
 
 def test_the_package_has_what_the_draws_say():
@@ -43,8 +60,15 @@ def test_it_stands_beside_answers_under_the_same_settings_alone():
 
 
 def test_where_nothing_was_measured_that_is_said_once():
-    answered = {"works": Finding(standing="supported", sentence="x"), "special": Finding(standing="undecided", sentence="y")}
-    other = NEWTON.model_copy(update={"alpha": 0.1})
-    assert rates.error_rates(answered, other) == ({"works": "", "special": ""}, rates.NOT_MEASURED)
-    open_ones = {"works": Finding(standing="undecided", sentence="x")}
-    assert rates.error_rates(open_ones, other) == ({"works": ""}, "")
+    nothing, other = dict.fromkeys(QUESTIONS, ""), NEWTON.model_copy(update={"alpha": 0.1})
+    assert rates.error_rates(claimed("supported"), other) == (nothing, rates.NOT_MEASURED)
+    assert rates.error_rates(claimed("undecided"), other) == (nothing, "")
+
+
+def test_a_rate_is_of_its_own_kind_of_site():
+    """Heads were audited otherwise than neurons: neither's rates stand beside the other's answers."""
+    kinds = {one.kind: one.false["special"].n for one in rates.measured().kinds}
+    assert kinds["neuron"] == 480, "80 models: of a distributed and a decoy's claim, and of four idle neurons"
+    said = {kind: rates.error_rates(claimed("supported", kind), NEWTON)[0]["special"] for kind in ("", "neuron", "neuron@last")}
+    assert f"In {kinds['neuron']:,} audits" in said["neuron"] != said[""] and said["neuron@last"] == ""
+    assert said[""].startswith("In ")

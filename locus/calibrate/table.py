@@ -61,7 +61,7 @@ def calibrate(
         wanted = f"different kinds among {', '.join(ALL)}, or {', '.join(SITES)} (or one of theirs, such as {known[-2]})"
         raise UserError(wanted, f"{', '.join(map(repr, kinds))}", "Mend --kinds.")
     check_counts(draws, workers)
-    setting = CalibrationSettings(alpha=config.alpha, margin=config.tolerance, random=config.random)
+    setting = CalibrationSettings(alpha=config.alpha, margin=config.tolerance, random=config.random, rule=f"rule/{config.rule}")
     jobs = {(kind, seed, shuffled): (kind, seed, shuffled, config) for kind, seed, shuffled in _wanted(kinds, draws)}
     seen = gather(out, setting, jobs, Draw, _work, workers, progress)
     tallied = tally([one for one in seen if one.key in jobs], setting)

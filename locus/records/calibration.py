@@ -61,6 +61,8 @@ class CalibrationSettings(OpenPart):
     """Margin of non-inferiority, as a share of the ceiling's gain."""
     random: int
     """Random Locations."""
+    rule: Short = ""
+    """By which verdicts were drawn; empty where an earlier version did not write it down."""
 
 
 class ShareCount(OpenPart):

@@ -183,7 +183,7 @@ def _shown(material: Material, claim: ClaimVerdict, config: AuditConfig) -> Show
     ours = [next(one for one in point.claims if (one.name, one.read) == (claim.name, claim.read)) for point in points]
     curve = [(point.rounds, point.share, one) for point, one in zip(points, ours, strict=True)]
     way = described(points, claim, metric)
-    wrong = rates.error_rates(claim.by_question, config)
+    wrong = rates.error_rates(claim, config)
     answers = list(claim.by_question.items())
     if claim.special_in_layers is not None:
         answers.insert(1 + [name for name, _ in answers].index("special"), ("layers", claim.special_in_layers))

@@ -1,18 +1,19 @@
 """How often an answer is wrong, as it was measured: beside every answer of a page, and of a terminal.
 
-The rates are of audits of graded planted models (docs/verdicts.md), counted by `python -m studies.graded.rates`. They hold for
-the settings that they were measured under. Under others nothing is said but that it was not measured.
+The rates are of audits of planted models (docs/verdicts.md), of heads graded ones, counted by `python -m studies.graded.rates`.
+They hold for the kind of site and the settings that they were measured under. Of others nothing is said but that it was not
+measured.
 """
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from locus.plan.config import AuditConfig
 from locus.records.base import Many, Part, Short
 from locus.records.calibration import GradedSettings, ShareCount
-from locus.records.findings import Finding
+from locus.records.findings import ClaimVerdict
+from locus.sites.kind import default
 from locus.units import amount
 
 PATH = Path(__file__).with_name("rates.json")
@@ -24,6 +25,8 @@ NOT_MEASURED = "How often such answers are wrong was not measured under these se
 class Rates(Part):
     """How often each answer was wrong in audits of one kind."""
 
+    kind: Short
+    """Of the claimed sites."""
     settings: GradedSettings
     """Under which it was measured."""
     source: Short
@@ -47,13 +50,14 @@ def measured() -> MeasuredRates:
     return MeasuredRates.parse(json.loads(PATH.read_text(encoding="utf-8")))
 
 
-def error_rate(question: str, standing: str, config: AuditConfig) -> str:
+def error_rate(question: str, standing: str, config: AuditConfig, kind: str = "") -> str:
     """How often an answer is wrong, in a sentence; "" where nothing was answered, or that was not measured.
 
     Args:
         question: works, special, unique or necessary.
         standing: what was answered.
         config: the settings of the audit.
+        kind: of the claimed sites, as a verdict has it: empty for heads.
     """
     if standing not in WRONG:
         return ""
@@ -61,6 +65,7 @@ def error_rate(question: str, standing: str, config: AuditConfig) -> str:
     for rates in measured().kinds:
         known = rates.settings
         same = asked == (known.rule, known.search, known.metric, float(known.alpha), float(known.margin))
+        same = same and rates.kind == (kind or default().name)
         if same and (question not in OF_PLACES or known.random == config.random):
             counts = rates.false if standing == "supported" else rates.missed
             if (counted := counts.get(question)) is not None and counted.n:
@@ -72,8 +77,9 @@ def error_rate(question: str, standing: str, config: AuditConfig) -> str:
     return ""
 
 
-def error_rates(findings: Mapping[str, Finding], config: AuditConfig) -> tuple[dict[str, str], str]:
+def error_rates(claim: ClaimVerdict, config: AuditConfig) -> tuple[dict[str, str], str]:
     """For the answers to a claim's questions: by question how often it is wrong; and a note where none was measured."""
-    sentences = {question: error_rate(question, one.standing, config) for question, one in findings.items()}
+    findings = claim.by_question
+    sentences = {question: error_rate(question, one.standing, config, claim.kind) for question, one in findings.items()}
     answered = any(one.standing in WRONG for one in findings.values())
     return sentences, NOT_MEASURED if answered and not any(sentences.values()) else ""

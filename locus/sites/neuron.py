@@ -21,4 +21,5 @@ KIND = SiteKind(
     columns=lambda sizes, layer, index: slice(index, index + 1),
     foreseen=foreseen,
     runs=True,
+    calibrated=True,
 )

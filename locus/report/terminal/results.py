@@ -246,7 +246,7 @@ def _standings(console: Console, verdict: Verdict, config: AuditConfig) -> None:
         console.print(
             Text(f"Claim {line(claim.name, NAME)}: {kind_claimed(claim).nouns} {where}; read {claim.read}; by {verdict.metric}")
         )
-        wrong, unmeasured = error_rates(findings, config)
+        wrong, unmeasured = error_rates(claim, config)
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True)
