@@ -74,7 +74,7 @@ def test_a_run_is_concluded_on_its_way_as_often_as_it_is_looked_at(tmp_path, run
         store = Store(folder / "trials.sqlite")
         store.db.executemany("UPDATE trials SET state = 'coming' WHERE id = ?", [(name,) for name in drawn])
         read.clear()
-        stopping, looks = Stopping(folder, store), range(places // 4, places + 1, places // 4)
+        stopping, looks = Stopping(read_plan(folder), store), range(places // 4, places + 1, places // 4)
         for number, name in enumerate(drawn):
             answer = stopping()
             assert number % 2 or number // 2 not in looks or answer == conclude.derive.enough(folder, store)

@@ -235,12 +235,17 @@ class Store:
             known[trial][item] = value
         return np.array([[known[trial].get(item, np.nan) for item in items] for trial in trials], dtype=np.float64)
 
+    def counts(self) -> Iterator[tuple[str, str, tuple[int | float, ...]]]:
+        """Trial, kind of work and its `COUNTS`, by trial and kind; fewer of them in an older file, and nothing in a still older."""
+        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
+            for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
+                yield trial, work, tuple(counts)
+
     def costs(self) -> dict[str, dict[str, dict[str, float]]]:
         """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
         counted: dict[str, dict[str, dict[str, float]]] = {}
-        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
-            for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
-                counted.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
+        for trial, work, counts in self.counts():
+            counted.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))
         return counted
 
     def texts(self, trial: str, split: str) -> dict[str, str]:

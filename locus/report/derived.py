@@ -16,10 +16,10 @@ from typing import Any
 
 from locus.behaviours.items import content_hash
 from locus.boundary import incoming
+from locus.conclude import cost
 from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
 from locus.conclude.record import Record
-from locus.engine import cost
 from locus.errors import UserError, VerificationError
 from locus.plan import anew, reading
 from locus.plan.config import AuditConfig
@@ -146,7 +146,7 @@ def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState
         record = Record(plan, store, labels=read_labels(folder, plan.sha256))
         _check_trials(record)
         derived = conclude.derive(record)
-        took = cost.summary(record.done, store.costs())
+        took = cost.summary(record.done, store.counts())
         fixed = store.meta("plan_fixed")
     written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
     check_verdict(written, derived, took)
