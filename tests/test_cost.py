@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from locus import behaviours as datasets
 from locus.behaviours.prompts import TokenSequence, prompt_format
-from locus.edits import Edit, Rank1
 from locus.conclude.cost import NOT_COUNTED, cost_line, summary
+from locus.edits import Edit, Rank1
 from locus.engine import cost
 from locus.engine.activations import base_pass
 from locus.engine.bank import Bank
