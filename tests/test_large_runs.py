@@ -62,7 +62,7 @@ def test_a_run_is_concluded_on_its_way_as_often_as_it_is_looked_at(tmp_path, run
     """Random Locations finished one by one; as often as there are looks, however many they are."""
     read = []
     whole = Store.trials
-    monkeypatch.setattr(Store, "trials", lambda self, planned: read.append(1) or whole(self, planned))
+    monkeypatch.setattr(Store, "trials", lambda self, *planned: read.append(1) or whole(self, *planned))
     counts = []
     for places in (8, 32):
         folder = tmp_path / str(places)
