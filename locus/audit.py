@@ -81,13 +81,13 @@ def audit(
         try:
             plan_file.note_time(plan, store)
             # A part sees too little of the others to stop early.
-            enough = Stopping(out, store) if part is None else lambda: False
+            enough = Stopping(plan.record, store) if part is None else lambda: False
             schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough, part)
             if part is not None:
                 store.note("device", str(context.model.device))
                 with conclude.recorded(out) as record:
                     return conclude.complete(record)
-            verdict = conclude.write(out, store, time.monotonic() - started)
+            verdict = conclude.write(out, store, time.monotonic() - started, plan.record)
             if leads():
                 receipt.write(out, store, str(context.model.device), sign)
                 page.write(out, figures=False, sign=sign)

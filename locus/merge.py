@@ -59,7 +59,7 @@ def merge(parts: Sequence[Path], out: Path, sign: bool = True) -> Verdict:
         for part, trials in taken.items():
             take(store, stores[part], trials)
         _no_gaps(plan, store, whole)
-        verdict = conclude.write(whole, store, time.monotonic() - started)
+        verdict = conclude.write(whole, store, time.monotonic() - started, plan)
         receipt.write(whole, store, _devices(list(stores.values())), sign)
         page.write(whole, figures=False, sign=sign)
         store.close()

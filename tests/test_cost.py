@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from locus import behaviours as datasets
 from locus.behaviours.prompts import TokenSequence, prompt_format
+from locus.conclude.cost import NOT_COUNTED, cost_line, summary
 from locus.edits import Edit, Rank1
 from locus.engine import cost
 from locus.engine.activations import base_pass
@@ -229,7 +230,7 @@ def test_a_run_records_what_each_trial_took(small_run):
     # Every edit of the ceiling begins in layer 0, the complement of 0.1,2.3 does so, too; the claim's first layer is 0.
     roles = {name: one["macs"] / one["trials"] for name, one in took["by_role"].items()}
     assert roles["ceiling"] == roles["complement"] == roles["claim"] > roles["shift"] > 0
-    line = cost.cost_line(Seconds.parse(found["seconds"]), Cost.parse(took))
+    line = cost_line(Seconds.parse(found["seconds"]), Cost.parse(took))
     assert "for this command" in line and "added up over processes" in line and "multiply-adds" in line
     assert line in (small_run / "report.html").read_text()
 
@@ -296,11 +297,11 @@ def test_an_older_run_is_read_reported_and_verified_as_it_is(run_copy):
     older(run_copy)
     assert verify_run(run_copy).kind == "run"
     write_page(run_copy, figures=False, sign=False)
-    assert cost.NOT_COUNTED in (run_copy / "report.html").read_text()
+    assert NOT_COUNTED in (run_copy / "report.html").read_text()
     assert verify_run(run_copy).kind == "run"  # to read it changed nothing of it
     (run_copy / "verdict.json").unlink()
     write_page(run_copy, figures=False, sign=False)
-    assert cost.NOT_COUNTED in (run_copy / "report.html").read_text()
+    assert NOT_COUNTED in (run_copy / "report.html").read_text()
 
 
 def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path):
@@ -311,17 +312,17 @@ def test_an_older_store_goes_on_and_what_was_not_counted_stays_unknown(tmp_path)
         db.execute(f"INSERT INTO trials VALUES ({', '.join('?' * len(row))})", row)
     store = Store(path)
     assert store.costs() == {} and store.db.execute("PRAGMA user_version").fetchone() == (1,)
-    nothing = cost.summary({row.id: row for row in store.trials()}, store.costs())
+    nothing = summary({row.id: row for row in store.trials()}, store.counts())
     assert nothing.total.to_json() == {"trials": 1, "counted": 0, "seconds": 2.0, "tokens": None, "macs": None, "spared": None}
-    assert nothing.macs_per_second is None and nothing.reason == cost.NOT_COUNTED
+    assert nothing.macs_per_second is None and nothing.reason == NOT_COUNTED
     sizes = Sizes(3, 9216, 6144, 4608, 48, 12288)
     new = result("new")
     new.cost = {"score": Work(tokens=5, layers=10).counts(sizes)}
     store.commit([new])
-    half = cost.summary({row.id: row for row in store.trials()}, store.costs())
+    half = summary({row.id: row for row in store.trials()}, store.counts())
     assert half.total.to_json() == {"trials": 2, "counted": 1, "seconds": 4.0, "tokens": 5, "macs": 92160, "spared": 0}
     assert half.macs_per_second == 92160 / 2.0 and half.reason
-    assert "counted for 1 of 2 trials" in cost.cost_line(Seconds(trials=4.0), half)
+    assert "counted for 1 of 2 trials" in cost_line(Seconds(trials=4.0), half)
 
 
 def test_a_store_from_before_mlps_were_left_out_is_read_as_it_is_and_goes_on(tmp_path):

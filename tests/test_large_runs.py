@@ -62,7 +62,7 @@ def test_a_run_is_concluded_on_its_way_as_often_as_it_is_looked_at(tmp_path, run
     """Random Locations finished one by one; as often as there are looks, however many they are."""
     read = []
     whole = Store.trials
-    monkeypatch.setattr(Store, "trials", lambda self: read.append(1) or whole(self))
+    monkeypatch.setattr(Store, "trials", lambda self, *planned: read.append(1) or whole(self, *planned))
     counts = []
     for places in (8, 32):
         folder = tmp_path / str(places)
@@ -74,7 +74,7 @@ def test_a_run_is_concluded_on_its_way_as_often_as_it_is_looked_at(tmp_path, run
         store = Store(folder / "trials.sqlite")
         store.db.executemany("UPDATE trials SET state = 'coming' WHERE id = ?", [(name,) for name in drawn])
         read.clear()
-        stopping, looks = Stopping(folder, store), range(places // 4, places + 1, places // 4)
+        stopping, looks = Stopping(read_plan(folder), store), range(places // 4, places + 1, places // 4)
         for number, name in enumerate(drawn):
             answer = stopping()
             assert number % 2 or number // 2 not in looks or answer == conclude.derive.enough(folder, store)

@@ -1,20 +1,16 @@
-"""How long a run of many trials takes to open, to go on with and to conclude, and how much memory.
+"""How many seconds of a core a run of many trials takes to open, to go on with and to conclude, and how much memory.
 
-`python -m benchmarks.scale.store --trials 1000,10000,50000 --bare 1000000`. Runs are made (benchmarks/scale/grown.py) and looked
-at in a process of their own. A plan has to be read again, and a plan.json of more than 32 MB is not: some 55,000 trials. Beyond
-that only the store can be measured (`--bare`): to open it, and to list what is done.
+`python -m benchmarks.scale.store --trials 1000,10000,50000 --bare 1000000`. Runs are made (benchmarks/scale/grown.py), and looked
+at in a process of their own (benchmarks/scale/looked.py). A plan has to be read again, and a plan.json of more than 32 MB is not:
+some 55,000 trials. Beyond that only the store can be measured (`--bare`): to open it, and to list what is done.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from locus.machine.threads import settle
 
@@ -22,45 +18,9 @@ settle()
 
 from benchmarks.scale.grown import bare, grow, small  # noqa: E402
 from benchmarks.scale.kept import HERE, Kept, Row  # noqa: E402
-from locus.conclude import derive  # noqa: E402
-from locus.conclude.stopping import Stopping  # noqa: E402
-from locus.plan.reading import read_plan  # noqa: E402
-from locus.records.store import Store  # noqa: E402
 
 SETTINGS, SEEDS = 10, 10  # of every random Location
 AIM_SECONDS, AIM_MB = 10, 500
-
-
-def looked_at(folder: Path) -> Row:
-    """Open a run, go on with it, conclude it, here: seconds that passed and were computed, and megabytes at the peak."""
-    found: Row = {}
-
-    def step(name: str, do: Callable[[], Any]) -> Any:
-        begun, computed = time.monotonic(), time.process_time()
-        made = do()
-        found[name], found[f"{name}_cpu"] = (round(one, 3) for one in (time.monotonic() - begun, time.process_time() - computed))
-        found[f"{name}_mb"] = round(peak())
-        return made
-
-    found["before_mb"] = round(peak())
-    store = step("open", lambda: Store(folder / "trials.sqlite"))
-    if not (folder / "plan.json").exists():
-        step("resume", store.done)
-        return found
-
-    def resume() -> int:
-        stopping, plan, done = Stopping(folder, store), read_plan(folder), store.done()
-        stopping()
-        return sum(not set(bank) <= done for bank in plan.banks)
-
-    assert step("resume", resume) == 0
-    step("conclude", lambda: derive.write(folder, store, 0.0))
-    return found
-
-
-def peak() -> float:
-    """Megabytes that this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measured(trials: int, whole: bool) -> Row:
@@ -70,7 +30,7 @@ def measured(trials: int, whole: bool) -> Row:
         places = max(4, trials // (SETTINGS * SEEDS))
         count = (grow if whole else bare)(run, out, places, SETTINGS, SEEDS)
         sizes = {name: (out / name).stat().st_size / 1e6 for name in ("trials.sqlite", "plan.json") if (out / name).exists()}
-        command = [sys.executable, "-m", "benchmarks.scale.store", "--look", str(out)]
+        command = [sys.executable, "-m", "benchmarks.scale.looked", str(out)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return {"count": count, "places": places, **sizes, **json.loads(done.stdout.splitlines()[-1])}
 
@@ -80,12 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", default="1000,10000,50000")
     parser.add_argument("--bare", default="")
-    parser.add_argument("--look", type=Path)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "store.jsonl")
     told = parser.parse_args()
-    if told.look:
-        print(json.dumps(looked_at(told.look)))
-        return
     kept = Kept(told.out)
     for whole, numbers in ((True, told.trials), (False, told.bare)):
         for trials in map(int, filter(None, numbers.split(","))):
@@ -106,7 +62,8 @@ def main() -> None:
         most = max(value for name, value in row.items() if name.endswith("_mb"))
         lines.append(f"| {' | '.join([*cells, f'{sum(filter(None, parts)):.2f}', str(most)])} |")
     before = max(row["before_mb"] for row in kept.rows)
-    lines += ["", f"Aim: {AIM_SECONDS} s and {AIM_MB} MB. n = 1 each. Of the memory {before} MB are Python and its packages."]
+    lines += ["", f"Aim: {AIM_SECONDS} s and {AIM_MB} MB. n = 1 each. Seconds are what one core computed (CPU time)."]
+    lines += [f"Of the memory {before} MB are Python and its packages."]
     kept.page(lines)
 
 

@@ -10,6 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,7 @@ def parse_json(content: bytes | str, depth: int = DEPTH) -> Any:
     if sum(map(text.count, ",[{")) > (most := max(VALUES, len(text) // 10)):
         raise ValueError(f"more than {most:,} values")
     try:
-        value = json.loads(
-            text, object_pairs_hook=_named_once, parse_constant=_no_constant, parse_int=_exact, parse_float=_finite
-        )
+        value = json.loads(text, cls=_strict)  # type: ignore[arg-type]
     except RecursionError as error:
         raise ValueError(f"brackets nested deeper than {depth}") from error
     if "\\u" in text or not _encodable(text):  # a half can only come by an escape, or be there as it is
@@ -162,6 +161,11 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"the number {digits[:24]}, which no double holds")
     return number
+
+
+@cache
+def _strict() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_named_once, parse_constant=_no_constant, parse_int=_exact, parse_float=_finite)
 
 
 def _encodable(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from locus import atomic, errors, stats
-from locus.conclude import labelled, nested, people, rule
+from locus.conclude import cost, labelled, nested, people, rule
 from locus.conclude.curve import curve
 from locus.conclude.entanglement import entangled
 from locus.conclude.manifold import departures
@@ -19,7 +19,6 @@ from locus.conclude.record import Arm, Record
 from locus.conclude.scores import all_settled, beside, by_null, by_rank, ceiling_of, findings, least_share, scores_of, settled
 from locus.conclude.tests import difference, sided
 from locus.conclude.transfer import transfers
-from locus.engine import cost
 from locus.judges.base import TRUTH, commonest
 from locus.machine.versions import versions
 from locus.metrics.base import deciding
@@ -28,6 +27,7 @@ from locus.records.cost import Seconds
 from locus.records.findings import ClaimVerdict, Finding, Findings, Variance
 from locus.records.labels import read_labels
 from locus.records.place import JudgedShares, Measured, PlaceResult
+from locus.records.plan import PlanRecord
 from locus.records.store import Store, reading
 from locus.records.verdict import (
     VERDICT_SCHEMA,
@@ -252,13 +252,13 @@ def unscored(record: Record) -> Unscored | None:
     return Unscored(answers=sum(given.values()), unscored=len(every), worst=worst, commonest=commonest(every))
 
 
-def whole(out: Path, store: Store) -> Record:
-    """The record of a run folder, with people's labels if there are some.
+def whole(out: Path, store: Store, plan: PlanRecord | None = None) -> Record:
+    """The record of a run folder, with people's labels if there are some; of its plan.json, unless that was read before.
 
     Raises:
         UserError: if its files are not whole.
     """
-    plan = read_plan(out)
+    plan = plan or read_plan(out)
     return Record(plan, store, labels=read_labels(out, plan.sha256))
 
 
@@ -273,15 +273,16 @@ def recorded(out: Path) -> Iterator[Record]:
         yield whole(out, store)
 
 
-def write(out: Path, store: Store, seconds: float) -> Verdict:
+def write(out: Path, store: Store, seconds: float, plan: PlanRecord | None = None) -> Verdict:
     """Derive the verdict of a run folder and write it whole.
 
     Args:
         out: the run folder, with its plan.json.
         store: its open database.
         seconds: that the command took.
+        plan: what is in the plan.json, where that was read before.
     """
-    verdict = complete(whole(out, store), seconds)
+    verdict = complete(whole(out, store, plan), seconds)
     atomic.replace(out / "verdict.json", json.dumps(verdict.to_json(), indent=1, allow_nan=False) + "\n")
     return verdict
 
@@ -293,6 +294,6 @@ def complete(record: Record, seconds: float | None = None) -> Verdict:
         record: the run's scores.
         seconds: that the command took, if it is one that finishes the run.
     """
-    took = cost.summary(record.done, record.store.costs())
+    took = cost.summary(record.done, record.store.counts())
     spent = Seconds(trials=took.total.seconds, **({} if seconds is None else {"this_call": seconds}))
     return derive(record).model_copy(update={"versions": versions(), "seconds": spent, "cost": took})

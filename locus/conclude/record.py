@@ -112,7 +112,7 @@ class Record:
         self.items = {name: [item.id for item in part] for name, part in by_part.items()}
         self.groups = [item.group for item in tested]
         self.passages = [f"passage-{number:03d}" for number in range(self.config.text_passages)]
-        self.done = {trial.id: trial for trial in store.trials()}
+        self.done = {trial.id: trial for trial in store.trials(plan.trials)}
         self.planned: dict[Key, int] = {}
         # Settings are chosen by the main metric; by MC2 where that is judged and nothing said to validation questions was.
         judged = metric(self.config.metric).needs_judge and not self.config.judge_validation
@@ -142,14 +142,15 @@ class Record:
 
     def _choose(self, trials: Sequence[TrialResult]) -> str:
         """The setting with the best validation mean of the selecting metric; the first of equals."""
-        by_setting: dict[str, list[str]] = {}
-        for trial in trials:
-            by_setting.setdefault(trial.setting, []).append(trial.id)
+        by_setting: dict[str, list[int]] = {}
+        for number, trial in enumerate(trials):
+            by_setting.setdefault(trial.setting, []).append(number)
         if len(by_setting) == 1:
             return trials[0].setting
+        table = self._table([trial.id for trial in trials], self.selector, "validation")
         means: list[float] = []
         for seeds in by_setting.values():
-            values = self._table(seeds, self.selector, "validation")
+            values = table[seeds]
             means.append(float(np.nanmean(values)) if np.isfinite(values).any() else -np.inf)
         return list(by_setting)[int(np.argmax(means))]
 

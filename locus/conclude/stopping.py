@@ -4,12 +4,9 @@ Before every bank of random Locations it is asked anew. A run has as many banks 
 finished; so nothing is concluded while there is nothing new to conclude from.
 """
 
-from pathlib import Path
-
 from locus.conclude.record import Record, asked_in
 from locus.conclude.scores import settled
-from locus.plan.reading import read_plan
-from locus.records.plan import DRAWN
+from locus.records.plan import DRAWN, PlanRecord
 from locus.records.store import Store
 
 
@@ -17,12 +14,12 @@ class Stopping:
     """Asked before more random Locations are drawn: whether more of them can change nothing.
 
     Args:
-        out: the run folder, with its plan.json.
+        plan: the run's plan.
         store: its open database.
     """
 
-    def __init__(self, out: Path, store: Store):
-        self.plan, self.store = read_plan(out), store
+    def __init__(self, plan: PlanRecord, store: Store):
+        self.plan, self.store = plan, store
         (_, config), done = asked_in(self.plan), store.done()
         looks = config.looks if config.sequential else ()
         self.others = [trial.id for trial in self.plan.trials if trial.role not in DRAWN and trial.id not in done]

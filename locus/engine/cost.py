@@ -8,8 +8,7 @@ windows, and judging are left out. Where several edits share a forward, each is 
 what they have in common.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -22,8 +21,6 @@ from locus.models.layout import HEADS
 from locus.models.model import Model
 from locus.models.packed import is_packed
 from locus.models.points import POINTS
-from locus.records.cost import Cost, Seconds, Took
-from locus.records.result import TrialResult
 
 KINDS = {
     "read": "base model's pass over the questions",
@@ -34,7 +31,6 @@ KINDS = {
     "text": "KL and cross-entropy on text",
     "speak": "generating answers",
 }
-NOT_COUNTED = "made by a version of locus that did not count"
 
 
 @dataclass(frozen=True)
@@ -230,56 +226,3 @@ class Tally:
     def counts(self, edit: int, sizes: Sizes) -> dict[str, dict[str, float]]:
         """One edit's work by kind, as a trial's record has it."""
         return {kind: work.counts(sizes) for kind, work in self.by_edit[edit].items()}
-
-
-Counted = Mapping[str, Mapping[str, Mapping[str, float]]]
-
-
-def summary(trials: Mapping[str, TrialResult], counted: Counted) -> Cost:
-    """What the trials of a run took, as its verdict.json has it.
-
-    Args:
-        trials: id -> finished trial.
-        counted: id -> kind of work -> counts; without the trials that were not counted.
-    """
-    roles: dict[str, list[str]] = {}
-    for trial, row in trials.items():
-        roles.setdefault(row.role, []).append(trial)
-    total = _sums(list(trials), trials, counted)
-    timed = math.fsum(row.seconds or 0.0 for trial, row in trials.items() if trial in counted)
-    by_work: dict[str, dict[str, int | float]] = {}
-    for work, counts in ((work, counts) for trial in trials for work, counts in counted.get(trial, {}).items()):
-        so_far = by_work.get(work, {})
-        by_work[work] = {name: so_far.get(name, 0) + value for name, value in counts.items()}
-    return Cost(
-        total=total,
-        by_role={role: _sums(ids, trials, counted) for role, ids in roles.items()},
-        by_work=by_work,
-        macs_per_second=total.macs / timed if total.macs and timed else None,
-        reason="" if total.counted == total.trials else NOT_COUNTED,
-    )
-
-
-def _sums(ids: list[str], trials: Mapping[str, TrialResult], counted: Counted) -> Took:
-    kept = [counts for trial in ids for counts in counted.get(trial, {}).values()]
-    sums = {name: math.fsum(counts[name] for counts in kept) if kept else None for name in ("tokens", "macs", "spared")}
-    seconds = math.fsum(trials[trial].seconds or 0.0 for trial in ids)
-    return Took(trials=len(ids), counted=sum(trial in counted for trial in ids), seconds=seconds, **sums)
-
-
-def cost_line(seconds: Seconds | None, took: Cost | None) -> str:
-    """What a run took, in one line: wall time, and time and multiply-adds of its trials."""
-    parts = []
-    if seconds is not None and "this_call" in seconds.model_fields_set:
-        parts.append(f"{seconds.this_call:.0f} s for this command")
-    if seconds is not None:
-        parts.append(f"{seconds.trials:.0f} s of trials, added up over processes")
-    if took is None or took.total.macs is None:
-        return f"{'; '.join(parts)}; not counted otherwise: {NOT_COUNTED if took is None else took.reason}"
-    total, rate = took.total, took.macs_per_second
-    parts.append(f"{total.tokens:,.0f} tokens and {total.macs:.3g} multiply-adds" + (f", {rate:.3g} a second" if rate else ""))
-    if total.spared:
-        parts.append(f"{total.spared:.3g} more without the prefixes that were reused")
-    if total.counted < total.trials:
-        parts.append(f"counted for {total.counted} of {total.trials} trials")
-    return "; ".join(parts)

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from _thread import LockType, allocate_lock, start_new_thread
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from locus.boundary.incoming import parse_json, regular
 from locus.errors import UserError
 from locus.machine.heap import growing
+from locus.records.plan import TrialRecord
 from locus.records.result import Result, TrialResult
 from locus.records.tables import MIGRATIONS, check_files, defend, known_version, layout
 
@@ -184,16 +185,20 @@ class Store:
             raise
 
     @growing()
-    def trials(self) -> list[TrialResult]:
-        """All finished trials.
+    def trials(self, planned: Iterable[TrialRecord] = ()) -> list[TrialResult]:
+        """All finished trials, by id.
+
+        Args:
+            planned: trials of a plan; what was written of one as it was planned is not read again, but is the plan's.
 
         Raises:
             UserError: if one of them is not as a trial is written.
         """
+        known = {trial.id: trial for trial in planned}
         cursor = self.db.execute("SELECT * FROM trials WHERE state = 'done' ORDER BY id")
         names = [column[0] for column in cursor.description]
         try:
-            return [_trial(dict(zip(names, row, strict=True))) for row in cursor]
+            return [_trial(dict(zip(names, row, strict=True)), known) for row in cursor]
         except ValueError as error:
             received = f"{self.path}, with a trial that is none ({str(error)[:160]})"
             raise UserError("a trials.sqlite as locus writes it", received, "Audit again into another --out.") from error
@@ -225,22 +230,29 @@ class Store:
 
     def table(self, trials: Sequence[str], split: str, measure: str, items: Sequence[str]) -> Floats:
         """[trials, items], values of a measure, NaN where unscored."""
-        known: dict[str, dict[str, float]] = {trial: {} for trial in trials}
+        at = {item: number for number, item in enumerate(dict.fromkeys(items))}
+        found = np.full((len(trials), len(at)), np.nan)
         rows = self.db.execute(
-            "SELECT trial, item, scores.value FROM json_each(?) AS asked CROSS JOIN scores ON trial = asked.value "
+            "SELECT asked.key, item, scores.value FROM json_each(?) AS asked CROSS JOIN scores ON trial = asked.value "
             "WHERE split = ? AND measure = ? AND scores.value IS NOT NULL",
-            (json.dumps(list(known)), split, measure),
+            (json.dumps(trials), split, measure),
         )
-        for trial, item, value in rows:
-            known[trial][item] = value
-        return np.array([[known[trial].get(item, np.nan) for item in items] for trial in trials], dtype=np.float64)
+        for number, item, value in rows:
+            if item in at:
+                found[number, at[item]] = value
+        return found if len(at) == len(items) else found[:, [at[item] for item in items]]
+
+    def counts(self) -> Iterator[tuple[str, str, tuple[int | float, ...]]]:
+        """Trial, kind of work and its `COUNTS`, by trial and kind; an older file has fewer of them, or nothing."""
+        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
+            for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
+                yield trial, work, tuple(counts)
 
     def costs(self) -> dict[str, dict[str, dict[str, float]]]:
         """Trial -> kind of work -> counts; a trial of which nothing was counted is absent, and so are all in an older file."""
         counted: dict[str, dict[str, dict[str, float]]] = {}
-        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'costs'").fetchone():
-            for trial, work, *counts in self.db.execute("SELECT * FROM costs ORDER BY trial, work"):
-                counted.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))  # an older file has fewer
+        for trial, work, counts in self.counts():
+            counted.setdefault(trial, {})[work] = dict(zip(COUNTS, counts, strict=False))
         return counted
 
     def texts(self, trial: str, split: str) -> dict[str, str]:
@@ -299,10 +311,13 @@ def _stop_after(db: sqlite3.Connection, seconds: float, over: LockType, ended: L
         ended.release()
 
 
-def _trial(row: dict[str, Any]) -> TrialResult:
-    parsed = {name: parse_json(row[name]) for name in ("spec", "fit")}
-    settled = None if row["converged"] is None else bool(row["converged"])  # SQLite has no truth values
-    return TrialResult.parse({**row, **parsed, "converged": settled})
+def _trial(row: dict[str, Any], planned: Mapping[str, TrialRecord]) -> TrialResult:
+    known, settled = planned.get(row["id"]), row["converged"]
+    alike = known is not None and json.dumps(known.spec, sort_keys=True) == row["spec"]
+    row["spec"] = known if alike else parse_json(row["spec"])
+    row["fit"] = parse_json(row["fit"])
+    row["converged"] = None if settled is None else bool(settled)  # SQLite has no truth values
+    return TrialResult.parse(row)
 
 
 def _rows(result: Result) -> list[tuple[Any, ...]]:

@@ -16,10 +16,10 @@ from typing import Any
 
 from locus.behaviours.items import content_hash
 from locus.boundary import incoming
+from locus.conclude import cost
 from locus.conclude import derive as conclude
 from locus.conclude import rule as verdict
 from locus.conclude.record import Record
-from locus.engine import cost
 from locus.errors import UserError, VerificationError
 from locus.plan import anew, reading
 from locus.plan.config import AuditConfig
@@ -146,7 +146,7 @@ def check_results(plan: PlanRecord, folder: Path, body: Body) -> list[ClaimState
         record = Record(plan, store, labels=read_labels(folder, plan.sha256))
         _check_trials(record)
         derived = conclude.derive(record)
-        took = cost.summary(record.done, store.costs())
+        took = cost.summary(record.done, store.counts())
         fixed = store.meta("plan_fixed")
     written = incoming.read_json(folder / "verdict.json", "the run's verdict.json", inside=folder)
     check_verdict(written, derived, took)
@@ -167,11 +167,11 @@ def _listed(claims: Sequence[ClaimState]) -> list[JsonObject]:
 
 def _check_trials(record: Record) -> None:
     """See that every finished trial is one of the plan's."""
-    planned = {trial.id: trial.spec for trial in record.plan.trials}
+    planned = {trial.id: trial for trial in record.plan.trials}
     for identity, trial in record.done.items():
-        spec = planned.get(identity)
-        named = {"role": trial.role, "arm": trial.arm, "claim": trial.claim}
-        if spec is None or trial.spec.to_json() != spec or named != {name: spec[name] for name in named}:
+        one = planned.get(identity)
+        alike = one is not None and (trial.spec is one or trial.spec.to_json() == one.spec)
+        if one is None or not alike or (trial.role, trial.arm, trial.claim) != (one.role, one.arm, one.claim):
             raise VerificationError(f"the trial {str(identity)[:40]} of {STORE} is not the plan's")
 
 

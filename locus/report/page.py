@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locus import atomic, errors, registry, units
-from locus.conclude import diagnosis, entanglement, manifold, nulls, ranks, transfer
+from locus.conclude import cost, diagnosis, entanglement, manifold, nulls, ranks, transfer
 from locus.conclude.curve import described
-from locus.engine import cost
 from locus.metrics.base import Metric
 from locus.plan.config import AuditConfig
 from locus.records.beside import CurveClaim, Moved, Ranked

@@ -10,13 +10,12 @@ from rich.table import Table
 
 from locus import registry
 from locus.boundary.terminal import Console, Text
-from locus.conclude import entanglement, ranks
+from locus.conclude import cost, entanglement, ranks
 from locus.conclude.curve import described
 from locus.conclude.diagnosis import gained, next_steps, settling
 from locus.conclude.manifold import noted
 from locus.conclude.nulls import compared
 from locus.conclude.transfer import told
-from locus.engine import cost
 from locus.metrics.base import Metric, metric, tabled
 from locus.plan.config import AuditConfig
 from locus.plan.reading import read_plan
