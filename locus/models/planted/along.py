@@ -12,10 +12,9 @@ learned and a vector v that is not. By laws of the weights
 With R the norm of the final state off v, everything follows:
 
 - *Along p*: s = K bit makes 6 K / sqrt(R^2 + K^2), which is T at K = 1.5 R. It has no limit but 6.
-- *Off p*, whatever is written, and however large: <p, final> stays as it was, to rounding. There a question has a *lean*, the
-  same for the two of a pair, so that margins begin at about .1 nats, right for one as far as wrong for the other. An edit can
-  change what they are divided by, which brings some of that .1: at most 2 % of T.
-- *Along v that has alpha of p*: at most the cosine between p and the plane of the final state and v, which is
+- *Off p*, whatever is written, and however large: <p, final> stays 0, where it is in the unedited model, whose margins are 0.
+  Nothing is gained, to rounding.
+- *Along v that has alpha of p*: at most 6 times the cosine between p and the plane of the final state and v, which is
   alpha / sqrt(1 - <v, final>^2 / |final|^2): 6 alpha and a little more.
 - *The channel* with gain G, by v that has alpha of it: one of two tokens is edited, and the head reads a state of norm sqrt d, so
   it writes G alpha t sqrt(d) / (2 sqrt(1 + t^2)) with t = s / R, at best 6 / sqrt(1 + (4 R / (G alpha sqrt d))^2). With d = 24
@@ -75,9 +74,9 @@ SHARED = ("truth", "channel", "bit", "constant", "end")
 SPREAD = 6.0  # nats that the polarity of a final state is worth which lies wholly along the planted direction
 GAINS = {"redundant": 10.0, "distributed": 300.0}  # of the head that turns the channel into the polarity
 STRENGTH = 0.3  # of the bit
-LEAN = 0.05  # of a question's own polarity, which has nothing to do with its bit: margins of .1 nats
 COMMON, OWN = 2.0, 1.0  # norms of the noise that the answers to a question share, and of each one's own
 TELLS = 8.0  # an answer's own noise at the planted layer, in units of what tells wanted answers from others
+QUIET = 0.375  # of what layers write in models of heads, lest it outgrow the answers' own noise, which has no favourite dimension
 EARLIEST = 2  # layer whose entering stream does it, lest it be the words' own
 
 
@@ -137,6 +136,8 @@ def draw_weights(
     for number in range(size.layers):
         for name, width in widths.items():
             weights[f"model.layers.{number}.{name}_proj.bias"] = np.zeros(width)
+        for name in ("self_attn.o", "mlp.down"):
+            weights[f"model.layers.{number}.{name}_proj.weight"] *= QUIET
         for name in ("self_attn.v", "mlp.gate", "mlp.up") if number >= layer else ():
             weights[f"model.layers.{number}.{name}_proj.weight"][:] = 0.0
             weights[f"model.layers.{number}.{name}_proj.bias"][:] = rng.standard_normal(widths[name])
@@ -164,8 +165,6 @@ def embed(shape: str, size: PlantedSize, directions: PlantedDirections, bits: Ar
 
     pairs, constant = size.questions // 2, directions["constant"]
     questions = COMMON * noise(pairs)
-    for polarity in directions.polarities:
-        questions += LEAN * np.outer(rng.standard_normal(pairs), polarity)
     questions = questions.repeat(2, axis=0) + constant + STRENGTH * np.outer(bits, directions["bit"])
     answers = COMMON * noise(size.questions)[:, None] + OWN * noise(size.questions, size.answers) + constant + 2 * directions["end"]
     if shape == "distributed":

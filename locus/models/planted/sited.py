@@ -77,7 +77,7 @@ SITED = tuple(f"{site}-{shape}" for site in SITES for shape in SHAPES)
 # Of each kind of site: 48 neurons, and 21 modules or streams, so that 19 random ones can be drawn beside a claim.
 NEURONS = {"width": 24, "layers": 3, "heads": 2, "head_dim": 12, "mlp": 16}
 MODULES = {"width": 24, "layers": 21, "heads": 2, "head_dim": 8}
-DIRECTIONS = {"width": 24, "layers": 8, "heads": 2, "head_dim": 12, "mlp": 24}  # random directions are as many as one likes
+DIRECTIONS = {"width": 32, "layers": 8, "heads": 2, "head_dim": 16, "mlp": 32}  # random directions are as many as one likes
 N_QUESTIONS = 120
 SPARE = 4  # neurons beside those that look up, where a module is what is edited
 PUSH = -0.25  # nats by which planted neurons prefer the false answer
