@@ -1,8 +1,8 @@
-"""One audit of a planted model of directions: the engine's search along every direction and off it, and the verdict on each claim.
+"""One audit of a planted model of directions: the engine's search along every direction and off it, and a verdict on each claim.
 
 Search, rule and order are the audit's own. All claims of a model are of one layer, so they share its ceiling and its random
-directions, which are drawn in the two ways that decide, from the answers to training and validation questions. Edits are scored by
-hooks on the model's own forward (`locus.models.planted.direct`).
+directions, which are drawn in the two ways that decide, from the answers to training and validation questions. Edits are scored
+by hooks on the model's own forward (`locus.models.planted.direct`).
 """
 
 from collections.abc import Sequence

@@ -196,7 +196,14 @@ class Aim(NamedTuple):
 AIMS = (
     Aim("special said of every {noun} of a distributed model", "special", ("distributed",), ("planted",), "supported", "refuted"),
     Aim("special said of a decoy (decoy, borrowed)", "special", ("decoy", "borrowed"), ("decoy",), "supported", "refuted"),
-    Aim("special said of the planted place where labels are shuffled", "special", ("shuffled",), ("planted",), "supported", "invalid"),
+    Aim(
+        "special said of the planted place where labels are shuffled",
+        "special",
+        ("shuffled",),
+        ("planted",),
+        "supported",
+        "invalid",
+    ),
     Aim("special said of an idle {noun} (claim elsewhere)", "special", tuple(KINDS), ("elsewhere",), "supported", "refuted"),
     Aim("special denied of the planted place (localized)", "special", ("localized",), ("planted",), "refuted", "supported"),
     Aim("special found at the planted place (localized)", "special", ("localized",), ("planted",), "supported", "supported"),

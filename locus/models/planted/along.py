@@ -17,9 +17,9 @@ With R the norm of the final state off v, everything follows:
 - *Along v that has alpha of p*: at most 6 times the cosine between p and the plane of the final state and v, which is
   alpha / sqrt(1 - <v, final>^2 / |final|^2): 6 alpha and a little more.
 - *The channel* with gain G, by v that has alpha of it: one of two tokens is edited, and the head reads a state of norm sqrt d, so
-  it writes G alpha t sqrt(d) / (2 sqrt(1 + t^2)) with t = s / R, at best 6 / sqrt(1 + (4 R / (G alpha sqrt d))^2). With d = 24
-  that is 3/4 of T from alpha = R / G on. G = 10 makes the channel itself as good as p; G = 300 makes all directions that have a
-  hundredth of it do.
+  it writes G alpha t sqrt(d) / (2 sqrt(1 + t^2)) with t = s / R; the margin is 6 / sqrt(1 + (4 R / (G alpha sqrt d))^2) at best.
+  With d = 32 that is 3/4 of T from alpha = .57 R / G on, and R is about 3. G = 10 makes the channel itself as good as p; G = 300
+  makes all directions do that have a hundredth of it.
 
     shape         claim       works  special  unique  necessary   why
     localized     planted     yes    yes      yes     yes         p
@@ -38,7 +38,7 @@ With R the norm of the final state off v, everything follows:
 *Two random directions of the answers* are what a claim must beat: of their covariance, and the difference of class means under
 labels dealt anew. Both are sums of answers' states whose weights add up to nothing, so they have as much of p as answers differ
 along it. In *decoy* they do not, and alpha is 0. Else answers are *marked* along p, +tau and -tau, to be found by their means.
-Let an answer's own state at L be off p by a noise of norm a, in m dimensions (18, or 17 with two polarities), and n the number of
+Let an answer's own state at L be off p by a noise of norm a, in m dimensions (26, or 25 with two polarities), and n the number of
 questions whose answers are looked at. Of labels dealt anew half are turned, and z is a normal number:
 
     class means       p has 2 tau, the noise has a sqrt(2 / n): a cosine of 1 / sqrt(1 + a^2 / (2 n tau^2))
@@ -48,12 +48,12 @@ questions whose answers are looked at. Of labels dealt anew half are turned, and
 tau = a / 8, set at L, bounds both. Labels dealt anew give alpha = .18 |z|, a gain of .85 nats on average: 17 % of T, and 40 % of
 what can be gained in MC2, which is concave. A claim's lead is more than twice the tolerance of 25 %. One as good as the claim has
 alpha = 5 / 6, |z| = 8.5: none in 1e16. By covariance 75 % of the gain in MC2 needs alpha = .32 and |z| > 5: none in a million, so
-*unique* is true. The means need a cosine of .7 to reach 75 % of T with room: n > 32, or 54 where the noise's norm is 1.3 times
-what it should be, as one in a hundred draws has it. Of 120 questions 78 are looked at: a cosine of .84, and of .77 there.
+*unique* is true. The means need a cosine of .7 to reach 75 % of T with room: n > 31, or 52 where the noise's norm is 1.3 times
+what it should be, as one in fifty draws has it. Of 120 questions 78 are looked at: a cosine of .84, and of .77 there.
 
-*Conjunctive* is of strengths that vary alike: then the direction between the two does both. Two that vary independently would need
-two strengths, and no edit of one layer has them, the ceiling's neither: there is nothing to hold a claim against. *Redundant both*
-is a plane and no direction, and is not claimed.
+*Conjunctive* is of strengths that vary alike: then the direction between the two does both. Two that vary independently would
+need two strengths. No edit of one layer has them, the ceiling's neither, so that there is nothing to hold a claim against.
+*Redundant both* is a plane and no direction, and is not claimed.
 """
 
 from dataclasses import replace
@@ -166,7 +166,8 @@ def embed(shape: str, size: PlantedSize, directions: PlantedDirections, bits: Ar
     pairs, constant = size.questions // 2, directions["constant"]
     questions = COMMON * noise(pairs)
     questions = questions.repeat(2, axis=0) + constant + STRENGTH * np.outer(bits, directions["bit"])
-    answers = COMMON * noise(size.questions)[:, None] + OWN * noise(size.questions, size.answers) + constant + 2 * directions["end"]
+    answers = COMMON * noise(size.questions)[:, None] + OWN * noise(size.questions, size.answers)
+    answers += constant + 2 * directions["end"]
     if shape == "distributed":
         answers += 0.5 * OWN * rng.standard_normal((size.questions, size.answers, 1)) * directions["channel"]
     return np.concatenate([noise(len(SPECIAL)) + constant, questions, answers.reshape(-1, size.width)])
@@ -201,4 +202,3 @@ def entering(model: Any, rows: list[list[int]], layer: int) -> Array:
     handle.remove()
     array: Array = seen[0].double().numpy()
     return array
-
