@@ -22,7 +22,7 @@ from locus.plan.config import resolve
 from locus.records.calibration import CalibrationSettings, Draw
 from locus.sites.site import Location
 
-KNOWING = [kind for kind in SITED if not kind.startswith("neuron")]
+KNOWING = [kind for kind in SITED if not kind.startswith(("neuron", "direction"))]
 HIDDEN = [kind for kind in KNOWING if not kind.endswith("distributed")]
 # Of the largest polarity that an edit makes: float32 rounds to 6e-8, and a forward of six layers to some 1e-6.
 ROUNDED = 3e-5
@@ -182,7 +182,7 @@ def test_spans_of_the_stream():
 
 
 def test_what_cannot_be_planted_is_refused():
-    for kind, options in (("mlp-dormant", {}), ("mlp-localized", {"layers": 3}), ("direction-localized", {})):
+    for kind, options in (("mlp-dormant", {}), ("mlp-localized", {"layers": 3}), ("moe-localized", {})):
         with pytest.raises(UserError):
             build_sited(kind, 0, **options)
     with pytest.raises(UserError, match="planted model of heads"):

@@ -107,7 +107,8 @@ def _places(planted: Planted, config: AuditConfig) -> tuple[Roles, list[Places],
 
 def _newton(planted: Planted, parts: Split, places: Sequence[Places], starts: Sequence[Sequence[int]], steps: int) -> Found:
     """The engine's search at every place; the last ones are searched for from the best of `starts` as well."""
-    return newton(planted, parts, places, starts, steps, lambda edits, test: _margins(planted, edits, test))
+    at = [planted.located(place) for place in places]
+    return newton(planted, parts, at, starts, steps, lambda edits, test: _margins(planted, edits, test))
 
 
 def _margins(planted: Planted, edits: Sequence[Edit], test: Questions) -> Floats:

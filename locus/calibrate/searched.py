@@ -16,12 +16,14 @@ from locus.engine.optimum import FirstOrder
 from locus.engine.train import Fit, TrainingRecipe
 from locus.engine.training_set import TrainingSet
 from locus.engine.trie import build_trie
+from locus.models.layout import Layout
 from locus.models.model import Model
 from locus.models.planted.bank import Questions, Training
 from locus.models.planted.build import Planted
 from locus.models.planted.certificate import questions_of
 from locus.models.planted.kinds import Place
 from locus.sites.kind import kind_of
+from locus.sites.site import Location
 
 Floats = npt.NDArray[np.float64]
 Places = tuple[Place, ...]
@@ -48,10 +50,11 @@ class Found:
 def newton(
     planted: Planted,
     parts: Split,
-    places: Sequence[Places],
+    places: Sequence[Location],
     starts: Sequence[Sequence[int]],
     rounds: int,
     margins: Callable[[Sequence[Edit], Questions], Floats],
+    make: Callable[[Layout, Location], Rank1] = Rank1,
 ) -> Found:
     """Search at every place; the last ones are searched for from the best of `starts` as well.
 
@@ -62,22 +65,20 @@ def newton(
         starts: for each of the last places others inside it, by number.
         rounds: that a search may take.
         margins: of edits on the test questions, [edits, test questions, pairs] in nats.
+        make: the edit of a place, at the identity.
     """
     model = Model(planted.model, planted.tokenizer, planted.dataset.name)
     on = _training_set(model, [planted.dataset.items[index] for index in parts.train])
     shared = FirstOrder(model, on.trie, point=kind_of(planted.site).point)
     recipe = TrainingRecipe(tau=1 / (2 * TARGET), search="newton", rounds=rounds)
 
-    def edit(place: Places) -> Rank1:
-        return Rank1(model.layout, planted.located(place))
-
-    def found(places: Sequence[Places], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
-        ends = descend(on, [edit(place) for place in places], [recipe] * len(places), shared, starts=starts)
+    def found(places: Sequence[Location], starts: Sequence[Sequence[Rank1]] = ()) -> list[Fit]:
+        ends = descend(on, [make(model.layout, place) for place in places], [recipe] * len(places), shared, starts=starts)
         return [fits[rounds] for fits in ends]
 
     fits, padded = found(places[: -len(starts)]), []
     for place, inside in zip(places[-len(starts) :], starts, strict=True):
-        outer = edit(place)
+        outer = make(model.layout, place)
         if inside:
             outer.pad(min((fits[index] for index in inside), key=_loss).edit, model.weight)
         padded.append([outer] if inside else [])

@@ -60,7 +60,7 @@ def draw_sited(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
     def margins(edits: Sequence[Edit], test: Questions) -> Floats:
         return _margins(planted, edits, test)
 
-    found = newton(planted, parts, [*inner, *outer], starts, ROUNDS, margins)
+    found = newton(planted, parts, [planted.located(place) for place in (*inner, *outer)], starts, ROUNDS, margins)
     before = unedited(planted.model, questions.part(parts.test)).double().numpy()
     after = found.margins
     by_metric = {

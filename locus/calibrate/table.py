@@ -84,11 +84,14 @@ def _wanted(kinds: tuple[str, ...], draws: int) -> Iterator[tuple[str, int, bool
 
 
 def _work(job: Job, say: Callable[[float], None]) -> Draw:
+    from locus.calibrate.along import draw_along
     from locus.calibrate.draws import draw_audits
     from locus.calibrate.sited import draw_sited
     from locus.machine.threads import using
 
     with using(1):
+        if kind_of(site_of(job[0])).written == "along":
+            return draw_along(*job)
         return draw_sited(*job) if job[0] in SITED else draw_audits(*job)
 
 
@@ -179,6 +182,7 @@ class Aim(NamedTuple):
         kinds: of planted models, pooled.
         claims: their names, of which each kind has at most one.
         standing: the one that is counted.
+        truth: what is right. Audits where it is not, such as of one of two directions that are called planted, are left out.
     """
 
     label: str
@@ -186,19 +190,27 @@ class Aim(NamedTuple):
     kinds: tuple[str, ...]
     claims: tuple[str, ...]
     standing: str
+    truth: str
 
 
 AIMS = (
-    Aim("special said of every {noun} of a distributed model", "special", ("distributed",), ("planted",), "supported"),
-    Aim("special said of a decoy (decoy, borrowed)", "special", ("decoy", "borrowed"), ("decoy",), "supported"),
-    Aim("special said of the planted place where labels are shuffled", "special", ("shuffled",), ("planted",), "supported"),
-    Aim("special said of an idle {noun} (claim elsewhere)", "special", tuple(KINDS), ("elsewhere",), "supported"),
-    Aim("special denied of the planted place (localized)", "special", ("localized",), ("planted",), "refuted"),
-    Aim("special found at the planted place (localized)", "special", ("localized",), ("planted",), "supported"),
-    Aim("works found at the planted place (localized)", "works", ("localized",), ("planted",), "supported"),
-    Aim("necessary denied of one of two redundant {nouns}", "necessary", ("redundant",), ("either",), "refuted"),
-    Aim("necessary found of both redundant {nouns}", "necessary", ("redundant",), ("planted",), "supported"),
-    Aim("necessary found of both conjunctive {nouns}", "necessary", ("conjunctive",), ("planted",), "supported"),
+    Aim("special said of every {noun} of a distributed model", "special", ("distributed",), ("planted",), "supported", "refuted"),
+    Aim("special said of a decoy (decoy, borrowed)", "special", ("decoy", "borrowed"), ("decoy",), "supported", "refuted"),
+    Aim(
+        "special said of the planted place where labels are shuffled",
+        "special",
+        ("shuffled",),
+        ("planted",),
+        "supported",
+        "invalid",
+    ),
+    Aim("special said of an idle {noun} (claim elsewhere)", "special", tuple(KINDS), ("elsewhere",), "supported", "refuted"),
+    Aim("special denied of the planted place (localized)", "special", ("localized",), ("planted",), "refuted", "supported"),
+    Aim("special found at the planted place (localized)", "special", ("localized",), ("planted",), "supported", "supported"),
+    Aim("works found at the planted place (localized)", "works", ("localized",), ("planted",), "supported", "supported"),
+    Aim("necessary denied of one of two redundant {nouns}", "necessary", ("redundant",), ("either",), "refuted", "refuted"),
+    Aim("necessary found of both redundant {nouns}", "necessary", ("redundant",), ("planted",), "supported", "supported"),
+    Aim("necessary found of both conjunctive {nouns}", "necessary", ("conjunctive",), ("planted",), "supported", "supported"),
 )
 
 
@@ -213,6 +225,7 @@ def aims(rows: Sequence[CalibrationRow], metric: str = "mc2", way: Way = "all") 
             if (row.metric, row.read, row.question) == (metric, "layer", aim.question)
             and row.kind in kinds
             and row.claim in aim.claims
+            and row.expected in ("", aim.truth)
         ]
         if rows_of_aim:
             own, count = kind_of(site), sum(row.by_way(way).of(aim.standing) for row in rows_of_aim)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -45,6 +46,7 @@ class Planted:
         plan: the roles of its heads.
         directions: the named directions of its residual stream.
         certificate: what `certify` measured; empty until then.
+        vectors: of a model of directions, what its claims' places stand for: unit vectors, [width], by the number of the place.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Planted:
     plan: PlantedPlan
     directions: PlantedDirections
     certificate: JsonObject = field(default_factory=dict)
+    vectors: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def expected(self) -> dict[str, str]:
@@ -72,7 +75,7 @@ class Planted:
     @property
     def everywhere(self) -> bool:
         """Whether every site does a share of the work."""
-        return "all" in self.claims
+        return self.kind.endswith("distributed")
 
     @property
     def where(self) -> Location:

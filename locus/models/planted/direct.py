@@ -29,11 +29,12 @@ Places = Sequence[Place]
 
 @dataclass(frozen=True)
 class Numbers:
-    """K rank-1 edits: what is read, what is written and where, [K, layers, width of the point] each."""
+    """K rank-1 edits: what is read, what is written and where, [K, layers, width of the point] each; and what is added unread."""
 
     a: Tensor
     b: Tensor
     mask: Tensor
+    added: Tensor | None = None
 
 
 def point_of(model: Any, site: str, layer: int) -> tuple[Any, bool]:
@@ -45,6 +46,7 @@ def point_of(model: Any, site: str, layer: int) -> tuple[Any, bool]:
         "attn": (block.self_attn.o_proj, False),
         "mlp": (block.mlp, False),
         "resid": (block, True),
+        "direction": (block, True),
     }
     found: tuple[Any, bool] = points[site]
     return found
@@ -79,9 +81,10 @@ def final_states_under(planted: Planted, numbers: Numbers, ids: Tensor) -> Tenso
             continue
         a = numbers.a[:, layer].repeat_interleave(n_rows, 0)[:, :, None]
         b = (numbers.b * numbers.mask)[:, layer].repeat_interleave(n_rows, 0)[:, None]
+        added = torch.zeros_like(b) if numbers.added is None else numbers.added[:, layer].repeat_interleave(n_rows, 0)[:, None]
 
-        def change(values: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
-            return values + values @ a * b
+        def change(values: Tensor, a: Tensor = a, b: Tensor = b, added: Tensor = added) -> Tensor:
+            return values + values @ a * b + added
 
         module, entering = point_of(planted.model, planted.site, layer)
         if entering:

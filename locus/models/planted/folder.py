@@ -55,6 +55,7 @@ def save_planted(planted: Planted, folder: Path | str) -> None:
         "directions": directions,
         "free": planted.directions.free.tolist(),
         "certificate": planted.certificate,
+        "vectors": {str(number): vector.tolist() for number, vector in planted.vectors.items()},
     }
     (home / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
 
@@ -102,6 +103,7 @@ def load_planted(folder: Path | str) -> Planted:
         plan=_PLAN.validate_python(truth["plan"]),
         directions=PlantedDirections(basis, names),
         certificate=truth["certificate"],
+        vectors={int(number): np.array(vector, dtype=np.float32) for number, vector in truth.get("vectors", {}).items()},
     )
 
 

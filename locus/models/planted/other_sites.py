@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 from transformers import LlamaForCausalLM
 
+from locus.models.planted import along
 from locus.models.planted.build import BOS, Planted, assign, empty_model, final_states, invalid, write_vocabulary
 from locus.models.planted.directions import Array, PlantedDirections, draw_directions
 from locus.models.planted.kinds import PlantedPlan
 from locus.models.planted.knowing import SHARED, Knowing, draw_bits, entering_mlps, is_cued
 from locus.models.planted.neurons import IDLE, plant_neuron, push
-from locus.models.planted.sited import MODULES, N_QUESTIONS, NEURONS, SITED, SPARE, site_of, sited_plan
+from locus.models.planted.sited import N_QUESTIONS, SITED, site_of, sited_plan, widths_of
 from locus.models.planted.text import SPECIAL, make_dataset, make_tokenizer
 from locus.models.planted.weights import PlantedSize, draw_embeddings, draw_layers
 
@@ -29,7 +30,7 @@ def build_sited(
     Args:
         kind: one of `sited.SITED`.
         seed: of everything; the shuffled-label twin of a seed has the same weights.
-        layers: as many as audits need by default, 3 for neurons and 21 for the others.
+        layers: as many as audits need by default, 3 for neurons, 8 for directions and 21 for the others.
         n_questions: at least 10, and even.
         shuffled: whether to shuffle which answer is called true.
         turned: bits to turn in every question, and nothing else: what does not know them stays as it is.
@@ -39,23 +40,28 @@ def build_sited(
     """
     number = SITED.index(kind) if kind in SITED else len(SITED)
     places, shapes, labels = (np.random.default_rng(one) for one in np.random.SeedSequence([seed, 1000 + number]).spawn(3))
-    neurons = site_of(kind) == "neuron"
-    widths = dict(NEURONS if neurons else {**MODULES, "mlp": n_questions // 2 + SPARE})
+    site, shape = site_of(kind), kind.split("-")[-1]
+    widths = widths_of(site, n_questions)
     widths["layers"] = layers or widths["layers"]
     plan = sited_plan(kind, widths["layers"], widths["mlp"], places)
-    n_answers, cued = plan.n_polarities + 1, is_cued(site_of(kind))
+    n_answers, cued, vectors = plan.n_polarities + 1, is_cued(site), {}
     size = PlantedSize(**widths, questions=n_questions, answers=n_answers)
     bits = draw_bits(plan.n_polarities, n_questions, places) if plan.varying else np.ones((plan.n_polarities, n_questions))
+    if site == "direction":  # the one bit says both: strengths that vary apart would be two
+        bits[:] = bits[0]
     bits[list(turned)] *= -1.0
     tokenizer = make_tokenizer(n_questions, n_answers, cued)
-    if neurons:
+    if site == "direction":
+        model, directions = _along(shape, size, plan, bits, shapes)
+        plan, vectors = along.claimed(shape, plan, directions, shapes)
+    elif site == "neuron":
         model, directions = _neurons(size, plan, shapes)
     else:
-        model, directions = _knowing(site_of(kind), size, plan, bits, shapes)
+        model, directions = _knowing(site, size, plan, bits, shapes)
     name = f"planted-{kind}{'-shuffled' if shuffled else ''}-{seed}"
     dataset = make_dataset(name, bits[0], n_answers, shuffled, labels, cued, paired=plan.varying)
     claims = {name: invalid(claim) for name, claim in plan.claims.items()} if shuffled else plan.claims
-    return Planted(kind, seed, shuffled, model, tokenizer, dataset, plan.truth, claims, plan, directions)
+    return Planted(kind, seed, shuffled, model, tokenizer, dataset, plan.truth, claims, plan, directions, vectors=vectors)
 
 
 def prompts_of(size: PlantedSize, cued: bool) -> list[list[int]]:
@@ -96,6 +102,20 @@ def _knowing(
         knowing.look_up(layer, bit, entering_mlps(model, prompts, layer), one)
     spreads = plan.spread * signs_of(bits, size.answers)
     return _finished(model, weights, size, directions, spreads, prompts), directions
+
+
+def _along(
+    shape: str, size: PlantedSize, plan: PlantedPlan, bits: Array, rng: np.random.Generator
+) -> tuple[LlamaForCausalLM, PlantedDirections]:
+    directions, prompts = draw_directions(size.width, plan.n_polarities, rng, along.SHARED), prompts_of(size, False)
+    weights = along.draw_weights(shape, plan, size, directions, rng)
+    embeddings = along.embed(shape, size, directions, bits[0], rng)
+    weights["model.embed_tokens.weight"], weights["lm_head.weight"] = embeddings, np.zeros_like(embeddings)
+    model = empty_model(size, len(embeddings), biased=True)
+    assign(model, weights)
+    along.mark(model, embeddings, along.told_along(shape, directions), plan.truth[0][0], size, prompts, bits[0])
+    assign(model, weights)
+    return _finished(model, weights, size, directions, plan.spread * signs_of(bits, size.answers), prompts), directions
 
 
 def _neurons(size: PlantedSize, plan: PlantedPlan, rng: np.random.Generator) -> tuple[LlamaForCausalLM, PlantedDirections]:

@@ -48,7 +48,7 @@ norm |x|, and margins of spread * <p, x> / |x| times the bit:
 
 *Open*: it hangs on how many of the others are drawn. The stream entering layer l is one site a layer. It holds whatever an
 earlier layer's did until that is used up, so its truth is a *span*: the layers whose stream tells the bit, and no others. In
-*localized* the span is one layer, in *redundant* two.
+*localized* the span is one layer, in *redundant* two. Directions of the stream have a table of their own (`along.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,6 +57,7 @@ from dataclasses import replace
 import numpy as np
 
 from locus.errors import UserError
+from locus.models.planted.along import plan_along
 from locus.models.planted.kinds import (
     COMPACT,
     KnownClaim,
@@ -71,11 +72,12 @@ from locus.models.planted.kinds import (
 )
 
 SHAPES = ("localized", "distributed", "decoy", "redundant", "conjunctive")
-SITES = ("neuron", "attn", "mlp", "resid")
+SITES = ("neuron", "attn", "mlp", "resid", "direction")
 SITED = tuple(f"{site}-{shape}" for site in SITES for shape in SHAPES)
 # Of each kind of site: 48 neurons, and 21 modules or streams, so that 19 random ones can be drawn beside a claim.
 NEURONS = {"width": 24, "layers": 3, "heads": 2, "head_dim": 12, "mlp": 16}
 MODULES = {"width": 24, "layers": 21, "heads": 2, "head_dim": 8}
+DIRECTIONS = {"width": 32, "layers": 8, "heads": 2, "head_dim": 16, "mlp": 32}  # random directions are as many as one likes
 N_QUESTIONS = 120
 SPARE = 4  # neurons beside those that look up, where a module is what is edited
 PUSH = -0.25  # nats by which planted neurons prefer the false answer
@@ -91,8 +93,14 @@ def sizes_of(name: str) -> Mapping[str, int | None]:
     site = site_of(name.split(":")[1] if ":" in name else name)
     if site == "head":
         return {"layers": COMPACT["layers"], "heads": COMPACT["heads"], "inner width": COMPACT["width"]}
-    widths = NEURONS if site == "neuron" else {**MODULES, "mlp": N_QUESTIONS // 2 + SPARE}
+    widths = widths_of(site, N_QUESTIONS)
     return {"layers": widths["layers"], "heads": widths["heads"], "inner width": widths["mlp"]}
+
+
+def widths_of(site: str, n_questions: int) -> dict[str, int]:
+    """Widths and counts of a model for a kind of site; a neuron for every pair of questions where one looks bits up."""
+    looking_up = {**MODULES, "mlp": n_questions // 2 + SPARE}
+    return dict({"neuron": NEURONS, "direction": DIRECTIONS}.get(site, looking_up))
 
 
 def sited_plan(kind: str, layers: int, neurons: int, rng: np.random.Generator) -> PlantedPlan:
@@ -114,6 +122,8 @@ def sited_plan(kind: str, layers: int, neurons: int, rng: np.random.Generator) -
         return replace(plan(shape, layers, neurons, rng), margin=PUSH)
     if layers < 6:
         raise UserError("at least 6 layers", str(layers), "Ask for a larger planted model.")
+    if site == "direction":
+        return plan_along(shape, layers, rng)
     return _stream(shape, layers, rng) if site == "resid" else _modules(shape, layers, 1 if site == "attn" else 0, rng)
 
 
