@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from transformers import LlamaForCausalLM
 
 from locus.models.planted import along
@@ -44,7 +45,8 @@ def build_sited(
     widths = widths_of(site, n_questions)
     widths["layers"] = layers or widths["layers"]
     plan = sited_plan(kind, widths["layers"], widths["mlp"], places)
-    n_answers, cued, vectors = plan.n_polarities + 1, is_cued(site), {}
+    n_answers, cued = plan.n_polarities + 1, is_cued(site)
+    vectors = dict[int, npt.NDArray[np.float32]]()
     size = PlantedSize(**widths, questions=n_questions, answers=n_answers)
     bits = draw_bits(plan.n_polarities, n_questions, places) if plan.varying else np.ones((plan.n_polarities, n_questions))
     if site == "direction":  # the one bit says both: strengths that vary apart would be two
