@@ -15,7 +15,7 @@ import torch
 
 from locus.behaviours.items import Split, split
 from locus.behaviours.prompts import prompt_format
-from locus.calibrate.draws import truth_share, verdict_on
+from locus.calibrate.draws import by_metric, verdict_on
 from locus.calibrate.searched import newton
 from locus.calibrate.sited import ROUNDS, SHARES
 from locus.claims.book import Book
@@ -34,7 +34,6 @@ from locus.models.planted.other_sites import build_sited
 from locus.plan.config import AuditConfig
 from locus.plan.trials import FIRST
 from locus.records.calibration import Draw
-from locus.records.place import NEAR
 from locus.sites.site import Location
 from locus.sites.space import SiteSpace
 
@@ -69,18 +68,13 @@ def draw_along(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
     starts = [begins, *([] for _ in rests)]  # no claim but the left out one is known to be inside what is left
     found = newton(planted, parts, [*inner, space.everywhere, *rests], starts, ROUNDS, margins, make)
     before = unedited(planted.model, questions_of(planted).part(parts.test)).double().numpy()
-    by_metric = {
-        "mc2": (truth_share(before[None])[0], truth_share(found.margins)),
-        "margin": (np.zeros(len(before)), (found.margins - before).mean(axis=2)),
-    }
-    settled = found.settled | (1 - found.losses / found.start >= NEAR)
     first, top = len(claims), len(inner)
     drawn = [slice(first, first + len(ways[0])), slice(first + len(ways[0]), top)]
     above = (found.losses[begins] < found.losses[top] - nested.NOISE * found.start).any()
     verdicts = []
     for number, name in enumerate(claims):
         rows = {"claim": [number], "ceiling": [top], "complement": [top + 1 + number], "random": list(range(first, top))}
-        for metric, (base, edited) in by_metric.items():
+        for metric, (base, edited) in by_metric(before, found.margins).items():
             scores = rule.Scores(
                 base=base,
                 claim=edited[rows["claim"]],
@@ -89,7 +83,7 @@ def draw_along(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
                 random=edited[drawn[0]][:, None],
                 also=edited[drawn[1]][:, None],
                 groups=[planted.dataset.items[index].group for index in parts.test],
-                unsettled={role: float(np.mean(~settled[places])) for role, places in rows.items()},
+                unsettled={role: float(np.mean(~found.near[places])) for role, places in rows.items()},
                 beaten={"ceiling": "the optimum was not reached"} if above else {},
             )
             verdicts.append(verdict_on(planted.claims[name], name, "layer", metric, scores, config))

@@ -134,11 +134,20 @@ def _edit(
     after = margins.double().numpy()
     before = unedited(planted.model, test).double().numpy()
     settled = np.array([not unsettled(losses[:, place]) for place in range(len(places))])
-    scores = {
+    return by_metric(before, after), settled
+
+
+def by_metric(before: Floats, after: Floats) -> dict[str, tuple[Floats, Floats]]:
+    """What two metrics say of margins: by metric, [questions] of the base model and [places, questions] edited.
+
+    Args:
+        before: margins of the base model, [questions, pairs], in nats.
+        after: margins edited, [places, questions, pairs].
+    """
+    return {
         "mc2": (truth_share(before[None])[0], truth_share(after)),
         "margin": (np.zeros(len(before)), (after - before).mean(axis=2)),
     }
-    return scores, settled
 
 
 def truth_share(margins: Floats) -> Floats:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from locus.behaviours.items import Split, split
-from locus.calibrate.draws import truth_share
+from locus.calibrate.draws import by_metric
 from locus.calibrate.searched import Found, Places, newton
 from locus.claims import null
 from locus.conclude import nested, rule
@@ -28,7 +28,6 @@ from locus.models.planted.graded import GRADED, answers
 from locus.plan.config import AuditConfig
 from locus.plan.trials import FIRST
 from locus.records.calibration import GradedClaim, GradedDraw
-from locus.records.place import NEAR
 from locus.sites.kind import kind_of
 from locus.sites.site import Location, Site
 from locus.sites.space import SiteSpace
@@ -145,15 +144,9 @@ class _Verdicts:
 
     def __init__(self, planted: Planted, config: AuditConfig, found: Found, before: Floats):
         self.planted, self.config, self.found = planted, config, found
-        after = found.margins
-        self.scores = (
-            (truth_share(before[None])[0], truth_share(after))
-            if config.metric == "mc2"
-            else (np.zeros(len(before)), (after - before).mean(axis=2))
-        )
-        shares = 1 - found.losses / found.start
+        self.scores = by_metric(before, found.margins)["mc2" if config.metric == "mc2" else "margin"]
         # Only a search by the whole loss knows how much there is to gain.
-        self.settled = found.settled | (shares >= NEAR) if config.search == "newton" else found.settled
+        self.settled = found.near if config.search == "newton" else found.settled
 
     def share(self, place: int) -> float:
         """What a search gained of all that could be gained in training loss, to four places."""

@@ -22,6 +22,7 @@ from locus.models.planted.bank import Questions, Training
 from locus.models.planted.build import Planted
 from locus.models.planted.certificate import questions_of
 from locus.models.planted.kinds import Place
+from locus.records.place import NEAR
 from locus.sites.kind import kind_of
 from locus.sites.site import Location
 
@@ -45,6 +46,11 @@ class Found:
     losses: Floats
     settled: npt.NDArray[np.bool_]
     margins: Floats
+
+    @property
+    def near(self) -> npt.NDArray[np.bool_]:
+        """[places], whether it settled, or is near the optimum by the share of all that could be gained."""
+        return self.settled | (1 - self.losses / self.start >= NEAR)
 
 
 def newton(

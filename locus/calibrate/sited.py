@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from locus.behaviours.items import split
-from locus.calibrate.draws import truth_share, verdict_on
+from locus.calibrate.draws import by_metric, verdict_on
 from locus.calibrate.searched import Found, Places, newton
 from locus.claims import null
 from locus.conclude import nested, rule
@@ -27,7 +27,6 @@ from locus.models.planted.other_sites import build_sited
 from locus.plan.config import AuditConfig
 from locus.plan.trials import FIRST
 from locus.records.calibration import Draw, DrawnClaim
-from locus.records.place import NEAR
 from locus.sites.kind import kind_of
 from locus.sites.space import SiteSpace
 
@@ -62,17 +61,11 @@ def draw_sited(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
 
     found = newton(planted, parts, [planted.located(place) for place in (*inner, *outer)], starts, ROUNDS, margins)
     before = unedited(planted.model, questions.part(parts.test)).double().numpy()
-    after = found.margins
-    by_metric = {
-        "mc2": (truth_share(before[None])[0], truth_share(after)),
-        "margin": (np.zeros(len(before)), (after - before).mean(axis=2)),
-    }
     groups = [planted.dataset.items[index].group for index in parts.test]
-    settled = found.settled | (1 - found.losses / found.start >= NEAR)
     drawn: list[DrawnClaim] = []
     for name, at in roles.items():
         rows = {role: [number[place] for place in places] for role, places in at.items()}
-        for metric, (base, edited) in by_metric.items():
+        for metric, (base, edited) in by_metric(before, found.margins).items():
             scores = rule.Scores(
                 base=base,
                 claim=edited[rows["claim"]],
@@ -80,7 +73,7 @@ def draw_sited(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
                 complement=edited[rows["complement"]],
                 random=edited[rows["random"]][:, None],
                 groups=groups,
-                unsettled={role: float(np.mean(~settled[places])) for role, places in rows.items()},
+                unsettled={role: float(np.mean(~found.near[places])) for role, places in rows.items()},
                 beaten=_beaten(found, rows, {role: [set(place) for place in places] for role, places in at.items()}),
             )
             drawn.append(verdict_on(planted.claims[name], name, "layer", metric, scores, config))
