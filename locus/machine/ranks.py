@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -145,6 +145,13 @@ def _copied(out: Path, number: int) -> Path:
     return own
 
 
+class _Ended(NamedTuple):
+    """Of what a process ended, and whether that was its own doing; without text, well."""
+
+    text: str
+    own: bool
+
+
 class _Ends:
     """How each process ended, as all can read it."""
 
@@ -160,8 +167,8 @@ class _Ends:
         self._say("", own=False)
         while self.number and not (first := self._of(0)):
             time.sleep(0.05)
-        if self.number and first and first["text"]:
-            raise UserError("every process to end well", f"process 0, which did not ({first['text']})", AGAIN)
+        if self.number and first and first.text:
+            raise UserError("every process to end well", f"process 0, which did not ({first.text})", AGAIN)
 
     def ill(self, error: BaseException) -> None:
         """This one failed. The first says why all end; another leaves word of it before it goes, whereupon the first goes too.
@@ -179,20 +186,19 @@ class _Ends:
         until, said = time.monotonic() + WORD, ""
         while not said and time.monotonic() < until:
             told = [(other, self._of(other)) for other in range(1, self.total)]
-            said = next((f"process {other}, which ended ({one['text']})" for other, one in told if one and one["own"]), "")
+            said = next((f"process {other}, which ended ({one.text})" for other, one in told if one and one.own), "")
             time.sleep(0.1)
         raise UserError("all processes to go on to the end", said or "one that is gone without a word", AGAIN) from error
 
     def _say(self, text: str, own: bool) -> None:
         with suppress(Exception):  # torchrun, which keeps what is said, may be gone
-            self.store.set(f"ended/{self.number}", json.dumps({"text": text[:2000].rstrip("."), "own": own}))
+            self.store.set(f"ended/{self.number}", json.dumps(_Ended(text[:2000].rstrip("."), own)._asdict()))
 
-    def _of(self, number: int) -> dict[str, Any] | None:
+    def _of(self, number: int) -> _Ended | None:
         """How another ended; None while it has not, or where nobody knows."""
         with suppress(Exception):
             if self.store.check([f"ended/{number}"]):
-                found: dict[str, Any] = json.loads(self.store.get(f"ended/{number}"))
-                return found
+                return _Ended(**json.loads(self.store.get(f"ended/{number}")))
         return None
 
 

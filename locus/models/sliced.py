@@ -9,7 +9,7 @@ know. Joined and cut again, a vector is the same to the last bit; where nobody l
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from locus.errors import UserError, others
 from locus.machine import ranks
 from locus.models.layout import setting
+
+if TYPE_CHECKING:
+    from transformers.distributed.configuration_utils import DistributedConfig
 
 TESTED = "5.23"  # of transformers: the versions in which all of this was seen to hold
 BY_INPUTS, BY_OUTPUTS, WHOLE = "rowwise", "colwise", "replicate"
@@ -38,7 +41,7 @@ def whole(tensor: Tensor) -> Tensor:
     return getattr(tensor, "full_tensor", lambda: tensor)()
 
 
-def options(empty: Any) -> dict[str, Any]:
+def distributed(empty: Any) -> "DistributedConfig":
     """What `from_pretrained` is told so that each process gets its slice of the layers; what turns tokens into vectors, and
     vectors into logits, every process has whole, since the engine computes with it.
 
@@ -48,7 +51,7 @@ def options(empty: Any) -> dict[str, Any]:
     from transformers.distributed.configuration_utils import DistributedConfig
 
     kept = {path: WHOLE for path in empty.tp_plan if path in _around(empty)}
-    return {"distributed_config": DistributedConfig(tp_size=ranks.count(), tp_plan=kept or "auto")}
+    return DistributedConfig(tp_size=ranks.count(), tp_plan=kept or "auto")
 
 
 def check_version() -> None:
@@ -84,7 +87,7 @@ def check(empty: Any, name: str) -> None:
         wanted = "a tp_plan that cuts linear maps by their inputs or outputs alone"
         raise UserError(wanted, f"that of {name!r}, with {style!r} for {path}", instead)
     config = empty.config.get_text_config()
-    sizes: dict[str, Any] = {"query heads": setting(config, "num_attention_heads", "n_head")}
+    sizes: dict[str, object] = {"query heads": setting(config, "num_attention_heads", "n_head")}
     sizes["key-value heads"] = setting(config, "num_key_value_heads") or sizes["query heads"]
     for path, module in empty.named_modules():
         style = _style(path, plan)

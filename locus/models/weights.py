@@ -140,7 +140,7 @@ def fill_slices(folder: str, name: str, *, config: Any, quantised: bool, **optio
     trusted = bool(options.get("trust_remote_code"))
     empty = sliced.empty(_reader(config), config, name, trusted)
     sliced.check(empty, name)
-    hf = fill(folder, name, config=config, **options, **sliced.options(empty))
+    hf = fill(folder, name, config=config, **options, distributed_config=sliced.distributed(empty))
     sliced.prepare(hf)
     return hf
 

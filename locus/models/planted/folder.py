@@ -6,6 +6,7 @@ FOLDER/truth.json                                       kind, seed, roles, claim
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _places(pairs: list[list[int]]) -> tuple[Place, ...]:
     return tuple((layer, head) for layer, head in pairs)
 
 
-def _item(fields: dict[str, Any]) -> Item:
+def _item(fields: Mapping[str, Any]) -> Item:
     try:
         return Item.from_dict(fields)
     except (KeyError, TypeError) as error:
