@@ -22,7 +22,7 @@ from locus.records.store import Store
 from locus.records.verdict import Verdict
 from locus.report import page, receipt
 from locus.run import schedule
-from locus.run.executors import executor
+from locus.run.executors import at_work
 from locus.run.setup import held, make_claim, set_up
 
 Progress = Callable[[str, float], None]
@@ -55,10 +55,10 @@ def audit(
     started = time.monotonic()
     # Material: the questions, split by group; nothing is loaded before all preconditions hold.
     dataset = preconditions.check(config, out, opened)
-    executor(config.executor)  # what it needs is there
     # With the threads that the run was begun with, where it goes on.
     arithmetic = plan_file.arithmetic(out)
-    with arithmetic.whole(), atomic.room():
+    soon = 0 if (out / "receipt.json").exists() else arithmetic.own  # what has to come up does so while the model is loaded
+    with at_work(config.executor, soon=soon) as team, arithmetic.whole(), atomic.room():
         # The model, checked against the slow path, and what it says unedited.
         context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic, opened=opened)
         # The claims, the plan with its rule, and the trials the store still lacks.
@@ -82,7 +82,8 @@ def audit(
             plan_file.note_time(plan, store)
             # A part sees too little of the others to stop early.
             enough = Stopping(plan.record, store) if part is None else lambda: False
-            schedule.run(plan, store, context, out / "edits", lambda what, share: progress(what, 0.1 + 0.9 * share), enough, part)
+            said: Progress = lambda what, share: progress(what, 0.1 + 0.9 * share)  # noqa: E731
+            schedule.run(plan, store, context, out / "edits", team, said, enough, part)
             if part is not None:
                 store.note("device", str(context.model.device))
                 with conclude.recorded(out) as record:

@@ -38,7 +38,7 @@ SMALL = {"sequential": False, "epochs": 1, "random": 4, "alpha": 0.25, "text_pas
 def cluster():
     """One for all tests, begun as a run begins its own."""
     begun = executor("ray")
-    begun._connect(Tasks([], print, workers=2))
+    begun._connect(2)
     assert ray.is_initialized()
     yield
     begun.close()
@@ -86,6 +86,19 @@ def run(jobs, work, workers=2, **more):
         yield from made.run(Tasks(jobs, work, workers, **more))
     finally:
         made.close()
+
+
+def test_workers_that_are_expected_come_up_beforehand_and_do_the_jobs():
+    made = executor("ray")
+    try:
+        made.expect(2)
+        early = {actor._actor_id for actor in made.early}
+        jobs = Tasks([0, 1], square, workers=1)  # one is of use: the other ends
+        assert [value for value, _ in made.run(jobs)] == [0, 1]
+        assert {member.actor._actor_id for member in made.team} < early and len(early) == 2 and not made.early
+    finally:
+        made.close()
+    assert not made.team
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.scale.forecast --random 47 --epochs 40 --turns 3`, on a machine that does nothing else. What a forecast asks
 of a machine is measured beforehand, of nothing that it is then held against: the rate that banks reach, by short audits with one
-process and with one on every core; the seconds until a process has the model, by the same; and the seconds until a Ray worker has
-come up, by one that imports what banks need.
+process and with one on every core; the seconds until a process has the model, by the same; and the seconds that it waits, beside
+these, until a Ray worker has come up, by one that imports what banks need.
 """
 
 import argparse
@@ -28,21 +28,22 @@ PILOT = 8  # random Locations of the short audits
 WORKERS = (1, 2, 4)
 AIM = 0.2
 COMES_UP = """
-import time
+import sys, time
 begun = time.monotonic()
 from locus.machine.threads import settle
 settle()
 from locus.run.executors import Tasks, at_work
 from tests.toys.comes_up import Imports
-with at_work("ray") as team:
+with at_work("ray", soon=1) as team:
+    time.sleep(float(sys.argv[1]))  # the driver loads the model
     list(team.run(Tasks([0], Imports(), 1)))
-    print(time.monotonic() - begun)
+    print(time.monotonic() - begun - float(sys.argv[1]))
 """
 
 
-def coming_up() -> Row:
-    """Seconds until a cluster has come up and one worker has imported what banks need."""
-    done = subprocess.run([sys.executable, "-c", COMES_UP], check=True, stdout=subprocess.PIPE, text=True)
+def coming_up(loading: float) -> Row:
+    """Seconds that a driver waits, beside those of loading, until a worker is there and has what banks need."""
+    done = subprocess.run([sys.executable, "-c", COMES_UP, str(loading)], check=True, stdout=subprocess.PIPE, text=True)
     return {"seconds": round(float(done.stdout.splitlines()[-1]), 2)}
 
 
@@ -53,9 +54,10 @@ def machine(kept: Kept, turns: int, epochs: int) -> dict[str, float]:
         for executor, threads in (("serial", 1), ("fork", cores)):
             measure = partial(timed, executor, threads, random=PILOT, epochs=epochs)
             kept.row(measure, kind="pilot", workers=threads, epochs=epochs, turn=turn)
-        kept.row(coming_up, kind="coming up", workers=1, turn=turn)
     alone, busy = (kept.of(kind="pilot", workers=threads, epochs=epochs) for threads in (1, cores))
     beside = [{"seconds": row["seconds"] - row["trials"]} for row in alone]
+    for turn in range(turns):
+        kept.row(partial(coming_up, middle(beside, "seconds")), kind="coming up", workers=1, turn=turn)
     return {
         "alone": middle(alone, "rate"),
         "busy": middle(busy, "rate"),

@@ -20,7 +20,7 @@ from locus.plan.trials import UNEDITED, Plan, Trial
 from locus.records.plan import DRAWN
 from locus.records.store import Store
 from locus.run.bank import DoneBank, starts_of
-from locus.run.executors import Executor, Tasks, at_work
+from locus.run.executors import Executor, Tasks, executor
 from locus.run.task import BankJob, BankWork
 from locus.run.training import recipe_rounds
 
@@ -30,6 +30,7 @@ def run(
     store: Store,
     context: AuditContext,
     folder: Path,
+    team: Executor,
     progress: Progress,
     enough: Callable[[], bool] = lambda: False,
     part: Part | None = None,
@@ -41,6 +42,7 @@ def run(
         store: what is done.
         context: what it is done on.
         folder: where edits are saved.
+        team: does them.
         progress: told what goes on and the fraction of the whole.
         enough: asked before random Locations are drawn: whether more of them can change nothing.
         part: the share of the banks that is done here, where several machines share a plan.
@@ -62,7 +64,7 @@ def run(
     def reached() -> float:
         return float(sum(shares[number] * costs[number] for number in mine)) / whole
 
-    def ran(team: Executor, wave: list[int]) -> bool:
+    def ran(wave: list[int]) -> bool:
         jobs = [BankJob(tuple(banks[number]), starts_of(banks[number], folder)) for number in wave]
         tasks = Tasks(
             jobs,
@@ -75,7 +77,7 @@ def run(
             threads=context.arithmetic.bank or context.arithmetic.own,
             gpu=context.model.device.type != "cpu",
         )
-        with closing(team.run(tasks)) as coming:
+        with closing(doing.run(tasks)) as coming:
             for number in wave:
                 if banks[number][0].role in DRAWN and enough():
                     return False  # those that nothing starts from are the plan's last
@@ -89,11 +91,10 @@ def run(
     _prepare([trial for number in left for trial in banks[number]], context, lambda what: progress(what, reached()))
     work = BankWork(context)
     # What is spent on a judge must be counted in one place.
-    name = "serial" if asker_of(context.judge) is not None else context.config.executor
-    with at_work(name, context.arithmetic.at_once > 1) as team:
-        for wave in waves(left, banks):
-            if not ran(team, wave):
-                break
+    doing = team if asker_of(context.judge) is None else executor("serial")
+    for wave in waves(left, banks):
+        if not ran(wave):
+            break
     tidy(plan, store, folder)
     progress("", 1.0)
 

@@ -56,7 +56,8 @@ class Tasks:
 @runtime_checkable
 class Executor(Protocol):
     """Does tasks. It is made without arguments, or with what follows a colon in its name; closing the generator ends whatever
-    that began. One that keeps something from one call to the next has a `close` too.
+    that began. One that keeps something from one call to the next has a `close` too. One whose workers take their time to come up
+    may have an `expect`: told how many will be asked for, it begins them and returns.
     """
 
     def run(self, tasks: Tasks) -> Generator[Any, None, None]:
@@ -88,14 +89,21 @@ def executor(name: str, several: bool = True) -> Executor:
 
 
 @contextmanager
-def at_work(name: str, several: bool = True) -> Iterator[Executor]:
+def at_work(name: str, several: bool = True, soon: int = 0) -> Iterator[Executor]:
     """An executor while a `with` block lasts, after which nothing is left of it.
+
+    Args:
+        name: of the executor.
+        several: whether several workers are of use.
+        soon: workers that it will be asked for, where it is told beforehand.
 
     Raises:
         UserError: as `executor`.
     """
     made = executor(name, several)
     try:
+        if soon:
+            getattr(made, "expect", lambda workers: None)(soon)
         yield made
     finally:
         getattr(made, "close", lambda: None)()

@@ -8,14 +8,12 @@ driver writes.
 """
 
 import os
-import socket
 import sys
 import time
-import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,24 +24,29 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from locus import registry
 from locus.boundary.notices import notice
 from locus.errors import UserError
-from locus.run.executors.base import AHEAD, TRIES, JobFunction, Tasks, first_line, learn, sendable
+from locus.run.executors.base import AHEAD, TRIES, JobFunction, Tasks, first_line, learn
+from locus.run.executors.members import BEGIN, Heard, Member, Progress, answers_at, heard_of
 
 # Of a cluster that is begun here: it tells nobody that it is there, says nothing, and computes at the driver's own priority.
 OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
-BEGIN = "Begin one there (ray start --head), or leave the address out for one of this machine's own."
+THERE = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "1", "TOKENIZERS_PARALLELISM": "false"}}  # workers
 KEPT = "What was finished is kept: the same command goes on from there."
+# What takes seconds to read in; by name, since what does the jobs is the caller's business.
+SLOW = ("locus.run.task", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
 LOST = 20.0  # seconds without the cluster's head; after a minute Ray would end the driver's process, in words of its own
 BEAT = 1.0  # seconds between two questions how far a job is
 ASKED = 8  # workers a beat, at most
 GRACE = 600.0  # seconds that a job may take whatever was reckoned
 ALONE = 3 * GRACE  # seconds without one worker that has come up
-Heard = tuple[bool, Any, list[Any]]  # whether it is good, the result or the error, and warnings
 
 
 class Worker:
     """Holds what does the jobs, and does one after another."""
 
     def __init__(self) -> None:
+        with suppress(ImportError):  # said where it is needed
+            for name in SLOW:
+                import_module(name)
         self.work: Any = None
         self.share = (-1, 0.0)
 
@@ -57,7 +60,7 @@ class Worker:
         def opened() -> None:
             self.work = ray.get(sent[0])
 
-        return _heard(opened)
+        return heard_of(opened)
 
     def do(self, place: int, job: Any) -> Heard:
         """Do a job.
@@ -71,66 +74,11 @@ class Worker:
             self.share = (place, share)
 
         say(0.0)
-        return _heard(lambda: self.work(job, say))
+        return heard_of(lambda: self.work(job, say))
 
     def reached(self) -> tuple[int, float]:
         """The place of the job that is being done, and its share."""
         return self.share
-
-
-def _heard(work: Callable[[], Any]) -> Heard:
-    """What came of some work."""
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("default")
-        try:
-            good, value = True, work()
-        except BaseException as error:  # whatever it is, the driver is where it must be raised
-            good, value = False, sendable(error)
-    return good, value, [one.message for one in heard]
-
-
-@dataclass
-class Member:
-    """A worker as the driver sees it.
-
-    Attributes:
-        actor: Ray's handle.
-        opening: the answer to come that it has opened what does the jobs; None once it has.
-        place: of the job that it does; None while it does none.
-        since: when it was given that.
-        asked: the question how far it is that was not answered yet.
-    """
-
-    actor: Any
-    opening: Any
-    place: int | None = None
-    since: float = 0.0
-    asked: Any = None
-
-
-@dataclass
-class Progress:
-    """Where the jobs of a call are.
-
-    Attributes:
-        waiting: places of those that nobody does yet.
-        running: by the answer to come, who does it.
-        finished: what came of those whose turn has not come: whether it is good, and the result or the error.
-        tries: how often each was begun.
-        late: of those whose worker hung and was ended.
-        beat: when workers were last asked how far they are.
-        alone: since when none of them has opened what does the jobs.
-        seen: when the head of the cluster was last there.
-    """
-
-    waiting: deque[int]
-    running: dict[Any, Member] = field(default_factory=dict)
-    finished: dict[int, tuple[bool, Any]] = field(default_factory=dict)
-    tries: Counter[int] = field(default_factory=Counter)
-    late: set[int] = field(default_factory=set)
-    beat: float = 0.0
-    alone: float = field(default_factory=time.monotonic)
-    seen: float = field(default_factory=time.monotonic)
 
 
 class Ray:
@@ -147,12 +95,23 @@ class Ray:
 
     def __init__(self, address: str = ""):
         if address not in ("", "auto"):
-            _check(address)
+            answers_at(address)
         self.address = address
         self.began, self.head = False, ""
         self.work: JobFunction | None = None
         self.sent: Any = None
         self.team: list[Member] = []
+        self.early: list[Any] = []  # workers that have nothing to do yet
+
+    def expect(self, workers: int) -> None:
+        """Begin a cluster of this machine's own, whose workers read in their code while the caller goes on.
+
+        Those that have a GPU are begun when it is known that they need one, and those of another cluster when it has room.
+        """
+        if not self.address:
+            self._connect(workers)
+            if not ray.cluster_resources().get("GPU"):
+                self.early = [_begun() for _ in range(workers)]
 
     def run(self, tasks: Tasks) -> Generator[Any, None, None]:
         """The result of every job, in order.
@@ -185,6 +144,7 @@ class Ray:
     def close(self) -> None:
         """End the workers, and the cluster if it was begun here."""
         self._dismiss()
+        self._spare()
         if self.began:
             ray.shutdown()
             self.began = False
@@ -193,30 +153,23 @@ class Ray:
         """Have a cluster with as many workers as are of use; those that are there stay, if they hold what does these jobs."""
         if self.work is not tasks.work:
             self._dismiss()
-            self._connect(tasks)
+            self._connect(tasks.threads * tasks.workers)
             self.head = ray.get_runtime_context().gcs_address
             _by_value()
             self.work, self.sent = tasks.work, ray.put(tasks.work)
-        # `max_task_retries` stays 0: Ray would begin one again on the same worker, uncounted, while others are free.
-        actor = ray.remote(concurrency_groups={"watch": 1})(Worker).options(
-            num_cpus=tasks.threads,
-            num_gpus=int(tasks.gpu),
-            max_restarts=-1,
-            max_task_retries=0,
-            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}},
-        )
         for _ in range(min(self._room(tasks), len(tasks.jobs)) - len(self.team)):
-            worker = actor.remote()
+            worker = self.early.pop() if self.early else _begun(tasks.threads, int(tasks.gpu))
             self.team.append(Member(worker, worker.open.remote([self.sent])))
+        self._spare()
 
-    def _connect(self, tasks: Tasks) -> None:
-        """Join the cluster, or begin one."""
+    def _connect(self, cores: int) -> None:
+        """Join the cluster, or begin one with so many cores."""
         if ray.is_initialized():
             return
         for variable, setting in OWN.items():
             os.environ.setdefault(variable, setting)
         told: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
-        own = {"num_cpus": tasks.threads * tasks.workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        own = {"num_cpus": cores, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         told |= {"address": self.address} if self.address else own
         try:
             ray.init(**told)
@@ -241,7 +194,7 @@ class Ray:
             raise UserError(
                 f"a Ray cluster with {wanted}", f"{there.get('CPU', 0):.0f} cores and {there.get('GPU', 0):.0f} GPUs", remedy
             )
-        return room
+        return room if self.address else min(room, tasks.workers)
 
     def _turn(self, tasks: Tasks, state: Progress, seconds: list[float], place: int) -> None:
         """Give jobs to whoever is free, not too far ahead of the result that is waited for, and hear what there is to hear."""
@@ -352,7 +305,7 @@ class Ray:
         if time.monotonic() - state.seen < LOST / 4:
             return
         try:
-            _check(self.head)
+            answers_at(self.head)
             state.seen = time.monotonic()
         except UserError as error:
             if time.monotonic() - state.seen > LOST:
@@ -363,21 +316,24 @@ class Ray:
         """End the workers."""
         team, self.team, self.work, self.sent = self.team, [], None, None
         for member in team:
-            with suppress(Exception):  # a cluster that is gone has no workers
-                ray.kill(member.actor)
+            _end(member.actor)
+
+    def _spare(self) -> None:
+        """End the workers that nothing is left for."""
+        while self.early:
+            _end(self.early.pop())
 
 
-def _check(address: str) -> None:
-    """See that somebody answers at an address; Ray itself would try for many minutes.
+def _begun(cores: int = 1, gpus: int = 0) -> Any:
+    """A worker, which Ray begins anew where it dies."""
+    # `max_task_retries` stays 0: Ray would begin one again on the same worker, uncounted, while others are free.
+    asked = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": 0, "runtime_env": THERE}
+    return ray.remote(concurrency_groups={"watch": 1})(Worker).options(**asked).remote()
 
-    Raises:
-        UserError: if nobody does.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError("a Ray cluster at HOST:PORT", f"{address[:80]!r} ({error})", BEGIN) from error
+
+def _end(actor: Any) -> None:
+    with suppress(Exception):  # a cluster that is gone has no workers
+        ray.kill(actor)
 
 
 def _ready(answers: list[Any]) -> list[Any]:
