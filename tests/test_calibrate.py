@@ -19,6 +19,7 @@ from locus.models.planted.named import planted_named
 from locus.plan.config import AuditConfig
 from locus.records.calibration import Calibration, CalibrationRow, CalibrationSettings, Draw
 from locus.sites.kind import default, kinds
+from studies.sited import table as kinds_table
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,8 @@ def test_what_is_calibrated_was_measured_on_enough_audits_and_keeps_to_the_aims(
                 assert count.share <= 0.05 and count.high <= 0.08, (kind, label)
             if "special found" in label or "works found" in label:
                 assert count.share >= 0.95, (kind, label)
+
+
+def test_the_page_has_the_table_of_all_kinds():
+    page = (STUDIES.parent / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    assert f"{kinds_table.BEGIN}\n{kinds_table.table()}{kinds_table.END}" in page, "python -m studies.sited.table"

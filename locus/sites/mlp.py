@@ -11,4 +11,5 @@ KIND = SiteKind(
     counts=whole("mlp_out"),
     columns=whole_columns,
     foreseen=one_a_layer,
+    calibrated=True,
 )
