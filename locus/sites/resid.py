@@ -11,4 +11,5 @@ KIND = SiteKind(
     counts=whole("resid_pre"),
     columns=whole_columns,
     foreseen=one_a_layer,
+    calibrated=True,
 )
