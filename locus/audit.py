@@ -60,7 +60,7 @@ def audit(
     soon = 0 if (out / "receipt.json").exists() else arithmetic.own  # what has to come up does so while the model is loaded
     with at_work(config.executor, soon=soon) as team, arithmetic.whole(), atomic.room():
         # The model, checked against the slow path, and what it says unedited.
-        context = set_up(config, dataset, lambda what, share: progress(what, 0.1 * share), arithmetic, opened=opened)
+        context = set_up(config, dataset, _part(progress, 0.0, 0.1), arithmetic, opened=opened)
         # The claims, the plan with its rule, and the trials the store still lacks.
         space = context.space
         made = [held(opened.claims.get(source) or make_claim(source, config, context), context) for source in config.claims]
@@ -82,8 +82,7 @@ def audit(
             plan_file.note_time(plan, store)
             # A part sees too little of the others to stop early.
             enough = Stopping(plan.record, store) if part is None else lambda: False
-            said: Progress = lambda what, share: progress(what, 0.1 + 0.9 * share)  # noqa: E731
-            schedule.run(plan, store, context, out / "edits", team, said, enough, part)
+            schedule.run(plan, store, context, out / "edits", team, _part(progress, 0.1, 1.0), enough, part)
             if part is not None:
                 store.note("device", str(context.model.device))
                 with conclude.recorded(out) as record:
@@ -95,3 +94,8 @@ def audit(
             return verdict
         finally:
             store.close()
+
+
+def _part(progress: Progress, begin: float, end: float) -> Progress:
+    """Progress of what takes a part of the whole."""
+    return lambda what, share: progress(what, begin + (end - begin) * share)

@@ -101,6 +101,22 @@ def test_workers_that_are_expected_come_up_beforehand_and_do_the_jobs():
     assert not made.team
 
 
+GPUS = """
+import ray
+ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+from locus.run.executors import Tasks, at_work
+from tests.toys.jobs import waits
+with at_work("ray", soon=1) as team:
+    print(len(set(team.run(Tasks(range(4), waits, workers=1, threads=2, gpu=True)))))
+"""
+
+
+def test_every_gpu_of_a_machine_has_a_worker():
+    """Ray is told of two; of the machine's cores there are fewer than a job has threads."""
+    done = subprocess.run([sys.executable, "-c", GPUS], stdout=subprocess.PIPE, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1] == "2"
+
+
 @pytest.mark.parametrize(
     "settings",
     [{**PLANTED, **SMALL, "steering": ("blank",)}, {"search": "newton", "further": 1}],

@@ -17,6 +17,12 @@ def square(number, tell):
     return number * number, os.getpid()
 
 
+def waits(number, tell):
+    """Who did it, long enough that no worker does all."""
+    time.sleep(3)
+    return os.getpid()
+
+
 def falls(job, tell):
     """Does what the job says, the first so many times that it is asked."""
     number, how, times, place = job

@@ -158,7 +158,7 @@ class Ray:
             _by_value()
             self.work, self.sent = tasks.work, ray.put(tasks.work)
         for _ in range(min(self._room(tasks), len(tasks.jobs)) - len(self.team)):
-            worker = self.early.pop() if self.early else _begun(tasks.threads, int(tasks.gpu))
+            worker = self.early.pop() if self.early else _begun(*((0, 1) if tasks.gpu else (tasks.threads, 0)))
             self.team.append(Member(worker, worker.open.remote([self.sent])))
         self._spare()
 
@@ -194,7 +194,7 @@ class Ray:
             raise UserError(
                 f"a Ray cluster with {wanted}", f"{there.get('CPU', 0):.0f} cores and {there.get('GPU', 0):.0f} GPUs", remedy
             )
-        return room if self.address else min(room, tasks.workers)
+        return room if self.address or tasks.gpu else min(room, tasks.workers)  # more would not fit into memory
 
     def _turn(self, tasks: Tasks, state: Progress, seconds: list[float], place: int) -> None:
         """Give jobs to whoever is free, not too far ahead of the result that is waited for, and hear what there is to hear."""
