@@ -16,11 +16,11 @@ import torch
 from locus.behaviours.items import Split, split
 from locus.behaviours.prompts import prompt_format
 from locus.calibrate.draws import by_metric, verdict_on
-from locus.calibrate.searched import newton
+from locus.calibrate.searched import newton, scores_at
 from locus.calibrate.sited import ROUNDS, SHARES
 from locus.claims.book import Book
 from locus.claims.probe import collect
-from locus.conclude import nested, rule
+from locus.conclude import nested
 from locus.edits import Edit
 from locus.edits.rank1 import Rank1
 from locus.edits.stream import Stream
@@ -69,23 +69,15 @@ def draw_along(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
     found = newton(planted, parts, [*inner, space.everywhere, *rests], starts, ROUNDS, margins, make)
     before = unedited(planted.model, questions_of(planted).part(parts.test)).double().numpy()
     first, top = len(claims), len(inner)
-    drawn = [slice(first, first + len(ways[0])), slice(first + len(ways[0]), top)]
+    drawn, also = list(range(first, first + len(ways[0]))), list(range(first + len(ways[0]), top))
+    groups = [planted.dataset.items[index].group for index in parts.test]
     above = (found.losses[begins] < found.losses[top] - nested.NOISE * found.start).any()
+    beaten = {"ceiling": "the optimum was not reached"} if above else {}
     verdicts = []
     for number, name in enumerate(claims):
-        rows = {"claim": [number], "ceiling": [top], "complement": [top + 1 + number], "random": list(range(first, top))}
+        rows = {"claim": [number], "ceiling": [top], "complement": [top + 1 + number], "random": drawn}
         for metric, (base, edited) in by_metric(before, found.margins).items():
-            scores = rule.Scores(
-                base=base,
-                claim=edited[rows["claim"]],
-                ceiling=edited[rows["ceiling"]],
-                complement=edited[rows["complement"]],
-                random=edited[drawn[0]][:, None],
-                also=edited[drawn[1]][:, None],
-                groups=[planted.dataset.items[index].group for index in parts.test],
-                unsettled={role: float(np.mean(~found.near[places])) for role, places in rows.items()},
-                beaten={"ceiling": "the optimum was not reached"} if above else {},
-            )
+            scores = scores_at(base, edited, rows, found.near, groups, beaten, also)
             verdicts.append(verdict_on(planted.claims[name], name, "layer", metric, scores, config))
     return Draw(kind=kind, seed=seed, shuffled=shuffled, claims=tuple(verdicts), named={})
 

@@ -16,7 +16,7 @@ import torch
 
 from locus.behaviours.items import Split, split
 from locus.calibrate.draws import by_metric
-from locus.calibrate.searched import Found, Places, newton
+from locus.calibrate.searched import Found, Places, newton, scores_at
 from locus.claims import null
 from locus.conclude import nested, rule
 from locus.edits import Edit
@@ -184,16 +184,9 @@ class _Verdicts:
         at = {**at, "random": at["random"][:count]}
         inside = {"ceiling": [*at["claim"], *at["random"]], "complement": at["random"]}
         beaten = {role: self._beaten(at[role][0], inner) for role, inner in inside.items()}
-        return rule.Scores(
-            base=base,
-            claim=edited[at["claim"]],
-            ceiling=edited[at["ceiling"]],
-            complement=edited[at["complement"]],
-            random=edited[at["random"]][:, None],
-            groups=[str(index) for index in range(len(base))],
-            unsettled={role: float(np.mean(~self.settled[rows])) for role, rows in at.items()},
-            beaten={role: "the optimum was not reached" for role, lower in beaten.items() if lower},
-        )
+        groups = [str(index) for index in range(len(base))]
+        said = {role: "the optimum was not reached" for role, lower in beaten.items() if lower}
+        return scores_at(base, edited, at, self.settled, groups, said)
 
     def _beaten(self, outer: int, inner: list[int]) -> bool:
         """Whether one of some places ends clearly below another in training loss."""

@@ -1,6 +1,6 @@
 """The engine's own search for the optimal edits at many places of a planted model, as an audit makes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from locus.behaviours.items import Item, Split
 from locus.behaviours.prompts import prompt_format
+from locus.conclude import rule
 from locus.edits import Edit
 from locus.edits.rank1 import Rank1
 from locus.engine.activations import base_pass
@@ -51,6 +52,40 @@ class Found:
     def near(self) -> npt.NDArray[np.bool_]:
         """[places], whether it settled, or is near the optimum by the share of all that could be gained."""
         return self.settled | (1 - self.losses / self.start >= NEAR)
+
+
+def scores_at(
+    base: Floats,
+    edited: Floats,
+    rows: Mapping[str, Sequence[int]],
+    settled: npt.NDArray[np.bool_],
+    groups: Sequence[str],
+    beaten: Mapping[str, str],
+    also: Sequence[int] = (),
+) -> rule.Scores:
+    """A claim's scores, from those of many places.
+
+    Args:
+        base: [questions], of the unedited model.
+        edited: [places, questions].
+        rows: the places of the claim, the ceiling, the complement and the random Locations.
+        settled: [places], whether the search there went far enough.
+        groups: of the questions.
+        beaten: by role, why its optimum was not reached.
+        also: places of the random Locations that are drawn in another way, and decide as well.
+    """
+    every = {**rows, "random": [*rows["random"], *also]}
+    return rule.Scores(
+        base=base,
+        claim=edited[rows["claim"]],
+        ceiling=edited[rows["ceiling"]],
+        complement=edited[rows["complement"]],
+        random=edited[rows["random"]][:, None],
+        also=edited[also][:, None] if also else None,
+        groups=list(groups),
+        unsettled={role: float(np.mean(~settled[places])) for role, places in every.items()},
+        beaten=dict(beaten),
+    )
 
 
 def newton(

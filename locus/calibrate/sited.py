@@ -14,9 +14,9 @@ import torch
 
 from locus.behaviours.items import split
 from locus.calibrate.draws import by_metric, verdict_on
-from locus.calibrate.searched import Found, Places, newton
+from locus.calibrate.searched import Found, Places, newton, scores_at
 from locus.claims import null
-from locus.conclude import nested, rule
+from locus.conclude import nested
 from locus.edits import Edit
 from locus.models.planted.bank import Questions, unedited
 from locus.models.planted.build import Planted
@@ -66,16 +66,8 @@ def draw_sited(kind: str, seed: int, shuffled: bool, config: AuditConfig) -> Dra
     for name, at in roles.items():
         rows = {role: [number[place] for place in places] for role, places in at.items()}
         for metric, (base, edited) in by_metric(before, found.margins).items():
-            scores = rule.Scores(
-                base=base,
-                claim=edited[rows["claim"]],
-                ceiling=edited[rows["ceiling"]],
-                complement=edited[rows["complement"]],
-                random=edited[rows["random"]][:, None],
-                groups=groups,
-                unsettled={role: float(np.mean(~found.near[places])) for role, places in rows.items()},
-                beaten=_beaten(found, rows, {role: [set(place) for place in places] for role, places in at.items()}),
-            )
+            beaten = _beaten(found, rows, {role: [set(place) for place in places] for role, places in at.items()})
+            scores = scores_at(base, edited, rows, found.near, groups, beaten)
             drawn.append(verdict_on(planted.claims[name], name, "layer", metric, scores, config))
     return Draw(kind=kind, seed=seed, shuffled=shuffled, claims=tuple(drawn), named={})
 
